@@ -1,0 +1,66 @@
+"""An MQTT broker inside this process, for trying things out and for machines that have none (extra `broker`)."""
+
+import asyncio
+import logging
+import socket
+import threading
+from typing import Any
+
+from tagger.errors import TaggerError, UserError
+
+_PORTS_TRIED = 20
+
+
+class EmbeddedBroker:
+    """Listens on one address, for any client, without passwords. MQTT 3.1.1; forgets everything when it stops."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Starts it, on the first free port from `port` on; `port` then tells which.
+
+        Raises:
+            UserError: the broker's package is not installed.
+            TaggerError: it does not start.
+        """
+        try:
+            import amqtt.broker
+        except ImportError:
+            raise UserError("--mqtt embedded needs a package more: pip install 'tagger[broker]'") from None
+        for name in ("amqtt", "transitions"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self._make: Any = amqtt.broker.Broker
+        self.host, self.port = host, _free_port(host, port)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="broker", daemon=True)
+        self._thread.start()
+        try:
+            self._broker = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(timeout=10)
+        except Exception as error:
+            raise TaggerError(f"the embedded broker does not start on {host}:{self.port}: {error}") from None
+
+    async def _start(self) -> Any:
+        anonymous = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+        listener = {"type": "tcp", "bind": f"{self.host}:{self.port}"}
+        broker = self._make({"listeners": {"default": listener}, "plugins": anonymous})
+        await broker.start()
+        return broker
+
+    def stop(self) -> None:
+        try:
+            asyncio.run_coroutine_threadsafe(self._broker.shutdown(), self._loop).result(timeout=3)
+        except Exception as error:  # it dies with this process anyway
+            logging.getLogger(__name__).debug("embedded broker: %s", error)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=3)
+
+
+def _free_port(host: str, first: int) -> int:
+    for port in range(first, min(first + _PORTS_TRIED, 65536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+                return port
+            except OSError:
+                continue
+    last = first + _PORTS_TRIED - 1
+    raise TaggerError(f"ports {first} to {last} of {host} are all taken; name another: --mqtt embedded:PORT")

@@ -1,0 +1,262 @@
+"""The command `tagger`: flags to settings, errors to one line. A command imports what it needs when it is called."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger import __version__, settings
+from tagger.errors import TaggerError
+
+model_option = click.option(
+    "--model", "-m", default=settings.DEFAULT_MODEL, show_default=True, help="A name from `tagger models`, or a path."
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+window_option = click.option("--window", type=float, metavar="S", help="Window, seconds. [default: the model's own]")
+hop_option = click.option(
+    "--hop", type=float, metavar="S", default=1.0, show_default=True, help="Between windows, seconds."
+)
+
+
+class _Failure(click.ClickException):
+    def __init__(self, error: TaggerError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code  # type: ignore[misc]  # click declares it for the class
+
+
+class _Group(click.Group):
+    """Our errors reach the terminal as one line and an exit code; anything else is a defect and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TaggerError as error:
+            raise _Failure(error) from None
+
+
+@click.group(
+    cls=_Group,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "TAGGER",
+        "max_content_width": 110,
+    },
+)
+@click.version_option(__version__, prog_name="tagger")
+def main() -> None:
+    """Sound events from any microphone or audio stream, published over MQTT.
+
+    Every option can also be set by an environment variable: --mqtt of `listen` by TAGGER_LISTEN_MQTT.
+    """
+
+
+@main.command()
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@model_option
+@device_option
+@window_option
+@hop_option
+@click.option("--threshold", type=float, metavar="P", help="Score that begins an event. [default: the model's own]")
+@click.option("--top", type=int, default=5, show_default=True, help="Labels in each `scores` message.")
+@click.option(
+    "--mqtt",
+    default=settings.DEFAULT_MQTT_URL,
+    show_default=True,
+    metavar="URL",
+    help="mqtt://user:password@host:port, mqtts://..., embedded (a broker in this process) or none.",
+)
+@click.option("--prefix", default="tagger", show_default=True, help="First level of every topic.")
+@click.option("--node", help="Second level of every topic. [default: the host's name]")
+@click.option("--watch", is_flag=True, help="Print events as they arrive back from the broker.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON.")
+@click.option("--realtime/--no-realtime", default=True, help="Replay files at their own pace, or as fast as it goes.")
+@click.option("--rate", type=int, default=32_000, show_default=True, help="Of raw PCM on standard input, Hz.")
+@click.option(
+    "--format",
+    "encoding",
+    type=click.Choice(settings.PCM_ENCODINGS),
+    default="s16le",
+    show_default=True,
+    help="Of raw PCM on standard input.",
+)
+@click.option("--channels", type=int, default=1, show_default=True, help="Of raw PCM on standard input.")
+def listen(sources: Sequence[str], **flags: Any) -> None:
+    """Listen, and publish sound events over MQTT.
+
+    SOURCE is mic (the default), mic:NAME (see `tagger devices`), a file, - (raw PCM on standard input), demo (a
+    built-in recording) or auto (the microphone, or the demo where there is none). Name one for its topics:
+    kitchen=mic:USB. Ctrl-C stops.
+    """
+    chosen = settings.ListenSettings(
+        sources=tuple(sources) or ("mic",),
+        model=flags["model"],
+        device=flags["device"],
+        window_seconds=flags["window"],
+        hop_seconds=flags["hop"],
+        threshold=flags["threshold"],
+        top=flags["top"],
+        realtime=flags["realtime"],
+        pcm=settings.PcmFormat(flags["rate"], flags["encoding"], flags["channels"]),
+        mqtt=_mqtt(flags["mqtt"], flags["prefix"], flags["node"]),
+        json=flags["as_json"],
+        watch=flags["watch"],
+    )
+    from tagger import start
+
+    start.configure_logging()
+    start.listen(chosen)
+
+
+def _mqtt(url: str, prefix: str, node: str | None) -> settings.MqttSettings | None:
+    if url == "none":
+        return None
+    return settings.MqttSettings.from_url(url, prefix=prefix, **({"node": node} if node else {}))
+
+
+@main.command("tag")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@model_option
+@device_option
+@window_option
+@hop_option
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels shown of each window.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON a window.")
+def tag_files(
+    files: Sequence[Path], model: str, device: str, window: float | None, hop: float, top: int, as_json: bool
+) -> None:
+    """Tag audio files: what is heard in each window.
+
+    Any length, sample rate and channel count; WAV, FLAC, Ogg and MP3, and with PyAV whatever FFmpeg decodes.
+    """
+    settings.check_window(window, hop)
+    from tagger import checkpoint, store
+    from tagger.classifier import Classifier
+    from tagger.errors import UserError
+    from tagger.tag import as_line, as_row, tag
+
+    classify = Classifier(checkpoint.load(store.find(model)), device)
+    window_s = window or classify.info.window_seconds
+    settings.check_window(window, hop, window_s)
+    failed = 0
+    for path in files:
+        if not as_json:
+            click.echo(str(path))
+        try:
+            for scores in tag(path, classify, window_s, hop):
+                line = as_line(path, scores, classify.info, top) if as_json else as_row(scores, classify.info, top)
+                click.echo(line)
+        except UserError as error:  # the other files are still worth tagging
+            click.echo(f"Error: {error}", err=True)
+            failed += 1
+    if failed:
+        sys.exit(UserError.exit_code)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON a device.")
+def devices(as_json: bool) -> None:
+    """List the microphones that `tagger listen mic:NAME` can use."""
+    from tagger.errors import UserError
+    from tagger.sources.microphone import inputs
+
+    found = inputs()
+    if not found:
+        raise UserError("no input device: connect a microphone; `tagger listen demo` needs none")
+    for each in found:
+        if as_json:
+            keys = ("index", "name", "max_input_channels", "default_samplerate", "is_default")
+            click.echo(json.dumps({key: each[key] for key in keys}))
+        else:
+            default = "  (default)" if each["is_default"] else ""
+            channels = f"{each['max_input_channels']} ch"
+            click.echo(f"{each['index']:>3}  {each['name']}  {channels}, {each['default_samplerate']:.0f} Hz{default}")
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List the models at hand; add or download others."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from tagger import store
+
+    click.echo(f"{'name':<16} {'origin':<11} {'labels':>6} {'size':>8}  measured")
+    for entry in store.entries():
+        if entry.document is None:
+            click.echo(f"{entry.name:<16} {entry.origin:<11} {'':>6} {'':>8}  unusable: {entry.problem}")
+            continue
+        measured = ", ".join(store.describe_metric(key, value) for key, value in entry.document["metrics"].items())
+        size = f"{entry.path.stat().st_size / 1e6:.1f} MB"
+        click.echo(f"{entry.name:<16} {entry.origin:<11} {len(entry.document['labels']):>6} {size:>8}  {measured}")
+    click.echo(f"\nown and downloaded ones: {store.folder()}", err=True)
+
+
+@models.command("add")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+def models_add(files: Sequence[Path]) -> None:
+    """Take in a checkpoint of your own, or one of EfficientAT's official mn*_as .pt files."""
+    from tagger import store
+
+    for path in files:
+        added = store.add(path)
+        click.echo(f"{added.stem}: {added}")
+
+
+@models.command("download")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--url", help="Where the release files lie. [default: EfficientAT's release v0.0.1]")
+def models_download(names: Sequence[str], url: str | None) -> None:
+    """Fetch EfficientAT's official AudioSet weights: mn04, mn10. An interrupted download is continued."""
+    from tagger import release, store
+
+    for name in names:
+        file = release.release_file(name)
+        target = store.folder() / file.name
+        with click.progressbar(length=0, label=file.name, file=sys.stderr) as bar:
+
+            def progress(have: int, total: int | None, bar: Any = bar) -> None:
+                bar.length = total
+                bar.update(have - bar.pos)
+
+            release.download(file, target, url or release.RELEASE_URL, progress)
+        added = store.add(target)
+        target.unlink()
+        click.echo(f"{added.stem}: {added}")
+
+
+@main.command()
+@click.argument("data", required=False, type=click.Path(path_type=Path))
+@click.option("--model", "-m", default="mn04", show_default=True, help="Network; its AudioSet weights are the start.")
+@click.option("--freeze", is_flag=True, help="Train the last layer alone, on the frozen network's features.")
+@click.option("--fold", "folds", type=click.IntRange(1, 5), multiple=True, help="Hold out this fold only; repeatable.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder. [default: runs/MODEL-frozen]")
+@click.option("--name", default="esc50", show_default=True, help="Name of the final checkpoint.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@device_option
+def train(data: Path | None, model: str, freeze: bool, **flags: Any) -> None:
+    """Train on ESC-50 (DATA: a folder with audio/ and meta/esc50.csv), by its five official folds.
+
+    Without --fold: each fold is held out once and scored by a head that never saw it; then the final checkpoint is
+    trained on all clips. Everything that takes long is kept and not done again.
+    """
+    from tagger.errors import UserError
+
+    if not freeze:
+        raise UserError("only --freeze is there yet: `tagger train --model mn04 --freeze`")
+    try:
+        from train import frozen
+    except ImportError as error:
+        raise UserError(f"training needs packages more ({error.name}): pip install 'tagger[train]'") from None
+    frozen.run(
+        data=data or settings.home() / "esc50",
+        backbone=model,
+        folds=tuple(dict.fromkeys(flags["folds"])),
+        output=flags["output"] or Path("runs") / f"{model}-frozen",
+        name=flags["name"],
+        seed=flags["seed"],
+        device=flags["device"],
+        say=click.echo,
+    )

@@ -1,0 +1,39 @@
+"""Errors that reach the person at the keyboard as one line: what was wrong, where, and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TaggerError(Exception):
+    """Something failed that is not the user's mistake. The command ends with exit code 1."""
+
+    exit_code = 1
+
+
+class UserError(TaggerError):
+    """What the user gave cannot be used. The command ends with exit code 2."""
+
+    exit_code = 2
+
+
+class AudioError(UserError):
+    """A file or stream is missing, is not audio, or ends in the middle."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or of a format this version does not know."""
+
+
+class DownloadError(TaggerError):
+    """A download failed, or what arrived is not what was pinned."""
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """`; did you mean a, b?` for the known names nearest to `name`, or else `; there is a, b, c`."""
+    names = sorted(set(known))
+    lowered = {candidate.lower(): candidate for candidate in names}
+    close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
+    close += [candidate for candidate in lowered if name.lower() in candidate and candidate not in close]
+    if close:
+        return f"; did you mean {', '.join(lowered[candidate] for candidate in close[:5])}?"
+    return f"; there is {', '.join(names)}" if names else ""

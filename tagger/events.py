@@ -1,0 +1,152 @@
+"""What flows through the daemon: Block, Window, Scores, Event; and the JSON that leaves it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA = 1
+"""Version of the messages."""
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Consecutive samples of one source."""
+
+    samples: Samples
+    """[N], mono, full scale -1 to 1."""
+    time: float
+    """Wall-clock time of the first sample, seconds since the epoch. The source alone attaches it."""
+    gap: bool = False
+    """Samples were lost just before this block: nothing from before may be joined to it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A stretch of a stream, of fixed length, as the network sees it."""
+
+    samples: Samples
+    """[window], mono; zeros after `valid`."""
+    start: int
+    """Index of the first sample in its stream, lost samples not counted."""
+    valid: int
+    """Number of real samples; less than the window only at the end of a stream."""
+    time: float
+    """Wall-clock time of the first sample, seconds since the epoch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What the network says of one window."""
+
+    values: Samples
+    """[labels], each 0 to 1, in the checkpoint's order."""
+    start_s: float
+    """Where the window begins in its stream, seconds."""
+    end_s: float
+    """Where the window's real samples end, seconds."""
+    time: float
+    """Wall-clock time of the window's first sample, seconds since the epoch."""
+
+    @property
+    def duration_s(self) -> float:
+        return self.end_s - self.start_s
+
+    @property
+    def end_time(self) -> float:
+        """Wall-clock time at which the window's last real sample ends, seconds since the epoch."""
+        return self.time + self.duration_s
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One source as subscribers know it."""
+
+    node: str
+    """This machine."""
+    source: str
+    """The source's name."""
+    model: str
+    labels: tuple[str, ...]
+    """In the order of the scores."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A sound that began, or one that has ended. Both carry the same `id`."""
+
+    type: Literal["begin", "end"]
+    id: str
+    """ULID: unique, and sortable by the time of creation."""
+    label: str
+    score: float
+    """Score of the window that decided."""
+    peak_score: float
+    """Highest score since the event began."""
+    onset: float
+    """When the sound began, seconds since the epoch."""
+    offset: float | None = None
+    """When it ended, seconds since the epoch. None in a begin."""
+
+    def to_json(self, stream: Stream, published: float) -> dict[str, Any]:
+        """The message of the MQTT contract. Times are RFC 3339, milliseconds, UTC."""
+        return {
+            "schema": SCHEMA,
+            "id": self.id,
+            "type": self.type,
+            "label": self.label,
+            "score": round(self.score, 6),
+            "peak_score": round(self.peak_score, 6),
+            "onset": rfc3339(self.onset),
+            "offset": None if self.offset is None else rfc3339(self.offset),
+            "duration_s": None if self.offset is None else round(self.offset - self.onset, 3),
+            "published": rfc3339(published),
+            "node": stream.node,
+            "source": stream.source,
+            "model": stream.model,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What one window gave: the message on `scores`."""
+
+    scores: Scores
+    top: tuple[tuple[str, float], ...]
+    """The highest scores, highest first."""
+    why: str | None
+    """Why nothing is announced; None while something is."""
+    latency_s: float
+    """From the arrival of the window's last sample to this report, seconds."""
+
+    def to_json(self, stream: Stream) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "start": round(self.scores.start_s, 6),
+            "end": round(self.scores.end_s, 6),
+            "time": rfc3339(self.scores.end_time),
+            "top": [{"label": label, "score": round(score, 6)} for label, score in self.top],
+            "why": self.why,
+            "latency_ms": round(1000 * self.latency_s, 3),
+            "node": stream.node,
+            "source": stream.source,
+            "model": stream.model,
+        }
+
+
+def rfc3339(time: float) -> str:
+    """
+    >>> rfc3339(0.25)
+    '1970-01-01T00:00:00.250+00:00'
+    """
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+
+
+def top(values: Samples, labels: tuple[str, ...], k: int) -> tuple[tuple[str, float], ...]:
+    """The `k` highest scores with their labels, highest first; equal scores in the labels' order."""
+    order = np.argsort(-values, kind="stable")[:k]
+    return tuple((labels[i], float(values[i])) for i in order)

@@ -1,0 +1,210 @@
+"""The daemon: blocks -> windows -> classifier -> decide -> sinks, one plain loop for each source."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Sequence
+
+from tagger.classifier import Classifier
+from tagger.decide import Decider
+from tagger.errors import TaggerError
+from tagger.events import Report, Scores, Stream, Window, top
+from tagger.sinks import Sink, SourceState
+from tagger.sources import Source
+from tagger.window import SlidingWindows
+
+log = logging.getLogger(__name__)
+
+_DELIVERY_SECONDS = 10.0
+"""At a stream's own end, so long may the last messages take to reach the broker."""
+_DELIVERY_SECONDS_INTERRUPTED = 2.0
+"""The same, when someone waits for the daemon to stop."""
+_RETRY_SECONDS = (1.0, 60.0)
+"""First and longest wait before a broken live source is tried again."""
+
+
+class Listener:
+    """Follows one source, in a thread of its own."""
+
+    def __init__(
+        self,
+        source: Source,
+        stream: Stream,
+        classify: Classifier,
+        turn: threading.Lock,
+        sinks: Sequence[Sink],
+        window_s: float,
+        hop_s: float,
+        thresholds: Sequence[float],
+        top_k: int,
+    ) -> None:
+        rate_hz = classify.info.mel.sample_rate_hz
+        self.source, self.stream = source, stream
+        self.error: TaggerError | None = None
+        self.windows, self.skipped = 0, 0
+        self._online = False
+        self._classify, self._turn, self._sinks = classify, turn, sinks
+        self._sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz)
+        self._decider = Decider(stream.labels, thresholds, hop_s)
+        self._thresholds = dict(zip(stream.labels, thresholds, strict=True))
+        self._rate_hz, self._hop_s, self._top_k = rate_hz, hop_s, top_k
+        self._stopping = threading.Event()
+        self._finishing = threading.Lock()
+
+    def run(self) -> None:
+        """Until the source ends or is stopped. A live source that breaks is tried again; another's error is kept."""
+        wait_s = _RETRY_SECONDS[0]
+        while not self._stopping.is_set():
+            heard = self.windows
+            try:
+                self._follow()
+                self._hear_rest()
+                break
+            except TaggerError as error:
+                if not self.source.live:
+                    self.error = error
+                    self._hear_rest()
+                    break
+                wait_s = _RETRY_SECONDS[0] if self.windows > heard else min(2 * wait_s, _RETRY_SECONDS[1])
+                log.warning("%s: %s; trying again in %g s", self.stream.source, error, wait_s)
+                self._end_events()
+                self._tell_status("offline", str(error))
+                self._stopping.wait(wait_s)
+        self.finish("ended" if self.error is None else str(self.error))
+
+    def stop(self) -> None:
+        """Makes `run` return soon. From any thread."""
+        self._stopping.set()
+        self.source.close()
+
+    def finish(self, why: str) -> None:
+        """Ends open events and says that the source is gone. The first call counts: `run`'s, or the daemon's."""
+        if self._finishing.acquire(blocking=False):
+            self._end_events()
+            self._tell_status("offline", why)
+
+    @property
+    def finished(self) -> bool:
+        return self._finishing.locked()
+
+    def _follow(self) -> None:
+        """The loop. Time of a window's last sample to the sinks: one pass."""
+        for block in self.source.blocks():
+            arrived = time.monotonic()
+            if not self._online:
+                self._tell_status("online", self.source.description)
+            for window in self._sliding.feed(block):
+                if self.source.behind() > self._hop_s:
+                    self._skip(window)
+                else:
+                    self._hear(window, arrived)
+
+    def _hear_rest(self) -> None:
+        if not self._stopping.is_set():
+            for window in self._sliding.flush():
+                self._hear(window, time.monotonic())
+
+    def _hear(self, window: Window, arrived: float) -> None:
+        with self._turn:
+            values = self._classify(window.samples[None])[0]
+        start_s = window.start / self._rate_hz
+        scores = Scores(values, start_s, start_s + window.valid / self._rate_hz, window.time)
+        for event in self._decider.update(scores):
+            for sink in self._sinks:
+                sink.event(self.stream, event)
+        best = top(values, self.stream.labels, self._top_k)
+        report = Report(scores, best, self._why_silent(best), time.monotonic() - arrived)
+        for sink in self._sinks:
+            sink.report(self.stream, report)
+        self.windows += 1
+
+    def _why_silent(self, best: Sequence[tuple[str, float]]) -> str | None:
+        if self._decider.active:
+            return None
+        label, score = best[0]
+        return f"{label} {score:.2f} is below its threshold {self._thresholds[label]:.2f}"
+
+    def _skip(self, window: Window) -> None:
+        """The next window is nearly here: looking at this one would only make its labels late."""
+        self.skipped += 1
+        if self.skipped & (self.skipped - 1) == 0:  # 1st, 2nd, 4th, 8th ...: said, but never a flood
+            log.warning(
+                "%s: inference is slower than the hop of %g s; %d of %d windows skipped so far; use a longer --hop",
+                *(self.stream.source, self._hop_s, self.skipped, self.skipped + self.windows),
+            )
+
+    def _end_events(self) -> None:
+        for event in self._decider.close():
+            for sink in self._sinks:
+                sink.event(self.stream, event)
+
+    def _tell_status(self, state: SourceState, detail: str) -> None:
+        self._online = state == "online"
+        for sink in self._sinks:
+            sink.status(self.stream, state, detail)
+
+
+class Daemon:
+    """All listeners, until their sources end or someone asks to stop."""
+
+    def __init__(self, listeners: Sequence[Listener], sinks: Sequence[Sink]) -> None:
+        self._listeners, self._sinks = listeners, sinks
+        self._stop = threading.Event()
+        self._interrupted = False
+        self._failure: TaggerError | None = None
+
+    def fail(self, error: TaggerError) -> None:
+        """Stops the daemon for a reason. From any thread."""
+        self._failure = self._failure or error
+        self._stop.set()
+
+    def run(self) -> None:
+        """Returns when everything was heard, or after SIGINT or SIGTERM.
+
+        Raises:
+            TaggerError: a source or a sink failed. Everything else was delivered before.
+        """
+        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        threads = [threading.Thread(target=self._follow, args=[each], daemon=True) for each in self._listeners]
+        try:
+            for thread in threads:
+                thread.start()
+            self._stop.wait()
+            for listener in self._listeners:
+                listener.stop()
+            for thread in threads:
+                thread.join(timeout=2.0)
+            for listener in self._listeners:
+                listener.finish("stopped")
+            self._close_sinks()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        errors = [self._failure, *(listener.error for listener in self._listeners)]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def _close_sinks(self) -> None:
+        for sink in self._sinks:
+            try:
+                sink.close(_DELIVERY_SECONDS_INTERRUPTED if self._interrupted else _DELIVERY_SECONDS)
+            except TaggerError as error:
+                if self._interrupted:
+                    log.warning("%s", error)
+                else:
+                    self.fail(error)
+
+    def _follow(self, listener: Listener) -> None:
+        try:
+            listener.run()
+        except Exception as error:
+            log.debug("in the listener's thread", exc_info=True)
+            self.fail(TaggerError(f"{listener.stream.source}: {type(error).__name__}: {error}"))
+        if all(each.finished for each in self._listeners):
+            self._stop.set()
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._interrupted = True
+        self._stop.set()

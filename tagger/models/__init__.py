@@ -1,0 +1,19 @@
+"""The networks. A new one is a file here and a line in MODELS."""
+
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from tagger.models.efficientat import EfficientAT, EfficientATConfig
+
+
+class Architecture(NamedTuple):
+    config: type[Any]
+    """Frozen dataclass of everything that shapes the network; has a field `labels`."""
+    network: type[nn.Module]
+    """Takes an instance of `config`. Forward: log-mel [B, 1, n_mels, frames] to logits [B, labels]."""
+
+
+MODELS = {"efficientat": Architecture(EfficientATConfig, EfficientAT)}
+
+__all__ = ["MODELS", "Architecture", "EfficientAT", "EfficientATConfig"]

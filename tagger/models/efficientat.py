@@ -1,0 +1,160 @@
+"""EfficientAT's `mn` family: MobileNetV3-Large over a log-mel spectrogram, scaled in width.
+
+Howard et al., "Searching for MobileNetV3" (ICCV 2019), table 1, for the shape; Schmid et al., "Efficient Large-scale
+Audio Tagging via Transformer-to-CNN Knowledge Distillation" (ICASSP 2023) for the audio network and its weights.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+_STEM_CHANNELS = 16
+_HEAD_CHANNELS = 1280
+_CHANNEL_DIVISOR = 8
+
+# MobileNetV3-Large: kernel, expanded channels, output channels, squeeze-excitation, hard swish, stride.
+_BLOCKS = (
+    (3, 16, 16, False, False, 1),
+    (3, 64, 24, False, False, 2),
+    (3, 72, 24, False, False, 1),
+    (5, 72, 40, True, False, 2),
+    (5, 120, 40, True, False, 1),
+    (5, 120, 40, True, False, 1),
+    (3, 240, 80, False, True, 2),
+    (3, 200, 80, False, True, 1),
+    (3, 184, 80, False, True, 1),
+    (3, 184, 80, False, True, 1),
+    (3, 480, 112, True, True, 1),
+    (3, 672, 112, True, True, 1),
+    (5, 672, 160, True, True, 2),
+    (5, 960, 160, True, True, 1),
+    (5, 960, 160, True, True, 1),
+)
+
+
+@dataclass(frozen=True)
+class EfficientATConfig:
+    """Shape of an `mn` network."""
+
+    labels: int
+    """Number of outputs."""
+    width: float = 1.0
+    """Multiplies every channel count: 0.4 is `mn04`, 1.0 is `mn10`."""
+    head: Literal["mlp", "linear"] = "mlp"
+    """What follows the pooled features: EfficientAT's two layers, or one."""
+    dropout: float = 0.2
+    """Dropout before the last layer of an `mlp` head, while training."""
+
+    def __post_init__(self) -> None:
+        if self.head not in ("mlp", "linear"):
+            raise ValueError(f"head {self.head!r} is neither mlp nor linear")
+        if self.labels < 1 or self.width <= 0 or not 0 <= self.dropout < 1:
+            raise ValueError(f"labels >= 1, width > 0 and 0 <= dropout < 1 do not hold: {self}")
+
+
+class EfficientAT(nn.Module):
+    """Log-mel spectrogram to one logit a label.
+
+    Input: [B, 1, n_mels, frames], float32, of any number of frames.
+    Output: [B, labels], logits (before softmax or sigmoid).
+
+    >>> EfficientAT(EfficientATConfig(labels=50, width=0.4))(torch.zeros(2, 1, 128, 500)).shape
+    torch.Size([2, 50])
+    """
+
+    def __init__(self, config: EfficientATConfig) -> None:
+        super().__init__()
+        self.config = config
+
+        def scaled(channels: int) -> int:
+            return round_channels(channels * config.width)
+
+        channels = scaled(_STEM_CHANNELS)
+        layers: list[nn.Module] = [conv_norm(1, channels, kernel=3, stride=2, activation=nn.Hardswish)]
+        for kernel, expanded, out, squeeze, hard_swish, stride in _BLOCKS:
+            block = InvertedResidual(channels, scaled(expanded), scaled(out), kernel, stride, squeeze, hard_swish)
+            layers.append(block)
+            channels = scaled(out)
+        self.embedding_size = 6 * channels
+        layers.append(conv_norm(channels, self.embedding_size, kernel=1, activation=nn.Hardswish))
+
+        self.features = nn.Sequential(*layers)
+        head: list[nn.Module] = []
+        size = self.embedding_size
+        if config.head == "mlp":
+            size = scaled(_HEAD_CHANNELS)
+            head = [nn.Linear(self.embedding_size, size), nn.Hardswish(), nn.Dropout(config.dropout)]
+        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head, nn.Linear(size, config.labels))
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.features(log_mel))
+        return logits
+
+    def embed(self, log_mel: Tensor) -> Tensor:
+        """The pooled features, before the head. Output: [B, embedding_size]."""
+        return self.features(log_mel).mean((2, 3))  # type: ignore[no-any-return]
+
+
+class InvertedResidual(nn.Module):
+    """Expand (1x1), filter each channel (kxk), weigh the channels, project (1x1); add the input where shapes agree."""
+
+    def __init__(
+        self, channels: int, expanded: int, out: int, kernel: int, stride: int, squeeze: bool, hard_swish: bool
+    ) -> None:
+        super().__init__()
+        self.is_residual = stride == 1 and channels == out
+        activation = nn.Hardswish if hard_swish else nn.ReLU
+        layers: list[nn.Module] = []
+        if expanded != channels:
+            layers.append(conv_norm(channels, expanded, kernel=1, activation=activation))
+        layers.append(conv_norm(expanded, expanded, kernel, stride, groups=expanded, activation=activation))
+        if squeeze:
+            layers.append(SqueezeExcitation(expanded))
+        layers.append(conv_norm(expanded, out, kernel=1, activation=None))
+        self.block = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.block(x)
+        return x + y if self.is_residual else y
+
+
+class SqueezeExcitation(nn.Module):
+    """Weighs channels by a gate computed from their means. Hu et al., "Squeeze-and-Excitation Networks" (CVPR 2018)."""
+
+    def __init__(self, channels: int, reduction: int = 4) -> None:
+        super().__init__()
+        squeezed = round_channels(channels // reduction)
+        self.fc1 = nn.Linear(channels, squeezed)
+        self.fc2 = nn.Linear(squeezed, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.fc2(torch.relu(self.fc1(x.mean((2, 3))))))  # [B, channels]
+        return x * gate[:, :, None, None]
+
+
+def conv_norm(
+    channels: int,
+    out: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    activation: type[nn.Module] | None = None,
+) -> nn.Sequential:
+    """Convolution that keeps the size (at stride 1), batch norm, activation."""
+    layers = [
+        nn.Conv2d(channels, out, kernel, stride, padding=(kernel - 1) // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out, eps=0.001, momentum=0.01),
+    ]
+    return nn.Sequential(*layers, *([activation()] if activation else []))
+
+
+def round_channels(channels: float) -> int:
+    """The nearest multiple of 8, at least 8, and never more than 10 % below: MobileNet's rule for scaled widths.
+
+    >>> [round_channels(c) for c in (6.4, 25.6, 26.8, 64.0)]
+    [8, 24, 24, 64]
+    """
+    rounded = max(_CHANNEL_DIVISOR, int(channels + _CHANNEL_DIVISOR / 2) // _CHANNEL_DIVISOR * _CHANNEL_DIVISOR)
+    return rounded if rounded >= 0.9 * channels else rounded + _CHANNEL_DIVISOR

@@ -1,0 +1,96 @@
+"""EfficientAT's release files: which there are, where, and how they are fetched."""
+
+import hashlib
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from tagger import __version__
+from tagger.errors import DownloadError, UserError, near
+
+RELEASE_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
+_CHUNK_BYTES = 1 << 16
+_TIMEOUT_SECONDS = 30
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are there and the bytes there will be, if the server said."""
+
+
+@dataclass(frozen=True)
+class ReleaseFile:
+    name: str
+    sha256: str
+
+
+RELEASE_FILES = {
+    "mn04": ReleaseFile("mn04_as_mAP_432.pt", "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"),
+    "mn10": ReleaseFile("mn10_as_mAP_471.pt", "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e"),
+}
+
+
+def release_file(name: str) -> ReleaseFile:
+    """
+    Raises:
+        UserError: no such model, or none whose sha256 is known.
+    """
+    key = name.removesuffix("_as")
+    if key not in RELEASE_FILES:
+        raise UserError(f"no model {name!r} to download{near(key, RELEASE_FILES)}")
+    return RELEASE_FILES[key]
+
+
+def download(file: ReleaseFile, target: Path, base_url: str = RELEASE_URL, progress: Progress | None = None) -> None:
+    """Fetches `file` to `target`. What an interrupted download left beside it (`.part`) is continued, not repeated.
+
+    `target` appears in one step, and only with the right content.
+
+    Raises:
+        DownloadError: the server cannot be reached, or what it sends is not the pinned file.
+    """
+    if target.is_file() and _sha256(target) == file.sha256:
+        return
+    part = target.with_name(target.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    url = f"{base_url.rstrip('/')}/{file.name}"
+    if not (part.is_file() and _sha256(part) == file.sha256):
+        _fetch(url, part, progress)
+    if (found := _sha256(part)) != file.sha256:
+        part.unlink()
+        raise DownloadError(f"{url}: sha256 is {found}, not {file.sha256}; nothing was kept")
+    part.replace(target)
+
+
+def _fetch(url: str, part: Path, progress: Progress | None) -> None:
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": f"tagger/{__version__}"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+            if response.status != 206:  # the whole file comes, whatever was asked for
+                have = 0
+            length = response.headers.get("Content-Length")
+            total = have + int(length) if length else None
+            with part.open("ab" if have else "wb") as file:
+                while chunk := response.read(_CHUNK_BYTES):
+                    file.write(chunk)
+                    have += len(chunk)
+                    if progress:
+                        progress(have, total)
+        if total is not None and have < total:
+            raise DownloadError(f"{url}: ended after {have} of {total} bytes; the same command continues")
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the part is as long as the file, or longer: its hash decides
+            return
+        raise DownloadError(f"{url}: the server answers {error.code} {error.reason}") from None
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise DownloadError(f"{url}: {reason}; the same command continues where it ended") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,190 @@
+"""What the user asked for: built once by the command line, validated, frozen. Nothing below reads flags."""
+
+import os
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tagger.errors import UserError
+
+DEFAULT_MODEL = "esc50"
+DEFAULT_MQTT_URL = "mqtt://localhost:1883"
+PCM_ENCODINGS = ("s16le", "s16be", "s32le", "f32le", "f64le", "u8")
+_MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+def slug(name: str) -> str:
+    """A name as one level of an MQTT topic: lower-case letters, digits and `_`.
+
+    >>> slug("Male speech, man speaking")
+    'male_speech_man_speaking'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "unnamed"
+
+
+def unique_slugs(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
+    """One topic level for each name; names that would share one, or take a reserved one, get a number.
+
+    >>> unique_slugs(["Dog bark", "dog-bark", "any"], reserved=["any"])
+    ['dog_bark', 'dog_bark_2', 'any_2']
+    """
+    levels: list[str] = []
+    taken = set(reserved)
+    for name in names:
+        level, number = slug(name), 2
+        while level in taken:
+            level, number = f"{slug(name)}_{number}", number + 1
+        taken.add(level)
+        levels.append(level)
+    return levels
+
+
+def home() -> Path:
+    """Where models and caches live: `$TAGGER_HOME`, or else the platform's folder for user data."""
+    if chosen := os.environ.get("TAGGER_HOME"):
+        return Path(chosen).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("tagger", appauthor=False)
+
+
+@dataclass(frozen=True)
+class MqttSettings:
+    """Where and as whom to publish."""
+
+    host: str = "localhost"
+    port: int = 1883
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    """Encrypted, and the broker's certificate checked against the system's authorities (`mqtts://`)."""
+    embedded: bool = False
+    """Start a broker in this process, on `host` and the first free port from `port` on."""
+    prefix: str = "tagger"
+    """First level of every topic."""
+    node: str = field(default_factory=lambda: slug(socket.gethostname().partition(".")[0]))
+    """Second level: this machine."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("prefix", self.prefix), ("node", self.node)):
+            if not value or re.search(r"[+#\0\s]", value) or value.startswith("/") or value.endswith("/"):
+                raise UserError(f"--{name} {value!r}: must be a topic level without spaces, `+` and `#`")
+        if "/" in self.node:
+            raise UserError(f"--node {self.node!r}: must be one topic level, without `/`")
+
+    @classmethod
+    def from_url(cls, url: str, **others: Any) -> "MqttSettings":
+        """From `mqtt://user:password@host:port`, both percent-encoded, `mqtts://...`, `embedded` or `embedded:PORT`.
+
+        Raises:
+            UserError: anything else. The message never shows the password.
+        """
+        if url == "embedded" or url.startswith("embedded:"):
+            port = url.partition(":")[2] or "1883"
+            if not port.isdecimal() or not 0 < int(port) < 65536:
+                raise UserError(f"--mqtt {url}: the port must be a number from 1 to 65535")
+            return cls(host="127.0.0.1", port=int(port), embedded=True, **others)
+        form = "write mqtt://user:password@host:port, mqtts://..., embedded or none"
+        try:
+            parts = urlsplit(url)
+            host, port_given = parts.hostname, parts.port
+        except ValueError:
+            raise UserError(f"--mqtt: the URL's host or port is malformed; {form}") from None
+        if parts.scheme not in _MQTT_PORTS:
+            scheme = f"{parts.scheme}://" if "://" in url else "a URL without scheme"
+            raise UserError(f"--mqtt: {scheme} is unknown; {form}")
+        if not host or re.search(r"[\s/]", host):
+            raise UserError(f"--mqtt: the URL names no host; {form}")
+        if port_given == 0:
+            raise UserError("--mqtt: the port must be a number from 1 to 65535")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise UserError(f"--mqtt: nothing may follow the host and port; {form} (topics begin with --prefix)")
+        return cls(
+            host=host,
+            port=port_given or _MQTT_PORTS[parts.scheme],
+            user=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+            tls=parts.scheme == "mqtts",
+            **others,
+        )
+
+    @property
+    def url(self) -> str:
+        """For people to read: without the password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{f'{self.user}@' if self.user else ''}{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class PcmFormat:
+    """Raw samples on standard input."""
+
+    rate_hz: int = 32_000
+    encoding: str = "s16le"
+    """One of PCM_ENCODINGS."""
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1_000 <= self.rate_hz <= 768_000:
+            raise UserError(f"--rate {self.rate_hz}: must be between 1000 and 768000 Hz")
+        if not 1 <= self.channels <= 64:
+            raise UserError(f"--channels {self.channels}: must be between 1 and 64")
+
+
+@dataclass(frozen=True)
+class ListenSettings:
+    """Everything `tagger listen` was told."""
+
+    sources: tuple[str, ...] = ("mic",)
+    """`mic`, `mic:NAME`, `demo`, `auto`, `-`, or a file; each may be named: `kitchen=mic:USB`."""
+    model: str = DEFAULT_MODEL
+    """A name that `tagger models` lists, or a checkpoint's path."""
+    device: str = "auto"
+    window_seconds: float | None = None
+    """None: the length that the checkpoint was trained on."""
+    hop_seconds: float = 1.0
+    threshold: float | None = None
+    """Score from which a label is announced. None: the checkpoint's own, one a label."""
+    top: int = 5
+    """Labels in a `scores` message."""
+    realtime: bool = True
+    """Replay files at the pace of the clock."""
+    pcm: PcmFormat = field(default_factory=PcmFormat)
+    mqtt: MqttSettings | None = field(default_factory=MqttSettings)
+    """None: publish nowhere but on standard output."""
+    json: bool = False
+    """Print events as lines of JSON instead of text."""
+    watch: bool = False
+    """Print what arrives back from the broker instead of what was sent to it."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise UserError(f"--threshold {self.threshold:g}: must be above 0 and at most 1")
+        if self.top < 1:
+            raise UserError(f"--top {self.top}: must be at least 1")
+        if not self.sources:
+            raise UserError("no source: name one, such as mic, demo or a file")
+        if self.watch and self.mqtt is None:
+            raise UserError("--watch shows what arrives over MQTT; --mqtt none publishes nothing there")
+        check_window(self.window_seconds, self.hop_seconds)
+
+
+def check_window(window_seconds: float | None, hop_seconds: float, default_seconds: float | None = None) -> None:
+    """
+    Raises:
+        UserError: the hop does not fit the window, or one of them is out of bounds.
+    """
+    if window_seconds is not None and not 0.5 <= window_seconds <= 60:
+        raise UserError(f"--window {window_seconds:g}: must be between 0.5 and 60 seconds")
+    if not hop_seconds >= 0.01:
+        raise UserError(f"--hop {hop_seconds:g}: must be at least 0.01 seconds")
+    window = window_seconds if window_seconds is not None else default_seconds
+    if window is not None and hop_seconds > window:
+        raise UserError(
+            f"--hop {hop_seconds:g}: longer than the window of {window:g} s, so sounds between windows would be lost; "
+            f"use at most --hop {window:g}"
+        )

@@ -1,0 +1,46 @@
+"""Events on standard output: a line each, as text for people or as JSON."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TextIO
+
+from tagger.events import Event, Report, Stream
+from tagger.sinks import SourceState
+
+
+class ConsoleSink:
+    def __init__(self, as_json: bool = False, file: TextIO | None = None) -> None:
+        self._as_json, self._file = as_json, file or sys.stdout
+        self._lock = threading.Lock()
+
+    def open(self, streams: Sequence[Stream]) -> None:
+        pass
+
+    def status(self, stream: Stream, state: SourceState, detail: str) -> None:
+        pass
+
+    def event(self, stream: Stream, event: Event) -> None:
+        message = event.to_json(stream, time.time())
+        line = json.dumps(message) if self._as_json else describe(event, stream)
+        with self._lock:
+            print(line, file=self._file, flush=True)
+
+    def report(self, stream: Stream, report: Report) -> None:
+        pass
+
+    def close(self, wait_s: float) -> None:
+        pass
+
+
+def describe(event: Event, stream: Stream) -> str:
+    """One line: when, where, what; local time."""
+    at = event.onset if event.offset is None else event.offset
+    clock = datetime.fromtimestamp(at).strftime("%H:%M:%S.%f")[:-5]
+    if event.offset is None:
+        return f"{clock}  {stream.source:<10} {event.label} begins, score {event.score:.2f}"
+    lasted = event.offset - event.onset
+    return f"{clock}  {stream.source:<10} {event.label} ends after {lasted:.1f} s, peak score {event.peak_score:.2f}"

@@ -1,0 +1,241 @@
+"""Events over MQTT. The topics and payloads are a contract that other people's automations hang on: see README.
+
+The only module that imports paho. Its network thread connects, reconnects with backoff, and delivers; `publish` only
+puts a message into paho's queue.
+"""
+
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from tagger.errors import TaggerError, UserError
+from tagger.events import Event, Report, Stream
+from tagger.settings import MqttSettings, unique_slugs
+from tagger.sinks import SourceState
+
+log = logging.getLogger(__name__)
+
+ANY = "any"
+"""The label whose state is `ON` while any label's is."""
+_KEEPALIVE_SECONDS = 30
+_RETRY_SECONDS = (1, 60)
+"""First and longest wait between attempts to connect; each is twice the one before."""
+_QUEUE_MESSAGES = 10_000
+"""While there is no connection, so many wait; further ones are dropped, and said."""
+# What a broker answers when trying again cannot help: wrong user or password, not authorised, banned, client id.
+_FINAL_REFUSALS = {"Bad user name or password", "Not authorized", "Banned", "Client identifier not valid"}
+
+
+class Topics:
+    """Names of everything a node publishes.
+
+    >>> Topics("tagger", "attic").event("mic")
+    'tagger/attic/mic/event'
+    """
+
+    def __init__(self, prefix: str, node: str) -> None:
+        self.base = f"{prefix}/{node}"
+        self.node_status = f"{self.base}/status"
+
+    def source_status(self, source: str) -> str:
+        return f"{self.base}/{source}/status"
+
+    def source_detail(self, source: str) -> str:
+        return f"{self.base}/{source}/status/detail"
+
+    def state(self, source: str, level: str) -> str:
+        """`level`: the slug of a label, or ANY."""
+        return f"{self.base}/{source}/{level}/state"
+
+    def event(self, source: str) -> str:
+        return f"{self.base}/{source}/event"
+
+    def scores(self, source: str) -> str:
+        return f"{self.base}/{source}/scores"
+
+
+class MqttSink:
+    """Publishes to one broker. Its last will says `offline` if this process dies."""
+
+    def __init__(self, settings: MqttSettings, on_refused: Callable[[UserError], None]) -> None:
+        """
+        Args:
+            on_refused: called, from paho's thread, when the broker refuses the very first connection for good.
+        """
+        self._settings, self._on_refused = settings, on_refused
+        self._topics = Topics(settings.prefix, settings.node)
+        self._levels: dict[str, dict[str, str]] = {}
+        """Topic level of each label, of each source."""
+        self._retained: dict[str, str] = {}
+        """The present payload of each retained topic, published again at every connect."""
+        self._on: dict[str, set[str]] = {}
+        """Labels whose event is open, of each source."""
+        self._lock = threading.Lock()
+        self._dropped = 0
+        self._connection = Connection(settings, self._connected, self._refused)
+
+    def open(self, streams: Sequence[Stream]) -> None:
+        for stream in streams:
+            self._levels[stream.source] = dict(zip(stream.labels, unique_slugs(stream.labels, [ANY]), strict=True))
+            self._on[stream.source] = set()
+            self._retained[self._topics.source_status(stream.source)] = "offline"
+            self._retained[self._topics.source_detail(stream.source)] = "starting"
+            for level in (*self._levels[stream.source].values(), ANY):
+                self._retained[self._topics.state(stream.source, level)] = "OFF"
+        self._connection.client.will_set(self._topics.node_status, "offline", qos=1, retain=True)
+        self._connection.start()
+
+    def status(self, stream: Stream, state: SourceState, detail: str) -> None:
+        self._retain(self._topics.source_status(stream.source), state)
+        self._retain(self._topics.source_detail(stream.source), detail)
+
+    def event(self, stream: Stream, event: Event) -> None:
+        self._publish(self._topics.event(stream.source), json.dumps(event.to_json(stream, time.time())), qos=1)
+        level, began = self._levels[stream.source][event.label], event.type == "begin"
+        with self._lock:
+            on = self._on[stream.source]
+            (on.add if began else on.discard)(event.label)
+            any_state = "ON" if on else "OFF"
+        self._retain(self._topics.state(stream.source, level), "ON" if began else "OFF")
+        self._retain(self._topics.state(stream.source, ANY), any_state)
+
+    def report(self, stream: Stream, report: Report) -> None:
+        # Worth something now or never: not kept for a broker that is away.
+        if self._connection.client.is_connected():
+            self._publish(self._topics.scores(stream.source), json.dumps(report.to_json(stream)), qos=0)
+
+    def close(self, wait_s: float) -> None:
+        """
+        Raises:
+            TaggerError: messages could not be delivered in time.
+        """
+        connection, deadline = self._connection, time.monotonic() + wait_s
+        connection.ready.wait(wait_s)
+        self._retain(self._topics.node_status, "offline")
+        while connection.client.is_connected() and connection.pending() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        lost = connection.pending() + self._dropped
+        connection.stop()
+        if lost and not connection.refused:
+            raise TaggerError(f"{lost} messages were not delivered: no connection to {self._settings.url}")
+
+    def _retain(self, topic: str, payload: str) -> None:
+        with self._lock:
+            if self._retained.get(topic) == payload:
+                return
+            self._retained[topic] = payload
+        if self._connection.ever_connected:
+            self._publish(topic, payload, qos=1, retain=True)
+
+    def _publish(self, topic: str, payload: str, qos: int, retain: bool = False) -> None:
+        info = self._connection.client.publish(topic, payload, qos, retain)
+        if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
+            self._dropped += 1
+            if self._dropped == 1:
+                log.warning("MQTT: %d messages wait for the broker already; further ones are lost", _QUEUE_MESSAGES)
+
+    def _connected(self, client: paho.Client) -> None:
+        """After every connect: what subscribers must find, whatever the broker forgot meanwhile."""
+        with self._lock:
+            self._retained[self._topics.node_status] = "online"
+            retained = list(self._retained.items())
+        for topic, payload in retained:
+            client.publish(topic, payload, qos=1, retain=True)
+
+    def _refused(self, reason: str) -> None:
+        self._on_refused(
+            UserError(f"the broker at {self._settings.url} refuses: {reason}; check user and password in --mqtt")
+        )
+
+
+class Connection:
+    """A paho client that says what happens to its connection, in one line each."""
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        on_connected: Callable[[paho.Client], None],
+        on_refused: Callable[[str], None],
+        quiet: bool = False,
+    ) -> None:
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
+        self.ready = threading.Event()
+        """Set while connected, and when refused for good."""
+        self.ever_connected = False
+        self.refused = False
+        self._settings, self._tell_connected, self._tell_refused = settings, on_connected, on_refused
+        self._quiet = quiet
+        self._stopping = False
+        if settings.user is not None:
+            self.client.username_pw_set(settings.user, settings.password)
+        if settings.tls:
+            self.client.tls_set()
+        self.client.reconnect_delay_set(*_RETRY_SECONDS)
+        self.client.max_queued_messages_set(_QUEUE_MESSAGES)
+        self.client.max_inflight_messages_set(100)
+        self.client.on_connect = self._on_connect
+        self.client.on_connect_fail = self._on_connect_fail
+        self.client.on_disconnect = self._on_disconnect
+
+    def start(self) -> None:
+        self.client.connect_async(self._settings.host, self._settings.port, _KEEPALIVE_SECONDS)
+        self.client.loop_start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def pending(self) -> int:
+        """Messages that wait for the broker, or for its acknowledgement."""
+        return len(self.client._out_messages) + len(self.client._out_packet)
+
+    def _say(self, level: int, text: str, *values: object) -> None:
+        if not self._quiet:
+            log.log(level, text, *values)
+
+    def _on_connect(self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        if reason.is_failure:
+            if not self.ever_connected and str(reason) in _FINAL_REFUSALS:
+                self.refused = True
+                self.ready.set()
+                self._tell_refused(str(reason))
+                client.disconnect()
+            else:
+                self._say(logging.WARNING, "MQTT: %s refuses (%s); trying again", self._settings.url, reason)
+            return
+        self._say(logging.INFO, "MQTT: connected to %s", self._settings.url)
+        self.ever_connected = True
+        self._tell_connected(client)
+        self.ready.set()
+
+    def _on_connect_fail(self, client: paho.Client, userdata: Any) -> None:
+        # paho calls this while it handles the exception, and tells the reason nowhere else.
+        reason = sys.exception()
+        first, longest = _RETRY_SECONDS
+        self._say(
+            logging.WARNING,
+            "MQTT: cannot reach %s (%s); trying again, every %d s at first, then less often, up to %d s",
+            *(self._settings.url, _words(reason), first, longest),
+        )
+
+    def _on_disconnect(
+        self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any
+    ) -> None:
+        self.ready.clear()
+        if self.refused:
+            self.ready.set()
+        elif not self._stopping:
+            self._say(logging.WARNING, "MQTT: lost %s (%s); reconnecting, events wait", self._settings.url, reason)
+
+
+def _words(error: BaseException | None) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

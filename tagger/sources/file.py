@@ -1,0 +1,57 @@
+"""A file, replayed as if it were heard now, or as fast as it goes."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tagger.events import Block
+from tagger.sources.decode import decode, open_audio
+
+DEMO = Path(__file__).parent.parent / "demo" / "demo.ogg"
+_BLOCK_SECONDS = 0.1
+
+
+class FileSource:
+    live = False
+
+    def __init__(self, name: str, path: Path, rate_hz: int, realtime: bool, description: str | None = None) -> None:
+        """
+        Raises:
+            AudioError: the file is missing, empty or not audio.
+        """
+        audio = open_audio(path)
+        self.name = name
+        pace = "at real-time pace" if realtime else "as fast as it goes"
+        self.description = f"{description or path}, {audio.rate_hz} Hz, {pace}"
+        self._path, self._rate_hz, self._realtime = path, rate_hz, realtime
+        self._closed = threading.Event()
+        self._due = float("inf")
+        """On the monotonic clock: when the block that comes next is due."""
+
+    def blocks(self) -> Iterator[Block]:
+        """
+        Raises:
+            AudioError: the file ends early or is damaged; what came before was good.
+        """
+        began, started, given = time.time(), time.monotonic(), 0
+        for decoded in decode(self._path, self._rate_hz):
+            size = int(self._rate_hz * _BLOCK_SECONDS) if self._realtime else max(len(decoded), 1)
+            for samples in np.split(decoded, range(size, len(decoded), size)):
+                given += len(samples)
+                if self._realtime:
+                    # A block is there when its last sample has sounded, as with a microphone.
+                    self._due = started + given / self._rate_hz
+                    self._closed.wait(max(0.0, self._due - time.monotonic()))
+                if self._closed.is_set():
+                    return
+                if len(samples):
+                    yield Block(samples, began + (given - len(samples)) / self._rate_hz)
+
+    def behind(self) -> float:
+        return max(0.0, time.monotonic() - self._due) if self._realtime else 0.0
+
+    def close(self) -> None:
+        self._closed.set()

@@ -1,0 +1,43 @@
+"""Any rate and channel count to mono at one rate, block by block."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.events import Samples
+
+
+class ToMono:
+    """Averages channels and resamples. The output depends on the samples alone, not on how they were cut into blocks.
+
+    The filter is soxr's "HQ": linear phase, passband to 0.913 of the lower Nyquist frequency. Its delay is taken out,
+    so times do not shift, and `flush` gives the samples that wait in the filter.
+    """
+
+    def __init__(self, from_hz: int, to_hz: int, channels: int) -> None:
+        self._stream = None
+        if from_hz != to_hz:
+            import soxr
+
+            self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+        self._channels = channels
+
+    def feed(self, frames: NDArray[np.float32]) -> Samples:
+        """
+        Args:
+            frames: [N, channels], float32.
+
+        Returns:
+            [M], float32.
+        """
+        mono = frames[:, 0] if self._channels == 1 else frames.mean(axis=1, dtype=np.float32)
+        return self._resampled(np.ascontiguousarray(mono), last=False)
+
+    def flush(self) -> Samples:
+        """The rest, at the end of the stream."""
+        return self._resampled(np.zeros(0, np.float32), last=True)
+
+    def _resampled(self, mono: Samples, last: bool) -> Samples:
+        if self._stream is None:
+            return mono
+        resampled: Samples = self._stream.resample_chunk(mono, last=last)
+        return resampled

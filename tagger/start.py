@@ -1,0 +1,144 @@
+"""Settings to a running daemon: opens model, sources and sinks, says what it does, and runs it."""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import click
+
+from tagger import checkpoint, store
+from tagger.classifier import Classifier
+from tagger.events import Stream
+from tagger.listen import Daemon, Listener
+from tagger.settings import ListenSettings, MqttSettings, check_window, unique_slugs
+from tagger.sinks import Sink
+from tagger.sources import Source, open_source
+
+
+def listen(settings: ListenSettings) -> None:
+    """`tagger listen`. Returns when all sources have ended, or after SIGINT or SIGTERM.
+
+    Raises:
+        TaggerError: something cannot be used, or failed on the way.
+    """
+    with ExitStack() as stack:
+        loaded = checkpoint.load(store.find(settings.model))
+        window_s = settings.window_seconds or loaded.info.window_seconds
+        check_window(settings.window_seconds, settings.hop_seconds, window_s)
+        rate_hz = loaded.info.mel.sample_rate_hz
+        sources = [open_source(uri, rate_hz, settings.realtime, settings.pcm) for uri in settings.sources]
+        classify = Classifier(loaded, settings.device)
+        mqtt = stack.enter_context(_broker(settings.mqtt))
+
+        node = (mqtt or MqttSettings()).node
+        names = unique_slugs(source.name for source in sources)
+        streams = [Stream(node, name, loaded.info.name, loaded.info.labels) for name in names]
+        sinks: list[Sink] = []
+        listeners = [
+            Listener(
+                source=source,
+                stream=stream,
+                classify=classify,
+                turn=turn,
+                sinks=sinks,
+                window_s=window_s,
+                hop_s=settings.hop_seconds,
+                thresholds=_thresholds(settings, loaded.info),
+                top_k=settings.top,
+            )
+            for turn in [threading.Lock()]
+            for source, stream in zip(sources, streams, strict=True)
+        ]
+        daemon = Daemon(listeners, sinks)
+        _say_what(settings, classify, sources, streams, mqtt, window_s)
+        classify.warm_up(round(window_s * rate_hz))
+        stack.enter_context(_opened(sinks, settings, mqtt, daemon, streams))
+        daemon.run()
+
+
+def _thresholds(settings: ListenSettings, info: checkpoint.CheckpointInfo) -> Sequence[float]:
+    return info.thresholds if settings.threshold is None else [settings.threshold] * len(info.labels)
+
+
+@contextmanager
+def _broker(mqtt: MqttSettings | None) -> Iterator[MqttSettings | None]:
+    """The broker to publish to: for `embedded`, one that lives as long as the daemon."""
+    if mqtt is None or not mqtt.embedded:
+        yield mqtt
+        return
+    from tagger.broker import EmbeddedBroker
+
+    broker = EmbeddedBroker(mqtt.host, mqtt.port)
+    try:
+        yield replace(mqtt, port=broker.port)
+    finally:
+        broker.stop()
+
+
+@contextmanager
+def _opened(
+    sinks: list[Sink], settings: ListenSettings, mqtt: MqttSettings | None, daemon: Daemon, streams: Sequence[Stream]
+) -> Iterator[None]:
+    """Fills `sinks`. With `--watch`, what standard output shows has been through the broker."""
+    watcher = None
+    if mqtt is not None:
+        from tagger.sinks.mqtt import MqttSink
+
+        if settings.watch:
+            from tagger.watch import Watcher
+
+            watcher = Watcher(mqtt)
+            watcher.start()
+        sinks.append(MqttSink(mqtt, daemon.fail))
+    if watcher is None:
+        from tagger.sinks.console import ConsoleSink
+
+        sinks.append(ConsoleSink(as_json=settings.json))
+    for sink in sinks:
+        sink.open(streams)
+    try:
+        yield
+    finally:
+        if watcher is not None:
+            watcher.stop()
+
+
+def _say_what(
+    settings: ListenSettings,
+    classify: Classifier,
+    sources: Sequence[Source],
+    streams: Sequence[Stream],
+    mqtt: MqttSettings | None,
+    window_s: float,
+) -> None:
+    """On standard error, so that standard output holds events alone."""
+    info = classify.info
+    for source, stream in zip(sources, streams, strict=True):
+        click.echo(f"listening to  {stream.source}: {source.description}", err=True)
+    click.echo(f"model         {info.name}, {len(info.labels)} labels, on {classify.device}", err=True)
+    every = f"{window_s:g} s every {settings.hop_seconds:g} s"
+    click.echo(f"windows       {every}: first labels after {window_s:g} s", err=True)
+    if mqtt is None:
+        click.echo("publishing    to standard output only", err=True)
+        return
+    embedded = " (the embedded broker)" if mqtt.embedded else ""
+    click.echo(f"publishing    to {mqtt.url}{embedded}, topics {mqtt.prefix}/{mqtt.node}/...", err=True)
+    click.echo(f"try           {subscribe_line(mqtt)}", err=True)
+
+
+def subscribe_line(mqtt: MqttSettings) -> str:
+    """A command that shows everything this node publishes. The password is left for the reader to put in."""
+    parts = [f"mosquitto_sub -h {mqtt.host} -p {mqtt.port}"]
+    if mqtt.user:
+        parts.append(f"-u '{mqtt.user}' -P PASSWORD")
+    if mqtt.tls:
+        parts.append("--tls-use-os-certs")
+    return " ".join([*parts, f"-t '{mqtt.prefix}/{mqtt.node}/#' -v"])
+
+
+def configure_logging() -> None:
+    """Warnings and news on standard error, one line each, with the time."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    logging.getLogger("tagger").setLevel(logging.INFO)

@@ -1,0 +1,63 @@
+"""Blocks of any size to overlapping windows of one size."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tagger.events import Block, Window
+
+
+class SlidingWindows:
+    """Cuts a stream into windows of `window` samples, one every `hop` samples.
+
+    The windows depend on the samples alone, never on how they were cut into blocks. A gap empties the buffer: samples
+    from before and after it never share a window.
+
+    >>> windows = SlidingWindows(window=4, hop=2, rate_hz=1)
+    >>> [w.samples.tolist() for w in windows.feed(Block(np.arange(6, dtype=np.float32), time=0.0))]
+    [[0.0, 1.0, 2.0, 3.0], [2.0, 3.0, 4.0, 5.0]]
+    """
+
+    def __init__(self, window: int, hop: int, rate_hz: int) -> None:
+        if not 0 < hop <= window:
+            raise ValueError(f"a hop of {hop} samples does not fit a window of {window}")
+        self._window, self._hop, self._rate_hz = window, hop, rate_hz
+        self._buffer = np.zeros(window, np.float32)
+        self._filled = 0
+        """Samples in the buffer."""
+        self._seen = 0
+        """How many of them an earlier window already held."""
+        self._start = 0
+        """Index in the stream of the buffer's first sample."""
+        self._time = 0.0
+        """Wall-clock time of the buffer's first sample."""
+
+    def feed(self, block: Block) -> Iterator[Window]:
+        """The windows that `block` completes, in order. `block` is taken in as the iterator is read, to its end."""
+        if block.gap:
+            self._start += self._filled
+            self._filled = self._seen = 0
+        rest, time = block.samples, block.time
+        while rest.size:
+            taken = min(rest.size, self._window - self._filled)
+            self._time = time - self._filled / self._rate_hz
+            self._buffer[self._filled : self._filled + taken] = rest[:taken]
+            self._filled += taken
+            rest, time = rest[taken:], time + taken / self._rate_hz
+            if self._filled == self._window:
+                yield Window(self._buffer.copy(), self._start, self._window, self._time)
+                self._advance()
+
+    def flush(self) -> Iterator[Window]:
+        """At the stream's end: one window padded with silence, if some samples were in no window yet."""
+        if self._filled > self._seen:
+            padded = np.zeros_like(self._buffer)
+            padded[: self._filled] = self._buffer[: self._filled]
+            yield Window(padded, self._start, self._filled, self._time)
+            self._seen = self._filled
+
+    def _advance(self) -> None:
+        kept = self._window - self._hop
+        self._buffer[:kept] = self._buffer[self._hop :]
+        self._start += self._hop
+        self._filled = self._seen = kept

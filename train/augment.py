@@ -1,0 +1,86 @@
+"""What the network hears in a room, made from clips: sounds anywhere in the window, over noise, and noise alone.
+
+ESC-50's clips begin with their sound and are padded with digital silence. In a live stream a sound enters the window
+late, leaves it early, and is never surrounded by zeros.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Waveform = NDArray[np.float32]
+
+_DIGITAL_SILENCE = 1e-4
+"""Below this magnitude (-80 dBFS) the ends of a clip are padding."""
+_GAIN_DB = (-12.0, 6.0)
+_FLOOR_DB = (-85.0, -45.0)
+"""RMS of the noise under a sound, dBFS."""
+_NOISE_DB = (-95.0, -25.0)
+"""RMS of noise that stands alone, dBFS."""
+_LEAST_SECONDS = 0.5
+"""At least so much of a sound, and at least half of it, stays in the window."""
+_HUM_PROBABILITY = 0.3
+
+
+class Noise:
+    """Stationary noise, from blue to brown, cut at random from a pool: making it anew each time would take longest."""
+
+    def __init__(self, samples: int, rng: np.random.Generator, pool: int = 24) -> None:
+        exponents = rng.choice([-1.0, 0.0, 0.0, 1.0, 1.0, 2.0], pool)
+        self._pool = [coloured(4 * samples, exponent, rng) for exponent in exponents]
+        self._samples = samples
+
+    def draw(self, rng: np.random.Generator) -> Waveform:
+        """[samples], RMS 1."""
+        source = self._pool[rng.integers(len(self._pool))]
+        start = rng.integers(len(source) - self._samples + 1)
+        piece: Waveform = source[start : start + self._samples]
+        return piece if rng.random() < 0.5 else piece[::-1]
+
+
+def coloured(samples: int, exponent: float, rng: np.random.Generator) -> Waveform:
+    """Noise whose power falls with frequency as `f ** -exponent`: -1 blue, 0 white, 1 pink, 2 brown. RMS 1."""
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    # Level below 20 Hz (at 32 kHz): brown noise would otherwise be all rumble.
+    bins = np.maximum(np.arange(len(spectrum)), samples * 20 / 32_000)
+    noise = np.fft.irfft(spectrum * bins ** (-exponent / 2), samples)
+    scaled: Waveform = (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
+    return scaled
+
+
+def placed(clip: Waveform, noise: Noise, rate_hz: int, rng: np.random.Generator) -> Waveform:
+    """The clip's sound somewhere in the window, perhaps cut off at either end, at another level, over a noise floor.
+
+    Args:
+        clip: [N], float32. The result has the same length.
+    """
+    sound = trimmed(clip) * _from_db(rng.uniform(*_GAIN_DB))
+    window = noise.draw(rng) * _from_db(rng.uniform(*_FLOOR_DB))
+    kept = min(len(sound), max(int(_LEAST_SECONDS * rate_hz), len(sound) // 2))
+    start = int(rng.integers(kept - len(sound), len(window) - kept + 1))
+    cut, into = max(0, -start), max(0, start)
+    length = min(len(sound) - cut, len(window) - into)
+    window[into : into + length] += sound[cut : cut + length]
+    placed_window: Waveform = np.clip(window, -1, 1)
+    return placed_window
+
+
+def trimmed(clip: Waveform) -> Waveform:
+    """Without the padding at its ends. A clip that is nothing else stays as it is."""
+    loud = np.flatnonzero(np.abs(clip) > _DIGITAL_SILENCE)
+    return clip[loud[0] : loud[-1] + 1] if loud.size else clip
+
+
+def background(noise: Noise, samples: int, rate_hz: int, rng: np.random.Generator) -> Waveform:
+    """A window in which nothing happens: noise, sometimes with the hum of the mains and its overtones."""
+    window = noise.draw(rng) * _from_db(rng.uniform(*_NOISE_DB))
+    if rng.random() < _HUM_PROBABILITY:
+        time = np.arange(samples) / rate_hz
+        mains = rng.choice([50.0, 60.0])
+        for overtone in range(1, 9):
+            level, phase = _from_db(rng.uniform(-80, -40)), rng.uniform(0, 2 * np.pi)
+            window = window + level * np.sin(2 * np.pi * mains * overtone * time + phase)
+    return window.astype(np.float32)
+
+
+def _from_db(level: float) -> np.float32:
+    return np.float32(10 ** (level / 20))

@@ -51,6 +51,7 @@ class EmbeddedBroker:
             logging.getLogger(__name__).debug("embedded broker: %s", error)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=3)
+        self._loop.close()
 
 
 def _free_port(host: str, first: int) -> int:

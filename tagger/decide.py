@@ -16,6 +16,8 @@ from tagger.events import Event, Scores
 @dataclass
 class _Open:
     begin: Event
+    score: float
+    """Of the last window."""
     peak_score: float
     last_start: float
     """Wall-clock start of the last window that reached the threshold."""
@@ -57,10 +59,10 @@ class Decider:
             if reached and event is None:
                 onset = max(scores.time, scores.end_time - self._hop_s)
                 begin = Event("begin", self._new_id(time.time()), label, value, value, onset)
-                self._open[label] = _Open(begin, value, scores.time, scores.end_time)
+                self._open[label] = _Open(begin, value, value, scores.time, scores.end_time)
                 begins.append(begin)
             elif reached and event is not None:
-                event.peak_score = max(event.peak_score, value)
+                event.score, event.peak_score = value, max(event.peak_score, value)
                 event.last_start, event.last_end = scores.time, scores.end_time
             elif event is not None:
                 ends.append(self._end(label, value, min(event.last_start + self._hop_s, event.last_end)))
@@ -73,7 +75,7 @@ class Decider:
 
     def close(self) -> list[Event]:
         """Ends what is open: the stream is over, or interrupted. The sounds last until the end of what was heard."""
-        return [self._end(label, event.peak_score, event.last_end) for label, event in list(self._open.items())]
+        return [self._end(label, event.score, event.last_end) for label, event in list(self._open.items())]
 
     def _end(self, label: str, score: float, offset: float) -> Event:
         event = self._open.pop(label)

@@ -3,6 +3,7 @@
 import functools
 import json
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,7 +179,7 @@ def _decoded(dataset: esc50.Esc50, rate_hz: int) -> NDArray[np.int16]:
     def make(path: Path) -> None:
         shape = (len(dataset.clips), samples)
         array = np.lib.format.open_memmap(path, "w+", np.int16, shape)
-        with click.progressbar(dataset.clips, label="decoding", file=_progress()) as bar:
+        with click.progressbar(dataset.clips, label="decoding", file=sys.stderr) as bar:
             for row, clip in zip(array, bar, strict=True):
                 try:
                     heard = np.concatenate(list(decode(clip.path, rate_hz)))[:samples]
@@ -235,7 +236,7 @@ def _embed(
     log_mel = LogMel(mel).to(place)
     network = start.model.to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     found = np.empty((count, network.embedding_size), np.float32)
-    with click.progressbar(length=count, label=f"features, {view}", file=_progress()) as bar, torch.inference_mode():
+    with click.progressbar(length=count, label=f"features, {view}", file=sys.stderr) as bar, torch.inference_mode():
         for first in range(0, count, _BATCH):
             batch = np.stack([next(windows) for _ in range(min(_BATCH, count - first))])
             spectrogram = log_mel(torch.from_numpy(batch).to(place)).to(memory_format=torch.channels_last)
@@ -287,7 +288,3 @@ def _accuracy(
 def as_float(clip: NDArray[np.int16]) -> NDArray[np.float32]:
     """Full scale -1 to 1."""
     return clip.astype(np.float32) / np.float32(32767)
-
-
-def _progress() -> Any:
-    return click.get_text_stream("stderr")

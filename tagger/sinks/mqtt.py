@@ -79,6 +79,7 @@ class MqttSink:
         self._on: dict[str, set[str]] = {}
         """Labels whose event is open, of each source."""
         self._lock = threading.Lock()
+        """Held while a retained topic is published, so that an older payload never follows a newer one."""
         self._dropped = 0
         self._connection = Connection(settings, self._connected, self._refused)
 
@@ -99,13 +100,10 @@ class MqttSink:
 
     def event(self, stream: Stream, event: Event) -> None:
         self._publish(self._topics.event(stream.source), json.dumps(event.to_json(stream, time.time())), qos=1)
-        level, began = self._levels[stream.source][event.label], event.type == "begin"
-        with self._lock:
-            on = self._on[stream.source]
-            (on.add if began else on.discard)(event.label)
-            any_state = "ON" if on else "OFF"
+        level, began, on = self._levels[stream.source][event.label], event.type == "begin", self._on[stream.source]
+        (on.add if began else on.discard)(event.label)
         self._retain(self._topics.state(stream.source, level), "ON" if began else "OFF")
-        self._retain(self._topics.state(stream.source, ANY), any_state)
+        self._retain(self._topics.state(stream.source, ANY), "ON" if on else "OFF")
 
     def report(self, stream: Stream, report: Report) -> None:
         # Worth something now or never: not kept for a broker that is away.
@@ -129,11 +127,10 @@ class MqttSink:
 
     def _retain(self, topic: str, payload: str) -> None:
         with self._lock:
-            if self._retained.get(topic) == payload:
-                return
+            changed = self._retained.get(topic) != payload
             self._retained[topic] = payload
-        if self._connection.ever_connected:
-            self._publish(topic, payload, qos=1, retain=True)
+            if changed and self._connection.ever_connected:  # else the first connect publishes it
+                self._publish(topic, payload, qos=1, retain=True)
 
     def _publish(self, topic: str, payload: str, qos: int, retain: bool = False) -> None:
         info = self._connection.client.publish(topic, payload, qos, retain)
@@ -145,10 +142,10 @@ class MqttSink:
     def _connected(self, client: paho.Client) -> None:
         """After every connect: what subscribers must find, whatever the broker forgot meanwhile."""
         with self._lock:
-            self._retained[self._topics.node_status] = "online"
-            retained = list(self._retained.items())
-        for topic, payload in retained:
-            client.publish(topic, payload, qos=1, retain=True)
+            retained = {self._topics.node_status: "online", **self._retained}
+            self._retained |= retained
+            for topic, payload in retained.items():
+                client.publish(topic, payload, qos=1, retain=True)
 
     def _refused(self, reason: str) -> None:
         self._on_refused(

@@ -1,0 +1,42 @@
+"""Shared by all tests: hypothesis' profile, a home of their own, and the real data."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before hypothesis is imported: it keeps tables on disk, and tests write nothing into the repository.
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "tagger-hypothesis"))
+
+from hypothesis import HealthCheck, settings
+
+# Derandomised: a failure on one machine is a failure on all, and a green run stays green.
+settings.register_profile(
+    "tagger",
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    # The home fixture below is one for all examples of a test; nothing in it depends on them.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("tagger")
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`$TAGGER_HOME` in the test's own folder."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("TAGGER_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the repository: `data/esc50`, `data/esc10_44k`, `weights`."""
+    if not (SHARED / "weights").is_dir():
+        pytest.skip(f"real data is not at {SHARED}")
+    return SHARED

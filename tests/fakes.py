@@ -1,0 +1,122 @@
+"""Stand-ins at the edges of the daemon: a source that plays what it is given, a sink that remembers."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tagger.checkpoint import Checkpoint, CheckpointInfo
+from tagger.errors import TaggerError
+from tagger.events import Block, Event, Report, Samples, Stream
+from tagger.features import MelConfig
+from tagger.models import EfficientATConfig
+from tagger.sinks import SourceState
+
+RATE_HZ = 32_000
+
+
+class FakeSource:
+    """Plays blocks; an error among them is raised in its place. After the last block it ends, or waits to be closed."""
+
+    def __init__(self, *plays: Sequence[Block | TaggerError], live: bool = False, waits: bool = False) -> None:
+        self.name, self.description, self.live = "fake", "a fake", live
+        self._plays, self._waits = list(plays), waits
+        self.late_s = 0.0
+        self.closed = threading.Event()
+
+    def blocks(self) -> Iterator[Block]:
+        for each in self._plays.pop(0) if self._plays else []:
+            if isinstance(each, TaggerError):
+                raise each
+            yield each
+        if self._waits and not self._plays:
+            self.closed.wait(10)
+
+    def behind(self) -> float:
+        return self.late_s
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class RecordingSink:
+    """Everything it was told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+        self.closed = False
+
+    def open(self, streams: Sequence[Stream]) -> None: ...
+
+    def status(self, stream: Stream, state: SourceState, detail: str) -> None:
+        self.told.append((state, detail))
+
+    def event(self, stream: Stream, event: Event) -> None:
+        self.told.append((event.type, event))
+
+    def report(self, stream: Stream, report: Report) -> None:
+        self.told.append(("report", report))
+
+    def close(self, wait_s: float) -> None:
+        self.closed = True
+
+    def of(self, kind: str) -> list[Any]:
+        return [what for told, what in self.told if told == kind]
+
+
+class FakeClassifier:
+    """Scores a window by a function of its samples; labels `loud` and `never`."""
+
+    LABELS = ("loud", "never")
+
+    def __init__(self, score: Callable[[Samples], float] | None = None) -> None:
+        self.info = CheckpointInfo(
+            name="fake",
+            architecture="efficientat",
+            config=EfficientATConfig(labels=2),
+            mel=MelConfig(),
+            window_seconds=1.0,
+            labels=self.LABELS,
+            activation="sigmoid",
+            thresholds=(0.5, 0.5),
+        )
+        self._score = score or (lambda samples: float(np.abs(samples).max()))
+
+    def __call__(self, waveforms: Samples) -> Samples:
+        return np.array([[self._score(samples), 0.0] for samples in waveforms], np.float32)
+
+
+class _Constant(nn.Module):
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        return self.logits.expand(len(log_mel), -1)
+
+
+def constant_checkpoint(activation: str, temperature: float, *logits: float) -> Checkpoint:
+    """A model that always says the same."""
+    info = CheckpointInfo(
+        name="constant",
+        architecture="efficientat",
+        config=EfficientATConfig(labels=len(logits)),
+        mel=MelConfig(),
+        window_seconds=1.0,
+        labels=tuple(f"label{i}" for i in range(len(logits))),
+        activation=activation,
+        thresholds=(0.5,) * len(logits),
+        temperature=temperature,
+    )
+    return Checkpoint(info, _Constant(torch.tensor([logits])))
+
+
+def silence(seconds: float, time: float = 0.0, gap: bool = False) -> Block:
+    return Block(np.zeros(int(seconds * RATE_HZ), np.float32), time, gap)
+
+
+def noise(seconds: float, time: float = 0.0, gap: bool = False) -> Block:
+    return Block(np.full(int(seconds * RATE_HZ), 0.9, np.float32), time, gap)

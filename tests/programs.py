@@ -1,0 +1,192 @@
+"""Real programs that tests run: the command `tagger`, a broker, a virtual microphone."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+import soundfile
+
+TAGGER = [sys.executable, "-m", "tagger"]
+
+
+def tagger(*args: object, stdin: bytes | None = None, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end."""
+    command = [*TAGGER, *map(str, args)]
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, env=os.environ | env, check=False)
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@contextmanager
+def running(*args: object, stdin: int | None = subprocess.DEVNULL, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command in the background; whatever is left of it at the end is killed."""
+    process = subprocess.Popen(
+        [*TAGGER, *map(str, args)],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | env,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> tuple[int, str, str]:
+    """Asks it to end; its exit code and what it printed."""
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    return process.returncode, out.decode(), err.decode()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Mosquitto:
+    """A real broker on 127.0.0.1. Skips the test where the program is not installed."""
+
+    def __init__(self, folder: Path, *config: str, port: int | None = None) -> None:
+        self.program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+        if self.program is None:
+            pytest.skip("mosquitto is not installed (apt install mosquitto)")
+        self.port = port or free_port()
+        self.config = folder / "mosquitto.conf"
+        lines = [f"listener {self.port} 127.0.0.1", *(config or ["allow_anonymous true"])]
+        if os.geteuid() == 0:  # else it becomes a user who may not read this folder
+            lines.append("user root")
+        self.config.write_text("\n".join(lines) + "\n")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.kill()
+        assert self.program is not None
+        self._process = subprocess.Popen(
+            [self.program, "-c", str(self.config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until(lambda: can_connect(self.port), "mosquitto answers", 10)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def can_connect(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Subscriber:
+    """Everything that a client sees of a broker, in order: (seconds on the monotonic clock, topic, payload, retained)."""
+
+    def __init__(self, port: int, topics: str = "#") -> None:
+        self.messages: list[tuple[float, paho.MQTTMessage]] = []
+        subscribed = threading.Event()
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self._client.on_connect = lambda client, *_: client.subscribe(topics, qos=1)
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.on_message = lambda _client, _data, message: self.messages.append((time.monotonic(), message))
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert subscribed.wait(10), "the subscriber was never subscribed"
+
+    def payloads(self, topic: str) -> list[str]:
+        return [message.payload.decode() for _, message in list(self.messages) if message.topic == topic]
+
+    def jsons(self, topic: str) -> list[dict[str, Any]]:
+        return [json.loads(payload) for payload in self.payloads(topic)]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@contextmanager
+def subscribed(port: int, topics: str = "#") -> Iterator[Subscriber]:
+    subscriber = Subscriber(port, topics)
+    try:
+        yield subscriber
+    finally:
+        subscriber.close()
+
+
+def until(true: Callable[[], object], what: str, seconds: float = 20) -> None:
+    """Waits until `true()` is; fails the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            pytest.fail(f"after {seconds:g} s still not: {what}")
+        time.sleep(0.02)
+
+
+class VirtualMicrophone:
+    """PulseAudio with a null sink, whose monitor is the default input of PortAudio's device `pulse`."""
+
+    PROGRAMS = ("pulseaudio", "pactl", "paplay")
+
+    def __init__(self, folder: Path) -> None:
+        missing = [program for program in self.PROGRAMS if shutil.which(program) is None]
+        if missing:
+            pytest.skip(f"{', '.join(missing)} not installed (apt install pulseaudio pulseaudio-utils)")
+        if not list(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so")):
+            pytest.skip("ALSA cannot reach PulseAudio (apt install libasound2-plugins)")
+        (folder / ".asoundrc").write_text("pcm.!default pulse\nctl.!default pulse\n")
+        self.env = {"HOME": str(folder), "PULSE_RUNTIME_PATH": str(folder / "pulse")}
+        (folder / "pulse").mkdir(mode=0o700)
+        self._process = subprocess.Popen(
+            [
+                "pulseaudio",
+                *("-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit"),
+                *("-L", "module-native-protocol-unix", "-L", "module-null-sink sink_name=mic rate=44100"),
+            ],
+            env=os.environ | self.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until(lambda: self._pactl("set-default-source", "mic.monitor") == 0, "PulseAudio answers")
+
+    def _pactl(self, *args: str) -> int:
+        command = ["pactl", *args]
+        return subprocess.run(command, env=os.environ | self.env, capture_output=True, check=False).returncode
+
+    def play(self, path: Path) -> None:
+        """Returns when the file has sounded."""
+        subprocess.run(["paplay", "-d", "mic", str(path)], env=os.environ | self.env, check=True, timeout=600)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def write_wav(path: Path, samples: np.ndarray[Any, Any], rate_hz: int = 32_000, subtype: str = "PCM_16") -> Path:
+    soundfile.write(path, samples, rate_hz, subtype=subtype)
+    return path

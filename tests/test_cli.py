@@ -1,0 +1,326 @@
+"""The command as a person types it: every mistake is one line and exit code 2, and loses nothing."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click.testing
+import numpy as np
+import pytest
+import soundfile
+from safetensors.torch import load_file, save_file
+
+from tagger.cli import main
+from tagger.header import METADATA_KEY, read_header
+from tagger.store import BUNDLED
+from tests.programs import tagger, write_wav
+
+RATE_HZ = 32_000
+ESC50 = BUNDLED / "esc50.safetensors"
+
+
+def run(*args: object, stdin: bytes | None = None) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(main, [str(arg) for arg in args], input=stdin)
+
+
+def refused(result: click.testing.Result, *words: str) -> None:
+    """Exit code 2, one line, and in it the words that help."""
+    assert result.exit_code == 2, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in errors[0]
+
+
+def tone(seconds: float, rate_hz: int = RATE_HZ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return 0.3 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate_hz)) / rate_hz)
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Path:
+    return write_wav(tmp_path / "tone.wav", tone(7))
+
+
+# --- audio files ---
+
+
+def cut_in_half(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda path: None, "no such file"),
+    "empty": (lambda path: path.write_bytes(b""), "empty"),
+    "text": (lambda path: path.write_text("I am not a sound. " * 100), "not audio"),
+    "folder": (lambda path: path.mkdir(), "folder"),
+    "no_samples": (lambda path: write_wav(path, np.zeros(0)), "holds no samples"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+@pytest.mark.parametrize("command", [("tag",), ("listen", "--mqtt", "none", "--no-realtime")])
+def test_a_file_that_is_no_audio(kind: str, command: tuple[str, ...], tmp_path: Path) -> None:
+    make, words = UNUSABLE[kind]
+    path = tmp_path / "bad.wav"
+    make(path)
+    refused(run(*command, path), str(path), words)
+
+
+@pytest.mark.parametrize("command", [("tag", "--json"), ("listen", "--mqtt", "none", "--no-realtime", "--json")])
+@pytest.mark.parametrize("damage", ["truncated", "nan"])
+def test_damage_is_said_and_what_came_before_is_kept(command: tuple[str, ...], damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.wav"
+    if damage == "truncated":
+        cut_in_half(write_wav(path, tone(14)))
+    else:
+        samples = tone(14)
+        samples[7 * RATE_HZ] = np.nan
+        write_wav(path, samples, subtype="FLOAT")
+    result = run(*command, path)
+    refused(result, str(path), "7.00 s" if damage == "truncated" else "NaN or infinity at 7.000 s")
+    if command[0] == "tag":
+        ends = [json.loads(line)["end"] for line in result.stdout.splitlines()]
+        assert ends == pytest.approx([5.0, 6.0, 7.0], abs=0.001)
+
+
+@pytest.mark.parametrize(("rate_hz", "channels", "seconds"), [(8_000, 1, 6), (192_000, 1, 6), (44_100, 6, 6), (32_000, 2, 0.3)])
+def test_unusual_audio_is_tagged(rate_hz: int, channels: int, seconds: float, tmp_path: Path) -> None:
+    samples = np.stack([tone(seconds, rate_hz)] * channels, axis=1)
+    result = run("tag", "--json", write_wav(tmp_path / "odd.wav", samples, rate_hz))
+    assert result.exit_code == 0, result.stderr
+    windows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(w["start"], w["end"]) for w in windows] == ([(0, 5), (1, 6)] if seconds == 6 else [(0, 0.3)])
+
+
+def test_silence_is_tagged_as_nothing(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "silent.wav", np.zeros(8 * RATE_HZ))
+    result = run("listen", path, "--no-realtime", "--mqtt", "none")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_one_bad_file_does_not_cost_the_others(wav: Path, tmp_path: Path) -> None:
+    result = run("tag", "--json", tmp_path / "missing.wav", wav)
+    refused(result, "missing.wav")
+    assert {json.loads(line)["file"] for line in result.stdout.splitlines()} == {str(wav)}
+
+
+def test_table_and_json_say_the_same(wav: Path) -> None:
+    table = run("tag", wav, "--top", "2").stdout.splitlines()
+    lines = [json.loads(line) for line in run("tag", wav, "--top", "2", "--json").stdout.splitlines()]
+    assert table[0] == str(wav)
+    assert len(table) - 1 == len(lines) == 3
+    for row, line in zip(table[1:], lines, strict=True):
+        assert set(line) == {"file", "start", "end", "top"}
+        best = line["top"][0]
+        assert f"{best['score']:.2f} {best['label']}" in row
+
+
+# --- windows ---
+
+
+@pytest.mark.parametrize("command", ["tag", "listen"])
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--hop", "6"), ("--hop 6", "longer than the window of 5 s")),
+        (("--window", "2", "--hop", "3"), ("longer than the window of 2 s",)),
+        (("--hop", "0"), ("--hop 0",)),
+        (("--hop", "nan"), ("--hop",)),
+        (("--window", "0.1"), ("--window 0.1",)),
+        (("--window", "inf"), ("--window",)),
+    ],
+)
+def test_a_hop_and_window_that_do_not_go_together(
+    command: str, flags: tuple[str, ...], words: tuple[str, ...], wav: Path
+) -> None:
+    extra = ("--mqtt", "none") if command == "listen" else ()
+    refused(run(command, wav, *flags, *extra), *words)
+
+
+# --- checkpoints ---
+
+
+def edited(change: Callable[[dict[str, object]], object]) -> Callable[[Path], object]:
+    """A copy of the bundled checkpoint with another document."""
+
+    def write(path: Path) -> None:
+        document = read_header(ESC50)
+        change(document)
+        save_file(load_file(ESC50), path, {METADATA_KEY: json.dumps(document)})
+
+    return write
+
+
+def without_a_weight(path: Path) -> None:
+    weights = load_file(ESC50)
+    del weights["classifier.2.bias"]
+    save_file(weights, path, {METADATA_KEY: json.dumps(read_header(ESC50))})
+
+
+BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda path: None, "no such checkpoint file"),
+    "truncated": (lambda path: path.write_bytes(ESC50.read_bytes()[:500_000]), "not a whole .safetensors file"),
+    "empty": (lambda path: path.write_bytes(b""), "not a whole .safetensors file"),
+    "unknown format": (edited(lambda document: document.update(format=99)), "format 99 is unknown"),
+    "missing key": (edited(lambda document: document.pop("labels")), "lacks labels"),
+    "missing weight": (without_a_weight, "lacks weights: classifier.2.bias"),
+    "pickle": (lambda path: path.write_bytes(pickle.dumps({"weights": 1})), "pickled"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CHECKPOINTS)
+@pytest.mark.parametrize("command", [("tag",), ("listen", "--mqtt", "none", "--no-realtime")])
+def test_a_checkpoint_that_cannot_be_used(kind: str, command: tuple[str, ...], wav: Path, tmp_path: Path) -> None:
+    make, words = BAD_CHECKPOINTS[kind]
+    path = tmp_path / "bad.safetensors"
+    make(path)
+    refused(run(*command, wav, "--model", path), str(path), words)
+
+
+def test_an_unknown_model_names_the_near_ones(wav: Path) -> None:
+    refused(run("tag", wav, "--model", "esc5O"), "no model 'esc5O'", "did you mean esc50?")
+
+
+def test_the_bundled_model_is_listed_with_its_accuracy() -> None:
+    result = run("models")
+    assert result.exit_code == 0
+    assert any(line.startswith("esc50 ") and "bundled" in line and "five-fold accuracy 9" in line for line in result.stdout.splitlines())
+
+
+def test_the_bundled_model_is_ours_and_carries_its_notices() -> None:
+    document = read_header(ESC50)
+    assert document["training"]["recipe"] == "frozen"
+    assert document["training"]["data"]["name"] == "ESC-50"
+    assert len(document["labels"]) == 50
+    notices = " ".join(document["licences"])
+    assert "EfficientAT" in notices
+    assert "CC BY-NC" in notices
+    assert ESC50.stat().st_size < 2_500_000
+
+
+def test_models_that_cannot_be_added_or_downloaded(tmp_path: Path) -> None:
+    refused(run("models", "add", tmp_path / "none.pt"), "no such file")
+    refused(run("models", "download", "mn99"), "no model 'mn99' to download", "mn10")
+    failed = run("models", "download", "mn04", "--url", "http://127.0.0.1:9")
+    assert failed.exit_code == 1
+    assert "refused" in failed.stderr
+
+
+# --- MQTT and sources ---
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost",
+        "localhost:1883",
+        "http://localhost",
+        "mqtt://",
+        "mqtt://:1883",
+        "mqtt://host:port",
+        "mqtt://host:99999",
+        "mqtt://me:hunter2@host:1883/topic",
+        "mqtt://me:hunter2@ho st",
+        "embedded:0",
+        "embedded:x",
+    ],
+)
+def test_a_malformed_broker_url(url: str, wav: Path) -> None:
+    result = run("listen", wav, "--mqtt", url)
+    refused(result, "--mqtt")
+    assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--node", "a/b"), ("--node", "a+b"), ("--prefix", "x/#"), ("--prefix", "")])
+def test_topic_levels_that_mqtt_forbids(flag: str, value: str, wav: Path) -> None:
+    refused(run("listen", wav, flag, value, "--mqtt", "mqtt://127.0.0.1"), flag)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--threshold", "1.5"), "--threshold"),
+        (("--top", "0"), "--top"),
+        (("--rate", "0"), "--rate"),
+        (("--channels", "0"), "--channels"),
+        (("--device", "quantum"), "--device"),
+        (("--watch",), "--watch"),
+    ],
+)
+def test_settings_out_of_bounds(flags: tuple[str, ...], words: str, wav: Path) -> None:
+    refused(run("listen", wav, *flags, "--mqtt", "none"), words)
+
+
+def test_standard_input_that_ends_at_once_or_inside_a_frame() -> None:
+    listen = ("listen", "-", "--mqtt", "none", "--json")
+    nothing = tagger(*listen, stdin=b"")
+    assert nothing.returncode == 2
+    assert "ended before any sound came" in nothing.stderr
+    odd = tagger(*listen, stdin=(tone(6) * 32767).astype("<i2").tobytes() + b"\x01")
+    assert odd.returncode == 2
+    assert "ended inside a frame, 1 of 2 bytes" in odd.stderr
+
+
+def test_training_without_data_or_backbone_says_what_to_do(tmp_path: Path) -> None:
+    refused(run("train", tmp_path, "--freeze"), "meta/esc50.csv is missing")
+    refused(run("train", tmp_path), "--freeze")
+
+
+def test_training_without_its_backbone_says_where_to_get_it(shared: Path) -> None:
+    refused(run("train", shared / "data" / "esc50", "--freeze"), "tagger models download mn04")
+
+
+# --- speed and manners ---
+
+
+def test_help_needs_nothing_heavy_and_lists_every_command() -> None:
+    loaded = "import sys, tagger.cli; print(sorted({'torch', 'numpy', 'paho', 'sounddevice'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout == "[]\n"
+    result = run("--help")
+    assert all(command in result.stdout for command in ("listen", "tag", "train", "devices", "models"))
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(wav: Path) -> None:
+    long = wav.with_name("long.wav")
+    soundfile.write(long, tone(120), RATE_HZ)
+    command = f'"{sys.executable}" -m tagger tag --json "{long}" | head -n 1'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=os.environ, timeout=60)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+def test_flags_can_come_from_the_environment(wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_LISTEN_MQTT", "ftp://nowhere")
+    refused(run("listen", wav), "ftp:// is unknown")
+
+
+def test_a_taken_port_moves_the_embedded_broker(wav: Path) -> None:
+    pytest.importorskip("amqtt")
+    from tagger.broker import EmbeddedBroker
+
+    first = EmbeddedBroker("127.0.0.1", 28_830)
+    try:
+        second = EmbeddedBroker("127.0.0.1", 28_830)
+        second.stop()
+    finally:
+        first.stop()
+    assert second.port > first.port
+
+
+def test_one_line_an_event(tmp_path: Path) -> None:
+    """People and programs read standard output; all else goes to standard error."""
+    began = time.time()
+    result = run("listen", "demo", "--no-realtime", "--mqtt", "none", "--json")
+    assert result.exit_code == 0, result.stderr
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {event["type"] for event in events} == {"begin", "end"}
+    assert time.time() - began < 120
+    assert "listening to" in result.stderr
+    assert "model" in result.stderr

@@ -1,0 +1,254 @@
+"""What is published, against a real broker."""
+
+import json
+import re
+import signal
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tagger import settings
+from tagger.sinks.mqtt import Topics
+from tests.programs import Mosquitto, free_port, running, stop, subscribed, tagger, until, write_wav
+
+EVENT_FIELDS = {
+    "schema": int,
+    "id": str,
+    "type": str,
+    "label": str,
+    "score": float,
+    "peak_score": float,
+    "onset": str,
+    "offset": (str, type(None)),
+    "duration_s": (float, type(None)),
+    "published": str,
+    "node": str,
+    "source": str,
+    "model": str,
+}
+SCORES_FIELDS = {
+    "schema": int,
+    "start": float,
+    "end": float,
+    "time": str,
+    "top": list,
+    "why": (str, type(None)),
+    "latency_ms": float,
+    "node": str,
+    "source": str,
+    "model": str,
+}
+BASE = "tagger/room"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    mosquitto = Mosquitto(tmp_path)
+    yield mosquitto
+    mosquitto.kill()
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return siren(tmp_path / "clip.wav", silent_s=7)
+
+
+def siren(path: Path, silent_s: float) -> Path:
+    """Silence, then a siren that rises and falls for 20 s, and 8 s of silence: something that is announced."""
+    time_s = np.arange(20 * 32_000) / 32_000
+    phase = 2 * np.pi * np.cumsum(900 + 500 * np.sin(2 * np.pi * 0.4 * time_s)) / 32_000
+    sound = sum(0.3 / k * np.sin(k * phase) for k in range(1, 5))
+    return write_wav(path, np.concatenate([np.zeros(int(silent_s * 32_000)), sound, np.zeros(8 * 32_000)]))
+
+
+def test_the_contract(broker: Mosquitto, clip: Path) -> None:
+    """Topics, payload fields, retain flags and QoS. Automations hang on them: change this test only on purpose."""
+    with subscribed(broker.port) as live:
+        done = tagger("listen", clip, "--no-realtime", "--mqtt", broker.url, "--node", "room", "--threshold", 0.3)
+        assert done.returncode == 0, done.stderr
+        until(lambda: live.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
+
+        assert live.payloads(f"{BASE}/status") == ["online", "offline"]
+        assert live.payloads(f"{BASE}/clip/status")[-2:] == ["online", "offline"]
+        assert live.payloads(f"{BASE}/clip/status/detail")[-1] == "ended"
+
+        events = live.jsons(f"{BASE}/clip/event")
+        assert {event["type"] for event in events} == {"begin", "end"}
+        for event in events:
+            assert list(event) == list(EVENT_FIELDS)
+            assert all(isinstance(event[key], kind) for key, kind in EVENT_FIELDS.items())
+            assert (event["schema"], event["node"], event["source"], event["model"]) == (1, "room", "clip", "esc50")
+            assert re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", event["id"])
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", event["onset"])
+        begins = {event["id"]: event for event in events if event["type"] == "begin"}
+        ends = {event["id"]: event for event in events if event["type"] == "end"}
+        assert begins.keys() == ends.keys()
+        assert len(begins) + len(ends) == len(events)
+        for each, begin in begins.items():
+            end = ends[each]
+            assert (begin["offset"], begin["duration_s"]) == (None, None)
+            assert (end["label"], end["onset"]) == (begin["label"], begin["onset"])
+            lasted = datetime.fromisoformat(end["offset"]) - datetime.fromisoformat(end["onset"])
+            assert end["duration_s"] == pytest.approx(lasted.total_seconds(), abs=0.002)
+
+        reports = live.jsons(f"{BASE}/clip/scores")
+        assert [report["start"] for report in reports] == [float(start) for start in range(31)]
+        for report in reports:
+            assert list(report) == list(SCORES_FIELDS)
+            assert all(isinstance(report[key], kind) for key, kind in SCORES_FIELDS.items())
+            assert len(report["top"]) == 5
+            assert all(list(each) == ["label", "score"] for each in report["top"])
+        qos = {message.topic: message.qos for _, message in live.messages}
+        assert qos[f"{BASE}/clip/event"] == 1
+        assert qos[f"{BASE}/clip/scores"] == 0
+
+        announced = {event["label"] for event in events}
+        for label in announced:
+            assert live.payloads(f"{BASE}/clip/{label}/state")[:2] == ["OFF", "ON"]
+        assert live.payloads(f"{BASE}/clip/any/state")[:2] == ["OFF", "ON"]
+
+    with subscribed(broker.port) as late:
+        time.sleep(0.3)
+        kept = {message.topic: message.payload.decode() for _, message in late.messages if message.retain}
+    states = {topic for topic in kept if topic.endswith("/state")}
+    assert len(states) == 51
+    assert {kept[topic] for topic in states} == {"OFF"}
+    assert kept.keys() - states == {f"{BASE}/status", f"{BASE}/clip/status", f"{BASE}/clip/status/detail"}
+    assert kept[f"{BASE}/status"] == kept[f"{BASE}/clip/status"] == "offline"
+
+
+def test_the_last_will_says_offline_when_the_daemon_is_killed(broker: Mosquitto, clip: Path) -> None:
+    with subscribed(broker.port) as subscriber, running("listen", clip, "--mqtt", broker.url, "--node", "room") as daemon:
+        until(lambda: "online" in subscriber.payloads(f"{BASE}/status"), "the node is online")
+        stop(daemon, signal.SIGKILL)
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-1] == "offline", "its last will arrived")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_events_says_offline_and_exits_0(broker: Mosquitto, clip: Path, number: int) -> None:
+    with subscribed(broker.port) as subscriber:
+        listen = ("listen", clip, "--mqtt", broker.url, "--node", "room", "--hop", "0.5", "--threshold", "0.1")
+        with running(*listen) as daemon:
+            until(lambda: subscriber.jsons(f"{BASE}/clip/event"), "something is announced", 40)
+            code, _, err = stop(daemon, number)
+        assert code == 0, err
+        assert "Traceback" not in err
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-1] == "offline", "the node said offline")
+        events = subscriber.jsons(f"{BASE}/clip/event")
+        assert {event["id"] for event in events if event["type"] == "begin"} == {
+            event["id"] for event in events if event["type"] == "end"
+        }
+        assert subscriber.payloads(f"{BASE}/clip/any/state")[-1] == "OFF"
+
+
+def test_a_broker_that_comes_late_gets_everything(tmp_path: Path, clip: Path) -> None:
+    port = free_port()
+    listen = ("listen", clip, "--no-realtime", "--mqtt", f"mqtt://127.0.0.1:{port}", "--node", "room", "--threshold", "0.3")
+    with running(*listen) as daemon:
+        time.sleep(4)
+        assert daemon.poll() is None, "it waits for the broker"
+        broker = Mosquitto(tmp_path, port=port)
+        with subscribed(port) as subscriber:
+            _, err = daemon.communicate(timeout=30)
+            assert daemon.returncode == 0, err.decode()
+            until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
+            assert {event["type"] for event in subscriber.jsons(f"{BASE}/clip/event")} == {"begin", "end"}
+        broker.kill()
+    assert b"cannot reach mqtt://127.0.0.1" in err
+    assert b"trying again" in err
+
+
+def test_a_broker_lost_in_the_middle_is_found_again_and_nothing_is_lost(broker: Mosquitto, tmp_path: Path) -> None:
+    path = siren(tmp_path / "late.wav", silent_s=9)
+    listen = ("listen", path, "--mqtt", broker.url, "--node", "room", "--threshold", "0.2")
+    with running(*listen) as daemon:
+        with subscribed(broker.port) as before:
+            until(lambda: before.payloads(f"{BASE}/late/scores"), "it listens", 30)
+        broker.kill()
+        time.sleep(8)  # the siren begins while there is no broker
+        broker.start()
+        with subscribed(broker.port) as after:
+            _, err = daemon.communicate(timeout=60)
+            until(lambda: after.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
+            events = after.jsons(f"{BASE}/late/event")
+            states = after.payloads(f"{BASE}/late/any/state")
+    assert daemon.returncode == 0, err.decode()
+    assert b"reconnecting, events wait" in err
+    assert sorted(event["id"] for event in events if event["type"] == "begin") == sorted(
+        event["id"] for event in events if event["type"] == "end"
+    )
+    assert "siren" in {event["label"] for event in events}
+    assert states[-1] == "OFF"
+
+
+def test_a_broker_that_refuses_the_password_ends_it_with_2(tmp_path: Path, clip: Path) -> None:
+    (tmp_path / "passwords").write_text("")
+    broker = Mosquitto(tmp_path, "allow_anonymous false", f"password_file {tmp_path / 'passwords'}")
+    try:
+        done = tagger("listen", clip, "--mqtt", f"mqtt://me:verysecret@127.0.0.1:{broker.port}")
+    finally:
+        broker.kill()
+    assert done.returncode == 2
+    assert "refuses" in done.stderr
+    assert "verysecret" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_whose_events_reach_no_broker_says_so(clip: Path) -> None:
+    done = tagger("listen", clip, "--no-realtime", "--mqtt", f"mqtt://127.0.0.1:{free_port()}", "--threshold", "0.3")
+    assert done.returncode == 1
+    assert "were not delivered" in done.stderr
+    assert "begins" in done.stdout
+
+
+def test_two_sources_have_topics_of_their_own(broker: Mosquitto, clip: Path) -> None:
+    with subscribed(broker.port) as subscriber:
+        listen = ("listen", clip, clip, f"garden={clip}", "--no-realtime", "--mqtt", broker.url, "--node", "room")
+        done = tagger(*listen)
+        assert done.returncode == 0, done.stderr
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
+        seen = [subscriber.jsons(f"{BASE}/{source}/scores") for source in ("clip", "clip_2", "garden")]
+    tops = [[report["top"] for report in each] for each in seen]
+    assert tops[0] == tops[1] == tops[2]
+    assert len(tops[0]) == 31
+
+
+def test_the_line_that_listen_suggests_works(broker: Mosquitto, clip: Path) -> None:
+    import shlex
+    import subprocess
+
+    with running("listen", clip, "--mqtt", broker.url, "--node", "room") as daemon:
+        assert daemon.stderr is not None
+        line = next(text for text in map(bytes.decode, daemon.stderr) if text.startswith("try"))
+        command = [*shlex.split(line.removeprefix("try")), "-W", "3"]
+        assert command[0] == "mosquitto_sub"
+        try:
+            seen = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20).stdout
+        except FileNotFoundError:
+            pytest.skip("mosquitto_sub is not installed (apt install mosquitto-clients)")
+    assert f"{BASE}/status online" in seen.splitlines()
+
+
+def test_json_on_standard_output_is_what_the_broker_gets(broker: Mosquitto, clip: Path) -> None:
+    with subscribed(broker.port) as subscriber:
+        listen = ("listen", clip, "--no-realtime", "--json", "--mqtt", broker.url, "--node", "room", "--threshold", "0.3")
+        done = tagger(*listen)
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
+        published = subscriber.jsons(f"{BASE}/clip/event")
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    for event in (*published, *printed):
+        event.pop("published")
+    assert printed == published
+
+
+def test_topics() -> None:
+    topics = Topics("home/sounds", "attic")
+    assert topics.node_status == "home/sounds/attic/status"
+    assert topics.source_status("mic") == "home/sounds/attic/mic/status"
+    assert topics.state("mic", "dog") == "home/sounds/attic/mic/dog/state"
+    assert topics.scores("mic") == "home/sounds/attic/mic/scores"
+    assert settings.MqttSettings().prefix == "tagger"

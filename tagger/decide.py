@@ -19,8 +19,9 @@ class _Open:
     score: float
     """Of the last window."""
     peak_score: float
+    first_end: float
+    """Wall-clock end of the first window that reached the threshold."""
     last_start: float
-    """Wall-clock start of the last window that reached the threshold."""
     last_end: float
 
 
@@ -29,7 +30,7 @@ class Decider:
 
     A window says that a sound is somewhere in it, not where. The sound of the first window over the threshold is taken
     to have begun one hop before that window's end (the window before did not hold it yet), and to have ended one hop
-    after the last such window's start (the window after no longer held it).
+    after the last such window's start (the window after no longer held it), but not before the first window's end.
     """
 
     def __init__(
@@ -59,13 +60,14 @@ class Decider:
             if reached and event is None:
                 onset = max(scores.time, scores.end_time - self._hop_s)
                 begin = Event("begin", self._new_id(time.time()), label, value, value, onset)
-                self._open[label] = _Open(begin, value, value, scores.time, scores.end_time)
+                self._open[label] = _Open(begin, value, value, scores.end_time, scores.time, scores.end_time)
                 begins.append(begin)
             elif reached and event is not None:
                 event.score, event.peak_score = value, max(event.peak_score, value)
                 event.last_start, event.last_end = scores.time, scores.end_time
             elif event is not None:
-                ends.append(self._end(label, value, min(event.last_start + self._hop_s, event.last_end)))
+                offset = max(event.first_end, min(event.last_start + self._hop_s, event.last_end))
+                ends.append(self._end(label, value, offset))
         return ends + begins
 
     @property
@@ -79,5 +81,4 @@ class Decider:
 
     def _end(self, label: str, score: float, offset: float) -> Event:
         event = self._open.pop(label)
-        offset = max(offset, event.begin.onset)
         return replace(event.begin, type="end", score=score, peak_score=event.peak_score, offset=offset)

@@ -22,7 +22,9 @@ import soundfile
 TAGGER = [sys.executable, "-m", "tagger"]
 
 
-def tagger(*args: object, stdin: bytes | None = None, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+def tagger(
+    *args: object, stdin: bytes | None = None, timeout: float = 120, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Runs the command to its end."""
     command = [*TAGGER, *map(str, args)]
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, env=os.environ | env, check=False)

@@ -90,7 +90,9 @@ def test_damage_is_said_and_what_came_before_is_kept(command: tuple[str, ...], d
         assert ends == pytest.approx([5.0, 6.0, 7.0], abs=0.001)
 
 
-@pytest.mark.parametrize(("rate_hz", "channels", "seconds"), [(8_000, 1, 6), (192_000, 1, 6), (44_100, 6, 6), (32_000, 2, 0.3)])
+@pytest.mark.parametrize(
+    ("rate_hz", "channels", "seconds"), [(8_000, 1, 6), (192_000, 1, 6), (44_100, 6, 6), (32_000, 2, 0.3)]
+)
 def test_unusual_audio_is_tagged(rate_hz: int, channels: int, seconds: float, tmp_path: Path) -> None:
     samples = np.stack([tone(seconds, rate_hz)] * channels, axis=1)
     result = run("tag", "--json", write_wav(tmp_path / "odd.wav", samples, rate_hz))
@@ -191,7 +193,10 @@ def test_an_unknown_model_names_the_near_ones(wav: Path) -> None:
 def test_the_bundled_model_is_listed_with_its_accuracy() -> None:
     result = run("models")
     assert result.exit_code == 0
-    assert any(line.startswith("esc50 ") and "bundled" in line and "five-fold accuracy 9" in line for line in result.stdout.splitlines())
+    assert any(
+        line.startswith("esc50 ") and "bundled" in line and "five-fold accuracy 9" in line
+        for line in result.stdout.splitlines()
+    )
 
 
 def test_the_bundled_model_is_ours_and_carries_its_notices() -> None:
@@ -238,7 +243,9 @@ def test_a_malformed_broker_url(url: str, wav: Path) -> None:
     assert "hunter2" not in result.output
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--node", "a/b"), ("--node", "a+b"), ("--prefix", "x/#"), ("--prefix", "")])
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--node", "a/b"), ("--node", "a+b"), ("--prefix", "x/#"), ("--prefix", "")]
+)
 def test_topic_levels_that_mqtt_forbids(flag: str, value: str, wav: Path) -> None:
     refused(run("listen", wav, flag, value, "--mqtt", "mqtt://127.0.0.1"), flag)
 
@@ -291,7 +298,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(wav: Path) -> None:
     long = wav.with_name("long.wav")
     soundfile.write(long, tone(120), RATE_HZ)
     command = f'"{sys.executable}" -m tagger tag --json "{long}" | head -n 1'
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=os.environ, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, env=os.environ, timeout=60
+    )
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
 

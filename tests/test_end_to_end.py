@@ -111,7 +111,9 @@ def stream_of(clips: list[tuple[str, np.ndarray[Any, Any]]]) -> tuple[np.ndarray
 
 def announced(events: list[dict[str, Any]], played: list[Played], began: float) -> list[str]:
     """Labels of the clips for which an event of their label begins while they sound, or within the pause after."""
-    onsets = [(e["label"], datetime.fromisoformat(e["onset"]).timestamp() - began) for e in events if e["type"] == "begin"]
+    onsets = [
+        (e["label"], datetime.fromisoformat(e["onset"]).timestamp() - began) for e in events if e["type"] == "begin"
+    ]
     return [
         clip.label
         for clip in played

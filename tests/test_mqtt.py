@@ -122,7 +122,10 @@ def test_the_contract(broker: Mosquitto, clip: Path) -> None:
 
 
 def test_the_last_will_says_offline_when_the_daemon_is_killed(broker: Mosquitto, clip: Path) -> None:
-    with subscribed(broker.port) as subscriber, running("listen", clip, "--mqtt", broker.url, "--node", "room") as daemon:
+    with (
+        subscribed(broker.port) as subscriber,
+        running("listen", clip, "--mqtt", broker.url, "--node", "room") as daemon,
+    ):
         until(lambda: "online" in subscriber.payloads(f"{BASE}/status"), "the node is online")
         stop(daemon, signal.SIGKILL)
         until(lambda: subscriber.payloads(f"{BASE}/status")[-1] == "offline", "its last will arrived")
@@ -147,7 +150,17 @@ def test_a_signal_ends_events_says_offline_and_exits_0(broker: Mosquitto, clip: 
 
 def test_a_broker_that_comes_late_gets_everything(tmp_path: Path, clip: Path) -> None:
     port = free_port()
-    listen = ("listen", clip, "--no-realtime", "--mqtt", f"mqtt://127.0.0.1:{port}", "--node", "room", "--threshold", "0.3")
+    listen = (
+        "listen",
+        clip,
+        "--no-realtime",
+        "--mqtt",
+        f"mqtt://127.0.0.1:{port}",
+        "--node",
+        "room",
+        "--threshold",
+        "0.3",
+    )
     with running(*listen) as daemon:
         time.sleep(4)
         assert daemon.poll() is None, "it waits for the broker"
@@ -235,7 +248,18 @@ def test_the_line_that_listen_suggests_works(broker: Mosquitto, clip: Path) -> N
 
 def test_json_on_standard_output_is_what_the_broker_gets(broker: Mosquitto, clip: Path) -> None:
     with subscribed(broker.port) as subscriber:
-        listen = ("listen", clip, "--no-realtime", "--json", "--mqtt", broker.url, "--node", "room", "--threshold", "0.3")
+        listen = (
+            "listen",
+            clip,
+            "--no-realtime",
+            "--json",
+            "--mqtt",
+            broker.url,
+            "--node",
+            "room",
+            "--threshold",
+            "0.3",
+        )
         done = tagger(*listen)
         until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
         published = subscriber.jsons(f"{BASE}/clip/event")

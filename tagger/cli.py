@@ -87,7 +87,7 @@ def listen(sources: Sequence[str], **flags: Any) -> None:
     """Listen, and publish sound events over MQTT.
 
     SOURCE is mic (the default), mic:NAME (see `tagger devices`), a file, - (raw PCM on standard input), demo (a
-    built-in recording) or auto (the microphone, or the demo where there is none). Name one for its topics:
+    built-in minute of sounds) or auto (the microphone, or the demo where there is none). Name one for its topics:
     kitchen=mic:USB. Ctrl-C stops.
     """
     chosen = settings.ListenSettings(

@@ -107,7 +107,7 @@ def can_connect(port: int) -> bool:
 
 
 class Subscriber:
-    """Everything that a client sees of a broker, in order: (seconds on the monotonic clock, topic, payload, retained)."""
+    """Everything that a client sees of a broker, in order, with the time on the monotonic clock."""
 
     def __init__(self, port: int, topics: str = "#") -> None:
         self.messages: list[tuple[float, paho.MQTTMessage]] = []

@@ -1,7 +1,6 @@
 """The command as a person types it: every mistake is one line and exit code 2, and loses nothing."""
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -298,9 +297,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(wav: Path) -> None:
     long = wav.with_name("long.wav")
     soundfile.write(long, tone(120), RATE_HZ)
     command = f'"{sys.executable}" -m tagger tag --json "{long}" | head -n 1'
-    done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, check=False, env=os.environ, timeout=60
-    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
 

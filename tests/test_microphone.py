@@ -3,7 +3,6 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -65,20 +64,22 @@ class FakePortAudio(ModuleType):
 
 
 @pytest.fixture
-def portaudio(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePortAudio]:
+def portaudio(monkeypatch: pytest.MonkeyPatch) -> FakePortAudio:
     fake = FakePortAudio(DEVICES)
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
     monkeypatch.setattr(microphone, "_SILENT_DEVICE_SECONDS", 0.2)
-    yield fake
+    return fake
 
 
 def heard(source: MicrophoneSource) -> tuple[list[Any], TaggerError]:
     """Blocks until the device falls silent, and the error that says so."""
     blocks = []
-    with pytest.raises(TaggerError) as error:
+    try:
         for block in source.blocks():
             blocks.append(block)
-    return blocks, error.value
+    except TaggerError as error:
+        return blocks, error
+    pytest.fail("the device fell silent and nobody said so")
 
 
 def test_no_portaudio_library_is_said_with_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,5 +191,5 @@ def test_after_an_error_the_device_is_looked_for_anew(portaudio: FakePortAudio) 
 def test_a_device_that_does_not_open_says_why(portaudio: FakePortAudio) -> None:
     portaudio.refuse = "Error opening InputStream: Device unavailable [PaErrorCode -9985]"
     source = MicrophoneSource("mic", None, RATE_HZ)
-    with pytest.raises(TaggerError, match="'USB Audio Device' cannot be opened: Device unavailable$"):
+    with pytest.raises(TaggerError, match=r"'USB Audio Device' cannot be opened: Device unavailable$"):
         next(iter(source.blocks()))

@@ -1,0 +1,131 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tagger import official
+from tagger.models import EfficientAT, EfficientATConfig
+from tagger.models.efficientat import round_channels
+
+OFFICIAL = "mn04_as_mAP_432.pt"
+
+
+@pytest.fixture(scope="module")
+def linear() -> EfficientAT:
+    """A small network with a linear head, its batch norms not those of the start."""
+    torch.manual_seed(0)
+    network = EfficientAT(EfficientATConfig(labels=7, width=0.1, head="linear"))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def noise(batch: int, frames: int, mels: int = 128) -> Tensor:
+    return torch.randn(batch, 1, mels, frames, generator=torch.Generator().manual_seed(frames))
+
+
+def test_official_weights_load_with_every_key_matched(shared):
+    raw = torch.load(shared / "weights" / OFFICIAL, map_location="cpu", weights_only=True)
+    info, model = official.convert(shared / "weights" / OFFICIAL)
+    ours = model.state_dict()
+    assert len(ours) == len(raw)
+    assert sum(each.numel() for each in ours.values()) == sum(each.numel() for each in raw.values())
+    # Same order, same values: only names differ, and only in the squeeze-excitation blocks.
+    for (our_name, our_value), (their_name, their_value) in zip(ours.items(), raw.items(), strict=True):
+        assert our_name == their_name.replace(".conc_se_layers.0.", ".")
+        assert torch.equal(our_value, their_value)
+    assert (info.config.width, info.config.head, info.config.labels) == (0.4, "mlp", 527)
+    assert not model.training
+
+
+def test_a_new_network_has_as_many_parameters_as_the_official_one(shared):
+    raw = torch.load(shared / "weights" / OFFICIAL, map_location="cpu", weights_only=True)
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    theirs = sum(each.numel() for name, each in raw.items() if not name.endswith(statistics))
+    network = EfficientAT(EfficientATConfig(labels=527, width=0.4))
+    assert sum(each.numel() for each in network.parameters()) == theirs
+
+
+@pytest.mark.parametrize(("width", "millions"), [(0.4, 0.98), (1.0, 4.88)])
+def test_published_sizes(width, millions):
+    """EfficientAT's README: mn04 has 0.983 million parameters, mn10 4.88 million."""
+    with torch.device("meta"):
+        network = EfficientAT(EfficientATConfig(labels=527, width=width))
+    assert sum(each.numel() for each in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 31, 100, 500, 1001])
+@pytest.mark.parametrize("mels", [64, 128])
+def test_any_number_of_frames(linear, frames, mels):
+    with torch.inference_mode():
+        assert linear(noise(2, frames, mels)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("head", ["mlp", "linear"])
+def test_output_is_a_logit_a_label(head):
+    network = EfficientAT(EfficientATConfig(labels=3, width=0.1, head=head)).eval()
+    with torch.inference_mode():
+        assert network(noise(1, 100)).shape == (1, 3)
+        assert network.embed(noise(1, 100)).shape == (1, network.embedding_size)
+
+
+def test_embedding_and_linear_head_are_the_network(linear):
+    last = linear.classifier[-1]
+    spectrogram = noise(3, 250)
+    with torch.inference_mode():
+        torch.testing.assert_close(last(linear.embed(spectrogram)), linear(spectrogram), atol=1e-5, rtol=1e-5)
+
+
+def test_a_batch_equals_its_parts(linear):
+    batch = noise(5, 200)
+    with torch.inference_mode():
+        together = linear(batch)
+        for row, single in zip(together, batch, strict=True):
+            torch.testing.assert_close(linear(single[None])[0], row, atol=1e-5, rtol=0)
+
+
+def test_eval_is_deterministic_and_training_is_not():
+    network = EfficientAT(EfficientATConfig(labels=3, width=0.1, dropout=0.5))
+    network.eval()
+    assert torch.equal(network(noise(2, 100)), network(noise(2, 100)))
+    network.train()
+    torch.manual_seed(0)
+    assert not torch.equal(network(noise(2, 100)), network(noise(2, 100)))
+
+
+def test_gradients_reach_every_parameter():
+    network = EfficientAT(EfficientATConfig(labels=3, width=0.1)).train()
+    network(noise(2, 64)).square().sum().backward()
+    assert all(each.grad is not None and each.grad.isfinite().all() for each in network.parameters())
+
+
+@given(st.floats(0.01, 20_000))
+def test_round_channels(channels):
+    rounded = round_channels(channels)
+    assert rounded % 8 == 0
+    assert rounded >= max(8, 0.9 * channels)
+    assert rounded <= max(8, 1.1 * channels + 8)
+
+
+@given(st.integers(1, 2_000))
+def test_multiples_of_eight_stay(eighths):
+    assert round_channels(8 * eighths) == 8 * eighths
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"labels": 0},
+        {"labels": 3, "width": 0},
+        {"labels": 3, "width": -1},
+        {"labels": 3, "dropout": 1},
+        {"labels": 3, "dropout": -0.1},
+        {"labels": 3, "head": "conv"},
+    ],
+)
+def test_configurations_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"head|labels"):
+        EfficientATConfig(**wrong)

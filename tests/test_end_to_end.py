@@ -110,14 +110,16 @@ def stream_of(clips: list[tuple[str, np.ndarray[Any, Any]]]) -> tuple[np.ndarray
 
 
 def announced(events: list[dict[str, Any]], played: list[Played], began: float) -> list[str]:
-    """Labels of the clips for which an event of their label begins while they sound, or within the pause after."""
-    onsets = [
-        (e["label"], datetime.fromisoformat(e["onset"]).timestamp() - began) for e in events if e["type"] == "begin"
-    ]
+    """Labels of the clips that an event of their label announces before the next clip sounds.
+
+    An event is decided one hop after its onset; the clip is in the 5-second window for 5 s after its end.
+    """
+    begins = [event for event in events if event["type"] == "begin"]
+    decided = [(each["label"], datetime.fromisoformat(each["onset"]).timestamp() + 1.0 - began) for each in begins]
     return [
         clip.label
         for clip in played
-        if any(label == clip.label and clip.start_s - 1 <= at <= clip.end_s + 1 for label, at in onsets)
+        if any(label == clip.label and clip.start_s <= at <= clip.end_s + 5.0 for label, at in decided)
     ]
 
 

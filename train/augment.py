@@ -1,4 +1,4 @@
-"""What the network hears in a room, made from clips: sounds anywhere in the window, over noise, and noise alone.
+"""What the network hears in a room, made from clips: sounds anywhere in the window, mere ends of them, noise alone.
 
 ESC-50's clips begin with their sound and are padded with digital silence. In a live stream a sound enters the window
 late, leaves it early, and is never surrounded by zeros.
@@ -18,6 +18,8 @@ _NOISE_DB = (-95.0, -25.0)
 """RMS of noise that stands alone, dBFS."""
 _LEAST_SECONDS = 0.5
 """At least so much of a sound, and at least half of it, stays in the window."""
+_FRAGMENT_SECONDS = (0.03, 0.3)
+"""So little of a sound, at the window's edge, says nothing yet, or nothing any more."""
 _HUM_PROBABILITY = 0.3
 
 
@@ -62,6 +64,19 @@ def placed(clip: Waveform, noise: Noise, rate_hz: int, rng: np.random.Generator)
     window[into : into + length] += sound[cut : cut + length]
     placed_window: Waveform = np.clip(window, -1, 1)
     return placed_window
+
+
+def fragment(clip: Waveform, noise: Noise, rate_hz: int, rng: np.random.Generator) -> Waveform:
+    """The window just before the clip's sound comes in, or just before it is gone: too little to know it by."""
+    sound = trimmed(clip) * _from_db(rng.uniform(*_GAIN_DB))
+    window = noise.draw(rng) * _from_db(rng.uniform(*_FLOOR_DB))
+    length = min(len(sound), int(rng.uniform(*_FRAGMENT_SECONDS) * rate_hz))
+    if rng.random() < 0.5:
+        window[-length:] += sound[:length]
+    else:
+        window[:length] += sound[-length:]
+    edge: Waveform = np.clip(window, -1, 1)
+    return edge
 
 
 def trimmed(clip: Waveform) -> Waveform:

@@ -47,14 +47,17 @@ class Features:
     """[clips, F]: each clip as it is."""
     placed: tuple[Tensor, ...]
     """Each [clips, F]: each clip somewhere in the window."""
+    fragments: Tensor
+    """[clips, F]: each clip's first or last moment, too little to know it by."""
     background: Tensor
-    """[backgrounds, F]"""
+    """[backgrounds, F]: noise."""
 
     def of(self, chosen: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and targets of the chosen clips, in every view, and of the backgrounds."""
+        """Features and targets of the chosen clips, in every view, and of what is none of the labels."""
         views = [view[chosen] for view in (self.plain, *self.placed)]
-        nothing = torch.zeros(len(self.background), targets.shape[1])
-        return torch.cat([*views, self.background]), torch.cat([*[targets[chosen]] * len(views), nothing])
+        nothing = torch.cat([self.fragments[chosen], self.background])
+        no_label = torch.zeros(len(nothing), targets.shape[1])
+        return torch.cat([*views, nothing]), torch.cat([*[targets[chosen]] * len(views), no_label])
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def run(
             "seed": seed,
             "l2": fitted.l2,
             "placed_views": PLACED_VIEWS,
+            "fragments": len(dataset.clips),
             "backgrounds": BACKGROUNDS,
         }
         made = _with_head(start, fitted, mel, title, dataset.labels, training, metrics)
@@ -205,6 +209,11 @@ def _features(
         for clip in clips:
             yield augment.placed(as_float(clip), noise, rate_hz, rng)
 
+    def fragments(rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:
+        noise = augment.Noise(samples, rng)
+        for clip in clips:
+            yield augment.fragment(as_float(clip), noise, rate_hz, rng)
+
     def background(rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:
         noise = augment.Noise(samples, rng)
         yield np.zeros(samples, np.float32)
@@ -215,10 +224,14 @@ def _features(
         array = cached("features", key | {"view": view}, lambda path: embed(path, windows(), count, view))
         return torch.from_numpy(np.array(array))
 
-    seeded = [np.random.default_rng([seed, view]) for view in range(PLACED_VIEWS + 1)]
-    views = [kept(f"placed {view}", len(clips), functools.partial(placed, rng)) for view, rng in enumerate(seeded[:-1])]
-    nothing = kept("background", BACKGROUNDS, functools.partial(background, seeded[-1]))
-    return Features(kept("plain", len(clips), plain), tuple(views), nothing)
+    seeded = [np.random.default_rng([seed, view]) for view in range(PLACED_VIEWS + 2)]
+    views = [
+        kept(f"placed {view}", len(clips), functools.partial(placed, rng))
+        for view, rng in enumerate(seeded[:PLACED_VIEWS])
+    ]
+    ends = kept("fragments", len(clips), functools.partial(fragments, seeded[-1]))
+    nothing = kept("background", BACKGROUNDS, functools.partial(background, seeded[PLACED_VIEWS]))
+    return Features(kept("plain", len(clips), plain), tuple(views), ends, nothing)
 
 
 def _embed(

@@ -5,6 +5,7 @@ Training and listening both build their features from this file alone, so they c
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -51,13 +52,17 @@ class CheckpointInfo:
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is neither softmax nor sigmoid")
+        if not all(isinstance(label, str) and label for label in self.labels):
+            raise ValueError("labels must be names")
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise ValueError("labels are empty or repeat")
+        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
+            raise ValueError("thresholds must be between 0 and 1")
         if not len(self.labels) == len(self.thresholds) == self.config.labels:
             raise ValueError(
                 f"{len(self.labels)} labels, {len(self.thresholds)} thresholds, {self.config.labels} outputs"
             )
-        if not (self.temperature > 0 and self.window_seconds > 0):
+        if not (0 < self.temperature < math.inf and 0 < self.window_seconds < math.inf):
             raise ValueError("temperature and window_seconds must be positive")
 
     def to_document(self) -> dict[str, Any]:
@@ -92,7 +97,7 @@ class CheckpointInfo:
             config=MODELS[architecture["name"]].config(**architecture["config"]),
             mel=MelConfig(**features["mel"]),
             window_seconds=float(features["window_seconds"]),
-            labels=tuple(map(str, document["labels"])),
+            labels=tuple(document["labels"]),
             activation=document["activation"],
             thresholds=tuple(map(float, document["thresholds"])),
             temperature=float(document["calibration"]["temperature"]),
@@ -123,10 +128,10 @@ def load(path: Path) -> Checkpoint:
     document = read_header(path)
     try:
         info = CheckpointInfo.from_document(document)
+        model = build(info)
     except (ValueError, KeyError, TypeError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{path}: its document cannot be used: {reason}") from None
-    model = build(info)
     try:
         weights = {name: _whole(tensor) for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
@@ -154,7 +159,7 @@ def save(path: Path, info: CheckpointInfo, model: nn.Module, half: bool = False)
             1e-43) stay in float32: they are a few per cent of the size.
     """
     weights = {
-        name: (tensor.half() if half and tensor.dim() > 1 else tensor).detach().cpu().contiguous()
+        name: (tensor.half() if half and _fits_half(tensor) else tensor).detach().cpu().contiguous()
         for name, tensor in model.state_dict().items()
     }
     metadata = {METADATA_KEY: json.dumps(info.to_document())}
@@ -168,6 +173,10 @@ def save(path: Path, info: CheckpointInfo, model: nn.Module, half: bool = False)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+def _fits_half(tensor: Tensor) -> bool:
+    return tensor.dim() > 1 and bool(tensor.abs().max() <= torch.finfo(torch.float16).max)
 
 
 def _whole(tensor: Tensor) -> Tensor:

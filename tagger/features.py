@@ -4,6 +4,7 @@ The default is EfficientAT's front end, so that its official weights work:
 Schmid et al., "Efficient Large-scale Audio Tagging via Transformer-to-CNN Knowledge Distillation" (ICASSP 2023).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,9 @@ class MelConfig:
     16 kHz has nothing above 8 kHz) is confused by content it never saw; this takes it away. None: all is used."""
 
     def __post_init__(self) -> None:
+        for name in ("sample_rate_hz", "n_fft", "window_samples", "hop_samples", "n_mels"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number")
         nyquist = self.sample_rate_hz / 2
         if not 0 < self.window_samples <= self.n_fft:
             raise ValueError(f"window_samples {self.window_samples} must be between 1 and n_fft {self.n_fft}")
@@ -50,7 +54,11 @@ class MelConfig:
             raise ValueError("hop_samples and n_mels must be positive")
         if not 0 <= self.f_min_hz < self.f_max_hz <= nyquist:
             raise ValueError(f"0 <= f_min_hz < f_max_hz <= {nyquist:g} does not hold")
-        if self.bandwidth_hz is not None and self.bandwidth_hz <= self.f_min_hz:
+        if not (0 < self.log_offset < math.inf and 0 < self.scale < math.inf):
+            raise ValueError("log_offset and scale must be positive")
+        if not (math.isfinite(self.shift) and math.isfinite(self.preemphasis)):
+            raise ValueError("shift and preemphasis must be finite")
+        if self.bandwidth_hz is not None and not self.bandwidth_hz > self.f_min_hz:
             raise ValueError(f"bandwidth_hz {self.bandwidth_hz:g} leaves nothing above f_min_hz {self.f_min_hz:g}")
 
     def frames(self, samples: int) -> int:
@@ -61,7 +69,7 @@ class MelConfig:
 class LogMel(nn.Module):
     """Waveform to normalised log-mel spectrogram, batched, on whatever device it is moved to.
 
-    Input: [B, N], float32, full scale -1 to 1, at `config.sample_rate_hz`; N > `n_fft / 2`.
+    Input: [B, N], float32, full scale -1 to 1, at `config.sample_rate_hz`; N > `n_fft / 2` + 1.
     Output: [B, 1, n_mels, frames], float32.
 
     >>> LogMel(MelConfig())(torch.zeros(2, 160_000)).shape

@@ -49,9 +49,13 @@ def read_header(path: Path) -> dict[str, Any]:
 
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start.startswith(_PICKLE_STARTS):
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    # A .safetensors file begins with its header's length, which may look like a pickle's start; then comes its JSON.
+    if start.startswith(_PICKLE_STARTS) and not start.endswith(b"{"):
         raise CheckpointError(
             f"{path}: a pickled PyTorch file, which can run code when it is read; "
             "`tagger models add FILE` converts EfficientAT's official ones to a checkpoint"

@@ -69,8 +69,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: not a whole file of PyTorch weights ({reason})") from None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
+    ):
         raise CheckpointError(f"{path}: holds something else than a network's weights")
+    if not all(torch.isfinite(value).all() for value in weights.values()):
+        raise CheckpointError(f"{path}: NaN or infinity in the weights")
     return weights
 
 
@@ -78,7 +82,7 @@ def _matching(weights: dict[str, Tensor], path: Path) -> EfficientAT:
     """The network of the width that these weights have, with every one of them in its place."""
     ours = {key.replace(".conc_se_layers.0.", "."): value for key, value in weights.items()}
     outputs = ours.get("classifier.5.bias")
-    if outputs is not None:
+    if outputs is not None and outputs.dim() == 1 and len(outputs) > 0:
         shapes = {key: value.shape for key, value in ours.items()}
         for width in WIDTHS:
             config = EfficientATConfig(labels=len(outputs), width=width)

@@ -65,7 +65,10 @@ def download(file: ReleaseFile, target: Path, base_url: str = RELEASE_URL, progr
 
 def _fetch(url: str, part: Path, progress: Progress | None) -> None:
     have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": f"tagger/{__version__}"})
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": f"tagger/{__version__}"})
+    except ValueError:
+        raise DownloadError(f"{url}: not a URL") from None
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
@@ -83,6 +86,7 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> None:
         if total is not None and have < total:
             raise DownloadError(f"{url}: ended after {have} of {total} bytes; the same command continues")
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 416:  # the part is as long as the file, or longer: its hash decides
             return
         raise DownloadError(f"{url}: the server answers {error.code} {error.reason}") from None

@@ -85,7 +85,7 @@ class MqttSettings:
         """
         if url == "embedded" or url.startswith("embedded:"):
             port = url.partition(":")[2] or "1883"
-            if not port.isdecimal() or not 0 < int(port) < 65536:
+            if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
                 raise UserError(f"--mqtt {url}: the port must be a number from 1 to 65535")
             return cls(host="127.0.0.1", port=int(port), embedded=True, **others)
         form = "write mqtt://user:password@host:port, mqtts://..., embedded or none"

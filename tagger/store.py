@@ -1,5 +1,6 @@
 """The checkpoints at hand: those that come with the package, and those under `$TAGGER_HOME/models`."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -59,12 +60,10 @@ def find(model: str) -> Path:
         CheckpointError: no checkpoint of that name, and no such file.
     """
     looks_like_path = "/" in model or "\\" in model or Path(model).suffix in (SUFFIX, ".pt", ".pth", ".ckpt")
-    if not looks_like_path:
-        for place in (folder(), BUNDLED):
-            if (path := place / f"{model}{SUFFIX}").is_file():
-                return path
-    if Path(model).is_file():
-        return Path(model)
+    named = [] if looks_like_path else [place / f"{model}{SUFFIX}" for place in (folder(), BUNDLED)]
+    for path in (*named, Path(model)):
+        if os.path.isfile(path):  # noqa: PTH113  # Path.is_file raises for names that are too long
+            return path
     if looks_like_path:
         raise CheckpointError(f"{model}: no such checkpoint file")
     raise CheckpointError(
@@ -86,8 +85,11 @@ def add(path: Path) -> Path:
         if target.resolve() != path.resolve():
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_suffix(".partial")
-            shutil.copyfile(path, partial)
-            partial.replace(target)
+            try:
+                shutil.copyfile(path, partial)
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
         return target
     from tagger import checkpoint, official
 

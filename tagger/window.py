@@ -37,13 +37,13 @@ class SlidingWindows:
         if block.gap:
             self._start += self._filled
             self._filled = self._seen = 0
-        rest, time = block.samples, block.time
-        while rest.size:
-            taken = min(rest.size, self._window - self._filled)
-            self._time = time - self._filled / self._rate_hz
-            self._buffer[self._filled : self._filled + taken] = rest[:taken]
+        used = 0
+        while used < block.samples.size:
+            taken = min(block.samples.size - used, self._window - self._filled)
+            self._time = block.time + (used - self._filled) / self._rate_hz
+            self._buffer[self._filled : self._filled + taken] = block.samples[used : used + taken]
             self._filled += taken
-            rest, time = rest[taken:], time + taken / self._rate_hz
+            used += taken
             if self._filled == self._window:
                 yield Window(self._buffer.copy(), self._start, self._window, self._time)
                 self._advance()

@@ -42,6 +42,17 @@ def test_a_placed_sound_stays_audible(noise, seed, length, start):
     assert heard[-1] - heard[0] + 1 <= length
 
 
+@given(seeds, st.integers(1, SAMPLES))
+def test_a_fragment_is_short_and_at_an_edge(noise, seed, length):
+    window = augment.fragment(burst(length), noise, RATE, np.random.default_rng(seed))
+    assert window.shape == (SAMPLES,)
+    assert np.abs(window).max() <= 1
+    heard = np.flatnonzero(window > 0.06)
+    assert min(length, 0.03 * RATE - 1) <= len(heard) <= 0.3 * RATE
+    assert heard[0] == 0 or heard[-1] == SAMPLES - 1
+    assert heard[-1] - heard[0] + 1 == len(heard)
+
+
 def test_the_sound_goes_everywhere(noise):
     rng = np.random.default_rng(0)
     windows = [augment.placed(burst(RATE // 2), noise, RATE, rng) for _ in range(300)]

@@ -157,41 +157,32 @@ def test_a_missing_fold(root):
     assert "no clips of fold 2, 4" in refused(root)
 
 
-# Each ends in a traceback, or is believed and makes results wrong.
-
-
-@pytest.mark.xfail(reason="clips of fold 6 are trained on in every fold and never scored")
 def test_a_fold_too_many(root):
     changed(root, 3, fold=6)
     refused(root)
 
 
-@pytest.mark.xfail(reason="the last one's name is taken for both")
 def test_one_target_of_two_categories(root):
     changed(root, 3, category="siren")
     refused(root)
 
 
-@pytest.mark.xfail(reason="found only when the checkpoint is made, as a traceback")
 def test_two_targets_of_one_category(root):
     write_table(root, [row | {"category": "dog"} for row in rows()])
     refused(root)
 
 
-@pytest.mark.xfail(reason="a clip in two folds is trained on and scored")
 def test_a_clip_twice(root):
     changed(root, 3, filename=rows()[0]["filename"])
     refused(root)
 
 
-@pytest.mark.xfail(reason="csv gives None for what a short row lacks", raises=TypeError)
 def test_a_short_row(root):
     with (root / "meta" / "esc50.csv").open("a", encoding="utf-8") as file:
         file.write(f"{rows()[0]['filename']},1\n")
     refused(root)
 
 
-@pytest.mark.xfail(reason="read outside of the try", raises=UnicodeDecodeError)
 def test_a_table_that_is_not_utf8(root):
     changed(root, 3, category="café")
     table = root / "meta" / "esc50.csv"
@@ -199,9 +190,6 @@ def test_a_table_that_is_not_utf8(root):
     refused(root)
 
 
-@pytest.mark.xfail(
-    reason="the byte order mark that spreadsheets write becomes part of the first column", raises=UserError
-)
 def test_a_table_saved_by_a_spreadsheet(root):
     write_table(root, rows(), "utf-8-sig")
     assert len(esc50.read(root).clips) == 15

@@ -50,8 +50,11 @@ def read(root: Path) -> Esc50:
             f"{root}: no ESC-50 here (meta/esc50.csv is missing); get it from "
             "https://github.com/karolpiczak/ESC-50 and name its folder: tagger train DATA"
         )
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
+            rows = list(csv.DictReader(file, restval=""))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a CSV in UTF-8 ({error})") from None
     if not rows or any(column not in rows[0] for column in _COLUMNS):
         raise UserError(f"{table}: must have rows, and columns {', '.join(_COLUMNS)}")
     present = {path.stem: path for path in sorted((root / "audio").glob("*")) if path.suffix.lower() in _SUFFIXES}
@@ -62,7 +65,14 @@ def read(root: Path) -> Esc50:
         clips = tuple(Clip(present[Path(row["filename"]).stem], int(row["fold"]), int(row["target"])) for row in rows)
     except ValueError as error:
         raise UserError(f"{table}: {error}") from None
-    categories = {clip.target: row["category"] for clip, row in zip(clips, rows, strict=True)}
+    if len({clip.path for clip in clips}) != len(clips):
+        raise UserError(f"{table}: names some clips twice; one in two folds would be trained on and scored")
+    if beyond := {clip.fold for clip in clips} - set(FOLDS):
+        raise UserError(f"{table}: folds must be 1 to 5, not {', '.join(map(str, sorted(beyond)))}")
+    pairs = {(clip.target, row["category"]) for clip, row in zip(clips, rows, strict=True)}
+    categories = dict(pairs)
+    if not len(pairs) == len(categories) == len(set(categories.values())):
+        raise UserError(f"{table}: each target must have one category, and each category one target")
     if sorted(categories) != list(range(len(categories))):
         raise UserError(f"{table}: targets must be 0 to {len(categories) - 1}, each present")
     if absent := set(FOLDS) - {clip.fold for clip in clips}:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 _STEM_CHANNELS = 16
 _HEAD_CHANNELS = 1280
 _CHANNEL_DIVISOR = 8
+_WIDEST = 8.0
+"""Twice the widest that was ever published: more is a mistake that would fill the memory."""
 
 # MobileNetV3-Large: kernel, expanded channels, output channels, squeeze-excitation, hard swish, stride.
 _BLOCKS = (
@@ -50,8 +52,10 @@ class EfficientATConfig:
     def __post_init__(self) -> None:
         if self.head not in ("mlp", "linear"):
             raise ValueError(f"head {self.head!r} is neither mlp nor linear")
-        if self.labels < 1 or self.width <= 0 or not 0 <= self.dropout < 1:
-            raise ValueError(f"labels >= 1, width > 0 and 0 <= dropout < 1 do not hold: {self}")
+        if not isinstance(self.labels, int) or self.labels < 1:
+            raise ValueError(f"labels {self.labels} must be a whole number from 1 on")
+        if not 0 < self.width <= _WIDEST or not 0 <= self.dropout < 1:
+            raise ValueError(f"0 < width <= {_WIDEST:g} and 0 <= dropout < 1 do not hold: {self}")
 
 
 class EfficientAT(nn.Module):
@@ -154,7 +158,7 @@ def round_channels(channels: float) -> int:
     """The nearest multiple of 8, at least 8, and never more than 10 % below: MobileNet's rule for scaled widths.
 
     >>> [round_channels(c) for c in (6.4, 25.6, 26.8, 64.0)]
-    [8, 24, 24, 64]
+    [8, 24, 32, 64]
     """
     rounded = max(_CHANNEL_DIVISOR, int(channels + _CHANNEL_DIVISOR / 2) // _CHANNEL_DIVISOR * _CHANNEL_DIVISOR)
     return rounded if rounded >= 0.9 * channels else rounded + _CHANNEL_DIVISOR

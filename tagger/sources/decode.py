@@ -15,6 +15,12 @@ from tagger.sources.resample import ToMono
 
 Frames = NDArray[np.float32]
 _BLOCK_SECONDS = 0.5
+_RATES_HZ = range(1_000, 768_001)
+"""A header that names another rate is damaged; believing 1 Hz would fill the memory with one second's samples."""
+_PROMISE = r"^ *(?:data|SSND|Data Size|riff) *: *(\d+) \(should be (\d+)\)"
+"""In libsndfile's log of WAV, AIFF, AU and W64: bytes that the header promises, and that there are."""
+_UNKNOWN_FRAMES = 1 << 62
+"""libsndfile's count for a FLAC written to a pipe begins here."""
 _STREAMED_BYTES = 0x7FFF_0000
 """A WAV header from this size on was written to a pipe, by a program that could not know the length."""
 
@@ -43,11 +49,14 @@ def open_audio(path: Path) -> Decoder:
     try:
         if path.stat().st_size == 0:
             raise AudioError(f"{path}: the file is empty")
-        return _SoundFile(path)
+        decoder: Decoder = _SoundFile(path)
     except PermissionError:
         raise AudioError(f"{path}: no permission to read it") from None
     except soundfile.LibsndfileError:
-        return _open_av(path)
+        decoder = _open_av(path)
+    if decoder.rate_hz not in _RATES_HZ or decoder.channels < 1:
+        raise AudioError(f"{path}: its header is damaged ({decoder.rate_hz} Hz, {decoder.channels} channels)")
+    return decoder
 
 
 def decode(path: Path, rate_hz: int) -> Iterator[NDArray[np.float32]]:
@@ -79,12 +88,21 @@ def _finite(decoder: Decoder, path: Path) -> Iterator[Frames]:
         given += len(frames)
 
 
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]
+    """Read from front to end. soundfile seeks after each read of a file that can, to where it is already: that breaks
+    MP3, whose frames need those before them, and a FLAC without length, where no seek succeeds.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 @dataclass
 class _SoundFile:
     path: Path
 
     def __post_init__(self) -> None:
-        self._file = soundfile.SoundFile(self.path)
+        self._file = _Forward(self.path)
         self.rate_hz, self.channels = self._file.samplerate, self._file.channels
 
     def frames(self) -> Iterator[Frames]:
@@ -103,14 +121,15 @@ class _SoundFile:
             if read == 0 and promised == 0:
                 raise AudioError(f"{self.path}: holds no samples")
             # An MP3 without an index has only an estimate of its length.
-            if promised - read > max(0.05 * self.rate_hz, 0.01 * promised):
+            slack = max(0.05 * self.rate_hz, 0.01 * promised) if file.format == "MP3" else 0
+            if slack < promised - read and promised < _UNKNOWN_FRAMES:
                 raise self._broken(read, f"its header promises {promised / self.rate_hz:.2f} s")
-            if "lacks an end-of-stream bit" in file.extra_info:
+            if re.search("^Ogg: (Last page lacks|Junk after)", file.extra_info, re.MULTILINE):
                 raise self._broken(read, "its last page is missing")
 
     def _promised_frames(self) -> int:
         """What the header says; libsndfile itself corrects a WAV's, and says so only in its log."""
-        told = re.search(r"^data\s*:\s*(\d+) \(should be (\d+)\)", self._file.extra_info, re.MULTILINE)
+        told = re.search(_PROMISE, self._file.extra_info, re.MULTILINE)
         if told and int(told[2]) < int(told[1]) < _STREAMED_BYTES:
             return int(self._file.frames * int(told[1]) / max(int(told[2]), 1))
         return int(self._file.frames)
@@ -149,7 +168,7 @@ class _AvFile:
     def frames(self) -> Iterator[Frames]:
         import av
 
-        read = 0
+        read, promised_s = 0, (self.container.duration or 0) / av.time_base
         # FFmpeg's formats are many; one conversion makes them float32, with rate and channels as they are.
         resampler = av.AudioResampler(format="flt", layout=self.container.streams.audio[0].codec_context.layout)
         with self.container as container:
@@ -164,3 +183,6 @@ class _AvFile:
                 raise AudioError(f"{self.path}: truncated or damaged after {at:.2f} s ({error.strerror})") from None
         if not read:
             raise AudioError(f"{self.path}: holds no samples")
+        if promised_s - read / self.rate_hz > max(0.2, 0.01 * promised_s):  # some containers round it, or estimate
+            at = read / self.rate_hz
+            raise AudioError(f"{self.path}: truncated after {at:.2f} s (its header promises {promised_s:.2f} s)")

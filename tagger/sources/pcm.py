@@ -27,6 +27,9 @@ ENCODINGS: dict[str, np.dtype[Any]] = {
 _READ_BYTES = 1 << 16
 _POLL_SECONDS = 0.2
 """How long `close` may go unnoticed while nothing comes."""
+_LATE_SECONDS = 2.0
+"""Samples that come so much later than the clock of those before says were not recorded without a break, or by a slow
+clock: times follow the wall clock again. (A pipe that is ahead of it, as from a file, is left alone.)"""
 
 
 class PcmSource:
@@ -51,22 +54,24 @@ class PcmSource:
         to_mono = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels)
         dtype = ENCODINGS[self._pcm.encoding]
         frame_bytes = dtype.itemsize * self._pcm.channels
-        began, given, rest, gap = time.time(), 0, b"", False
+        began, given, rest, gap = 0.0, 0, b"", False
         while data := self._read():
-            if rest == b"" and given == 0:
-                began = time.time()
+            if time.time() - (began + given / self._rate_hz) > _LATE_SECONDS:
+                began = time.time() - given / self._rate_hz
             data = rest + data
             whole = len(data) // frame_bytes * frame_bytes
             rest = data[whole:]
             frames = to_float(np.frombuffer(data[:whole], dtype)).reshape(-1, self._pcm.channels)
-            if not np.isfinite(frames).all():
-                # Not sound. The stream goes on, and what it says before and after is not joined.
-                to_mono, gap = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels), True
-                continue
-            samples = to_mono.feed(frames)
-            if samples.size:
-                yield Block(samples, began + given / self._rate_hz, gap)
-                given, gap = given + samples.size, False
+            good = np.isfinite(frames).all(axis=1)
+            for piece in np.split(frames, np.flatnonzero(np.diff(good)) + 1):
+                is_sound = bool(np.isfinite(piece).all())
+                samples = to_mono.feed(piece) if is_sound else to_mono.flush()
+                if samples.size:
+                    yield Block(samples, began + given / self._rate_hz, gap)
+                    given, gap = given + samples.size, False
+                if not is_sound:  # the stream goes on, and what it says before and after is not joined
+                    to_mono, gap = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels), True
+                    given += round(len(piece) * self._rate_hz / self._pcm.rate_hz)
         if self._closed.is_set():
             return
         samples = to_mono.flush()
@@ -108,4 +113,5 @@ def to_float(samples: NDArray[Any]) -> NDArray[np.float32]:
         return (samples.astype(np.float32) - 128) / np.float32(128)
     if samples.dtype.kind == "i":
         return samples.astype(np.float32) / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
-    return samples.astype(np.float32)
+    with np.errstate(over="ignore"):  # becomes infinity, which is no sound
+        return samples.astype(np.float32)

@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+import torch
 
+from tagger import checkpoint
+from tagger.classifier import Classifier
+from tagger.events import Samples
+from tagger.features import LogMel, MelConfig
+from tagger.models import EfficientAT
+from tagger.sources.decode import decode
+from tagger.store import BUNDLED
 from tests.programs import Mosquitto, VirtualMicrophone, running, stop, subscribed, tagger, until, write_wav
 
 RATE_HZ = 32_000
@@ -74,6 +82,51 @@ def test_training_again_gives_the_same_checkpoint_and_repeats_nothing(trained: T
     assert "features" not in done.stderr, "the frozen features were extracted a second time"
     assert (again / "fold1.safetensors").read_bytes() == (trained.folder / "fold1.safetensors").read_bytes()
     assert time.monotonic() - began < 300
+
+
+def test_the_bundled_model_is_what_this_training_gives(trained: Trained, shared: Path) -> None:
+    """To what another processor's rounding leaves: the file itself is the same only on the same machine."""
+    clips = np.stack([samples[: 5 * RATE_HZ] for _, samples in ten_clips(shared)])
+    bundled, made = (
+        Classifier(checkpoint.load(path), "cpu")(clips)
+        for path in (BUNDLED / "esc50.safetensors", trained.folder / "esc50.safetensors")
+    )
+    assert made == pytest.approx(bundled, abs=0.02)
+
+
+def test_full_band_recordings_are_heard_as_their_16_khz_copies(shared: Path) -> None:
+    """The bandwidth of the training data is in the checkpoint, and the features keep to it."""
+    loaded = checkpoint.load(BUNDLED / "esc50.safetensors")
+    assert isinstance(loaded.model, EfficientAT)
+    full = sorted((shared / "data" / "esc10_44k").glob("*.wav"))
+    pairs = [(path, shared / "data" / "esc50" / "audio" / f"{path.stem}.ogg") for path in full]
+
+    def differing_by(mel: MelConfig) -> float:
+        with torch.inference_mode():
+            one, other = (
+                torch.cat([loaded.model.embed(LogMel(mel)(torch.from_numpy(whole(path)[None]))) for path in paths])
+                for paths in zip(*pairs, strict=True)
+            )
+        return float((one - other).norm() / one.norm())
+
+    assert loaded.info.mel.bandwidth_hz == 7_500
+    assert differing_by(loaded.info.mel) < 0.08
+    assert differing_by(replace(loaded.info.mel, bandwidth_hz=None)) > 0.3
+
+
+@pytest.mark.parametrize("level_db", [-80, -60, -40, -30])
+def test_noise_hum_and_silence_are_nothing(level_db: int) -> None:
+    """A choice of one in fifty calls white noise `crickets`. Ours may say that it is none."""
+    classify = Classifier(checkpoint.load(BUNDLED / "esc50.safetensors"), "cpu")
+    white = np.random.default_rng(level_db + 100).standard_normal((4, 5 * RATE_HZ))
+    time_s = np.arange(5 * RATE_HZ) / RATE_HZ
+    hum = sum(np.sin(2 * np.pi * 50 * overtone * time_s) / overtone for overtone in range(1, 6))
+    windows = np.concatenate([white, [hum], np.zeros((1, 5 * RATE_HZ))]) * 10 ** (level_db / 20)
+    assert (classify(windows.astype(np.float32)) < np.array(classify.info.thresholds)).all()
+
+
+def whole(path: Path) -> Samples:
+    return np.concatenate(list(decode(path, RATE_HZ)))
 
 
 @dataclass(frozen=True)

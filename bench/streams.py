@@ -1,0 +1,78 @@
+"""How often the daemon announces a sound that it never heard, and how often it says something else besides.
+
+    python bench/streams.py ESC-50/ runs/mn04-frozen [--fold 1] [--hop 1.0]
+
+Every clip of a fold, alone in a quiet room (white noise at -70 dBFS, 6 s before and after), goes through the daemon's
+own windows, classifier and decisions, with the checkpoint that held that fold out (`foldN.safetensors`). Right: an
+event of the clip's label begins while a window holds the clip. Other: any further label that is announced.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+
+from tagger import checkpoint
+from tagger.classifier import Classifier
+from tagger.decide import Decider
+from tagger.events import Block, Samples, Scores
+from tagger.sources.decode import decode
+from tagger.window import SlidingWindows
+from train import esc50
+
+QUIET_SECONDS = 6
+FLOOR = 10 ** (-70 / 20)
+TENS = 10_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("checkpoints", type=Path)
+    parser.add_argument("--fold", type=int, choices=esc50.FOLDS, action="append")
+    parser.add_argument("--hop", type=float, default=1.0)
+    options = parser.parse_args()
+
+    dataset = esc50.read(options.data)
+    right: list[bool] = []
+    others: list[int] = []
+    for fold in options.fold or esc50.FOLDS:
+        classify = Classifier(checkpoint.load(options.checkpoints / f"fold{fold}.safetensors"), "cpu")
+        clips = [clip for clip in dataset.clips if clip.fold == fold]
+        with click.progressbar(clips, label=f"fold {fold}", file=sys.stderr) as bar:
+            heard = [announced(clip.path, classify, options.hop) for clip in bar]
+        labels = [dataset.labels[clip.target] for clip in clips]
+        right += [label in each for label, each in zip(labels, heard, strict=True)]
+        others += [len(each - {label}) for label, each in zip(labels, heard, strict=True)]
+        print(f"fold {fold}: {100 * np.mean(right[-len(clips) :]):.1f} % announced by the right label")
+    print(f"all: {100 * np.mean(right):.1f} % announced; {np.mean(others):.2f} other labels a clip")
+    tens = np.random.default_rng(0).choice(np.array(right), (TENS, 10)).sum(1)
+    print(f"of ten clips at random, at least nine are announced in {100 * np.mean(tens >= 9):.0f} % of draws")
+
+
+def announced(path: Path, classify: Classifier, hop_s: float) -> set[str]:
+    """Labels of all events of one clip's stream."""
+    rate_hz = classify.info.mel.sample_rate_hz
+    sound = np.concatenate(list(decode(path, rate_hz)))
+    quiet = QUIET_SECONDS * rate_hz
+    stream = np.random.default_rng(0).standard_normal(len(sound) + 2 * quiet).astype(np.float32) * np.float32(FLOOR)
+    stream[quiet : quiet + len(sound)] += sound
+    windows = cut(stream, round(classify.info.window_seconds * rate_hz), round(hop_s * rate_hz), rate_hz)
+    decider = Decider(classify.info.labels, classify.info.thresholds, hop_s)
+    labels: set[str] = set()
+    for number, values in enumerate(classify(windows)):
+        start_s = number * hop_s
+        scores = Scores(values, start_s, start_s + classify.info.window_seconds, start_s)
+        labels |= {event.label for event in decider.update(scores) if event.type == "begin"}
+    return labels
+
+
+def cut(stream: Samples, window: int, hop: int, rate_hz: int) -> Samples:
+    """[windows, window]"""
+    return np.stack([each.samples for each in SlidingWindows(window, hop, rate_hz).feed(Block(stream, 0.0))])
+
+
+if __name__ == "__main__":
+    main()

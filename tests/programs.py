@@ -163,6 +163,7 @@ class VirtualMicrophone:
             pytest.skip("ALSA cannot reach PulseAudio (apt install libasound2-plugins)")
         (folder / ".asoundrc").write_text("pcm.!default pulse\nctl.!default pulse\n")
         self.env = {"HOME": str(folder), "PULSE_RUNTIME_PATH": str(folder / "pulse")}
+        shutil.rmtree(folder / "pulse", ignore_errors=True)
         (folder / "pulse").mkdir(mode=0o700)
         self._process = subprocess.Popen(
             [

@@ -230,6 +230,27 @@ def test_ten_held_out_clips_through_the_microphone(
     assert len(right) >= 9, f"only {right} of {[clip.label for clip in played]}; {err}"
 
 
+def test_a_microphone_that_goes_away_is_waited_for(broker: Mosquitto, tmp_path: Path) -> None:
+    microphone = VirtualMicrophone(tmp_path)
+    status, scores = "tagger/room/mic/status", "tagger/room/mic/scores"
+    try:
+        listen = ("listen", "--mqtt", broker.url, "--node", "room")
+        with subscribed(broker.port) as subscriber, running(*listen, **microphone.env) as daemon:
+            until(lambda: subscriber.payloads(scores), "the microphone is heard", 40)
+            microphone.close()
+            until(lambda: subscriber.payloads(status)[-1] == "offline", "its loss is said", 20)
+            assert subscriber.payloads("tagger/room/status")[-1] == "online"
+            heard = len(subscriber.payloads(scores))
+            microphone = VirtualMicrophone(tmp_path)
+            until(lambda: len(subscriber.payloads(scores)) > heard, "it is heard again", 60)
+            assert subscriber.payloads(status)[-1] == "online"
+            code, _, err = stop(daemon)
+    finally:
+        microphone.close()
+    assert code == 0, err
+    assert "trying again in 1 s" in err
+
+
 def test_metro_station_by_audioset(trained: Trained, shared: Path) -> None:
     """The peer's own example and its published scores."""
     done = tagger(

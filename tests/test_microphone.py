@@ -182,10 +182,13 @@ def test_close_ends_the_wait(portaudio: FakePortAudio, monkeypatch: pytest.Monke
 
 def test_after_an_error_the_device_is_looked_for_anew(portaudio: FakePortAudio) -> None:
     source = MicrophoneSource("mic", "USB Audio", RATE_HZ)
-    heard(source)
+    part = np.zeros(1_600, np.float32)
+    portaudio.script = [(part, False), (part, False)]
+    first, _ = heard(source)
     portaudio.devices = [*DEVICES[:2], DEVICES[3], DEVICES[2]]  # plugged in again, under another index
-    heard(source)
+    second, _ = heard(source)
     assert portaudio.opened == [2, 3]
+    assert [block.gap for block in (*first, *second)] == [False, False, True, False]
 
 
 def test_a_device_that_does_not_open_says_why(portaudio: FakePortAudio) -> None:

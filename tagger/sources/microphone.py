@@ -44,7 +44,9 @@ class MicrophoneSource:
         self._choose()
         self._queue: queue.Queue[_Heard | None] = queue.Queue(int(_BUFFER_SECONDS / _BLOCK_SECONDS))
         self._lost = False
+        """Audio was lost since the last block."""
         self._broken = False
+        """`blocks` was called before."""
         self._closed = threading.Event()
 
     def _choose(self) -> None:
@@ -63,6 +65,7 @@ class MicrophoneSource:
             sounddevice._terminate()
             sounddevice._initialize()
             self._choose()
+            self._lost = True
         self._broken = True
         try:
             stream = sounddevice.InputStream(

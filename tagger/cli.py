@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tagger import __version__, settings
-from tagger.errors import TaggerError
+from tagger.errors import TaggerError, UserError
 
 model_option = click.option(
     "--model", "-m", default=settings.DEFAULT_MODEL, show_default=True, help="A name from `tagger models`, or a path."
@@ -35,6 +35,11 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except TaggerError as error:
             raise _Failure(error) from None
+        except BrokenPipeError:  # click ends quietly where a reader has seen enough
+            raise
+        except OSError as error:  # a folder that cannot be written, a full disk
+            where = f"{error.filename}: " if error.filename else ""
+            raise _Failure(UserError(f"{where}{error.strerror or error}")) from None
 
 
 @click.group(
@@ -104,10 +109,13 @@ def listen(sources: Sequence[str], **flags: Any) -> None:
         json=flags["as_json"],
         watch=flags["watch"],
     )
-    from tagger import start
+    from tagger.stop import Stop
 
-    start.configure_logging()
-    start.listen(chosen)
+    with Stop() as stop:  # before torch is imported, which takes a while
+        from tagger import start
+
+        start.configure_logging()
+        start.listen(chosen, stop)
 
 
 def _mqtt(url: str, prefix: str, node: str | None) -> settings.MqttSettings | None:
@@ -134,7 +142,6 @@ def tag_files(
     settings.check_window(window, hop)
     from tagger import checkpoint, store
     from tagger.classifier import Classifier
-    from tagger.errors import UserError
     from tagger.tag import as_line, as_row, tag
 
     classify = Classifier(checkpoint.load(store.find(model)), device)
@@ -143,7 +150,7 @@ def tag_files(
     failed = 0
     for path in files:
         if not as_json:
-            click.echo(str(path))
+            click.echo(click.format_filename(path))
         try:
             for scores in tag(path, classify, window_s, hop):
                 line = as_line(path, scores, classify.info, top) if as_json else as_row(scores, classify.info, top)
@@ -159,7 +166,6 @@ def tag_files(
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON a device.")
 def devices(as_json: bool) -> None:
     """List the microphones that `tagger listen mic:NAME` can use."""
-    from tagger.errors import UserError
     from tagger.sources.microphone import inputs
 
     found = inputs()
@@ -237,19 +243,18 @@ def models_download(names: Sequence[str], url: str | None) -> None:
 @click.option("--seed", type=int, default=0, show_default=True)
 @device_option
 def train(data: Path | None, model: str, freeze: bool, **flags: Any) -> None:
-    """Train on ESC-50 (DATA: a folder with audio/ and meta/esc50.csv), by its five official folds.
+    """Train on ESC-50, by its five official folds.
+
+    DATA is its folder, with audio/ and meta/esc50.csv. [default: $TAGGER_HOME/esc50]
 
     Without --fold: each fold is held out once and scored by a head that never saw it; then the final checkpoint is
-    trained on all clips. Everything that takes long is kept and not done again.
+    trained on all clips. Decoded clips and features are kept under $TAGGER_HOME/cache
+    (about 700 MB) and not made again; delete it at will.
     """
-    from tagger.errors import UserError
-
     if not freeze:
         raise UserError("only --freeze is there yet: `tagger train --model mn04 --freeze`")
-    try:
-        from train import frozen
-    except ImportError as error:
-        raise UserError(f"training needs packages more ({error.name}): pip install 'tagger[train]'") from None
+    from train import frozen
+
     frozen.run(
         data=data or settings.home() / "esc50",
         backbone=model,

@@ -1,7 +1,6 @@
 """The daemon: blocks -> windows -> classifier -> decide -> sinks, one plain loop for each source."""
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from tagger.errors import TaggerError
 from tagger.events import Report, Scores, Stream, Window, top
 from tagger.sinks import Sink, SourceState
 from tagger.sources import Source
+from tagger.stop import Stop
 from tagger.window import SlidingWindows
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,8 @@ _DELIVERY_SECONDS = 10.0
 """At a stream's own end, so long may the last messages take to reach the broker."""
 _DELIVERY_SECONDS_INTERRUPTED = 2.0
 """The same, when someone waits for the daemon to stop."""
+_JOIN_SECONDS = 2.0
+"""So long may a listener take to finish the window in hand."""
 _RETRY_SECONDS = (1.0, 60.0)
 """First and longest wait before a broken live source is tried again."""
 
@@ -71,7 +73,8 @@ class Listener:
                 self._end_events()
                 self._tell_status("offline", str(error))
                 self._stopping.wait(wait_s)
-        self.finish("ended" if self.error is None else str(self.error))
+        why = "stopped" if self._stopping.is_set() else "ended"
+        self.finish(why if self.error is None else str(self.error))
 
     def stop(self) -> None:
         """Makes `run` return soon. From any thread."""
@@ -108,6 +111,8 @@ class Listener:
     def _hear(self, window: Window, arrived: float) -> None:
         with self._turn:
             values = self._classify(window.samples[None])[0]
+        if self.finished:  # the daemon could not wait any longer
+            return
         start_s = window.start / self._rate_hz
         scores = Scores(values, start_s, start_s + window.valid / self._rate_hz, window.time)
         for event in self._decider.update(scores):
@@ -148,10 +153,8 @@ class Listener:
 class Daemon:
     """All listeners, until their sources end or someone asks to stop."""
 
-    def __init__(self, listeners: Sequence[Listener], sinks: Sequence[Sink]) -> None:
-        self._listeners, self._sinks = listeners, sinks
-        self._stop = threading.Event()
-        self._interrupted = False
+    def __init__(self, listeners: Sequence[Listener], sinks: Sequence[Sink], stop: Stop) -> None:
+        self._listeners, self._sinks, self._stop = listeners, sinks, stop
         self._failure: TaggerError | None = None
 
     def fail(self, error: TaggerError) -> None:
@@ -160,41 +163,36 @@ class Daemon:
         self._stop.set()
 
     def run(self) -> None:
-        """Returns when everything was heard, or after SIGINT or SIGTERM.
+        """Returns when everything was heard, or when asked to stop.
 
         Raises:
-            TaggerError: a source or a sink failed. Everything else was delivered before.
+            TaggerError: a source or a sink failed. Everything else was delivered before. After an interruption it is
+                only said: whoever stopped the daemon knows that not all was heard.
         """
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         threads = [threading.Thread(target=self._follow, args=[each], daemon=True) for each in self._listeners]
-        try:
-            for thread in threads:
-                thread.start()
-            self._stop.wait()
-            for listener in self._listeners:
-                listener.stop()
-            for thread in threads:
-                thread.join(timeout=2.0)
-            for listener in self._listeners:
-                listener.finish("stopped")
-            self._close_sinks()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        for thread in threads:
+            thread.start()
+        self._stop.wait()
+        for listener in self._listeners:
+            listener.stop()
+        for thread in threads:
+            thread.join(timeout=_JOIN_SECONDS)
+        for listener in self._listeners:
+            listener.finish("stopped")
+        self._close_sinks()
         errors = [self._failure, *(listener.error for listener in self._listeners)]
         for error in errors:
-            if error is not None:
+            if error is not None and self._stop.interrupted:
+                log.warning("%s", error)
+            elif error is not None:
                 raise error
 
     def _close_sinks(self) -> None:
         for sink in self._sinks:
             try:
-                sink.close(_DELIVERY_SECONDS_INTERRUPTED if self._interrupted else _DELIVERY_SECONDS)
+                sink.close(_DELIVERY_SECONDS_INTERRUPTED if self._stop.interrupted else _DELIVERY_SECONDS)
             except TaggerError as error:
-                if self._interrupted:
-                    log.warning("%s", error)
-                else:
-                    self.fail(error)
+                self.fail(error)
 
     def _follow(self, listener: Listener) -> None:
         try:
@@ -204,7 +202,3 @@ class Daemon:
             self.fail(TaggerError(f"{listener.stream.source}: {type(error).__name__}: {error}"))
         if all(each.finished for each in self._listeners):
             self._stop.set()
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        self._interrupted = True
-        self._stop.set()

@@ -1,6 +1,6 @@
 """EfficientAT's official weights, converted to our checkpoints."""
 
-import pickle
+import logging
 import re
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from tagger.errors import CheckpointError
 from tagger.features import MelConfig
 from tagger.models import EfficientAT, EfficientATConfig
 from tagger.store import official_name
+
+log = logging.getLogger(__name__)
 
 WIDTHS = (0.1, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0, 3.0, 4.0)
 _WINDOW_SECONDS = 10.0
@@ -66,9 +68,11 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: no such file")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a whole file of PyTorch weights ({reason})") from None
+    except Exception as error:  # torch's unpickler meets any bytes, and fails in any way
+        log.debug("torch.load: %s", error)
+        raise CheckpointError(
+            f"{path}: not a whole file of PyTorch weights, or one that holds more than weights"
+        ) from None
     if not isinstance(weights, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
     ):

@@ -46,10 +46,22 @@ def unique_slugs(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str
 def home() -> Path:
     """Where models and caches live: `$TAGGER_HOME`, or else the platform's folder for user data."""
     if chosen := os.environ.get("TAGGER_HOME"):
-        return Path(chosen).expanduser()
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError:
+            raise UserError(f"TAGGER_HOME {chosen}: there is no such user") from None
     from platformdirs import user_data_path
 
     return user_data_path("tagger", appauthor=False)
+
+
+def _is_name(host: str) -> bool:
+    """Whether the network can look it up: no empty or overlong part."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -71,8 +83,12 @@ class MqttSettings:
 
     def __post_init__(self) -> None:
         for name, value in (("prefix", self.prefix), ("node", self.node)):
-            if not value or re.search(r"[+#\0\s]", value) or value.startswith("/") or value.endswith("/"):
-                raise UserError(f"--{name} {value!r}: must be a topic level without spaces, `+` and `#`")
+            if (
+                not all(value.split("/"))
+                or re.search(r"[+#\s\x00-\x1f\x7f\ud800-\udfff]|^\$", value)
+                or len(value) > 200
+            ):
+                raise UserError(f"--{name} {value!r}: must be a topic level without spaces, `+`, `#` and a leading `$`")
         if "/" in self.node:
             raise UserError(f"--node {self.node!r}: must be one topic level, without `/`")
 
@@ -97,7 +113,7 @@ class MqttSettings:
         if parts.scheme not in _MQTT_PORTS:
             scheme = f"{parts.scheme}://" if "://" in url else "a URL without scheme"
             raise UserError(f"--mqtt: {scheme} is unknown; {form}")
-        if not host or re.search(r"[\s/]", host):
+        if not host or re.search(r"[\s/]", host) or not _is_name(host):
             raise UserError(f"--mqtt: the URL names no host; {form}")
         if port_given == 0:
             raise UserError("--mqtt: the port must be a number from 1 to 65535")
@@ -168,6 +184,8 @@ class ListenSettings:
             raise UserError(f"--top {self.top}: must be at least 1")
         if not self.sources:
             raise UserError("no source: name one, such as mic, demo or a file")
+        if self.watch and self.json:
+            raise UserError("--watch prints text for people, --json what programs read: choose one")
         if self.watch and self.mqtt is None:
             raise UserError("--watch shows what arrives over MQTT; --mqtt none publishes nothing there")
         check_window(self.window_seconds, self.hop_seconds)

@@ -10,15 +10,22 @@ import click
 
 from tagger import checkpoint, store
 from tagger.classifier import Classifier
+from tagger.errors import TaggerError
 from tagger.events import Stream
 from tagger.listen import Daemon, Listener
 from tagger.settings import ListenSettings, MqttSettings, check_window, unique_slugs
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source
+from tagger.stop import Stop
+
+log = logging.getLogger(__name__)
+
+_SUBSCRIBE_SECONDS = 5.0
+"""So long is waited for `--watch` to see the first event too. A broker that comes later is watched from then on."""
 
 
-def listen(settings: ListenSettings) -> None:
-    """`tagger listen`. Returns when all sources have ended, or after SIGINT or SIGTERM.
+def listen(settings: ListenSettings, stop: Stop) -> None:
+    """`tagger listen`. Returns when all sources have ended, or when asked to stop.
 
     Raises:
         TaggerError: something cannot be used, or failed on the way.
@@ -51,11 +58,19 @@ def listen(settings: ListenSettings) -> None:
             for turn in [threading.Lock()]
             for source, stream in zip(sources, streams, strict=True)
         ]
-        daemon = Daemon(listeners, sinks)
+        daemon = Daemon(listeners, sinks, stop)
+        stack.callback(setattr, threading, "excepthook", threading.excepthook)
+        threading.excepthook = lambda died: daemon.fail(_defect(died))
         _say_what(settings, classify, sources, streams, mqtt, window_s)
         classify.warm_up(round(window_s * rate_hz))
         stack.enter_context(_opened(sinks, settings, mqtt, daemon, streams))
         daemon.run()
+
+
+def _defect(died: threading.ExceptHookArgs) -> TaggerError:
+    """A thread that dies, paho's say, must not leave a daemon that only seems to work."""
+    log.debug("in a thread", exc_info=(died.exc_type, died.exc_value or died.exc_type(), died.exc_traceback))
+    return TaggerError(f"{died.thread.name if died.thread else 'a thread'}: {died.exc_type.__name__}: {died.exc_value}")
 
 
 def _thresholds(settings: ListenSettings, info: checkpoint.CheckpointInfo) -> Sequence[float]:
@@ -90,7 +105,7 @@ def _opened(
             from tagger.watch import Watcher
 
             watcher = Watcher(mqtt)
-            watcher.start()
+            watcher.start(_SUBSCRIBE_SECONDS)
         sinks.append(MqttSink(mqtt, daemon.fail))
     if watcher is None:
         from tagger.sinks.console import ConsoleSink

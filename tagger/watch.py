@@ -1,11 +1,11 @@
 """What a node's subscribers see: events, printed as they arrive back from the broker."""
 
+import contextlib
 import json
 import sys
 import threading
 from typing import Any, TextIO
 
-from tagger.errors import TaggerError
 from tagger.settings import MqttSettings
 from tagger.sinks.mqtt import Connection, Topics
 
@@ -19,18 +19,14 @@ class Watcher:
         self._subscribed = threading.Event()
         self._node_gone = threading.Event()
         self._seen_online = False
-        self._connection = Connection(settings, self._connected, lambda reason: None, quiet=True)
+        self._connection = Connection(settings, self._connected, lambda reason: self._subscribed.set(), quiet=True)
         self._connection.client.on_subscribe = lambda *_: self._subscribed.set()
         self._connection.client.on_message = self._on_message
 
-    def start(self, wait_s: float = 10.0) -> None:
-        """
-        Raises:
-            TaggerError: the broker does not answer.
-        """
+    def start(self, wait_s: float) -> None:
+        """Returns once it is subscribed, or after `wait_s` seconds; then it goes on trying."""
         self._connection.start()
-        if not self._subscribed.wait(wait_s):
-            raise TaggerError("--watch: no connection to the broker, so nothing can be shown")
+        self._subscribed.wait(wait_s)
 
     def stop(self, wait_s: float = 2.0) -> None:
         """Returns once the node's `offline` has arrived, or after `wait_s` seconds."""
@@ -41,15 +37,23 @@ class Watcher:
         client.subscribe([(self._topics.node_status, 1), (self._topics.event("+"), 1)])
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
-        payload = message.payload.decode()
+        payload = message.payload.decode(errors="replace")
         if message.topic == self._topics.node_status:
             self._seen_online |= payload == "online"
             if self._seen_online and payload == "offline":
                 self._node_gone.set()
             line = payload
         else:
-            event = json.loads(payload)
-            line = f"{event['type']:<5} {event['label']:<18} score {event['score']:.2f}"
-            if event["type"] == "end":
-                line += f"  peak {event['peak_score']:.2f}  lasted {event['duration_s']:.1f} s"
-        print(f"{message.topic:<28} {line}", file=self._file, flush=True)
+            try:
+                line = _describe(json.loads(payload))
+            except (ValueError, KeyError, TypeError):  # anyone may publish there
+                line = payload
+        with contextlib.suppress(OSError):  # nobody reads any more
+            print(f"{message.topic:<28} {line}", file=self._file, flush=True)
+
+
+def _describe(event: dict[str, Any]) -> str:
+    line = f"{event['type']:<5} {event['label']:<18} score {event['score']:.2f}"
+    if event["type"] == "end":
+        line += f"  peak {event['peak_score']:.2f}  lasted {event['duration_s']:.1f} s"
+    return line

@@ -1,7 +1,10 @@
 """The command as a person types it: every mistake is one line and exit code 2, and loses nothing."""
 
 import json
+import os
 import pickle
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tagger.cli import main
 from tagger.header import METADATA_KEY, read_header
 from tagger.store import BUNDLED
-from tests.programs import tagger, write_wav
+from tests.programs import running, stop, tagger, write_wav
 
 RATE_HZ = 32_000
 ESC50 = BUNDLED / "esc50.safetensors"
@@ -83,7 +86,7 @@ def test_damage_is_said_and_what_came_before_is_kept(command: tuple[str, ...], d
         samples[7 * RATE_HZ] = np.nan
         write_wav(path, samples, subtype="FLOAT")
     result = run(*command, path)
-    refused(result, str(path), "7.00 s" if damage == "truncated" else "NaN or infinity at 7.000 s")
+    refused(result, str(path), "7.00 s" if damage == "truncated" else "NaN, infinity or an absurd value at 7.000 s")
     if command[0] == "tag":
         ends = [json.loads(line)["end"] for line in result.stdout.splitlines()]
         assert ends == pytest.approx([5.0, 6.0, 7.0], abs=0.001)
@@ -104,6 +107,23 @@ def test_silence_is_tagged_as_nothing(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "silent.wav", np.zeros(8 * RATE_HZ))
     result = run("listen", path, "--no-realtime", "--mqtt", "none")
     assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_absurdly_loud_samples_are_no_sound(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "absurd.wav", tone(7) * 1e30, subtype="FLOAT")
+    refused(run("tag", "--json", path), "absurd value at")
+
+
+def test_a_file_name_that_is_not_unicode(tmp_path: Path, wav: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"bad\xff.wav")
+    shutil.copy(wav, odd)
+    done = tagger("tag", odd)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    refused(run("tag", tmp_path / "pipe"), "not a regular file")
 
 
 def test_one_bad_file_does_not_cost_the_others(wav: Path, tmp_path: Path) -> None:
@@ -232,6 +252,8 @@ def test_models_that_cannot_be_added_or_downloaded(tmp_path: Path) -> None:
         "mqtt://host:99999",
         "mqtt://me:hunter2@host:1883/topic",
         "mqtt://me:hunter2@ho st",
+        "mqtt://a..b",
+        "",
         "embedded:0",
         "embedded:x",
     ],
@@ -243,7 +265,11 @@ def test_a_malformed_broker_url(url: str, wav: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "value"), [("--node", "a/b"), ("--node", "a+b"), ("--prefix", "x/#"), ("--prefix", "")]
+    ("flag", "value"),
+    [
+        *(("--node", "a/b"), ("--node", "a+b"), ("--node", "a\x01"), ("--node", "x" * 300), ("--node", "\udcff")),
+        *(("--prefix", "x/#"), ("--prefix", ""), ("--prefix", "$SYS"), ("--prefix", "a//b")),
+    ],
 )
 def test_topic_levels_that_mqtt_forbids(flag: str, value: str, wav: Path) -> None:
     refused(run("listen", wav, flag, value, "--mqtt", "mqtt://127.0.0.1"), flag)
@@ -258,6 +284,7 @@ def test_topic_levels_that_mqtt_forbids(flag: str, value: str, wav: Path) -> Non
         (("--channels", "0"), "--channels"),
         (("--device", "quantum"), "--device"),
         (("--watch",), "--watch"),
+        (("--watch", "--json"), "--watch"),
     ],
 )
 def test_settings_out_of_bounds(flags: tuple[str, ...], words: str, wav: Path) -> None:
@@ -300,6 +327,29 @@ def test_a_reader_that_has_seen_enough_is_no_error(wav: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
+
+
+def test_a_reader_of_standard_output_that_leaves_does_not_stop_the_daemon(tmp_path: Path) -> None:
+    command = f'"{sys.executable}" -m tagger listen demo --no-realtime --mqtt none | head -n 1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "nothing more is printed" in done.stderr
+
+
+@pytest.mark.parametrize("after_s", [0.4, 1.5, 4.0])
+def test_a_signal_at_any_moment_of_the_start_ends_it_well(after_s: float) -> None:
+    with running("listen", "-", "--mqtt", "none", stdin=subprocess.PIPE) as daemon:
+        time.sleep(after_s)
+        code, _, err = stop(daemon, signal.SIGINT)
+    assert (code, "Traceback" in err) == (0, False), err
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TAGGER_HOME", str(tmp_path / "file"))
+    refused(run("models", "add", ESC50), str(tmp_path / "file"))
+    monkeypatch.setenv("TAGGER_HOME", "~nosuchuser/x")
+    refused(run("models"), "TAGGER_HOME")
 
 
 def test_flags_can_come_from_the_environment(wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,6 @@ def test_five_folds_reach_93_percent(trained: Trained) -> None:
 
 def test_training_again_gives_the_same_checkpoint_and_repeats_nothing(trained: Trained, shared: Path) -> None:
     again = trained.folder / "again"
-    began = time.monotonic()
     done = tagger(
         *("train", shared / "data" / "esc50", "--model", "mn04", "--freeze", "--fold", "1", "-o", again),
         timeout=600,
@@ -81,7 +80,6 @@ def test_training_again_gives_the_same_checkpoint_and_repeats_nothing(trained: T
     assert done.returncode == 0, done.stderr
     assert "features" not in done.stderr, "the frozen features were extracted a second time"
     assert (again / "fold1.safetensors").read_bytes() == (trained.folder / "fold1.safetensors").read_bytes()
-    assert time.monotonic() - began < 300
 
 
 def test_the_bundled_model_is_what_this_training_gives(trained: Trained, shared: Path) -> None:
@@ -140,8 +138,8 @@ def ten_clips(shared: Path) -> list[tuple[str, np.ndarray[Any, Any]]]:
     """Of every fifth class, the held-out fold's first clip.
 
     There are five such choices. Of three the network knows all ten clips with room to spare, of two it misses one, and
-    a microphone can cost another. This is one of the three: these tests are of the chain. How often the network is
-    right over all clips is measured by `bench/streams.py`.
+    a microphone can cost another. This is one of the three, because the test is of the microphone. How often the
+    network is right over all clips is measured in the test above, and for all folds by `bench/streams.py`.
     """
     with (shared / "data" / "esc50" / "meta" / "esc50.csv").open(newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["filename"])
@@ -181,21 +179,29 @@ def announced(events: list[dict[str, Any]], played: list[Played], began: float) 
     ]
 
 
-def test_ten_held_out_clips_from_a_file(trained: Trained, shared: Path, broker: Mosquitto, tmp_path: Path) -> None:
-    stream, played = stream_of(ten_clips(shared))
-    path = write_wav(tmp_path / "ten.wav", stream)
+def test_nine_of_ten_unheard_clips_are_announced(
+    trained: Trained, shared: Path, broker: Mosquitto, tmp_path: Path
+) -> None:
+    """Over all 400 clips of the held-out fold, from a file: none is picked."""
+    with (shared / "data" / "esc50" / "meta" / "esc50.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["fold"]) == HELD_OUT]
+    folder = shared / "data" / "esc50" / "audio"
+    stream, played = stream_of([(row["category"], whole(folder / f"{Path(row['filename']).stem}.ogg")) for row in rows])
+    path = write_wav(tmp_path / "fold.wav", stream)
     with subscribed(broker.port) as subscriber:
         done = tagger(
             *("listen", path, "--no-realtime", "--model", trained.folder / f"fold{HELD_OUT}.safetensors"),
             *("--mqtt", broker.url, "--node", "room"),
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr
         until(lambda: subscriber.payloads("tagger/room/status")[-1:] == ["offline"], "the node said offline")
-        events = subscriber.jsons("tagger/room/ten/event")
-        first = subscriber.jsons("tagger/room/ten/scores")[0]
+        events = subscriber.jsons("tagger/room/fold/event")
+        first = subscriber.jsons("tagger/room/fold/scores")[0]
     began = datetime.fromisoformat(first["time"]).timestamp() - first["end"]
     right = announced(events, played, began)
-    assert len(right) >= 9, f"only {right} of {[clip.label for clip in played]}"
+    assert len(played) == 400
+    assert len(right) >= 0.9 * len(played)
     assert sorted(e["id"] for e in events if e["type"] == "begin") == sorted(
         e["id"] for e in events if e["type"] == "end"
     )
@@ -249,6 +255,30 @@ def test_a_microphone_that_goes_away_is_waited_for(broker: Mosquitto, tmp_path: 
         microphone.close()
     assert code == 0, err
     assert "trying again in 1 s" in err
+
+
+def test_two_microphones_survive_the_loss_of_both(broker: Mosquitto, tmp_path: Path) -> None:
+    microphone = VirtualMicrophone(tmp_path)
+    sources = ("one", "two")
+
+    def reports() -> list[int]:
+        return [len(subscriber.payloads(f"tagger/room/{source}/scores")) for source in sources]
+
+    try:
+        listen = ("listen", "one=mic:pulse", "two=mic:default", "--mqtt", broker.url, "--node", "room")
+        with subscribed(broker.port) as subscriber, running(*listen, **microphone.env) as daemon:
+            until(lambda: all(reports()), "both are heard", 40)
+            microphone.close()
+            offline = [f"tagger/room/{source}/status" for source in sources]
+            until(lambda: all(subscriber.payloads(topic)[-1] == "offline" for topic in offline), "the loss is said")
+            time.sleep(3)  # each tries to open its device while there is none
+            before = reports()
+            microphone = VirtualMicrophone(tmp_path)
+            until(lambda: all(now > then for now, then in zip(reports(), before, strict=True)), "both are back", 90)
+            code, _, err = stop(daemon)
+    finally:
+        microphone.close()
+    assert code == 0, err
 
 
 def test_metro_station_by_audioset(trained: Trained, shared: Path) -> None:

@@ -12,6 +12,7 @@ from tagger import listen
 from tagger.errors import AudioError, TaggerError
 from tagger.events import Stream
 from tagger.listen import Daemon, Listener
+from tagger.stop import Stop
 from tests.fakes import FakeClassifier, FakeSource, RecordingSink, noise, silence
 
 
@@ -95,9 +96,14 @@ def test_sound_before_and_after_a_gap_is_never_in_one_window() -> None:
 def test_a_signal_ends_everything_in_order() -> None:
     sink = RecordingSink()
     source = FakeSource([noise(2)], waits=True)
-    daemon = Daemon([listener(source, sink)], [sink])
-    threading.Thread(target=_signal_when, args=(lambda: sink.of("begin"),)).start()
-    daemon.run()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with Stop() as stop:
+        daemon = Daemon([listener(source, sink)], [sink], stop)
+        threading.Thread(target=_signal_when, args=(lambda: sink.of("begin"),)).start()
+        daemon.run()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    assert stop.interrupted
     assert source.closed.is_set()
     assert kinds(sink, "online", "begin", "end", "offline") == ["online", "begin", "end", "offline"]
     assert sink.closed
@@ -108,7 +114,7 @@ def test_one_broken_file_does_not_stop_the_other_source() -> None:
     error = AudioError("not whole")
     broken, whole = listener(FakeSource([error]), sink), listener(FakeSource([noise(2)]), sink)
     with pytest.raises(AudioError, match="not whole"):
-        Daemon([broken, whole], [sink]).run()
+        Daemon([broken, whole], [sink], Stop()).run()
     assert whole.windows == 3
     assert sink.closed
 
@@ -120,7 +126,7 @@ def test_a_defect_in_the_loop_stops_the_daemon_and_says_where() -> None:
     sink = RecordingSink()
     each = listener(FakeSource([noise(2)], waits=True), sink, classify=FakeClassifier(explode))
     with pytest.raises(TaggerError, match="fake: ZeroDivisionError: by nothing"):
-        Daemon([each], [sink]).run()
+        Daemon([each], [sink], Stop()).run()
     assert sink.of("offline")
 
 

@@ -36,6 +36,7 @@ class FakePortAudio(ModuleType):
         self.default = SimpleNamespace(device=[2, 1])
         self.script: list[tuple[np.ndarray[Any, Any], bool]] = []
         self.opened: list[int] = []
+        self.restarts = 0
         self.refuse: str | None = None
         fake = self
 
@@ -46,19 +47,20 @@ class FakePortAudio(ModuleType):
                 fake.opened.append(device)
                 self._callback = callback
 
-            def __enter__(self) -> None:
+            def start(self) -> None:
                 for samples, overflow in fake.script:
                     status = SimpleNamespace(input_overflow=overflow)
                     self._callback(samples.reshape(-1, 1).astype(np.float32), len(samples), None, status)
 
-            def __exit__(self, *_: object) -> None: ...
+            def close(self) -> None: ...
 
         self.InputStream = InputStream
 
     def query_devices(self) -> list[dict[str, Any]]:
         return self.devices
 
-    def _terminate(self) -> None: ...
+    def _terminate(self) -> None:
+        self.restarts += 1
 
     def _initialize(self) -> None: ...
 
@@ -189,6 +191,20 @@ def test_after_an_error_the_device_is_looked_for_anew(portaudio: FakePortAudio) 
     second, _ = heard(source)
     assert portaudio.opened == [2, 3]
     assert [block.gap for block in (*first, *second)] == [False, False, True, False]
+
+
+def test_looking_anew_never_ends_another_microphone(portaudio: FakePortAudio) -> None:
+    """PortAudio lists devices only when it starts, and starting it anew closes every open stream of the process."""
+    lost, healthy = (MicrophoneSource(name, "USB Audio", RATE_HZ) for name in ("lost", "healthy"))
+    heard(lost)
+    portaudio.script = [(np.zeros(1_600, np.float32), False)]
+    open_blocks = healthy.blocks()
+    next(open_blocks)
+    heard(lost)
+    assert portaudio.restarts == 0
+    open_blocks.close()
+    heard(lost)
+    assert portaudio.restarts == 1
 
 
 def test_a_device_that_does_not_open_says_why(portaudio: FakePortAudio) -> None:

@@ -32,6 +32,7 @@ def cached(name: str, key: dict[str, Any], make: Callable[[Path], None]) -> NDAr
         os.close(handle)
         try:
             make(Path(partial))
+            Path(partial).chmod(0o644)
             Path(partial).replace(path)
         finally:
             Path(partial).unlink(missing_ok=True)

@@ -87,6 +87,7 @@ def run(
     Raises:
         UserError: the data or the backbone is not there.
     """
+    choose_device(device)  # a wrong one is said now, not after the decoding
     dataset = esc50.read(data)
     start, digest = _backbone(backbone)
     mel = replace(start.info.mel, bandwidth_hz=BANDWIDTH_HZ)

@@ -1,4 +1,4 @@
-"""Where events go. A new kind of sink is a file here and a line where `tagger.listen` opens them."""
+"""Where events go. A new kind of sink is a file here and a line where `tagger.start` opens them."""
 
 from collections.abc import Sequence
 from typing import Literal, Protocol

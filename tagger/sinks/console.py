@@ -1,6 +1,7 @@
 """Events on standard output: a line each, as text for people or as JSON."""
 
 import json
+import logging
 import sys
 import threading
 import time
@@ -11,11 +12,14 @@ from typing import TextIO
 from tagger.events import Event, Report, Stream
 from tagger.sinks import SourceState
 
+log = logging.getLogger(__name__)
+
 
 class ConsoleSink:
     def __init__(self, as_json: bool = False, file: TextIO | None = None) -> None:
         self._as_json, self._file = as_json, file or sys.stdout
         self._lock = threading.Lock()
+        self._broken = False
 
     def open(self, streams: Sequence[Stream]) -> None:
         pass
@@ -27,7 +31,13 @@ class ConsoleSink:
         message = event.to_json(stream, time.time())
         line = json.dumps(message) if self._as_json else describe(event, stream)
         with self._lock:
-            print(line, file=self._file, flush=True)
+            if self._broken:
+                return
+            try:
+                print(line, file=self._file, flush=True)
+            except OSError as error:  # whoever read it has gone; others still listen
+                self._broken = True
+                log.warning("standard output: %s; nothing more is printed", error.strerror)
 
     def report(self, stream: Stream, report: Report) -> None:
         pass

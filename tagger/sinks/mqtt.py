@@ -81,6 +81,8 @@ class MqttSink:
         self._lock = threading.Lock()
         """Held while a retained topic is published, so that an older payload never follows a newer one."""
         self._dropped = 0
+        self._stale = False
+        """Retained topics may be wrong at the broker, and are published again behind whatever waits."""
         self._connection = Connection(settings, self._connected, self._refused)
 
     def open(self, streams: Sequence[Stream]) -> None:
@@ -99,16 +101,20 @@ class MqttSink:
         self._retain(self._topics.source_detail(stream.source), detail)
 
     def event(self, stream: Stream, event: Event) -> None:
-        self._publish(self._topics.event(stream.source), json.dumps(event.to_json(stream, time.time())), qos=1)
+        self._publish(
+            self._topics.event(stream.source), json.dumps(event.to_json(stream, time.time()), allow_nan=False), qos=1
+        )
         level, began, on = self._levels[stream.source][event.label], event.type == "begin", self._on[stream.source]
         (on.add if began else on.discard)(event.label)
         self._retain(self._topics.state(stream.source, level), "ON" if began else "OFF")
         self._retain(self._topics.state(stream.source, ANY), "ON" if on else "OFF")
 
     def report(self, stream: Stream, report: Report) -> None:
-        # Worth something now or never: not kept for a broker that is away.
-        if self._connection.client.is_connected():
-            self._publish(self._topics.scores(stream.source), json.dumps(report.to_json(stream)), qos=0)
+        if self._connection.client.is_connected():  # worth something now or never: not kept for a broker that is away
+            self._repair()
+            self._publish(
+                self._topics.scores(stream.source), json.dumps(report.to_json(stream), allow_nan=False), qos=0
+            )
 
     def close(self, wait_s: float) -> None:
         """
@@ -117,13 +123,18 @@ class MqttSink:
         """
         connection, deadline = self._connection, time.monotonic() + wait_s
         connection.ready.wait(wait_s)
+        self._repair()
         self._retain(self._topics.node_status, "offline")
-        while connection.client.is_connected() and connection.pending() and time.monotonic() < deadline:
+        while connection.pending() and not connection.refused and time.monotonic() < deadline:
             time.sleep(0.005)
         lost = connection.pending() + self._dropped
         connection.stop()
-        if lost and not connection.refused:
-            raise TaggerError(f"{lost} messages were not delivered: no connection to {self._settings.url}")
+        if connection.refused:
+            return
+        if not connection.ever_connected:
+            raise TaggerError(f"nothing was published: {self._settings.url} could not be reached in time")
+        if lost:
+            raise TaggerError(f"{lost} messages were not delivered to {self._settings.url}")
 
     def _retain(self, topic: str, payload: str) -> None:
         with self._lock:
@@ -136,16 +147,35 @@ class MqttSink:
         info = self._connection.client.publish(topic, payload, qos, retain)
         if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
             self._dropped += 1
+            self._stale |= retain
             if self._dropped == 1:
                 log.warning("MQTT: %d messages wait for the broker already; further ones are lost", _QUEUE_MESSAGES)
 
     def _connected(self, client: paho.Client) -> None:
-        """After every connect: what subscribers must find, whatever the broker forgot meanwhile."""
+        """What subscribers must find, whatever the broker forgot meanwhile.
+
+        After an outage older messages wait in paho's queue, and what is published here overtakes them: then only the
+        presence is said, and all the rest once more behind them.
+        """
         with self._lock:
-            retained = {self._topics.node_status: "online", **self._retained}
-            self._retained |= retained
-            for topic, payload in retained.items():
-                client.publish(topic, payload, qos=1, retain=True)
+            self._retained = {self._topics.node_status: "online", **self._retained}
+            self._retained[self._topics.node_status] = "online"
+            if self._connection.ever_connected:
+                self._publish(self._topics.node_status, "online", qos=1, retain=True)
+                self._stale = True
+            else:
+                self._publish_retained()
+            self._connection.ever_connected = True
+
+    def _repair(self) -> None:
+        if self._stale and self._connection.pending() < _QUEUE_MESSAGES // 2:
+            with self._lock:
+                self._stale = False
+                self._publish_retained()
+
+    def _publish_retained(self) -> None:
+        for topic, payload in self._retained.items():
+            self._publish(topic, payload, qos=1, retain=True)
 
     def _refused(self, reason: str) -> None:
         self._on_refused(
@@ -210,8 +240,8 @@ class Connection:
                 self._say(logging.WARNING, "MQTT: %s refuses (%s); trying again", self._settings.url, reason)
             return
         self._say(logging.INFO, "MQTT: connected to %s", self._settings.url)
-        self.ever_connected = True
         self._tell_connected(client)
+        self.ever_connected = True
         self.ready.set()
 
     def _on_connect_fail(self, client: paho.Client, userdata: Any) -> None:
@@ -230,6 +260,8 @@ class Connection:
         self.ready.clear()
         if self.refused:
             self.ready.set()
+        elif not self.ever_connected:
+            self._say(logging.WARNING, "MQTT: %s does not answer (%s); trying again", self._settings.url, reason)
         elif not self._stopping:
             self._say(logging.WARNING, "MQTT: lost %s (%s); reconnecting, events wait", self._settings.url, reason)
 

@@ -1,5 +1,6 @@
 """Any audio file to frames, block by block: libsndfile where it knows the format, FFmpeg (PyAV) for the rest."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from tagger.errors import AudioError
-from tagger.sources.resample import ToMono
+from tagger.sources.resample import ToMono, is_sound
 
 Frames = NDArray[np.float32]
 _BLOCK_SECONDS = 0.5
@@ -43,10 +44,12 @@ def open_audio(path: Path) -> Decoder:
         AudioError: the file is missing, empty, or nothing that either library decodes.
     """
     if not path.exists():
-        raise AudioError(f"{path}: no such file")
+        raise AudioError(f"{path}: no such file" + (" (URLs are not supported)" if ":/" in str(path) else ""))
     if path.is_dir():
         raise AudioError(f"{path}: a folder, not an audio file")
     try:
+        if not path.is_file():
+            raise AudioError(f"{path}: not a regular file; pipe raw samples into `tagger listen -`")
         if path.stat().st_size == 0:
             raise AudioError(f"{path}: the file is empty")
         decoder: Decoder = _SoundFile(path)
@@ -79,11 +82,11 @@ def decode(path: Path, rate_hz: int) -> Iterator[NDArray[np.float32]]:
 def _finite(decoder: Decoder, path: Path) -> Iterator[Frames]:
     given = 0
     for frames in decoder.frames():
-        bad = np.flatnonzero(~np.isfinite(frames).all(axis=1))
+        bad = np.flatnonzero(~is_sound(frames).all(axis=1))
         if bad.size:
             yield frames[: bad[0]]
             at = (given + int(bad[0])) / decoder.rate_hz
-            raise AudioError(f"{path}: NaN or infinity at {at:.3f} s, so what follows is not sound")
+            raise AudioError(f"{path}: NaN, infinity or an absurd value at {at:.3f} s, so what follows is not sound")
         yield frames
         given += len(frames)
 
@@ -102,7 +105,7 @@ class _SoundFile:
     path: Path
 
     def __post_init__(self) -> None:
-        self._file = _Forward(self.path)
+        self._file = _Forward(os.fsencode(self.path))
         self.rate_hz, self.channels = self._file.samplerate, self._file.channels
 
     def frames(self) -> Iterator[Frames]:

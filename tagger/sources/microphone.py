@@ -12,7 +12,7 @@ import numpy as np
 
 from tagger.errors import TaggerError, UserError, near
 from tagger.events import Block, Samples
-from tagger.sources.resample import ToMono
+from tagger.sources.resample import ToMono, is_sound
 
 _BUFFER_SECONDS = 10.0
 _BLOCK_SECONDS = 0.05
@@ -59,14 +59,21 @@ class MicrophoneSource:
         Raises:
             TaggerError: the device cannot be opened, or has gone. The next call looks for it anew.
         """
+        with _portaudio:
+            if self._broken:
+                _portaudio.look_again()
+                self._choose()
+                self._lost = True
+            self._broken = True
+            stream = self._open()
+        try:
+            yield from self._heard()
+        finally:
+            with _portaudio:
+                _portaudio.close(stream)
+
+    def _open(self) -> Any:
         sounddevice = load_sounddevice()
-        if self._broken:
-            # PortAudio reads the list of devices once; only starting it anew shows what was plugged in since.
-            sounddevice._terminate()
-            sounddevice._initialize()
-            self._choose()
-            self._lost = True
-        self._broken = True
         try:
             stream = sounddevice.InputStream(
                 device=self._device["index"],
@@ -76,10 +83,11 @@ class MicrophoneSource:
                 blocksize=int(self._device_hz * _BLOCK_SECONDS),
                 callback=self._on_audio,
             )
+            stream.start()
         except sounddevice.PortAudioError as error:
             raise TaggerError(f"microphone {self._device['name']!r} cannot be opened: {_reason(error)}") from None
-        with stream:
-            yield from self._heard()
+        _portaudio.open_streams += 1
+        return stream
 
     def behind(self) -> float:
         return self._queue.qsize() * _BLOCK_SECONDS
@@ -108,11 +116,50 @@ class MicrophoneSource:
             if item is None:
                 return
             data, captured, gap = item
-            if gap or not np.isfinite(data).all():
+            if gap or not is_sound(data).all():
                 to_mono, gap = ToMono(self._device_hz, self._rate_hz, 1), True
-                data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
+                data = np.where(is_sound(data), data, np.float32(0))
             samples = to_mono.feed(data[:, np.newaxis])
             yield Block(samples, clock.time_of(len(samples), captured, gap), gap)
+
+
+class _PortAudio:
+    """The one PortAudio of this process, which several microphones share. Held (`with`) while streams come and go."""
+
+    def __init__(self) -> None:
+        self.open_streams = 0
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def look_again(self) -> None:
+        """Has PortAudio list the devices anew, which it does only when it starts. That would end every open stream, so
+        while another microphone is heard the list stays as it is.
+
+        Raises:
+            TaggerError: PortAudio does not start.
+        """
+        if self.open_streams:
+            return
+        sounddevice = load_sounddevice()
+        try:
+            with contextlib.suppress(sounddevice.PortAudioError):  # it may have been ended by an earlier attempt
+                sounddevice._terminate()
+            sounddevice._initialize()
+        except sounddevice.PortAudioError as error:
+            raise TaggerError(f"PortAudio does not start: {_reason(error)}") from None
+
+    def close(self, stream: Any) -> None:
+        self.open_streams -= 1
+        with contextlib.suppress(load_sounddevice().PortAudioError):  # it is gone, as the device may be
+            stream.close()
+
+
+_portaudio = _PortAudio()
 
 
 class _Clock:

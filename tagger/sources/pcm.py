@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tagger.errors import AudioError
 from tagger.events import Block
 from tagger.settings import PcmFormat
-from tagger.sources.resample import ToMono
+from tagger.sources.resample import ToMono, is_sound
 
 ENCODINGS: dict[str, np.dtype[Any]] = {
     "u8": np.dtype("u1"),
@@ -43,6 +43,8 @@ class PcmSource:
             f"standard input, raw {pcm.encoding} at {pcm.rate_hz} Hz, {pcm.channels} channel{'s' * (pcm.channels > 1)}"
         )
         self._pcm, self._rate_hz = pcm, rate_hz
+        if pipe is None and sys.stdin is None:
+            raise AudioError("standard input is closed; pipe raw samples into `tagger listen -`")
         self._pipe = pipe if pipe is not None else sys.stdin.buffer
         self._closed = threading.Event()
 
@@ -62,14 +64,14 @@ class PcmSource:
             whole = len(data) // frame_bytes * frame_bytes
             rest = data[whole:]
             frames = to_float(np.frombuffer(data[:whole], dtype)).reshape(-1, self._pcm.channels)
-            good = np.isfinite(frames).all(axis=1)
+            good = is_sound(frames).all(axis=1)
             for piece in np.split(frames, np.flatnonzero(np.diff(good)) + 1):
-                is_sound = bool(np.isfinite(piece).all())
-                samples = to_mono.feed(piece) if is_sound else to_mono.flush()
+                heard = bool(is_sound(piece).all())
+                samples = to_mono.feed(piece) if heard else to_mono.flush()
                 if samples.size:
                     yield Block(samples, began + given / self._rate_hz, gap)
                     given, gap = given + samples.size, False
-                if not is_sound:  # the stream goes on, and what it says before and after is not joined
+                if not heard:  # the stream goes on, and what it says before and after is not joined
                     to_mono, gap = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels), True
                     given += round(len(piece) * self._rate_hz / self._pcm.rate_hz)
         if self._closed.is_set():

@@ -5,6 +5,14 @@ from numpy.typing import NDArray
 
 from tagger.events import Samples
 
+LOUDEST = 1e3
+"""No sample is beyond, 60 dB over full scale: what is, or is not a number, was never sound."""
+
+
+def is_sound(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which samples are: neither NaN nor infinite nor absurd."""
+    return np.abs(samples) < LOUDEST
+
 
 class ToMono:
     """Averages channels and resamples. The output depends on the samples alone, not on how they were cut into blocks.

@@ -155,12 +155,6 @@ class Daemon:
 
     def __init__(self, listeners: Sequence[Listener], sinks: Sequence[Sink], stop: Stop) -> None:
         self._listeners, self._sinks, self._stop = listeners, sinks, stop
-        self._failure: TaggerError | None = None
-
-    def fail(self, error: TaggerError) -> None:
-        """Stops the daemon for a reason. From any thread."""
-        self._failure = self._failure or error
-        self._stop.set()
 
     def run(self) -> None:
         """Returns when everything was heard, or when asked to stop.
@@ -180,7 +174,7 @@ class Daemon:
         for listener in self._listeners:
             listener.finish("stopped")
         self._close_sinks()
-        errors = [self._failure, *(listener.error for listener in self._listeners)]
+        errors = [self._stop.failure, *(listener.error for listener in self._listeners)]
         for error in errors:
             if error is not None and self._stop.interrupted:
                 log.warning("%s", error)
@@ -192,13 +186,13 @@ class Daemon:
             try:
                 sink.close(_DELIVERY_SECONDS_INTERRUPTED if self._stop.interrupted else _DELIVERY_SECONDS)
             except TaggerError as error:
-                self.fail(error)
+                self._stop.fail(error)
 
     def _follow(self, listener: Listener) -> None:
         try:
             listener.run()
         except Exception as error:
             log.debug("in the listener's thread", exc_info=True)
-            self.fail(TaggerError(f"{listener.stream.source}: {type(error).__name__}: {error}"))
+            self._stop.fail(TaggerError(f"{listener.stream.source}: {type(error).__name__}: {error}"))
         if all(each.finished for each in self._listeners):
             self._stop.set()

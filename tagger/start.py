@@ -42,7 +42,11 @@ def listen(settings: ListenSettings, stop: Stop) -> None:
         node = (mqtt or MqttSettings()).node
         names = unique_slugs(source.name for source in sources)
         streams = [Stream(node, name, loaded.info.name, loaded.info.labels) for name in names]
-        sinks: list[Sink] = []
+        _say_what(settings, classify, sources, streams, mqtt, window_s)
+        classify.warm_up(round(window_s * rate_hz))
+        stack.enter_context(_no_thread_dies_unseen(stop))
+        sinks = stack.enter_context(_sinks(settings, mqtt, streams, stop))
+        turn = threading.Lock()
         listeners = [
             Listener(
                 source=source,
@@ -55,22 +59,25 @@ def listen(settings: ListenSettings, stop: Stop) -> None:
                 thresholds=_thresholds(settings, loaded.info),
                 top_k=settings.top,
             )
-            for turn in [threading.Lock()]
             for source, stream in zip(sources, streams, strict=True)
         ]
-        daemon = Daemon(listeners, sinks, stop)
-        stack.callback(setattr, threading, "excepthook", threading.excepthook)
-        threading.excepthook = lambda died: daemon.fail(_defect(died))
-        _say_what(settings, classify, sources, streams, mqtt, window_s)
-        classify.warm_up(round(window_s * rate_hz))
-        stack.enter_context(_opened(sinks, settings, mqtt, daemon, streams))
-        daemon.run()
+        Daemon(listeners, sinks, stop).run()
 
 
-def _defect(died: threading.ExceptHookArgs) -> TaggerError:
+@contextmanager
+def _no_thread_dies_unseen(stop: Stop) -> Iterator[None]:
     """A thread that dies, paho's say, must not leave a daemon that only seems to work."""
-    log.debug("in a thread", exc_info=(died.exc_type, died.exc_value or died.exc_type(), died.exc_traceback))
-    return TaggerError(f"{died.thread.name if died.thread else 'a thread'}: {died.exc_type.__name__}: {died.exc_value}")
+
+    def died(of: threading.ExceptHookArgs) -> None:
+        log.debug("in a thread", exc_info=(of.exc_type, of.exc_value or of.exc_type(), of.exc_traceback))
+        name = of.thread.name if of.thread else "a thread"
+        stop.fail(TaggerError(f"{name}: {of.exc_type.__name__}: {of.exc_value}"))
+
+    previous, threading.excepthook = threading.excepthook, died
+    try:
+        yield
+    finally:
+        threading.excepthook = previous
 
 
 def _thresholds(settings: ListenSettings, info: checkpoint.CheckpointInfo) -> Sequence[float]:
@@ -93,31 +100,29 @@ def _broker(mqtt: MqttSettings | None) -> Iterator[MqttSettings | None]:
 
 
 @contextmanager
-def _opened(
-    sinks: list[Sink], settings: ListenSettings, mqtt: MqttSettings | None, daemon: Daemon, streams: Sequence[Stream]
-) -> Iterator[None]:
-    """Fills `sinks`. With `--watch`, what standard output shows has been through the broker."""
-    watcher = None
-    if mqtt is not None:
-        from tagger.sinks.mqtt import MqttSink
-
-        if settings.watch:
+def _sinks(
+    settings: ListenSettings, mqtt: MqttSettings | None, streams: Sequence[Stream], stop: Stop
+) -> Iterator[list[Sink]]:
+    """All sinks, open. With `--watch`, what standard output shows has been through the broker."""
+    with ExitStack() as stack:
+        sinks: list[Sink] = []
+        if mqtt is not None and settings.watch:
             from tagger.watch import Watcher
 
             watcher = Watcher(mqtt)
             watcher.start(_SUBSCRIBE_SECONDS)
-        sinks.append(MqttSink(mqtt, daemon.fail))
-    if watcher is None:
-        from tagger.sinks.console import ConsoleSink
+            stack.callback(watcher.stop)
+        else:
+            from tagger.sinks.console import ConsoleSink
 
-        sinks.append(ConsoleSink(as_json=settings.json))
-    for sink in sinks:
-        sink.open(streams)
-    try:
-        yield
-    finally:
-        if watcher is not None:
-            watcher.stop()
+            sinks.append(ConsoleSink(as_json=settings.json))
+        if mqtt is not None:
+            from tagger.sinks.mqtt import MqttSink
+
+            sinks.append(MqttSink(mqtt, stop.fail))
+        for sink in sinks:
+            sink.open(streams)
+        yield sinks
 
 
 def _say_what(

@@ -1,14 +1,16 @@
-"""How the daemon is asked to stop: by SIGINT or SIGTERM, at any time from its first moment, or by its own parts."""
+"""How the daemon is asked to stop: by SIGINT or SIGTERM, from its first moment on, or by a part that failed."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 
+from tagger.errors import TaggerError
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """Set once, by the first signal or by `set`. Within its `with` block, signals do nothing else.
+    """Set once, by the first signal, by `set` or by `fail`. Within its `with` block, signals do nothing else.
 
     After an interruption further signals are ignored for good: the process is ending in good order and soon.
     """
@@ -16,14 +18,18 @@ class Stop:
     def __init__(self) -> None:
         self.interrupted = False
         """A signal asked for it: someone waits for the end."""
+        self.failure: TaggerError | None = None
+        """The first that `fail` was told."""
         self._event = threading.Event()
         self._previous: dict[int, object] = {}
 
     def set(self) -> None:
         self._event.set()
 
-    def is_set(self) -> bool:
-        return self._event.is_set()
+    def fail(self, error: TaggerError) -> None:
+        """Stop, for this reason. From any thread."""
+        self.failure = self.failure or error
+        self._event.set()
 
     def wait(self) -> None:
         self._event.wait()

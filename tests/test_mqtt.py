@@ -294,28 +294,35 @@ def test_json_on_standard_output_is_what_the_broker_gets(broker: Mosquitto, clip
     assert printed == published
 
 
+STREAM = Stream("room", "mic", "fake", ("dog", "cat"))
+
+
+def sink_without_its_broker(broker: Mosquitto) -> mqtt.MqttSink:
+    """One that was connected, and has noticed that the broker is gone."""
+    sink = mqtt.MqttSink(settings.MqttSettings("127.0.0.1", broker.port, node="room"), pytest.fail)
+    sink.open([STREAM])
+    until(sink._connection.ready.is_set, "connected")
+    broker.kill()
+    until(lambda: not sink._connection.ready.is_set(), "the loss is noticed")
+    return sink
+
+
 def test_states_are_right_after_an_outage_that_overflowed_the_queue(
     broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mqtt, "_QUEUE_MESSAGES", 40)
-    stream = Stream("room", "mic", "fake", ("dog", "cat"))
-    sink = mqtt.MqttSink(settings.MqttSettings("127.0.0.1", broker.port, node="room"), pytest.fail)
-    sink.open([stream])
-    until(sink._connection.ready.is_set, "connected")
-    broker.kill()
-    until(lambda: not sink._connection.ready.is_set(), "the loss is noticed")
+    sink = sink_without_its_broker(broker)
     for number in range(30):
         begin = Event("begin", f"{number}", "dog", 0.9, 0.9, 0.0)
-        sink.event(stream, begin)
-        sink.event(stream, replace(begin, type="end", offset=1.0))
+        sink.event(STREAM, begin)
+        sink.event(STREAM, replace(begin, type="end", offset=1.0))
     broker.start()
     until(sink._connection.ready.is_set, "connected again")
-    scores = Scores(np.zeros(2, np.float32), 0.0, 5.0, 0.0)
-    report = Report(scores, (("dog", 0.0),), None, 0.0)
-    deadline = time.monotonic() + 10
+    report = Report(Scores(np.zeros(2, np.float32), 0.0, 5.0, 0.0), (("dog", 0.0),), None, 0.0)
     with subscribed(broker.port) as subscriber:
+        deadline = time.monotonic() + 10
         while sink._stale and time.monotonic() < deadline:  # as the daemon does at every hop
-            sink.report(stream, report)
+            sink.report(STREAM, report)
             time.sleep(0.05)
         with pytest.raises(TaggerError, match="were not delivered"):
             sink.close(10)
@@ -325,13 +332,8 @@ def test_states_are_right_after_an_outage_that_overflowed_the_queue(
 
 
 def test_after_an_outage_a_state_never_runs_ahead_of_its_event(broker: Mosquitto) -> None:
-    stream = Stream("room", "mic", "fake", ("dog", "cat"))
-    sink = mqtt.MqttSink(settings.MqttSettings("127.0.0.1", broker.port, node="room"), pytest.fail)
-    sink.open([stream])
-    until(sink._connection.ready.is_set, "connected")
-    broker.kill()
-    until(lambda: not sink._connection.ready.is_set(), "the loss is noticed")
-    sink.event(stream, Event("begin", "1", "dog", 0.9, 0.9, 0.0))
+    sink = sink_without_its_broker(broker)
+    sink.event(STREAM, Event("begin", "1", "dog", 0.9, 0.9, 0.0))
     broker.start()
     with subscribed(broker.port) as subscriber:
         until(lambda: subscriber.payloads(f"{BASE}/mic/any/state"), "the state arrived")

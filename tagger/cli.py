@@ -82,10 +82,9 @@ def main() -> None:
 @click.option(
     "--format",
     "encoding",
-    type=click.Choice(settings.PCM_ENCODINGS),
     default="s16le",
     show_default=True,
-    help="Of raw PCM on standard input.",
+    help=f"Of raw PCM on standard input: {', '.join(settings.PCM_ENCODINGS)}.",
 )
 @click.option("--channels", type=int, default=1, show_default=True, help="Of raw PCM on standard input.")
 def listen(sources: Sequence[str], **flags: Any) -> None:
@@ -104,7 +103,7 @@ def listen(sources: Sequence[str], **flags: Any) -> None:
         threshold=flags["threshold"],
         top=flags["top"],
         realtime=flags["realtime"],
-        pcm=settings.PcmFormat(flags["rate"], flags["encoding"], flags["channels"]),
+        pcm=settings.PcmFormat(flags["rate"], settings.pcm_encoding(flags["encoding"]), flags["channels"]),
         mqtt=_mqtt(flags["mqtt"], flags["prefix"], flags["node"]),
         json=flags["as_json"],
         watch=flags["watch"],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tagger.errors import UserError
+from tagger.errors import UserError, near
 
 DEFAULT_MODEL = "esc50"
 DEFAULT_MQTT_URL = "mqtt://localhost:1883"
@@ -133,6 +133,24 @@ class MqttSettings:
         """For people to read: without the password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtts' if self.tls else 'mqtt'}://{f'{self.user}@' if self.user else ''}{host}:{self.port}"
+
+
+def pcm_encoding(name: str) -> str:
+    """The encoding that `name` means, also as ALSA writes it, or without its byte order.
+
+    Raises:
+        UserError: none of PCM_ENCODINGS.
+
+    >>> pcm_encoding("S16_LE"), pcm_encoding("f32")
+    ('s16le', 'f32le')
+    """
+    plain = (
+        name.lower().replace("_", "").replace("float64", "f64").replace("float32", "f32").replace("floatle", "f32le")
+    )
+    for candidate in (plain, f"{plain}le"):
+        if candidate in PCM_ENCODINGS:
+            return candidate
+    raise UserError(f"--format {name}: unknown{near(name, PCM_ENCODINGS)}")
 
 
 @dataclass(frozen=True)

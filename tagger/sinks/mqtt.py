@@ -154,18 +154,17 @@ class MqttSink:
     def _connected(self, client: paho.Client) -> None:
         """What subscribers must find, whatever the broker forgot meanwhile.
 
-        After an outage older messages wait in paho's queue, and what is published here overtakes them: then only the
+        After an outage older states wait in paho's queue, and what is published here overtakes them: then only the
         presence is said, and all the rest once more behind them.
         """
         with self._lock:
-            self._retained = {self._topics.node_status: "online", **self._retained}
             self._retained[self._topics.node_status] = "online"
-            if self._connection.ever_connected:
+            self._stale = self._connection.ever_connected and self._connection.pending() > 0
+            if self._stale:
                 self._publish(self._topics.node_status, "online", qos=1, retain=True)
-                self._stale = True
             else:
                 self._publish_retained()
-            self._connection.ever_connected = True
+            self._connection.ever_connected = True  # within the lock: from here on, `_retain` publishes
 
     def _repair(self) -> None:
         if self._stale and self._connection.pending() < _QUEUE_MESSAGES // 2:

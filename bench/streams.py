@@ -17,7 +17,7 @@ import numpy as np
 from tagger import checkpoint
 from tagger.classifier import Classifier
 from tagger.decide import Decider
-from tagger.events import Block, Samples, Scores
+from tagger.events import Block, Scores
 from tagger.sources.decode import decode
 from tagger.window import SlidingWindows
 from train import esc50
@@ -59,19 +59,14 @@ def announced(path: Path, classify: Classifier, hop_s: float) -> set[str]:
     quiet = QUIET_SECONDS * rate_hz
     stream = np.random.default_rng(0).standard_normal(len(sound) + 2 * quiet).astype(np.float32) * np.float32(FLOOR)
     stream[quiet : quiet + len(sound)] += sound
-    windows = cut(stream, round(classify.info.window_seconds * rate_hz), round(hop_s * rate_hz), rate_hz)
+    sliding = SlidingWindows(round(classify.info.window_seconds * rate_hz), round(hop_s * rate_hz), rate_hz)
+    windows = list(sliding.feed(Block(stream, 0.0)))
     decider = Decider(classify.info.labels, classify.info.thresholds, hop_s)
     labels: set[str] = set()
-    for number, values in enumerate(classify(windows)):
-        start_s = number * hop_s
-        scores = Scores(values, start_s, start_s + classify.info.window_seconds, start_s)
-        labels |= {event.label for event in decider.update(scores) if event.type == "begin"}
+    for window, values in zip(windows, classify(np.stack([each.samples for each in windows])), strict=True):
+        events = decider.update(Scores.of(window, values, rate_hz))
+        labels |= {event.label for event in events if event.type == "begin"}
     return labels
-
-
-def cut(stream: Samples, window: int, hop: int, rate_hz: int) -> Samples:
-    """[windows, window]"""
-    return np.stack([each.samples for each in SlidingWindows(window, hop, rate_hz).feed(Block(stream, 0.0))])
 
 
 if __name__ == "__main__":

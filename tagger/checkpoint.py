@@ -3,11 +3,8 @@
 Training and listening both build their features from this file alone, so they cannot disagree.
 """
 
-import hashlib
 import json
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 
 from tagger.errors import CheckpointError
 from tagger.features import MelConfig
+from tagger.files import replacing
 from tagger.header import FORMAT, METADATA_KEY, read_header
 from tagger.models import MODELS
 
@@ -163,16 +161,8 @@ def save(path: Path, info: CheckpointInfo, model: nn.Module, half: bool = False)
         for name, tensor in model.state_dict().items()
     }
     metadata = {METADATA_KEY: json.dumps(info.to_document())}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    os.close(handle)
-    try:
+    with replacing(path) as partial:
         save_file(weights, partial, metadata)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def _fits_half(tensor: Tensor) -> bool:
@@ -182,9 +172,3 @@ def _fits_half(tensor: Tensor) -> bool:
 def _whole(tensor: Tensor) -> Tensor:
     """Half precision is for the file alone."""
     return tensor.float() if tensor.is_floating_point() else tensor
-
-
-def digest(path: Path) -> str:
-    """sha256 of the file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

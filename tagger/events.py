@@ -52,6 +52,11 @@ class Scores:
     time: float
     """Wall-clock time of the window's first sample, seconds since the epoch."""
 
+    @classmethod
+    def of(cls, window: Window, values: Samples, rate_hz: int) -> "Scores":
+        start_s = window.start / rate_hz
+        return cls(values, start_s, start_s + window.valid / rate_hz, window.time)
+
     @property
     def duration_s(self) -> float:
         return self.end_s - self.start_s

@@ -113,8 +113,7 @@ class Listener:
             values = self._classify(window.samples[None])[0]
         if self.finished:  # the daemon could not wait any longer
             return
-        start_s = window.start / self._rate_hz
-        scores = Scores(values, start_s, start_s + window.valid / self._rate_hz, window.time)
+        scores = Scores.of(window, values, self._rate_hz)
         for event in self._decider.update(scores):
             for sink in self._sinks:
                 sink.event(self.stream, event)

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tagger.checkpoint import CheckpointInfo, digest
+from tagger.checkpoint import CheckpointInfo
 from tagger.errors import CheckpointError
 from tagger.features import MelConfig
+from tagger.files import sha256
 from tagger.models import EfficientAT, EfficientATConfig
 from tagger.store import official_name
 
@@ -56,7 +57,7 @@ def convert(path: Path) -> tuple[CheckpointInfo, nn.Module]:
         labels=labels,
         activation="sigmoid",
         thresholds=(_THRESHOLD,) * len(labels),
-        training={"recipe": "official", "data": "AudioSet", "file": path.name, "sha256": digest(path)},
+        training={"recipe": "official", "data": "AudioSet", "file": path.name, "sha256": sha256(path)},
         metrics={"audioset_map": int(found[1]) / 1000} if (found := re.search(r"_mAP_(\d{3})", path.stem)) else {},
         licences=_LICENCES,
     )

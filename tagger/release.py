@@ -1,6 +1,5 @@
 """EfficientAT's release files: which there are, where, and how they are fetched."""
 
-import hashlib
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from tagger import __version__
 from tagger.errors import DownloadError, UserError, near
+from tagger.files import sha256
 
 RELEASE_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 _CHUNK_BYTES = 1 << 16
@@ -50,14 +50,14 @@ def download(file: ReleaseFile, target: Path, base_url: str = RELEASE_URL, progr
     Raises:
         DownloadError: the server cannot be reached, or what it sends is not the pinned file.
     """
-    if target.is_file() and _sha256(target) == file.sha256:
+    if target.is_file() and sha256(target) == file.sha256:
         return
     part = target.with_name(target.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     url = f"{base_url.rstrip('/')}/{file.name}"
-    if not (part.is_file() and _sha256(part) == file.sha256):
+    if not (part.is_file() and sha256(part) == file.sha256):
         _fetch(url, part, progress)
-    if (found := _sha256(part)) != file.sha256:
+    if (found := sha256(part)) != file.sha256:
         part.unlink()
         raise DownloadError(f"{url}: sha256 is {found}, not {file.sha256}; nothing was kept")
     part.replace(target)
@@ -93,8 +93,3 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> None:
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DownloadError(f"{url}: {reason}; the same command continues where it ended") from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from tagger import settings
 from tagger.errors import CheckpointError, near
+from tagger.files import replacing
 from tagger.header import read_header
 
 SUFFIX = ".safetensors"
@@ -83,13 +84,8 @@ def add(path: Path) -> Path:
         checkpoint.load(path)  # a damaged one is refused here, not when it is needed
         target = folder() / path.name
         if target.resolve() != path.resolve():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_suffix(".partial")
-            try:
+            with replacing(target) as partial:
                 shutil.copyfile(path, partial)
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
         return target
     from tagger import checkpoint, official
 

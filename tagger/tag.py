@@ -30,8 +30,7 @@ def tag(path: Path, classify: Classifier, window_s: float, hop_s: float) -> Iter
         if batch:
             values = classify(np.stack([window.samples for window in batch]))
             for window, of_window in zip(batch, values, strict=True):
-                start_s = window.start / rate_hz
-                yield Scores(of_window, start_s, start_s + window.valid / rate_hz, window.time)
+                yield Scores.of(window, of_window, rate_hz)
         elif error is None:
             return
     raise error

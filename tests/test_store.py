@@ -11,6 +11,7 @@ from tagger import checkpoint, official, store
 from tagger.checkpoint import CheckpointInfo
 from tagger.errors import CheckpointError
 from tagger.features import MelConfig
+from tagger.files import sha256
 from tagger.models import EfficientATConfig
 
 OFFICIAL = "mn04_as_mAP_432.pt"
@@ -145,7 +146,7 @@ def test_add_of_official_weights(shared, home):
     assert info.labels == tuple(row["display_name"] for row in rows)
     assert (info.name, info.activation, info.window_seconds) == ("mn04_as", "sigmoid", 10.0)
     assert info.metrics == {"audioset_map": 0.432}
-    assert info.training["sha256"] == checkpoint.digest(shared / "weights" / OFFICIAL)
+    assert info.training["sha256"] == sha256(shared / "weights" / OFFICIAL)
     entry = next(entry for entry in store.entries() if entry.name == "mn04_as")
     assert entry.origin == "downloaded"
 

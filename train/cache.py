@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagger import settings
+from tagger.files import replacing
 
 
 def folder() -> Path:
@@ -27,14 +26,7 @@ def cached(name: str, key: dict[str, Any], make: Callable[[Path], None]) -> NDAr
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
     path = folder() / f"{name}-{digest}.npy"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-        os.close(handle)
-        try:
-            make(Path(partial))
-            Path(partial).chmod(0o644)
-            Path(partial).replace(path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+        with replacing(path) as partial:
+            make(partial)
     array: NDArray[Any] = np.load(path, mmap_mode="r")
     return array

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import UserError
+from tagger.files import sha256
 
 FOLDS = (1, 2, 3, 4, 5)
 _SUFFIXES = (".wav", ".flac", ".ogg")
@@ -83,7 +84,6 @@ def read(root: Path) -> Esc50:
 def _fingerprint(clips: tuple[Clip, ...]) -> str:
     digest = hashlib.sha256()
     for clip in clips:
-        with clip.path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(sha256(clip.path)))
         digest.update(f"{clip.fold} {clip.target}\n".encode())
     return digest.hexdigest()

@@ -20,6 +20,7 @@ from tagger.checkpoint import Checkpoint, CheckpointInfo
 from tagger.classifier import Classifier, choose_device
 from tagger.errors import AudioError, CheckpointError, UserError
 from tagger.features import LogMel, MelConfig
+from tagger.files import sha256
 from tagger.models import EfficientAT
 from tagger.sources.decode import decode
 from train import augment, esc50
@@ -174,7 +175,7 @@ def _backbone(name: str) -> tuple[Checkpoint, str]:
     loaded = checkpoint.load(path)
     if not isinstance(loaded.model, EfficientAT):
         raise UserError(f"{path}: --freeze needs an EfficientAT network, this is {loaded.info.architecture}")
-    return loaded, checkpoint.digest(path)
+    return loaded, sha256(path)
 
 
 def _decoded(dataset: esc50.Esc50, rate_hz: int) -> NDArray[np.int16]:

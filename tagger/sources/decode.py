@@ -71,7 +71,7 @@ def decode(path: Path, rate_hz: int) -> Iterator[NDArray[np.float32]]:
     decoder = open_audio(path)
     to_mono = ToMono(decoder.rate_hz, rate_hz, decoder.channels)
     try:
-        for frames in _finite(decoder, path):
+        for frames in _sound_of(decoder, path):
             yield to_mono.feed(frames)
     except AudioError:
         yield to_mono.flush()
@@ -79,7 +79,7 @@ def decode(path: Path, rate_hz: int) -> Iterator[NDArray[np.float32]]:
     yield to_mono.flush()
 
 
-def _finite(decoder: Decoder, path: Path) -> Iterator[Frames]:
+def _sound_of(decoder: Decoder, path: Path) -> Iterator[Frames]:
     given = 0
     for frames in decoder.frames():
         bad = np.flatnonzero(~is_sound(frames).all(axis=1))

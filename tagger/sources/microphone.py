@@ -45,8 +45,7 @@ class MicrophoneSource:
         self._queue: queue.Queue[_Heard | None] = queue.Queue(int(_BUFFER_SECONDS / _BLOCK_SECONDS))
         self._lost = False
         """Audio was lost since the last block."""
-        self._broken = False
-        """`blocks` was called before."""
+        self._opened_before = False
         self._closed = threading.Event()
 
     def _choose(self) -> None:
@@ -60,11 +59,11 @@ class MicrophoneSource:
             TaggerError: the device cannot be opened, or has gone. The next call looks for it anew.
         """
         with _portaudio:
-            if self._broken:
+            if self._opened_before:
                 _portaudio.look_again()
                 self._choose()
                 self._lost = True
-            self._broken = True
+            self._opened_before = True
             stream = self._open()
         try:
             yield from self._heard()

@@ -66,7 +66,7 @@ class PcmSource:
             frames = to_float(np.frombuffer(data[:whole], dtype)).reshape(-1, self._pcm.channels)
             good = is_sound(frames).all(axis=1)
             for piece in np.split(frames, np.flatnonzero(np.diff(good)) + 1):
-                heard = bool(is_sound(piece).all())
+                heard = bool(is_sound(piece[:1]).all())  # a piece is of one kind
                 samples = to_mono.feed(piece) if heard else to_mono.flush()
                 if samples.size:
                     yield Block(samples, began + given / self._rate_hz, gap)

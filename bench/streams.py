@@ -1,6 +1,6 @@
 """How often the daemon announces a sound that it never heard, and how often it says something else besides.
 
-    python bench/streams.py ESC-50/ runs/mn04-frozen [--fold 1] [--hop 1.0]
+    python bench/streams.py ESC-50/ runs/mn04-head [--fold 1] [--hop 1.0]
 
 Every clip of a fold, alone in a quiet room (white noise at -70 dBFS, 6 s before and after), goes through the daemon's
 own windows, classifier and decisions, with the checkpoint that held that fold out (`foldN.safetensors`). Right: an
@@ -21,6 +21,7 @@ from tagger.events import Block, Scores
 from tagger.sources.decode import decode
 from tagger.window import SlidingWindows
 from train import esc50
+from train.dataset import FOLDS
 
 QUIET_SECONDS = 6
 FLOOR = 10 ** (-70 / 20)
@@ -31,19 +32,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("checkpoints", type=Path)
-    parser.add_argument("--fold", type=int, choices=esc50.FOLDS, action="append")
+    parser.add_argument("--fold", type=int, choices=FOLDS, action="append")
     parser.add_argument("--hop", type=float, default=1.0)
     options = parser.parse_args()
 
     dataset = esc50.read(options.data)
     right: list[bool] = []
     others: list[int] = []
-    for fold in options.fold or esc50.FOLDS:
+    for fold in options.fold or FOLDS:
         classify = Classifier(checkpoint.load(options.checkpoints / f"fold{fold}.safetensors"), "cpu")
-        clips = [clip for clip in dataset.clips if clip.fold == fold]
+        clips = [dataset.clips[row] for row in dataset.held_out(fold)]
         with click.progressbar(clips, label=f"fold {fold}", file=sys.stderr) as bar:
             heard = [announced(clip.path, classify, options.hop) for clip in bar]
-        labels = [dataset.labels[clip.target] for clip in clips]
+        labels = [dataset.labels[clip.label] for clip in clips if clip.label is not None]
         right += [label in each for label, each in zip(labels, heard, strict=True)]
         others += [len(each - {label}) for label, each in zip(labels, heard, strict=True)]
         print(f"fold {fold}: {100 * np.mean(right[-len(clips) :]):.1f} % announced by the right label")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tagger.errors import CheckpointError
-from tagger.features import MelConfig
+from tagger.features import CONFIGS, MelConfig
 from tagger.files import replacing
 from tagger.header import FORMAT, METADATA_KEY, read_header
 from tagger.models import MODELS
@@ -33,6 +33,7 @@ class CheckpointInfo:
     config: Any
     """That architecture's frozen config."""
     mel: MelConfig
+    """Its features: log-mels, or MFCCs if it is an MfccConfig."""
     window_seconds: float
     """Length of the windows it was trained on."""
     labels: tuple[str, ...]
@@ -42,7 +43,8 @@ class CheckpointInfo:
     thresholds: tuple[float, ...]
     """Score at which a label's event begins, one a label."""
     temperature: float = 1.0
-    """Logits are divided by it before the activation."""
+    bias: float = 0.0
+    """Before the activation, logits are divided by `temperature`, and then `bias` is added."""
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licences: tuple[str, ...] = ()
@@ -60,6 +62,8 @@ class CheckpointInfo:
             raise ValueError(
                 f"{len(self.labels)} labels, {len(self.thresholds)} thresholds, {self.config.labels} outputs"
             )
+        if not math.isfinite(self.bias):
+            raise ValueError("bias must be finite")
         if not (0 < self.temperature < math.inf and 0 < self.window_seconds < math.inf):
             raise ValueError("temperature and window_seconds must be positive")
 
@@ -68,11 +72,11 @@ class CheckpointInfo:
             "format": FORMAT,
             "name": self.name,
             "architecture": {"name": self.architecture, "config": asdict(self.config)},
-            "features": {"name": "log_mel", "window_seconds": self.window_seconds, "mel": asdict(self.mel)},
+            "features": {"name": self.mel.name, "window_seconds": self.window_seconds, "mel": asdict(self.mel)},
             "labels": list(self.labels),
             "activation": self.activation,
             "thresholds": list(self.thresholds),
-            "calibration": {"temperature": self.temperature},
+            "calibration": {"temperature": self.temperature, "bias": self.bias},
             "training": self.training,
             "metrics": self.metrics,
             "licences": list(self.licences),
@@ -87,18 +91,19 @@ class CheckpointInfo:
         architecture, features = document["architecture"], document["features"]
         if architecture["name"] not in MODELS:
             raise ValueError(f"unknown architecture {architecture['name']!r}")
-        if features["name"] != "log_mel":
+        if features["name"] not in CONFIGS:
             raise ValueError(f"unknown features {features['name']!r}")
         return cls(
             name=document["name"],
             architecture=architecture["name"],
             config=MODELS[architecture["name"]].config(**architecture["config"]),
-            mel=MelConfig(**features["mel"]),
+            mel=CONFIGS[features["name"]](**features["mel"]),
             window_seconds=float(features["window_seconds"]),
             labels=tuple(document["labels"]),
             activation=document["activation"],
             thresholds=tuple(map(float, document["thresholds"])),
             temperature=float(document["calibration"]["temperature"]),
+            bias=float(document["calibration"].get("bias", 0.0)),
             training=document["training"],
             metrics=document["metrics"],
             licences=tuple(map(str, document["licences"])),
@@ -147,6 +152,21 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: NaN or infinity in the weights: {', '.join(not_finite[:3])}")
     model.load_state_dict(weights)
     return Checkpoint(info, model.eval())
+
+
+def load_trained(path: Path) -> Checkpoint:
+    """For listening.
+
+    Raises:
+        CheckpointError: also where the network has only ever seen pictures (`tagger.official`).
+    """
+    loaded = load(path)
+    if loaded.info.training.get("data") == "ImageNet":
+        raise CheckpointError(
+            f"{path}: was never trained on sounds and is only a start for training; "
+            "what `tagger train` makes of it can listen"
+        )
+    return loaded
 
 
 def save(path: Path, info: CheckpointInfo, model: nn.Module, half: bool = False) -> None:

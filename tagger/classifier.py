@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tagger.checkpoint import Checkpoint
 from tagger.errors import UserError
 from tagger.events import Samples
-from tagger.features import LogMel
+from tagger.features import front_end
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -29,7 +29,7 @@ class Classifier:
         """
         self.info = checkpoint.info
         self.device = choose_device(device)
-        self._log_mel = LogMel(self.info.mel).to(self.device)
+        self._features = front_end(self.info.mel).to(self.device)
         model = without_batch_norm(checkpoint.model).to(self.device)
         self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -42,8 +42,9 @@ class Classifier:
             [B, labels], float32, each 0 to 1.
         """
         with torch.inference_mode():
-            log_mel = self._log_mel(torch.from_numpy(waveforms).to(self.device))
-            logits = self._model(log_mel.to(memory_format=torch.channels_last)) / self.info.temperature
+            features = self._features(torch.from_numpy(waveforms).to(self.device))
+            raw = self._model(features.to(memory_format=torch.channels_last))
+            logits = raw / self.info.temperature + self.info.bias
             scores = logits.softmax(1) if self.info.activation == "softmax" else logits.sigmoid()
             values: Samples = scores.float().cpu().numpy()
         return values

@@ -5,11 +5,11 @@ A checkpoint is one `.safetensors` file. Its metadata holds, under the key `tagg
     format        1; another number is refused
     name          what the model is called in events and lists
     architecture  {"name": a key of tagger.models.MODELS, "config": its fields}
-    features      {"name": "log_mel", "window_seconds": 5.0, "mel": the fields of MelConfig}
+    features      {"name": "log_mel", "window_seconds": 5.0, "mel": the fields of MelConfig}, or "mfcc" and MfccConfig's
     labels        names in output order
     activation    "softmax" (exactly one label holds) or "sigmoid" (each on its own)
     thresholds    one score a label at which its event begins
-    calibration   {"temperature": logits are divided by it}
+    calibration   {"temperature": logits are divided by it, "bias": and this is added; 0 if it is not there}
     training      recipe, fold, seed, data fingerprint: how it was made
     metrics       what was measured, and on what
     licences      notices that travel with the weights

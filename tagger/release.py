@@ -1,11 +1,15 @@
 """EfficientAT's release files: which there are, where, and how they are fetched."""
 
+import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+
+import click
 
 from tagger import __version__
 from tagger.errors import DownloadError, UserError, near
@@ -29,17 +33,51 @@ RELEASE_FILES = {
     "mn04": ReleaseFile("mn04_as_mAP_432.pt", "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"),
     "mn10": ReleaseFile("mn10_as_mAP_471.pt", "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e"),
 }
+UNPINNED_FILES = {
+    "mn01": "mn01_as_mAP_298.pt",
+    "mn02": "mn02_as_mAP_378.pt",
+    "mn05": "mn05_as_mAP_443.pt",
+    "mn20": "mn20_as_mAP_478.pt",
+    "mn30": "mn30_as_mAP_482.pt",
+    "mn40": "mn40_as_mAP_484.pt",
+    "mn40_as_ext": "mn40_as_ext_mAP_487.pt",
+    "mn40_as_no_im_pre": "mn40_as_no_im_pre_mAP_483.pt",
+    "dymn04": "dymn04_as.pt",
+    "dymn10": "dymn10_as.pt",
+    "dymn20": "dymn20_as_mAP_493.pt",
+    # Trained on ImageNet alone.
+    **{f"mn{width}_im": f"mn{width}_im.pt" for width in ("01", "02", "04", "05", "10", "20", "30", "40")},
+    **{f"dymn{width}_im": f"dymn{width}_im.pt" for width in ("04", "10", "20")},
+}
+"""Published too, but their sha256 is not known to us, so what comes could not be checked."""
 
 
 def release_file(name: str) -> ReleaseFile:
     """
     Raises:
-        UserError: no such model, or none whose sha256 is known.
+        UserError: no such model, or one whose sha256 is not known.
     """
     key = name.removesuffix("_as")
+    if file := UNPINNED_FILES.get(key):
+        raise UserError(
+            f"{name} cannot be checked after a download (its sha256 is not known): "
+            f"get {RELEASE_URL}/{file} yourself, then `tagger models add {file}`"
+        )
     if key not in RELEASE_FILES:
         raise UserError(f"no model {name!r} to download{near(key, RELEASE_FILES)}")
     return RELEASE_FILES[key]
+
+
+@contextmanager
+def shown(label: str) -> Iterator[Progress]:
+    """A progress bar on standard error."""
+    with click.progressbar(length=0, label=label, file=sys.stderr) as bar:
+
+        def progress(have: int, total: int | None) -> None:
+            bar.length = total
+            bar.update(have - bar.pos)
+
+        yield progress
 
 
 def download(file: ReleaseFile, target: Path, base_url: str = RELEASE_URL, progress: Progress | None = None) -> None:
@@ -56,14 +94,19 @@ def download(file: ReleaseFile, target: Path, base_url: str = RELEASE_URL, progr
     part.parent.mkdir(parents=True, exist_ok=True)
     url = f"{base_url.rstrip('/')}/{file.name}"
     if not (part.is_file() and sha256(part) == file.sha256):
-        _fetch(url, part, progress)
+        fetch(url, part, progress)
     if (found := sha256(part)) != file.sha256:
         part.unlink()
         raise DownloadError(f"{url}: sha256 is {found}, not {file.sha256}; nothing was kept")
     part.replace(target)
 
 
-def _fetch(url: str, part: Path, progress: Progress | None) -> None:
+def fetch(url: str, part: Path, progress: Progress | None) -> None:
+    """Fetches what `part` lacks; all of it where the server cannot continue.
+
+    Raises:
+        DownloadError: the server cannot be reached, refuses, or ends early; what has arrived stays.
+    """
     have = part.stat().st_size if part.is_file() else 0
     try:
         request = urllib.request.Request(url, headers={"User-Agent": f"tagger/{__version__}"})

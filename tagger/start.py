@@ -31,7 +31,7 @@ def listen(settings: ListenSettings, stop: Stop) -> None:
         TaggerError: something cannot be used, or failed on the way.
     """
     with ExitStack() as stack:
-        loaded = checkpoint.load(store.find(settings.model))
+        loaded = checkpoint.load_trained(store.find(settings.model))
         window_s = settings.window_seconds or loaded.info.window_seconds
         check_window(settings.window_seconds, settings.hop_seconds, window_s)
         rate_hz = loaded.info.mel.sample_rate_hz

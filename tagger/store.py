@@ -109,6 +109,8 @@ def describe_metric(key: str, value: Any) -> str:
 
     >>> describe_metric("five_fold_accuracy", 0.9355)
     'five-fold accuracy 93.5 %'
+    >>> describe_metric("three_fold_ece", 0.031)
+    'three-fold ece 3.1 %'
     """
-    words = key.replace("_", " ").replace("five fold", "five-fold")
+    words = re.sub(r"^(two|three|four|five) fold", r"\1-fold", key.replace("_", " "))
     return f"{words} {100 * value:.1f} %" if isinstance(value, float) else f"{words} {value}"

@@ -1,4 +1,4 @@
-"""Real programs that tests run: the command `tagger`, a broker, a virtual microphone."""
+"""Real programs that tests run: the command `tagger`, in this process or its own, a broker, a virtual microphone."""
 
 import json
 import os
@@ -14,12 +14,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click.testing
 import numpy as np
 import paho.mqtt.client as paho
 import pytest
 import soundfile
 
+from tagger.cli import main
+
 TAGGER = [sys.executable, "-m", "tagger"]
+
+
+def run(*args: object, stdin: bytes | None = None, **env: str) -> click.testing.Result:
+    """The command in this process: without the seconds that Python takes to import torch."""
+    return click.testing.CliRunner(env=env).invoke(main, [str(arg) for arg in args], input=stdin)
+
+
+def refused(result: click.testing.Result, *words: str) -> None:
+    """Exit code 2, one line, and in it the words that help."""
+    assert result.exit_code == 2, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in errors[0]
 
 
 def tagger(

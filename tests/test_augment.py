@@ -158,3 +158,113 @@ def test_the_pool_is_not_changed_by_those_who_draw(noise):
         augment.placed(burst(500), noise, RATE, np.random.default_rng(seed))
         augment.background(noise, SAMPLES, RATE, np.random.default_rng(seed))
     np.testing.assert_array_equal(noise.draw(np.random.default_rng(3)), first)
+
+
+def with_noise_at(level_db: float, seed: int = 5) -> np.ndarray:
+    samples = augment.coloured(SAMPLES, 0.0, np.random.default_rng(seed))
+    return (samples * 10 ** (level_db / 20)).astype(np.float32)
+
+
+def share_of(part: np.ndarray, whole: np.ndarray) -> float:
+    """The factor with which `part` is in `whole`, if nothing else in it is like `part`."""
+    return float(part.astype(float) @ whole.astype(float) / (part.astype(float) @ part.astype(float)))
+
+
+def tone(hertz: float, level: float) -> np.ndarray:
+    """Whole periods: tones of different frequencies have nothing in common."""
+    return (level * np.sin(2 * np.pi * hertz * np.arange(SAMPLES) / RATE)).astype(np.float32)
+
+
+@given(st.floats(0.3, 0.7), st.floats(0.01, 0.3), st.floats(0.01, 0.3))
+def test_of_two_sounds_at_once_the_share_is_what_is_heard_of_the_first(share, one_level, other_level):
+    one, other = tone(500, one_level), tone(700, other_level)
+    both = augment.mixed(one, other, share)
+    assert both.dtype == np.float32
+    heard = share_of(one, both) * one_level, share_of(other, both) * other_level  # amplitudes
+    assert heard[0] / sum(heard) == pytest.approx(share, abs=1e-3)
+
+
+@given(st.floats(0.3, 0.7), st.floats(0.01, 0.3))
+def test_two_sounds_at_once_are_about_as_loud_as_each(share, level):
+    both = augment.mixed(tone(500, level), tone(700, level), share)
+    assert rms_db(both) == pytest.approx(rms_db(tone(500, level)), abs=0.01)
+
+
+def test_a_sound_and_silence_at_once_are_the_sound():
+    one = tone(500, 0.1)
+    both = augment.mixed(one, np.zeros(SAMPLES, np.float32), 0.5)
+    assert share_of(one, both) > 0
+    np.testing.assert_allclose(both, share_of(one, both) * one, atol=1e-7)
+
+
+@given(seeds, st.floats(0, 1))
+def test_two_sounds_at_once_stay_within_full_scale(seed, share):
+    rng = np.random.default_rng(seed)
+    one, other = (rng.uniform(-1, 1, SAMPLES).astype(np.float32) for _ in range(2))
+    assert np.abs(augment.mixed(one, other, share)).max() <= 1
+
+
+@given(st.floats(-20, 60), st.floats(-60, -20), st.floats(-80, -10))
+def test_what_is_under_a_sound_is_softer_by_so_much(snr_db, sound_db, floor_db):
+    sound, floor = tone(500, 10 ** (sound_db / 20)), with_noise_at(floor_db)
+    rest = augment.over(sound, floor, snr_db).astype(float) - sound
+    if np.abs(rest + sound).max() < 1:  # nothing was cut off
+        assert rms_db(sound) - rms_db(rest) == pytest.approx(snr_db, abs=0.05)
+
+
+@given(st.floats(-40, 40))
+def test_what_is_under_a_sound_stays_within_full_scale(snr_db):
+    both = augment.over(tone(500, 1.0), with_noise_at(-10), snr_db)
+    assert both.dtype == np.float32
+    assert np.abs(both).max() <= 1
+
+
+def test_digital_silence_under_a_sound_and_over_a_floor():
+    silence, sound = np.zeros(SAMPLES, np.float32), tone(500, 0.1)
+    np.testing.assert_array_equal(augment.over(sound, silence, 0.0), sound)
+    np.testing.assert_array_equal(augment.over(silence, sound, 0.0), silence)
+
+
+@given(seeds, st.floats(-70, -10))
+def test_a_placed_sound_goes_over_the_floor_it_is_given(noise, seed, floor_db):
+    floor = with_noise_at(floor_db)
+    before = floor.copy()
+    window = augment.placed(np.zeros(SAMPLES, np.float32), noise, RATE, np.random.default_rng(seed), floor)
+    np.testing.assert_array_equal(floor, before)
+    assert window.dtype == np.float32
+    assert -85.1 < rms_db(window) < -44.9  # at a floor's level, whatever its own was
+    np.testing.assert_allclose(window, share_of(floor, window) * floor, atol=1e-7)
+
+
+@given(seeds)
+def test_a_sound_over_a_given_floor_stays_audible(noise, seed):
+    window = augment.placed(burst(RATE // 2), noise, RATE, np.random.default_rng(seed), with_noise_at(-10))
+    assert (window > 0.06).sum() >= RATE // 2
+
+
+def test_a_floor_of_digital_silence_does_no_harm(noise):
+    silence = np.zeros(SAMPLES, np.float32)
+    window = augment.placed(burst(100), noise, RATE, np.random.default_rng(0), silence)
+    assert np.isfinite(window).all()
+    assert (window > 0.06).sum() >= 50
+
+
+@given(seeds, st.integers(1, SAMPLES), st.integers(0, SAMPLES), st.integers(320, SAMPLES))
+def test_a_piece_holds_some_of_the_sound(seed, length, start, samples):
+    clip = burst(length, min(start, SAMPLES - length))
+    piece = augment.cropped(clip, samples, np.random.default_rng(seed))
+    assert piece.shape == (samples,)
+    assert piece.any()
+    assert any(np.array_equal(clip[first : first + samples], piece) for first in range(SAMPLES - samples + 1))
+
+
+def test_pieces_come_from_everywhere_in_a_steady_sound():
+    ramp = np.linspace(0.5, 1, SAMPLES, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    firsts = np.array([augment.cropped(ramp, SAMPLES // 4, rng)[0] for _ in range(300)])
+    shares, _ = np.histogram(firsts, 4, (0.5, 0.5 + 0.375 + 1e-3))
+    assert shares.min() > 300 / 4 / 2
+
+
+def test_a_piece_of_silence_is_silence():
+    assert augment.cropped(np.zeros(SAMPLES, np.float32), 1000, np.random.default_rng(0)).shape == (1000,)

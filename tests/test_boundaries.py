@@ -78,6 +78,17 @@ def test_a_library_has_one_home(module, file):
     assert importers(module) == {file}
 
 
+@pytest.mark.parametrize(
+    ("module", "files"),
+    [
+        ("matplotlib", {"train/pictures.py", "train/plots.py", "train/featurefiles.py"}),
+        ("torch.utils.tensorboard", {"train/fit.py"}),
+    ],
+)
+def test_what_draws_stays_in_training(module, files):
+    assert importers(module) == files
+
+
 def test_only_the_command_line_knows_training_and_only_inside_its_command():
     inward = [each for each in imports() if each.file.startswith("tagger/") and f"{each.module}.".startswith("train.")]
     assert {each.file for each in inward} == {"tagger/cli.py"}
@@ -96,6 +107,7 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize("statement", ["import tagger", "import tagger.cli", "import tagger.settings, tagger.store"])
 def test_what_is_quick_stays_quick(statement):
     heavy = {"torch", "torchaudio", "numpy", "paho", "sounddevice", "soundfile", "soxr", "av", "amqtt", "safetensors"}
+    heavy |= {"matplotlib", "tensorboard"}
     assert loaded_by(statement) & heavy == set()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tagger import checkpoint
 from tagger.checkpoint import Checkpoint, CheckpointInfo
 from tagger.errors import CheckpointError
-from tagger.features import MelConfig
+from tagger.features import FRONT_ENDS, MelConfig, MfccConfig
 from tagger.files import sha256
 from tagger.header import METADATA_KEY, read_header
 from tagger.models import EfficientATConfig
@@ -99,6 +99,46 @@ def test_the_document_says_all_that_features_need(path):
     assert document["labels"] == list(INFO.labels)
     assert document["features"]["mel"]["bandwidth_hz"] == 7_500
     assert MelConfig(**document["features"]["mel"]) == INFO.mel
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_features_come_back_as_they_were(path, model, name):
+    checkpoint.save(path, replace(INFO, mel=FRONT_ENDS[name]), model)
+    found = checkpoint.load(path).info.mel
+    assert found == FRONT_ENDS[name]
+    assert type(found) is type(FRONT_ENDS[name])
+    assert read_header(path)["features"]["name"] == ("mfcc" if name == "mfcc" else "log_mel")
+
+
+def test_a_document_from_before_there_was_a_bias(path):
+    document = read_header(path)
+    document["calibration"] = {"temperature": 1.5}
+    info = CheckpointInfo.from_document(document)
+    assert (info.temperature, info.bias) == (1.5, 0.0)
+
+
+def test_a_document_from_before_there_were_other_features(path):
+    document = read_header(path)
+    document["features"] = {
+        "name": "log_mel",
+        "window_seconds": 5.0,
+        "mel": {
+            "sample_rate_hz": 32_000,
+            "n_fft": 1024,
+            "window_samples": 800,
+            "hop_samples": 320,
+            "n_mels": 128,
+            "f_min_hz": 0.0,
+            "f_max_hz": 15_000.0,
+            "preemphasis": 0.97,
+            "log_offset": 1e-5,
+            "shift": 4.5,
+            "scale": 5.0,
+            "bandwidth_hz": 7_500.0,
+        },
+    }
+    rewrite(path, document)
+    assert checkpoint.load(path).info == INFO
 
 
 def test_half_precision_is_half_the_size_and_nearly_the_same(path, model, tmp_path):
@@ -303,7 +343,11 @@ def test_each_inner_key_is_required(path, outer, inner):
         (("architecture", "config", "width"), 0),
         (("architecture", "config", "head"), "conv"),
         (("architecture", "config", "unknown"), 1),
-        (("features", "name"), "mfcc"),
+        (("features", "name"), "cochleagram"),
+        (("features", "name"), []),
+        (("features", "mel", "n_mfcc"), 40),
+        (("features", "mel", "mel_filters"), "bark"),
+        (("features", "mel", "periodic_window"), "no"),
         (("features", "mel"), None),
         (("features", "mel", "n_fft"), "1024"),
         (("features", "mel", "hop_samples"), 0),
@@ -340,6 +384,16 @@ def test_a_document_that_describes_no_network(path, place, wrong):
     for key in place[:-1]:
         target = target[key]
     target[place[-1]] = wrong
+    rewrite(path, document)
+    refused(path)
+
+
+@pytest.mark.parametrize("wrong", [{"n_mfcc": 129}, {"n_mfcc": "40"}, {"lifter": None}, {"dct": 2}])
+def test_cepstra_that_describe_nothing(path, model, wrong):
+    info = replace(INFO, mel=MfccConfig())
+    checkpoint.save(path, info, model)
+    document = info.to_document()
+    document["features"]["mel"].update(wrong)
     rewrite(path, document)
     refused(path)
 

@@ -2,12 +2,9 @@
 
 import gc
 import hashlib
-import threading
 import warnings
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,66 +12,16 @@ import pytest
 from tagger import release
 from tagger.errors import DownloadError, UserError
 from tagger.release import ReleaseFile
+from tests.servers import Server, serving
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 FILE = ReleaseFile("weights.pt", hashlib.sha256(CONTENT).hexdigest())
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `content` at any path."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content = CONTENT
-        self.ranges = True
-        """It understands Range."""
-        self.breaks_at: int | None = None
-        """So many bytes into the body, it hangs up."""
-        self.says_length = True
-        self.status: int | None = None
-        """Its answer to everything."""
-        self.asked: list[str | None] = []
-        """Range headers that came."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/releases"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        server, asked = self.server, self.headers["Range"]
-        server.asked.append(asked)
-        if server.status:
-            self.send_error(server.status)
-            return
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
-        if start >= len(server.content):
-            self.send_error(416)
-            return
-        body = server.content[start:]
-        self.send_response(206 if start else 200)
-        if server.says_length:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: server.breaks_at])
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(CONTENT) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -104,7 +51,7 @@ def failure(target: Path, url: str) -> str:
 
 def test_download(server, target):
     seen: list[tuple[int, int | None]] = []
-    release.download(FILE, target, server.url, lambda have, total: seen.append((have, total)))
+    release.download(FILE, target, server.url("releases"), lambda have, total: seen.append((have, total)))
     assert target.read_bytes() == CONTENT
     assert files(target) == [FILE.name]
     assert [have for have, _ in seen] == sorted(have for have, _ in seen)
@@ -113,26 +60,26 @@ def test_download(server, target):
 
 
 def test_what_is_there_is_not_fetched_again(server, target):
-    release.download(FILE, target, server.url)
-    release.download(FILE, target, server.url)
+    release.download(FILE, target, server.url("releases"))
+    release.download(FILE, target, server.url("releases"))
     assert len(server.asked) == 1
 
 
 def test_a_wrong_file_at_the_target_is_replaced(server, target):
     target.parent.mkdir()
     target.write_bytes(b"something else")
-    release.download(FILE, target, server.url)
+    release.download(FILE, target, server.url("releases"))
     assert target.read_bytes() == CONTENT
 
 
 def test_an_interrupted_download_is_continued(server, target):
     server.breaks_at = 100_000
-    message = failure(target, server.url)
+    message = failure(target, server.url("releases"))
     assert "the same command continues" in message
     assert part(target).read_bytes() == CONTENT[:100_000]
     server.breaks_at = None
     seen: list[tuple[int, int | None]] = []
-    release.download(FILE, target, server.url, lambda have, total: seen.append((have, total)))
+    release.download(FILE, target, server.url("releases"), lambda have, total: seen.append((have, total)))
     assert server.asked == [None, "bytes=100000-"]
     assert seen[0][0] > 100_000
     assert seen[-1] == (len(CONTENT), len(CONTENT))
@@ -143,15 +90,15 @@ def test_an_interrupted_download_is_continued(server, target):
 def test_many_interruptions(server, target):
     server.breaks_at = 70_000
     for _ in range(4):
-        failure(target, server.url)
-    release.download(FILE, target, server.url)
+        failure(target, server.url("releases"))
+    release.download(FILE, target, server.url("releases"))
     assert target.read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_sends_all_again(server, target):
     part(target, CONTENT[:100_000])
     server.ranges = False
-    release.download(FILE, target, server.url)
+    release.download(FILE, target, server.url("releases"))
     assert server.asked == ["bytes=100000-"]
     assert target.read_bytes() == CONTENT
 
@@ -159,31 +106,31 @@ def test_a_server_without_ranges_sends_all_again(server, target):
 def test_a_server_that_does_not_say_the_length(server, target):
     server.says_length = False
     seen: list[int | None] = []
-    release.download(FILE, target, server.url, lambda _, total: seen.append(total))
+    release.download(FILE, target, server.url("releases"), lambda _, total: seen.append(total))
     assert set(seen) == {None}
     assert target.read_bytes() == CONTENT
 
 
 def test_an_interruption_without_length_looks_like_wrong_content(server, target):
     server.says_length, server.breaks_at = False, 100_000
-    assert FILE.sha256 in failure(target, server.url)
+    assert FILE.sha256 in failure(target, server.url("releases"))
     server.breaks_at = None
-    release.download(FILE, target, server.url)
+    release.download(FILE, target, server.url("releases"))
     assert target.read_bytes() == CONTENT
 
 
 def test_wrong_content_is_not_kept(server, target):
     server.content = b"<html>please log in</html>"
-    message = failure(target, server.url)
+    message = failure(target, server.url("releases"))
     assert FILE.sha256 in message
     assert files(target) == []
 
 
 def test_a_part_of_another_file_is_not_kept(server, target):
     part(target, b"another file's beginning")
-    failure(target, server.url)
+    failure(target, server.url("releases"))
     assert files(target) == []
-    release.download(FILE, target, server.url)
+    release.download(FILE, target, server.url("releases"))
     assert target.read_bytes() == CONTENT
 
 
@@ -196,7 +143,7 @@ def test_a_whole_part_needs_no_server(target):
 
 def test_a_part_that_is_too_long_is_not_kept(server, target):
     part(target, CONTENT + b"more")
-    failure(target, server.url)
+    failure(target, server.url("releases"))
     assert server.asked == [f"bytes={len(CONTENT) + 4}-"]  # answered by 416
     assert files(target) == []
 
@@ -205,7 +152,7 @@ def test_a_part_that_is_too_long_is_not_kept(server, target):
 def test_a_refusal_keeps_the_part(server, target, status):
     part(target, CONTENT[:100])
     server.status = status
-    assert str(status) in failure(target, server.url)
+    assert str(status) in failure(target, server.url("releases"))
     assert part(target).read_bytes() == CONTENT[:100]
 
 
@@ -213,7 +160,7 @@ def test_a_refused_connection_is_closed(server, target):
     server.status = 404
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        failure(target, server.url)
+        failure(target, server.url("releases"))
         gc.collect()
     assert not [each for each in caught if each.category is ResourceWarning]
 
@@ -232,7 +179,7 @@ def test_the_target_appears_in_one_step(server, target):
     def look(have: int, total: int | None) -> None:
         assert not target.exists()
 
-    release.download(FILE, target, server.url, look)
+    release.download(FILE, target, server.url("releases"), look)
     assert target.is_file()
 
 

@@ -21,6 +21,10 @@ _LEAST_SECONDS = 0.5
 _FRAGMENT_SECONDS = (0.03, 0.3)
 """So little of a sound, at the window's edge, says nothing yet, or nothing any more."""
 _HUM_PROBABILITY = 0.3
+_MOMENT = 320
+"""Samples: where a sound is, is looked at in steps of 10 ms."""
+_SOFT = 0.1
+"""Moments whose peak is below this share of the window's are soft."""
 
 
 class Noise:
@@ -49,14 +53,18 @@ def coloured(samples: int, exponent: float, rng: np.random.Generator) -> Wavefor
     return scaled
 
 
-def placed(clip: Waveform, noise: Noise, rate_hz: int, rng: np.random.Generator) -> Waveform:
+def placed(
+    clip: Waveform, noise: Noise, rate_hz: int, rng: np.random.Generator, floor: Waveform | None = None
+) -> Waveform:
     """The clip's sound somewhere in the window, perhaps cut off at either end, at another level, over a noise floor.
 
     Args:
         clip: [N], float32. The result has the same length.
+        floor: [N], what else is heard, at any level; noise if None. It comes down to a floor's level.
     """
     sound = trimmed(clip) * _from_db(rng.uniform(*_GAIN_DB))
-    window = noise.draw(rng) * _from_db(rng.uniform(*_FLOOR_DB))
+    floor = noise.draw(rng) if floor is None else floor / max(_rms(floor), 1e-6)
+    window = floor * _from_db(rng.uniform(*_FLOOR_DB))
     kept = min(len(sound), max(int(_LEAST_SECONDS * rate_hz), len(sound) // 2))
     start = int(rng.integers(kept - len(sound), len(window) - kept + 1))
     cut, into = max(0, -start), max(0, start)
@@ -95,6 +103,43 @@ def background(noise: Noise, samples: int, rate_hz: int, rng: np.random.Generato
             level, phase = _from_db(rng.uniform(-80, -40)), rng.uniform(0, 2 * np.pi)
             window = window + level * np.sin(2 * np.pi * mains * overtone * time + phase)
     return window.astype(np.float32)
+
+
+def cropped(window: Waveform, samples: int, rng: np.random.Generator) -> Waveform:
+    """A piece of the window that holds some of its sound: a moment that is not soft is somewhere in it.
+
+    Returns:
+        [samples]
+    """
+    loudness = np.abs(window[: len(window) // _MOMENT * _MOMENT]).reshape(-1, _MOMENT).max(1)
+    moments = np.flatnonzero(loudness >= _SOFT * loudness.max())
+    moment = _MOMENT * int(rng.choice(moments))
+    start = min(max(0, moment - int(rng.integers(max(1, samples - _MOMENT + 1)))), len(window) - samples)
+    return window[start : start + samples]
+
+
+def mixed(one: Waveform, other: Waveform, share: float) -> Waveform:
+    """Both at once, brought to the same level first, so that `share` is what one hears of the first, in amplitude.
+
+    Tokozume et al., "Learning from Between-class Examples for Deep Sound Recognition" (ICLR 2018), with RMS for level.
+    """
+    levels = max(_rms(one), 1e-5), max(_rms(other), 1e-5)
+    weights = share / levels[0], (1 - share) / levels[1]
+    # As loud as the two were on average.
+    loudness = np.sqrt(levels[0] * levels[1]) / np.hypot(share, 1 - share)
+    both: Waveform = np.float32(weights[0] * loudness) * one + np.float32(weights[1] * loudness) * other
+    return np.clip(both, -1, 1)
+
+
+def over(sound: Waveform, floor: Waveform, snr_db: float) -> Waveform:
+    """The sound, with `floor` under it at this ratio of their powers over the whole window."""
+    scale = _rms(sound) / max(_rms(floor), 1e-6) * 10 ** (-snr_db / 20)
+    both: Waveform = np.clip(sound + np.float32(scale) * floor, -1, 1)
+    return both
+
+
+def _rms(waveform: Waveform) -> float:
+    return float(np.sqrt(np.mean(np.square(waveform))))
 
 
 def _from_db(level: float) -> np.float32:

@@ -1,12 +1,15 @@
-"""A linear head on frozen features: one logistic regression a label, fitted exactly."""
+"""A linear head on frozen features, fitted exactly: one logistic regression a label, or one over all labels."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import cross_entropy as distribution_cross_entropy
 
 _STEPS = 300
+_START_L2 = 1e-3
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,14 @@ class Head:
         """[N, features] to [N, labels]."""
         return features @ self.weight.T + self.bias
 
+    def put_into(self, last_layer: nn.Linear) -> None:
+        with torch.no_grad():
+            last_layer.weight.copy_(self.weight)
+            last_layer.bias.copy_(self.bias)
 
-def fit(features: Tensor, targets: Tensor, l2: float) -> Head:
-    """The minimum of the mean cross-entropy, summed over labels, plus `l2` times the squared weights (L-BFGS).
+
+def fit(features: Tensor, targets: Tensor, l2: float, activation: str = "sigmoid") -> Head:
+    """The minimum of the mean cross-entropy plus `l2` times the squared weights (L-BFGS).
 
     Args:
         features: [N, F], float32. They are standardised inside; the head that comes back takes them as they are.
@@ -32,12 +40,15 @@ def fit(features: Tensor, targets: Tensor, l2: float) -> Head:
     standard = (features - mean) / spread
     weight = torch.zeros(targets.shape[1], features.shape[1], requires_grad=True)
     # Each label starts at its frequency.
-    bias = torch.logit(targets.mean(0).clamp(1e-4, 1 - 1e-4)).requires_grad_()
+    if activation == "sigmoid":
+        bias = torch.logit(targets.mean(0).clamp(1e-4, 1 - 1e-4)).requires_grad_()
+    else:
+        bias = _whole(targets).mean(0).clamp(min=1e-4).log().requires_grad_()
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe", tolerance_grad=1e-6)
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        value = cross_entropy(standard @ weight.T + bias, targets) + l2 * weight.square().sum()
+        value = cross_entropy(standard @ weight.T + bias, targets, activation) + l2 * weight.square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
@@ -47,9 +58,30 @@ def fit(features: Tensor, targets: Tensor, l2: float) -> Head:
         return Head(scaled, bias - scaled @ mean)
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy, summed over labels, mean over rows."""
-    return binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
+def fit_start(last_layer: nn.Linear, views: Iterable[tuple[Tensor, Tensor]], activation: str) -> None:
+    """Puts a head into a network's last layer, from which training then goes on.
+
+    Args:
+        views: features [N, F] and targets [N, labels], a batch at a time.
+    """
+    features, targets = zip(*views, strict=True)
+    fit(torch.cat(features), torch.cat(targets), _START_L2, activation).put_into(last_layer)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, activation: str = "sigmoid") -> Tensor:
+    """Mean over rows of the cross-entropy: summed over labels for `sigmoid`, of the distribution for `softmax`.
+
+    Args:
+        logits, targets: [N, labels]. For `softmax`, what a row's targets lack of a sum of 1 is spread over all labels.
+    """
+    if activation == "sigmoid":
+        return binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
+    return distribution_cross_entropy(logits, _whole(targets))
+
+
+def _whole(targets: Tensor) -> Tensor:
+    """What a row lacks of a sum of 1 is spread over all labels."""
+    return targets + (1 - targets.sum(1, keepdim=True)).clamp(min=0) / targets.shape[1]
 
 
 def best_threshold(scores: Tensor, targets: Tensor) -> float:

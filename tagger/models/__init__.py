@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from tagger.models.crnn import CRNN, CRNNConfig
+from tagger.models.dymn import DyMN, DyMNConfig
 from tagger.models.efficientat import EfficientAT, EfficientATConfig
 
 
@@ -14,6 +16,10 @@ class Architecture(NamedTuple):
     """Takes an instance of `config`. Forward: log-mel [B, 1, n_mels, frames] to logits [B, labels]."""
 
 
-MODELS = {"efficientat": Architecture(EfficientATConfig, EfficientAT)}
+MODELS = {
+    "efficientat": Architecture(EfficientATConfig, EfficientAT),
+    "dymn": Architecture(DyMNConfig, DyMN),
+    "crnn": Architecture(CRNNConfig, CRNN),
+}
 
-__all__ = ["MODELS", "Architecture", "EfficientAT", "EfficientATConfig"]
+__all__ = ["CRNN", "MODELS", "Architecture", "CRNNConfig", "DyMN", "DyMNConfig", "EfficientAT", "EfficientATConfig"]

@@ -10,14 +10,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-_STEM_CHANNELS = 16
-_HEAD_CHANNELS = 1280
+STEM_CHANNELS = 16
+HEAD_CHANNELS = 1280
 _CHANNEL_DIVISOR = 8
 _WIDEST = 8.0
 """Twice the widest that was ever published: more is a mistake that would fill the memory."""
 
 # MobileNetV3-Large: kernel, expanded channels, output channels, squeeze-excitation, hard swish, stride.
-_BLOCKS = (
+BLOCKS = (
     (3, 16, 16, False, False, 1),
     (3, 64, 24, False, False, 2),
     (3, 72, 24, False, False, 1),
@@ -75,9 +75,9 @@ class EfficientAT(nn.Module):
         def scaled(channels: int) -> int:
             return round_channels(channels * config.width)
 
-        channels = scaled(_STEM_CHANNELS)
+        channels = scaled(STEM_CHANNELS)
         layers: list[nn.Module] = [conv_norm(1, channels, kernel=3, stride=2, activation=nn.Hardswish)]
-        for kernel, expanded, out, squeeze, hard_swish, stride in _BLOCKS:
+        for kernel, expanded, out, squeeze, hard_swish, stride in BLOCKS:
             block = InvertedResidual(channels, scaled(expanded), scaled(out), kernel, stride, squeeze, hard_swish)
             layers.append(block)
             channels = scaled(out)
@@ -88,9 +88,14 @@ class EfficientAT(nn.Module):
         head: list[nn.Module] = []
         size = self.embedding_size
         if config.head == "mlp":
-            size = scaled(_HEAD_CHANNELS)
+            size = scaled(HEAD_CHANNELS)
             head = [nn.Linear(self.embedding_size, size), nn.Hardswish(), nn.Dropout(config.dropout)]
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head, nn.Linear(size, config.labels))
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """From input to output, without the classifier."""
+        return list(self.features)
 
     def forward(self, log_mel: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.features(log_mel))

@@ -1,0 +1,116 @@
+"""CRNN: convolutions find patterns in the spectrogram, a recurrent network follows them over time.
+
+The layout is Shi et al., "An End-to-End Trainable Neural Network for Image-based Sequence Recognition" (TPAMI 2017):
+convolutions, feature maps, map to sequence (reshape, permute, linear), bidirectional LSTM, fully connected. Added to
+it: batch norm, residual connections (He et al., CVPR 2016), and attention pooling over all steps, label by label
+(Kong et al., "Sound Event Detection of Weakly Labelled Data with CNN-Transformer", TASLP 2020), instead of the last
+step alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_LEAST_BANDS = 32
+"""The convolutions bring 32 bands to one row, and 16 frames to one step."""
+
+
+@dataclass(frozen=True)
+class CRNNConfig:
+    """Shape of a CRNN."""
+
+    labels: int
+    """Number of outputs."""
+    bands: int = 128
+    """Rows of the spectrogram."""
+    channels: tuple[int, int, int, int] = (24, 40, 80, 128)
+    """Feature maps after each of the four stages."""
+    sequence: int = 128
+    """Size of each step's vector after reshape, permute and linear."""
+    hidden: int = 96
+    """Size of the LSTM's state, each direction."""
+    dropout: float = 0.3
+    """Dropout before the LSTM and before the last layer, while training."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))  # JSON has lists
+        sizes = (self.labels, self.bands, *self.channels, self.sequence, self.hidden)
+        if len(self.channels) != 4 or not all(isinstance(size, int) and 1 <= size <= 4096 for size in sizes):
+            raise ValueError(f"four channels, and sizes from 1 to 4096, do not hold: {self}")
+        if self.bands < _LEAST_BANDS or not 0 <= self.dropout < 1:
+            raise ValueError(f"bands >= {_LEAST_BANDS} and 0 <= dropout < 1 do not hold: {self}")
+
+
+class CRNN(nn.Module):
+    """Spectrogram to one logit a label.
+
+    Input: [B, 1, bands, frames], float32, of any number of frames from 16 on.
+    Output: [B, labels], logits (before softmax or sigmoid).
+
+    >>> CRNN(CRNNConfig(labels=50))(torch.zeros(2, 1, 128, 500)).shape
+    torch.Size([2, 50])
+    """
+
+    def __init__(self, config: CRNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        first, *others = config.channels
+        # Neighbouring bands say much the same: the first layer keeps one row in four, and every other frame.
+        first_layer = nn.Conv2d(1, first, (7, 5), (4, 2), (3, 2), bias=False)
+        stages: list[nn.Module] = [nn.Sequential(first_layer, nn.BatchNorm2d(first), nn.ReLU())]
+        channels, rows = first, -(-config.bands // 4)
+        for out in others:
+            stages += [Residual(channels, out, stride=2), Residual(out, out)]
+            channels, rows = out, -(-rows // 2)
+        self.features = nn.Sequential(*stages)
+        self.to_sequence = nn.Sequential(
+            nn.Linear(channels * rows, config.sequence), nn.ReLU(), nn.Dropout(config.dropout)
+        )
+        self.lstm = nn.LSTM(config.sequence, config.hidden, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(config.dropout)
+        size = config.sequence + 2 * config.hidden
+        self.classifier = nn.Linear(size, config.labels)
+        self.attention = nn.Linear(size, config.labels)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """From input to output, without the head."""
+        return [*self.features, self.to_sequence, self.lstm]
+
+    def steps(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of each step and label, and how much each step counts for the label: both [B, steps, labels].
+
+        A step is 16 frames long.
+        """
+        maps = self.features(log_mel)  # [B, channels, rows, steps]
+        sequence = self.to_sequence(maps.flatten(1, 2).permute(0, 2, 1).contiguous())  # [B, steps, sequence]
+        followed = torch.cat([sequence, self.lstm(sequence)[0]], 2)  # what is there now, and what was around it
+        followed = self.dropout(followed)
+        return self.classifier(followed), self.attention(followed).softmax(1)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        logits, weights = self.steps(log_mel)
+        return (logits * weights).sum(1)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions, and around them the input, pooled and projected where the shape changes."""
+
+    def __init__(self, channels: int, out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*_conv_norm(channels, out, stride), nn.ReLU(), *_conv_norm(out, out))
+        shortcut: list[nn.Module] = [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
+        if channels != out:
+            shortcut += _conv_norm(channels, out, kernel=1)
+        self.shortcut = nn.Sequential(*shortcut)
+        self.activation = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.activation(self.block(x) + self.shortcut(x))
+        return y
+
+
+def _conv_norm(channels: int, out: int, stride: int = 1, kernel: int = 3) -> list[nn.Module]:
+    padding = (kernel - 1) // 2
+    return [nn.Conv2d(channels, out, kernel, stride, padding, bias=False), nn.BatchNorm2d(out)]

@@ -94,6 +94,14 @@ class MelConfig:
         """The shortest waveform that gives features: its ends are mirrored, half a Fourier transform long."""
         return self.n_fft // 2 + 1 + bool(self.preemphasis)
 
+    @property
+    def heard_bins(self) -> int:
+        """Number of frequencies of the transform, from 0 Hz on, that `bandwidth_hz` leaves."""
+        bins = self.n_fft // 2 + 1
+        if self.bandwidth_hz is None:
+            return bins
+        return min(bins, int(self.bandwidth_hz * self.n_fft / self.sample_rate_hz) + 1)
+
     def frames(self, samples: int) -> int:
         """Number of frames that `samples` samples give. Frame t is centred at sample t * `hop_samples`."""
         return (samples - bool(self.preemphasis)) // self.hop_samples + 1
@@ -186,16 +194,16 @@ class LogMel(nn.Module):
         """
         Args:
             mel_bank: filters in place of the config's own, [n_mels, n_fft / 2 + 1], on the same device: training hears
-                each batch through slightly other ones.
+                each batch through slightly other ones. They hear nothing above `config.bandwidth_hz` either.
         """
-        bank = self.mel_bank if mel_bank is None else mel_bank
+        bank = (self.mel_bank if mel_bank is None else mel_bank)[:, : self.config.heard_bins]
         together = max(1, _CPU_SAMPLES // waveform.shape[1]) if waveform.device.type == "cpu" else len(waveform)
         mel = torch.cat([torch.matmul(bank, self._power(clips)) for clips in torch.split(waveform, together)])
         log_mel = (mel + self.config.log_offset).log()
         return ((log_mel + self.config.shift) / self.config.scale).unsqueeze(1)
 
     def _power(self, waveform: Tensor) -> Tensor:
-        """[B, n_fft / 2 + 1, frames]."""
+        """[B, heard bins, frames]."""
         config = self.config
         if config.preemphasis:
             waveform = waveform[:, 1:] - config.preemphasis * waveform[:, :-1]
@@ -208,7 +216,7 @@ class LogMel(nn.Module):
             center=True,
             pad_mode="reflect",
             return_complex=True,
-        )
+        )[:, : config.heard_bins]
         return spectrum.real.square() + spectrum.imag.square()
 
 

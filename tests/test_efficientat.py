@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tagger import official
 from tagger.models import EfficientAT, EfficientATConfig
-from tagger.models.efficientat import round_channels
+from tagger.models.efficientat import conv_norm, round_channels
 
 OFFICIAL = "mn04_as_mAP_432.pt"
 
@@ -129,3 +129,34 @@ def test_multiples_of_eight_stay(eighths):
 def test_configurations_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match=r"head|labels"):
         EfficientATConfig(**wrong)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("kernel", "stride", "groups"), [(1, 1, 1), (3, 1, 16), (3, 2, 16), (5, 1, 16), (5, 2, 16)])
+def test_a_norm_that_stands_still_is_computed_with_its_convolution(kernel, stride, groups, half):
+    torch.manual_seed(kernel)
+    layers = conv_norm(16, 32, kernel, stride, groups, nn.Hardswish).eval()
+    norm = layers[1]
+    for tensor in (norm.running_mean, norm.running_var, norm.weight.data, norm.bias.data):
+        tensor.uniform_(0.5, 1.5)
+    maps = torch.randn(4, 16, 12, 9).to(memory_format=torch.channels_last)
+
+    def learnt(function) -> list[Tensor]:
+        x = maps.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half and function is layers):
+            y = function(x)
+        assert y.dtype == (torch.bfloat16 if half and function is layers else torch.float32)
+        gradients = torch.autograd.grad(y.float().square().mean(), [x, *layers.parameters()])
+        return [y.detach().float(), *gradients]
+
+    expected = learnt(nn.Sequential(*layers))
+    for ours, theirs in zip(learnt(layers), expected, strict=True):
+        assert (ours - theirs).norm() < (0.05 if half else 1e-5) * theirs.norm()
+
+
+def test_a_norm_that_learns_its_statistics_does():
+    layers = conv_norm(4, 4, 3).train()
+    maps = torch.randn(4, 4, 12, 9)
+    torch.testing.assert_close(layers(maps), nn.Sequential(*layers)(maps))
+    assert layers[1].num_batches_tracked == 2
+    assert layers(maps).mean().abs() < 1e-5

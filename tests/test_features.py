@@ -346,3 +346,12 @@ def test_configurations_that_make_no_sense_are_refused(wrong, message):
 def test_cepstra_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         MfccConfig(**wrong)
+
+
+def test_frequencies_above_the_bandwidth_are_not_computed():
+    config = MelConfig(bandwidth_hz=7_500.0)
+    bank = mel_bank(config)
+    assert config.heard_bins == 241  # 0 Hz to 7,500 Hz, every 31.25 Hz
+    assert not bank[:, config.heard_bins :].any()
+    assert bank[:, config.heard_bins - 1].any()
+    assert MelConfig().heard_bins == MelConfig(bandwidth_hz=1e6).heard_bins == 513

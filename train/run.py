@@ -22,6 +22,7 @@ from train.distributed import Place, joined
 from train.evaluate import predict
 from train.fit import Fit
 from train.frozen import Frozen
+from train.memory import keep_memory
 from train.metrics import Predictions, accuracy, accuracy_by_fold, calibration_error, mean_and_std
 from train.networks import Origin, Start, origin
 from train.recipe import Recipe
@@ -98,6 +99,7 @@ def run(job: Job, say: Say) -> None:
         UserError: the data, the network or the teacher cannot be used, or the folder holds another run.
         TrainingStoppedError: by SIGINT or SIGTERM; with `resume` the same job goes on.
     """
+    keep_memory()
     with joined(job.device) as place:
         talk: Say = say if place.leads else _silent
         filled = [stage for stage in job.stages if stage not in _without_clips(job.dataset)] or job.stages

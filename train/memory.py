@@ -1,0 +1,22 @@
+"""The C library's memory, kept from one batch to the next."""
+
+import ctypes
+import sys
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+"""Of mallopt(3)."""
+
+
+def keep_memory() -> None:
+    """From now on freed memory stays with this process.
+
+    By default glibc gives every large array back to the kernel and asks for a new one, page by page, in the next batch:
+    a quarter of the time of a fine-tuning. Nothing happens where there is no glibc.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(_MMAP_MAX, 0)
+        libc.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+        libc.mallopt(_TOP_PAD, 1 << 28)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tagger.features import FRONT_ENDS, MelConfig, front_end, mel_bank
 from train.recipe import RECIPES, Recipe
-from train.spectrogram import Mix, jittered_bank, masked
+from train.spectrogram import Mix, equalised, jittered_bank, masked, warped
 
 seeds = st.integers(0, 2**32 - 1)
 STILL = Recipe(jitter_low_hz=0, jitter_high_hz=0, bandwidth=0)
@@ -67,6 +67,76 @@ def test_mixing_leaves_the_batch_as_it_is():
     assert mix is not None
     mix(batch)
     assert torch.equal(batch, before)
+
+
+# Warping
+
+
+def line(bands: int, frames: int, band: int | None = None, frame: int | None = None) -> torch.Tensor:
+    """One bright band, or one bright frame, 200 times."""
+    batch = torch.zeros(200, 1, bands, frames)
+    batch[:, :, band if band is not None else slice(None), frame if frame is not None else slice(None)] = 1
+    return batch
+
+
+def test_bands_move_and_time_does_not():
+    result = warped(line(101, 30, band=50), Recipe(warp_bands=0.2), generator())[:, 0]
+    torch.testing.assert_close(result, result[..., :1].expand_as(result))
+    found = result[..., 0].argmax(1)
+    assert found.min() >= 50 - 11 - 1  # a fifth of half of 101 bands, and the same again of what is pressed together
+    assert found.max() <= 50 + 11 + 1
+    assert len(set(found.tolist())) > 10
+    assert found.float().mean() == pytest.approx(50, abs=2)
+
+
+def test_what_is_slowed_down_or_quickened_changes_in_length_and_not_in_bands():
+    batch = torch.zeros(200, 1, 20, 400)
+    batch[..., 150:250] = 1
+    result = warped(batch, Recipe(warp_frames=0.25), generator())[:, 0]
+    torch.testing.assert_close(result, result[:, :1].expand_as(result))
+    lengths = (result[:, 0] > 0.5).sum(1)
+    assert 78 <= lengths.min() < 85
+    assert 118 < lengths.max() <= 127
+
+
+def test_nothing_new_comes_in_from_beyond_the_edges():
+    batch = torch.arange(40.0).view(1, 1, 1, 40).expand(100, 1, 8, 40)
+    result = warped(batch, Recipe(warp_frames=0.5, warp_bands=0.5), generator())
+    assert result.min() >= 0
+    assert result.max() <= 39
+
+
+@given(seeds, st.floats(0, 2), st.floats(0, 1), st.floats(0, 60))
+def test_whatever_a_recipe_may_say_leaves_spectrograms(seed, frames, bands, gain_db):
+    recipe = Recipe(warp_frames=frames, warp_bands=bands, equalise_db=gain_db)
+    batch = spectrograms(3)
+    result = equalised(warped(batch, recipe, generator(seed)), MelConfig(n_mels=20), recipe, generator(seed))
+    assert result.shape == batch.shape
+    assert result.dtype == torch.float32
+    assert result.isfinite().all()
+
+
+# Another microphone
+
+
+def test_an_equaliser_changes_bands_smoothly_and_not_over_time():
+    mel, batch = MelConfig(), torch.zeros(300, 1, 128, 4)
+    gain_db = equalised(batch, mel, Recipe(equalise_db=6.0), generator())[:, 0] * mel.scale * 10 / np.log(10)
+    torch.testing.assert_close(gain_db, gain_db[..., :1].expand_as(gain_db))
+    assert gain_db.diff(dim=1).abs().max() < 12 / 31 + 0.01  # five knots, 31.75 bands from one to the next
+    assert 6 < (gain_db.amax(1) - gain_db.amin(1)).max() < 12.01
+    assert gain_db.mean((1, 2)).abs().max() < 2.5  # about as loud as before
+
+
+def test_cepstra_are_not_equalised():
+    batch = spectrograms(bands=40)
+    assert equalised(batch, FRONT_ENDS["mfcc"], Recipe(equalise_db=6.0), generator()) is batch
+
+
+def test_without_warping_and_equaliser_nothing_changes():
+    batch = spectrograms()
+    assert warped(batch, Recipe(), generator()) is batch
+    assert equalised(batch, MelConfig(), Recipe(), generator()) is batch
 
 
 # Masks

@@ -26,7 +26,7 @@ from train.head import cross_entropy, fit_start
 from train.networks import Origin, last_layer_name
 from train.recipe import Recipe
 from train.report import Epoch
-from train.spectrogram import Mix, jittered_bank, masked
+from train.spectrogram import Mix, equalised, jittered_bank, masked, warped
 from train.stored import Spectrograms, StoredBatches
 from train.teacher import Teacher
 from train.trained import Corpus, Say, Trained, TrainingStoppedError, calibrated, unless_stopped
@@ -194,6 +194,7 @@ class Fit:
             mix = Mix.draw(len(inputs), recipe.mix_spectrograms, rng)
             # From stored spectrograms, the teacher's share is in the targets.
             taught = self.teacher.probabilities(inputs, mix) if self.teacher and not is_stored else None
+            x = equalised(warped(x, recipe, rng), self.mel, recipe, rng)
             if mix:
                 x, targets = mix(x), mix(targets)
             x = masked(x, recipe, rng).to(memory_format=torch.channels_last)

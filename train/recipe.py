@@ -79,6 +79,12 @@ class Recipe:
     # Spectrograms
     mix_spectrograms: float = 0.4
     """Alpha of mixup's beta distribution (Zhang et al., ICLR 2018); 0: none."""
+    warp_frames: float = 0.0
+    """Up to so much quicker or slower, as a share; 0: neither."""
+    warp_bands: float = 0.0
+    """Bands moved by up to so much of half their number, and spread or pressed together by as much; 0: not."""
+    equalise_db: float = 0.0
+    """Largest gain of any band against the others; 0: none."""
     mask_bands: int = 0
     """Widest mask over mel bands (Park et al., "SpecAugment", Interspeech 2019); 0: none."""
     mask_frames: int = 0
@@ -124,6 +130,9 @@ _LIMITS = {
     "gain_db": (0, 100),
     "jitter_low_hz": (0, 100),
     "jitter_high_hz": (0, 3_000),
+    "warp_frames": (0, 2),
+    "warp_bands": (0, 1),
+    "equalise_db": (0, 60),
     "bandwidth_hz": (1_000, 1_000_000),
     "nothing": (0, 10),
 }
@@ -161,9 +170,9 @@ _ORIGIN = Recipe(
 )
 
 _CRNN = Recipe(
-    epochs=40,
+    epochs=100,
     batch=16,
-    patience=40,
+    patience=100,
     frozen_norm=False,
     learning_rate=2e-3,
     head_learning_rate=2e-3,
@@ -175,6 +184,9 @@ _CRNN = Recipe(
     crop_seconds=2.5,
     nothing=0.05,
     placed=0.2,
+    warp_frames=0.3,
+    warp_bands=0.1,
+    equalise_db=6.0,
     mask_bands=8,
     mask_frames=10,
     mix_spectrograms=0.2,

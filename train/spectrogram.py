@@ -6,14 +6,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from tagger.features import MelConfig, mel_bank
+from tagger.features import MelConfig, MfccConfig, mel_bank
 from train.recipe import Recipe
 
 _LOWEST_CUTOFF_HZ = 3_000.0
 _CUTOFF_STEP_HZ = 500.0
 _HIGH_STEP_HZ = 250.0
 """Drawn frequencies are rounded, so that few different mel banks are made."""
+
+_EQUALISER_KNOTS = 5
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,45 @@ def jittered_bank(mel: MelConfig, recipe: Recipe, rng: np.random.Generator) -> T
         cutoff = rng.uniform(min(_LOWEST_CUTOFF_HZ, highest), highest)
         changes["bandwidth_hz"] = float(min(highest, _CUTOFF_STEP_HZ * np.ceil(cutoff / _CUTOFF_STEP_HZ)))
     return mel_bank(replace(mel, **changes)) if changes else None
+
+
+def warped(batch: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+    """Each spectrogram a little quicker or slower, and its bands a little higher or lower, wider or narrower apart: as
+    if another dog barked. What would come from beyond its edges is as at the edge.
+
+    As in Niizumi et al., "BYOL for Audio" (IJCNN 2021), there called random resize crop.
+
+    Args:
+        batch: [B, 1, bands, frames].
+    """
+    if not (recipe.warp_bands or recipe.warp_frames):
+        return batch
+    size = len(batch)
+    maps = np.zeros((size, 2, 3), np.float32)  # from a place in the result to one in the batch, both from -1 to 1
+    widest = np.array([recipe.warp_frames, recipe.warp_bands])
+    scales = np.exp(rng.uniform(-1, 1, (size, 2)) * np.log1p(widest))
+    maps[:, (0, 1), (0, 1)] = scales
+    maps[:, 1, 2] = rng.uniform(-1, 1, size) * recipe.warp_bands
+    # In time a part of it, or all of it; pieces were cut anywhere already.
+    maps[:, 0, 2] = rng.uniform(-1, 1, size) * np.maximum(1 - scales[:, 0], 0)
+    grid = functional.affine_grid(torch.from_numpy(maps).to(batch.device), list(batch.shape), align_corners=False)
+    return functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
+
+
+def equalised(batch: Tensor, mel: MelConfig, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+    """Each spectrogram as another microphone, in another room, would hear it: a smooth gain over the bands.
+
+    Nam et al., "FilterAugment" (ICASSP 2022). Cepstra stay as they are.
+
+    Args:
+        batch: [B, 1, bands, frames], of `mel`.
+    """
+    if not recipe.equalise_db or isinstance(mel, MfccConfig):
+        return batch
+    knots = rng.uniform(-1, 1, (len(batch), 1, _EQUALISER_KNOTS)) * recipe.equalise_db
+    knots -= knots.mean(-1, keepdims=True)
+    gain = torch.from_numpy((knots * np.log(10) / 10 / mel.scale).astype(np.float32)).to(batch.device)
+    return batch + functional.interpolate(gain, batch.shape[2], mode="linear", align_corners=True)[..., None]
 
 
 def masked(batch: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:

@@ -122,9 +122,8 @@ def _of_checkpoint(name: str, recipe: Recipe) -> Origin:
         if mel.bands != info.mel.bands:
             raise UserError(f"front end {recipe.front_end} has {mel.bands} rows, {info.name} takes {info.mel.bands}")
     config = info.config
-    if recipe.trainable == "head" and info.training.get("recipe") == "official":
-        # One layer on the pooled features: the second layer of these heads is AudioSet's.
-        config = replace(config, head="linear")
+    if info.training.get("recipe") == "official":
+        config = replace(config, head=recipe.head)
     return Origin(
         info.name,
         info.architecture,

@@ -29,6 +29,9 @@ class Recipe:
     fitted_head: bool = True
     """Begin with a last layer fitted exactly to the network's features (Kumar et al., "Fine-Tuning can Distort
     Pretrained Features and Underperform Out-of-Distribution", ICLR 2022), not with a random one."""
+    head: Literal["linear", "mlp"] = "linear"
+    """On the pooled features of a network from published weights: one new layer, or, before it, the hidden layer that
+    learnt for their labels."""
     dropout: float | None = None
     """None: the network's own."""
 
@@ -112,7 +115,7 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-_CHOICES = {"trainable": ("all", "head", "gradual"), "activation": ("sigmoid", "softmax")}
+_CHOICES = {"head": ("linear", "mlp"), "trainable": ("all", "head", "gradual"), "activation": ("sigmoid", "softmax")}
 _PROBABILITIES = [
     "layer_decay",
     "average",
@@ -167,6 +170,7 @@ _ORIGIN = Recipe(
     bandwidth=0.0,
     jitter_low_hz=10.0,
     fitted_head=False,
+    head="mlp",
 )
 
 _CRNN = Recipe(

@@ -168,7 +168,8 @@ class ConvNorm(nn.Sequential):
 
 def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) -> Tensor:
     args = conv.stride, conv.padding, conv.dilation, conv.groups
-    learns_in_half = torch.is_grad_enabled() and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    learns = x.requires_grad or weight.requires_grad
+    learns_in_half = learns and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     if learns_in_half and conv.groups > 1 and (max(conv.stride) > 1 or max(conv.kernel_size) > 3):
         # The CPU's gradients of these are 2 to 10 times slower in bfloat16 than in float32.
         with torch.autocast("cpu", enabled=False):

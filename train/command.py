@@ -39,6 +39,7 @@ def train(
     changes = dict(_pair(each) for each in settings_)
     if flags.get("start") == "nothing":
         changes.setdefault("frozen_norm", "false")  # there are no statistics to keep
+        changes.setdefault("frozen_blocks", "0")
     if epochs is not None:
         changes["epochs"] = str(epochs)
     chosen = named(name, changes)

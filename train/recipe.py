@@ -199,7 +199,7 @@ _CRNN = Recipe(
 )
 
 RECIPES: dict[str, Recipe] = {
-    "finetune": Recipe(),
+    "finetune": Recipe(frozen_blocks=9, learning_rate=1e-3),
     "head": Recipe(trainable="head", inner_share=0.25),  # the last fit learns these, too
     "gradual": Recipe(trainable="gradual", layer_decay=0.85),
     "crnn": _CRNN,

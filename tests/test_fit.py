@@ -434,19 +434,19 @@ ROTATED = ("high", "hiss", "low")
 def test_a_student_follows_its_teacher_rather_than_the_labels(tmp_path, monkeypatch, trained):
     """The teacher is as good as it was, but calls what is low high, what is high a hiss, and a hiss low."""
     scripted(monkeypatch, range(100, 0, -1))  # the last epoch is kept: labels have no say in that either
-    teacher = Teacher(checkpoint_of(trained.model, ROTATED), LABELS, 1.0, HERE.device)
+    teacher = Teacher(checkpoint_of(trained.model, ROTATED), LABELS, RECIPE.activation, 1.0, HERE.device)
     found, truth = said(finished(fit(tmp_path, replace(LEARNING, distill=1.0), teacher=teacher)).model)
     assert (found == (truth + 1) % 3).float().mean() > 0.9
 
 
 def test_a_teacher_that_does_not_count_changes_nothing(tmp_path, uninterrupted, trained):
-    teacher = Teacher(checkpoint_of(trained.model, ROTATED), LABELS, 1.0, HERE.device)
+    teacher = Teacher(checkpoint_of(trained.model, ROTATED), LABELS, RECIPE.activation, 1.0, HERE.device)
     assert_same(finished(fit(tmp_path, replace(RECIPE, distill=0.0), teacher=teacher)), uninterrupted)
 
 
 def test_an_interrupted_distillation_continues(tmp_path, trained):
     def one(name: str) -> Fit:
-        teacher = Teacher(checkpoint_of(trained.model, LABELS), LABELS, 2.0, HERE.device)
+        teacher = Teacher(checkpoint_of(trained.model, LABELS), LABELS, RECIPE.activation, 2.0, HERE.device)
         return fit(tmp_path / name, replace(RECIPE, epochs=2, distill_temperature=2.0), teacher=teacher)
 
     interrupted(one("parts"), 0, 2)
@@ -455,22 +455,30 @@ def test_an_interrupted_distillation_continues(tmp_path, trained):
 
 def test_a_teacher_that_lacks_a_label_is_refused(trained):
     with pytest.raises(UserError, match="trained does not know howl"):
-        Teacher(checkpoint_of(trained.model, LABELS), ("low", "howl"), 1.0, HERE.device)
+        Teacher(checkpoint_of(trained.model, LABELS), ("low", "howl"), RECIPE.activation, 1.0, HERE.device)
 
 
-@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_a_teacher_answers_in_the_students_order_and_of_its_labels_alone(activation):
+@pytest.mark.parametrize(
+    ("activation", "students", "told"),
+    [
+        ("softmax", "softmax", "softmax"),
+        ("sigmoid", "sigmoid", "sigmoid"),
+        ("sigmoid", "softmax", "softmax"),  # fifty sigmoids at a high temperature would sum to far more than 1
+        ("softmax", "sigmoid", "softmax"),
+    ],
+)
+def test_a_teacher_answers_in_the_students_order_and_of_its_labels_alone(activation, students, told):
     values = torch.tensor([0.5, -1.0, 2.0])
     loaded = constant_checkpoint(activation, 2.0, *values.tolist())
-    teacher = Teacher(loaded, ("label2", "label0"), 3.0, HERE.device)
+    teacher = Teacher(loaded, ("label2", "label0"), students, 3.0, HERE.device)
     asked = values[[2, 0]] / 6  # its own temperature, and that of the distillation
-    expected = asked.softmax(0) if activation == "softmax" else asked.sigmoid()
+    expected = asked.softmax(0) if told == "softmax" else asked.sigmoid()
     found = teacher.probabilities(torch.zeros(4, 32_000), None)
     torch.testing.assert_close(found, expected.expand(4, 2))
 
 
 def test_a_teacher_hears_what_the_student_hears(trained):
-    teacher = Teacher(checkpoint_of(trained.model, LABELS), LABELS, 1.0, HERE.device)
+    teacher = Teacher(checkpoint_of(trained.model, LABELS), LABELS, RECIPE.activation, 1.0, HERE.device)
     waves = torch.from_numpy(np.stack([sound(0, 1), sound(1, 1)]))
     swapped = teacher.probabilities(waves, Mix(torch.tensor([1, 0]), torch.tensor([0.0, 0.0])))
     torch.testing.assert_close(swapped, teacher.probabilities(waves, None).flip(0))
@@ -478,7 +486,7 @@ def test_a_teacher_hears_what_the_student_hears(trained):
 
 def test_a_teacher_can_be_learnt_from(trained):
     """What it says is no inference tensor, which would have no place in a loss."""
-    teacher = Teacher(checkpoint_of(trained.model, LABELS), LABELS, 1.0, HERE.device)
+    teacher = Teacher(checkpoint_of(trained.model, LABELS), LABELS, RECIPE.activation, 1.0, HERE.device)
     assert not teacher.probabilities(torch.zeros(1, 4_000), None).is_inference()
 
 

@@ -263,8 +263,8 @@ class _Run:
         if which is None:
             return None
         loaded = checkpoint.load(store.find(which))
-        hot = self._job.recipe.distill_temperature
-        return Teacher(loaded, self._corpus.dataset.labels, hot, self._place.device)
+        recipe, labels = self._job.recipe, self._corpus.dataset.labels
+        return Teacher(loaded, labels, recipe.activation, recipe.distill_temperature, self._place.device)
 
     def _teacher_licences(self, stage: int) -> tuple[str, ...]:
         """What a pupil's weights owe to those of its teacher."""

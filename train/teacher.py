@@ -18,11 +18,17 @@ class Teacher:
     """A checkpoint whose scores a student is to repeat."""
 
     def __init__(
-        self, checkpoint: Checkpoint, labels: tuple[str, ...], temperature: float, device: torch.device
+        self,
+        checkpoint: Checkpoint,
+        labels: tuple[str, ...],
+        activation: str,
+        temperature: float,
+        device: torch.device,
     ) -> None:
         """
         Args:
             labels: the student's.
+            activation: the student's: one that shares out a sum of 1 is told such shares, whatever its teacher gives.
 
         Raises:
             UserError: the teacher does not know them all.
@@ -35,6 +41,7 @@ class Teacher:
         self._front = front_end(info.mel).to(device)
         model = without_batch_norm(checkpoint.model).to(device)
         self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._is_shared_out = "softmax" in (activation, info.activation)
         self._temperature = temperature * info.temperature
 
     @torch.no_grad()  # not inference_mode: the student's loss keeps what this gives
@@ -50,5 +57,5 @@ class Teacher:
         x = self._front(waves)
         x = mix(x) if mix else x
         logits = self._model(x.to(memory_format=torch.channels_last))[:, self._order] / self._temperature
-        said: Tensor = logits.softmax(1) if self.info.activation == "softmax" else logits.sigmoid()
+        said: Tensor = logits.softmax(1) if self._is_shared_out else logits.sigmoid()
         return said

@@ -255,7 +255,7 @@ def test_training_ends_after_so_many_epochs_without_a_better_one(tmp_path, monke
     scripted(monkeypatch, [1.0, 0.5, 0.6, 0.4, 0.41, 0.4, 0.39])
     found = finished(fit(tmp_path, replace(RECIPE, epochs=9, patience=patience)))
     assert len(found.curve) == best + patience
-    assert found.best_epoch == found.details["best_epoch"] == best
+    assert found.kept_epoch == found.details["kept_epoch"] == best
 
 
 def test_the_best_epochs_weights_are_kept_and_not_the_last(tmp_path, monkeypatch):
@@ -267,7 +267,7 @@ def test_the_best_epochs_weights_are_kept_and_not_the_last(tmp_path, monkeypatch
 
 def test_a_loss_that_is_no_number_is_never_the_best(tmp_path, monkeypatch):
     scripted(monkeypatch, [float("nan"), 0.7, float("nan"), 0.9])
-    assert finished(fit(tmp_path, replace(RECIPE, epochs=4))).best_epoch == 2
+    assert finished(fit(tmp_path, replace(RECIPE, epochs=4))).kept_epoch == 2
 
 
 def test_training_that_diverges_from_the_start_is_said(tmp_path, monkeypatch):
@@ -566,7 +566,7 @@ def test_every_epoch_is_a_line(tmp_path):
     fit(tmp_path).run(lines.append, Never())  # type: ignore[arg-type]
     assert len(lines) == RECIPE.epochs
     assert lines[0].startswith("epoch   1 of 3: loss ")
-    assert lines[0].endswith("best")
+    assert lines[0].endswith("kept")
 
 
 def test_tensorboard_gets_the_curves(tmp_path):

@@ -169,7 +169,7 @@ def test_what_is_found_can_be_told():
     assert found.details["l2"] in L2_CANDIDATES
     assert found.temperature > 0
     assert 0.05 <= found.threshold <= 0.95
-    assert (found.curve, found.best_epoch) == ((), None)
+    assert (found.curve, found.kept_epoch) == ((), None)
 
 
 def test_regularisation_and_threshold_are_chosen_without_the_clips_of_the_fit(monkeypatch):

@@ -40,6 +40,7 @@ def train(
     if flags.get("start") == "nothing":
         changes.setdefault("frozen_norm", "false")  # there are no statistics to keep
         changes.setdefault("frozen_blocks", "0")
+        changes.setdefault("start_share", "0")
     if epochs is not None:
         changes["epochs"] = str(epochs)
     chosen = named(name, changes)

@@ -1,5 +1,6 @@
 """The one training loop."""
 
+import copy
 import math
 import sys
 import time
@@ -52,12 +53,22 @@ class State:
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     """Of this epoch so far: loss, right ones, counted ones, seconds."""
     curve: list[Epoch] = field(default_factory=list)
-    best: dict[str, Tensor] | None = None
-    """Weights of the best epoch on the inner split."""
+    kept: dict[str, Tensor] | None = None
+    """Weights of the latest epoch that is as good as the best on the inner split."""
+    kept_epoch: int = 0
 
     @property
     def best_epoch(self) -> Epoch:
         return max(self.curve, key=_merit)
+
+    def is_as_good_as_the_best(self, clips: int) -> bool:
+        """The last epoch, as far as so many clips can tell: within one standard error of the best one's accuracy.
+
+        Breiman et al., "Classification and Regression Trees" (1984), section 3.4.3. The best of many epochs is,
+        with few clips, mostly the luckiest; a later one has been trained to the end of its learning rate.
+        """
+        share = self.best_epoch.inner_accuracy or 0.0
+        return _merit(self.curve[-1])[0] >= share - math.sqrt(share * (1 - share) / max(1, clips))
 
 
 class Fit:
@@ -100,6 +111,8 @@ class Fit:
         self._autocast = _autocast(place.device, recipe.mixed_precision)
         self._optimiser, self._rates = self._build_optimiser()
         self._average = _averaged(self._network, recipe.average)
+        self._start: dict[str, Tensor] | None = None
+        """The weights before the first batch, where they have a share in what is kept."""
         self.state = State()
 
     def _make_batches(self, rows: Rows, spectrograms: Spectrograms | None) -> Batches:
@@ -124,6 +137,8 @@ class Fit:
             views = unless_stopped(self._embedded(), stop)
             fit_start(self._network.classifier[-1], views, recipe.activation)
             self._average = _averaged(self._network, recipe.average)
+        if recipe.start_share and self._start is None:
+            self._start = _copied(self._network.state_dict())
         with closing(_board(self._path.parent)) if self.place.leads else closing(_NoBoard()) as board:
             while state.epoch < recipe.epochs and not self._has_stopped_improving():
                 began = time.monotonic()
@@ -141,24 +156,23 @@ class Fit:
                     seconds=seconds + time.monotonic() - began,
                 )
                 state.curve.append(row)
-                better = state.best_epoch is row
-                if better:
-                    state.best = _copied(self._kept())
+                keeps = state.is_as_good_as_the_best(int(self._inner_targets.any(1).sum()))
+                if keeps:
+                    state.kept, state.kept_epoch = _copied(self._contender().state_dict()), row.epoch
                 state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0] * 4
                 self._save()
-                _show(row, recipe.epochs, better, say)
+                _show(row, recipe.epochs, keeps, say)
                 for name, value in asdict(row).items():
                     if value is not None:
                         board.add_scalar(name, value, row.epoch)
-        assert state.best is not None
-        if math.isinf(_merit(state.best_epoch)[1]):
+        if state.kept is None:
             raise TaggerError("training diverged: the loss of no epoch is a number; try a smaller --set learning_rate")
-        self._network.load_state_dict(state.best)
+        self._network.load_state_dict(state.kept)
         logits = {view: self._logits(self._network, view) for view in VIEWS}
         temperature, bias, threshold = calibrated(logits, self._inner_targets, recipe.activation)
-        best = state.best_epoch
-        details = {"best_epoch": best.epoch, "inner_loss": best.inner_loss, "inner_accuracy": best.inner_accuracy}
-        return Trained(self._network.cpu(), temperature, bias, threshold, tuple(state.curve), best.epoch, details)
+        kept = state.curve[state.kept_epoch - 1]
+        details = {"kept_epoch": kept.epoch, "inner_loss": kept.inner_loss, "inner_accuracy": kept.inner_accuracy}
+        return Trained(self._network.cpu(), temperature, bias, threshold, tuple(state.curve), kept.epoch, details)
 
     def _epoch(self, say: Say, stop: Stop, began: float) -> None:
         state, recipe = self.state, self.recipe
@@ -220,7 +234,7 @@ class Fit:
 
     def _validate(self) -> tuple[float, float]:
         """Loss and accuracy on the inner split: each clip as it is and, if the recipe places clips, in a window."""
-        network = self._network if self._average is None else self._average.module
+        network = self._contender()
         logits = {view: self._logits(network, view) for view in VIEWS[: 2 if self.recipe.placed else 1]}
         losses = [float(cross_entropy(each, self._inner_targets, self.recipe.activation)) for each in logits.values()]
         labelled = self._inner_targets.any(1)
@@ -316,14 +330,28 @@ class Fit:
         curve = self.state.curve
         return bool(curve) and len(curve) - self.state.best_epoch.epoch >= self.recipe.patience
 
-    def _kept(self) -> Mapping[str, Tensor]:
-        return (self._average.module if self._average is not None else self._network).state_dict()
+    def _contender(self) -> nn.Module:
+        """What is validated and, perhaps, kept: the averaged weights, brought nearer to those of the start."""
+        network: nn.Module = self._network if self._average is None else self._average.module
+        if not self.recipe.start_share:
+            return network
+        assert self._start is not None
+        share, start = self.recipe.start_share, self._start
+        blended = copy.deepcopy(network)
+        blended.load_state_dict(
+            {
+                name: tensor.lerp(start[name], share) if tensor.is_floating_point() else tensor
+                for name, tensor in network.state_dict().items()
+            }
+        )
+        return blended
 
     def _save(self) -> None:
         if not self.place.leads:
             return
         content = {
-            "state": asdict(self.state) | {"best": self.state.best},
+            "state": asdict(self.state) | {"kept": self.state.kept},
+            "start": self._start,
             "network": self._network.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -336,6 +364,7 @@ class Fit:
         state = content["state"]
         state["curve"] = [Epoch(**each) for each in state["curve"]]
         self.state = State(**state)
+        self._start = content["start"]
         self._network.load_state_dict(content["network"])
         if self._average is not None:
             self._average.load_state_dict(content["average"])
@@ -374,13 +403,13 @@ def _bar(length: int, label: str, is_shown: bool) -> Any:
     return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not is_shown, show_eta=True)
 
 
-def _show(row: Epoch, epochs: int, better: bool, say: Say) -> None:
+def _show(row: Epoch, epochs: int, keeps: bool, say: Say) -> None:
     assert row.train_accuracy is not None
     assert row.inner_accuracy is not None
     say(
         f"epoch {row.epoch:3d} of {epochs}: loss {row.train_loss:.3f} train, {row.inner_loss:.3f} inner;  accuracy "
         f"{100 * row.train_accuracy:5.1f} % train, {100 * row.inner_accuracy:5.1f} % inner;  {row.seconds:.0f} s"
-        f"{'  best' if better else ''}"
+        f"{'  kept' if keeps else ''}"
     )
 
 

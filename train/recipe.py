@@ -46,6 +46,9 @@ class Recipe:
     """Longest gradient, 2-norm; 0: any."""
     average: float = 0.995
     """Decay a step of the moving average of the weights, which is what is validated and kept; 0: none."""
+    start_share: float = 0.0
+    """Share that the weights from before the first batch have in those that are validated and kept. Wortsman et al.,
+    "Robust fine-tuning of zero-shot models" (CVPR 2022)."""
     mixed_precision: bool = True
     """Half precision for matrices and convolutions, where the device is quicker with it."""
 
@@ -119,6 +122,7 @@ _CHOICES = {"head": ("linear", "mlp"), "trainable": ("all", "head", "gradual"), 
 _PROBABILITIES = [
     "layer_decay",
     "average",
+    "start_share",
     "label_smoothing",
     "distill",
     "roll",
@@ -199,7 +203,7 @@ _CRNN = Recipe(
 )
 
 RECIPES: dict[str, Recipe] = {
-    "finetune": Recipe(frozen_blocks=9, learning_rate=1e-3),
+    "finetune": Recipe(frozen_blocks=9, learning_rate=1e-3, start_share=0.5),
     "head": Recipe(trainable="head", inner_share=0.25),  # the last fit learns these, too
     "gradual": Recipe(trainable="gradual", layer_decay=0.85),
     "crnn": _CRNN,

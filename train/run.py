@@ -451,7 +451,7 @@ def _write_result(path: Path, predictions: Predictions | None, trained: Trained,
     """What `--resume` needs of a stage that is done."""
     document: dict[str, Any] = {
         "curve": [asdict(epoch) for epoch in trained.curve],
-        "best": trained.best_epoch,
+        "kept": trained.kept_epoch,
         "marks": list(marks),
     }
     arrays: dict[str, Any] = {}
@@ -471,4 +471,4 @@ def _read_result(path: Path, dataset: Dataset) -> tuple[Predictions | None, list
                 dataset.labels, arrays["scores"], arrays["targets"], tuple(map(str, document["clips"])), arrays["folds"]
             )
     curve = [Epoch(**each) for each in document["curve"]]
-    return predictions, curve, document["best"] or 0, document.get("marks", [])
+    return predictions, curve, document["kept"] or 0, document.get("marks", [])

@@ -66,7 +66,7 @@ class Trained:
     bias: float
     threshold: float
     curve: tuple[Epoch, ...] = ()
-    best_epoch: int | None = None
+    kept_epoch: int | None = None
     details: dict[str, Any] = field(default_factory=dict)
     """For the checkpoint's document."""
 

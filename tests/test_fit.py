@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 import socket
@@ -84,16 +85,16 @@ def said(model: nn.Module, each: int = 12) -> tuple[Tensor, Tensor]:
     return logits(model, data, np.arange(len(windows))).argmax(1), torch.arange(3).repeat_interleave(each)
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, losses: Iterable[float]) -> list[dict[str, Tensor]]:
-    """Inner validation finds these losses, and accuracy the better, the less the loss. What comes back fills with the
-    weights that were validated.
+def scripted(monkeypatch: pytest.MonkeyPatch, accuracies: Iterable[float]) -> list[dict[str, Tensor]]:
+    """Inner validation finds these; where one is no number, neither is the loss. What comes back fills with the weights
+    that were validated.
     """
-    coming, seen = iter(losses), []
+    coming, seen = iter(accuracies), []
 
     def validate(self: Fit) -> tuple[float, float]:
-        seen.append({name: tensor.clone() for name, tensor in self._kept().items()})
-        loss = next(coming)
-        return loss, 1 / (1 + loss)
+        seen.append({name: tensor.clone() for name, tensor in self._contender().state_dict().items()})
+        accuracy = next(coming)
+        return (accuracy, 1.0) if math.isnan(accuracy) else (1 - accuracy, accuracy)
 
     monkeypatch.setattr(Fit, "_validate", validate)
     return seen
@@ -252,22 +253,50 @@ def test_a_killed_run_continues_as_if_it_had_not_been(tmp_path, uninterrupted):
 
 @pytest.mark.parametrize(("patience", "best"), [(1, 2), (2, 4)])
 def test_training_ends_after_so_many_epochs_without_a_better_one(tmp_path, monkeypatch, patience, best):
-    scripted(monkeypatch, [1.0, 0.5, 0.6, 0.4, 0.41, 0.4, 0.39])
+    scripted(monkeypatch, [0.1, 0.7, 0.2, 0.8, 0.2, 0.1, 0.9])
     found = finished(fit(tmp_path, replace(RECIPE, epochs=9, patience=patience)))
     assert len(found.curve) == best + patience
     assert found.kept_epoch == found.details["kept_epoch"] == best
 
 
 def test_the_best_epochs_weights_are_kept_and_not_the_last(tmp_path, monkeypatch):
-    seen = scripted(monkeypatch, [1.0, 0.5, 0.6, 0.7])
+    seen = scripted(monkeypatch, [0.1, 0.9, 0.5, 0.4])
     kept = finished(fit(tmp_path, replace(RECIPE, epochs=4))).model.state_dict()
     assert not moved(seen[1], kept)
     assert moved(seen[3], kept)
 
 
+def test_of_epochs_that_so_few_clips_cannot_tell_apart_the_latest_is_kept(tmp_path, monkeypatch):
+    one = fit(tmp_path, replace(RECIPE, epochs=4))
+    labelled = int(one._inner_targets.any(1).sum())
+    error = (0.8 * 0.2 / labelled) ** 0.5  # of the best epoch's accuracy
+    scripted(monkeypatch, [0.3, 0.8, 0.8 - 0.99 * error, 0.8 - 1.01 * error])
+    found = finished(one)
+    assert found.kept_epoch == 3
+    assert found.details["inner_accuracy"] == found.curve[2].inner_accuracy
+
+
 def test_a_loss_that_is_no_number_is_never_the_best(tmp_path, monkeypatch):
-    scripted(monkeypatch, [float("nan"), 0.7, float("nan"), 0.9])
+    scripted(monkeypatch, [float("nan"), 0.7, float("nan"), 0.2])
     assert finished(fit(tmp_path, replace(RECIPE, epochs=4))).kept_epoch == 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_weights_of_the_start_have_their_share_in_what_is_kept(tmp_path, share):
+    recipe = replace(SHARED, average=0.0, start_share=share)
+    one = fit(tmp_path, recipe, mn_origin())
+    found = finished(one)
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    if not share:
+        assert content["start"] is None
+        return
+    interrupted(fit(tmp_path / "other", recipe, mn_origin()), 1, 1)
+    assert_same(finished(fit(tmp_path / "other", recipe, mn_origin())), found)
+    kept = found.model.state_dict()
+    for name, weight in content["network"].items():  # of the last epoch, which is kept
+        expected = weight.float().lerp(content["start"][name].float(), share)
+        torch.testing.assert_close(kept[name].float(), expected)
+    assert moved(content["network"], content["start"])
 
 
 def test_training_that_diverges_from_the_start_is_said(tmp_path, monkeypatch):
@@ -365,7 +394,7 @@ def test_the_rate_rises_and_then_falls_to_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("decay", [0.0, 0.9])
 def test_an_average_of_the_weights_is_kept_where_the_recipe_says_so(tmp_path, monkeypatch, decay):
     one = fit(tmp_path, replace(RECIPE, epochs=2, average=decay))
-    scripted(monkeypatch, [2.0, 1.0])  # so that the last epoch is the best
+    scripted(monkeypatch, [0.1, 0.9])  # so that the last epoch is the best
     step, steps = Fit._step, []
 
     def noted(self: Fit, *given: Any) -> Any:

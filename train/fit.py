@@ -2,7 +2,6 @@
 
 import copy
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -10,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -25,6 +23,7 @@ from train.dataset import Rows
 from train.distributed import Place
 from train.head import cross_entropy, fit_start
 from train.networks import Origin, last_layer_name
+from train.progress import NoBoard, bar, board, show
 from train.recipe import Recipe
 from train.report import Epoch
 from train.spectrogram import Mix, equalised, jittered_bank, masked, warped
@@ -139,7 +138,7 @@ class Fit:
             self._average = _averaged(self._network, recipe.average)
         if recipe.start_share and self._start is None:
             self._start = _copied(self._network.state_dict())
-        with closing(_board(self._path.parent)) if self.place.leads else closing(_NoBoard()) as board:
+        with closing(board(self._path.parent)) if self.place.leads else closing(NoBoard()) as scalars:
             while state.epoch < recipe.epochs and not self._has_stopped_improving():
                 began = time.monotonic()
                 self._open_blocks(state.epoch)
@@ -161,10 +160,10 @@ class Fit:
                     state.kept, state.kept_epoch = _copied(self._contender().state_dict()), row.epoch
                 state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0] * 4
                 self._save()
-                _show(row, recipe.epochs, keeps, say)
+                show(row, recipe.epochs, keeps, say)
                 for name, value in asdict(row).items():
                     if value is not None:
-                        board.add_scalar(name, value, row.epoch)
+                        scalars.add_scalar(name, value, row.epoch)
         if state.kept is None:
             raise TaggerError("training diverged: the loss of no epoch is a number; try a smaller --set learning_rate")
         self._network.load_state_dict(state.kept)
@@ -179,8 +178,8 @@ class Fit:
         shared = self.place.shared(self._network)
         total = len(self._batches) * recipe.epochs
         label = f"epoch {state.epoch + 1} of {recipe.epochs}"
-        with _bar(len(self._batches), label, self.place.leads) as bar:
-            bar.update(state.step)
+        with bar(len(self._batches), label, self.place.leads) as shown:
+            shown.update(state.step)
             for inputs, targets in self._batches.epoch(state.epoch, state.step):
                 self._train_mode()
                 done = state.epoch * len(self._batches) + state.step
@@ -190,7 +189,7 @@ class Fit:
                 state.step += 1
                 sums = self.place.summed(loss / self.place.ranks, right, counted)
                 state.sums[:3] = [have + new for have, new in zip(state.sums, sums, strict=False)]
-                bar.update(1)
+                shown.update(1)
                 if self.place.agreed(float(stop.interrupted))[0]:
                     state.sums[3] += time.monotonic() - began
                     self._save()
@@ -397,33 +396,3 @@ def _autocast(device: torch.device, wanted: bool) -> Callable[[], Any]:
     else:
         use = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return lambda: torch.autocast(device.type, torch.bfloat16, enabled=wanted and use)
-
-
-def _bar(length: int, label: str, is_shown: bool) -> Any:
-    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not is_shown, show_eta=True)
-
-
-def _show(row: Epoch, epochs: int, keeps: bool, say: Say) -> None:
-    assert row.train_accuracy is not None
-    assert row.inner_accuracy is not None
-    say(
-        f"epoch {row.epoch:3d} of {epochs}: loss {row.train_loss:.3f} train, {row.inner_loss:.3f} inner;  accuracy "
-        f"{100 * row.train_accuracy:5.1f} % train, {100 * row.inner_accuracy:5.1f} % inner;  {row.seconds:.0f} s"
-        f"{'  kept' if keeps else ''}"
-    )
-
-
-class _NoBoard:
-    def add_scalar(self, name: str, value: float, step: int) -> None:
-        """TensorBoard is not installed, or this process does not lead."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-def _board(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return _NoBoard()
-    return SummaryWriter(str(folder / "tensorboard"))

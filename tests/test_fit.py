@@ -462,7 +462,7 @@ ROTATED = ("high", "hiss", "low")
 
 def test_a_student_follows_its_teacher_rather_than_the_labels(tmp_path, monkeypatch, trained):
     """The teacher is as good as it was, but calls what is low high, what is high a hiss, and a hiss low."""
-    scripted(monkeypatch, range(100, 0, -1))  # the last epoch is kept: labels have no say in that either
+    scripted(monkeypatch, np.linspace(0, 1, 12))  # the last epoch is kept: labels have no say in that either
     teacher = Teacher(checkpoint_of(trained.model, ROTATED), LABELS, RECIPE.activation, 1.0, HERE.device)
     found, truth = said(finished(fit(tmp_path, replace(LEARNING, distill=1.0), teacher=teacher)).model)
     assert (found == (truth + 1) % 3).float().mean() > 0.9
@@ -502,21 +502,64 @@ def test_a_teacher_answers_in_the_students_order_and_of_its_labels_alone(activat
     teacher = Teacher(loaded, ("label2", "label0"), students, 3.0, HERE.device)
     asked = values[[2, 0]] / 6  # its own temperature, and that of the distillation
     expected = asked.softmax(0) if told == "softmax" else asked.sigmoid()
-    found = teacher.probabilities(torch.zeros(4, 32_000), None)
+    found = teacher.of_waveforms(torch.zeros(4, 32_000), None)
     torch.testing.assert_close(found, expected.expand(4, 2))
 
 
-def test_a_teacher_hears_what_the_student_hears(trained):
+def test_a_teacher_with_another_front_end_hears_the_same_mixture(trained):
     teacher = Teacher(checkpoint_of(trained.model, LABELS), LABELS, RECIPE.activation, 1.0, HERE.device)
     waves = torch.from_numpy(np.stack([sound(0, 1), sound(1, 1)]))
-    swapped = teacher.probabilities(waves, Mix(torch.tensor([1, 0]), torch.tensor([0.0, 0.0])))
-    torch.testing.assert_close(swapped, teacher.probabilities(waves, None).flip(0))
+    swapped = teacher.of_waveforms(waves, Mix(torch.tensor([1, 0]), torch.tensor([0.0, 0.0])))
+    torch.testing.assert_close(swapped, teacher.of_waveforms(waves, None).flip(0))
+
+
+class Listening(Teacher):
+    """Notes what it is asked about."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.spectrograms: list[Tensor] = []
+        self.waves: list[Tensor] = []
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        self.spectrograms.append(x.clone())
+        return super().probabilities(x)
+
+    def of_waveforms(self, waves: Tensor, mix: Mix | None) -> Tensor:
+        self.waves.append(waves.clone())
+        return super().of_waveforms(waves, mix)
+
+
+@pytest.mark.parametrize("views", [0, 2])
+def test_a_teacher_is_given_the_very_spectrograms_that_the_student_sees(tmp_path, monkeypatch, trained, views):
+    teacher = Listening(checkpoint_of(trained.model, LABELS), LABELS, RECIPE.activation, 1.0, HERE.device)
+    recipe = replace(ONE, stored_views=views, mask_bands=6, mask_frames=8, warp_bands=0.1, equalise_db=6.0)
+    stored = Spectrograms(corpus(), MEL, views, 0, HERE) if views else None
+    one = fit(tmp_path, recipe, spectrograms=stored, teacher=teacher)
+    seen: list[Tensor] = []
+    one._network.register_forward_pre_hook(
+        lambda module, given: seen.append(given[0].clone()) if module.training else None
+    )
+    finished(one)
+    assert len(seen) == len(teacher.spectrograms) > 0
+    assert all(torch.equal(student, taught) for student, taught in zip(seen, teacher.spectrograms, strict=True))
+    assert not teacher.waves
+
+
+def test_a_teacher_with_another_front_end_hears_waveforms(tmp_path, trained):
+    other = checkpoint_of(trained.model, LABELS)
+    other = replace(other, info=replace(other.info, mel=replace(MEL, window_samples=160)))
+    teacher = Listening(other, LABELS, RECIPE.activation, 1.0, HERE.device)
+    finished(fit(tmp_path, ONE, teacher=teacher))
+    assert len(teacher.waves) > 0
+    with pytest.raises(UserError, match=r"trained has another front end.*stored_views=0"):
+        fit(tmp_path, ONE, spectrograms=Spectrograms(corpus(), MEL, 2, 0, HERE), teacher=teacher)
 
 
 def test_a_teacher_can_be_learnt_from(trained):
     """What it says is no inference tensor, which would have no place in a loss."""
     teacher = Teacher(checkpoint_of(trained.model, LABELS), LABELS, RECIPE.activation, 1.0, HERE.device)
-    assert not teacher.probabilities(torch.zeros(1, 4_000), None).is_inference()
+    assert not teacher.of_waveforms(torch.zeros(1, 4_000), None).is_inference()
 
 
 # Two processes

@@ -79,7 +79,7 @@ def evaluate(
 
 
 def recipes(as_json: bool) -> None:
-    usual = Recipe()
+    usual = RECIPES["finetune"]
     for name, recipe in RECIPES.items():
         if as_json:
             click.echo(json.dumps({"name": name, "settings": recipe.to_document()}))

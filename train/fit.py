@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from tagger.errors import TaggerError
+from tagger.errors import TaggerError, UserError
 from tagger.features import MelConfig, front_end
 from tagger.files import replacing
 from tagger.stop import Stop
@@ -67,7 +67,7 @@ class State:
         with few clips, mostly the luckiest; a later one has been trained to the end of its learning rate.
         """
         share = self.best_epoch.inner_accuracy or 0.0
-        return _merit(self.curve[-1])[0] >= share - math.sqrt(share * (1 - share) / max(1, clips))
+        return _merit(self.curve[-1])[0] >= share - math.sqrt(max(0.0, share * (1 - share)) / max(1, clips))
 
 
 class Fit:
@@ -92,6 +92,9 @@ class Fit:
             inner: what the epoch is chosen on. Neither holds a test clip.
             folder: for `state.pt`, and TensorBoard's files.
             spectrograms: learn from these, not from waveforms; the recipe has `stored_views`.
+
+        Raises:
+            UserError: the teacher cannot hear the spectrograms.
         """
         self.recipe, self.corpus, self.seed, self.place, self.teacher = recipe, corpus, seed, place, teacher
         self.mel: MelConfig = origin.mel
@@ -117,7 +120,12 @@ class Fit:
     def _make_batches(self, rows: Rows, spectrograms: Spectrograms | None) -> Batches:
         recipe, corpus, place, seed = self.recipe, self.corpus, self.place, self.seed
         if spectrograms is not None:
-            return StoredBatches(spectrograms, corpus, rows, recipe, seed, place, self.teacher)
+            if self.teacher is not None and self.teacher.info.mel != self.mel:
+                raise UserError(
+                    f"--teacher {self.teacher.info.name} has another front end, and cannot hear spectrograms that are "
+                    "stored: --set stored_views=0, or the teacher's front end"
+                )
+            return StoredBatches(spectrograms, corpus, rows, recipe, seed, place)
         rate_hz = self.mel.sample_rate_hz
         return Batches(corpus.waveforms, corpus.targets.numpy(), rows, recipe, rate_hz, seed, place.rank, place.ranks)
 
@@ -205,12 +213,11 @@ class Fit:
             bank = None if is_stored else jittered_bank(self.mel, recipe, rng)
             x = inputs[:, None] if is_stored else self._front(inputs, None if bank is None else bank.to(place.device))
             mix = Mix.draw(len(inputs), recipe.mix_spectrograms, rng)
-            # From stored spectrograms, the teacher's share is in the targets.
-            taught = self.teacher.probabilities(inputs, mix) if self.teacher and not is_stored else None
             x = equalised(warped(x, recipe, rng), self.mel, recipe, rng)
             if mix:
                 x, targets = mix(x), mix(targets)
             x = masked(x, recipe, rng).to(memory_format=torch.channels_last)
+            taught = self._taught(inputs, x, mix)
         with self._autocast():
             logits = shared(x)
         logits = logits.float()
@@ -230,6 +237,15 @@ class Fit:
         labelled = targets.sum(1) > 0.5
         right = (logits.argmax(1) == targets.argmax(1)) & labelled
         return float(loss.detach()), float(right.sum()), float(labelled.sum())
+
+    def _taught(self, waves: Tensor, x: Tensor, mix: Mix | None) -> Tensor | None:
+        """What the teacher says of the batch: of the very spectrograms that the student sees, if it can read them."""
+        if self.teacher is None:
+            return None
+        with self._autocast():
+            if self.teacher.info.mel == self.mel:
+                return self.teacher.probabilities(x)
+            return self.teacher.of_waveforms(waves, mix)
 
     def _validate(self) -> tuple[float, float]:
         """Loss and accuracy on the inner split: each clip as it is and, if the recipe places clips, in a window."""

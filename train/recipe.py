@@ -79,8 +79,7 @@ class Recipe:
 
     stored_views: int = 0
     """Spectrograms are made once, of so many views of each clip, and learnt from in all epochs; 0: made anew from
-    the waveforms in each. Then mixing of waveforms and changes of bands do not take place, and a teacher is heard once
-    for each view, at `distill_temperature`."""
+    the waveforms in each. Then mixing of waveforms and changes of bands do not take place."""
 
     # Spectrograms
     mix_spectrograms: float = 0.4
@@ -207,7 +206,7 @@ RECIPES: dict[str, Recipe] = {
     "head": Recipe(trainable="head", inner_share=0.25),  # the last fit learns these, too
     "gradual": Recipe(trainable="gradual", layer_decay=0.85),
     "crnn": _CRNN,
-    "crnn-distilled": replace(_CRNN, epochs=80, patience=80, distill=0.7, distill_temperature=1.5),
+    "crnn-distilled": replace(_CRNN, distill=0.8, distill_temperature=2.0, mix_spectrograms=0.5),
     "origin-crnn": replace(_ORIGIN, epochs=20, frozen_norm=False, learning_rate=1e-3, head_learning_rate=1e-3),
     "origin-default": replace(_ORIGIN, epochs=10, front_end="efficientat"),
     "origin-custom-10": replace(_ORIGIN, epochs=10),

@@ -18,7 +18,6 @@ from train.cache import cached
 from train.dataset import Rows
 from train.distributed import Place
 from train.recipe import Recipe
-from train.teacher import Teacher
 from train.trained import Corpus, unless_stopped
 from train.views import BATCH, Views
 
@@ -47,20 +46,6 @@ class Spectrograms:
     def __getitem__(self, draw: tuple[str, int]) -> NDArray[np.float16]:
         """[clips, bands, frames], memory-mapped."""
         return self._arrays[draw]
-
-    def taught(self, teacher: Teacher, rows: Rows) -> dict[tuple[str, int], NDArray[np.float32]]:
-        """What a teacher says of these clips in each view, [rows of the data set, labels]; zeros for other rows."""
-        labels = self._corpus.targets.shape[1]
-        found = {}
-        for view, draw in self.draws:
-            said = np.zeros((len(self._corpus.waveforms), labels), np.float32)
-            with click.progressbar(length=len(rows), label=f"teacher, {view} {draw}", file=sys.stderr) as bar:
-                for i, waves in enumerate(unless_stopped(self._views(draw).batches(rows, view), self._stop)):
-                    chosen = rows[i * BATCH : i * BATCH + len(waves)]
-                    said[chosen] = teacher.probabilities(waves.to(self._place.device), None).cpu().numpy()
-                    bar.update(len(waves))
-            found[view, draw] = said
-        return found
 
     def _views(self, draw: int) -> Views:
         return Views(self._corpus.waveforms, self.mel.sample_rate_hz, self._seed + 1000 * draw)
@@ -102,13 +87,11 @@ class StoredBatches(Batches):
         recipe: Recipe,
         seed: int,
         place: Place,
-        teacher: Teacher | None = None,
     ) -> None:
         rate_hz = spectrograms.mel.sample_rate_hz
         super().__init__(corpus.waveforms, corpus.targets.numpy(), rows, recipe, rate_hz, seed, place.rank, place.ranks)
         self._spectrograms = spectrograms
         self._frames = spectrograms.mel.frames(self._crop)
-        self._taught = spectrograms.taught(teacher, self.rows) if teacher else None
 
     def _batch(self, epoch: int, positions: NDArray[np.intp], items: Rows) -> Batch:
         found = np.empty((len(items), self._spectrograms.mel.bands, self._frames), np.float32)
@@ -125,17 +108,9 @@ class StoredBatches(Batches):
                 draws = self._spectrograms.draws
                 is_placed = len(draws) > 1 and rng.random() < self._recipe.placed
                 draw = draws[int(rng.integers(1, len(draws)))] if is_placed else draws[0]
-                targets[i] = self._target(row, draw)
+                targets[i] = self._targets[row]
             found[i] = self._piece(self._spectrograms[draw][row], rng)
         return found, targets
-
-    def _target(self, row: int, draw: tuple[str, int]) -> NDArray[np.float32]:
-        target: NDArray[np.float32] = self._targets[row]
-        if self._taught is None:
-            return target
-        share = np.float32(self._recipe.distill)
-        taught: NDArray[np.float32] = (1 - share) * target + share * self._taught[draw][row]
-        return taught
 
     def _piece(self, whole: NDArray[np.float16], rng: np.random.Generator) -> NDArray[np.float32]:
         """[bands, frames]: shifted, cut to length around a moment that is not soft, and louder or softer."""

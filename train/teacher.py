@@ -45,17 +45,26 @@ class Teacher:
         self._temperature = temperature * info.temperature
 
     @torch.no_grad()  # not inference_mode: the student's loss keeps what this gives
-    def probabilities(self, waves: Tensor, mix: Mix | None) -> Tensor:
+    def probabilities(self, x: Tensor) -> Tensor:
         """
         Args:
-            waves: [B, N], as the student hears them.
-            mix: what is done to their spectrograms before the student sees them.
+            x: [B, 1, bands, frames], spectrograms of its own front end: those that the student is given, changed in
+                whatever way.
 
         Returns:
             [B, labels], 0 to 1, in the student's order.
         """
-        x = self._front(waves)
-        x = mix(x) if mix else x
-        logits = self._model(x.to(memory_format=torch.channels_last))[:, self._order] / self._temperature
+        logits = self._model(x.to(memory_format=torch.channels_last)).float()[:, self._order] / self._temperature
         said: Tensor = logits.softmax(1) if self._is_shared_out else logits.sigmoid()
         return said
+
+    @torch.no_grad()
+    def of_waveforms(self, waves: Tensor, mix: Mix | None) -> Tensor:
+        """The same, for a student with another front end.
+
+        Args:
+            waves: [B, N], as the student hears them.
+            mix: what is done to their spectrograms before the student sees them.
+        """
+        x = self._front(waves)
+        return self.probabilities(mix(x) if mix else x)

@@ -1,6 +1,7 @@
 """Shared by all tests: hypothesis' profile, a home of their own, and the real data."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -22,6 +23,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("tagger")
+
+# A shell starts what runs in the background deaf to Ctrl-C; the programs that tests start would be so, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 

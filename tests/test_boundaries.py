@@ -82,7 +82,7 @@ def test_a_library_has_one_home(module, file):
     ("module", "files"),
     [
         ("matplotlib", {"train/pictures.py", "train/plots.py", "train/featurefiles.py"}),
-        ("torch.utils.tensorboard", {"train/fit.py"}),
+        ("torch.utils.tensorboard", {"train/progress.py"}),
     ],
 )
 def test_what_draws_stays_in_training(module, files):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tagger.errors import UserError
 from tagger.files import sha256
 from train import own
-from train.dataset import FOLDS, Dataset
+from train.dataset import FOLDS, Dataset, combined
 
 
 def write(path: Path, content: int = 0) -> Path:
@@ -338,6 +338,104 @@ def test_the_table_of_a_folder_gives_the_same(tmp_path):
         writer.writerow(["filename", "label"])
         writer.writerows([clip.path.relative_to(root), clip.path.parent.name] for clip in first.clips)
     assert own.read(root / "table.csv") == first
+
+
+def clips(root: Path, *rows: str, unreviewed: int = 0) -> Path:
+    """A folder of saved clips: `label` or `label,source`, one a row, all announced as sirens; then some more."""
+    lines = []
+    for number, row in enumerate(rows):
+        name = f"siren/20270115T080004Z_mic_{number}.flac"
+        write(root / name, number)
+        label, _, source = row.partition(",")
+        lines.append(f"{name},{label},{source or number},,some")
+    for number in range(unreviewed):
+        write(root / "siren" / f"20270115T080004Z_mic_{len(rows) + number}.flac", 1000 + number)
+    (root / "events.jsonl").write_text("{}\n")
+    (root / "reviewed.csv").write_text("\n".join(["filename,label,source,fold,verdict", *lines]) + "\n")
+    return root
+
+
+def test_of_saved_clips_the_reviewed_ones_count(tmp_path):
+    said: list[str] = []
+    dataset = own.read(clips(tmp_path, "siren", "siren", "dog", "dog", "background", unreviewed=3), said.append)
+    assert dataset.labels == ("dog", "siren"), "not the folder's name"
+    assert [clip.label for clip in dataset.clips] == [1, 1, 0, 0, None]
+    assert said[0] == f"{tmp_path}: left out 3 of 8 clips: 3 not reviewed"
+    assert dataset.clips[0].title == "siren/20270115T080004Z_mic_0.flac"
+
+
+def test_clips_of_one_recording_stay_together(tmp_path):
+    rows = [f"{label},hour{number % 6}" for number in range(30) for label in ("siren", "dog", "background")]
+    dataset = own.read(clips(tmp_path, *rows))
+    folds: dict[str, set[int]] = {}
+    for clip in dataset.clips:
+        folds.setdefault(clip.source, set()).add(clip.fold)
+    assert len(folds) == 6
+    assert all(len(each) == 1 for each in folds.values())
+
+
+def test_saved_clips_that_are_gone_or_hold_another_sound_are_left_out(tmp_path):
+    root = clips(tmp_path, "siren", "siren", "", "background", "siren")
+    (root / "siren" / "20270115T080004Z_mic_4.flac").unlink()
+    said: list[str] = []
+    assert len(own.read(root, said.append).clips) == 3
+    assert "left out 2 of 5 clips: " in said[0]
+    assert "1 deleted since" in said[0]
+    assert "1 wrong, but with another sound in it" in said[0]
+
+
+def test_saved_clips_that_are_all_wrong_are_background(tmp_path):
+    root = clips(tmp_path, "background", "background")
+    dataset = own.read(root)
+    assert (dataset.labels, [clip.label for clip in dataset.clips]) == ((), [None, None])
+    (tmp_path / "others").mkdir()
+    others = own.read(folder(tmp_path / "others", kettle=5))
+    both = combined([others, dataset])
+    assert both.labels == ("kettle",)
+    assert [clip.label for clip in both.clips] == [0] * 5 + [None] * 2
+
+
+def test_of_saved_clips_only_wrong_ones_are_background(tmp_path):
+    said: list[str] = []
+    root = clips(tmp_path, "siren", "background", unreviewed=2)
+    (clip,) = own.background(root, said.append).clips
+    assert clip.path.name.endswith("_1.flac")
+    assert "2 not reviewed" in said[0]
+    with pytest.raises(UserError, match="no background sounds here"):
+        own.background(clips(tmp_path / "right", "siren"))
+
+
+def test_labels_with_one_recording_are_left_out_of_saved_clips_but_for_known_ones(tmp_path):
+    root = clips(tmp_path, "siren,a", "siren,a", "dog,a", "cat,a", "cat,b", "background,a")
+    said: list[str] = []
+    assert own.read(root, said.append).labels == ("cat",)
+    assert said[0].endswith("left out, as a label needs 2 recordings, and clips of one hour are one: dog, siren")
+    dataset = own.read(root, said.append, known=["siren", "kettle"])
+    assert dataset.labels == ("cat", "siren")
+    assert len(dataset.clips) == 5
+    assert own.read(clips(tmp_path / "b", "siren", "background")).labels == ()
+
+
+def test_a_known_label_needs_no_more_recordings(tmp_path):
+    root = folder(tmp_path, kettle=1, doorbell=5)
+    said: list[str] = []
+    assert own.read(root, said.append, known=["kettle"]).labels == ("doorbell", "kettle")
+    assert said == []
+
+
+def test_saved_clips_that_nobody_reviewed(tmp_path):
+    root = clips(tmp_path, unreviewed=3)
+    assert "no labelled sounds" in refused(root)
+    (root / "reviewed.csv").unlink()
+    assert f"none of these clips was reviewed; say what they are: tagger review {root}" in refused(root)
+    with pytest.raises(UserError, match="tagger review"):
+        own.background(root)
+
+
+def test_a_damaged_table_of_reviews(tmp_path):
+    root = clips(tmp_path, "siren", "siren")
+    (root / "reviewed.csv").write_text("file;label\n")
+    assert "line 1 must name the columns" in refused(root)
 
 
 def test_real_sounds(shared, tmp_path):

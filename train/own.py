@@ -1,14 +1,15 @@
-"""Sounds of the user's own: folders named by label, or a CSV that names files. Also folders of background sounds."""
+"""Sounds of the user's own: folders named by label, or a CSV that names files; reviewed clips; background sounds."""
 
 import csv
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tagger.clipfolder import EVENTS, REVIEWED
 from tagger.errors import UserError
 from tagger.files import sha256
 from train.dataset import FOLDS, Clip, Dataset, printable
@@ -28,6 +29,8 @@ _DOCUMENT = re.compile(
 )
 """Suffixes of files that are no audio."""
 _NAMED = 5
+_SHARED = "wrong, but with another sound in it that was not wrong or not reviewed"
+"""Such a clip is neither background nor anything else that is known."""
 
 
 @dataclass(frozen=True)
@@ -40,51 +43,100 @@ class _File:
     source: str | None = None
 
 
-def read(path: Path, say: Say = lambda line: None) -> Dataset:
+def read(path: Path, say: Say = lambda line: None, known: Collection[str] = ()) -> Dataset:
     """
     Args:
         path: a folder `label/any-name.any-format`; or a CSV with the columns `filename`, `label` and, if there is more
-            to say, `fold` and `source`, its files relative to its own folder or to `audio/` there. The label
-            `background` is for sounds that must trigger nothing.
+            to say, `fold` and `source`, its files relative to its own folder or to `audio/` there; or a folder of
+            `tagger listen --save-clips`, of which the reviewed clips count. The label `background` is for sounds that
+            must trigger nothing.
+        known: labels of which there are recordings elsewhere, so that fewer do here.
 
     Raises:
         UserError: there are no sounds, a label cannot be used or has too few, or the CSV is wrong.
     """
-    files = _listed(path) if path.is_file() else _sorted_into_folders(path, say)
+    saved = _is_saved(path)
+    files = _reviewed(path, say) if saved else _listed(path) if path.is_file() else _sorted_into_folders(path, say)
+    recordings = _recordings(files)
+    if saved and (few := sorted(name for name in recordings.keys() - known if recordings[name] < _LEAST)):
+        say(f"{path}: left out, as a label needs {_LEAST} recordings, and clips of one hour are one: {_some(few)}")
+        files = [file for file in files if file.label not in few]
     labels = tuple(sorted({file.label for file in files if file.label is not None}))
-    if not labels:
-        raise UserError(f"{path}: has no labelled sounds; put each label's into a folder of its name")
+    if not labels and not (saved and files):
+        todo = f"tagger review {path}" if saved else "put each label's into a folder of its name"
+        raise UserError(f"{path}: has no labelled sounds; {todo}")
     clips = _clips(files, labels, path if path.is_dir() else path.parent)
-    recordings = Counter(label for label, _ in {(clip.label, clip.source) for clip in clips})
-    for label, name in enumerate(labels):
-        if recordings[label] < _LEAST:
+    for name in labels:
+        if recordings[name] < _LEAST and name not in known:
             raise UserError(
                 f"{path}: {name!r} has 1 recording; a label needs at least {_LEAST}, "
                 f"and {_ENOUGH} for one in every fold"
             )
-    if few := [name for label, name in enumerate(labels) if recordings[label] < _ENOUGH]:
+    if few := [name for name in labels if recordings[name] < _ENOUGH and name not in known]:
         say(f"fewer than {_ENOUGH} recordings, so not in every fold: {_some(few)}")
     return Dataset("own", labels, clips)
 
 
-def background(path: Path) -> Dataset:
+def background(path: Path, say: Say = lambda line: None) -> Dataset:
     """
     Args:
-        path: a folder, with any folders in it, of sounds that must trigger nothing; or one such file.
+        path: a folder, with any folders in it, of sounds that must trigger nothing; or one such file. Of a folder of
+            `tagger listen --save-clips`, the clips that were reviewed as wrong.
 
     Raises:
         UserError: there are none.
     """
-    paths = [path] if path.is_file() else [found for found in _walk(path) if _is_sound(found)]
-    if not paths:
+    if _is_saved(path):
+        files = [file for file in _reviewed(path, say) if file.label is None]
+    else:
+        paths = [path] if path.is_file() else [found for found in _walk(path) if _is_sound(found)]
+        files = [_File(found, None, sha256(found)) for found in paths]
+    if not files:
         raise UserError(f"{path}: no background sounds here")
-    files = [_File(found, None, sha256(found)) for found in paths]
     return Dataset("background", (), _clips(files, (), path if path.is_dir() else path.parent))
 
 
 def label_folders(root: Path) -> list[str]:
     """Names of its folders that have files that may be sounds."""
     return [folder.name for folder in _folders(root) if any(map(_is_sound, _walk(folder)))]
+
+
+def _is_saved(path: Path) -> bool:
+    """Whether `tagger listen --save-clips` wrote it. Its folders are named by what was announced, true or not."""
+    return (path / EVENTS).is_file() or (path / REVIEWED).is_file()
+
+
+def _reviewed(root: Path, say: Say) -> list[_File]:
+    """Of a folder of saved clips, those from which one can learn; the others are counted and said.
+
+    Raises:
+        UserError: none was reviewed, or the CSV is wrong.
+    """
+    if not (root / REVIEWED).is_file():
+        raise UserError(f"{root}: none of these clips was reviewed; say what they are: tagger review {root}")
+    left_out: dict[Path, str] = {}
+    files = _listed(root / REVIEWED, left_out)
+    labels: dict[str, set[str]] = {}  # by content: events that began and ended together have the same clip
+    for file in files:
+        labels.setdefault(file.sha256, set()).update({file.label} if file.label else ())
+    for file in files:
+        if len(labels[file.sha256]) > 1:
+            left_out[file.path] = "of two labels at once"
+        elif file.label is None and labels[file.sha256]:
+            left_out[file.path] = _SHARED
+    there = {path for path in _walk(root) if _is_sound(path)}
+    for path in there - left_out.keys() - {file.path for file in files}:
+        left_out[path] = "not reviewed"
+    if left_out:
+        why = ", ".join(f"{count} {why}" for why, count in Counter(left_out.values()).most_common())
+        say(f"{root}: left out {len(left_out)} of {len(there | left_out.keys())} clips: {why}")
+    return [file for file in files if file.path not in left_out]
+
+
+def _recordings(files: Sequence[_File]) -> Counter[str]:
+    """How many there are of each label."""
+    pairs = {(file.label, source) for file, source in zip(files, _sources(files), strict=True)}
+    return Counter(label for label, _ in pairs if label is not None)
 
 
 def _sorted_into_folders(root: Path, say: Say) -> list[_File]:
@@ -140,8 +192,11 @@ def _label(name: str, what: str) -> str | None:
     return label
 
 
-def _listed(table: Path) -> list[_File]:
+def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]:
     """
+    Args:
+        left_out: takes files that are gone, or have no label, and why. None: they are errors.
+
     Raises:
         UserError: the CSV is wrong; the line is named.
     """
@@ -161,6 +216,9 @@ def _listed(table: Path) -> list[_File]:
         where = f"{table}, line {line}"
         if None in row:
             raise UserError(f"{where}: has more values than there are columns")
+        if left_out is not None and (why := _why_useless(table.parent / row["filename"].strip(), row["label"])):
+            left_out[table.parent / row["filename"].strip()] = why
+            continue
         path = _named(table.parent, row["filename"].strip(), where)
         if path in seen:
             raise UserError(f"{where}: {row['filename']} is on line {seen[path]} too; a file has one label")
@@ -180,6 +238,12 @@ def _listed(table: Path) -> list[_File]:
                     )
         files.append(found)
     return files
+
+
+def _why_useless(path: Path, label: str) -> str | None:
+    if not path.is_file():
+        return "deleted since"
+    return None if label.strip() else _SHARED
 
 
 def _named(folder: Path, name: str, where: str) -> Path:

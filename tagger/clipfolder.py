@@ -1,0 +1,276 @@
+"""A folder of saved clips: written in the background, kept within bounds, listed in a table.
+
+A clip is `siren/20261122T193852Z_mic_01M82C9BXHNTRMQRDVRKQ5T24P.flac`: label, UTC time of the onset, source, id of the
+event. Its line in `events.jsonl` is the end event's JSON with `file`, `clip_onset` and `clip_offset`. `reviewed.csv` is
+what `tagger review` was told.
+"""
+
+import csv
+import io
+import json
+import logging
+import queue
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from tagger.errors import UserError
+from tagger.files import replacing
+
+log = logging.getLogger(__name__)
+
+EVENTS = "events.jsonl"
+REVIEWED = "reviewed.csv"
+_OURS = re.compile(r"\d{8}T\d{6}Z_[a-z0-9_]+_[0-9A-Za-z]+\.flac(\w*\.partial)?")
+"""Names of clips, and of what an interrupted write has left. Nothing else is ever deleted."""
+_QUEUED = 16
+"""Clips that may wait for the disk: 31 MB, were all 30 s at 32 kHz."""
+_SHORTEN_EVERY = 1000
+"""So many clips are deleted before their lines leave `events.jsonl`; the first time, at the start."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """What is to be written."""
+
+    file: str
+    """Below the folder, with `/`."""
+    samples: NDArray[np.int16]
+    """[N], mono."""
+    rate_hz: int
+    event: dict[str, Any]
+    """Its line of `events.jsonl`, but for `file`."""
+
+
+class ClipFolder:
+    """Takes clips of all streams, from any thread, and never makes one wait. A clip that cannot be kept is counted and
+    said, as often as 1st, 2nd, 4th, 8th ...; listening goes on.
+
+    Reviewed clips are training data: they are neither deleted nor counted against `keep_mb`.
+    """
+
+    def __init__(self, root: Path, keep_days: float | None = None, keep_mb: float | None = None) -> None:
+        """
+        Args:
+            root: made if it is not there.
+            keep_days: clips that are older and not reviewed are deleted. None: age does not matter.
+            keep_mb: of those that are not reviewed, the oldest are deleted until the rest takes no more, megabytes
+                (10^6 bytes). None: no limit.
+
+        Raises:
+            UserError: the folder cannot be made or written to.
+        """
+        self.root, self._keep_days, self._keep_mb = root, keep_days, keep_mb
+        try:
+            with locked(root, make=True):
+                pass
+        except OSError as error:
+            raise UserError(f"{root}: clips cannot be saved here ({error.strerror or error})") from None
+        self.saved = 0
+        self._troubles: Counter[str] = Counter()
+        self._telling = threading.Lock()
+        self._deleted = _SHORTEN_EVERY
+        self._closed = False
+        self._queue: queue.Queue[Clip | None] = queue.Queue(_QUEUED)
+        self._thread = threading.Thread(target=self._work, name="clips", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        """Clips that could not be kept."""
+        return self._troubles["clips lost"]
+
+    def put(self, clip: Clip) -> None:
+        """To be written soon."""
+        if self._closed:
+            self.lose(f"{clip.file}: came after the end")
+            return
+        try:
+            self._queue.put_nowait(clip)
+        except queue.Full:
+            self.lose(f"{clip.file}: the disk is too slow, {_QUEUED} clips wait for it already")
+
+    def lose(self, why: str) -> None:
+        """Counts a clip that there will not be."""
+        self._tell("clips lost", why)
+
+    def close(self, wait_s: float) -> None:
+        """Writes what still waits, within `wait_s` seconds; then what is left is lost, and said."""
+        self._closed = True
+        until = time.monotonic() + wait_s
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=wait_s)
+        self._thread.join(max(0.0, until - time.monotonic()))
+        while self._thread.is_alive():
+            try:
+                clip = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if clip is not None:
+                self.lose(f"{clip.file}: not written before the end")
+        if self._thread.is_alive():
+            with suppress(queue.Full):
+                self._queue.put_nowait(None)
+
+    def _tell(self, what: str, why: str) -> None:
+        with self._telling:
+            self._troubles[what] += 1
+            count = self._troubles[what]
+        if count & (count - 1) == 0:
+            log.warning("%s: %s (%s so far: %d)", self.root, why, what, count)
+
+    def _work(self) -> None:
+        """The thread: whatever fails here, listening goes on."""
+        self._tidy_up()
+        while (clip := self._queue.get()) is not None:
+            try:
+                self._write(clip)
+            except Exception as error:
+                self.lose(f"{clip.file}: {_reason(error)}")
+                log.debug("while saving a clip", exc_info=True)
+            else:
+                self.saved += 1
+            self._tidy_up()
+
+    def _write(self, clip: Clip) -> None:
+        content = io.BytesIO()  # libsndfile does not say when a disk is full, Python does
+        soundfile.write(content, clip.samples, clip.rate_hz, format="FLAC", subtype="PCM_16")
+        path = self.root / clip.file
+        with replacing(path) as partial:
+            partial.write_bytes(content.getbuffer())
+        try:
+            with locked(self.root):
+                _append(self.root / EVENTS, json.dumps(clip.event | {"file": clip.file}))
+        except OSError:
+            path.unlink(missing_ok=True)  # nobody would know what it is
+            raise
+
+    def _tidy_up(self) -> None:
+        if self._keep_days is None and self._keep_mb is None:
+            return
+        try:
+            with locked(self.root):
+                self._deleted += self._delete_old()
+                if self._deleted >= _SHORTEN_EVERY:
+                    _shorten(self.root)
+                    self._deleted = 0
+        except Exception as error:  # a damaged reviewed.csv, too: what it names is unknown, so all is kept
+            self._tell("times that nothing could be deleted", _reason(error))
+            log.debug("while deleting clips", exc_info=True)
+
+    def _delete_old(self) -> int:
+        """How many were deleted."""
+        days = float("inf") if self._keep_days is None else self._keep_days
+        most = float("inf") if self._keep_mb is None else 1e6 * self._keep_mb
+        reviewed = {row["filename"] for row in read_reviews(self.root)}
+        found = []
+        for path in self.root.glob("*/*"):
+            if _OURS.fullmatch(path.name) and path.relative_to(self.root).as_posix() not in reviewed:
+                with suppress(FileNotFoundError):
+                    status = path.stat()
+                    found.append((status.st_mtime, status.st_size, path))
+        found.sort()
+        total, oldest, deleted = sum(size for _, size, _ in found), time.time() - 86_400 * days, 0
+        for modified, size, path in found:
+            if modified >= oldest and total <= most:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+            deleted += 1
+        return deleted
+
+
+@contextmanager
+def locked(root: Path, make: bool = False) -> Iterator[None]:
+    """Holds off other processes and threads that change the folder's tables, or delete what is in it.
+
+    Raises:
+        OSError: the folder is missing or cannot be written to.
+    """
+    if make:
+        root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("ab") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            with suppress(OSError):  # some network drives cannot
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def read_reviews(root: Path) -> list[dict[str, str]]:
+    """The rows of `reviewed.csv`, in its order, values stripped; none where there is no such file.
+
+    Raises:
+        UserError: it is damaged. Nothing may then be written over it.
+    """
+    table = root / REVIEWED
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
+            reader = csv.DictReader(file, restval="", strict=True)
+            reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
+            if "filename" not in columns or "label" not in columns:
+                raise UserError(f"{table}: line 1 must name the columns filename,label; mend it, or move it away")
+            rows = [(reader.line_num, row) for row in reader]
+    except FileNotFoundError:
+        return []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a CSV in UTF-8 ({error}); mend it, or move it away") from None
+    for line, row in rows:
+        if None in row:
+            raise UserError(f"{table}, line {line}: has more values than there are columns; mend it")
+    return [{key: value.strip() for key, value in row.items()} for _, row in rows]
+
+
+def _append(table: Path, line: str) -> None:
+    """A whole line, or nothing. What a crash left of an earlier one stays a line of its own."""
+    with table.open("ab+") as file:
+        end = file.seek(0, io.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            line = line if file.read(1) == b"\n" else f"\n{line}"
+        try:
+            file.write(f"{line}\n".encode())
+            file.flush()
+        except OSError:
+            with suppress(OSError):
+                file.truncate(end)
+            raise
+
+
+def _shorten(root: Path) -> None:
+    """Takes the lines of clips that are gone out of `events.jsonl`; what cannot be read stays."""
+    try:
+        lines = (root / EVENTS).read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    kept = [line for line in lines if not _is_of_nothing(root, line)]
+    if len(kept) < len(lines):
+        with replacing(root / EVENTS) as partial:
+            partial.write_bytes(b"".join(kept))
+
+
+def _is_of_nothing(root: Path, line: bytes) -> bool:
+    try:
+        return not (root / json.loads(line)["file"]).exists()
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}"

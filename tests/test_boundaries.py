@@ -69,7 +69,6 @@ def test_torchaudio_is_imported_in_one_place():
         ("paho", "tagger/sinks/mqtt.py"),
         ("sounddevice", "tagger/sources/microphone.py"),
         ("soxr", "tagger/sources/resample.py"),
-        ("soundfile", "tagger/sources/decode.py"),
         ("av", "tagger/sources/decode.py"),
         ("amqtt", "tagger/broker.py"),
     ],
@@ -78,10 +77,14 @@ def test_a_library_has_one_home(module, file):
     assert importers(module) == {file}
 
 
+def test_one_module_decodes_and_one_encodes():
+    assert importers("soundfile") == {"tagger/sources/decode.py", "tagger/clipfolder.py", "train/soundscape.py"}
+
+
 @pytest.mark.parametrize(
     ("module", "files"),
     [
-        ("matplotlib", {"train/pictures.py", "train/plots.py", "train/featurefiles.py"}),
+        ("matplotlib", {"train/pictures.py", "train/plots.py", "train/featurefiles.py", "train/timeline.py"}),
         ("torch.utils.tensorboard", {"train/progress.py"}),
     ],
 )
@@ -113,3 +116,4 @@ def test_what_is_quick_stays_quick(statement):
 
 def test_the_loop_itself_needs_no_torch():
     assert "torch" not in loaded_by("import tagger.window, tagger.decide, tagger.events, tagger.sources, tagger.sinks")
+    assert "torch" not in loaded_by("import tagger.clips, tagger.review, tagger.speaker")

@@ -45,6 +45,10 @@ class CheckpointInfo:
     temperature: float = 1.0
     bias: float = 0.0
     """Before the activation, logits are divided by `temperature`, and then `bias` is added."""
+    others: tuple[str, ...] = ()
+    """Names of the classes that the network knew before and still recognises (`tagger.models.efficientat.Others`)."""
+    surprise: float = 0.0
+    """So much is taken from every logit for each unit of the highest surprise among them, before all else."""
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licences: tuple[str, ...] = ()
@@ -62,8 +66,10 @@ class CheckpointInfo:
             raise ValueError(
                 f"{len(self.labels)} labels, {len(self.thresholds)} thresholds, {self.config.labels} outputs"
             )
-        if not math.isfinite(self.bias):
-            raise ValueError("bias must be finite")
+        if not math.isfinite(self.bias) or not 0 <= self.surprise < math.inf:
+            raise ValueError("bias must be finite, and surprise finite and not negative")
+        if len(self.others) != getattr(self.config, "others", 0):
+            raise ValueError(f"{len(self.others)} names of other classes for {getattr(self.config, 'others', 0)}")
         if not (0 < self.temperature < math.inf and 0 < self.window_seconds < math.inf):
             raise ValueError("temperature and window_seconds must be positive")
 
@@ -76,7 +82,8 @@ class CheckpointInfo:
             "labels": list(self.labels),
             "activation": self.activation,
             "thresholds": list(self.thresholds),
-            "calibration": {"temperature": self.temperature, "bias": self.bias},
+            "calibration": {"temperature": self.temperature, "bias": self.bias, "surprise": self.surprise},
+            "others": list(self.others),
             "training": self.training,
             "metrics": self.metrics,
             "licences": list(self.licences),
@@ -104,6 +111,8 @@ class CheckpointInfo:
             thresholds=tuple(map(float, document["thresholds"])),
             temperature=float(document["calibration"]["temperature"]),
             bias=float(document["calibration"].get("bias", 0.0)),
+            others=tuple(map(str, document.get("others", ()))),
+            surprise=float(document["calibration"].get("surprise", 0.0)),
             training=document["training"],
             metrics=document["metrics"],
             licences=tuple(map(str, document["licences"])),

@@ -5,13 +5,14 @@ import itertools
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tagger.checkpoint import Checkpoint
 from tagger.errors import UserError
-from tagger.events import Samples
+from tagger.events import Heard, Samples
 from tagger.features import front_end
+from tagger.models.efficientat import Followed
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -33,26 +34,41 @@ class Classifier:
         model = without_batch_norm(checkpoint.model).to(self.device)
         self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def __call__(self, waveforms: Samples) -> Samples:
+    @property
+    def step_s(self) -> float:
+        """Distance between the steps of the network's time axis, seconds."""
+        return float(self._model.step_frames * self.info.mel.hop_samples / self.info.mel.sample_rate_hz)
+
+    def __call__(self, waveforms: Samples) -> Heard:
         """
         Args:
             waveforms: [B, N], float32, full scale -1 to 1, at `info.mel.sample_rate_hz`.
-
-        Returns:
-            [B, labels], float32, each 0 to 1.
         """
         with torch.inference_mode():
             features = self._features(torch.from_numpy(waveforms).to(self.device))
-            raw = self._model(features.to(memory_format=torch.channels_last))
-            logits = raw / self.info.temperature + self.info.bias
-            scores = logits.softmax(1) if self.info.activation == "softmax" else logits.sigmoid()
-            values: Samples = scores.float().cpu().numpy()
-        return values
+            heard: Followed = self._model.follow(features.to(memory_format=torch.channels_last))
+            has_moments = getattr(self._model, "moments", None) is not None
+            activity = heard.steps.sigmoid() if has_moments else self._scores(heard.steps)
+            plain, within = _array(self._scores(heard.logits)), _array(activity.transpose(1, 2))
+            if heard.surprise is None:
+                return Heard(plain, within, self.step_s)
+            most, which = heard.surprise.max(1)
+            values = self._scores(heard.logits - self.info.surprise * most[:, None])
+            other = tuple(self.info.others[number] for number in which.tolist())
+        return Heard(_array(values), within, self.step_s, plain, other)
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        calibrated = logits / self.info.temperature + self.info.bias
+        return calibrated.softmax(-1) if self.info.activation == "softmax" else calibrated.sigmoid()
 
     def warm_up(self, window_samples: int) -> None:
         """Classifies silence, so that the first real window is not the slow one."""
         for _ in range(2):
             self(np.zeros((1, window_samples), np.float32))
+
+
+def _array(values: Tensor) -> Samples:
+    return values.float().cpu().numpy()
 
 
 def without_batch_norm(model: nn.Module) -> nn.Module:

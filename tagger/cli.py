@@ -64,7 +64,10 @@ def main() -> None:
 @device_option
 @window_option
 @hop_option
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML: what counts as an event.")
 @click.option("--threshold", type=float, metavar="P", help="Score that begins an event. [default: the model's own]")
+@click.option("--allow", multiple=True, metavar="LABEL", help="Announce only this label; repeatable.")
+@click.option("--deny", multiple=True, metavar="LABEL", help="Never announce this label; repeatable.")
 @click.option("--top", type=int, default=5, show_default=True, help="Labels in each `scores` message.")
 @click.option(
     "--mqtt",
@@ -77,6 +80,16 @@ def main() -> None:
 @click.option("--node", help="Second level of every topic. [default: the host's name]")
 @click.option("--watch", is_flag=True, help="Print events as they arrive back from the broker.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON.")
+@click.option("--explain", is_flag=True, help="Print of every window what is heard, and why it is not announced.")
+@click.option(
+    "--save-clips",
+    "clips",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep the audio of each event, for `tagger review`. [default: no audio is ever kept]",
+)
+@click.option("--keep-days", type=float, metavar="D", help="Delete saved clips that are older.")
+@click.option("--keep-mb", type=float, metavar="MB", help="Delete the oldest when they are more.")
 @click.option("--realtime/--no-realtime", default=True, help="Replay files at their own pace, or as fast as it goes.")
 @click.option("--rate", type=int, default=32_000, show_default=True, help="Of raw PCM on standard input, Hz.")
 @click.option(
@@ -100,13 +113,18 @@ def listen(sources: Sequence[str], **flags: Any) -> None:
         device=flags["device"],
         window_seconds=flags["window"],
         hop_seconds=flags["hop"],
+        config=flags["config"],
         threshold=flags["threshold"],
+        allow=flags["allow"],
+        deny=flags["deny"],
         top=flags["top"],
         realtime=flags["realtime"],
         pcm=settings.PcmFormat(flags["rate"], settings.pcm_encoding(flags["encoding"]), flags["channels"]),
         mqtt=_mqtt(flags["mqtt"], flags["prefix"], flags["node"]),
         json=flags["as_json"],
         watch=flags["watch"],
+        explain=flags["explain"],
+        clips=_clips(flags["clips"], flags["keep_days"], flags["keep_mb"]),
     )
     from tagger.stop import Stop
 
@@ -123,42 +141,144 @@ def _mqtt(url: str, prefix: str, node: str | None) -> settings.MqttSettings | No
     return settings.MqttSettings.from_url(url, prefix=prefix, **({"node": node} if node else {}))
 
 
+def _clips(folder: Path | None, keep_days: float | None, keep_mb: float | None) -> settings.ClipSettings | None:
+    if folder is not None:
+        return settings.ClipSettings(folder, keep_days, keep_mb)
+    if keep_days is not None or keep_mb is not None:
+        raise UserError("--keep-days and --keep-mb are for --save-clips DIR")
+    return None
+
+
 @main.command("tag")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @model_option
 @device_option
 @window_option
 @hop_option
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML: what counts as an event.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels shown of each window.")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON a window.")
+@click.option("--events", is_flag=True, help="What `tagger listen` would announce, with onset and offset.")
+@click.option("--audacity", is_flag=True, help="The same as FILE.labels.txt beside each file: a label track.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON a window, or an event.")
 def tag_files(
-    files: Sequence[Path], model: str, device: str, window: float | None, hop: float, top: int, as_json: bool
+    files: Sequence[Path],
+    model: str,
+    device: str,
+    window: float | None,
+    hop: float,
+    config: Path | None,
+    top: int,
+    events: bool,
+    audacity: bool,
+    as_json: bool,
 ) -> None:
-    """Tag audio files: what is heard in each window.
+    """Tag audio files: what is heard in each window, or the events in them.
 
     Any length, sample rate and channel count; WAV, FLAC, Ogg and MP3, and with PyAV whatever FFmpeg decodes.
     """
     settings.check_window(window, hop)
-    from tagger import checkpoint, store
+    from tagger import checkpoint, policy, store, tag
     from tagger.classifier import Classifier
-    from tagger.tag import as_line, as_row, tag
 
     classify = Classifier(checkpoint.load_trained(store.find(model)), device)
-    window_s = window or classify.info.window_seconds
+    info = classify.info
+    window_s = window or info.window_seconds
     settings.check_window(window, hop, window_s)
+    chosen = policy.read(config) if config is not None else None
+    rules = policy.policy(info.labels, info.thresholds, window_s, hop, chosen)
     failed = 0
     for path in files:
         if not as_json:
             click.echo(click.format_filename(path))
+        scores = tag.tag(path, classify, window_s, hop)
         try:
-            for scores in tag(path, classify, window_s, hop):
-                line = as_line(path, scores, classify.info, top) if as_json else as_row(scores, classify.info, top)
-                click.echo(line)
+            if events or audacity:
+                found = tag.events(scores, rules)
+                tag.show_events(path, found, as_json, path.with_name(path.name + ".labels.txt") if audacity else None)
+            else:
+                for each in scores:
+                    click.echo(tag.as_line(path, each, info, top) if as_json else tag.as_row(each, info, top))
         except UserError as error:  # the other files are still worth tagging
             click.echo(f"Error: {error}", err=True)
             failed += 1
     if failed:
         sys.exit(UserError.exit_code)
+
+
+@main.command()
+@click.argument("recordings", nargs=-1, type=click.Path(path_type=Path), metavar="[RECORDING]...")
+@click.option("--listen", "duration", metavar="TIME", help="Hear the room now, for so long: 10m, 8h.")
+@click.option("--source", metavar="SOURCE", help="For --listen, as `tagger listen` names it. [default: mic]")
+@model_option
+@device_option
+@window_option
+@hop_option
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML that holds now; it is kept.")
+@click.option("--wish", metavar="RATE", help="Of each label, at most: 1/day, 2/hour. [default: 1/day]")
+@click.option("--wish-all", metavar="RATE", help="Of all labels together, at most.")
+@click.option("--sure", is_flag=True, help="Meet the wish with 95 % confidence, not only on average.")
+@click.option("--lower", is_flag=True, help="Set thresholds also below those that hold now.")
+@click.option("--examples", type=click.Path(path_type=Path), metavar="DIR", help="DIR/LABEL/FILE: still found?")
+@click.option("--except", "excepted", multiple=True, metavar="LABEL", help="Is heard in the recording; repeatable.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("tagger.toml"), show_default=True)
+@click.option("--force", is_flag=True, help="Replace the file that is there.")
+def calibrate(recordings: Sequence[Path], duration: str | None, source: str | None, **flags: Any) -> None:
+    """Set each label's threshold by how often your room is mistaken for it.
+
+    RECORDING is a file, or a folder of them, of what happens in the room without any of the labels' sounds: all that is
+    announced in it is a false alarm. Ten minutes tell something, a day much. The thresholds are written to a file for
+    `tagger listen --config`.
+    """
+    from tagger import calibrate
+    from tagger.wishes import Wishes
+
+    if source is not None and duration is None:
+        raise UserError("--source is for --listen TIME")
+    chosen = calibrate.Settings(
+        recordings=tuple(recordings),
+        listen_s=None if duration is None else calibrate.seconds("--listen", duration),
+        source=source or "mic",
+        model=flags["model"],
+        device=flags["device"],
+        window_s=flags["window"],
+        hop_s=flags["hop"],
+        config=flags["config"],
+        wishes=Wishes.parse(flags["wish"], flags["wish_all"], flags["sure"]),
+        lower=flags["lower"],
+        examples=flags["examples"],
+        excepted=flags["excepted"],
+        output=flags["output"],
+        force=flags["force"],
+    )
+    if not calibrate.calibrate(chosen):
+        sys.exit(UserError.exit_code)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--list", "listed", is_flag=True, help="Print the clips, those not reviewed first, and ask nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The same, one line of JSON a clip.")
+@click.option(
+    "--mark",
+    "marks",
+    multiple=True,
+    metavar="CLIP=VERDICT",
+    help="By id or file: right, wrong, a label, or undo; repeatable.",
+)
+def review(folder: Path, listed: bool, as_json: bool, marks: Sequence[str]) -> None:
+    """Say of saved clips what they are: right, wrong, or something else.
+
+    DIR is what `tagger listen --save-clips DIR` wrote. Every answer is written at once, to DIR/reviewed.csv; `tagger
+    train --add DIR` learns from it.
+    """
+    from tagger import review
+
+    if marks:
+        review.mark_all(folder, marks)
+    if listed or as_json:
+        review.show(folder, as_json)
+    elif not marks:
+        review.ask(folder)
 
 
 @main.command()
@@ -353,6 +473,26 @@ def train(**flags: Any) -> None:
     "--output", "-o", type=click.Path(path_type=Path), default=Path("report"), show_default=True, help="Folder."
 )
 @click.option("--allow-leak", is_flag=True, help="Score also what the checkpoint was trained on; the report is marked.")
+@click.option("--streamed", is_flag=True, help="In long streams made from the clips, as the daemon hears them.")
+@click.option("--minutes", type=click.FloatRange(1, 600), help="Streamed: length for each checkpoint. [default: 20]")
+@click.option("--hop", type=click.FloatRange(0.05, 5), help="Streamed: between windows, seconds. [default: 0.5]")
+@click.option("--seed", type=int, help="Streamed: another one makes other streams. [default: 0]")
+@click.option(
+    "--background",
+    "backgrounds",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    metavar="DIR",
+    help="Streamed: recordings under the sounds; repeatable. [default: noise]",
+)
+@click.option(
+    "--nontarget",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    metavar="DIR",
+    help="Streamed: recordings in which every event is a false alarm; repeatable.",
+)
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Streamed: what counts as an event.")
 @device_option
 def evaluate(**flags: Any) -> None:
     """Score checkpoints on clips that they have never heard.

@@ -1,16 +1,48 @@
 """Scores to events: when does a sound begin, and when has it ended.
 
-For now one threshold a label: an event begins in the first window whose score reaches it and ends in the first one
-whose score does not. Scores are maths, "is it an event" is policy; that is why this is apart from the classifier.
+Scores are maths, "is it an event" is policy; that is why this is apart from the classifier. Pure: the same scores give
+the same events, whenever and in whatever pieces they come.
 """
 
-import time
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from ulid import ULID
 
-from tagger.events import Event, Scores
+from tagger.events import Answer, Event, Scores, top
+from tagger.policy import LabelPolicy, Policy
+
+_ACTIVE_SHARE = 0.5
+"""A step of a window holds the sound if its activity is at least this share of the window's highest ..."""
+_ACTIVE_LEAST = 0.2
+"""... and at least so much by itself, or `enter` where that is less."""
+_ROUNDING = 1e-6
+"""Seconds: sums of hops are not exact."""
+_SET_BACK_SECONDS = 1.0
+"""A window that ends so much earlier than the one before it is of another clock: someone has set the time."""
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """Where in a window a sound is, pauses shorter than `merge_s` included. Seconds since the epoch."""
+
+    onset: float
+    offset: float
+    is_cut: bool
+    """It may have begun before the window did."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A sound that waits to be confirmed."""
+
+    since: float
+    """End of the first of the windows that confirm: the score has been at `enter` since."""
+    onset: float
+    offset: float
+    score: float
 
 
 @dataclass
@@ -19,66 +51,258 @@ class _Open:
     score: float
     """Of the last window."""
     peak_score: float
-    first_end: float
-    """Wall-clock end of the first window that reached the threshold."""
-    last_start: float
-    last_end: float
+    heard: float
+    """The latest time at which the sound was heard."""
+    is_told: bool = False
+    """Its end was: it ended by `max_s`, and its sound has not stopped yet."""
+
+
+class _Label:
+    """Follows one label."""
+
+    def __init__(self, name: str, policy: LabelPolicy, new_id: Callable[[float], str]) -> None:
+        self.name, self.policy, self._new_id = name, policy, new_id
+        self.why: str | None = "nothing heard yet"
+        """Why nothing is announced; None while it is."""
+        self._candidate: _Candidate | None = None
+        self._open: _Open | None = None
+        self._free = -math.inf
+        """What was heard until then belongs to an event that has ended, or to its refractory time."""
+
+    @property
+    def is_on(self) -> bool:
+        return self._open is not None and not self._open.is_told
+
+    def update(self, scores: Scores, column: int) -> list[Event]:
+        """The events that this window ends and begins, at most one each."""
+        value = float(scores.values[column])
+        events = self._follow(self._open, value, scores, column) if self._open is not None else []
+        if self._open is None:
+            events += self._confirm(value, scores, column)
+        return events
+
+    def interrupt(self) -> None:
+        """What was on the way to be confirmed is not."""
+        self._candidate = None
+
+    def settle(self, first: float, now: float) -> list[Event]:
+        """The stream is over: announces what was at `enter` in all its windows, if it was too short to confirm it.
+
+        Args:
+            first: end of the stream's first window.
+        """
+        candidate = self._candidate
+        is_whole = candidate is not None and candidate.since <= first and self._is_long(candidate)
+        return [self._begin(candidate, now)] if candidate is not None and is_whole else []
+
+    def end(self) -> list[Event]:
+        """The stream is over."""
+        self.interrupt()
+        event, self._open = self._open, None
+        return [self._end(event)] if event is not None and not event.is_told else []
+
+    def _confirm(self, value: float, scores: Scores, column: int) -> list[Event]:
+        now, earlier = scores.end_time, self._candidate
+        sounds = _sounds(scores, column, self.policy, self._free) if value >= self.policy.enter else []
+        if not sounds:
+            self.interrupt()
+            self.why = self._why_not(value, scores, column)
+            return []
+        sound = sounds[-1]
+        onset = min(earlier.onset, sound.onset) if earlier is not None and sound.is_cut else sound.onset
+        self._candidate = _Candidate(now if earlier is None else earlier.since, onset, sound.offset, value)
+        self.why = self._lacks(self._candidate, now)
+        return [] if self.why else [self._begin(self._candidate, now)]
+
+    def _lacks(self, candidate: _Candidate, now: float) -> str | None:
+        rules, confirmed = self.policy, now - candidate.since
+        if confirmed < rules.confirm_s - _ROUNDING:
+            return f"confirming {confirmed:.1f} of {rules.confirm_s:.1f} s"
+        if not self._is_long(candidate):
+            return f"lasted {candidate.offset - candidate.onset:.1f} of {rules.min_s:.1f} s"
+        return None
+
+    def _is_long(self, candidate: _Candidate) -> bool:
+        return candidate.offset - candidate.onset >= self.policy.min_s - _ROUNDING
+
+    def _begin(self, candidate: _Candidate, now: float) -> Event:
+        score = candidate.score
+        begin = Event("begin", self._new_id(now), self.name, score, score, candidate.onset)
+        self._open, self.why = _Open(begin, score, score, candidate.offset), None
+        self.interrupt()
+        return begin
+
+    def _follow(self, event: _Open, value: float, scores: Scores, column: int) -> list[Event]:
+        rules, now = self.policy, scores.end_time
+        if value >= rules.exit:
+            for sound in _sounds(scores, column, rules):
+                if sound.onset - event.heard < rules.merge_s:
+                    event.heard = max(event.heard, sound.offset)
+        if not math.isnan(value):
+            event.score, event.peak_score = value, max(event.peak_score, value)
+        has_stopped = now - event.heard >= rules.merge_s - _ROUNDING
+        is_long = event.heard - event.begin.onset >= rules.max_s
+        events = [self._end(event)] if not event.is_told and (has_stopped or is_long) else []
+        if events:
+            self.why = f"longer than {rules.max_s:g} s, and has not stopped"
+        if has_stopped:
+            self._free, self._open = max(self._free, event.heard + rules.merge_s), None
+        return events
+
+    def _end(self, event: _Open) -> Event:
+        rules, begin = self.policy, event.begin
+        offset = min(event.heard, begin.onset + rules.max_s)
+        # A sound within `merge_s` would have been part of this event: what is there now is it, seen from elsewhere.
+        self._free = max(event.heard + rules.merge_s, offset + rules.refractory_s)
+        self.why, event.is_told = "has just ended", True
+        return replace(begin, type="end", score=event.score, peak_score=event.peak_score, offset=offset)
+
+    def _why_not(self, value: float, scores: Scores, column: int) -> str:
+        enter = self.policy.enter
+        if not value >= enter:
+            is_unknown = scores.plain is not None and float(scores.plain[column]) >= enter
+            return f"rather {scores.other}, which is none of the labels" if is_unknown else f"below enter {enter:.2f}"
+        if scores.end_time < self._free:
+            return f"refractory {self._free - scores.end_time:.1f} s left"
+        if _sounds(scores, column, self.policy):
+            return "still in the window, but its event has ended"
+        return "at no moment of the window"
 
 
 class Decider:
     """Follows one stream. Every begin is followed by exactly one end with the same id; events of a label never overlap.
 
-    A window says that a sound is somewhere in it, not where. The sound of the first window over the threshold is taken
-    to have begun one hop before that window's end (the window before did not hold it yet), and to have ended one hop
-    after the last such window's start (the window after no longer held it), but not before the first window's end.
+    An event begins when a label's score has been at `enter` for `confirm_s`; and when its sound has not been heard for
+    `merge_s` (its score is below `exit`, or the window no longer holds it in its newest part), it ends. Onset and
+    offset are where the network's own time axis has the sound, not when it was decided. See `LabelPolicy`.
     """
 
     def __init__(
         self,
-        labels: Sequence[str],
-        thresholds: Sequence[float],
-        hop_s: float,
-        new_id: Callable[[float], str] = lambda now: str(ULID.from_timestamp(now)),
+        policy: Policy,
+        new_id: Callable[[float], str] = lambda time: str(ULID.from_timestamp(max(time, 0.0))),
     ) -> None:
         """
         Args:
-            labels: names, in the order of the scores.
-            thresholds: one a label, 0 to 1.
-            hop_s: distance between windows, seconds.
-            new_id: makes an event's id from the present time.
+            new_id: makes an event's id from the time at which it is decided.
         """
-        if len(labels) != len(thresholds):
-            raise ValueError(f"{len(thresholds)} thresholds for {len(labels)} labels")
-        self._labels, self._thresholds, self._hop_s, self._new_id = labels, thresholds, hop_s, new_id
-        self._open: dict[str, _Open] = {}
+        self.policy, self._new_id = policy, new_id
+        self._heard_until: float
+        self._first: float | None
+        """End of the stream's first window."""
+        self._forget()
 
     def update(self, scores: Scores) -> list[Event]:
-        """The events that begin or end with this window: ends first, then begins, each in the labels' order."""
-        begins, ends = [], []
-        for label, threshold, value in zip(self._labels, self._thresholds, scores.values.tolist(), strict=True):
-            reached, event = value >= threshold, self._open.get(label)
-            if reached and event is None:
-                onset = max(scores.time, scores.end_time - self._hop_s)
-                begin = Event("begin", self._new_id(time.time()), label, value, value, onset)
-                self._open[label] = _Open(begin, value, value, scores.end_time, scores.time, scores.end_time)
-                begins.append(begin)
-            elif reached and event is not None:
-                event.score, event.peak_score = value, max(event.peak_score, value)
-                event.last_start, event.last_end = scores.time, scores.end_time
-            elif event is not None:
-                offset = max(event.first_end, min(event.last_start + self._hop_s, event.last_end))
-                ends.append(self._end(label, value, offset))
-        return ends + begins
+        """The events that begin or end with this window: ends first, then begins; labels in order, then groups."""
+        events = []
+        if scores.end_time < self._heard_until - _SET_BACK_SECONDS:
+            events = self.close()
+            self._forget()
+        if scores.time > self._heard_until + _ROUNDING:
+            for label in self._labels.values():
+                label.interrupt()
+        self._heard_until = scores.end_time
+        self._first = scores.end_time if self._first is None else self._first
+        found = [
+            event
+            for column, label in enumerate(self._labels.values())
+            if label.name not in self.policy.denied
+            for event in label.update(scores, column)
+        ]
+        return events + sorted(self._with_groups(found), key=lambda event: event.type == "begin")
 
     @property
     def active(self) -> tuple[str, ...]:
-        """Labels whose event is open."""
-        return tuple(self._open)
+        """Labels, and groups, whose event is open."""
+        labels = [label.name for label in self._labels.values() if label.is_on]
+        return (*labels, *(group.name for group in self._groups if group.event is not None))
+
+    def answers(self, scores: Scores, k: int) -> tuple[tuple[Answer, ...], str | None]:
+        """What is to be said of the `k` highest of these scores, which `update` has just been given, and, if nothing
+        is announced at present, why.
+        """
+        best = tuple(
+            Answer(label, score, "denied" if label in self.policy.denied else self._labels[label].why)
+            for label, score in top(scores.values, self.policy.labels, k)
+        )
+        return best, None if self.active else f"{best[0].label}: {best[0].why}"
 
     def close(self) -> list[Event]:
-        """Ends what is open: the stream is over, or interrupted. The sounds last until the end of what was heard."""
-        return [self._end(label, event.score, event.last_end) for label, event in list(self._open.items())]
+        """Ends what is open: the stream is over, or interrupted. Sounds last as long as they were heard.
 
-    def _end(self, label: str, score: float, offset: float) -> Event:
-        event = self._open.pop(label)
-        return replace(event.begin, type="end", score=score, peak_score=event.peak_score, offset=offset)
+        A stream that was too short to confirm anything begins, and ends, what it held from beginning to end.
+        """
+        labels, first, self._first = self._labels.values(), self._first, None
+        begun = [] if first is None else [each for label in labels for each in label.settle(first, self._heard_until)]
+        return self._with_groups(begun) + self._with_groups([event for label in labels for event in label.end()])
+
+    def _forget(self) -> None:
+        policy = self.policy
+        labels = zip(policy.labels, policy.each, strict=True)
+        self._labels = {name: _Label(name, rules, self._new_id) for name, rules in labels}
+        self._groups = [_Group(name, members, self._new_id) for name, members in policy.groups.items()]
+        self._heard_until, self._first = -math.inf, None
+
+    def _with_groups(self, events: list[Event]) -> list[Event]:
+        now = self._heard_until
+        return [*events, *(event for group in self._groups for event in group.update(events, now))]
+
+
+class _Group:
+    """Is announced while any of its labels is."""
+
+    def __init__(self, name: str, members: Sequence[str], new_id: Callable[[float], str]) -> None:
+        self.name, self._members, self._new_id = name, frozenset(members), new_id
+        self.event: Event | None = None
+        self._open: set[str] = set()
+        self._peak, self._offset = 0.0, -math.inf
+
+    def update(self, events: Sequence[Event], now: float) -> list[Event]:
+        """
+        Args:
+            events: of labels; of one label, the end comes before the next begin.
+        """
+        mine = [event for event in events if event.label in self._members]
+        before = self._offset
+        for event in mine:
+            (self._open.add if event.type == "begin" else self._open.discard)(event.label)
+            self._peak = max(self._peak, event.peak_score)
+            self._offset = max(self._offset, event.onset if event.offset is None else event.offset)
+        if self.event is None and self._open:
+            first = min(mine, key=lambda event: event.onset)
+            onset = max(first.onset, before)
+            self.event = Event("begin", self._new_id(now), self.name, first.score, self._peak, onset)
+            return [self.event]
+        if self.event is not None and not self._open:
+            begin, self.event = self.event, None
+            end = replace(begin, type="end", score=mine[-1].score, peak_score=self._peak, offset=self._offset)
+            self._peak = 0.0
+            return [end]
+        return []
+
+
+def _sounds(scores: Scores, column: int, rules: LabelPolicy, free: float = -math.inf) -> list[_Sound]:
+    """Where a label is heard after `free`, in order."""
+    times = scores.step_times
+    count = int(np.searchsorted(times, scores.end_time, "right"))  # further ones are of what a window is padded with
+    activity = scores.activity[column, :count]
+    floor = max(min(_ACTIVE_LEAST, rules.enter), _ACTIVE_SHARE * float(activity.max(initial=0.0)))
+    steps = np.flatnonzero((activity >= floor) & (times[:count] > free))
+    sounds: list[_Sound] = []
+    for run in np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1) if len(steps) else []:
+        first, last = int(run[0]), int(run[-1])
+        onset, offset = scores.time, scores.end_time
+        if first > 0:
+            onset = float(times[first]) - scores.step_s * _beyond(activity[first], activity[first - 1], floor)
+        if last + 1 < count:
+            offset = float(times[last]) + scores.step_s * _beyond(activity[last], activity[last + 1], floor)
+        sound = _Sound(max(onset, free), offset, first == 0)
+        if sounds and sound.onset - sounds[-1].offset < rules.merge_s:
+            sound = replace(sounds.pop(), offset=sound.offset)
+        sounds.append(sound)
+    return sounds
+
+
+def _beyond(inside: float, outside: float, floor: float) -> float:
+    """How far beyond a step, towards its neighbour, the activity comes down to the floor: 0 to 1, of a step."""
+    return float((inside - floor) / (inside - outside)) if outside < floor else 1.0

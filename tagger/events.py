@@ -40,6 +40,22 @@ class Window:
 
 
 @dataclass(frozen=True, eq=False)
+class Heard:
+    """What the network says of a batch of windows."""
+
+    values: Samples
+    """[B, labels], each 0 to 1."""
+    activity: Samples
+    """[B, labels, steps], each 0 to 1."""
+    step_s: float
+    """Distance between steps, seconds. The first is at the window's first sample."""
+    plain: Samples | None = None
+    """[B, labels]: `values` without regard to what no label explains. None: nothing is known of such."""
+    other: tuple[str, ...] = ()
+    """[B]: what that is."""
+
+
+@dataclass(frozen=True, eq=False)
 class Scores:
     """What the network says of one window."""
 
@@ -51,11 +67,27 @@ class Scores:
     """Where the window's real samples end, seconds."""
     time: float
     """Wall-clock time of the window's first sample, seconds since the epoch."""
+    activity: Samples
+    """[labels, steps], each 0 to 1: how much of each label is heard at each moment of the window."""
+    step_s: float
+    """Distance between steps, seconds. The first is at the window's first sample."""
+    plain: Samples | None = None
+    """[labels]: `values` without regard to what no label explains. None: nothing is known of such."""
+    other: str = ""
+    """What that is."""
 
     @classmethod
-    def of(cls, window: Window, values: Samples, rate_hz: int) -> "Scores":
+    def of(cls, window: Window, heard: "Heard", row: int, rate_hz: int) -> "Scores":
         start_s = window.start / rate_hz
-        return cls(values, start_s, start_s + window.valid / rate_hz, window.time)
+        end_s = start_s + window.valid / rate_hz
+        values, activity = heard.values[row], heard.activity[row]
+        unknown = (heard.plain[row], heard.other[row]) if heard.plain is not None else (None, "")
+        return cls(values, start_s, end_s, window.time, activity, heard.step_s, *unknown)
+
+    @property
+    def step_times(self) -> NDArray[np.float64]:
+        """[steps], wall-clock times, seconds since the epoch."""
+        return self.time + self.step_s * np.arange(self.activity.shape[1], dtype=np.float64)
 
     @property
     def duration_s(self) -> float:
@@ -116,12 +148,22 @@ class Event:
         }
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What is to be said of one label in one window."""
+
+    label: str
+    score: float
+    why: str | None
+    """Why it is not announced; None while it is."""
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """What one window gave: the message on `scores`."""
 
     scores: Scores
-    top: tuple[tuple[str, float], ...]
+    top: tuple["Answer", ...]
     """The highest scores, highest first."""
     why: str | None
     """Why nothing is announced; None while something is."""
@@ -134,7 +176,7 @@ class Report:
             "start": round(self.scores.start_s, 6),
             "end": round(self.scores.end_s, 6),
             "time": rfc3339(self.scores.end_time),
-            "top": [{"label": label, "score": round(score, 6)} for label, score in self.top],
+            "top": [{"label": each.label, "score": round(each.score, 6), "why": each.why} for each in self.top],
             "why": self.why,
             "latency_ms": round(1000 * self.latency_s, 3),
             "node": stream.node,

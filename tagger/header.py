@@ -9,7 +9,9 @@ A checkpoint is one `.safetensors` file. Its metadata holds, under the key `tagg
     labels        names in output order
     activation    "softmax" (exactly one label holds) or "sigmoid" (each on its own)
     thresholds    one score a label at which its event begins
-    calibration   {"temperature": logits are divided by it, "bias": and this is added; 0 if it is not there}
+    calibration   {"temperature": logits are divided by it, "bias": and this is added; "surprise": before, so much of
+                  the highest surprise is taken away}; bias and surprise are 0 if they are not there
+    others        names of other classes that it recognises (tagger.models.efficientat.Others); may be missing
     training      recipe, fold, seed, data fingerprint: how it was made
     metrics       what was measured, and on what
     licences      notices that travel with the weights

@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 
 from tagger.classifier import Classifier
+from tagger.clips import ClipSaver
 from tagger.decide import Decider
 from tagger.errors import TaggerError
-from tagger.events import Report, Scores, Stream, Window, top
+from tagger.events import Event, Report, Scores, Stream, Window
+from tagger.policy import Policy
 from tagger.sinks import Sink, SourceState
 from tagger.sources import Source
 from tagger.stop import Stop
@@ -38,8 +40,9 @@ class Listener:
         sinks: Sequence[Sink],
         window_s: float,
         hop_s: float,
-        thresholds: Sequence[float],
+        policy: Policy,
         top_k: int,
+        clips: ClipSaver | None = None,
     ) -> None:
         rate_hz = classify.info.mel.sample_rate_hz
         self.source, self.stream = source, stream
@@ -48,8 +51,8 @@ class Listener:
         self._online = False
         self._classify, self._turn, self._sinks = classify, turn, sinks
         self._sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz)
-        self._decider = Decider(stream.labels, thresholds, hop_s)
-        self._thresholds = dict(zip(stream.labels, thresholds, strict=True))
+        self._decider = Decider(policy)
+        self._clips = clips
         self._rate_hz, self._hop_s, self._top_k = rate_hz, hop_s, top_k
         self._stopping = threading.Event()
         self._finishing = threading.Lock()
@@ -85,6 +88,8 @@ class Listener:
         """Ends open events and says that the source is gone. The first call counts: `run`'s, or the daemon's."""
         if self._finishing.acquire(blocking=False):
             self._end_events()
+            if self._clips is not None:
+                self._clips.close()
             self._tell_status("offline", why)
 
     @property
@@ -97,6 +102,8 @@ class Listener:
             arrived = time.monotonic()
             if not self._online:
                 self._tell_status("online", self.source.description)
+            if self._clips is not None:
+                self._clips.heard(block)
             for window in self._sliding.feed(block):
                 if self.source.behind() > self._hop_s:
                     self._skip(window)
@@ -110,24 +117,15 @@ class Listener:
 
     def _hear(self, window: Window, arrived: float) -> None:
         with self._turn:
-            values = self._classify(window.samples[None])[0]
+            heard = self._classify(window.samples[None])
         if self.finished:  # the daemon could not wait any longer
             return
-        scores = Scores.of(window, values, self._rate_hz)
-        for event in self._decider.update(scores):
-            for sink in self._sinks:
-                sink.event(self.stream, event)
-        best = top(values, self.stream.labels, self._top_k)
-        report = Report(scores, best, self._why_silent(best), time.monotonic() - arrived)
+        scores = Scores.of(window, heard, 0, self._rate_hz)
+        self._tell(self._decider.update(scores))
+        report = Report(scores, *self._decider.answers(scores, self._top_k), time.monotonic() - arrived)
         for sink in self._sinks:
             sink.report(self.stream, report)
         self.windows += 1
-
-    def _why_silent(self, best: Sequence[tuple[str, float]]) -> str | None:
-        if self._decider.active:
-            return None
-        label, score = best[0]
-        return f"{label} {score:.2f} is below its threshold {self._thresholds[label]:.2f}"
 
     def _skip(self, window: Window) -> None:
         """The next window is nearly here: looking at this one would only make its labels late."""
@@ -139,9 +137,14 @@ class Listener:
             )
 
     def _end_events(self) -> None:
-        for event in self._decider.close():
+        self._tell(self._decider.close())
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        for event in events:
             for sink in self._sinks:
                 sink.event(self.stream, event)
+            if self._clips is not None:
+                self._clips.event(event)
 
     def _tell_status(self, state: SourceState, detail: str) -> None:
         self._online = state == "online"

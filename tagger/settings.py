@@ -170,6 +170,24 @@ class PcmFormat:
 
 
 @dataclass(frozen=True)
+class ClipSettings:
+    """Where the audio of events is kept, and for how long."""
+
+    folder: Path
+    keep_days: float | None = None
+    """None: for ever."""
+    keep_mb: float | None = None
+    """Together at most so much; the oldest go first. None: no limit."""
+    pre_roll_s: float = 3.0
+    """Before the onset: what the network had heard when it decided."""
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--keep-days", self.keep_days), ("--keep-mb", self.keep_mb)):
+            if value is not None and not value > 0:
+                raise UserError(f"{flag} {value:g}: must be more than 0")
+
+
+@dataclass(frozen=True)
 class ListenSettings:
     """Everything `tagger listen` was told."""
 
@@ -181,8 +199,14 @@ class ListenSettings:
     window_seconds: float | None = None
     """None: the length that the checkpoint was trained on."""
     hop_seconds: float = 1.0
+    config: Path | None = None
+    """TOML file of what counts as an event; see `tagger.policy`."""
     threshold: float | None = None
     """Score from which a label is announced. None: the checkpoint's own, one a label."""
+    allow: tuple[str, ...] = ()
+    """Only these labels are announced; none named: all."""
+    deny: tuple[str, ...] = ()
+    """These are not."""
     top: int = 5
     """Labels in a `scores` message."""
     realtime: bool = True
@@ -194,6 +218,10 @@ class ListenSettings:
     """Print events as lines of JSON instead of text."""
     watch: bool = False
     """Print what arrives back from the broker instead of what was sent to it."""
+    explain: bool = False
+    """Print of every window what is heard, and why it is or is not announced."""
+    clips: ClipSettings | None = None
+    """None: no audio is ever kept."""
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold <= 1:
@@ -204,6 +232,8 @@ class ListenSettings:
             raise UserError("no source: name one, such as mic, demo or a file")
         if self.watch and self.json:
             raise UserError("--watch prints text for people, --json what programs read: choose one")
+        if self.explain and (self.watch or self.json):
+            raise UserError("--explain, --watch and --json print different things: choose one")
         if self.watch and self.mqtt is None:
             raise UserError("--watch shows what arrives over MQTT; --mqtt none publishes nothing there")
         check_window(self.window_seconds, self.hop_seconds)

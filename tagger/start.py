@@ -2,24 +2,28 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import click
 
-from tagger import checkpoint, store
+from tagger import checkpoint, policy, store
 from tagger.classifier import Classifier
+from tagger.clipfolder import ClipFolder
+from tagger.clips import ClipSaver
 from tagger.errors import TaggerError
 from tagger.events import Stream
 from tagger.listen import Daemon, Listener
-from tagger.settings import ListenSettings, MqttSettings, check_window, unique_slugs
+from tagger.settings import ClipSettings, ListenSettings, MqttSettings, check_window, unique_slugs
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
 
 log = logging.getLogger(__name__)
 
+_WRITE_SECONDS = 10.0
+"""So long may the last clips take to be written."""
 _SUBSCRIBE_SECONDS = 5.0
 """So long is waited for `--watch` to see the first event too. A broker that comes later is watched from then on."""
 
@@ -35,18 +39,21 @@ def listen(settings: ListenSettings, stop: Stop) -> None:
         window_s = settings.window_seconds or loaded.info.window_seconds
         check_window(settings.window_seconds, settings.hop_seconds, window_s)
         rate_hz = loaded.info.mel.sample_rate_hz
+        rules = _policy(settings, loaded.info, window_s)
+        memory_s = window_s + settings.hop_seconds + max(max(each.confirm_s, each.min_s) for each in rules.each)
         sources = [open_source(uri, rate_hz, settings.realtime, settings.pcm) for uri in settings.sources]
         classify = Classifier(loaded, settings.device)
         mqtt = stack.enter_context(_broker(settings.mqtt))
 
         node = (mqtt or MqttSettings()).node
         names = unique_slugs(source.name for source in sources)
-        streams = [Stream(node, name, loaded.info.name, loaded.info.labels) for name in names]
+        streams = [Stream(node, name, loaded.info.name, rules.names) for name in names]
         _say_what(settings, classify, sources, streams, mqtt, window_s)
         classify.warm_up(round(window_s * rate_hz))
         stack.enter_context(_no_thread_dies_unseen(stop))
         sinks = stack.enter_context(_sinks(settings, mqtt, streams, stop))
         turn = threading.Lock()
+        clips = stack.enter_context(_clips(settings.clips))
         listeners = [
             Listener(
                 source=source,
@@ -56,8 +63,9 @@ def listen(settings: ListenSettings, stop: Stop) -> None:
                 sinks=sinks,
                 window_s=window_s,
                 hop_s=settings.hop_seconds,
-                thresholds=_thresholds(settings, loaded.info),
+                policy=rules,
                 top_k=settings.top,
+                clips=clips(stream, rate_hz, memory_s),
             )
             for source, stream in zip(sources, streams, strict=True)
         ]
@@ -80,8 +88,23 @@ def _no_thread_dies_unseen(stop: Stop) -> Iterator[None]:
         threading.excepthook = previous
 
 
-def _thresholds(settings: ListenSettings, info: checkpoint.CheckpointInfo) -> Sequence[float]:
-    return info.thresholds if settings.threshold is None else [settings.threshold] * len(info.labels)
+def _policy(settings: ListenSettings, info: checkpoint.CheckpointInfo, window_s: float) -> policy.Policy:
+    config = policy.read(settings.config) if settings.config is not None else policy.EventsConfig()
+    config = config.but(settings.allow, settings.deny)
+    return policy.policy(info.labels, info.thresholds, window_s, settings.hop_seconds, config, settings.threshold)
+
+
+@contextmanager
+def _clips(settings: ClipSettings | None) -> Iterator[Callable[[Stream, int, float], ClipSaver | None]]:
+    """Makes what keeps the audio of a stream's events; without `--save-clips`, nothing."""
+    if settings is None:
+        yield lambda stream, rate_hz, memory_s: None
+        return
+    folder = ClipFolder(settings.folder, settings.keep_days, settings.keep_mb)
+    try:
+        yield lambda stream, rate_hz, memory_s: ClipSaver(folder, stream, rate_hz, memory_s, settings.pre_roll_s)
+    finally:
+        folder.close(_WRITE_SECONDS)
 
 
 @contextmanager
@@ -115,7 +138,7 @@ def _sinks(
         else:
             from tagger.sinks.console import ConsoleSink
 
-            sinks.append(ConsoleSink(as_json=settings.json))
+            sinks.append(ConsoleSink(as_json=settings.json, explain=settings.explain))
         if mqtt is not None:
             from tagger.sinks.mqtt import MqttSink
 

@@ -1,15 +1,19 @@
 """A whole file at once: its windows, and what is heard in each."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 
 from tagger.checkpoint import CheckpointInfo
 from tagger.classifier import Classifier
+from tagger.decide import Decider
 from tagger.errors import AudioError
-from tagger.events import Block, Scores, Window, top
+from tagger.events import Block, Event, Scores, Window, top
+from tagger.files import replacing
+from tagger.policy import Policy
 from tagger.sources.decode import decode
 from tagger.window import SlidingWindows
 
@@ -28,12 +32,54 @@ def tag(path: Path, classify: Classifier, window_s: float, hop_s: float) -> Iter
     while error is None:
         batch, error = _take(windows, _BATCH)
         if batch:
-            values = classify(np.stack([window.samples for window in batch]))
-            for window, of_window in zip(batch, values, strict=True):
-                yield Scores.of(window, of_window, rate_hz)
+            heard = classify(np.stack([window.samples for window in batch]))
+            for row, window in enumerate(batch):
+                yield Scores.of(window, heard, row, rate_hz)
         elif error is None:
             return
     raise error
+
+
+def events(scores: Iterable[Scores], rules: Policy) -> Iterator[Event]:
+    """What `tagger listen` announces: each event once, as it ends. Times are seconds from the file's start.
+
+    Raises:
+        AudioError: as `scores` does; the events before the damage were given.
+    """
+    decider = Decider(rules)
+    error: AudioError | None = None
+    try:
+        for each in scores:
+            yield from (event for event in decider.update(each) if event.type == "end")
+    except AudioError as damage:
+        error = damage
+    yield from decider.close()
+    if error is not None:
+        raise error
+
+
+def show_events(path: Path, found: Iterable[Event], as_json: bool, track: Path | None) -> None:
+    """Prints events as they come, and writes them as a label track for Audacity."""
+    lines = []
+    try:
+        for event in found:
+            assert event.offset is not None
+            lines.append(f"{event.onset:.6f}\t{event.offset:.6f}\t{event.label}\n")
+            click.echo(_event_line(path, event) if as_json else _event_row(event))
+    finally:
+        if track is not None:
+            with replacing(track) as partial:
+                partial.write_text("".join(sorted(lines, key=lambda line: float(line.split("\t")[0]))), "utf-8")
+
+
+def _event_line(path: Path, event: Event) -> str:
+    assert event.offset is not None
+    times = {"onset": round(event.onset, 3), "offset": round(event.offset, 3)}
+    return json.dumps({"file": str(path), **times, "label": event.label, "peak_score": round(event.peak_score, 6)})
+
+
+def _event_row(event: Event) -> str:
+    return f"{event.onset:8.2f} - {event.offset:7.2f} s   {event.peak_score:4.2f} {event.label}"
 
 
 def _windows(path: Path, sliding: SlidingWindows, rate_hz: int) -> Iterator[Window]:

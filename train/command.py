@@ -69,13 +69,26 @@ def evaluate(
     added: Sequence[Path],
     models_: Sequence[str],
     folds: str,
+    streamed: bool,
+    config: Path | None,
     **flags: Any,
 ) -> None:
+    from tagger import policy
     from train import evaluate
+    from train.streamed import Settings
 
     wanted = _folds(folds)
+    chosen = {name: flags.pop(name) for name in ("minutes", "hop", "seed", "backgrounds", "nontarget")}
+    given = {name: value for name, value in chosen.items() if value not in (None, ())}
+    if not streamed and (given or config is not None):
+        names = {"backgrounds": "background"}
+        raise UserError(f"--{names.get(name := next(iter(given), 'config'), name)} is for --streamed")
+    settings_ = None
+    if streamed:
+        given["hop_s"] = given.pop("hop", Settings.hop_s)
+        settings_ = Settings(config=policy.read(config) if config is not None else None, **given)
     dataset = _read(data, esc10, added, (), False)
-    evaluate.evaluate(dataset, models_, wanted, say=_say, **flags)
+    evaluate.evaluate(dataset, models_, wanted, say=_say, streamed=settings_, **flags)
 
 
 def recipes(as_json: bool) -> None:
@@ -135,6 +148,6 @@ def _read(path: Path | None, esc10: bool, added: Sequence[Path], backgrounds: Se
             with release.shown("ESC-50") as progress:
                 path = downloads.esc50_archive(settings.home(), progress)
     parts = [sources.read_any(path, subset, _say)]
-    parts += [own.read(each, _say) for each in added]
-    parts += [own.background(each) for each in backgrounds]
+    parts += [own.read(each, _say, known=parts[0].labels) for each in added]
+    parts += [own.background(each, _say) for each in backgrounds]
     return combined(parts) if len(parts) > 1 else parts[0]

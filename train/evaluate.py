@@ -12,6 +12,7 @@ from tagger.checkpoint import Checkpoint
 from tagger.classifier import Classifier
 from tagger.errors import UserError
 from train import report, waveforms
+from train import streamed as streams
 from train.dataset import FOLDS, Dataset, Rows, leak, leaks
 from train.metrics import BACKGROUND, Predictions, accuracy, accuracy_by_fold, calibration_error, mean_and_std
 from train.trained import Corpus, Say
@@ -41,7 +42,7 @@ def predict(loaded: Checkpoint, corpus: Corpus, rows: Rows, device: str, shifts:
 
 def _scores(classify: Classifier, batch: NDArray[np.float32], shifts: int) -> NDArray[np.float32]:
     turned = [np.roll(batch, batch.shape[1] * shift // shifts, axis=1) for shift in range(shifts)]
-    mean: NDArray[np.float32] = np.mean([classify(each) for each in turned], axis=0, dtype=np.float32)
+    mean: NDArray[np.float32] = np.mean([classify(each).values for each in turned], axis=0, dtype=np.float32)
     return mean
 
 
@@ -55,12 +56,14 @@ def evaluate(
     strict: bool,
     allow_leak: bool,
     say: Say,
+    streamed: streams.Settings | None = None,
 ) -> None:
     """
     Args:
         models: checkpoints' names or paths; or one folder that `tagger train` wrote: its checkpoint of each fold.
         folds: score these. None named: the one that the checkpoint has not heard.
         output: folder of the report.
+        streamed: in streams made from the clips instead of clip by clip.
 
     Raises:
         UserError: a checkpoint has heard what it is to be scored on, or has other labels.
@@ -81,14 +84,27 @@ def evaluate(
         if missing := [label for label in dataset.labels if label not in loaded.info.labels]:
             raise UserError(f"{loaded.info.name} does not know {len(missing)} of the labels: {', '.join(missing[:5])}")
         marks += _leak(loaded, dataset, fold, allow_leak)
-    parts: list[Predictions] = []
     by_rate: dict[tuple[int, float], Corpus] = {}
-    for loaded, fold in pairs:
-        info = loaded.info
-        key = info.mel.sample_rate_hz, info.window_seconds
+
+    def corpora(loaded: Checkpoint) -> Corpus:
+        key = loaded.info.mel.sample_rate_hz, loaded.info.window_seconds
         if key not in by_rate:
             by_rate[key] = Corpus.of(*waveforms.load(dataset, *key, strict, say))
-        corpus = by_rate[key]
+        return by_rate[key]
+
+    facts: dict[str, Any] = {
+        **report.circumstances(),
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "checkpoints": {str(fold): loaded.info.name for loaded, fold in pairs},
+    }
+    for mark in marks:
+        say(mark)
+    if streamed is not None:
+        streams.evaluate(pairs, corpora, streamed, output, device, marks, facts, say)
+        return
+    parts: list[Predictions] = []
+    for loaded, fold in pairs:
+        info, corpus = loaded.info, corpora(loaded)
         rows = corpus.dataset.held_out(fold)
         if not len(rows):
             say(f"fold {fold}: no clip of a label, which is left out   {info.name}")
@@ -103,14 +119,7 @@ def evaluate(
         mean, spread = mean_and_std(list(accuracy_by_fold(joint).values()))
         say(f"mean  : {100 * mean:6.2f} %   standard deviation {100 * (spread or 0):.2f}")
     say(f"calibration error {100 * calibration_error(joint):.2f} % (15 bins)")
-    facts: dict[str, Any] = {
-        **report.circumstances(),
-        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "checkpoints": {str(fold): loaded.info.name for loaded, fold in pairs},
-        "test-time options": f"mean of {shifts} time shifts" if shifts > 1 else "none",
-    }
-    for mark in marks:
-        say(mark)
+    facts["test-time options"] = f"mean of {shifts} time shifts" if shifts > 1 else "none"
     report.write(output, f"Evaluation on {dataset.name}", joint, {}, facts, marks)
     say(f"report: {output / 'report.md'}")
 

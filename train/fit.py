@@ -179,7 +179,10 @@ class Fit:
         temperature, bias, threshold = calibrated(logits, self._inner_targets, recipe.activation)
         kept = state.curve[state.kept_epoch - 1]
         details = {"kept_epoch": kept.epoch, "inner_loss": kept.inner_loss, "inner_accuracy": kept.inner_accuracy}
-        return Trained(self._network.cpu(), temperature, bias, threshold, tuple(state.curve), kept.epoch, details)
+        fitted = self._network.cpu()
+        return Trained(
+            fitted, temperature, bias, threshold, curve=tuple(state.curve), kept_epoch=kept.epoch, details=details
+        )
 
     def _epoch(self, say: Say, stop: Stop, began: float) -> None:
         state, recipe = self.state, self.recipe

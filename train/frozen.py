@@ -1,42 +1,24 @@
-"""The recipe `head`: a new last layer on a frozen network. Features are extracted once; heads then take seconds."""
+"""The recipe `head`: new last layers on a frozen network. Its features are extracted once; heads then take seconds."""
 
-import sys
-from dataclasses import dataclass
-from pathlib import Path
+import dataclasses
 
-import click
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tagger.errors import UserError
-from tagger.features import front_end
+from tagger.models.efficientat import Others
 from tagger.stop import Stop
-from train.cache import cached
 from train.dataset import Rows
 from train.distributed import Place
+from train.embeddings import Embedder
 from train.head import Head, cross_entropy, fit
-from train.networks import Origin
+from train.networks import Origin, last_layer_name
 from train.trained import Corpus, Trained, calibrated, unless_stopped
-from train.views import Views, targets_of
 
-PLACED_VIEWS = 4
-"""Times that each clip is heard elsewhere in the window, besides as it is."""
-L2_CANDIDATES = (3e-4, 1e-3, 3e-3)
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a frozen network hears in every clip of a data set."""
-
-    views: dict[str, tuple[Tensor, ...]]
-    """By view, each [clips, F]; several of them where the view is drawn at random and more is better."""
-
-    def of(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and targets of these clips, in every view."""
-        pairs = [(each[rows], targets_of(view, targets[rows])) for view, many in self.views.items() for each in many]
-        features, truths = zip(*pairs, strict=True)
-        return torch.cat(features), torch.cat(truths)
+L2_CANDIDATES = (1e-2, 3e-3, 1e-3)
+SURPRISE = 4.0
+"""What logits lose for a sound that the network is sure of and no label explains."""
+_MOMENTS_L2 = 1e-3
+_MOMENTS_ITERATIONS = 80
 
 
 class Frozen:
@@ -48,60 +30,71 @@ class Frozen:
             TrainingStoppedError: after `stop`; the views that are whole stay in the cache.
             UserError: the network has no linear head on pooled features.
         """
-        self._corpus, self._stop = corpus, stop
+        self._origin, self._corpus, self._stop = origin, corpus, stop
         torch.manual_seed(seed)  # matters where the network starts from nothing
-        network = origin.build(corpus.targets.shape[1])
-        if not isinstance(network.classifier, nn.Sequential):
-            raise UserError(f"the recipe head is for mn and dymn networks: {origin.name} has no head to fit exactly")
-        self.network = network.eval()
-        body = nn.Sequential(network.features, *list(network.classifier)[:-1])  # type: ignore[arg-type]
-        body = body.to(place.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        extract = front_end(origin.mel).to(place.device)
-        rows = np.arange(len(corpus.waveforms))
-        key = {
-            "data": corpus.dataset.fingerprint,
-            "samples": corpus.waveforms.samples,
-            "backbone": origin.digest if origin.weights is not None else [origin.digest, seed],
-            "network": repr(origin.config),
-            "mel": repr(origin.mel),
-            "version": 2,
-        }
-
-        def features(view: str, draw: int) -> Tensor:
-            views = Views(corpus.waveforms, origin.mel.sample_rate_hz, seed + 1000 * draw)
-
-            def make(path: Path) -> None:
-                found = []
-                label = f"features, {view}{f' {draw}' if draw else ''}"
-                with click.progressbar(length=len(rows), label=label, file=sys.stderr) as bar, torch.inference_mode():
-                    for waves in unless_stopped(views.batches(rows, view), stop):
-                        x = extract(waves.to(place.device)).to(memory_format=torch.channels_last)
-                        found.append(body(x).cpu().numpy())
-                        bar.update(len(waves))
-                with path.open("wb") as file:
-                    np.save(file, np.concatenate(found))
-
-            seeded = {} if view == "plain" else {"seed": seed, "draw": draw}
-            return torch.from_numpy(np.array(cached("features", key | {"view": view} | seeded, make)))
-
-        draws = {"plain": 1, "placed": PLACED_VIEWS, "fragment": 1, "background": 1}
-        self.features = Features({view: tuple(features(view, i) for i in range(n)) for view, n in draws.items()})
+        self.network = origin.build(corpus.targets.shape[1]).eval()
+        self.embeddings = Embedder(self.network, origin, corpus, seed, place, stop).embeddings()
 
     def fit(self, rows: Rows, inner: Rows) -> Trained:
-        """A head of these rows. Regularisation and threshold are chosen on `inner`, which it learns at last, too."""
+        """Heads of these rows. Regularisation and threshold are chosen on `inner`, which they learn at last, too."""
         targets = self._corpus.targets
         outer, held = torch.from_numpy(rows), torch.from_numpy(inner)
-        validation = self.features.of(held, targets)
-        tried = []
+        validation = self.embeddings.of(held, targets)
+        tried: list[tuple[float, float, Head]] = []
         for l2 in unless_stopped(L2_CANDIDATES, self._stop):
-            head = fit(*self.features.of(outer, targets), l2)
+            head = fit(*self.embeddings.of(outer, targets), l2, start=tried[-1][2] if tried else None)
             tried.append((float(cross_entropy(head.logits(validation[0]), validation[1])), l2, head))
         _, l2, head = min(tried, key=lambda each: each[0])
-        logits = {view: head.logits(many[0][held]) for view, many in self.features.views.items()}
-        temperature, bias, threshold = calibrated(logits, targets[held], "sigmoid")
-        final = fit(*self.features.of(torch.cat([outer, held]), targets), l2)
-        return Trained(self._with(final), temperature, bias, threshold, details={"l2": l2})
+        every = torch.cat([outer, held])
+        others = self._others(every)
 
-    def _with(self, head: Head) -> nn.Module:
-        head.put_into(self.network.classifier[-1])  # type: ignore[index,arg-type]
-        return self.network.cpu()
+        def logits_of(features: Tensor) -> Tensor:
+            surprise = others(features).amax(1, keepdim=True) if others is not None else 0.0
+            logits: Tensor = head.logits(features) - SURPRISE * surprise
+            return logits
+
+        with torch.no_grad():
+            logits = {view: logits_of(many[0][held]) for view, many in self.embeddings.views.items()}
+        temperature, bias, threshold = calibrated(logits, targets[held], "sigmoid")
+        final = fit(*self.embeddings.of(every, targets), l2, start=head)
+        moments = fit(*self.embeddings.steps(every, targets), _MOMENTS_L2, iterations=_MOMENTS_ITERATIONS)
+        return Trained(
+            self._with(final, moments, others),
+            temperature,
+            bias,
+            threshold,
+            surprise=SURPRISE if others is not None else 0.0,
+            others=self._origin.labels if others is not None else (),
+            details={"l2": l2},
+        )
+
+    def _others(self, rows: Tensor) -> Others | None:
+        """The last layer that the network came with, and what of its classes these clips, by label, excite."""
+        network, origin = self.network, self._origin
+        name = last_layer_name(network)
+        if (
+            origin.weights is None
+            or not isinstance(name, str)
+            or not isinstance(self.network.classifier, nn.Sequential)
+        ):
+            return None
+        old = {key.removeprefix(name): value for key, value in origin.weights.items() if key.startswith(name)}
+        last: nn.Linear = network.classifier[-1]  # type: ignore[index,assignment]
+        if old["weight"].shape[1] != last.in_features or len(origin.labels) != len(old["weight"]):
+            return None  # the hidden layer before it was left out
+        others = Others(last.in_features, len(origin.labels))
+        others.layer.load_state_dict(old)
+        targets = self._corpus.targets[rows]
+        with torch.no_grad():
+            heard = others(self.embeddings.views["plain"][0][rows])  # [rows, classes]
+            by_label = targets.T @ heard / targets.sum(0).clamp(min=1)[:, None]
+            others.expected.copy_(by_label.amax(0))
+        return others.requires_grad_(False)
+
+    def _with(self, head: Head, moments: Head, others: Others | None) -> nn.Module:
+        network = self.network
+        head.put_into(network.classifier[-1])  # type: ignore[index,arg-type]
+        network.moments, network.others = moments.as_layer(), others  # type: ignore[assignment]
+        changes = {"moments": True, "others": others.layer.out_features if others is not None else 0}
+        network.config = dataclasses.replace(network.config, **changes)  # type: ignore[type-var]
+        return network.cpu()

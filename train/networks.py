@@ -35,11 +35,15 @@ class Origin:
     digest: str
     """sha256 of the file with the weights; the network's name where there is none."""
     licences: tuple[str, ...]
+    labels: tuple[str, ...]
+    """What its weights know; empty where it has none."""
     trained_on: tuple[str, ...]
     """What its training clips are known by (train.dataset.trained_on), if it was trained on such."""
 
     def config_for(self, labels: int, dropout: float | None = None) -> Any:
         changes: dict[str, Any] = {"labels": labels}
+        if hasattr(self.config, "moments"):
+            changes |= {"moments": False, "others": 0}  # added after all else, for these labels
         return replace(self.config, **changes if dropout is None else changes | {"dropout": dropout})
 
     def build(self, labels: int, dropout: float | None = None) -> nn.Module:
@@ -72,7 +76,7 @@ def origin(name: str, start: Start | None, recipe: Recipe) -> Origin:
         mel = replace(FRONT_ENDS[recipe.front_end], bandwidth_hz=recipe.bandwidth_hz)
         if architecture == "crnn":
             shape = replace(shape, bands=mel.bands)
-        return Origin(name, architecture, shape, mel, None, name, (), ())
+        return Origin(name, architecture, shape, mel, None, name, (), (), ())
     if architecture == "crnn":
         raise UserError(f"--start {start}: nobody has published such weights of {name}; leave --start out")
     try:
@@ -132,5 +136,6 @@ def _of_checkpoint(name: str, recipe: Recipe) -> Origin:
         loaded.model.state_dict(),
         sha256(path),
         info.licences,
+        info.labels,
         tuple(info.training.get("trained_on", ())),
     )

@@ -89,11 +89,15 @@ def background(path: Path, say: Say = lambda line: None) -> Dataset:
     if _is_saved(path):
         files = [file for file in _reviewed(path, say) if file.label is None]
     else:
-        paths = [path] if path.is_file() else [found for found in _walk(path) if _is_sound(found)]
-        files = [_File(found, None, sha256(found)) for found in paths]
+        files = [_File(found, None, sha256(found)) for found in sounds_in(path)]
     if not files:
         raise UserError(f"{path}: no background sounds here")
     return Dataset("background", (), _clips(files, (), path if path.is_dir() else path.parent))
+
+
+def sounds_in(path: Path) -> list[Path]:
+    """The sounds in a folder and all folders in it, in order; or the file itself."""
+    return [path] if path.is_file() else [found for found in _walk(path) if _is_sound(found)]
 
 
 def label_folders(root: Path) -> list[str]:

@@ -203,7 +203,7 @@ _CRNN = Recipe(
 
 RECIPES: dict[str, Recipe] = {
     "finetune": Recipe(frozen_blocks=9, learning_rate=1e-3, start_share=0.5),
-    "head": Recipe(trainable="head", inner_share=0.25),  # the last fit learns these, too
+    "head": Recipe(trainable="head", head="mlp", inner_share=0.25),  # the last fit learns these, too
     "gradual": Recipe(trainable="gradual", layer_decay=0.85),
     "crnn": _CRNN,
     "crnn-distilled": replace(_CRNN, distill=0.8, distill_temperature=2.0, mix_spectrograms=0.5),

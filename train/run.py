@@ -289,7 +289,7 @@ class _Run:
         info = CheckpointInfo(
             name=job.title(stage),
             architecture=source.architecture,
-            config=source.config_for(len(dataset.labels), job.recipe.dropout),
+            config=trained.model.config,
             mel=source.mel,
             window_seconds=WINDOW_SECONDS,
             labels=dataset.labels,
@@ -297,6 +297,8 @@ class _Run:
             thresholds=(trained.threshold,) * len(dataset.labels),
             temperature=trained.temperature,
             bias=trained.bias,
+            surprise=trained.surprise,
+            others=trained.others,
             training={
                 "recipe": job.recipe_name,
                 "settings": job.recipe.to_document(),

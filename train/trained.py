@@ -65,6 +65,9 @@ class Trained:
     temperature: float
     bias: float
     threshold: float
+    surprise: float = 0.0
+    """How much each logit loses for what no label explains: see CheckpointInfo."""
+    others: tuple[str, ...] = ()
     curve: tuple[Epoch, ...] = ()
     kept_epoch: int | None = None
     details: dict[str, Any] = field(default_factory=dict)

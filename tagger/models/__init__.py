@@ -13,7 +13,8 @@ class Architecture(NamedTuple):
     config: type[Any]
     """Frozen dataclass of everything that shapes the network; has a field `labels`."""
     network: type[nn.Module]
-    """Takes an instance of `config`. Forward: log-mel [B, 1, n_mels, frames] to logits [B, labels]."""
+    """Takes an instance of `config`. Forward: log-mel [B, 1, n_mels, frames] to logits [B, labels]. `follow` gives all
+    it has to say (`Followed`); the steps of its time axis are `step_frames` frames apart."""
 
 
 MODELS = {

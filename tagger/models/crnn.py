@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tagger.models.efficientat import Followed
+
 _LEAST_BANDS = 32
 """The convolutions bring 32 bands to one row, and 16 frames to one step."""
 
@@ -89,9 +91,14 @@ class CRNN(nn.Module):
         followed = self.dropout(followed)
         return self.classifier(followed), self.attention(followed).softmax(1)
 
+    step_frames = 16
+
     def forward(self, log_mel: Tensor) -> Tensor:
+        return self.follow(log_mel).logits
+
+    def follow(self, log_mel: Tensor) -> Followed:
         logits, weights = self.steps(log_mel)
-        return (logits * weights).sum(1)
+        return Followed((logits * weights).sum(1), logits)
 
 
 class Residual(nn.Module):

@@ -15,8 +15,12 @@ from tagger.models.efficientat import (
     BLOCKS,
     HEAD_CHANNELS,
     STEM_CHANNELS,
+    STEP_FRAMES,
     EfficientATConfig,
+    Followed,
+    Others,
     conv_norm,
+    followed,
     round_channels,
 )
 
@@ -81,8 +85,12 @@ class DyMN(nn.Module):
             size = scaled(HEAD_CHANNELS)
             head = [nn.Linear(self.embedding_size, size), nn.Hardswish(), nn.Dropout(config.dropout)]
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head, nn.Linear(size, config.labels))
+        self.moments = nn.Linear(size, config.labels) if config.moments else None
+        self.others = Others(size, config.others) if config.others else None
         self.config = config
         self.set_temperature(config.temperature)
+
+    step_frames = STEP_FRAMES
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -108,6 +116,9 @@ class DyMN(nn.Module):
     def forward(self, log_mel: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self._maps(log_mel))
         return logits
+
+    def follow(self, log_mel: Tensor) -> Followed:
+        return followed(self, self._maps(log_mel))
 
     def embed(self, log_mel: Tensor) -> Tensor:
         """The pooled features, before the head. Output: [B, embedding_size]."""

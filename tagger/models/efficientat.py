@@ -5,7 +5,7 @@ Audio Tagging via Transformer-to-CNN Knowledge Distillation" (ICASSP 2023) for t
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from torch.nn import functional
 STEM_CHANNELS = 16
 HEAD_CHANNELS = 1280
 _CHANNEL_DIVISOR = 8
+STEP_FRAMES = 32
+"""Frames of the input from one step of the last feature map to the next: five strides of 2."""
 _WIDEST = 8.0
 """Twice the widest that was ever published: more is a mistake that would fill the memory."""
 
@@ -49,6 +51,10 @@ class EfficientATConfig:
     """What follows the pooled features: EfficientAT's two layers, or one."""
     dropout: float = 0.2
     """Dropout before the last layer of an `mlp` head, while training."""
+    moments: bool = False
+    """Has a last layer of its own for the steps of its time axis; else the one for the whole does both."""
+    others: int = 0
+    """Number of classes that it knew before it learnt its labels, and still recognises. 0: none."""
 
     def __post_init__(self) -> None:
         if self.head not in ("mlp", "linear"):
@@ -92,6 +98,10 @@ class EfficientAT(nn.Module):
             size = scaled(HEAD_CHANNELS)
             head = [nn.Linear(self.embedding_size, size), nn.Hardswish(), nn.Dropout(config.dropout)]
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head, nn.Linear(size, config.labels))
+        self.moments = nn.Linear(size, config.labels) if config.moments else None
+        self.others = Others(size, config.others) if config.others else None
+
+    step_frames = STEP_FRAMES
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -101,6 +111,9 @@ class EfficientAT(nn.Module):
     def forward(self, log_mel: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.features(log_mel))
         return logits
+
+    def follow(self, log_mel: Tensor) -> "Followed":
+        return followed(self, self.features(log_mel))
 
     def embed(self, log_mel: Tensor) -> Tensor:
         """The pooled features, before the head. Output: [B, embedding_size]."""
@@ -175,6 +188,66 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) 
         with torch.autocast("cpu", enabled=False):
             return functional.conv2d(x.float(), weight, bias, *args).to(torch.bfloat16)  # type: ignore[arg-type]
     return functional.conv2d(x, weight, bias, *args)  # type: ignore[arg-type]
+
+
+class Others(nn.Module):
+    """The classes that a network knew before: a second opinion on what the labels do not explain.
+
+    Input: [B, features]. Output: [B, classes], each 0 to 1: the class's probability, times the share of it that none of
+    the labels' sounds would give it.
+    """
+
+    expected: Tensor
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(features, classes)
+        self.register_buffer("expected", torch.zeros(classes))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        surprise: Tensor = self.layer(hidden).sigmoid() * (1 - self.expected)
+        return surprise
+
+
+class Followed(NamedTuple):
+    """All that a network has to say."""
+
+    logits: Tensor
+    """[B, labels], of the whole."""
+    steps: Tensor
+    """[B, steps, labels], logits of each step; step t is centred at frame t * `step_frames`."""
+    surprise: Tensor | None = None
+    """[B, other classes], 0 to 1: what it hears that no label explains."""
+
+
+def followed(network: nn.Module, maps: Tensor) -> Followed:
+    """
+    Args:
+        network: has a `classifier` (pooling, flattening, hidden layers, last layer), `moments` and `others`.
+        maps: [B, C, rows, steps], its last feature map.
+    """
+    *hidden, last = network.classifier  # type: ignore[misc]
+    whole = maps
+    for layer in hidden:
+        whole = layer(whole)
+    steps = (network.moments or last)(hidden_steps(maps, network.classifier))  # type: ignore[operator,arg-type]
+    return Followed(last(whole), steps, network.others(whole) if network.others is not None else None)  # type: ignore[operator]
+
+
+def hidden_steps(maps: Tensor, classifier: nn.Sequential) -> Tensor:
+    """What the last layer is given, of each step instead of the whole.
+
+    Args:
+        maps: [B, C, rows, steps], the last feature map.
+        classifier: pooling, flattening, hidden layers, last layer.
+
+    Returns:
+        [B, steps, features].
+    """
+    steps = maps.mean(2).transpose(1, 2)
+    for layer in classifier[2:-1]:  # type: ignore[attr-defined]
+        steps = layer(steps)
+    return steps
 
 
 def conv_norm(

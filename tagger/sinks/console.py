@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 
 class ConsoleSink:
-    def __init__(self, as_json: bool = False, file: TextIO | None = None) -> None:
-        self._as_json, self._file = as_json, file or sys.stdout
+    def __init__(self, as_json: bool = False, explain: bool = False, file: TextIO | None = None) -> None:
+        self._as_json, self._explain, self._file = as_json, explain, file or sys.stdout
         self._lock = threading.Lock()
         self._broken = False
 
@@ -29,7 +29,13 @@ class ConsoleSink:
 
     def event(self, stream: Stream, event: Event) -> None:
         message = event.to_json(stream, time.time())
-        line = json.dumps(message) if self._as_json else describe(event, stream)
+        self._print(json.dumps(message) if self._as_json else describe(event, stream))
+
+    def report(self, stream: Stream, report: Report) -> None:
+        if self._explain:
+            self._print(explain(report, stream))
+
+    def _print(self, line: str) -> None:
         with self._lock:
             if self._broken:
                 return
@@ -39,18 +45,25 @@ class ConsoleSink:
                 self._broken = True
                 log.warning("standard output: %s; nothing more is printed", error.strerror)
 
-    def report(self, stream: Stream, report: Report) -> None:
-        pass
-
     def close(self, wait_s: float) -> None:
         pass
+
+
+def explain(report: Report, stream: Stream) -> str:
+    """One line a window: when it ended, and of each label its score and why it is not announced; local time."""
+    said = [f"{each.score:4.2f} {each.label} ({each.why or 'announced'})" for each in report.top]
+    return f"{_clock(report.scores.end_time)}  {stream.source:<10} {'  '.join(said)}"
 
 
 def describe(event: Event, stream: Stream) -> str:
     """One line: when, where, what; local time."""
     at = event.onset if event.offset is None else event.offset
-    clock = datetime.fromtimestamp(at).strftime("%H:%M:%S.%f")[:-5]
+    clock = _clock(at)
     if event.offset is None:
         return f"{clock}  {stream.source:<10} {event.label} begins, score {event.score:.2f}"
     lasted = event.offset - event.onset
     return f"{clock}  {stream.source:<10} {event.label} ends after {lasted:.1f} s, peak score {event.peak_score:.2f}"
+
+
+def _clock(time: float) -> str:
+    return datetime.fromtimestamp(time).strftime("%H:%M:%S.%f")[:-5]

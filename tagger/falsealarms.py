@@ -1,0 +1,164 @@
+"""What of a recording is kept to know, at any threshold, which events `tagger listen` would announce in it.
+
+An event is what `Decider` begins, never a window: all below asks it, with the label's own policy.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.decide import Decider
+from tagger.events import Scores
+from tagger.policy import EventsConfig, LabelPolicy, Policy, policy
+
+FLOOR = 0.02
+"""Lower scores are not kept. No threshold is so low that one of them begins or prolongs an event."""
+STRETCH_S = 30.0
+"""The recording is cut into stretches of so many seconds, which are taken for independent."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """One label's policy at any threshold, everything else as the user and the label's kind have it."""
+
+    label: str
+    own: float
+    """The model's threshold."""
+    window_s: float
+    hop_s: float
+    config: EventsConfig
+
+    def at(self, enter: float | None = None) -> Policy:
+        """Of this label alone. None: the threshold that holds now, the user's or else the model's."""
+        changes = self.config.labels.get(self.label, {})
+        changes = changes if enter is None else {**changes, "enter": enter}
+        config = replace(self.config, labels={self.label: changes}, allow=None, deny=(), groups={})
+        return policy((self.label,), (self.own,), self.window_s, self.hop_s, config)
+
+    @cached_property
+    def now(self) -> LabelPolicy:
+        return self.at().each[0]
+
+    @cached_property
+    def least(self) -> float:
+        """The lowest threshold that is looked at: `exit` must not come below what is kept, or above `enter`."""
+        has_exit = "exit" in self.config.defaults or "exit" in self.config.labels.get(self.label, {})
+        return max(min(2 * FLOOR, self.now.enter), self.now.exit if has_exit else 0.0)
+
+    @property
+    def memory_s(self) -> float:
+        """After so long without the sound, no event is open and nothing keeps one from beginning."""
+        return self.window_s + self.hop_s + max(self.now.merge_s, self.now.refractory_s)
+
+
+class Recorder:
+    """Keeps of a recording's windows what can matter: scores from `floor` on, with their activity."""
+
+    def __init__(self, floor: float = FLOOR) -> None:
+        self._floor = floor
+        self._times: list[tuple[float, float, float]] = []
+        self._rows: list[NDArray[np.intp]] = []
+        self._values: list[NDArray[np.float32]] = []
+        self._activity: list[NDArray[np.float32]] = []
+        self._silent: Scores | None = None
+
+    def hear(self, scores: Scores) -> None:
+        columns = np.flatnonzero(scores.values >= self._floor)
+        self._rows.append(np.stack([np.full_like(columns, len(self._times)), columns], axis=1))
+        self._values.append(scores.values[columns])
+        self._activity.append(scores.activity[columns])
+        self._times.append((scores.start_s, scores.end_s, scores.time))
+        if self._silent is None:
+            nothing = np.zeros(1, np.float32)
+            activity = np.zeros((1, scores.activity.shape[1]), np.float32)
+            self._silent = replace(scores, values=nothing, plain=nothing, activity=activity, other="")
+
+    @property
+    def windows(self) -> int:
+        return len(self._times)
+
+    def tracks(self, labels: int) -> "list[Track]":
+        """One a label, in the order of the scores."""
+        if self._silent is None:
+            return []
+        rows, values = np.concatenate(self._rows), np.concatenate(self._values)
+        activity = np.concatenate(self._activity)
+        times = np.array(self._times)
+        kept = [np.flatnonzero(rows[:, 1] == label) for label in range(labels)]
+        return [Track(times, rows[each, 0], values[each], activity[each], self._silent) for each in kept]
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """What is left of one recording for one label."""
+
+    times: NDArray[np.float64]
+    """[windows, 3]: start and end in the stream, and wall-clock time of the start, seconds."""
+    rows: NDArray[np.intp]
+    """[kept], ascending: windows whose score was kept."""
+    values: NDArray[np.float32]
+    """[kept], their scores."""
+    activity: NDArray[np.float32]
+    """[kept, steps]."""
+    silent: Scores
+    """A window in which the label is not heard at all."""
+
+    @cached_property
+    def ends(self) -> NDArray[np.float64]:
+        """[windows], wall-clock times."""
+        return self.times[:, 2] + (self.times[:, 1] - self.times[:, 0])
+
+    def windows(self, first: int, last: int) -> list[Scores]:
+        """The windows from `first` to before `last`; those that were not kept are silent."""
+        made = [
+            replace(self.silent, start_s=start_s, end_s=end_s, time=time)
+            for start_s, end_s, time in self.times[first:last].tolist()
+        ]
+        for i in range(*np.searchsorted(self.rows, (first, last))):
+            row = self.rows[i] - first
+            made[row] = replace(made[row], values=self.values[i : i + 1], activity=self.activity[i : i + 1])
+        return made
+
+    def stretches(self, lead_s: float) -> Iterator[list[Scores]]:
+        """All but the silent ones, each with the `lead_s` before it, so that a sound across a border is whole."""
+        number = ((self.ends - self.ends[0]) // STRETCH_S).astype(np.intp)
+        for each in np.unique(number[self.rows]):
+            first, last = np.searchsorted(number, (each, each + 1))
+            first = int(np.searchsorted(self.ends, self.ends[first] - lead_s - 1e-3))
+            yield self.windows(first, int(last))
+
+    def passages(self, level: float, quiet_s: float) -> Iterator[list[Scores]]:
+        """All from the first to the last score of `level`, wherever the next such score is `quiet_s` away."""
+        rows = self.rows[self.values >= level]
+        if not len(rows):
+            return
+        pauses = np.flatnonzero(np.diff(self.ends[rows]) > quiet_s)
+        for first, last in zip(rows[[0, *pauses + 1]], rows[[*pauses, -1]], strict=True):
+            yield self.windows(int(first), int(last) + 1)
+
+
+def begins(windows: Sequence[Scores], rules: Policy) -> Iterator[float]:
+    """When events begin, by the end of the window that decided."""
+    decider = Decider(rules, lambda time: "")
+    for scores in windows:
+        yield from (scores.end_time for event in decider.update(scores) if event.type == "begin")
+
+
+def confirmed(windows: Sequence[Scores], rules: Rules) -> float:
+    """The highest threshold at which an event would still begin; 0: none does.
+
+    Exact: with a lower threshold, the first event begins no later, and which scores reach one changes at scores alone.
+    """
+    values = {float(scores.values[0]) for scores in windows}
+    candidates = sorted(value for value in values if rules.least <= value <= 1)
+    low, high = 0, len(candidates)
+    while low < high:
+        middle = (low + high) // 2
+        if any(True for _ in begins(windows, rules.at(candidates[middle]))):
+            low = middle + 1
+        else:
+            high = middle
+    return candidates[low - 1] if low else 0.0

@@ -1,0 +1,190 @@
+"""What a frozen network hears in every clip of a data set, in each view and in scenes: computed once, and kept."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tagger.errors import UserError
+from tagger.features import front_end
+from tagger.models.efficientat import hidden_steps
+from tagger.stop import Stop
+from train.cache import cached_arrays
+from train.distributed import Place
+from train.networks import Origin
+from train.scenes import MOST_SOUNDS, Active, Scenes
+from train.trained import Corpus, unless_stopped
+from train.views import BATCH, NOTHING, Views, targets_of
+
+DRAWS = {"plain": 1, "placed": 4, "fragment": 1, "background": 1}
+"""How many times each clip is heard in each view."""
+SCENES = 4
+"""Times that it is heard over a background, perhaps with another clip."""
+_STEPS_SHARE = 0.4
+"""Of the scenes' steps, so many are learnt from: neighbours say nearly the same."""
+_VERSION = 4
+"""Of what is in the cache."""
+
+
+@dataclass(frozen=True)
+class SceneEmbeddings:
+    """One scene a clip."""
+
+    whole: Tensor
+    """[clips, F]"""
+    steps: Tensor
+    """[clips, steps, F], float16."""
+    sounds: Tensor
+    """[clips, MOST_SOUNDS]: rows of the clips that are heard; -1: none."""
+    active: Tensor
+    """[clips, MOST_SOUNDS, steps]: 1 where each is heard, float32."""
+
+    def targets(self, rows: Tensor, targets: Tensor) -> Tensor:
+        """[rows, labels]: what is heard in each scene."""
+        return self._labels(rows, targets).amax(1)
+
+    def step_targets(self, rows: Tensor, targets: Tensor) -> Tensor:
+        """[rows, steps, labels]: what is heard at each step."""
+        return torch.einsum("nsl,nst->ntl", self._labels(rows, targets), self.active[rows]).clamp(max=1)
+
+    def _labels(self, rows: Tensor, targets: Tensor) -> Tensor:
+        """[rows, MOST_SOUNDS, labels]"""
+        sounds = self.sounds[rows]
+        labels: Tensor = targets[sounds.clamp(min=0)] * (sounds >= 0)[:, :, None]
+        return labels
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    views: dict[str, tuple[Tensor, ...]]
+    """By view, each [clips, F]; several of them where the view is drawn at random and more is better."""
+    scenes: tuple[SceneEmbeddings, ...]
+
+    def of(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings and targets of these clips, in every view and scene."""
+        sounds = rows[targets[rows].any(1)]
+        pairs = []
+        for view, draws in self.views.items():
+            for draw, each in enumerate(draws):
+                chosen = (
+                    rows if draw == 0 and view not in NOTHING else sounds
+                )  # one recording of nothing is like another
+                pairs.append((each[chosen], targets_of(view, targets[chosen])))
+        for draw, scene in enumerate(self.scenes):
+            chosen = rows if draw == 0 else sounds
+            pairs.append((scene.whole[chosen], scene.targets(chosen, targets)))
+        return _together(pairs)
+
+    def steps(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings and targets of a share of the steps of these clips' scenes."""
+        pairs = []
+        for draw, scene in enumerate(self.scenes):
+            of = rows if draw == 0 else rows[targets[rows].any(1)]
+            truth = scene.step_targets(of, targets).flatten(0, 1)
+            chosen = torch.from_numpy(np.random.default_rng(draw).random(len(truth)) < _STEPS_SHARE)
+            pairs.append((scene.steps[of].flatten(0, 1)[chosen].float(), truth[chosen]))
+        return _together(pairs)
+
+
+def _together(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    embeddings, truths = zip(*pairs, strict=True)
+    return torch.cat(embeddings), torch.cat(truths)
+
+
+class Embedder:
+    """A network without its last layer."""
+
+    def __init__(self, network: nn.Module, origin: Origin, corpus: Corpus, seed: int, place: Place, stop: Stop | None):
+        """
+        Raises:
+            UserError: the network has no linear head on pooled features.
+        """
+        if not isinstance(network.classifier, nn.Sequential):
+            raise UserError(f"the recipe head is for mn and dymn networks: {origin.name} has no head to fit exactly")
+        self._classifier = network.classifier.to(place.device)
+        body: nn.Module = network.features  # type: ignore[assignment]
+        maps = body.to(place.device)
+        self._maps: nn.Module = maps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._extract = front_end(origin.mel).to(place.device)
+        self._rate_hz = origin.mel.sample_rate_hz
+        self._step_s = float(network.step_frames * origin.mel.hop_samples / self._rate_hz)  # type: ignore[operator]
+        self._corpus, self._seed, self._place, self._stop = corpus, seed, place, stop
+        self._key = {
+            "data": corpus.dataset.fingerprint,
+            "samples": corpus.waveforms.samples,
+            "backbone": origin.digest if origin.weights is not None else [origin.digest, seed],
+            "network": repr(origin.config),
+            "mel": repr(origin.mel),
+            "version": _VERSION,
+        }
+
+    def embeddings(self) -> Embeddings:
+        """
+        Raises:
+            TrainingStoppedError: the views that are whole stay in the cache.
+        """
+        views = {view: tuple(self._view(view, draw) for draw in range(count)) for view, count in DRAWS.items()}
+        return Embeddings(views, tuple(self._scenes(draw) for draw in range(SCENES)))
+
+    def _view(self, view: str, draw: int) -> Tensor:
+        """[clips, F]"""
+        views = Views(self._corpus.waveforms, self._rate_hz, self._seed + 1000 * draw)
+
+        def make() -> dict[str, NDArray[Any]]:
+            batches = views.batches(np.arange(len(self._corpus.waveforms)), view)
+            whole = [self._whole(maps) for maps in self._heard(batches, _title(view, draw))]
+            return {"whole": np.concatenate(whole)}
+
+        seeded = {} if view == "plain" else {"seed": self._seed, "draw": draw}
+        return torch.from_numpy(cached_arrays("features", self._key | {"view": view} | seeded, make)["whole"])
+
+    def _scenes(self, draw: int) -> SceneEmbeddings:
+        scenes = Scenes(self._corpus, self._rate_hz, self._seed + 1000 * draw)
+
+        def make() -> dict[str, NDArray[Any]]:
+            made: list[Active] = []
+
+            def batches() -> Iterator[Tensor]:
+                for first in range(0, len(scenes), BATCH):
+                    new = [scenes[row] for row in range(first, min(first + BATCH, len(scenes)))]
+                    made.extend(scene.active for scene in new)
+                    yield torch.from_numpy(np.stack([scene.window for scene in new]))
+
+            parts = []
+            for maps in self._heard(batches(), _title("scenes", draw)):
+                steps = hidden_steps(maps, self._classifier)
+                parts.append((self._whole(maps), steps.cpu().numpy().astype(np.float16)))
+            whole, within = (np.concatenate(part) for part in zip(*parts, strict=True))
+            active = np.zeros((len(made), MOST_SOUNDS, within.shape[1]), np.float32)
+            for row, each in enumerate(made):
+                active[row, : len(each)] = each.at_steps(within.shape[1], self._step_s)
+            return {"whole": whole, "steps": within, "active": active}
+
+        key = self._key | {"view": "scenes", "seed": self._seed, "draw": draw}
+        arrays = {name: torch.from_numpy(each) for name, each in cached_arrays("features", key, make).items()}
+        return SceneEmbeddings(arrays["whole"], arrays["steps"], torch.from_numpy(scenes.sounds), arrays["active"])
+
+    def _heard(self, batches: Iterable[Tensor], title: str) -> Iterator[Tensor]:
+        """The last feature map of each batch, [B, C, rows, steps]."""
+        with click.progressbar(length=len(self._corpus.waveforms), label=title, file=sys.stderr) as bar:
+            for waves in unless_stopped(batches, self._stop):
+                with torch.inference_mode():
+                    log_mel = self._extract(waves.to(self._place.device)).to(memory_format=torch.channels_last)
+                    yield self._maps(log_mel)
+                bar.update(len(waves))
+
+    def _whole(self, maps: Tensor) -> NDArray[Any]:
+        """What the last layer is given. [B, F]"""
+        with torch.inference_mode():
+            whole: NDArray[Any] = self._classifier[:-1](maps).cpu().numpy()
+        return whole
+
+
+def _title(view: str, draw: int) -> str:
+    return f"features, {view}{f' {draw}' if draw else ''}"

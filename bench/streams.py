@@ -18,6 +18,7 @@ from tagger import checkpoint
 from tagger.classifier import Classifier
 from tagger.decide import Decider
 from tagger.events import Block, Scores
+from tagger.policy import policy
 from tagger.sources.decode import decode
 from tagger.window import SlidingWindows
 from train import esc50
@@ -62,10 +63,12 @@ def announced(path: Path, classify: Classifier, hop_s: float) -> set[str]:
     stream[quiet : quiet + len(sound)] += sound
     sliding = SlidingWindows(round(classify.info.window_seconds * rate_hz), round(hop_s * rate_hz), rate_hz)
     windows = list(sliding.feed(Block(stream, 0.0)))
-    decider = Decider(classify.info.labels, classify.info.thresholds, hop_s)
+    info = classify.info
+    decider = Decider(policy(info.labels, info.thresholds, info.window_seconds, hop_s))
     labels: set[str] = set()
-    for window, values in zip(windows, classify(np.stack([each.samples for each in windows])), strict=True):
-        events = decider.update(Scores.of(window, values, rate_hz))
+    heard = classify(np.stack([each.samples for each in windows]))
+    for row, window in enumerate(windows):
+        events = decider.update(Scores.of(window, heard, row, rate_hz))
         labels |= {event.label for event in events if event.type == "begin"}
     return labels
 

@@ -1,6 +1,7 @@
 """`tagger calibrate`: thresholds for a room, from how its sounds are mistaken for the labels, and what they cost."""
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,10 +101,11 @@ def calibrate(settings: Settings) -> bool:
     heard_s = settings.hop_s * sum(each.windows for each in recorders)
     if not heard_s and hearing.failed:  # all that went wrong was said
         return False
-    if heard_s < LEAST_S:
+    if heard_s + window_s < LEAST_S:
         raise UserError(f"only {heard_s:.0f} s could be heard; at least {LEAST_S:g} s are needed, ten minutes say more")
     tracks = [each.tracks(len(info.labels)) for each in recorders if each.windows]
-    evidence = weigh([[of[i] for i in columns] for of in tracks], rules, heard_s / 3600, settings.lower)
+    with click.progressbar(rules, label="weighing", file=sys.stderr) as bar:
+        evidence = weigh([[of[i] for i in columns] for of in tracks], bar, heard_s / 3600, settings.lower)
     chosen = choose(evidence, *settings.wishes.per_hour, settings.wishes.sure)
     played = {label: [one for path in paths for one in hearing.example(path)] for label, paths in examples.items()}
     results = [
@@ -111,10 +113,10 @@ def calibrate(settings: Settings) -> bool:
         for each, enter, column in zip(evidence, chosen, columns, strict=True)
     ]
     about = About(settings.wishes, heard_s / 3600, info.name, window_s, settings.hop_s)
-    for line in report(about, results, settings.excepted):
-        click.echo(line)
     with replacing(settings.output) as partial:
         partial.write_text("\n".join(document(about, results, config)), "utf-8")
+    for line in report(about, results, settings.excepted):
+        click.echo(line)
     click.echo(f"\nwritten: {settings.output}, for `tagger listen --config {settings.output}`")
     return not hearing.failed
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tagger import __version__
 from tagger.policy import EventsConfig
-from tagger.rates import SURE, Evidence, most
+from tagger.rates import Evidence, most
 from tagger.wishes import HOURS, Wishes
 
 ENOUGH_RECALL = 0.8
@@ -64,6 +64,10 @@ class About:
         window = f"a window of {self.window_s:g} s every {self.hop_s:g} s"
         return f"{_long(self.hours)} heard; model {self.model}, {window}; wish: {self.wishes}"
 
+    @property
+    def unit(self) -> str:
+        return "an hour" if self.wishes.unit == "hour" else f"a {self.wishes.unit}"
+
     def rate(self, per_hour: float) -> str:
         """In the unit of the wish."""
         value = per_hour * HOURS[self.wishes.unit]
@@ -81,8 +85,7 @@ def report(about: About, results: Sequence[Result], excepted: Sequence[str]) -> 
     yield ""
     shown = [each for each in results if each.is_changed or each.examples or each.evidence.counts[0]]
     if shown:
-        unit = f"a {about.wishes.unit}"
-        yield f"{'':<20} {'threshold':>12}  {'in recording':>12}  {unit:>8} {'at most':>8}   {'own examples':<}"
+        yield f"{'':<20} {'threshold':>12}  {'in recording':>12}  {about.unit:>8} {'at most':>8}   {'own examples':<}"
     for each in sorted(shown, key=lambda each: -each.rate):
         yield _row(about, each)
     silent = sum(each.evidence.tail is None and each not in shown for each in results)
@@ -114,7 +117,8 @@ def _hopeless(about: About, failed: Sequence[Result]) -> Iterator[str]:
     for each in failed:
         count = each.evidence.counts[-1]
         seen = f"{count} in the recording" if count else "none in the recording, which is too short to show less"
-        yield f"  {each.label}: {about.rate(each.evidence.rates[-1])} a {about.wishes.unit}; {seen}"
+        rates = f"{about.rate(each.evidence.rates[-1])} {about.unit}, at most {about.rate(each.evidence.limits[-1])}"
+        yield f"  {each.label}: {rates}; {seen}"
     if any(not each.evidence.counts[-1] for each in failed):
         yield "  A longer recording may show that some can."
     names = ", ".join(_value(each.label) for each in failed)
@@ -125,7 +129,7 @@ def _hopeless(about: About, failed: Sequence[Result]) -> Iterator[str]:
 def _deaf(about: About, deaf: Sequence[Result]) -> Iterator[str]:
     if not deaf:
         return
-    yield f"\nWarning: fewer than {ENOUGH_RECALL:.0%} of your examples are announced:"
+    yield f"\nWarning: fewer than {100 * ENOUGH_RECALL:.0f} % of your examples are announced:"
     for each in deaf:
         levels, evidence = sorted(each.examples, reverse=True), each.evidence
         needed = math.floor(100 * levels[math.ceil(ENOUGH_RECALL * len(levels)) - 1]) / 100
@@ -133,25 +137,25 @@ def _deaf(about: About, deaf: Sequence[Result]) -> Iterator[str]:
         if needed < evidence.enters[0]:
             yield f"{found}; {each.found(evidence.now)} before, so the threshold is not all: it needs training"
         else:
-            rate = f"{about.rate(evidence.rates[evidence.at(needed)])} false alarms a {about.wishes.unit}"
-            yield f"{found}; {ENOUGH_RECALL:.0%} would need enter = {needed:g}, at {rate}"
+            rate = f"{about.rate(evidence.rates[evidence.at(needed)])} false alarms {about.unit}"
+            yield f"{found}; {100 * ENOUGH_RECALL:.0f} % would need enter = {needed:g}, at {rate}"
 
 
 def _sureness(about: About, results: Sequence[Result]) -> Iterator[str]:
     """What so long a recording can show."""
-    unit, rarest = about.wishes.unit, about.wishes.rarest
+    rarest = about.wishes.rarest
     total = sum(each.rate for each in results)
     before = about.rate(sum(each.evidence.rates[each.evidence.at(each.evidence.now)] for each in results))
     over = ", more than you wish" if total > about.wishes.per_hour[1] else ""
-    yield f"\nAll labels together: {about.rate(total)} false alarms a {unit} expected{over}; {before} before."
+    yield f"\nAll labels together: {about.rate(total)} false alarms {about.unit} expected{over}; {before} before."
     shows = most(0) / about.hours
     yield f"What {_long(about.hours)} can show: of a label without any event in them, there are fewer than"
-    yield f"{about.rate(shows)} a {unit}, with {SURE:.0%} confidence (the rule of three)."
+    yield f"{about.rate(shows)} {about.unit}, with 95 % confidence (the rule of three)."
     if shows > rarest.per_hour:
-        yield f"Your wish, {rarest}, is rarer. It is met by estimate, from how fast high scores become rare in your room;"
+        yield f"Your wish, {rarest}, is rarer. It is met by estimate: how fast do high scores become rare in your room?"
         seen = _long(most(0) / rarest.per_hour)
-        yield f"to see it met would take {seen}. The longer the recording, the better the estimate, and the"
-        yield "lower most thresholds. All of it holds if the room stays as it was heard; `at most` then in 95 % of cases."
+        yield f"To see it met would take {seen}. The longer the recording, the better the estimate, and the"
+        yield "lower most thresholds. All of it holds if the room stays as it was heard; `at most` is 95 % sure."
 
 
 def document(about: About, results: Sequence[Result], config: EventsConfig) -> Iterator[str]:

@@ -49,6 +49,11 @@ class Rules:
         return max(min(2 * FLOOR, self.now.enter), self.now.exit if has_exit else 0.0)
 
     @property
+    def lead_s(self) -> float:
+        """So long before an event begins, it may have been on the way."""
+        return self.now.confirm_s + self.now.min_s + self.hop_s
+
+    @property
     def memory_s(self) -> float:
         """After so long without the sound, no event is open and nothing keeps one from beginning."""
         return self.window_s + self.hop_s + max(self.now.merge_s, self.now.refractory_s)

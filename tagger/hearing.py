@@ -17,7 +17,7 @@ from tagger.classifier import Classifier
 from tagger.errors import AudioError, TaggerError, UserError, near
 from tagger.events import Block, Scores
 from tagger.falsealarms import Recorder
-from tagger.sources import open_source
+from tagger.sources import Source, open_source
 from tagger.sources.decode import decode
 from tagger.stop import Stop
 from tagger.window import SlidingWindows
@@ -78,7 +78,7 @@ class Hearing:
             Stop() as stop,
             click.progressbar(length=round(duration_s), label="listening", file=sys.stderr) as bar,
         ):
-            threading.Thread(target=lambda: (stop.wait(), source.close()), daemon=True).start()
+            threading.Thread(target=_close_then, args=(source, stop), daemon=True).start()
             try:
                 for block in source.blocks():
                     for window in sliding.feed(block):
@@ -133,6 +133,11 @@ class Hearing:
     def _tell(self, error: TaggerError) -> None:
         self.failed += 1
         click.echo(f"Error: {error}", err=True)
+
+
+def _close_then(source: Source, stop: Stop) -> None:
+    stop.wait()
+    source.close()
 
 
 def recordings(path: Path) -> list[Path]:

@@ -5,7 +5,7 @@ they become higher, and that is drawn out; with how much that may be wrong.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -123,7 +123,7 @@ class Evidence:
         return next((i for i, both in enumerate(pairs) if max(both) <= wish), None)
 
 
-def weigh(recordings: Sequence[Sequence[Track]], rules: Sequence[Rules], hours: float, lower: bool) -> list[Evidence]:
+def weigh(recordings: Sequence[Sequence[Track]], rules: Iterable[Rules], hours: float, lower: bool) -> list[Evidence]:
     """
     Args:
         recordings: of each, all labels' tracks.
@@ -134,7 +134,7 @@ def weigh(recordings: Sequence[Sequence[Track]], rules: Sequence[Rules], hours: 
     heard = []
     for column, each in enumerate(rules):
         tracks = [tracks[column] for tracks in recordings]
-        levels = [confirmed(windows, each) for track in tracks for windows in track.stretches(each.now.confirm_s)]
+        levels = [confirmed(windows, each) for track in tracks for windows in track.stretches(each.lead_s)]
         least = each.least if lower else each.now.enter
         enters = tuple(sorted({each.now.enter, *(enter for enter in _GRID if least < enter <= HIGHEST)}))
         counts = _counts(tracks, each, enters, max(levels, default=0.0))

@@ -53,23 +53,27 @@ def events(scores: Iterable[Scores], rules: Policy) -> Iterator[Event]:
             yield from (event for event in decider.update(each) if event.type == "end")
     except AudioError as damage:
         error = damage
-    yield from decider.close()
+    yield from (event for event in decider.close() if event.type == "end")
     if error is not None:
         raise error
 
 
 def show_events(path: Path, found: Iterable[Event], as_json: bool, track: Path | None) -> None:
     """Prints events as they come, and writes them as a label track for Audacity."""
-    lines = []
+    lines: list[str] = []
+    error: AudioError | None = None
     try:
         for event in found:
             assert event.offset is not None
             lines.append(f"{event.onset:.6f}\t{event.offset:.6f}\t{event.label}\n")
             click.echo(_event_line(path, event) if as_json else _event_row(event))
-    finally:
-        if track is not None:
-            with replacing(track) as partial:
-                partial.write_text("".join(sorted(lines, key=lambda line: float(line.split("\t")[0]))), "utf-8")
+    except AudioError as damage:
+        error = damage
+    if track is not None and (lines or error is None):  # beside what is no audio at all, there is no track
+        with replacing(track) as partial:
+            partial.write_text("".join(sorted(lines, key=lambda line: float(line.split("\t")[0]))), "utf-8")
+    if error is not None:
+        raise error
 
 
 def _event_line(path: Path, event: Event) -> str:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from tagger.checkpoint import Checkpoint, CheckpointInfo
 from tagger.errors import TaggerError
-from tagger.events import Block, Event, Report, Samples, Stream
+from tagger.events import Block, Event, Heard, Report, Samples, Stream
 from tagger.features import MelConfig
 from tagger.models import EfficientATConfig
+from tagger.models.efficientat import Followed
 from tagger.sinks import SourceState
 
 RATE_HZ = 32_000
@@ -68,9 +69,10 @@ class RecordingSink:
 
 
 class FakeClassifier:
-    """Scores a window by a function of its samples; labels `loud` and `never`."""
+    """Scores a window, and each of its steps, by a function of its samples; labels `loud` and `never`."""
 
     LABELS = ("loud", "never")
+    STEP_S = 0.05
 
     def __init__(self, score: Callable[[Samples], float] | None = None) -> None:
         self.info = CheckpointInfo(
@@ -85,17 +87,27 @@ class FakeClassifier:
         )
         self._score = score or (lambda samples: float(np.abs(samples).max()))
 
-    def __call__(self, waveforms: Samples) -> Samples:
-        return np.array([[self._score(samples), 0.0] for samples in waveforms], np.float32)
+    def __call__(self, waveforms: Samples) -> Heard:
+        values = np.array([[self._score(samples), 0.0] for samples in waveforms], np.float32)
+        steps = waveforms.reshape(len(waveforms), -1, round(self.STEP_S * RATE_HZ))  # [B, steps, samples of a step]
+        activity = np.array([[self._score(samples) for samples in each] for each in steps], np.float32)
+        return Heard(values, np.stack([activity, np.zeros_like(activity)], axis=1), self.STEP_S)
 
 
 class _Constant(nn.Module):
+    step_frames = 32
+    steps = 4
+
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
         self.logits = logits
 
     def forward(self, log_mel: Tensor) -> Tensor:
         return self.logits.expand(len(log_mel), -1)
+
+    def follow(self, log_mel: Tensor) -> Followed:
+        logits = self(log_mel)
+        return Followed(logits, logits[:, None].repeat(1, self.steps, 1))
 
 
 def constant_checkpoint(activation: str, temperature: float, *logits: float) -> Checkpoint:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -10,12 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from safetensors.torch import load_file, save_file
 
+from tagger.events import Event
 from tagger.header import METADATA_KEY, read_header
 from tagger.store import BUNDLED
 from tests.programs import refused, run, running, stop, tagger, write_wav
@@ -126,6 +129,116 @@ def test_table_and_json_say_the_same(wav: Path) -> None:
         assert set(line) == {"file", "start", "end", "top"}
         best = line["top"][0]
         assert f"{best['score']:.2f} {best['label']}" in row
+
+
+# --- events of files ---
+
+
+DEMO = BUNDLED.parent / "demo" / "demo.ogg"
+
+
+def events_of(path: Path, *flags: object) -> list[dict[str, Any]]:
+    result = run("tag", "--events", "--json", path, *flags)
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_an_event_is_a_row_a_line_of_json_and_a_label_in_audacity(tmp_path: Path) -> None:
+    path = shutil.copy(DEMO, tmp_path / "demo.ogg")
+    found = events_of(path, "--audacity")
+    assert len(found) >= 5
+    for each in found:
+        assert list(each) == ["file", "onset", "offset", "label", "peak_score"]
+        assert each["file"] == str(path)
+        assert 0 <= each["onset"] < each["offset"] <= 70
+    track = [line.split("\t") for line in (tmp_path / "demo.ogg.labels.txt").read_text("utf-8").splitlines()]
+    in_order = sorted(found, key=lambda each: each["onset"])
+    assert [(round(float(one), 3), round(float(other), 3), label) for one, other, label in track] == [
+        (each["onset"], each["offset"], each["label"]) for each in in_order
+    ]
+    rows = run("tag", "--events", path).stdout.splitlines()
+    assert rows[0] == str(path)
+    for row, each in zip(rows[1:], found, strict=True):
+        assert re.fullmatch(r" +\d+\.\d\d - +\d+\.\d\d s   [01]\.\d\d \w+", row)
+        assert row.endswith(f"{each['peak_score']:.2f} {each['label']}")
+
+
+def test_a_label_track_is_what_audacity_reads(tmp_path: Path) -> None:
+    """Onset, offset and label, tabs between them, in seconds with six digits, in order of their onset."""
+    from tagger.tag import show_events
+
+    later = Event("end", "1", "dog", 0.3, 0.9, 12.5, 13.0625)
+    longer = Event("end", "2", "Glass breaking", 0.3, 0.8, 2.0, 61.3333333)
+    show_events(tmp_path / "a.wav", [later, longer], True, tmp_path / "a.wav.labels.txt")
+    assert (tmp_path / "a.wav.labels.txt").read_bytes() == (
+        b"2.000000\t61.333333\tGlass breaking\n12.500000\t13.062500\tdog\n"
+    )
+    show_events(tmp_path / "a.wav", [], True, tmp_path / "a.wav.labels.txt")
+    assert (tmp_path / "a.wav.labels.txt").read_bytes() == b""
+
+
+def test_damage_leaves_the_events_before_it_and_no_track_beside_what_is_no_audio(tmp_path: Path) -> None:
+    samples, rate_hz = soundfile.read(DEMO, dtype="int16")
+    path = cut_in_half(write_wav(tmp_path / "cut.wav", samples, rate_hz))
+    result = run("tag", "--events", "--audacity", path, tmp_path / "missing.wav")
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 2
+    track = (tmp_path / "cut.wav.labels.txt").read_text("utf-8").splitlines()
+    assert 0 < len(track) == len(result.stdout.splitlines()) - 2
+    assert not (tmp_path / "missing.wav.labels.txt").exists()
+
+
+def test_a_clip_as_long_as_a_window_has_events(tmp_path: Path) -> None:
+    """ESC-50's own clips are."""
+    (begin, label), *_ = [(each["onset"], each["label"]) for each in events_of(DEMO) if each["peak_score"] > 0.95]
+    samples, rate_hz = soundfile.read(DEMO, dtype="int16")
+    start = round(max(0.0, begin - 0.2) * rate_hz)
+    path = write_wav(tmp_path / "clip.wav", samples[start : start + 5 * rate_hz], rate_hz)
+    assert label in {each["label"] for each in events_of(path)}
+
+
+def test_rules_of_events_come_from_a_file(tmp_path: Path) -> None:
+    config = tmp_path / "events.toml"
+    usual = {each["label"] for each in events_of(DEMO)}
+    kept, *denied = sorted(usual)
+    config.write_text(f"events.deny = {json.dumps(denied)}\nevents.groups.house = {json.dumps([kept])}\n")
+    assert {each["label"] for each in events_of(DEMO, "--config", config)} - {"house"} <= {kept}
+    assert [each["label"] for each in events_of(DEMO, "--config", config)].count("house") > 0
+    listened = run("listen", DEMO, "--no-realtime", "--mqtt", "none", "--json", "--config", config, "--deny", kept)
+    said = {json.loads(line)["label"] for line in listened.stdout.splitlines()}
+    assert said <= usual - {kept}
+
+
+def test_explain_says_of_every_window_what_is_heard_and_why_it_is_not_announced() -> None:
+    listen = ("listen", DEMO, "--no-realtime", "--mqtt", "none", "--top", 2)
+    result = run(*listen, "--explain", "--deny", "siren")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    why = r"below enter \d\.\d\d|confirming \d\.\d of \d\.\d s|refractory \d+\.\d s left|denied|announced|at no .*?"
+    why += r"|still in the window, but its event has ended|rather .*?, which is none of the labels"
+    answer = rf"[01]\.\d\d \w+ \((?:{why})\)"
+    windows = [line for line in lines if re.fullmatch(rf"\d\d:\d\d:\d\d\.\d  demo +{answer}  {answer}", line)]
+    events = [line for line in lines if re.search(r" (begins|ends after) ", line) or "begins, score" in line]
+    assert len(windows) + len(events) == len(lines)
+    assert len(windows) == len(run("tag", DEMO).stdout.splitlines()) - 1
+    assert any("(announced)" in line for line in windows)
+    assert any("(confirming " in line for line in windows)
+    assert not any("siren" in line for line in events)
+    quiet = run(*listen, "--deny", "siren").stdout.splitlines()
+    assert [line.split("  ", 1)[1] for line in quiet] == [line.split("  ", 1)[1] for line in events]
+
+
+def test_clips_are_saved_where_that_is_asked_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    listen = ("listen", DEMO, "--no-realtime", "--mqtt", "none", "--json")
+    plain = run(*listen)
+    assert list(tmp_path.rglob("*")) == []
+    saved = run(*listen, "--save-clips", "clips")
+    assert saved.exit_code == 0, saved.stderr
+    ends = [json.loads(line)["label"] for line in plain.stdout.splitlines() if json.loads(line)["type"] == "end"]
+    listed = [json.loads(line) for line in run("review", "clips", "--json").stdout.splitlines()]
+    assert len(listed) == len(list((tmp_path / "clips").rglob("*.flac"))) == len(ends)
+    assert sorted(each["label"] for each in listed) == sorted(ends)
 
 
 # --- windows ---
@@ -272,6 +385,10 @@ def test_topic_levels_that_mqtt_forbids(flag: str, value: str, wav: Path) -> Non
         (("--device", "quantum"), "--device"),
         (("--watch",), "--watch"),
         (("--watch", "--json"), "--watch"),
+        (("--explain", "--json"), "--explain"),
+        (("--keep-days", "3"), "--save-clips"),
+        (("--save-clips", "clips", "--keep-mb", "0"), "--keep-mb 0"),
+        (("--save-clips", "clips", "--keep-days", "nan"), "--keep-days"),
     ],
 )
 def test_settings_out_of_bounds(flags: tuple[str, ...], words: str, wav: Path) -> None:
@@ -295,7 +412,7 @@ def test_help_needs_nothing_heavy_and_lists_every_command() -> None:
     loaded = "import sys, tagger.cli; print(sorted({'torch', 'numpy', 'paho', 'sounddevice'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout == "[]\n"
     result = run("--help")
-    commands = ("listen", "tag", "train", "eval", "recipes", "devices", "models")
+    commands = ("listen", "tag", "review", "train", "eval", "recipes", "devices", "models")
     assert all(command in result.stdout for command in commands)
 
 

@@ -221,5 +221,5 @@ def test_the_classifier_says_what_the_network_says(name):
     windows = np.random.default_rng(0).standard_normal((2, 32_000)).astype(np.float32) * np.float32(0.1)
     with torch.inference_mode():
         expected = (network(front_end(mel)(torch.from_numpy(windows))) / 1.5).softmax(1).numpy()
-    found = Classifier(Checkpoint(info(network.config, mel), network), "cpu")(windows)
+    found = Classifier(Checkpoint(info(network.config, mel), network), "cpu")(windows).values
     assert found == pytest.approx(expected, abs=1e-4)

@@ -1,5 +1,10 @@
+"""Scores to events. Sounds here are exact: what a perfect network would say of them."""
+
+import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,20 +13,19 @@ from hypothesis import strategies as st
 
 from tagger.decide import Decider
 from tagger.events import Event, Scores
+from tagger.policy import LabelPolicy, Policy
 
 LABELS = ("dog", "rain", "siren")
 EPOCH = 1_800_000_000.0
-THRESHOLDS = (0.3, 0.5, 0.9)
-HOP = 1.0
+WINDOW_S = 5.0
+STEP_S = 0.32
+KNOWN_S = 0.3
+"""So much of a sound must be in a window before its score is high."""
+Span = tuple[float, float]
 
-score = st.one_of(st.floats(0, 1, width=32), st.sampled_from([np.float32(each) for each in THRESHOLDS]))
-sequences = st.lists(st.tuples(score, score, score), max_size=30)
-windows = st.sampled_from([1.0, 1.5, 2.0, 5.0])
 
-
-def scores(number: int, values: tuple[float, ...], window_s: float) -> Scores:
-    start = number * HOP
-    return Scores(np.array(values, np.float32), start, start + window_s, EPOCH + start)
+def rules(*each: LabelPolicy, **more: object) -> Policy:
+    return Policy(LABELS[: len(each)], each, **more)  # type: ignore[arg-type]
 
 
 def counting_ids() -> Callable[[float], str]:
@@ -29,117 +33,546 @@ def counting_ids() -> Callable[[float], str]:
     return lambda now: f"id{next(numbers)}"
 
 
-def decide(sequence: list[tuple[float, ...]], window_s: float) -> list[Event]:
-    decider = Decider(LABELS, THRESHOLDS, HOP, counting_ids())
-    events = [event for i, values in enumerate(sequence) for event in decider.update(scores(i, values, window_s))]
-    events += decider.close()
+def window(start: float, end: float, sounds: Sequence[Sequence[Span]], score: float = 0.9) -> Scores:
+    """What a perfect network says of a window: of each label, where it is heard."""
+    count = int((end - start) / STEP_S) + 1
+    values, activity = [], np.zeros((len(sounds), count), np.float32)
+    for label, spans in enumerate(sounds):
+        inside = sum(max(0.0, min(offset, end) - max(onset, start)) for onset, offset in spans)
+        values.append(score if inside >= KNOWN_S else 0.05)
+        for step in range(count):
+            low, high = start + (step - 0.5) * STEP_S, start + (step + 0.5) * STEP_S
+            share = sum(max(0.0, min(offset, high) - max(onset, low)) for onset, offset in spans) / STEP_S
+            activity[label, step] = min(1.0, share)
+    return Scores(np.array(values, np.float32), start, end, EPOCH + start, activity, STEP_S)
+
+
+def stream(length_s: float, hop_s: float, *sounds: Sequence[Span]) -> list[Scores]:
+    count = round((length_s - WINDOW_S) / hop_s) + 1
+    return [window(number * hop_s, number * hop_s + WINDOW_S, sounds) for number in range(count)]
+
+
+def one(value: float, start: float = 0.0, *active: float, window_s: float = WINDOW_S) -> Scores:
+    """A window of one label, and what it is at each of as many steps, evenly from beginning to end."""
+    steps = np.array([active or (1.0,)], np.float32)
+    values = np.array([value], np.float32)
+    return Scores(values, start, start + window_s, EPOCH + start, steps, window_s / steps.shape[1])
+
+
+def decide(policy: Policy, windows: Iterable[Scores]) -> list[Event]:
+    decider = Decider(policy, counting_ids())
+    events = [event for scores in windows for event in decider.update(scores)] + decider.close()
     assert decider.active == ()
     return events
 
 
-@given(sequences, windows)
-def test_each_begin_has_one_end_of_the_same_id_and_label(sequence, window_s):
+def spans(events: Iterable[Event], label: str = "dog") -> list[Span]:
+    return [(e.onset - EPOCH, e.offset - EPOCH) for e in events if e.offset is not None and e.label == label]
+
+
+def whys(policy: Policy, windows: Iterable[Scores]) -> list[str | None]:
+    """What is said of the first label after each window."""
+    decider, said = Decider(policy, counting_ids()), []
+    for scores in windows:
+        decider.update(scores)
+        (best, *_), why = decider.answers(scores, 1)
+        said.append(best.why)
+        assert (why is None) == bool(decider.active)
+        assert why is None or why == f"{best.label}: {best.why}"
+    return said
+
+
+# --- one clear sound ---
+
+
+@pytest.mark.parametrize("hop_s", [0.25, 0.5, 1.0, 2.0])
+def test_a_sound_is_placed_where_it_is_whatever_the_hop(hop_s):
+    sounds = [(10.1, 10.9), (14.2, 18.0), (26.0, 41.5)]
+    found = spans(decide(rules(LabelPolicy()), stream(50, hop_s, sounds)))
+    assert np.array(found) == pytest.approx(np.array(sounds), abs=STEP_S)
+
+
+@pytest.mark.parametrize("confirm_s", [0.0, 0.5, 1.0, 2.0])
+def test_confirmation_takes_seconds_of_audio_whatever_the_hop(confirm_s):
+    policy, sound = rules(LabelPolicy(confirm_s=confirm_s)), [(10.1, 12.0)]
+    for hop_s in (0.1, 0.5, 1.0):
+        decider = Decider(policy)
+        told = [each.end_s for each in stream(25, hop_s, sound) for e in decider.update(each) if e.type == "begin"]
+        assert len(told) == 1
+        known = 10.1 + KNOWN_S
+        assert known + confirm_s - 1e-6 <= told[0] <= known + confirm_s + 2 * hop_s
+
+
+def test_what_a_score_does_before_it_was_confirmed_begins_it_anew():
+    policy = rules(LabelPolicy(confirm_s=2))
+    said = whys(policy, [one(value, start) for start, value in enumerate([0.9, 0.9, 0.4, 0.9, 0.9, 0.9])])
+    assert said == [
+        "confirming 0.0 of 2.0 s",
+        "confirming 1.0 of 2.0 s",
+        "below enter 0.50",
+        "confirming 0.0 of 2.0 s",
+        "confirming 1.0 of 2.0 s",
+        None,
+    ]
+
+
+def test_a_gap_begins_a_confirmation_anew():
+    policy = rules(LabelPolicy(confirm_s=6))
+    assert whys(policy, [one(0.9, 0), one(0.9, 5), one(0.9, 10.5), one(0.9, 15.5), one(0.9, 20.5)]) == [
+        "confirming 0.0 of 6.0 s",
+        "confirming 5.0 of 6.0 s",
+        "confirming 0.0 of 6.0 s",
+        "confirming 5.0 of 6.0 s",
+        None,
+    ]
+
+
+def test_hysteresis():
+    """Begins at `enter`, and goes on at `exit`."""
+    policy = rules(LabelPolicy(enter=0.625, exit=0.3125, confirm_s=0))
+    values = [0.62, 0.625, 0.32, 0.3125, 0.31, 0.31, 0.31, 0.62]
+    found = decide(policy, [one(value, start) for start, value in enumerate(values)])
+    assert [(event.type, event.score) for event in found] == [
+        ("begin", 0.625),
+        ("end", pytest.approx(0.31)),
+    ]
+    assert spans(found) == [(1.0, 8.0)]  # the fourth window is the last that is heard, and ends at 8 s
+    assert found[1].peak_score == 0.625
+
+
+def test_a_sound_stays_in_the_window_after_its_event_and_is_not_announced_again():
+    sound = [(10.0, 10.6)]
+    events = decide(rules(LabelPolicy(confirm_s=0)), stream(30, 0.1, sound))
+    assert len(spans(events)) == 1
+    said = whys(rules(LabelPolicy(confirm_s=0)), stream(30, 1.0, sound))
+    assert said.count(None) == 2
+    assert "still in the window, but its event has ended" in said
+
+
+def test_a_score_without_a_moment_is_no_event():
+    """Where the whole is said to hold a sound, and each moment not to."""
+    windows = [one(0.9, start, 0.1, 0.15, 0.1) for start in range(5)]
+    assert whys(rules(LabelPolicy()), windows) == ["at no moment of the window"] * 5
+
+
+def test_what_no_label_explains_is_said():
+    quiet = one(0.1)
+    speech = replace(one(0.3), plain=np.array([0.8], np.float32), other="Speech")
+    faint = replace(speech, plain=np.array([0.4], np.float32))
+    assert whys(rules(LabelPolicy()), [quiet, speech, faint]) == [
+        "below enter 0.50",
+        "rather Speech, which is none of the labels",
+        "below enter 0.50",
+    ]
+
+
+def test_a_low_enter_asks_for_no_more_of_a_moment():
+    windows = [one(0.12, start, 0.01, 0.11, 0.12) for start in range(3)]
+    assert len(spans(decide(rules(LabelPolicy(enter=0.1, exit=0.05)), windows))) == 1
+
+
+def test_what_a_window_is_padded_with_holds_no_sound():
+    """The last window of a file: 2 s of sound, and what the network says of 3 s of padding."""
+    padded = replace(one(0.9, 0.0, *[1, 1, 0, 0, 0, 1, 1, 1, 1, 1]), end_s=2.0)
+    ((onset, offset),) = spans(decide(rules(LabelPolicy(confirm_s=0)), [padded]))
+    assert (onset, offset) == (0.0, pytest.approx(0.75))
+
+
+# --- times ---
+
+
+def test_an_onset_is_between_the_steps_where_activity_comes_up():
+    activity = [0.0, 0.25, 0.75, 1.0, 0.9, 0.4, 0.0, 0.0, 0.0, 0.0]
+    ((onset, offset),) = spans(decide(rules(LabelPolicy(confirm_s=0)), [one(0.9, 0.0, *activity)]))
+    assert (onset, offset) == (pytest.approx(0.75), pytest.approx(2.4))
+
+
+def test_a_sound_longer_than_the_window_keeps_its_onset_until_it_is_long_enough():
+    events = decide(rules(LabelPolicy(min_s=12)), stream(40, 1.0, [(10, 25)]))
+    assert spans(events) == [(pytest.approx(10, abs=STEP_S), pytest.approx(25, abs=STEP_S))]
+
+
+def test_too_short_a_sound_is_no_event():
+    policy = rules(LabelPolicy(min_s=3))
+    assert decide(policy, stream(30, 1.0, [(10, 12)])) == []
+    said = whys(policy, stream(30, 1.0, [(10, 12)]))
+    assert said[8] == "lasted 2.0 of 3.0 s"
+    assert len(spans(decide(policy, stream(30, 1.0, [(10, 14)])))) == 1
+
+
+@pytest.mark.parametrize("merge_s", [0.5, 2.0, 4.0])
+def test_a_pause_parts_two_sounds_only_if_it_is_as_long_as_merge_s(merge_s):
+    policy = rules(LabelPolicy(merge_s=merge_s))
+    for pause in (merge_s - 0.4, merge_s + 1.0):
+        sounds = [(10.0, 12.0), (12.0 + pause, 15.0 + pause)]
+        found = spans(decide(policy, stream(35, 0.5, sounds)))
+        expected = sounds if pause > merge_s else [(10.0, 15.0 + pause)]
+        assert found == [pytest.approx(each, abs=STEP_S) for each in expected]
+
+
+def test_a_pause_that_a_skipped_window_would_have_shown_is_seen_in_the_next():
+    """Windows at 0 to 5 s and 4 to 9 s hold a sound to 6.5 s and, after 1.2 s, another: one event to the end."""
+    sounds = [[(1.0, 6.5), (7.7, 9.0)]]
+    policy = rules(LabelPolicy(confirm_s=0, merge_s=2))
+    assert spans(decide(policy, [window(0, 5, sounds), window(4, 9, sounds)])) == [
+        (pytest.approx(1.0, abs=STEP_S), pytest.approx(9.0, abs=STEP_S))
+    ]
+
+
+def test_of_two_sounds_in_the_first_window_the_newest_is_announced_unless_they_are_one():
+    policy = rules(LabelPolicy(confirm_s=0, merge_s=2))
+    assert spans(decide(policy, [window(0, 5, [[(0.5, 1.0), (3.8, 4.5)]])])) == [pytest.approx((3.8, 4.5), abs=STEP_S)]
+    assert spans(decide(policy, [window(0, 5, [[(0.5, 2.4), (3.8, 4.5)]])])) == [pytest.approx((0.5, 4.5), abs=STEP_S)]
+
+
+def test_one_window_can_end_a_sound_and_begin_the_next():
+    """Far apart, as windows are where the machine is too slow."""
+    policy, sounds = rules(LabelPolicy(confirm_s=0)), [[(1.0, 2.0), (7.0, 8.0)]]
+    found = decide(policy, [window(0, 5, sounds), window(5, 10, sounds)])
+    assert [event.type for event in found] == ["begin", "end", "begin", "end"]
+    assert spans(found) == [pytest.approx(each, abs=STEP_S) for each in sounds[0]]
+
+
+def test_what_is_longer_than_max_s_is_silent_until_it_has_stopped():
+    for refractory_s in (0.0, 30.0):  # it is not begun after this time either, as long as it goes on
+        policy = rules(LabelPolicy(max_s=4, merge_s=2, refractory_s=refractory_s))
+        for hop_s in (0.1, 1.0):
+            found = spans(decide(policy, stream(70, hop_s, [(10, 60)])))
+            assert found == [(pytest.approx(10, abs=STEP_S), pytest.approx(14, abs=STEP_S))]
+    policy = rules(LabelPolicy(max_s=4, merge_s=2))
+    found = spans(decide(policy, stream(70, 1.0, [(10, 30), (35, 37)])))
+    assert found[1:] == [(pytest.approx(35, abs=STEP_S), pytest.approx(37, abs=STEP_S))]
+    said = whys(policy, stream(40, 1.0, [(10, 30)]))
+    assert said[12:25] == ["longer than 4 s, and has not stopped"] * 13
+    assert said[-1] == "below enter 0.50"
+
+
+def test_max_s_holds_at_the_streams_end():
+    policy = rules(LabelPolicy(confirm_s=0, max_s=2))
+    assert spans(decide(policy, [one(0.9)])) == [(0.0, 2.0)]
+
+
+def test_refractory():
+    policy = rules(LabelPolicy(confirm_s=0, refractory_s=10))
+    sounds = [(10.0, 11.0), (15.0, 16.0), (19.0, 24.0), (40.0, 41.0)]
+    found = spans(decide(policy, stream(60, 0.5, sounds)))
+    assert found == [
+        pytest.approx((10, 11), abs=STEP_S),
+        pytest.approx((21, 24), abs=STEP_S),
+        pytest.approx((40, 41), abs=STEP_S),
+    ]
+    said = whys(policy, stream(60, 0.5, sounds))
+    ((_, offset),) = found[:1]
+    assert found[1][0] == pytest.approx(offset + 10, abs=1e-5)
+    assert said[22] == f"refractory {offset + 10 - 16.0:.1f} s left"
+
+
+# --- the stream's end, gaps, clocks ---
+
+
+@pytest.mark.parametrize("end_s", [3.0, 5.0, 5.3])
+def test_a_file_too_short_to_confirm_anything_is_heard_all_the_same(end_s):
+    """A clip of 5 s is one window, and two do not fit into it."""
+    windows = [window(0, min(5, end_s), [[(1.0, 2.0)]])] + ([window(1, end_s, [[(1.0, 2.0)]])] if end_s > 5 else [])
+    found = decide(rules(LabelPolicy()), windows)
+    assert [event.type for event in found] == ["begin", "end"]
+    assert spans(found) == [pytest.approx((1, 2), abs=STEP_S)]
+    assert decide(rules(LabelPolicy(min_s=2)), windows) == []
+
+
+def test_what_comes_last_in_a_longer_stream_is_not_confirmed():
+    assert decide(rules(LabelPolicy()), stream(12, 1.0, [(11.0, 12.0)])) == []
+    decider = Decider(rules(LabelPolicy()))
+    decider.update(one(0.1, 0))
+    decider.update(one(0.9, 1))
+    assert decider.close() == decider.close() == []
+
+
+def test_close_ends_sounds_where_they_were_last_heard():
+    decider = Decider(rules(LabelPolicy(confirm_s=0)))
+    decider.update(window(0, 5, [[(3.0, 4.2)]]))
+    assert decider.active == ("dog",)
+    (end,) = decider.close()
+    assert end.offset - EPOCH == pytest.approx(4.2, abs=STEP_S)
+    assert (decider.active, decider.close()) == ((), [])
+
+
+def test_after_a_gap_a_sound_is_another_if_the_gap_was_longer_than_merge_s():
+    policy = rules(LabelPolicy(confirm_s=0, merge_s=2))
+    for gap_s, count in ((0.3, 1), (4.0, 2)):
+        start = 5.0 + gap_s
+        found = spans(decide(policy, [window(0, 5, [[(2, 5)]]), window(start, start + 5, [[(start, start + 2)]])]))
+        assert len(found) == count
+        assert found[-1][1] == pytest.approx(start + 2, abs=STEP_S)
+
+
+def test_a_stream_goes_on_after_it_was_closed():
+    """A microphone that is back; what it heard before is not announced again."""
+    decider = Decider(rules(LabelPolicy(confirm_s=0)), counting_ids())
+    windows = stream(40, 1.0, [(2.0, 9.0), (30.0, 31.0)])
+    events = [event for each in windows[:3] for event in decider.update(each)] + decider.close()
+    assert len(spans(events)) == 1
+    events = [event for each in windows[20:] for event in decider.update(each)]
+    assert spans(events) == [pytest.approx((30, 31), abs=STEP_S)]
+
+
+def test_a_stream_that_goes_on_can_be_too_short_again():
+    decider = Decider(rules(LabelPolicy()), counting_ids())
+    decider.update(one(0.1, 0))
+    assert decider.close() == []
+    decider.update(one(0.9, 100))
+    assert [event.type for event in decider.close()] == ["begin", "end"]
+
+
+def test_a_clock_that_is_set_back_does_not_silence_the_daemon():
+    decider = Decider(rules(LabelPolicy()), counting_ids())
+    events = [event for each in stream(14, 1.0, [(10.0, 20.0)]) for event in decider.update(each)]
+    assert [event.type for event in events] == ["begin"]
+    for each in stream(30, 1.0, [(10.0, 11.0)]):
+        hour_before = replace(each, time=each.time - 3600)
+        events += decider.update(hour_before)
+    assert [event.type for event in events] == ["begin", "end", "begin", "end"]
+    assert events[0].id == events[1].id != events[2].id
+    assert events[2].onset == pytest.approx(EPOCH - 3600 + 10, abs=STEP_S)
+
+
+@pytest.mark.parametrize("confirm_s", [0, 0.5])
+def test_not_a_number_is_no_event_and_none_says_it(confirm_s):
+    policy = rules(LabelPolicy(confirm_s=confirm_s))
+    nan = one(math.nan, 0, math.nan)
+    assert decide(policy, [nan, nan]) == []
+    assert whys(policy, [nan]) == ["below enter 0.50"]
+    for rest in ([one(math.nan, 2)], [one(math.nan, 2), one(0.8, 3, math.nan), one(math.nan, 4)]):
+        begin, end = decide(policy, [one(0.9, 0), one(0.9, 1), *rest])
+        assert all(math.isfinite(each) for each in (begin.score, end.score, end.peak_score, end.onset, end.offset))
+
+
+# --- several labels ---
+
+
+def test_denied_labels_are_never_announced_and_that_is_said():
+    policy = rules(LabelPolicy(confirm_s=0), LabelPolicy(confirm_s=0), denied=frozenset(["dog"]))
+    decider = Decider(policy)
+    scores = window(0, 5, [[(1, 5)], [(1, 5)]])
+    assert [event.label for event in decider.update(scores)] == ["rain"]
+    answers, why = decider.answers(scores, 2)
+    assert [(each.label, each.why) for each in answers] == [("dog", "denied"), ("rain", None)]
+    assert why is None
+
+
+def test_answers_are_the_highest_scores_in_order():
+    decider = Decider(rules(*[LabelPolicy()] * 3))
+    scores = replace(stream(5, 1, [], [], [])[0], values=np.array([0.1, 0.3, 0.2], np.float32))
+    decider.update(scores)
+    answers, why = decider.answers(scores, 2)
+    assert [(each.label, round(each.score, 3)) for each in answers] == [("rain", 0.3), ("siren", 0.2)]
+    assert why == "rain: below enter 0.50"
+
+
+def test_before_the_first_window_that_is_said():
+    decider = Decider(rules(LabelPolicy()))
+    assert decider.answers(one(0.9), 1)[1] == "dog: nothing heard yet"
+
+
+def test_a_group_is_announced_while_any_of_its_labels_is():
+    policy = rules(*[LabelPolicy(confirm_s=0)] * 3, groups={"animal": ("dog", "rain")})
+    dogs, rains, sirens = [(10.0, 14.0), (40.0, 41.0)], [(12.0, 20.0)], [(30.0, 31.0)]
+    events = decide(policy, stream(60, 0.5, dogs, rains, sirens))
+    assert spans(events, "animal") == [pytest.approx((10, 20), abs=STEP_S), pytest.approx((40, 41), abs=STEP_S)]
+    assert len({event.id for event in events}) == len(events) / 2
+    begin = next(event for event in events if event.label == "animal")
+    first = next(event for event in events if event.label == "dog")
+    assert (begin.onset, begin.score) == (first.onset, first.score)
+
+
+def test_a_group_never_begins_before_it_last_ended():
+    """The rain began while the dog barked, but is only known to be rain when the dog was long silent."""
+    policy = rules(LabelPolicy(confirm_s=0), LabelPolicy(confirm_s=6), groups={"animal": ("dog", "rain")})
+    events = decide(policy, stream(50, 0.5, [(10.0, 14.0)], [(12.0, 30.0)]))
+    ((_, ended), (onset, offset)) = spans(events, "animal")
+    assert (onset, offset) == (ended, pytest.approx(30, abs=STEP_S))
+    assert spans(events, "rain")[0][0] == pytest.approx(12, abs=STEP_S)
+
+
+def test_a_group_begins_and_ends_in_a_stream_too_short_to_confirm_anything():
+    policy = rules(LabelPolicy(), LabelPolicy(), groups={"animal": ("dog", "rain")})
+    events = decide(policy, [window(0, 5, [[(1, 2)], [(3, 4)]])])
+    assert [(event.type, event.label) for event in events] == [
+        *(("begin", label) for label in ("dog", "rain", "animal")),
+        *(("end", label) for label in ("dog", "rain", "animal")),
+    ]
+    assert spans(events, "animal") == [pytest.approx((1, 4), abs=STEP_S)]
+
+
+def test_a_groups_peak_is_that_of_all_its_labels_while_it_was_on():
+    policy = rules(LabelPolicy(confirm_s=0), LabelPolicy(confirm_s=0), groups={"animal": ("dog", "rain")})
+    loud, quiet = window(0, 5, [[(1, 5)], []], score=0.95), window(20, 25, [[], [(21, 25)]], score=0.7)
+    silence = window(10, 15, [[], []])
+    ends = [event for event in decide(policy, [loud, silence, quiet]) if event.label == "animal" and event.offset]
+    assert [event.peak_score for event in ends] == [pytest.approx(0.95), pytest.approx(0.7)]
+
+
+def test_ids_are_ulids_of_the_time_of_the_decision():
+    decider = Decider(rules(LabelPolicy(confirm_s=0), LabelPolicy(confirm_s=0), groups={"both": ("dog", "rain")}))
+    events = decider.update(window(0, 5, [[(1, 5)], [(1, 5)]]))
+    assert len({event.id for event in events}) == 3
+    assert all(len(event.id) == 26 for event in events)
+    assert len({event.id[:10] for event in events}) == 1  # its time, which is one for all three
+
+
+# --- whatever the network says, and whoever made the rules ---
+
+seconds = st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.5, 7.0])
+levels = st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0, math.nan]))
+
+
+@st.composite
+def label_policies(draw):
+    enter = draw(st.sampled_from([0.05, 0.3, 0.5, 0.9]))
+    min_s = draw(seconds)
+    return LabelPolicy(
+        enter=enter,
+        exit=enter * draw(st.sampled_from([0.0, 0.5, 1.0])),
+        confirm_s=draw(seconds),
+        min_s=min_s,
+        max_s=min_s + draw(st.sampled_from([0.1, 1.0, 4.0, math.inf])),
+        refractory_s=draw(seconds),
+        merge_s=draw(st.sampled_from([0.5, 1.0, 2.0, 6.0])),
+    )
+
+
+@st.composite
+def policies(draw):
+    return rules(
+        *[draw(label_policies()) for _ in LABELS],
+        denied=draw(st.sampled_from([frozenset(), frozenset(["rain"])])),
+        groups=draw(st.sampled_from([{}, {"animal": ("dog", "rain"), "all": LABELS}])),
+    )
+
+
+@st.composite
+def streams(draw):
+    """Windows of any length, hop and gaps, that say anything of any moment."""
+    window_s, step_s = draw(st.sampled_from([0.5, 1.0, 5.0])), draw(st.sampled_from([0.16, 0.32]))
+    start, windows = 0.0, []
+    likely = draw(st.sampled_from([0.2, 0.5, 0.9]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    steps = max(1, int(window_s / step_s) + draw(st.integers(0, 2)))
+    count = draw(st.integers(1, 25))
+    for number in range(count):
+        values = np.where(rng.random(3) < likely, rng.uniform(0.5, 1, 3), rng.random(3))
+        values[rng.random(3) < 0.03] = draw(levels)
+        activity = rng.random((3, steps)) * rng.choice([0.0, 0.3, 1.0], (3, 1), p=[0.1, 0.2, 0.7])
+        activity[rng.random((3, steps)) < 0.4] = draw(levels)
+        valid_s = window_s * (draw(st.sampled_from([0.95, 1.0])) if number + 1 == count else 1.0)
+        windows.append(
+            Scores(
+                values.astype(np.float32),
+                start,
+                start + valid_s,
+                EPOCH + start,
+                activity.astype(np.float32),
+                step_s,
+            )
+        )
+        start += window_s * draw(st.sampled_from([0.1, 0.2, 0.5, 1.0, 3.0]))
+    return windows
+
+
+@given(policies(), streams())
+def test_each_begin_has_one_end_of_the_same_id_and_label(policy, windows):
     by_id = defaultdict(list)
-    for event in decide(sequence, window_s):
+    for event in decide(policy, windows):
         by_id[event.id].append(event)
     for events in by_id.values():
         assert [event.type for event in events] == ["begin", "end"]
         begin, end = events
-        assert (begin.label, begin.onset) == (end.label, end.onset)
-        assert begin.offset is None
-        assert end.offset >= end.onset
+        assert (begin.label, begin.onset, begin.offset) == (end.label, end.onset, None)
+        assert end.onset <= end.offset
+        assert end.peak_score >= max(begin.score, begin.peak_score)
+        assert all(math.isfinite(each) for each in (begin.score, end.score, end.peak_score))
 
 
-@given(sequences, windows)
-def test_events_of_one_label_never_overlap(sequence, window_s):
-    last = dict.fromkeys(LABELS, -np.inf)
-    for event in decide(sequence, window_s):
+@given(policies(), streams())
+def test_events_of_one_label_or_group_never_overlap_nor_run_backward(policy, windows):
+    last = dict.fromkeys(policy.names, -math.inf)
+    for event in decide(policy, windows):
         if event.type == "begin":
             assert event.onset >= last[event.label]
-            last[event.label] = np.inf
+            last[event.label] = math.inf  # until it has ended
         else:
-            assert last[event.label] == np.inf
+            assert last[event.label] == math.inf
             last[event.label] = event.offset
 
 
-@given(sequences, windows)
-def test_events_are_the_runs_of_scores_at_or_above_the_threshold(sequence, window_s):
-    events = decide(sequence, window_s)
-    for column, (label, threshold) in enumerate(zip(LABELS, THRESHOLDS, strict=True)):
-        values = np.array([values[column] for values in sequence], np.float32).astype(float)
-        runs, run = [], []
-        for value in [*values, -1.0]:
-            if value >= threshold:
-                run.append(value)
-            elif run:
-                runs.append(run)
-                run = []
-        begins = [event for event in events if event.label == label and event.type == "begin"]
-        ends = [event for event in events if event.label == label and event.type == "end"]
-        assert [event.score for event in begins] == [run[0] for run in runs]
-        assert [event.peak_score for event in ends] == [max(run) for run in runs]
+@given(policies(), streams())
+def test_events_lie_within_what_was_heard(policy, windows):
+    decider, first, latest = Decider(policy), windows[0].time, -math.inf
+    for each in windows:
+        latest = max(latest, each.end_time)
+        for event in decider.update(each):
+            assert first <= event.onset <= latest
+            assert event.offset is None or event.offset <= latest
+    assert all(event.offset is None or event.offset <= latest for event in decider.close())
 
 
-@given(sequences, windows)
-def test_events_lie_within_what_was_heard(sequence, window_s):
-    for event in decide(sequence, window_s):
-        assert EPOCH <= event.onset <= EPOCH + (len(sequence) - 1) * HOP + window_s
-        if event.offset is not None:
-            assert event.offset <= EPOCH + (len(sequence) - 1) * HOP + window_s
+@given(policies(), streams())
+def test_events_are_as_long_and_as_far_apart_as_the_rules_say(policy, windows):
+    events = decide(policy, windows)
+    for label, each in zip(policy.labels, policy.each, strict=True):
+        found = spans(events, label)
+        for onset, offset in found:
+            assert each.min_s - 1e-5 <= offset - onset <= each.max_s + 1e-5
+        for (_, offset), (onset, _) in pairwise(found):
+            assert onset - offset >= max(each.merge_s, each.refractory_s) - 1e-5
+        assert not (found and label in policy.denied)
 
 
-@given(sequences, windows)
-def test_deterministic(sequence, window_s):
-    assert decide(sequence, window_s) == decide(sequence, window_s)
+@given(policies(), streams())
+def test_an_event_begins_after_the_score_has_been_at_enter_for_confirm_s(policy, windows):
+    """The first of these windows need not hold it, and a stream may be too short for it."""
+    decider, since = Decider(policy), dict.fromkeys(LABELS, math.inf)
+    until = -math.inf
+    for scores in windows:
+        events = decider.update(scores)
+        if scores.time > until + 1e-6:
+            since = dict.fromkeys(LABELS, math.inf)
+        until = scores.end_time
+        for column, (label, each) in enumerate(zip(policy.labels, policy.each, strict=True)):
+            is_high = float(scores.values[column]) >= each.enter
+            since[label] = min(since[label], until) if is_high else math.inf
+            begins = [event for event in events if (event.type, event.label) == ("begin", label)]
+            assert not begins or until - since[label] >= each.confirm_s - 1e-5
 
 
-@given(sequences, windows)
-def test_ends_come_before_begins_and_active_tells_what_is_open(sequence, window_s):
-    decider = Decider(LABELS, THRESHOLDS, HOP, counting_ids())
-    for number, values in enumerate(sequence):
-        types = [event.type for event in decider.update(scores(number, values, window_s))]
+@given(policies(), streams())
+def test_a_group_is_on_exactly_while_one_of_its_labels_is(policy, windows):
+    decider = Decider(policy)
+    for scores in windows:
+        types = [event.type for event in decider.update(scores)]
         assert types == sorted(types, reverse=True)
-        assert set(decider.active) == {
-            label
-            for label, threshold, value in zip(LABELS, THRESHOLDS, np.float32(values), strict=True)
-            if float(value) >= threshold
-        }
+        for name, members in policy.groups.items():
+            assert (name in decider.active) == bool({*members} & {*decider.active})
+        answers, why = decider.answers(scores, 3)
+        assert (why is None) == bool(decider.active)
+        for answer in answers:
+            assert (answer.why is None) == (answer.label in decider.active)
+            assert (answer.why == "denied") == (answer.label in policy.denied)
 
 
-def test_a_sound_lies_between_the_windows_that_hold_it():
-    # Windows of 5 s, one a second. A bark from 7.2 s to 7.6 s is in the windows that start at 3, 4, 5, 6 and 7 s.
-    barks = [(0.8,) if 3 <= start <= 7 else (0.1,) for start in range(12)]
-    decider = Decider(["dog"], [0.5], HOP, counting_ids())
-    begin, end = (event for i, values in enumerate(barks) for event in decider.update(scores(i, values, 5.0)))
-    assert (begin.onset - EPOCH, end.offset - EPOCH) == (7.0, 8.0)
+@given(policies(), streams())
+def test_deterministic(policy, windows):
+    assert decide(policy, windows) == decide(policy, windows)
 
 
-def test_a_first_window_over_the_threshold_begins_within_it():
-    decider = Decider(["dog"], [0.5], HOP)
-    (begin,) = decider.update(Scores(np.array([0.9], np.float32), 0.0, 0.3, EPOCH))
-    assert begin.onset == EPOCH  # a clip shorter than the hop
-
-
-def test_close_ends_sounds_where_hearing_ended():
-    decider = Decider(["dog"], [0.5], HOP)
-    decider.update(scores(0, (0.7,), 5.0))
-    decider.update(scores(1, (0.9,), 5.0))
-    (end,) = decider.close()
-    assert (end.offset - EPOCH, end.peak_score) == (6.0, pytest.approx(0.9))
-    assert decider.close() == []
-
-
-def test_not_a_number_is_no_event():
-    assert Decider(["dog"], [0.5], HOP).update(scores(0, (float("nan"),), 5.0)) == []
-
-
-def test_ids_are_ulids_in_order():
-    decider = Decider(["dog", "rain"], [0.5, 0.5], HOP)
-    ids = [event.id for event in decider.update(scores(0, (0.9, 0.9), 5.0))]
-    assert len(set(ids)) == 2
-    assert all(len(each) == 26 for each in ids)
-
-
-def test_thresholds_must_match_labels():
-    with pytest.raises(ValueError, match="2 thresholds for 1 labels"):
-        Decider(["dog"], [0.5, 0.5], HOP)
+@given(st.lists(st.tuples(st.floats(0.4, 3.0), st.floats(3.5, 9.0)), max_size=5), st.floats(5.0, 9.0))
+def test_clear_sounds_give_the_same_events_at_any_hop(lengths, start):
+    """Sounds and pauses that are neither about `merge_s` nor of a length that a step cannot hold."""
+    sounds = []
+    for length, pause in lengths:
+        sounds.append((start, start + length))
+        start += length + pause
+    by_hop = [spans(decide(rules(LabelPolicy()), stream(round(start) + 10, hop_s, sounds))) for hop_s in (0.5, 1.0)]
+    for found in by_hop:
+        assert len(found) == len(sounds)
+        assert all(each == pytest.approx(sound, abs=0.5) for each, sound in zip(found, sounds, strict=True))

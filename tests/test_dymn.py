@@ -234,10 +234,10 @@ def test_the_classifier_that_listens_takes_it(tmp_path):
     loaded = saved(network, tmp_path)
     classify = Classifier(loaded, "cpu")
     waves = np.random.default_rng(0).standard_normal((3, 32_000)).astype(np.float32) * np.float32(0.1)
-    scores = classify(waves)
+    scores = classify(waves).values
     assert scores.shape == (3, 3)
     for wave, row in zip(waves, scores, strict=True):
-        assert classify(wave[None])[0] == pytest.approx(row, abs=1e-5)
+        assert classify(wave[None]).values[0] == pytest.approx(row, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["dymn", "mn"])

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,13 @@ from torch import Tensor
 from tagger.errors import UserError
 from tagger.features import front_end
 from tests.trainings import HERE, MEL, Never, corpus, crnn_origin, logits, mn_origin, split
-from train import cache, frozen, head
-from train.frozen import L2_CANDIDATES, PLACED_VIEWS, Frozen
+from train import cache, embeddings, frozen, head
+from train.embeddings import DRAWS, SCENES
+from train.frozen import L2_CANDIDATES, Frozen
 from train.networks import Origin
 from train.trained import Corpus, Trained, TrainingStoppedError
 
+VIEWS = sum(DRAWS.values())
 DATA = corpus()
 REST, INNER = split(DATA)
 
@@ -32,7 +34,7 @@ def extracted(monkeypatch) -> list[int]:
         module.register_forward_hook(lambda module, given, made: seen.append(len(made)))
         return module
 
-    monkeypatch.setattr(frozen, "front_end", noted)
+    monkeypatch.setattr(embeddings, "front_end", noted)
     return seen
 
 
@@ -54,16 +56,17 @@ def weights(found: Trained) -> dict[str, Tensor]:
 
 
 def test_every_clip_is_heard_in_every_view():
-    features = made().features
-    assert {view: len(many) for view, many in features.views.items()} == {
-        "plain": 1,
-        "placed": PLACED_VIEWS,
-        "fragment": 1,
-        "background": 1,
-    }
-    for many in features.views.values():
+    found, size = made().embeddings, mn_origin().build(3).embedding_size
+    assert {view: len(many) for view, many in found.views.items()} == DRAWS
+    for many in found.views.values():
         for each in many:
-            assert each.shape == (len(DATA.waveforms), mn_origin().build(3).embedding_size)
+            assert each.shape == (len(DATA.waveforms), size)
+    assert len(found.scenes) == SCENES
+    for scene in found.scenes:
+        assert scene.whole.shape == (len(DATA.waveforms), size)
+        count = scene.steps.shape[1]
+        assert scene.steps.shape == (len(DATA.waveforms), count, size)
+        assert scene.active.shape == (len(DATA.waveforms), scene.sounds.shape[1], count)
 
 
 def test_what_the_last_layer_sees_is_what_it_is_fitted_to():
@@ -72,25 +75,27 @@ def test_what_the_last_layer_sees_is_what_it_is_fitted_to():
     with torch.inference_mode():
         spectrograms = front_end(MEL)(torch.from_numpy(DATA.waveforms.batch(np.arange(3))))
         last = network.classifier[-1]
-        assert torch.allclose(last(one.features.views["plain"][0][:3]), network(spectrograms), atol=1e-5)
+        assert torch.allclose(last(one.embeddings.views["plain"][0][:3]), network(spectrograms), atol=1e-5)
 
 
 def test_draws_of_the_placed_view_differ():
-    first, second, *_ = made().features.views["placed"]
+    first, second, *_ = made().embeddings.views["placed"]
     assert not torch.equal(first, second)
 
 
 def test_features_are_made_once_and_then_found(extracted):
     first = made()
-    assert sum(extracted) == (3 + PLACED_VIEWS) * len(DATA.waveforms)
+    assert sum(extracted) == (VIEWS + SCENES) * len(DATA.waveforms)
     before = kept()
     extracted.clear()
     second = made()
     assert extracted == []
     assert kept() == before
-    for view, many in first.features.views.items():
-        for one, other in zip(many, second.features.views[view], strict=True):
+    for view, many in first.embeddings.views.items():
+        for one, other in zip(many, second.embeddings.views[view], strict=True):
             assert torch.equal(one, other)
+    for one, other in zip(first.embeddings.scenes, second.embeddings.scenes, strict=True):
+        assert all(torch.equal(getattr(one, each.name), getattr(other, each.name)) for each in fields(one))
 
 
 @pytest.mark.parametrize("change", ["weights", "mel", "data", "seed"])
@@ -114,7 +119,7 @@ def test_the_plain_view_does_not_depend_on_the_seed(extracted):
     made()
     extracted.clear()
     made(seed=1)
-    assert sum(extracted) == (2 + PLACED_VIEWS) * len(DATA.waveforms)
+    assert sum(extracted) == (VIEWS - 1 + SCENES) * len(DATA.waveforms)
 
 
 def test_of_a_network_from_nothing_the_features_are_its_own():
@@ -126,14 +131,18 @@ def test_of_a_network_from_nothing_the_features_are_its_own():
             spectrograms = front_end(MEL)(torch.from_numpy(DATA.waveforms.batch(np.arange(3))))
             found = one.network.classifier[:-1](one.network.features(spectrograms))
         size = found.abs().max()  # next to nothing, as no norm has seen anything
-        assert torch.allclose(found / size, one.features.views["plain"][0][:3] / size, atol=1e-3)
+        assert torch.allclose(found / size, one.embeddings.views["plain"][0][:3] / size, atol=1e-3)
 
 
 def test_targets_go_with_the_views():
-    features, targets = made().features.of(torch.tensor([0, 9]), DATA.targets)
-    assert len(features) == len(targets) == 2 * (3 + PLACED_VIEWS)
+    rows = torch.tensor([0, 9])
+    features, targets = made().embeddings.of(rows, DATA.targets)
+    assert len(features) == len(targets) == 2 * (VIEWS + SCENES)
     of_two = DATA.targets[[0, 9]]
-    assert torch.equal(targets, torch.cat([of_two] * (1 + PLACED_VIEWS) + [torch.zeros(2, 3)] * 2))
+    expected = [of_two] * (DRAWS["plain"] + DRAWS["placed"]) + [torch.zeros(2, 3)] * 2
+    assert torch.equal(targets[: 2 * VIEWS], torch.cat(expected))
+    # A scene holds its own clip, and perhaps another.
+    assert (targets[2 * VIEWS :].reshape(SCENES, 2, 3) >= of_two).all()
 
 
 def test_a_network_whose_head_cannot_be_fitted_is_the_users_mistake():
@@ -152,7 +161,7 @@ def test_an_interruption_keeps_the_views_that_are_whole(extracted):
     assert len(kept()) == 2
     extracted.clear()
     made(stop=Never())
-    assert sum(extracted) == (1 + PLACED_VIEWS) * len(DATA.waveforms)
+    assert sum(extracted) == (VIEWS + SCENES - 2) * len(DATA.waveforms)
 
 
 # Heads
@@ -160,7 +169,7 @@ def test_an_interruption_keeps_the_views_that_are_whole(extracted):
 
 def test_the_head_knows_what_it_was_fitted_to():
     found = made().fit(REST, INNER)
-    assert right(found, np.concatenate([REST, INNER])) > 0.9
+    assert right(found, np.concatenate([REST, INNER])) > 0.8  # also the moments before and after a sound are learnt
     assert not found.model.training
 
 
@@ -177,14 +186,19 @@ def test_regularisation_and_threshold_are_chosen_without_the_clips_of_the_fit(mo
     sizes: list[int] = []
     fit = head.fit
 
-    def noted(features, targets, l2, *rest):
+    def noted(features, targets, l2, **more):
         sizes.append(len(features))
-        return fit(features, targets, l2, *rest)
+        return fit(features, targets, l2, **more)
 
     monkeypatch.setattr(frozen, "fit", noted)
-    made().fit(REST, INNER)
-    views = 3 + PLACED_VIEWS
-    assert sizes == [views * len(REST)] * len(L2_CANDIDATES) + [views * (len(REST) + len(INNER))]
+    one = made()
+    one.fit(REST, INNER)
+    clips = (REST, np.concatenate([REST, INNER]))
+    some, every = (len(one.embeddings.of(torch.from_numpy(rows), DATA.targets)[0]) for rows in clips)
+    *wholes, of_steps = sizes
+    assert wholes == [some] * len(L2_CANDIDATES) + [every]
+    assert every > some
+    assert of_steps > 0
 
 
 def test_a_head_changes_nothing_but_the_last_layer():
@@ -193,6 +207,7 @@ def test_a_head_changes_nothing_but_the_last_layer():
     found = weights(one.fit(REST, INNER))
     changed = {name for name in before if not torch.equal(before[name], found[name])}
     assert changed == {"classifier.2.weight", "classifier.2.bias"}
+    assert {name.split(".")[0] for name in found.keys() - before.keys()} == {"moments", "others"}
 
 
 def test_a_head_repeats_with_and_without_the_cache(monkeypatch, tmp_path):

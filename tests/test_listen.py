@@ -1,22 +1,41 @@
 """The daemon's loop, with a fake source, classifier and sink."""
 
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from tagger import listen
+from tagger import listen, tag
+from tagger.clipfolder import EVENTS, ClipFolder
+from tagger.clips import ClipSaver
 from tagger.errors import AudioError, TaggerError
 from tagger.events import Stream
 from tagger.listen import Daemon, Listener
+from tagger.policy import LabelPolicy, Policy
+from tagger.sources import Source, open_source
 from tagger.stop import Stop
-from tests.fakes import FakeClassifier, FakeSource, RecordingSink, noise, silence
+from tests.fakes import RATE_HZ, FakeClassifier, FakeSource, RecordingSink, noise, silence
+from tests.programs import write_wav
+
+WINDOW_S, HOP_S = 1.0, 0.5
+RULES = Policy(FakeClassifier.LABELS, (LabelPolicy(confirm_s=0, merge_s=0.5),) * 2)
 
 
-def listener(source: FakeSource, *sinks: RecordingSink, classify: FakeClassifier | None = None) -> Listener:
+def listener(
+    source: Source,
+    *sinks: RecordingSink,
+    classify: FakeClassifier | None = None,
+    policy: Policy = RULES,
+    clips: ClipSaver | None = None,
+) -> Listener:
     stream = Stream("node", source.name, "fake", FakeClassifier.LABELS)
     return Listener(
         source=source,
@@ -24,10 +43,11 @@ def listener(source: FakeSource, *sinks: RecordingSink, classify: FakeClassifier
         classify=classify or FakeClassifier(),  # type: ignore[arg-type]
         turn=threading.Lock(),
         sinks=sinks,
-        window_s=1.0,
-        hop_s=0.5,
-        thresholds=(0.5, 0.5),
+        window_s=WINDOW_S,
+        hop_s=HOP_S,
+        policy=policy,
         top_k=2,
+        clips=clips,
     )
 
 
@@ -40,13 +60,61 @@ def test_a_sound_begins_ends_and_is_reported_every_hop() -> None:
     listener(FakeSource([silence(2, 100), noise(1, 102), silence(2, 103)]), sink).run()
     (begin,), (end,) = sink.of("begin"), sink.of("end")
     assert (begin.id, begin.label) == (end.id, "loud")
-    assert begin.onset == pytest.approx(102, abs=0.5)
-    assert end.offset == pytest.approx(103, abs=0.5)
+    assert (begin.onset, end.offset) == pytest.approx((102, 103), abs=FakeClassifier.STEP_S)
     reports = sink.of("report")
     assert [report.scores.start_s for report in reports] == [0.5 * i for i in range(9)]
-    assert reports[0].why == "loud 0.00 is below its threshold 0.50"
+    assert reports[0].why == "loud: below enter 0.50"
+    assert [(each.label, each.why) for each in reports[0].top] == [
+        ("loud", "below enter 0.50"),
+        ("never", "below enter 0.50"),
+    ]
     assert reports[4].why is None
-    assert reports[4].top[0][0] == "loud"
+    assert (reports[4].top[0].label, reports[4].top[0].why) == ("loud", None)
+    assert reports[-1].scores.activity.shape == (2, 20)
+
+
+@pytest.mark.parametrize("confirm_s", [0.0, 0.5])
+def test_events_of_a_file_are_those_of_the_listener(tmp_path: Path, confirm_s: float) -> None:
+    """Its end is inside a window, and inside a sound."""
+    loud, quiet = noise(0.8).samples, silence(1.7).samples
+    path = write_wav(tmp_path / "sound.wav", np.concatenate([quiet, loud, quiet, loud, loud, quiet, loud[:7_000]]))
+    each = LabelPolicy(confirm_s=confirm_s, merge_s=0.5)
+    rules = Policy(FakeClassifier.LABELS, (each, each), groups={"sound": FakeClassifier.LABELS})
+    found = list(tag.events(tag.tag(path, FakeClassifier(), WINDOW_S, HOP_S), rules))  # type: ignore[arg-type]
+    assert {event.label for event in found} == {"loud", "sound"}
+
+    sink = RecordingSink()
+    listener(open_source(str(path), RATE_HZ, realtime=False), sink, policy=rules).run()
+    zero = sink.of("report")[0].scores.time
+    heard = [(e.label, e.onset - zero, e.offset - zero, e.peak_score, e.score) for e in sink.of("end")]
+    assert len(heard) == len(found) == 2 * (3 if confirm_s == 0 else 2)
+    for one, other in zip(found, heard, strict=True):
+        assert (one.label, one.onset, one.offset, one.peak_score, one.score) == pytest.approx(other, abs=1e-5)
+
+
+def test_clips_of_events_are_saved_by_who_is_given_a_folder(tmp_path: Path) -> None:
+    sound = np.linspace(0.6, 0.9, RATE_HZ, dtype=np.float32)  # tells which part of it a clip holds
+    blocks = [silence(2, 100), replace(noise(1, 102), samples=sound), silence(3, 103), noise(1, 106), silence(1, 107)]
+    folder, source = ClipFolder(tmp_path / "clips"), FakeSource(blocks)
+    stream = Stream("node", source.name, "fake", FakeClassifier.LABELS)
+    sink = RecordingSink()
+    each = listener(source, sink, clips=ClipSaver(folder, stream, RATE_HZ, WINDOW_S + HOP_S, pre_roll_s=1.0))
+    each.run()
+    folder.close(10)
+    lines = [json.loads(line) for line in (tmp_path / "clips" / EVENTS).read_text().splitlines()]
+    assert [line["id"] for line in lines] == [event.id for event in sink.of("end")]
+    assert len(lines) == 2
+    saved, rate_hz = soundfile.read(tmp_path / "clips" / lines[0]["file"], dtype="float32")
+    assert rate_hz == RATE_HZ
+    first = int(np.flatnonzero(saved)[0])
+    assert first / RATE_HZ == pytest.approx(1.0, abs=FakeClassifier.STEP_S)
+    assert saved[first : first + RATE_HZ] == pytest.approx(sound, abs=1e-4)
+
+
+def test_without_a_folder_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    listener(FakeSource([silence(2, 100), noise(1, 102), silence(2, 103)]), RecordingSink()).run()
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_what_is_open_at_the_end_is_ended_before_the_source_is_offline() -> None:

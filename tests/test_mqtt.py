@@ -17,7 +17,7 @@ import pytest
 
 from tagger import settings
 from tagger.errors import TaggerError
-from tagger.events import Event, Report, Scores, Stream
+from tagger.events import Answer, Event, Report, Scores, Stream
 from tagger.sinks import mqtt
 from tagger.sinks.mqtt import Topics
 from tests.programs import Mosquitto, free_port, running, stop, subscribed, tagger, until, write_wav
@@ -108,7 +108,8 @@ def test_the_contract(broker: Mosquitto, clip: Path) -> None:
             assert list(report) == list(SCORES_FIELDS)
             assert all(isinstance(report[key], kind) for key, kind in SCORES_FIELDS.items())
             assert len(report["top"]) == 5
-            assert all(list(each) == ["label", "score"] for each in report["top"])
+            assert all(list(each) == ["label", "score", "why"] for each in report["top"])
+            assert (report["why"] is None) or report["why"].startswith(f"{report['top'][0]['label']}: ")
         qos = {message.topic: message.qos for _, message in live.messages}
         assert qos[f"{BASE}/clip/event"] == 1
         assert qos[f"{BASE}/clip/scores"] == 0
@@ -169,11 +170,18 @@ def test_a_broker_that_comes_late_gets_everything(tmp_path: Path, clip: Path) ->
         "0.3",
     )
     with running(*listen) as daemon:
-        time.sleep(4)
+        assert daemon.stderr is not None
+        said = b""
+        while b"cannot reach" not in said:
+            line = daemon.stderr.readline()
+            assert line, said.decode()
+            said += line
+        time.sleep(2)
         assert daemon.poll() is None, "it waits for the broker"
         broker = Mosquitto(tmp_path, port=port)
         with subscribed(port) as subscriber:
             _, err = daemon.communicate(timeout=30)
+            err = said + err
             assert daemon.returncode == 0, err.decode()
             until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
             assert {event["type"] for event in subscriber.jsons(f"{BASE}/clip/event")} == {"begin", "end"}
@@ -318,7 +326,8 @@ def test_states_are_right_after_an_outage_that_overflowed_the_queue(
         sink.event(STREAM, replace(begin, type="end", offset=1.0))
     broker.start()
     until(sink._connection.ready.is_set, "connected again")
-    report = Report(Scores(np.zeros(2, np.float32), 0.0, 5.0, 0.0), (("dog", 0.0),), None, 0.0)
+    scores = Scores(np.zeros(2, np.float32), 0.0, 5.0, 0.0, np.zeros((2, 1), np.float32), 5.0)
+    report = Report(scores, (Answer("dog", 0.0, None),), None, 0.0)
     with subscribed(broker.port) as subscriber:
         deadline = time.monotonic() + 10
         while sink._stale and time.monotonic() < deadline:  # as the daemon does at every hop

@@ -56,7 +56,7 @@ def test_the_score_in_a_dymn_files_name(tmp_path):
 def test_a_dymn_file_becomes_a_model_that_listens(tmp_path, home):
     added = store.add(saved(tmp_path, "dymn04_as.pt", weights("dymn")))
     assert added == home / "models" / "dymn04_as.safetensors"
-    scores = Classifier(checkpoint.load(store.find("dymn04_as")), "cpu")(np.zeros((1, 16_000), np.float32))
+    scores = Classifier(checkpoint.load(store.find("dymn04_as")), "cpu")(np.zeros((1, 16_000), np.float32)).values
     assert scores.shape == (1, 527)
     assert np.isfinite(scores).all()
 
@@ -91,7 +91,7 @@ def test_an_imagenet_file_is_a_start_that_hears_nothing(tmp_path, family, name, 
     assert all(torch.equal(ours[name], value) for name, value in kept.items())
     # Whatever it hears.
     noise = np.random.default_rng(0).standard_normal((2, 16_000)).astype(np.float32)
-    assert (Classifier(loaded, "cpu")(noise) == 0.5).all()
+    assert (Classifier(loaded, "cpu")(noise).values == 0.5).all()
 
 
 @pytest.mark.parametrize("command", [("tag",), ("listen", "--mqtt", "none", "--no-realtime")])

@@ -107,7 +107,7 @@ def split(data: Corpus) -> tuple[Rows, Rows]:
 
 def crnn_origin(dropout: float = 0.1) -> Origin:
     shape = CRNNConfig(labels=3, bands=32, channels=(4, 4, 8, 8), sequence=8, hidden=8, dropout=dropout)
-    return Origin("crnn", "crnn", shape, MEL, None, "crnn", (), ())
+    return Origin("crnn", "crnn", shape, MEL, None, "crnn", (), (), ())
 
 
 def mn_origin(seed: int = 0) -> Origin:
@@ -120,8 +120,9 @@ def mn_origin(seed: int = 0) -> Origin:
             module.momentum = 1.0
     with torch.no_grad():
         network(front_end(MEL)(torch.from_numpy(corpus().waveforms.windows)))  # type: ignore[attr-defined]
+    known = tuple(f"class {number}" for number in range(config.labels))
     return Origin(
-        "small", "efficientat", config, MEL, network.state_dict(), f"digest {seed}", ("MIT",), ("0123456789",)
+        "small", "efficientat", config, MEL, network.state_dict(), f"digest {seed}", ("MIT",), known, ("0123456789",)
     )
 
 

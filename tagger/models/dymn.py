@@ -114,8 +114,7 @@ class DyMN(nn.Module):
                 module.temperature = temperature
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self._maps(log_mel))
-        return logits
+        return self.follow(log_mel).logits
 
     def follow(self, log_mel: Tensor) -> Followed:
         return followed(self, self._maps(log_mel))

@@ -14,6 +14,8 @@ from torch.nn import functional
 STEM_CHANNELS = 16
 HEAD_CHANNELS = 1280
 _CHANNEL_DIVISOR = 8
+LOUDEST_STEPS = 2
+"""A sound that is short fills no more than these of the window's steps."""
 STEP_FRAMES = 32
 """Frames of the input from one step of the last feature map to the next: five strides of 2."""
 _WIDEST = 8.0
@@ -109,8 +111,7 @@ class EfficientAT(nn.Module):
         return list(self.features)
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.features(log_mel))
-        return logits
+        return self.follow(log_mel).logits
 
     def follow(self, log_mel: Tensor) -> "Followed":
         return followed(self, self.features(log_mel))
@@ -213,7 +214,8 @@ class Followed(NamedTuple):
     """All that a network has to say."""
 
     logits: Tensor
-    """[B, labels], of the whole."""
+    """[B, labels], of the whole. With `moments`, the mean of what the classifier says of the pooled features, which is
+    right for sounds that go on, and of the highest steps, which is right for short ones."""
     steps: Tensor
     """[B, steps, labels], logits of each step; step t is centred at frame t * `step_frames`."""
     surprise: Tensor | None = None
@@ -230,8 +232,13 @@ def followed(network: nn.Module, maps: Tensor) -> Followed:
     whole = maps
     for layer in hidden:
         whole = layer(whole)
-    steps = (network.moments or last)(hidden_steps(maps, network.classifier))  # type: ignore[operator,arg-type]
-    return Followed(last(whole), steps, network.others(whole) if network.others is not None else None)  # type: ignore[operator]
+    logits, within = last(whole), hidden_steps(maps, network.classifier)  # type: ignore[arg-type]
+    if network.moments is None:
+        return Followed(logits, last(within))
+    steps = network.moments(within)  # type: ignore[operator]
+    loudest = steps.topk(min(LOUDEST_STEPS, steps.shape[1]), dim=1).values.mean(1)
+    surprise = network.others(whole) if network.others is not None else None  # type: ignore[operator]
+    return Followed((logits + loudest) / 2, steps, surprise)
 
 
 def hidden_steps(maps: Tensor, classifier: nn.Sequential) -> Tensor:

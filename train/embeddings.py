@@ -13,22 +13,19 @@ from torch import Tensor, nn
 
 from tagger.errors import UserError
 from tagger.features import front_end
-from tagger.models.efficientat import hidden_steps
 from tagger.stop import Stop
 from train.cache import cached_arrays
 from train.distributed import Place
 from train.networks import Origin
-from train.scenes import MOST_SOUNDS, Active, Scenes
+from train.scenes import Scenes
 from train.trained import Corpus, unless_stopped
 from train.views import BATCH, NOTHING, Views, targets_of
 
 DRAWS = {"plain": 1, "placed": 4, "fragment": 1, "background": 1}
 """How many times each clip is heard in each view."""
-SCENES = 4
+SCENES = 2
 """Times that it is heard over a background, perhaps with another clip."""
-_STEPS_SHARE = 0.4
-"""Of the scenes' steps, so many are learnt from: neighbours say nearly the same."""
-_VERSION = 4
+_VERSION = 5
 """Of what is in the cache."""
 
 
@@ -38,26 +35,25 @@ class SceneEmbeddings:
 
     whole: Tensor
     """[clips, F]"""
-    steps: Tensor
-    """[clips, steps, F], float16."""
     sounds: Tensor
     """[clips, MOST_SOUNDS]: rows of the clips that are heard; -1: none."""
-    active: Tensor
-    """[clips, MOST_SOUNDS, steps]: 1 where each is heard, float32."""
 
     def targets(self, rows: Tensor, targets: Tensor) -> Tensor:
         """[rows, labels]: what is heard in each scene."""
-        return self._labels(rows, targets).amax(1)
+        return labels_of(self.sounds[rows], targets).amax(1)
 
-    def step_targets(self, rows: Tensor, targets: Tensor) -> Tensor:
-        """[rows, steps, labels]: what is heard at each step."""
-        return torch.einsum("nsl,nst->ntl", self._labels(rows, targets), self.active[rows]).clamp(max=1)
 
-    def _labels(self, rows: Tensor, targets: Tensor) -> Tensor:
-        """[rows, MOST_SOUNDS, labels]"""
-        sounds = self.sounds[rows]
-        labels: Tensor = targets[sounds.clamp(min=0)] * (sounds >= 0)[:, :, None]
-        return labels
+def labels_of(sounds: Tensor, targets: Tensor) -> Tensor:
+    """
+    Args:
+        sounds: [N, MOST_SOUNDS], rows of clips; -1: none.
+        targets: [clips, labels].
+
+    Returns:
+        [N, MOST_SOUNDS, labels], 0 or 1.
+    """
+    labels: Tensor = targets[sounds.clamp(min=0)] * (sounds >= 0)[:, :, None]
+    return labels
 
 
 @dataclass(frozen=True)
@@ -79,16 +75,6 @@ class Embeddings:
         for draw, scene in enumerate(self.scenes):
             chosen = rows if draw == 0 else sounds
             pairs.append((scene.whole[chosen], scene.targets(chosen, targets)))
-        return _together(pairs)
-
-    def steps(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings and targets of a share of the steps of these clips' scenes."""
-        pairs = []
-        for draw, scene in enumerate(self.scenes):
-            of = rows if draw == 0 else rows[targets[rows].any(1)]
-            truth = scene.step_targets(of, targets).flatten(0, 1)
-            chosen = torch.from_numpy(np.random.default_rng(draw).random(len(truth)) < _STEPS_SHARE)
-            pairs.append((scene.steps[of].flatten(0, 1)[chosen].float(), truth[chosen]))
         return _together(pairs)
 
 
@@ -113,7 +99,6 @@ class Embedder:
         self._maps: nn.Module = maps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._extract = front_end(origin.mel).to(place.device)
         self._rate_hz = origin.mel.sample_rate_hz
-        self._step_s = float(network.step_frames * origin.mel.hop_samples / self._rate_hz)  # type: ignore[operator]
         self._corpus, self._seed, self._place, self._stop = corpus, seed, place, stop
         self._key = {
             "data": corpus.dataset.fingerprint,
@@ -132,6 +117,22 @@ class Embedder:
         views = {view: tuple(self._view(view, draw) for draw in range(count)) for view, count in DRAWS.items()}
         return Embeddings(views, tuple(self._scenes(draw) for draw in range(SCENES)))
 
+    def hidden(self) -> Tensor:
+        """[clips, F]: what the last layer is given of each clip as it is."""
+        return self._view("plain", 0)
+
+    def pooled(self) -> Tensor:
+        """[clips, C]: the mean of the last feature map over each clip as it is."""
+        views = Views(self._corpus.waveforms, self._rate_hz, self._seed)
+
+        def make() -> dict[str, NDArray[Any]]:
+            batches = views.batches(np.arange(len(self._corpus.waveforms)), "plain")
+            return {
+                "pooled": np.concatenate([maps.mean((2, 3)).cpu().numpy() for maps in self._heard(batches, "features")])
+            }
+
+        return torch.from_numpy(cached_arrays("features", self._key | {"view": "pooled"}, make)["pooled"])
+
     def _view(self, view: str, draw: int) -> Tensor:
         """[clips, F]"""
         views = Views(self._corpus.waveforms, self._rate_hz, self._seed + 1000 * draw)
@@ -147,28 +148,18 @@ class Embedder:
     def _scenes(self, draw: int) -> SceneEmbeddings:
         scenes = Scenes(self._corpus, self._rate_hz, self._seed + 1000 * draw)
 
+        def batches() -> Iterator[Tensor]:
+            for first in range(0, len(scenes), BATCH):
+                rows = range(first, min(first + BATCH, len(scenes)))
+                yield torch.from_numpy(np.stack([scenes[row].window for row in rows]))
+
         def make() -> dict[str, NDArray[Any]]:
-            made: list[Active] = []
-
-            def batches() -> Iterator[Tensor]:
-                for first in range(0, len(scenes), BATCH):
-                    new = [scenes[row] for row in range(first, min(first + BATCH, len(scenes)))]
-                    made.extend(scene.active for scene in new)
-                    yield torch.from_numpy(np.stack([scene.window for scene in new]))
-
-            parts = []
-            for maps in self._heard(batches(), _title("scenes", draw)):
-                steps = hidden_steps(maps, self._classifier)
-                parts.append((self._whole(maps), steps.cpu().numpy().astype(np.float16)))
-            whole, within = (np.concatenate(part) for part in zip(*parts, strict=True))
-            active = np.zeros((len(made), MOST_SOUNDS, within.shape[1]), np.float32)
-            for row, each in enumerate(made):
-                active[row, : len(each)] = each.at_steps(within.shape[1], self._step_s)
-            return {"whole": whole, "steps": within, "active": active}
+            heard = self._heard(batches(), _title("scenes", draw))
+            return {"whole": np.concatenate([self._whole(maps) for maps in heard])}
 
         key = self._key | {"view": "scenes", "seed": self._seed, "draw": draw}
-        arrays = {name: torch.from_numpy(each) for name, each in cached_arrays("features", key, make).items()}
-        return SceneEmbeddings(arrays["whole"], arrays["steps"], torch.from_numpy(scenes.sounds), arrays["active"])
+        whole = torch.from_numpy(cached_arrays("features", key, make)["whole"])
+        return SceneEmbeddings(whole, torch.from_numpy(scenes.sounds))
 
     def _heard(self, batches: Iterable[Tensor], title: str) -> Iterator[Tensor]:
         """The last feature map of each batch, [B, C, rows, steps]."""

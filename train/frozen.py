@@ -11,14 +11,12 @@ from train.dataset import Rows
 from train.distributed import Place
 from train.embeddings import Embedder
 from train.head import Head, cross_entropy, fit
-from train.networks import Origin, last_layer_name
+from train.networks import Origin, others_of
 from train.trained import Corpus, Trained, calibrated, unless_stopped
 
 L2_CANDIDATES = (1e-2, 3e-3, 1e-3)
 SURPRISE = 4.0
 """What logits lose for a sound that the network is sure of and no label explains."""
-_MOMENTS_L2 = 1e-3
-_MOMENTS_ITERATIONS = 80
 
 
 class Frozen:
@@ -46,7 +44,8 @@ class Frozen:
             tried.append((float(cross_entropy(head.logits(validation[0]), validation[1])), l2, head))
         _, l2, head = min(tried, key=lambda each: each[0])
         every = torch.cat([outer, held])
-        others = self._others(every)
+        heard = self.embeddings.views["plain"][0][every]
+        others = others_of(self.network, self._origin, heard, targets[every])
 
         def logits_of(features: Tensor) -> Tensor:
             surprise = others(features).amax(1, keepdim=True) if others is not None else 0.0
@@ -57,9 +56,8 @@ class Frozen:
             logits = {view: logits_of(many[0][held]) for view, many in self.embeddings.views.items()}
         temperature, bias, threshold = calibrated(logits, targets[held], "sigmoid")
         final = fit(*self.embeddings.of(every, targets), l2, start=head)
-        moments = fit(*self.embeddings.steps(every, targets), _MOMENTS_L2, iterations=_MOMENTS_ITERATIONS)
         return Trained(
-            self._with(final, moments, others),
+            self._with(final, others),
             temperature,
             bias,
             threshold,
@@ -68,33 +66,10 @@ class Frozen:
             details={"l2": l2},
         )
 
-    def _others(self, rows: Tensor) -> Others | None:
-        """The last layer that the network came with, and what of its classes these clips, by label, excite."""
-        network, origin = self.network, self._origin
-        name = last_layer_name(network)
-        if (
-            origin.weights is None
-            or not isinstance(name, str)
-            or not isinstance(self.network.classifier, nn.Sequential)
-        ):
-            return None
-        old = {key.removeprefix(name): value for key, value in origin.weights.items() if key.startswith(name)}
-        last: nn.Linear = network.classifier[-1]  # type: ignore[index,assignment]
-        if old["weight"].shape[1] != last.in_features or len(origin.labels) != len(old["weight"]):
-            return None  # the hidden layer before it was left out
-        others = Others(last.in_features, len(origin.labels))
-        others.layer.load_state_dict(old)
-        targets = self._corpus.targets[rows]
-        with torch.no_grad():
-            heard = others(self.embeddings.views["plain"][0][rows])  # [rows, classes]
-            by_label = targets.T @ heard / targets.sum(0).clamp(min=1)[:, None]
-            others.expected.copy_(by_label.amax(0))
-        return others.requires_grad_(False)
-
-    def _with(self, head: Head, moments: Head, others: Others | None) -> nn.Module:
+    def _with(self, head: Head, others: Others | None) -> nn.Module:
         network = self.network
         head.put_into(network.classifier[-1])  # type: ignore[index,arg-type]
-        network.moments, network.others = moments.as_layer(), others  # type: ignore[assignment]
-        changes = {"moments": True, "others": others.layer.out_features if others is not None else 0}
-        network.config = dataclasses.replace(network.config, **changes)  # type: ignore[type-var]
+        network.others = others  # type: ignore[assignment]
+        classes = others.layer.out_features if others is not None else 0
+        network.config = dataclasses.replace(network.config, others=classes)  # type: ignore[type-var]
         return network.cpu()

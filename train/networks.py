@@ -12,6 +12,7 @@ from tagger.errors import CheckpointError, UserError, near
 from tagger.features import FRONT_ENDS, MelConfig
 from tagger.files import sha256
 from tagger.models import MODELS
+from tagger.models.efficientat import Others
 from tagger.official import DYMN_WIDTHS, WIDTHS
 from train.recipe import Recipe
 
@@ -139,3 +140,24 @@ def _of_checkpoint(name: str, recipe: Recipe) -> Origin:
         info.labels,
         tuple(info.training.get("trained_on", ())),
     )
+
+
+def others_of(network: nn.Module, origin: Origin, heard: torch.Tensor, targets: torch.Tensor) -> Others | None:
+    """The last layer that the network came with, and what of its classes the labels' sounds excite. None: it has none.
+
+    Args:
+        heard: [N, features], what the last layer is given of clips.
+        targets: [N, labels], 0 or 1.
+    """
+    name = last_layer_name(network)
+    if origin.weights is None or not isinstance(name, str):
+        return None
+    old = {key.removeprefix(name): value for key, value in origin.weights.items() if key.startswith(name)}
+    if old["weight"].shape[1] != heard.shape[1] or len(origin.labels) != len(old["weight"]):
+        return None  # the hidden layer before it was left out
+    others = Others(heard.shape[1], len(origin.labels))
+    others.layer.load_state_dict(old)
+    with torch.no_grad():
+        by_label = targets.T @ others(heard) / targets.sum(0).clamp(min=1)[:, None]  # [labels, classes]
+        others.expected.copy_(by_label.amax(0))
+    return others.requires_grad_(False)

@@ -20,8 +20,9 @@ class Recipe:
     """Share of the training clips that are kept aside, by recording, to choose the epoch and to calibrate."""
 
     # What is trained
-    trainable: Literal["all", "head", "gradual"] = "all"
-    """The whole network; the last layer alone, fitted exactly; or from the last layer down, a block after the other."""
+    trainable: Literal["all", "head", "gradual", "upper"] = "all"
+    """The whole network; the last layer alone, fitted exactly; from the last layer down, a block after the other; or
+    the blocks above `frozen_blocks`, on windows that are made once (`train.upper`)."""
     frozen_blocks: int = 0
     """So many blocks at the input stay as they are."""
     frozen_norm: bool = True
@@ -59,6 +60,11 @@ class Recipe:
     """With a teacher: share of the loss that compares with the teacher, the rest compares with the labels."""
     distill_temperature: float = 1.0
     """Teacher's and student's logits are divided by it. Hinton et al., arXiv:1503.02531."""
+
+    surprise: float = 0.0
+    """With `upper`: what logits lose for a sound that the network is sure of and no label explains."""
+    enter_logit: float = 0.0
+    """With `upper`: the logit at which an event begins."""
 
     # Waveforms
     gain_db: float = 10.0
@@ -117,7 +123,11 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-_CHOICES = {"head": ("linear", "mlp"), "trainable": ("all", "head", "gradual"), "activation": ("sigmoid", "softmax")}
+_CHOICES = {
+    "head": ("linear", "mlp"),
+    "trainable": ("all", "head", "gradual", "upper"),
+    "activation": ("sigmoid", "softmax"),
+}
 _PROBABILITIES = [
     "layer_decay",
     "average",
@@ -204,6 +214,19 @@ _CRNN = Recipe(
 RECIPES: dict[str, Recipe] = {
     "finetune": Recipe(frozen_blocks=9, learning_rate=1e-3, start_share=0.5),
     "head": Recipe(trainable="head", head="mlp", inner_share=0.25),  # the last fit learns these, too
+    "stream": Recipe(
+        trainable="upper",
+        epochs=6,
+        batch=64,
+        frozen_blocks=10,
+        head="mlp",
+        learning_rate=1e-3,
+        head_learning_rate=2e-3,
+        weight_decay=1e-3,
+        clip_gradient=5.0,
+        surprise=1.0,
+        enter_logit=3.0,
+    ),
     "gradual": Recipe(trainable="gradual", layer_decay=0.85),
     "crnn": _CRNN,
     "crnn-distilled": replace(_CRNN, distill=0.8, distill_temperature=2.0, mix_spectrograms=0.5),

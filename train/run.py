@@ -30,6 +30,7 @@ from train.report import Epoch
 from train.stored import Spectrograms
 from train.teacher import Teacher
 from train.trained import Corpus, Say, Trained, TrainingStoppedError
+from train.upper import Upper
 
 WINDOW_SECONDS = 5.0
 EVERYTHING = 0
@@ -67,7 +68,7 @@ class Job:
             raise UserError(f"--name {self.name}: must be the name of a file in the output folder, and not fold1 ...")
         if self.recipe.crop_seconds > WINDOW_SECONDS:
             raise UserError(f"crop_seconds {self.recipe.crop_seconds:g}: a window has only {WINDOW_SECONDS:g} s")
-        if self.teacher and self.recipe.trainable == "head":
+        if self.teacher and self.recipe.trainable in ("head", "upper"):
             raise UserError("--teacher: a last layer alone (--freeze) learns from the labels, not from a teacher")
 
     @property
@@ -106,7 +107,7 @@ def run(job: Job, say: Say) -> None:
         ahead = [stage for stage in filled if not job.is_done(stage)]
         sources = {stage: origin(_of_stage(job.model, stage), job.start, job.recipe) for stage in ahead or filled}
         source = next(iter(sources.values()))
-        if job.recipe.trainable == "head" and source.architecture == "crnn":
+        if job.recipe.trainable in ("head", "upper") and source.architecture == "crnn":
             raise UserError(f"{source.name}: a CRNN has no last layer that could be fitted alone (--freeze)")
         if job.recipe.batch < place.ranks:
             raise UserError(f"batch {job.recipe.batch} is less than one clip for each of {place.ranks} processes")
@@ -172,6 +173,7 @@ class _Run:
             self._started = {"name": job.model}
         self._say, self._stop = say, stop
         self._frozen: dict[str, Frozen] = {}
+        self._uppers: dict[str, Upper] = {}
         """The last one, by the digest of its network."""
         self._spectrograms: Spectrograms | None = None
         self._curves: dict[str, Sequence[Epoch]] = {}
@@ -241,15 +243,20 @@ class _Run:
         if not corpus.targets[torch.from_numpy(inner)].any():
             self._say("too few recordings to keep any aside: choices are made on what is learnt from")
             inner = rest
+        folder = job.output / "state" / job.title(stage)
+        if not job.resume:
+            (folder / "state.pt").unlink(missing_ok=True)
         if job.recipe.trainable == "head":
             digest = self._source.digest
             if digest not in self._frozen:
                 self._frozen = {digest: Frozen(self._source, corpus, job.seed, self._place, self._stop)}
             return self._frozen[digest].fit(rest, inner)
         self._say(f"-- {job.title(stage)}: {len(rest)} clips to learn from, {len(inner)} to choose the epoch by")
-        folder = job.output / "state" / job.title(stage)
-        if not job.resume:
-            (folder / "state.pt").unlink(missing_ok=True)
+        if job.recipe.trainable == "upper":
+            if self._source.digest not in self._uppers:
+                upper = Upper(self._source, job.recipe, corpus, job.seed, self._place, self._stop)
+                self._uppers = {self._source.digest: upper}
+            return self._uppers[self._source.digest].run(rest, inner, folder, self._say, self._stop)
         teacher = self._teacher(stage)
         if job.recipe.stored_views and self._spectrograms is None:
             views = job.recipe.stored_views
@@ -293,7 +300,7 @@ class _Run:
             mel=source.mel,
             window_seconds=WINDOW_SECONDS,
             labels=dataset.labels,
-            activation="sigmoid" if job.recipe.trainable == "head" else job.recipe.activation,
+            activation="sigmoid" if job.recipe.trainable in ("head", "upper") else job.recipe.activation,
             thresholds=(trained.threshold,) * len(dataset.labels),
             temperature=trained.temperature,
             bias=trained.bias,

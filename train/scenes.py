@@ -17,6 +17,10 @@ _LEAST_SECONDS = 0.5
 _SNR_DB = (0.0, 25.0)
 _FLOOR_DB = (-70.0, -30.0)
 """RMS of the background, dBFS."""
+_ENTERING = 0.3
+"""Probability that a sound has only just come into the window: then it is to be announced ..."""
+_ENTERED_SECONDS = (0.4, 1.4)
+"""... having been heard for so long."""
 _TWO = 0.3
 """Probability that another clip is heard, too."""
 _RECORDED = 0.7
@@ -119,6 +123,8 @@ def scene(sounds: Sequence[Waveform], background: Waveform, rate_hz: int, rng: n
         total = len(window) // moment
         kept = min(len(loud), total, max(round(_LEAST_SECONDS / _MOMENT_SECONDS), len(loud) // 2))
         start = int(rng.integers(kept - len(loud), total - kept + 1))
+        if rng.random() < _ENTERING:
+            start = max(0, total - round(rng.uniform(*_ENTERED_SECONDS) / _MOMENT_SECONDS))
         cut, into = max(0, -start), max(0, start)
         length = min(len(loud) - cut, total - into)
         window[into * moment : (into + length) * moment] += sound[cut * moment : (cut + length) * moment]

@@ -233,12 +233,12 @@ def followed(network: nn.Module, maps: Tensor) -> Followed:
     for layer in hidden:
         whole = layer(whole)
     logits, within = last(whole), hidden_steps(maps, network.classifier)  # type: ignore[arg-type]
-    if network.moments is None:
+    moments, others = getattr(network, "moments", None), getattr(network, "others", None)
+    if moments is None:
         return Followed(logits, last(within))
-    steps = network.moments(within)  # type: ignore[operator]
+    steps = moments(within)
     loudest = steps.topk(min(LOUDEST_STEPS, steps.shape[1]), dim=1).values.mean(1)
-    surprise = network.others(whole) if network.others is not None else None  # type: ignore[operator]
-    return Followed((logits + loudest) / 2, steps, surprise)
+    return Followed((logits + loudest) / 2, steps, others(whole) if others is not None else None)
 
 
 def hidden_steps(maps: Tensor, classifier: nn.Sequential) -> Tensor:

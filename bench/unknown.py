@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     options = parser.parse_args()
 
-    source = origin("mn04", None, RECIPES["head"])
+    source = origin("mn04", None, replace(RECIPES["head"], head="mlp"))
     dataset = esc50.read(options.data)
     mel: MelConfig = source.mel
     corpus = Corpus.of(*waveforms.load(dataset, mel.sample_rate_hz, 5.0, False, print))

@@ -476,7 +476,7 @@ def train(**flags: Any) -> None:
 @click.option("--streamed", is_flag=True, help="In long streams made from the clips, as the daemon hears them.")
 @click.option("--minutes", type=click.FloatRange(1, 600), help="Streamed: length for each checkpoint. [default: 20]")
 @click.option("--hop", type=click.FloatRange(0.05, 5), help="Streamed: between windows, seconds. [default: 0.5]")
-@click.option("--seed", type=int, help="Streamed: another one makes other streams. [default: 0]")
+@click.option("--seed", type=click.IntRange(0), help="Streamed: another one makes other streams. [default: 0]")
 @click.option(
     "--background",
     "backgrounds",

@@ -89,7 +89,7 @@ def _longest_confirmation(window_s: float, hop_s: float) -> float:
 
 KINDS: Mapping[str, Mapping[str, float]] = {
     "one-shot": {"confirm_s": 0.5, "merge_s": 2.0},
-    "continuous": {"confirm_s": 1.0, "merge_s": 3.0},
+    "continuous": {"confirm_s": 0.5, "merge_s": 3.0},
 }
 """What differs from LabelPolicy's defaults: sounds of a moment, and sounds that go on."""
 

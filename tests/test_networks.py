@@ -154,8 +154,9 @@ def test_the_last_layer_is_drawn_by_torchs_generator(mn01):
 
 def test_a_recipe_says_what_follows_the_pooled_features(mn01):
     assert origin("mn01", None, replace(FINETUNE, head="mlp")).config.head == "mlp"
-    assert origin("mn01", None, HEAD).config.head == "mlp"
+    assert origin("mn01", None, RECIPES["stream"]).config.head == "mlp"
     assert origin("mn01", None, FINETUNE).config.head == "linear"
+    assert origin("mn01", None, HEAD).config.head == "linear"
     model = origin("mn01", None, FINETUNE).build(3)
     assert [type(layer) for layer in model.classifier] == [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear]
     given = checkpoint.load(mn01).model.state_dict()

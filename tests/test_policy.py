@@ -55,7 +55,7 @@ def error_of(file: Path, text: str, **options: float) -> str:
 def test_each_label_has_the_models_threshold_and_its_kinds_times():
     rules = made()
     assert of("dog", rules) == LabelPolicy(enter=0.4, exit=0.2, confirm_s=0.5, merge_s=2.0)
-    assert of("rain", rules) == LabelPolicy(enter=0.5, exit=0.25, confirm_s=1.0, merge_s=3.0)
+    assert of("rain", rules) == LabelPolicy(enter=0.5, exit=0.25, confirm_s=0.5, merge_s=3.0)
     assert [each.enter for each in rules.each] == list(OWN)
     assert (rules.denied, rules.groups, rules.names) == (frozenset(), {}, LABELS)
 
@@ -68,7 +68,7 @@ def test_kinds_are_of_labels_that_the_bundled_model_has():
 def test_windows_that_are_far_apart_or_short_are_not_refused_by_default(window_s, hop_s):
     rules = made(window_s=window_s, hop_s=hop_s)
     assert of("dog", rules).confirm_s == pytest.approx(min(0.5, max(0, window_s - hop_s - 0.5)))
-    assert of("rain", rules).confirm_s == 1.0
+    assert of("rain", rules).confirm_s == 0.5
 
 
 def test_official_labels_have_policies():

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -110,10 +111,10 @@ def crnn_origin(dropout: float = 0.1) -> Origin:
     return Origin("crnn", "crnn", shape, MEL, None, "crnn", (), (), ())
 
 
-def mn_origin(seed: int = 0) -> Origin:
+def mn_origin(seed: int = 0, head: Literal["linear", "mlp"] = "linear") -> Origin:
     """An `mn` network that has weights: random ones, and batch norms that have seen some sounds."""
     torch.manual_seed(seed)
-    config = EfficientATConfig(labels=7, width=0.1, head="linear", dropout=0.0)
+    config = EfficientATConfig(labels=7, width=0.1, head=head, dropout=0.0)
     network = MODELS["efficientat"].network(config)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -1,4 +1,4 @@
-"""What a frozen network hears in every clip of a data set, in each view and in scenes: computed once, and kept."""
+"""What a frozen network hears in every clip of a data set, in each view: computed once, and kept."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,70 +17,25 @@ from tagger.stop import Stop
 from train.cache import cached_arrays
 from train.distributed import Place
 from train.networks import Origin
-from train.scenes import Scenes
 from train.trained import Corpus, unless_stopped
-from train.views import BATCH, NOTHING, Views, targets_of
+from train.views import Views, targets_of
 
 DRAWS = {"plain": 1, "placed": 4, "fragment": 1, "background": 1}
 """How many times each clip is heard in each view."""
-SCENES = 2
-"""Times that it is heard over a background, perhaps with another clip."""
-_VERSION = 5
+_VERSION = 6
 """Of what is in the cache."""
-
-
-@dataclass(frozen=True)
-class SceneEmbeddings:
-    """One scene a clip."""
-
-    whole: Tensor
-    """[clips, F]"""
-    sounds: Tensor
-    """[clips, MOST_SOUNDS]: rows of the clips that are heard; -1: none."""
-
-    def targets(self, rows: Tensor, targets: Tensor) -> Tensor:
-        """[rows, labels]: what is heard in each scene."""
-        return labels_of(self.sounds[rows], targets).amax(1)
-
-
-def labels_of(sounds: Tensor, targets: Tensor) -> Tensor:
-    """
-    Args:
-        sounds: [N, MOST_SOUNDS], rows of clips; -1: none.
-        targets: [clips, labels].
-
-    Returns:
-        [N, MOST_SOUNDS, labels], 0 or 1.
-    """
-    labels: Tensor = targets[sounds.clamp(min=0)] * (sounds >= 0)[:, :, None]
-    return labels
 
 
 @dataclass(frozen=True)
 class Embeddings:
     views: dict[str, tuple[Tensor, ...]]
     """By view, each [clips, F]; several of them where the view is drawn at random and more is better."""
-    scenes: tuple[SceneEmbeddings, ...]
 
     def of(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings and targets of these clips, in every view and scene."""
-        sounds = rows[targets[rows].any(1)]
-        pairs = []
-        for view, draws in self.views.items():
-            for draw, each in enumerate(draws):
-                chosen = (
-                    rows if draw == 0 and view not in NOTHING else sounds
-                )  # one recording of nothing is like another
-                pairs.append((each[chosen], targets_of(view, targets[chosen])))
-        for draw, scene in enumerate(self.scenes):
-            chosen = rows if draw == 0 else sounds
-            pairs.append((scene.whole[chosen], scene.targets(chosen, targets)))
-        return _together(pairs)
-
-
-def _together(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    embeddings, truths = zip(*pairs, strict=True)
-    return torch.cat(embeddings), torch.cat(truths)
+        """Embeddings and targets of these clips, in every view."""
+        pairs = [(each[rows], targets_of(view, targets[rows])) for view, many in self.views.items() for each in many]
+        embeddings, truths = zip(*pairs, strict=True)
+        return torch.cat(embeddings), torch.cat(truths)
 
 
 class Embedder:
@@ -115,7 +70,7 @@ class Embedder:
             TrainingStoppedError: the views that are whole stay in the cache.
         """
         views = {view: tuple(self._view(view, draw) for draw in range(count)) for view, count in DRAWS.items()}
-        return Embeddings(views, tuple(self._scenes(draw) for draw in range(SCENES)))
+        return Embeddings(views)
 
     def hidden(self) -> Tensor:
         """[clips, F]: what the last layer is given of each clip as it is."""
@@ -144,22 +99,6 @@ class Embedder:
 
         seeded = {} if view == "plain" else {"seed": self._seed, "draw": draw}
         return torch.from_numpy(cached_arrays("features", self._key | {"view": view} | seeded, make)["whole"])
-
-    def _scenes(self, draw: int) -> SceneEmbeddings:
-        scenes = Scenes(self._corpus, self._rate_hz, self._seed + 1000 * draw)
-
-        def batches() -> Iterator[Tensor]:
-            for first in range(0, len(scenes), BATCH):
-                rows = range(first, min(first + BATCH, len(scenes)))
-                yield torch.from_numpy(np.stack([scenes[row].window for row in rows]))
-
-        def make() -> dict[str, NDArray[Any]]:
-            heard = self._heard(batches(), _title("scenes", draw))
-            return {"whole": np.concatenate([self._whole(maps) for maps in heard])}
-
-        key = self._key | {"view": "scenes", "seed": self._seed, "draw": draw}
-        whole = torch.from_numpy(cached_arrays("features", key, make)["whole"])
-        return SceneEmbeddings(whole, torch.from_numpy(scenes.sounds))
 
     def _heard(self, batches: Iterable[Tensor], title: str) -> Iterator[Tensor]:
         """The last feature map of each batch, [B, C, rows, steps]."""

@@ -14,7 +14,7 @@ from train.head import Head, cross_entropy, fit
 from train.networks import Origin, others_of
 from train.trained import Corpus, Trained, calibrated, unless_stopped
 
-L2_CANDIDATES = (1e-2, 3e-3, 1e-3)
+L2_CANDIDATES = (3e-4, 1e-3, 3e-3)
 SURPRISE = 4.0
 """What logits lose for a sound that the network is sure of and no label explains."""
 
@@ -38,9 +38,9 @@ class Frozen:
         targets = self._corpus.targets
         outer, held = torch.from_numpy(rows), torch.from_numpy(inner)
         validation = self.embeddings.of(held, targets)
-        tried: list[tuple[float, float, Head]] = []
+        tried = []
         for l2 in unless_stopped(L2_CANDIDATES, self._stop):
-            head = fit(*self.embeddings.of(outer, targets), l2, start=tried[-1][2] if tried else None)
+            head = fit(*self.embeddings.of(outer, targets), l2)
             tried.append((float(cross_entropy(head.logits(validation[0]), validation[1])), l2, head))
         _, l2, head = min(tried, key=lambda each: each[0])
         every = torch.cat([outer, held])
@@ -55,7 +55,7 @@ class Frozen:
         with torch.no_grad():
             logits = {view: logits_of(many[0][held]) for view, many in self.embeddings.views.items()}
         temperature, bias, threshold = calibrated(logits, targets[held], "sigmoid")
-        final = fit(*self.embeddings.of(every, targets), l2, start=head)
+        final = fit(*self.embeddings.of(every, targets), l2)
         return Trained(
             self._with(final, others),
             temperature,

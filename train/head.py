@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.functional import cross_entropy as distribution_cross_entropy
 
-_ITERATIONS = 150
+_STEPS = 300
 _START_L2 = 1e-3
 
 
@@ -23,32 +23,18 @@ class Head:
         """[N, features] to [N, labels]."""
         return features @ self.weight.T + self.bias
 
-    def as_layer(self) -> nn.Linear:
-        layer = nn.Linear(self.weight.shape[1], self.weight.shape[0])
-        self.put_into(layer)
-        return layer
-
     def put_into(self, last_layer: nn.Linear) -> None:
         with torch.no_grad():
             last_layer.weight.copy_(self.weight)
             last_layer.bias.copy_(self.bias)
 
 
-def fit(
-    features: Tensor,
-    targets: Tensor,
-    l2: float,
-    activation: str = "sigmoid",
-    iterations: int = _ITERATIONS,
-    start: Head | None = None,
-) -> Head:
+def fit(features: Tensor, targets: Tensor, l2: float, activation: str = "sigmoid") -> Head:
     """The minimum of the mean cross-entropy plus `l2` times the squared weights (L-BFGS).
 
     Args:
         features: [N, F], float32. They are standardised inside; the head that comes back takes them as they are.
         targets: [N, labels], float32, 0 or 1; a row of zeros is a sound that is none of them.
-        iterations: at most, of L-BFGS.
-        start: a head to begin with, which saves iterations.
     """
     mean, spread = features.mean(0), features.std(0) + 1e-3
     standard = (features - mean) / spread
@@ -58,12 +44,7 @@ def fit(
         bias = torch.logit(targets.mean(0).clamp(1e-4, 1 - 1e-4)).requires_grad_()
     else:
         bias = _whole(targets).mean(0).clamp(min=1e-4).log().requires_grad_()
-    if start is not None:
-        weight = (start.weight * spread).requires_grad_()
-        bias = (start.bias + start.weight @ mean).requires_grad_()
-    optimiser = torch.optim.LBFGS(
-        [weight, bias], max_iter=iterations, line_search_fn="strong_wolfe", tolerance_grad=1e-6
-    )
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe", tolerance_grad=1e-6)
 
     def loss() -> Tensor:
         optimiser.zero_grad()

@@ -213,7 +213,7 @@ _CRNN = Recipe(
 
 RECIPES: dict[str, Recipe] = {
     "finetune": Recipe(frozen_blocks=9, learning_rate=1e-3, start_share=0.5),
-    "head": Recipe(trainable="head", head="mlp", inner_share=0.25),  # the last fit learns these, too
+    "head": Recipe(trainable="head", inner_share=0.25),  # the last fit learns these, too
     "stream": Recipe(
         trainable="upper",
         epochs=6,
@@ -225,7 +225,7 @@ RECIPES: dict[str, Recipe] = {
         weight_decay=1e-3,
         clip_gradient=5.0,
         surprise=1.0,
-        enter_logit=3.0,
+        enter_logit=1.5,
     ),
     "gradual": Recipe(trainable="gradual", layer_decay=0.85),
     "crnn": _CRNN,

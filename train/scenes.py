@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from train.augment import Noise, Waveform
 from train.trained import Corpus
@@ -149,3 +150,16 @@ def _from_db(db: float) -> float:
 
 def _rms(waveform: Waveform) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
+
+
+def labels_of(sounds: Tensor, targets: Tensor) -> Tensor:
+    """
+    Args:
+        sounds: [N, MOST_SOUNDS], rows of clips; -1: none.
+        targets: [clips, labels].
+
+    Returns:
+        [N, MOST_SOUNDS, labels], 0 or 1.
+    """
+    labels: Tensor = targets[sounds.clamp(min=0)] * (sounds >= 0)[:, :, None]
+    return labels

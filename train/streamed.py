@@ -1,5 +1,6 @@
 """`tagger eval --streamed`: long streams of which the truth is known, heard as the daemon hears them."""
 
+import itertools
 import json
 import sys
 import threading
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tagger.checkpoint import Checkpoint
 from tagger.classifier import Classifier
 from tagger.decide import Decider
+from tagger.errors import UserError
 from tagger.events import Block, Event, Report, Scores, Stream
 from tagger.files import replacing
 from tagger.listen import Listener
@@ -28,10 +30,12 @@ from train.own import sounds_in
 from train.soundscape import Annotation, Recording, Soundscape
 from train.trained import Corpus, Say
 
-THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)
+THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 """Of the curves."""
 _BLOCK_SECONDS = 0.1
-_QUIET_SECONDS = 300.0
+_QUIET_SECONDS = 1200.0
+_SCAPE_SECONDS = 300.0
+"""A soundscape is no longer: the next has another background."""
 _PICTURE_SECONDS = 120.0
 
 
@@ -176,6 +180,9 @@ def evaluate(
         pairs: checkpoints, and the fold whose clips each is to hear.
         corpora: clips at a checkpoint's rate.
         output: folder of streams, JSON, Markdown and pictures.
+
+    Raises:
+        UserError: a folder holds no recordings, or a background is silent or too short.
     """
     streams: dict[str, tuple[Sequence[Annotation], Sequence[Found], float]] = {}
     points: dict[float, dict[str, list[Found]]] = {threshold: {} for threshold in THRESHOLDS}
@@ -183,33 +190,37 @@ def evaluate(
     all_scores: list[NDArray[np.float32]] = []
     all_truth: list[NDArray[np.bool_]] = []
     drawn = False
-    recordings = [path for folder in settings.nontarget for path in sounds_in(folder)]
+    recordings = _recordings(settings.nontarget)
     for number, (loaded, fold) in enumerate(pairs):
         info, corpus, classify = loaded.info, corpora(loaded), Classifier(loaded, device)
         rate_hz = info.mel.sample_rate_hz
         rules = policy(info.labels, info.thresholds, info.window_seconds, settings.hop_s, settings.config)
-        scape = _soundscape(corpus, fold, rate_hz, settings)
-        soundscape.write(output / "streams", scape)
-        played = play(scape.name, _pieces(scape.samples, rate_hz, f"fold {fold}"), classify, rules, settings.hop_s)
-        streams[scape.name] = (scape.annotations, played.found, scape.duration_s)
-        for threshold, by_stream in points.items():
-            by_stream[scape.name] = decided(played.scores, at(threshold, rules))
-        scores, truth = _windows(scape, played.scores, info.labels)
-        all_scores.append(scores)
-        all_truth.append(truth)
+        rules = replace(rules, groups={})  # there is no truth of groups
+        of_fold: dict[str, tuple[Sequence[Annotation], Sequence[Found], float]] = {}
+        for scape in _soundscapes(corpus, fold, rate_hz, settings):
+            soundscape.write(output / "streams", scape)
+            played = play(scape.name, _pieces(scape.samples, rate_hz, scape.name), classify, rules, settings.hop_s)
+            of_fold[scape.name] = (scape.annotations, played.found, scape.duration_s)
+            for threshold, by_stream in points.items():
+                by_stream[scape.name] = decided(played.scores, at(threshold, rules))
+            scores, truth = _windows(scape, played.scores, info.labels)
+            all_scores.append(scores)
+            all_truth.append(truth)
+        streams |= of_fold
         if not drawn:
-            stretch = (60.0, 60.0 + _PICTURE_SECONDS)
+            end_s = min(scape.duration_s, 60.0 + _PICTURE_SECONDS)
+            stretch = (max(0.0, end_s - _PICTURE_SECONDS), end_s)
             timeline.write(
                 output / "timeline.png", scape.annotations, played.found, stretch, f"{scape.name}, {info.name}"
             )
             drawn = True
-        part = detection.evaluate({scape.name: streams[scape.name]}, info.window_seconds)
+        part = detection.evaluate(of_fold, info.window_seconds)
         say(f"fold {fold}: {_line(part)}")
         for name, pieces in _nothing(recordings[number :: len(pairs)], number, rate_hz, settings.seed):
-            heard = play(name, pieces, classify, rules, settings.hop_s)
-            quiet[f"{name} (fold {fold})"] = heard
+            title = _title(f"{name} (fold {fold})", quiet)
+            quiet[title] = heard = play(name, pieces, classify, rules, settings.hop_s)
             if heard.found:
-                say(f"  {name}: {', '.join(f'{each.label} at {each.onset_s:.1f} s' for each in heard.found[:5])}")
+                say(f"  {title}: {', '.join(f'{each.label} at {each.onset_s:.1f} s' for each in heard.found[:5])}")
     window_s = pairs[0][0].info.window_seconds
     calibrated = detection.calibration(np.concatenate(all_scores), np.concatenate(all_truth))
     result = detection.evaluate(streams, window_s, points, calibrated)
@@ -246,27 +257,46 @@ def evaluate(
     say(f"report: {output / 'streamed.md'}")
 
 
-def _soundscape(corpus: Corpus, fold: int, rate_hz: int, settings: Settings) -> Soundscape:
+def _soundscapes(corpus: Corpus, fold: int, rate_hz: int, settings: Settings) -> Iterator[Soundscape]:
     dataset = corpus.dataset
     sounds = [
         Recording(dataset.clips[row].title, _loader(corpus, int(row)), dataset.labels[label])
         for row in dataset.held_out(fold)
         if (label := dataset.clips[row].label) is not None and corpus.waveforms[int(row)].any()
     ]
-    backgrounds = [
-        Recording(path.name, _decoder(path, rate_hz)) for folder in settings.backgrounds for path in sounds_in(folder)
-    ]
-    return soundscape.make(
-        f"fold{fold}",
-        60 * settings.minutes,
-        rate_hz,
-        1000 * settings.seed + fold,
-        sounds,
-        backgrounds,
-        per_minute=settings.per_minute,
-        overlapping=settings.overlapping,
-        snr_db=settings.snr_db,
-    )
+    backgrounds = [Recording(path.name, _decoder(path, rate_hz)) for path in _recordings(settings.backgrounds)]
+    left_s, number = 60 * settings.minutes, 0
+    while left_s > 0:
+        number += 1
+        try:
+            scape = soundscape.make(
+                f"fold{fold}-{number}",
+                min(left_s, _SCAPE_SECONDS),
+                rate_hz,
+                10_000 * settings.seed + 100 * fold + number,
+                sounds,
+                backgrounds,
+                per_minute=settings.per_minute,
+                overlapping=settings.overlapping,
+                snr_db=settings.snr_db,
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        yield scape
+        left_s -= _SCAPE_SECONDS
+
+
+def _recordings(folders: Sequence[Path]) -> list[Path]:
+    for folder in folders:
+        if not sounds_in(folder):
+            raise UserError(f"{folder}: no recordings here")
+    return [path for folder in folders for path in sounds_in(folder)]
+
+
+def _title(name: str, taken: Mapping[str, Any]) -> str:
+    """Files in different folders may have the same name: all but the first get a number."""
+    titles = itertools.chain([name], (f"{name} {number}" for number in itertools.count(2)))
+    return next(title for title in titles if title not in taken)
 
 
 def _loader(corpus: Corpus, row: int) -> Callable[[], NDArray[np.float32]]:

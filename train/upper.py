@@ -29,13 +29,12 @@ from tagger.stop import Stop
 from train.cache import cached_arrays
 from train.dataset import Rows
 from train.distributed import Place
-from train.embeddings import labels_of
 from train.head import cross_entropy
 from train.networks import Origin, others_of
 from train.progress import bar
 from train.recipe import Recipe
 from train.report import Epoch
-from train.scenes import MOST_SOUNDS, Scenes
+from train.scenes import MOST_SOUNDS, Scenes, labels_of
 from train.trained import Corpus, Say, Trained, TrainingStoppedError, calibrated, unless_stopped
 from train.views import BATCH, NOTHING, Views
 
@@ -230,7 +229,7 @@ class _Run:
         classes = others.layer.out_features if others is not None else 0
         network.config = dataclasses.replace(network.config, moments=True, others=classes)  # type: ignore[type-var]
         self._others_names = origin.labels if others is not None else ()
-        self._before = copy.deepcopy(others.layer) if others is not None else None
+        self._before = copy.deepcopy(others.layer).to(place.device) if others is not None else None
         self.network = network.to(place.device)
         blocks: list[nn.Module] = network.blocks[recipe.frozen_blocks :]  # type: ignore[index,assignment]
         self._upper = nn.Sequential(*blocks).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -287,20 +286,20 @@ class _Run:
         return self._finished()
 
     def _step(self, chosen: Tensor, step: int) -> float:
-        windows, recipe = self._windows, self._recipe
-        maps = windows["maps"][chosen].to(self._place.device).float().to(memory_format=torch.channels_last)
+        windows, recipe, device = self._windows, self._recipe, self._place.device
+        maps = windows["maps"][chosen].to(device).float().to(memory_format=torch.channels_last)
         labels = labels_of(windows["sounds"][chosen], self._targets)  # [B, MOST_SOUNDS, labels]
-        truth = labels.amax(1)
-        moments = torch.einsum("nsl,nst->ntl", labels, windows["active"][chosen].float()).clamp(max=1)
-        has_steps = windows["has_steps"][chosen].float()
+        truth = labels.amax(1).to(device)
+        moments = torch.einsum("nsl,nst->ntl", labels, windows["active"][chosen].float()).clamp(max=1).to(device)
+        has_steps = windows["has_steps"][chosen].float().to(device)
         self._classifier.train()  # dropout
-        with torch.autocast(self._place.device.type, torch.bfloat16, enabled=recipe.mixed_precision):
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision):
             heard, hidden = self._follow(maps)
         of_steps = binary_cross_entropy_with_logits(heard.steps.float(), moments, reduction="none").sum(2).mean(1)
         loss = cross_entropy(heard.logits.float(), truth)
         loss = loss + _STEPS_SHARE * (of_steps * has_steps).sum() / has_steps.sum().clamp(min=1)
         if self._before is not None:
-            known = self._before(windows["hidden"][chosen].float()).sigmoid()
+            known = self._before(windows["hidden"][chosen].to(device).float()).sigmoid()
             said = self.network.others.layer(hidden.float())  # type: ignore[union-attr,operator]
             loss = loss + _REMEMBER_SHARE * cross_entropy(said, known)
         self._optimiser.zero_grad()

@@ -234,11 +234,12 @@ def followed(network: nn.Module, maps: Tensor) -> Followed:
         whole = layer(whole)
     logits, within = last(whole), hidden_steps(maps, network.classifier)  # type: ignore[arg-type]
     moments, others = getattr(network, "moments", None), getattr(network, "others", None)
+    surprise = others(whole) if others is not None else None
     if moments is None:
-        return Followed(logits, last(within))
+        return Followed(logits, last(within), surprise)
     steps = moments(within)
     loudest = steps.topk(min(LOUDEST_STEPS, steps.shape[1]), dim=1).values.mean(1)
-    return Followed((logits + loudest) / 2, steps, others(whole) if others is not None else None)
+    return Followed((logits + loudest) / 2, steps, surprise)
 
 
 def hidden_steps(maps: Tensor, classifier: nn.Sequential) -> Tensor:

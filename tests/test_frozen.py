@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,12 +6,26 @@ import pytest
 import torch
 from torch import Tensor
 
+from tagger.checkpoint import Checkpoint, CheckpointInfo
+from tagger.classifier import Classifier
 from tagger.errors import UserError
 from tagger.features import front_end
-from tests.trainings import HERE, MEL, Never, corpus, crnn_origin, logits, mn_origin, split
+from tests.trainings import (
+    HERE,
+    LABELS,
+    MEL,
+    RATE_HZ,
+    SAMPLES,
+    Never,
+    corpus,
+    crnn_origin,
+    logits,
+    mn_origin,
+    split,
+)
 from train import cache, embeddings, frozen, head
-from train.embeddings import DRAWS, SCENES
-from train.frozen import L2_CANDIDATES, Frozen
+from train.embeddings import DRAWS, Embedder
+from train.frozen import L2_CANDIDATES, SURPRISE, Frozen
 from train.networks import Origin
 from train.trained import Corpus, Trained, TrainingStoppedError
 
@@ -61,12 +75,6 @@ def test_every_clip_is_heard_in_every_view():
     for many in found.views.values():
         for each in many:
             assert each.shape == (len(DATA.waveforms), size)
-    assert len(found.scenes) == SCENES
-    for scene in found.scenes:
-        assert scene.whole.shape == (len(DATA.waveforms), size)
-        count = scene.steps.shape[1]
-        assert scene.steps.shape == (len(DATA.waveforms), count, size)
-        assert scene.active.shape == (len(DATA.waveforms), scene.sounds.shape[1], count)
 
 
 def test_what_the_last_layer_sees_is_what_it_is_fitted_to():
@@ -85,7 +93,7 @@ def test_draws_of_the_placed_view_differ():
 
 def test_features_are_made_once_and_then_found(extracted):
     first = made()
-    assert sum(extracted) == (VIEWS + SCENES) * len(DATA.waveforms)
+    assert sum(extracted) == VIEWS * len(DATA.waveforms)
     before = kept()
     extracted.clear()
     second = made()
@@ -94,8 +102,6 @@ def test_features_are_made_once_and_then_found(extracted):
     for view, many in first.embeddings.views.items():
         for one, other in zip(many, second.embeddings.views[view], strict=True):
             assert torch.equal(one, other)
-    for one, other in zip(first.embeddings.scenes, second.embeddings.scenes, strict=True):
-        assert all(torch.equal(getattr(one, each.name), getattr(other, each.name)) for each in fields(one))
 
 
 @pytest.mark.parametrize("change", ["weights", "mel", "data", "seed"])
@@ -119,7 +125,7 @@ def test_the_plain_view_does_not_depend_on_the_seed(extracted):
     made()
     extracted.clear()
     made(seed=1)
-    assert sum(extracted) == (VIEWS - 1 + SCENES) * len(DATA.waveforms)
+    assert sum(extracted) == (VIEWS - 1) * len(DATA.waveforms)
 
 
 def test_of_a_network_from_nothing_the_features_are_its_own():
@@ -137,12 +143,10 @@ def test_of_a_network_from_nothing_the_features_are_its_own():
 def test_targets_go_with_the_views():
     rows = torch.tensor([0, 9])
     features, targets = made().embeddings.of(rows, DATA.targets)
-    assert len(features) == len(targets) == 2 * (VIEWS + SCENES)
+    assert len(features) == len(targets) == 2 * VIEWS
     of_two = DATA.targets[[0, 9]]
     expected = [of_two] * (DRAWS["plain"] + DRAWS["placed"]) + [torch.zeros(2, 3)] * 2
-    assert torch.equal(targets[: 2 * VIEWS], torch.cat(expected))
-    # A scene holds its own clip, and perhaps another.
-    assert (targets[2 * VIEWS :].reshape(SCENES, 2, 3) >= of_two).all()
+    assert torch.equal(targets, torch.cat(expected))
 
 
 def test_a_network_whose_head_cannot_be_fitted_is_the_users_mistake():
@@ -161,7 +165,7 @@ def test_an_interruption_keeps_the_views_that_are_whole(extracted):
     assert len(kept()) == 2
     extracted.clear()
     made(stop=Never())
-    assert sum(extracted) == (VIEWS + SCENES - 2) * len(DATA.waveforms)
+    assert sum(extracted) == (VIEWS - 2) * len(DATA.waveforms)
 
 
 # Heads
@@ -195,10 +199,8 @@ def test_regularisation_and_threshold_are_chosen_without_the_clips_of_the_fit(mo
     one.fit(REST, INNER)
     clips = (REST, np.concatenate([REST, INNER]))
     some, every = (len(one.embeddings.of(torch.from_numpy(rows), DATA.targets)[0]) for rows in clips)
-    *wholes, of_steps = sizes
-    assert wholes == [some] * len(L2_CANDIDATES) + [every]
+    assert sizes == [some] * len(L2_CANDIDATES) + [every]
     assert every > some
-    assert of_steps > 0
 
 
 def test_a_head_changes_nothing_but_the_last_layer():
@@ -207,7 +209,7 @@ def test_a_head_changes_nothing_but_the_last_layer():
     found = weights(one.fit(REST, INNER))
     changed = {name for name in before if not torch.equal(before[name], found[name])}
     assert changed == {"classifier.2.weight", "classifier.2.bias"}
-    assert {name.split(".")[0] for name in found.keys() - before.keys()} == {"moments", "others"}
+    assert {name.split(".")[0] for name in found.keys() - before.keys()} == {"others"}
 
 
 def test_a_head_repeats_with_and_without_the_cache(monkeypatch, tmp_path):
@@ -221,3 +223,71 @@ def test_a_head_repeats_with_and_without_the_cache(monkeypatch, tmp_path):
         second.threshold,
         second.details,
     )
+
+
+def checkpoint_of(found: Trained) -> Checkpoint:
+    info = CheckpointInfo(
+        name="head",
+        architecture="efficientat",
+        config=found.model.config,
+        mel=MEL,
+        window_seconds=SAMPLES / RATE_HZ,
+        labels=LABELS,
+        activation="sigmoid",
+        thresholds=(found.threshold,) * len(LABELS),
+        temperature=found.temperature,
+        bias=found.bias,
+        surprise=found.surprise,
+        others=found.others,
+    )
+    return Checkpoint(info, found.model)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_what_the_network_knew_before_stays_a_second_opinion(kind):
+    origin = mn_origin(head=kind)
+    found = made(origin).fit(REST, INNER)
+    assert (found.surprise, found.others) == (SURPRISE, origin.labels)
+    assert (found.model.config.moments, found.model.config.others) == (False, len(origin.labels))
+    last = f"classifier.{len(found.model.classifier) - 1}."
+    assert torch.equal(found.model.others.layer.weight, origin.weights[f"{last}weight"])
+    assert not found.model.others.layer.weight.requires_grad
+
+
+def test_scores_are_those_that_the_threshold_was_chosen_by():
+    """Logits lose as much for a surprise when they are listened to as they did when the threshold was chosen."""
+    one = made()
+    found = one.fit(REST, INNER)
+    features = one.embeddings.views["plain"][0]
+    with torch.inference_mode():
+        logits, surprise = found.model.classifier[-1](features), found.model.others(features)
+    most, which = surprise.max(1)
+    scored = ((logits - SURPRISE * most[:, None]) / found.temperature + found.bias).sigmoid()
+    heard = Classifier(checkpoint_of(found), "cpu")(DATA.waveforms.windows)
+    assert heard.values == pytest.approx(scored.numpy(), abs=1e-4)
+    assert heard.other == tuple(found.others[number] for number in which.tolist())
+    assert (heard.values < heard.plain).any()
+
+
+def test_a_network_that_knew_nothing_before_has_no_second_opinion():
+    found = made(replace(mn_origin(), weights=None, labels=(), digest="mn01")).fit(REST, INNER)
+    assert (found.surprise, found.others, found.model.others) == (0.0, (), None)
+
+
+def test_without_the_hidden_layer_of_before_there_is_no_second_opinion():
+    """What its last layer knew, it knew of features that are not there any more."""
+    mlp = mn_origin(head="mlp")
+    found = made(replace(mlp, config=replace(mlp.config, head="linear"))).fit(REST, INNER)
+    assert (found.surprise, found.others, found.model.others) == (0.0, (), None)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_the_hidden_layer_of_before_may_be_kept(kind):
+    origin = mn_origin(head=kind)
+    embedder = Embedder(origin.build(3).eval(), origin, DATA, 0, HERE, None)
+    network = origin.build(3).eval()
+    with torch.inference_mode():
+        maps = network.features(front_end(MEL)(torch.from_numpy(DATA.waveforms.windows)))
+        torch.testing.assert_close(embedder.hidden(), network.classifier[:-1](maps), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(embedder.pooled(), maps.mean((2, 3)), atol=1e-4, rtol=1e-4)
+    assert (embedder.hidden().shape == embedder.pooled().shape) == (kind == "linear")

@@ -22,7 +22,16 @@ from train.trained import Corpus, Trained, TrainingStoppedError
 from train.upper import SCENES, Upper
 from train.views import Views
 
-RECIPE = replace(RECIPES["stream"], epochs=3, batch=24, frozen_blocks=12, mixed_precision=False)
+RECIPE = replace(
+    RECIPES["stream"],
+    epochs=3,
+    batch=24,
+    frozen_blocks=12,
+    mixed_precision=False,
+    learning_rate=3e-3,
+    head_learning_rate=1e-2,
+    average=0.8,
+)
 DATA = corpus()
 ORIGIN = mn_origin(head="mlp")
 HELD_OUT = 5
@@ -104,13 +113,12 @@ def extracted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """Windows that were learnt from, batch by batch."""
+    """Windows that would be learnt from, batch by batch; nothing is."""
     seen: list[Tensor] = []
-    step = upper._Run._step
 
     def noted(self, chosen, number):
         seen.append(chosen)
-        return step(self, chosen, number)
+        return 0.0
 
     monkeypatch.setattr(upper._Run, "_step", noted)
     return seen
@@ -206,7 +214,7 @@ def test_a_changed_setting_makes_others(fresh, extracted, change):
     assert sum(extracted) == WINDOWS
     assert before < kept()
     if change != "data":
-        assert found["maps"].shape != first["maps"].shape or not torch.equal(found["hidden"], first["hidden"])
+        assert not torch.equal(found["maps"], first["maps"]) or not torch.equal(found["hidden"], first["hidden"])
 
 
 def test_an_interruption_keeps_the_views_that_are_whole(fresh, extracted):
@@ -238,7 +246,7 @@ def test_windows_are_the_views_that_validation_listens_to():
 def test_training_lowers_the_loss(trained):
     losses = [row.train_loss for row in trained.curve]
     assert losses == sorted(losses, reverse=True)
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
     assert trained.curve[-1].inner_loss < trained.curve[0].inner_loss
     assert [row.epoch for row in trained.curve] == [1, 2, 3]
     assert trained.kept_epoch == 3
@@ -315,7 +323,7 @@ def test_nothing_that_is_drawn_holds_a_clip_of_the_held_out_fold(tmp_path, drawn
 
 def test_nothing_is_drawn_twice_as_often(tmp_path, drawn):
     """Recordings of nothing weigh twice as much as a sound's window of the same view."""
-    one = made(replace(RECIPE, epochs=40, batch=8, learning_rate=1e-5))
+    one = made(replace(RECIPE, epochs=40))
     finished(one, tmp_path)
     found, chosen = one._windows, torch.cat(drawn)
     plain = chosen[found["is_plain"][chosen]]
@@ -357,11 +365,9 @@ def test_several_interruptions(trained, tmp_path):
     assert_same(finished(made(), tmp_path), trained)
 
 
-def test_what_is_finished_is_not_trained_again(trained, tmp_path, drawn):
+def test_what_is_finished_is_not_trained_again(trained, tmp_path):
     finished(made(), tmp_path)
-    drawn.clear()
-    assert_same(finished(made(), tmp_path), trained)
-    assert drawn == []
+    assert_same(finished(made(), tmp_path, AfterBatches(0)), trained)
 
 
 def test_a_real_stop_is_understood(tmp_path):
@@ -397,7 +403,7 @@ def test_a_checkpoint_says_what_was_trained(trained, tmp_path):
     windows = DATA.waveforms.windows  # type: ignore[attr-defined]
     one, other = (Classifier(each, "cpu")(windows) for each in (loaded, checkpoint.Checkpoint(info, trained.model)))
     for name in ("values", "activity", "plain"):
-        assert np.array_equal(getattr(one, name), getattr(other, name))
+        assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-6)
     assert one.other == other.other
     assert (one.values <= one.plain).all()
     checkpoint.save(path, info, trained.model, half=True)

@@ -353,7 +353,7 @@ def test_readme_first_command_shows_labels_that_came_through_the_broker() -> Non
     assert re.search(r"^tagger/room/status +offline", done.stdout, re.MULTILINE)
 
 
-def test_the_demo_has_the_same_events_as_a_file_and_through_the_microphone_at_any_hop(tmp_path: Path) -> None:
+def test_clear_sounds_are_the_same_events_as_a_file_and_through_the_microphone_at_any_hop(tmp_path: Path) -> None:
     """Windows begin elsewhere live, and at another hop: what is announced, and when it sounded, must not."""
     demo = BUNDLED.parent / "demo" / "demo.ogg"
     as_file = [events_of(demo, hop) for hop in (0.5, 1.0)]
@@ -369,16 +369,23 @@ def test_the_demo_has_the_same_events_as_a_file_and_through_the_microphone_at_an
     finally:
         microphone.close()
     ends = [event for event in map(json.loads, out.splitlines()) if event["type"] == "end"]
-    heard = [(each["label"], datetime.fromisoformat(each["onset"]).timestamp()) for each in ends]
-    expected = as_file[0]
-    for found in (as_file[1], heard):
-        assert sorted(label for label, _ in found) == sorted(label for label, _ in expected)
-        shifts = [at - dict(expected)[label] for label, at in found]
-        assert max(abs(shift - np.median(shifts)) for shift in shifts) <= 1.0
+    live = {each["label"]: datetime.fromisoformat(each["onset"]).timestamp() for each in ends if is_clear(each)}
+    clear = as_file[0].keys() & as_file[1].keys() & live.keys()
+    assert len(clear) >= 5
+    for found in (*as_file, live):
+        assert len(found.keys() - clear) <= 1, "a sound that is only just clear may be so to one of them alone"
+    for found in (as_file[1], live):
+        shifts = [found[label] - as_file[0][label] for label in clear]
+        assert max(abs(shift - np.median(shifts)) for shift in shifts) <= 0.5
 
 
-def events_of(path: Path, hop: float) -> list[tuple[str, float]]:
+def is_clear(event: dict[str, Any]) -> bool:
+    return bool(event["peak_score"] >= 0.9)
+
+
+def events_of(path: Path, hop: float) -> dict[str, float]:
+    """Onsets of clear events, seconds, by label."""
     done = tagger("tag", "--events", "--json", "--hop", str(hop), path)
     assert done.returncode == 0, done.stderr
-    events = map(json.loads, done.stdout.splitlines())
-    return [(event["label"], event["onset"]) for event in events]
+    events = [event for event in map(json.loads, done.stdout.splitlines()) if is_clear(event)]
+    return {event["label"]: event["onset"] for event in events}

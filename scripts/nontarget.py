@@ -83,7 +83,7 @@ class Choice:
     licence: str
 
     def paths(self, root: Path) -> list[Path]:
-        """The audio files under `root` that are meant, in the order in which they are taken: by the hash of their path."""
+        """The audio files under `root` that are meant, as they are taken: by the hash of their path."""
         inside = {path: path.relative_to(root).as_posix() for path in root.rglob("*") if AUDIO.search(path.name)}
         chosen = sorted((path for path in inside if self.means(path, inside[path])), key=inside.__getitem__)
         if self.seconds < math.inf:

@@ -433,3 +433,73 @@ def test_a_checkpoint_is_made_of_what_it_says(path):
 def test_what_cannot_be_cannot_be_made(wrong, message):
     with pytest.raises(ValueError, match=message):
         replace(INFO, **wrong)
+
+
+# What the network knew before
+
+OTHERS = replace(
+    INFO,
+    config=replace(INFO.config, moments=True, others=4),
+    others=("Speech", "Music", "Silence", "Vehicle"),
+    surprise=1.5,
+    bias=-0.25,
+)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_other_classes_and_steps_of_their_own_round_trip(tmp_path, half):
+    torch.manual_seed(2)
+    network = checkpoint.build(OTHERS).eval()
+    network.others.expected.uniform_(0, 1)
+    path = tmp_path / "others.safetensors"
+    checkpoint.save(path, OTHERS, network, half)
+    loaded = checkpoint.load(path)
+    assert loaded.info == OTHERS
+    document = read_header(path)
+    assert document["others"] == list(OTHERS.others)
+    assert document["calibration"] == {"temperature": 1.5, "bias": -0.25, "surprise": 1.5}
+    assert torch.equal(loaded.model.others.expected, network.others.expected)  # a vector: whole, also in half
+    with torch.inference_mode():
+        one, other = network.follow(spectrogram()), loaded.model.follow(spectrogram())
+    for mine, theirs in zip(one, other, strict=True):
+        assert torch.equal(mine, theirs) or half
+        torch.testing.assert_close(mine, theirs, atol=1e-2, rtol=1e-2)
+
+
+def test_a_document_from_before_there_were_others(path):
+    document = read_header(path)
+    del document["others"]
+    document["calibration"] = {"temperature": 1.5, "bias": 0.0}
+    for key in ("moments", "others"):
+        del document["architecture"]["config"][key]
+    rewrite(path, document)
+    assert checkpoint.load(path).info == INFO
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"others": ("Speech",)}, "1 names of other classes for 4"),
+        ({"others": ()}, "0 names of other classes for 4"),
+        ({"surprise": -1.0}, "surprise"),
+        ({"surprise": float("nan")}, "surprise"),
+        ({"surprise": float("inf")}, "surprise"),
+    ],
+)
+def test_others_that_make_no_sense_are_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        replace(OTHERS, **wrong)
+
+
+def test_names_of_others_without_a_layer_for_them_are_refused(path):
+    document = read_header(path)
+    document["others"] = ["Speech"]
+    rewrite(path, document)
+    assert "1 names of other classes for 0" in refused(path)
+
+
+def test_weights_of_others_that_are_missing_are_named(tmp_path):
+    path = tmp_path / "others.safetensors"
+    checkpoint.save(path, OTHERS, checkpoint.build(OTHERS))
+    rewrite(path, change=lambda weights: [weights.pop(name) for name in ("others.expected", "moments.bias")])
+    assert "lacks weights: moments.bias, others.expected" in refused(path)

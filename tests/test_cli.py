@@ -416,6 +416,13 @@ def test_help_needs_nothing_heavy_and_lists_every_command() -> None:
     assert all(command in result.stdout for command in commands)
 
 
+def test_help_of_eval_says_what_is_for_streams_alone() -> None:
+    said = " ".join(run("eval", "--help").stdout.split())
+    for flag in ("--minutes", "--hop", "--seed", "--background", "--nontarget", "--config"):
+        assert re.search(rf"{flag} [^-]*Streamed: ", said), flag
+    assert re.search("--streamed +In long streams", said)
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(wav: Path) -> None:
     long = wav.with_name("long.wav")
     soundfile.write(long, tone(120), RATE_HZ)

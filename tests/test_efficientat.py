@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tagger import official
 from tagger.models import EfficientAT, EfficientATConfig
-from tagger.models.efficientat import conv_norm, round_channels
+from tagger.models.efficientat import LOUDEST_STEPS, Others, conv_norm, followed, hidden_steps, round_channels
 
 OFFICIAL = "mn04_as_mAP_432.pt"
 
@@ -160,3 +160,74 @@ def test_a_norm_that_learns_its_statistics_does():
     torch.testing.assert_close(layers(maps), nn.Sequential(*layers)(maps))
     assert layers[1].num_batches_tracked == 2
     assert layers(maps).mean().abs() < 1e-5
+
+
+# All that it has to say
+
+
+def with_all(head: str = "mlp", moments: bool = True, others: int = 5) -> EfficientAT:
+    torch.manual_seed(1)
+    network = EfficientAT(EfficientATConfig(labels=3, width=0.1, head=head, moments=moments, others=others)).eval()  # type: ignore[arg-type]
+    if network.others is not None:
+        network.others.expected.uniform_(0, 1)
+    return network
+
+
+@pytest.mark.parametrize("head", ["mlp", "linear"])
+def test_logits_are_between_the_whole_and_the_loudest_steps(head):
+    network = with_all(head)
+    with torch.inference_mode():
+        found = network.follow(noise(2, 320))
+        plain = EfficientAT(EfficientATConfig(labels=3, width=0.1, head=head)).eval()  # type: ignore[arg-type]
+        plain.load_state_dict({name: network.state_dict()[name] for name in plain.state_dict()})
+        whole = plain(noise(2, 320))
+        assert found.steps.shape == (2, 10, 3)
+        loudest = found.steps.sort(1).values[:, -LOUDEST_STEPS:].mean(1)
+        torch.testing.assert_close(found.logits, (whole + loudest) / 2)
+        assert torch.equal(network(noise(2, 320)), found.logits)
+
+
+def test_steps_have_a_layer_of_their_own():
+    network = with_all()
+    with torch.inference_mode():
+        within = hidden_steps(network.features(noise(2, 320)), network.classifier)
+        torch.testing.assert_close(network.follow(noise(2, 320)).steps, network.moments(within))
+        shared = with_all(moments=False)
+        within = hidden_steps(shared.features(noise(2, 320)), shared.classifier)
+        torch.testing.assert_close(shared.follow(noise(2, 320)).steps, shared.classifier[-1](within))
+
+
+@pytest.mark.parametrize("frames", [1, 20, 33])
+def test_windows_of_few_steps_have_fewer_loud_ones(frames):
+    with torch.inference_mode():
+        found = with_all().follow(noise(1, frames))
+    assert found.steps.shape[1] <= LOUDEST_STEPS
+    assert found.logits.isfinite().all()
+
+
+@pytest.mark.parametrize("moments", [True, False])
+def test_what_is_known_besides_the_labels_is_said_with_and_without_steps_of_its_own(moments):
+    network = with_all(moments=moments)
+    with torch.inference_mode():
+        found = network.follow(noise(2, 320))
+        hidden = network.classifier[:-1](network.features(noise(2, 320)))
+        assert found.surprise is not None
+        torch.testing.assert_close(found.surprise, network.others(hidden))
+    assert with_all(moments=moments, others=0).follow(noise(1, 64)).surprise is None
+
+
+def test_surprise_is_the_share_that_is_not_expected():
+    others = Others(4, 3).eval()
+    nn.init.zeros_(others.layer.weight)
+    with torch.inference_mode():
+        others.layer.bias.copy_(torch.tensor([0.0, 20, 20]))
+        others.expected.copy_(torch.tensor([0.0, 0, 1]))
+        assert others(torch.randn(2, 4)).tolist() == [pytest.approx([0.5, 1, 0], abs=1e-6)] * 2
+
+
+def test_a_followed_network_needs_neither_steps_nor_others(linear):
+    with torch.inference_mode():
+        maps = linear.features(noise(2, 100))
+        found = followed(linear, maps)
+        torch.testing.assert_close(found.logits, linear(noise(2, 100)))
+    assert found.surprise is None

@@ -105,7 +105,7 @@ def test_moments_have_a_last_layer_of_their_own_and_live_in_the_checkpoint(name,
         network.moments.bias += 1
         again, moved, *_ = network.follow(noise(100))
         torch.testing.assert_close(moved, steps + 1)
-        assert torch.equal(again, logits)
+        torch.testing.assert_close(again, logits + 0.5)  # the mean of the whole and of the loudest steps
 
 
 @pytest.mark.parametrize("name", ["efficientat", "dymn"])

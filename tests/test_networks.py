@@ -12,7 +12,8 @@ from tagger.features import FRONT_ENDS, MelConfig
 from tagger.files import sha256
 from tagger.models import CRNN, CRNNConfig, EfficientATConfig
 from tagger.official import DYMN_WIDTHS, WIDTHS
-from train.networks import last_layer_name, network_config, origin
+from tests.trainings import mn_origin
+from train.networks import last_layer_name, network_config, origin, others_of
 from train.recipe import RECIPES, Recipe
 
 FINETUNE, HEAD, CRNN_RECIPE = RECIPES["finetune"], RECIPES["head"], RECIPES["crnn"]
@@ -253,3 +254,85 @@ def test_a_network_of_ones_own_keeps_its_layers_for_the_recipe_head(tmp_path):
     )
     checkpoint.save(tmp_path / "mine.safetensors", info, checkpoint.build(info))
     assert origin(str(tmp_path / "mine.safetensors"), None, HEAD).config.head == "mlp"
+
+
+def test_what_was_added_for_its_labels_is_not_carried_over(tmp_path):
+    """Steps' last layer and other classes are of the old labels; what they were is learnt anew."""
+    config = EfficientATConfig(labels=2, width=0.1, head="mlp", moments=True, others=3)
+    info = CheckpointInfo(
+        name="mine",
+        architecture="efficientat",
+        config=config,
+        mel=MelConfig(),
+        window_seconds=5.0,
+        labels=("dog", "cat"),
+        activation="sigmoid",
+        thresholds=(0.5, 0.5),
+        others=("Speech", "Music", "Silence"),
+    )
+    checkpoint.save(tmp_path / "mine.safetensors", info, checkpoint.build(info))
+    start = origin(str(tmp_path / "mine.safetensors"), None, RECIPES["stream"])
+    assert start.labels == ("dog", "cat")
+    assert start.config_for(5) == replace(config, labels=5, moments=False, others=0)
+    assert (start.build(5).moments, start.build(5).others) == (None, None)
+
+
+# What was known before
+
+
+def heard_by(network: nn.Module, clips: int, seed: int = 0) -> torch.Tensor:
+    size = network.classifier[-1].in_features  # type: ignore[index,union-attr]
+    return torch.randn(clips, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_class_is_expected_as_far_as_some_label_excites_it(head):
+    """Of each class, the mean over a label's clips, of the label that has most; clips of nothing do not count."""
+    start = mn_origin(head=head)
+    network = start.build(3)
+    heard = heard_by(network, 6)
+    targets = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]])
+    others = others_of(network, start, heard, targets)
+    assert others is not None
+    name = last_layer_name(network)
+    weight, bias = (start.weights[f"{name}{part}"] for part in ("weight", "bias"))
+    known = (heard @ weight.T + bias).sigmoid()
+    expected = torch.stack([known[:2].mean(0), known[2:4].mean(0), known[3]]).amax(0)
+    torch.testing.assert_close(others.expected, expected)
+    torch.testing.assert_close(others(heard), known * (1 - expected))
+    assert not any(each.requires_grad for each in others.parameters())
+
+
+def test_what_a_label_sounds_like_surprises_less_than_what_none_does():
+    start = mn_origin()
+    network = start.build(1)
+    heard = heard_by(network, 40)
+    targets = torch.zeros(40, 1)
+    targets[:20] = 1
+    with torch.no_grad():
+        heard[:20] = 3 * start.weights["classifier.2.weight"][0] / start.weights["classifier.2.weight"][0].norm() ** 2
+    others = others_of(network, start, heard, targets)
+    known = others.layer(heard).sigmoid()[:20, 0]
+    assert (others(heard)[:20, 0] < 0.3 * known).all()
+
+
+def test_a_label_without_clips_expects_nothing():
+    start = mn_origin()
+    network = start.build(2)
+    heard = heard_by(network, 3)
+    others = others_of(network, start, heard, torch.tensor([[1.0, 0]] * 3))
+    alone = others_of(network, start, heard, torch.ones(3, 1))
+    torch.testing.assert_close(others.expected, alone.expected)
+    nothing = others_of(network, start, heard, torch.zeros(3, 2))
+    assert not nothing.expected.any()
+
+
+def test_networks_that_know_no_others():
+    start = mn_origin()
+    network, targets = start.build(2), torch.ones(3, 2)
+    heard = heard_by(network, 3)
+    assert others_of(network, replace(start, weights=None), heard, targets) is None
+    assert others_of(network, replace(start, labels=()), heard, targets) is None  # nobody says what its classes are
+    assert others_of(network, start, heard[:, :-8], targets) is None  # the hidden layer before it was left out
+    crnn = origin("crnn", None, CRNN_RECIPE)
+    assert others_of(crnn.build(2), replace(crnn, weights={}), heard, targets) is None

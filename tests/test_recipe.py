@@ -51,6 +51,10 @@ def test_recipes_do_not_change():
         ("mixed_precision=0", False),
         ("frozen_norm=TRUE", True),
         ("trainable=gradual", "gradual"),
+        ("trainable=upper", "upper"),
+        ("surprise=0", 0.0),
+        ("surprise=2.5", 2.5),
+        ("enter_logit=4", 4.0),
         ("activation=softmax", "softmax"),
         ("front_end=mfcc", "mfcc"),
         ("dropout=0.3", 0.3),
@@ -133,6 +137,11 @@ def test_unknown_names_are_told_the_nearest(name, changes, words):
         "mask_bands=-1",
         "nothing=-0.1",
         "nothing=1e9",
+        "surprise=-1",
+        "surprise=inf",
+        "enter_logit=nan",
+        "head=deep",
+        "frozen_blocks=-1",
     ],
 )
 def test_values_that_a_field_cannot_have_are_the_users_mistake(text):
@@ -159,3 +168,11 @@ def test_any_name_gives_a_recipe_or_an_error_for_the_user(name, field):
         named("finetune", {f"{field}?": "1"})
     with pytest.raises(UserError):
         named(f"{name}?", {})
+
+
+def test_the_recipe_for_streams_teaches_the_upper_blocks_and_keeps_what_was_known():
+    """Only a network that keeps its hidden layer still has what its last layer knew (`train.networks.others_of`)."""
+    stream = RECIPES["stream"]
+    assert (stream.trainable, stream.head, stream.activation) == ("upper", "mlp", "sigmoid")
+    assert stream.surprise > 0
+    assert 0 < stream.frozen_blocks < 17

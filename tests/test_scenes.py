@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trainings import FakeWaveforms
 from train.dataset import Clip, Dataset
 from train.scenes import MOST_SOUNDS, Active, Scene, Scenes, labels_of, moments, scene
 from train.trained import Corpus
-from tests.trainings import FakeWaveforms
 
 RATE_HZ = 8_000
 SAMPLES = 5 * RATE_HZ
@@ -141,7 +141,7 @@ def test_a_pause_within_a_sound_is_no_sound():
 
 @given(seeds)
 def test_sounds_are_at_most_25_db_above_the_background_and_not_below_it(seed):
-    found, under = placed(seed, 1, 4.0)
+    found, _ = placed(seed, 1, 4.0)
     heard = np.repeat(found.active.moments[0], MOMENT)
     if heard.all() or (~heard).sum() < 100:
         return

@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from tagger.header import METADATA_KEY, read_header
 from tagger.store import BUNDLED
 from tests.programs import refused, run, running, write_wav
-from train import plots
+from train import plots, upper
 from train.recipe import RECIPES
+from train.trained import TrainingStoppedError
 
 LABELS = ("bell", "hiss", "whistle")
 EACH = 5
@@ -418,6 +419,34 @@ def test_a_process_that_is_killed_in_an_epoch_goes_on_from_the_last_one(
         training.communicate(timeout=60)
     assert "continuing after 1 epochs" in succeeded("train", own, *LONG, "--resume", "-o", folder)
     assert is_same(folder, uninterrupted)
+
+
+def test_the_recipe_for_streams_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sounds = listed(make(tmp_path / "sounds", each=3), 3)
+    quick = (word for name in ("epochs=2", "batch=8", "frozen_blocks=14") for word in ("--set", name))
+    flags = ("train", sounds, "-m", "mn01", "--start", "nothing", "--recipe", "stream", *quick, "--fold", "1")
+    succeeded(*flags, "-o", tmp_path / "whole")
+    step, steps = upper._Run._step, 0
+
+    def stopped(*args: Any) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == 6:
+            raise TrainingStoppedError
+        return step(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(upper._Run, "_step", stopped)
+        done = run(*flags, "-o", tmp_path / "run")
+    assert done.exit_code == 130
+    assert "the same command with --resume goes on" in done.stderr
+    assert "continuing after 1 epochs" in succeeded(*flags, "--resume", "-o", tmp_path / "run")
+    assert is_same(tmp_path / "run", tmp_path / "whole")
+    document = read_header(tmp_path / "run" / "fold1.safetensors")
+    assert document["training"]["recipe"] == "stream"
+    assert document["activation"] == "sigmoid"
+    assert document["architecture"]["config"]["moments"]
+    assert document["training"]["inner_loss"] > 0
 
 
 def test_ctrl_c_while_features_are_extracted_ends_it_at_once(own: Path, tmp_path: Path) -> None:
@@ -828,6 +857,8 @@ def test_without_data_there_must_be_esc_50_at_home(home: Path) -> None:
         (("--freeze", "--recipe", "crnn"), "--freeze is the recipe `head`, not crnn"),
         (("--freeze", "-m", "crnn"), "--freeze"),
         (("--freeze", "--teacher", "esc50"), "learns from the labels"),
+        (("--recipe", "stream", "--teacher", "esc50"), "learns from the labels"),
+        (("--recipe", "stream", "-m", "crnn"), "a CRNN has no"),
         (("-m", "crnn", "--start", "audioset"), "nobody has published such weights of crnn"),
         (("-m", "mn04"), "`tagger models download mn04`"),
         (("-m", "mn04", "--freeze"), "`tagger models download mn04`"),

@@ -7,7 +7,7 @@ fitted to the forty other labels of the other four folds; then all fifty are hea
 the area under the ROC curve of known against unknown clips, and how many unknown clips pass where 90 % of the known
 ones do: the score that the daemon uses (highest logit less surprise) and, beside it, what is usually tried.
 
-The weight of the surprise was chosen on the choices 100 to 104 (`--first 100`).
+Other choices of labels: `--first 100`.
 """
 
 import argparse

@@ -102,6 +102,20 @@ def test_the_sound_is_where_the_truth_has_it_and_nowhere_else(seed, seconds):
     assert power[heard].min() > 100 * max(power[~heard].max(), 1e-14)
 
 
+def test_of_a_sound_with_pauses_each_moment_is_known_also_where_it_is_cut():
+    on = np.random.default_rng(3).random(150) < 0.5
+    strokes = np.repeat(on, MOMENT).astype(np.float32) * np.sin(np.arange(150 * MOMENT), dtype=np.float32)
+    under = np.ones(SAMPLES, np.float32)
+    cut = 0
+    for seed in range(60):
+        found = scene([strokes], under, RATE_HZ, np.random.default_rng(seed))
+        (heard,) = found.active.moments
+        power = np.var(found.window.reshape(-1, MOMENT), axis=1, dtype=np.float64)
+        assert np.array_equal(heard, power > 1e-3 * power.max())
+        cut += bool(heard[:20].any())
+    assert cut > 5
+
+
 @given(seeds)
 def test_it_is_at_one_stretch_and_no_longer_than_the_sound(seed):
     found, _ = placed(seed, 1, 1.0)

@@ -85,6 +85,8 @@ def evaluate(
         raise UserError(f"--{names.get(name := next(iter(given), 'config'), name)} is for --streamed")
     settings_ = None
     if streamed:
+        if flags["shifts"] != 1:
+            raise UserError("--shifts is for whole clips: --streamed hears streams as the daemon does")
         given["hop_s"] = given.pop("hop", Settings.hop_s)
         settings_ = Settings(config=policy.read(config) if config is not None else None, **given)
     dataset = _read(data, esc10, added, (), False)

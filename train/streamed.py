@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tagger.checkpoint import Checkpoint
 from tagger.classifier import Classifier
 from tagger.decide import Decider
-from tagger.errors import UserError
+from tagger.errors import AudioError, UserError
 from tagger.events import Block, Event, Report, Scores, Stream
 from tagger.files import replacing
 from tagger.listen import Listener
@@ -218,7 +218,11 @@ def evaluate(
         say(f"fold {fold}: {_line(part)}")
         for name, pieces in _nothing(recordings[number :: len(pairs)], number, rate_hz, settings.seed):
             title = _title(f"{name} (fold {fold})", quiet)
-            quiet[title] = heard = play(name, pieces, classify, rules, settings.hop_s)
+            try:
+                quiet[title] = heard = play(name, pieces, classify, rules, settings.hop_s)
+            except AudioError as error:  # the others are still worth it
+                say(f"  {error}; left out")
+                continue
             if heard.found:
                 say(f"  {title}: {', '.join(f'{each.label} at {each.onset_s:.1f} s' for each in heard.found[:5])}")
     window_s = pairs[0][0].info.window_seconds

@@ -320,7 +320,7 @@ def test_the_bundled_model_is_ours_and_carries_its_notices() -> None:
     document = read_header(ESC50)
     assert document["training"]["recipe"] in RECIPES
     assert document["training"]["trained_on"]
-    assert document["training"]["data"]["name"] == "ESC-50"
+    assert document["training"]["data"]["name"] == "ESC-50 + background"
     assert len(document["labels"]) == 50
     notices = " ".join(document["licences"])
     assert "EfficientAT" in notices

@@ -142,6 +142,20 @@ def play(
     return Played(notes.found(player.heard_s), notes.scores, player.heard_s)
 
 
+def _quiet(
+    title: str, pieces: Iterator[NDArray[np.float32]], classify: Classifier, rules: Policy, hop_s: float, say: Say
+) -> Played | None:
+    """What the daemon makes of a stream in which there is nothing. None: it is damaged, and the others still count."""
+    try:
+        heard = play(title, pieces, classify, rules, hop_s)
+    except AudioError as error:
+        say(f"  {error}; left out")
+        return None
+    if heard.found:
+        say(f"  {title}: {', '.join(f'{each.label} at {each.onset_s:.1f} s' for each in heard.found[:5])}")
+    return heard
+
+
 def decided(scores: Sequence[Scores], rules: Policy) -> list[Found]:
     """The events that the same windows give under other rules."""
     decider, open_at, found = Decider(rules), dict[str, float](), list[Found]()
@@ -218,13 +232,8 @@ def evaluate(
         say(f"fold {fold}: {_line(part)}")
         for name, pieces in _nothing(recordings[number :: len(pairs)], number, rate_hz, settings.seed):
             title = _title(f"{name} (fold {fold})", quiet)
-            try:
-                quiet[title] = heard = play(name, pieces, classify, rules, settings.hop_s)
-            except AudioError as error:  # the others are still worth it
-                say(f"  {error}; left out")
-                continue
-            if heard.found:
-                say(f"  {title}: {', '.join(f'{each.label} at {each.onset_s:.1f} s' for each in heard.found[:5])}")
+            if (heard := _quiet(title, pieces, classify, rules, settings.hop_s, say)) is not None:
+                quiet[title] = heard
     window_s = pairs[0][0].info.window_seconds
     calibrated = detection.calibration(np.concatenate(all_scores), np.concatenate(all_truth))
     result = detection.evaluate(streams, window_s, points, calibrated)

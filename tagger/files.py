@@ -1,11 +1,19 @@
-"""Whole files: written in one step, and known by their hash."""
+"""Files: written in one step, known by their hash; those in a folder that may be sounds."""
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_DOCUMENT = re.compile(
+    r"\.(bib|cfg|conf|csv|cue|db|docx?|gif|gz|html?|ini|ipynb|jpe?g|json|jsonl|lab|log|m3u8?|md|npy|npz|ods|pdf|pkl|png"
+    r"|pt|py|rst|rtf|safetensors|sh|svg|tar|textgrid|toml|tsv|txt|url|xlsx?|xml|ya?ml|zip)",
+    re.IGNORECASE,
+)
+"""Suffixes of files that are no audio."""
 
 
 @contextmanager
@@ -31,3 +39,24 @@ def sha256(path: Path) -> str:
     """Of the content, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folders_in(root: Path) -> list[Path]:
+    """Those right below that are not hidden, in the order of their names."""
+    return [path for path in sorted(root.iterdir()) if path.is_dir() and not _is_hidden(path.name)]
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """All files below, hidden ones and those in hidden folders apart, in the order of their names."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        yield from (Path(folder, name) for name in sorted(names) if not _is_hidden(name))
+
+
+def is_sound(path: Path) -> bool:
+    """Whether it may be one: the decoder knows."""
+    return path.is_file() and not _DOCUMENT.fullmatch(path.suffix)  # no pipe, no broken link
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"

@@ -1,8 +1,6 @@
 """Recordings, a live source and single examples, heard as `tagger listen` hears them, to be looked at afterwards."""
 
 import itertools
-import os
-import re
 import sys
 import threading
 import unicodedata
@@ -17,6 +15,7 @@ from tagger.classifier import Classifier
 from tagger.errors import AudioError, TaggerError, UserError, near
 from tagger.events import Block, Scores
 from tagger.falsealarms import Recorder
+from tagger.files import folders_in, is_sound, walk
 from tagger.sources import Source, open_source
 from tagger.sources.decode import decode
 from tagger.stop import Stop
@@ -27,12 +26,6 @@ LEAST_S = 60.0
 _QUIET = 10 ** (-70 / 20)
 """The room around an example: white noise, full scale is 1."""
 _BACKGROUND = ("background", "_background")
-_DOCUMENT = re.compile(
-    r"\.(cfg|conf|csv|db|docx?|gif|html?|ini|ipynb|jpe?g|json|jsonl|lab|log|m3u8?|md|npy|npz|pdf|pkl|png|pt|py|rst"
-    r"|safetensors|sh|toml|tsv|txt|xlsx?|xml|ya?ml|zip)",
-    re.IGNORECASE,
-)
-"""Suffixes of files that are no audio."""
 
 
 class Hearing:
@@ -148,7 +141,7 @@ def recordings(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    if not (found := list(_sounds(path))):
+    if not (found := [each for each in walk(path) if is_sound(each)]):
         raise UserError(f"{path}: no audio files in this folder")
     return found
 
@@ -162,28 +155,16 @@ def labelled(root: Path, labels: Collection[str]) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; --examples takes one with a folder of sounds for each label")
     found: dict[str, list[Path]] = {}
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not _is_hidden(path.name)):
+    for folder in folders_in(root):
         label = unicodedata.normalize("NFC", folder.name.strip())
         if label.lower() in _BACKGROUND:
             continue
         if label not in labels:
             raise UserError(f"{folder}: no label {label!r}{near(label, labels)} in this model")
-        found[label] = found.get(label, []) + list(_sounds(folder))
+        found[label] = found.get(label, []) + [path for path in walk(folder) if is_sound(path)]
     if not any(found.values()):
         raise UserError(f"{root}: no sounds; put each label's into a folder of its name")
     return found
-
-
-def _sounds(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        for path in (Path(folder, name) for name in sorted(names) if not _is_hidden(name)):
-            if path.is_file() and not _DOCUMENT.fullmatch(path.suffix):
-                yield path
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def _where(heard: tuple[str, Scores] | None) -> str | None:

@@ -1,17 +1,16 @@
 """Sounds of the user's own: folders named by label, or a CSV that names files; reviewed clips; background sounds."""
 
 import csv
-import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.clipfolder import EVENTS, REVIEWED
 from tagger.errors import UserError
-from tagger.files import sha256
+from tagger.files import folders_in, is_sound, sha256, walk
 from train.dataset import FOLDS, Clip, Dataset, printable
 from train.esc50 import source_of
 
@@ -22,12 +21,6 @@ BACKGROUND = ("background", "_background")
 _LEAST = 2
 """Recordings of a label: one to learn from, another to be scored on."""
 _ENOUGH = len(FOLDS)
-_DOCUMENT = re.compile(
-    r"\.(bib|cfg|conf|csv|cue|db|docx?|gif|gz|html?|ini|ipynb|jpe?g|json|jsonl|lab|log|m3u8?|md|npy|npz|ods|pdf|pkl|png"
-    r"|pt|py|rst|rtf|safetensors|sh|svg|tar|textgrid|toml|tsv|txt|url|xlsx?|xml|ya?ml|zip)",
-    re.IGNORECASE,
-)
-"""Suffixes of files that are no audio."""
 _NAMED = 5
 _SHARED = "wrong, but with another sound in it that was not wrong or not reviewed"
 """Such a clip is neither background nor anything else that is known."""
@@ -97,12 +90,12 @@ def background(path: Path, say: Say = lambda line: None) -> Dataset:
 
 def sounds_in(path: Path) -> list[Path]:
     """The sounds in a folder and all folders in it, in order; or the file itself."""
-    return [path] if path.is_file() else [found for found in _walk(path) if _is_sound(found)]
+    return [path] if path.is_file() else [found for found in walk(path) if is_sound(found)]
 
 
 def label_folders(root: Path) -> list[str]:
     """Names of its folders that have files that may be sounds."""
-    return [folder.name for folder in _folders(root) if any(map(_is_sound, _walk(folder)))]
+    return [folder.name for folder in folders_in(root) if any(map(is_sound, walk(folder)))]
 
 
 def _is_saved(path: Path) -> bool:
@@ -128,7 +121,7 @@ def _reviewed(root: Path, say: Say) -> list[_File]:
             left_out[file.path] = "of two labels at once"
         elif file.label is None and labels[file.sha256]:
             left_out[file.path] = _SHARED
-    there = {path for path in _walk(root) if _is_sound(path)}
+    there = {path for path in walk(root) if is_sound(path)}
     for path in there - left_out.keys() - {file.path for file in files}:
         left_out[path] = "not reviewed"
     if left_out:
@@ -148,37 +141,17 @@ def _sorted_into_folders(root: Path, say: Say) -> list[_File]:
         raise UserError(f"{root}: no such folder")
     files: list[_File] = []
     ignored = [path for path in sorted(root.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    for folder in _folders(root):
+    for folder in folders_in(root):
         label = _label(folder.name, f"{root}: the folder's name")
-        paths = list(_walk(folder))
-        sounds = [path for path in paths if _is_sound(path)]
+        paths = list(walk(folder))
+        sounds = [path for path in paths if is_sound(path)]
         if not sounds:
             raise UserError(f"{folder}: has no sounds; a label needs at least {_LEAST} recordings")
-        ignored += [path for path in paths if not _is_sound(path)]
+        ignored += [path for path in paths if not is_sound(path)]
         files += [_File(path, label, sha256(path)) for path in sounds]
     if ignored:
         say(f"ignored, being no sound in a label's folder: {_some([str(path.relative_to(root)) for path in ignored])}")
     return files
-
-
-def _folders(root: Path) -> list[Path]:
-    return [path for path in sorted(root.iterdir()) if path.is_dir() and not _is_hidden(path.name)]
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """All files below, hidden ones and those in hidden folders apart, in the order of their names."""
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        yield from (Path(folder, name) for name in sorted(names) if not _is_hidden(name))
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _is_sound(path: Path) -> bool:
-    """Whether it may be one: the decoder knows."""
-    return path.is_file() and not _DOCUMENT.fullmatch(path.suffix)  # no pipe, no broken link
 
 
 def _label(name: str, what: str) -> str | None:

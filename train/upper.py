@@ -65,9 +65,10 @@ class Activations:
         self._corpus, self._seed, self._place = corpus, seed, place
         self._rate_hz = origin.mel.sample_rate_hz
         self._step_s = float(network.step_frames * origin.mel.hop_samples / self._rate_hz)  # type: ignore[operator]
-        self._network = network.to(place.device)
+        network = network.to(place.device)
         self._lower = nn.Sequential(*network.blocks[: recipe.frozen_blocks])  # type: ignore[index]
         self._upper = nn.Sequential(*network.blocks[recipe.frozen_blocks :])  # type: ignore[index]
+        self._hidden = nn.Sequential(*list(network.classifier)[:-1])  # type: ignore[arg-type]
         self._extract = front_end(origin.mel).to(place.device)
         self._key = {
             "data": corpus.dataset.fingerprint,
@@ -158,9 +159,7 @@ class Activations:
                 for waves in unless_stopped(batches, stop):
                     log_mel = self._extract(waves.to(self._place.device)).to(memory_format=torch.channels_last)
                     low = self._lower(log_mel)
-                    whole = self._upper(low)
-                    for layer in list(self._network.classifier)[:-1]:  # type: ignore[arg-type]
-                        whole = layer(whole)
+                    whole = self._hidden(self._upper(low))
                     maps.append(low.half().cpu().numpy())
                     hidden.append(whole.half().cpu().numpy())
                     shown.update(len(waves))

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 SCHEMA = 1
 """Version of the messages."""
 
+SILENCE_DBFS = -120.0
+"""The level of digital silence, which has none."""
+
 Samples = NDArray[np.float32]
 
 
@@ -128,6 +131,9 @@ class Event:
     """When the sound began, seconds since the epoch."""
     offset: float | None = None
     """When it ended, seconds since the epoch. None in a begin."""
+    cause: Literal["test", "restart"] | None = None
+    """Why it is there, if not because it was heard: someone asked for a test; or the daemon died while the event was
+    open, and the end is an estimate."""
 
     def to_json(self, stream: Stream, published: float) -> dict[str, Any]:
         """The message of the MQTT contract. Times are RFC 3339, milliseconds, UTC."""
@@ -145,6 +151,32 @@ class Event:
             "node": stream.node,
             "source": stream.source,
             "model": stream.model,
+            **({} if self.cause is None else {"cause": self.cause}),
+        }
+
+
+@dataclass(frozen=True)
+class Level:
+    """How loud a source was for some seconds."""
+
+    rms_dbfs: float
+    """Root mean square, decibels; 0 is that of a full-scale square wave. At least SILENCE_DBFS."""
+    peak_dbfs: float
+    """Highest absolute sample, decibels; 0 is full scale. At least SILENCE_DBFS."""
+    clipped: int
+    """Samples at full scale."""
+    time: float
+    """When the stretch ended, seconds since the epoch."""
+
+    def to_json(self, stream: Stream) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "time": rfc3339(self.time),
+            "rms_dbfs": round(self.rms_dbfs, 1),
+            "peak_dbfs": round(self.peak_dbfs, 1),
+            "clipped": self.clipped,
+            "node": stream.node,
+            "source": stream.source,
         }
 
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from tagger.errors import UserError, near
@@ -80,6 +80,25 @@ class MqttSettings:
     """First level of every topic."""
     node: str = field(default_factory=lambda: slug(socket.gethostname().partition(".")[0]))
     """Second level: this machine."""
+    client_id: str | None = None
+    """None: one that stays the same for as long as the state folder does."""
+    version: Literal["3.1.1", "5"] = "3.1.1"
+    """Of MQTT."""
+    tls_ca_certs: Path | None = None
+    """PEM: authorities that the broker's certificate may be from. None: the system's."""
+    tls_client_cert: Path | None = None
+    tls_client_key: Path | None = None
+    """PEM: this client's certificate, and its key, if that is not in the same file."""
+    tls_host_name: str | None = None
+    """The name that the broker's certificate must be for. None: `host`."""
+    tls_insecure: bool = False
+    """Accept any certificate."""
+    queue_events: int = 10_000
+    """So many wait on disk while the broker is away; then the oldest are dropped."""
+    expiry_s: int = 86_400
+    """MQTT 5: after so long the broker need not deliver an event any more."""
+    commands: bool = False
+    """Whether requests over MQTT are obeyed."""
 
     def __post_init__(self) -> None:
         for name, value in (("prefix", self.prefix), ("node", self.node)):
@@ -188,6 +207,52 @@ class ClipSettings:
 
 
 @dataclass(frozen=True)
+class HomeAssistantSettings:
+    """How this node appears in Home Assistant."""
+
+    prefix: str = "homeassistant"
+    """First level of its discovery topics, and of its own `status`."""
+    labels: tuple[str, ...] = ()
+    """Whose sensors are enabled from the start. Empty: those that the user's file or flags name, and groups."""
+    device_name: str | None = None
+    """None: `tagger NODE`."""
+
+
+@dataclass(frozen=True)
+class JsonLinesSettings:
+    """Events as lines of JSON in a file."""
+
+    path: Path
+    max_mb: float = 10.0
+    """A file that would become larger is renamed to `NAME.1`, that to `NAME.2`, and so on."""
+    keep: int = 5
+    """So many of these are kept."""
+
+
+@dataclass(frozen=True)
+class WebhookSettings:
+    """Events to a web server, one POST each."""
+
+    url: str = field(repr=False)
+    """Its path and query may be a secret."""
+    token: str | None = field(default=None, repr=False)
+    """Sent as `Authorization: Bearer ...`."""
+    queue_events: int = 1_000
+    """So many wait while the server is away; then the oldest are dropped."""
+    give_up_s: float = 3_600.0
+    """An event that could not be delivered for so long is dropped."""
+
+
+@dataclass(frozen=True)
+class EventLogSettings:
+    """Events in an SQLite database, for `tagger events`."""
+
+    path: Path
+    keep_days: float | None = None
+    """None: for ever."""
+
+
+@dataclass(frozen=True)
 class ListenSettings:
     """Everything `tagger listen` was told."""
 
@@ -222,6 +287,17 @@ class ListenSettings:
     """Print of every window what is heard, and why it is or is not announced."""
     clips: ClipSettings | None = None
     """None: no audio is ever kept."""
+    homeassistant: HomeAssistantSettings | None = None
+    """None: not announced there; what an earlier run announced is removed."""
+    jsonl: JsonLinesSettings | None = None
+    webhook: WebhookSettings | None = None
+    event_log: EventLogSettings | None = None
+    state: Path | None = None
+    """Folder of what must survive a restart. None: `$TAGGER_HOME/state`."""
+    audio_s: float = 10.0
+    """Between `audio` messages, seconds."""
+    stats_s: float = 60.0
+    """Between `stats` messages, seconds."""
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold <= 1:

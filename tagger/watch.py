@@ -6,8 +6,9 @@ import sys
 import threading
 from typing import Any, TextIO
 
+from tagger.mqtt.topics import Topics
 from tagger.settings import MqttSettings
-from tagger.sinks.mqtt import Connection, Topics
+from tagger.sinks.mqtt import Connection
 
 
 class Watcher:

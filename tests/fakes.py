@@ -1,7 +1,7 @@
 """Stand-ins at the edges of the daemon: a source that plays what it is given, a sink that remembers."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from tagger.checkpoint import Checkpoint, CheckpointInfo
 from tagger.errors import TaggerError
-from tagger.events import Block, Event, Heard, Report, Samples, Stream
+from tagger.events import Block, Event, Heard, Level, Report, Samples, Stream
 from tagger.features import MelConfig
 from tagger.models import EfficientATConfig
 from tagger.models.efficientat import Followed
-from tagger.sinks import SourceState
+from tagger.sinks import Sink, SourceState
 
 RATE_HZ = 32_000
 
@@ -43,14 +43,12 @@ class FakeSource:
         self.closed.set()
 
 
-class RecordingSink:
+class RecordingSink(Sink):
     """Everything it was told, in order."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
         self.closed = False
-
-    def open(self, streams: Sequence[Stream]) -> None: ...
 
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
         self.told.append((state, detail))
@@ -60,6 +58,12 @@ class RecordingSink:
 
     def report(self, stream: Stream, report: Report) -> None:
         self.told.append(("report", report))
+
+    def audio(self, stream: Stream, level: Level) -> None:
+        self.told.append(("audio", level))
+
+    def stats(self, message: Mapping[str, Any]) -> None:
+        self.told.append(("stats", message))
 
     def close(self, wait_s: float) -> None:
         self.closed = True

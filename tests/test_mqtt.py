@@ -18,8 +18,8 @@ import pytest
 from tagger import settings
 from tagger.errors import TaggerError
 from tagger.events import Answer, Event, Report, Scores, Stream
+from tagger.mqtt.topics import Topics
 from tagger.sinks import mqtt
-from tagger.sinks.mqtt import Topics
 from tests.programs import Mosquitto, free_port, running, stop, subscribed, tagger, until, write_wav
 
 EVENT_FIELDS = {

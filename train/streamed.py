@@ -21,7 +21,7 @@ from tagger.events import Block, Event, Report, Scores, Stream
 from tagger.files import replacing
 from tagger.listen import Listener
 from tagger.policy import EventsConfig, Policy, policy
-from tagger.sinks import SourceState
+from tagger.sinks import Sink
 from tagger.sources.decode import decode
 from train import detection, soundscape, timeline
 from train.augment import coloured
@@ -88,17 +88,13 @@ class _Player:
         pass
 
 
-class _Notes:
+class _Notes(Sink):
     """A sink that writes down what it is told, and when in the stream's own time."""
 
     def __init__(self) -> None:
         self.events: list[tuple[Event, float | None]] = []
         self.scores: list[Scores] = []
         self._told = 0
-
-    def open(self, streams: Sequence[Stream]) -> None: ...
-
-    def status(self, stream: Stream, state: SourceState, detail: str) -> None: ...
 
     def event(self, stream: Stream, event: Event) -> None:
         self.events.append((event, None))
@@ -108,8 +104,6 @@ class _Notes:
         self.events[self._told :] = [(event, now) for event, _ in self.events[self._told :]]
         self._told = len(self.events)
         self.scores.append(report.scores)
-
-    def close(self, wait_s: float) -> None: ...
 
     def found(self, end_s: float) -> list[Found]:
         published = {event.id: now for event, now in self.events if event.type == "begin"}

@@ -1,15 +1,19 @@
-"""Where events go. A new kind of sink is a file here and a line where `tagger.start` opens them."""
+"""Where events go. A new kind of sink is a file here and a line in `open_sinks` of `tagger.start`."""
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from tagger.events import Event, Report, Stream
+from tagger.events import Event, Level, Report, Stream
 
 SourceState = Literal["online", "offline", "disabled"]
 
 
-class Sink(Protocol):
-    """Takes what the daemon says. Called from the sources' threads; no method waits for the network."""
+class Sink:
+    """Takes what the daemon says; does nothing with it. Real ones override what they care for.
+
+    Called from the sources' threads, several at a time; no method but `open` and `close` waits for a disk or the
+    network: what takes time is left to a thread of the sink's own (`tagger.sinks.worker`).
+    """
 
     def open(self, streams: Sequence[Stream]) -> None:
         """Called once, before anything else.
@@ -18,11 +22,26 @@ class Sink(Protocol):
             TaggerError: nothing can be published there.
         """
 
-    def status(self, stream: Stream, state: SourceState, detail: str) -> None: ...
+    def status(self, stream: Stream, state: SourceState, detail: str) -> None:
+        """A source came, went, or was paused."""
 
-    def event(self, stream: Stream, event: Event) -> None: ...
+    def event(self, stream: Stream, event: Event) -> None:
+        """A sound began, or has ended. The end may be of an event whose begin came in an earlier life of the daemon,
+        and of a stream that is not among those of `open`.
+        """
 
-    def report(self, stream: Stream, report: Report) -> None: ...
+    def report(self, stream: Stream, report: Report) -> None:
+        """What one window gave, every hop."""
+
+    def audio(self, stream: Stream, level: Level) -> None:
+        """How loud a source was, every few seconds."""
+
+    def stats(self, message: Mapping[str, Any]) -> None:
+        """How the daemon fares, every minute, as `tagger.stats` has it."""
+
+    def counts(self) -> Mapping[str, int]:
+        """What the sink adds to `stats`: how many messages wait, and how many were dropped."""
+        return {}
 
     def close(self, wait_s: float) -> None:
         """Delivers what is still under way, within `wait_s` seconds. Called once, after everything else.

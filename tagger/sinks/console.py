@@ -5,27 +5,20 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from datetime import datetime
 from typing import TextIO
 
 from tagger.events import Event, Report, Stream
-from tagger.sinks import SourceState
+from tagger.sinks import Sink
 
 log = logging.getLogger(__name__)
 
 
-class ConsoleSink:
+class ConsoleSink(Sink):
     def __init__(self, as_json: bool = False, explain: bool = False, file: TextIO | None = None) -> None:
         self._as_json, self._explain, self._file = as_json, explain, file or sys.stdout
         self._lock = threading.Lock()
         self._broken = False
-
-    def open(self, streams: Sequence[Stream]) -> None:
-        pass
-
-    def status(self, stream: Stream, state: SourceState, detail: str) -> None:
-        pass
 
     def event(self, stream: Stream, event: Event) -> None:
         message = event.to_json(stream, time.time())
@@ -44,9 +37,6 @@ class ConsoleSink:
             except OSError as error:  # whoever read it has gone; others still listen
                 self._broken = True
                 log.warning("standard output: %s; nothing more is printed", error.strerror)
-
-    def close(self, wait_s: float) -> None:
-        pass
 
 
 def explain(report: Report, stream: Stream) -> str:

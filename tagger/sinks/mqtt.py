@@ -18,13 +18,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from tagger.errors import TaggerError, UserError
 from tagger.events import Event, Report, Stream
-from tagger.settings import MqttSettings, unique_slugs
-from tagger.sinks import SourceState
+from tagger.mqtt.topics import ANY, Topics, label_levels
+from tagger.settings import MqttSettings
+from tagger.sinks import Sink, SourceState
 
 log = logging.getLogger(__name__)
 
-ANY = "any"
-"""The label whose state is `ON` while any label's is."""
 _KEEPALIVE_SECONDS = 30
 _RETRY_SECONDS = (1, 60)
 """First and longest wait between attempts to connect; each is twice the one before."""
@@ -34,35 +33,7 @@ _QUEUE_MESSAGES = 10_000
 _FINAL_REFUSALS = {"Bad user name or password", "Not authorized", "Banned", "Client identifier not valid"}
 
 
-class Topics:
-    """Names of everything a node publishes.
-
-    >>> Topics("tagger", "attic").event("mic")
-    'tagger/attic/mic/event'
-    """
-
-    def __init__(self, prefix: str, node: str) -> None:
-        self.base = f"{prefix}/{node}"
-        self.node_status = f"{self.base}/status"
-
-    def source_status(self, source: str) -> str:
-        return f"{self.base}/{source}/status"
-
-    def source_detail(self, source: str) -> str:
-        return f"{self.base}/{source}/status/detail"
-
-    def state(self, source: str, level: str) -> str:
-        """`level`: the slug of a label, or ANY."""
-        return f"{self.base}/{source}/{level}/state"
-
-    def event(self, source: str) -> str:
-        return f"{self.base}/{source}/event"
-
-    def scores(self, source: str) -> str:
-        return f"{self.base}/{source}/scores"
-
-
-class MqttSink:
+class MqttSink(Sink):
     """Publishes to one broker. Its last will says `offline` if this process dies."""
 
     def __init__(self, settings: MqttSettings, on_refused: Callable[[UserError], None]) -> None:
@@ -87,7 +58,7 @@ class MqttSink:
 
     def open(self, streams: Sequence[Stream]) -> None:
         for stream in streams:
-            self._levels[stream.source] = dict(zip(stream.labels, unique_slugs(stream.labels, [ANY]), strict=True))
+            self._levels[stream.source] = label_levels(stream.labels)
             self._on[stream.source] = set()
             self._retained[self._topics.source_status(stream.source)] = "offline"
             self._retained[self._topics.source_detail(stream.source)] = "starting"

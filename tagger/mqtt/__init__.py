@@ -1,0 +1,1 @@
+"""MQTT: names of topics, the connection, what waits for it, requests, and what Home Assistant is told."""

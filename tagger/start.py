@@ -17,11 +17,14 @@ from tagger.control import Control
 from tagger.errors import TaggerError
 from tagger.events import Stream
 from tagger.listen import Daemon, Listener, Task
+from tagger.mqtt.requests import Requests
 from tagger.mqtt.topics import NOT_SOURCES
-from tagger.opening import Opening, Sinks
-from tagger.reload import Reload
+from tagger.policy import Policy
+from tagger.reload import Running
 from tagger.settings import ClipSettings, ListenSettings, MqttSettings, check_window, home, unique_slugs
-from tagger.sources import Source, open_source
+from tagger.sinks import registry
+from tagger.sinks.fanout import Fanout
+from tagger.sources import Source, open_source, split_name
 from tagger.state import State
 from tagger.stop import Stop
 
@@ -32,4 +35,217 @@ _WRITE_SECONDS = 10.0
 _SUBSCRIBE_SECONDS = 5.0
 """So long is waited for `--watch` to see the first event too. A broker that comes later is watched from then on."""
 _ALIVE_SECONDS = 5.0
-"""So exactly is it known afterwards when a daemon died."""
+"""So exactly is it known, after the daemon died, until when an open event lasted."""
+
+
+def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSettings] | None = None) -> None:
+    """`tagger listen`. Returns when all sources have ended, or when asked to stop.
+
+    Args:
+        build: reads the settings again, for SIGHUP.
+
+    Raises:
+        TaggerError: something cannot be used, or failed on the way.
+    """
+    with ExitStack() as stack:
+        loaded = checkpoint.load_trained(store.find(settings.model))
+        window_s = settings.window_seconds or loaded.info.window_seconds
+        check_window(settings.window_seconds, settings.hop_seconds, window_s)
+        rate_hz = loaded.info.mel.sample_rate_hz
+
+        def rules_of(settings: ListenSettings) -> tuple[Policy, tuple[str, ...]]:
+            return _policy(settings, loaded.info, window_s)
+
+        rules, asked = rules_of(settings)
+        memory_s = window_s + settings.hop_seconds + max(max(each.confirm_s, each.min_s) for each in rules.each)
+        sources = [open_source(uri, rate_hz, settings.realtime, settings.pcm) for uri in settings.sources]
+        classify = Classifier(loaded, settings.device)
+        mqtt = stack.enter_context(_broker(settings.mqtt))
+        state = stack.enter_context(_state(settings))
+
+        node = (mqtt or MqttSettings()).node
+        names = unique_slugs((source.name for source in sources), reserved=NOT_SOURCES)
+        streams = tuple(Stream(node, name, loaded.info.name, rules.names) for name in names)
+        uris = dict(zip(names, _identities(settings.sources), strict=True))
+        _say_what(settings, classify, sources, streams, mqtt, window_s)
+        classify.warm_up(round(window_s * rate_hz))
+        stack.enter_context(_no_thread_dies_unseen(stop))
+
+        fanout = Fanout([], state)
+        control = Control(fanout, state)
+        parts = registry.Daemon(
+            settings=settings,
+            mqtt=mqtt,
+            streams=streams,
+            keys=state.keys(uris) if state is not None else dict(zip(names, names, strict=True)),
+            asked=asked,
+            state=state,
+            requests=Requests(control, mqtt is not None and mqtt.commands),
+            on_refused=stop.fail,
+        )
+        if mqtt is not None and settings.watch:
+            stack.enter_context(_watched(mqtt))
+        want = registry.wanted(parts)
+        open_ = {key: make() for key, make in want.items()}
+        for sink in open_.values():
+            fanout.add(sink)
+        fanout.open(streams)
+        for stream, end in state.left_open() if state is not None else ():
+            fanout.event(stream, end)
+
+        turn = threading.Lock()
+        clips = stack.enter_context(_clips(settings.clips))
+        listeners = [
+            Listener(
+                source=source,
+                stream=stream,
+                classify=classify,
+                turn=turn,
+                sinks=[fanout],
+                window_s=window_s,
+                hop_s=settings.hop_seconds,
+                policy=rules,
+                top_k=settings.top,
+                clips=clips(stream, rate_hz, memory_s),
+                audio_s=settings.audio_s,
+                paused=state is not None and stream.source in state.paused,
+            )
+            for source, stream in zip(sources, streams, strict=True)
+        ]
+        control.listeners = dict(zip(names, listeners, strict=True))
+        if build is not None:
+            stop.on_reload = Running(parts, fanout, want, open_, listeners, build, rules_of).reload
+        started = time.time()
+        tasks = [
+            Task(settings.stats_s, lambda: fanout.stats(stats.message(node, listeners, fanout.counts(), started))),
+            *([Task(_ALIVE_SECONDS, state.alive)] if state is not None else []),
+        ]
+        Daemon(listeners, [fanout], stop, tasks, control.close).run()
+
+
+@contextmanager
+def _no_thread_dies_unseen(stop: Stop) -> Iterator[None]:
+    """A thread that dies, paho's say, must not leave a daemon that only seems to work."""
+
+    def died(of: threading.ExceptHookArgs) -> None:
+        log.debug("in a thread", exc_info=(of.exc_type, of.exc_value or of.exc_type(), of.exc_traceback))
+        name = of.thread.name if of.thread else "a thread"
+        stop.fail(TaggerError(f"{name}: {of.exc_type.__name__}: {of.exc_value}"))
+
+    previous, threading.excepthook = threading.excepthook, died
+    try:
+        yield
+    finally:
+        threading.excepthook = previous
+
+
+def _policy(
+    settings: ListenSettings, info: checkpoint.CheckpointInfo, window_s: float
+) -> tuple[Policy, tuple[str, ...]]:
+    """What counts as an event, and which labels and groups the user named."""
+    config = policy.read(settings.config) if settings.config is not None else policy.EventsConfig()
+    config = config.but(settings.allow, settings.deny)
+    rules = policy.policy(info.labels, info.thresholds, window_s, settings.hop_seconds, config, settings.threshold)
+    named = settings.homeassistant.labels if settings.homeassistant is not None else ()
+    asked = named or tuple(dict.fromkeys([*(config.allow or ()), *config.labels, *config.groups]))
+    return rules, asked
+
+
+def _identities(uris: Sequence[str]) -> list[str]:
+    """What is listened to, whatever it is called; the second of the same gets a number."""
+    plain = [split_name(uri)[1] for uri in uris]
+    return [f"{uri} {plain[:i].count(uri) + 1}" if uri in plain[:i] else uri for i, uri in enumerate(plain)]
+
+
+@contextmanager
+def _state(settings: ListenSettings) -> Iterator[State | None]:
+    """The state folder, where something is published that outlives the daemon."""
+    is_durable = settings.mqtt is not None and not settings.mqtt.embedded
+    if not (is_durable or settings.jsonl or settings.webhook or settings.event_log or settings.state):
+        yield None
+        return
+    state = State(settings.state or home() / "state")
+    try:
+        yield state
+    finally:
+        state.close()
+
+
+@contextmanager
+def _clips(settings: ClipSettings | None) -> Iterator[Callable[[Stream, int, float], ClipSaver | None]]:
+    """Makes what keeps the audio of a stream's events; without `--save-clips`, nothing."""
+    if settings is None:
+        yield lambda stream, rate_hz, memory_s: None
+        return
+    folder = ClipFolder(settings.folder, settings.keep_days, settings.keep_mb)
+    try:
+        yield lambda stream, rate_hz, memory_s: ClipSaver(folder, stream, rate_hz, memory_s, settings.pre_roll_s)
+    finally:
+        folder.close(_WRITE_SECONDS)
+
+
+@contextmanager
+def _broker(mqtt: MqttSettings | None) -> Iterator[MqttSettings | None]:
+    """The broker to publish to: for `embedded`, one that lives as long as the daemon."""
+    if mqtt is None or not mqtt.embedded:
+        yield mqtt
+        return
+    from tagger.broker import EmbeddedBroker
+
+    broker = EmbeddedBroker(mqtt.host, mqtt.port)
+    try:
+        yield replace(mqtt, port=broker.port)
+    finally:
+        broker.stop()
+
+
+@contextmanager
+def _watched(mqtt: MqttSettings) -> Iterator[None]:
+    """What standard output shows has been through the broker."""
+    from tagger.watch import Watcher
+
+    watcher = Watcher(mqtt)
+    watcher.start(_SUBSCRIBE_SECONDS)
+    try:
+        yield
+    finally:
+        watcher.stop()
+
+
+def _say_what(
+    settings: ListenSettings,
+    classify: Classifier,
+    sources: Sequence[Source],
+    streams: Sequence[Stream],
+    mqtt: MqttSettings | None,
+    window_s: float,
+) -> None:
+    """On standard error, so that standard output holds events alone."""
+    info = classify.info
+    for source, stream in zip(sources, streams, strict=True):
+        click.echo(f"listening to  {stream.source}: {source.description}", err=True)
+    click.echo(f"model         {info.name}, {len(info.labels)} labels, on {classify.device}", err=True)
+    every = f"{window_s:g} s every {settings.hop_seconds:g} s"
+    click.echo(f"windows       {every}: first labels after {window_s:g} s", err=True)
+    if mqtt is None:
+        click.echo("publishing    to standard output only", err=True)
+        return
+    embedded = " (the embedded broker)" if mqtt.embedded else ""
+    click.echo(f"publishing    to {mqtt.url}{embedded}, topics {mqtt.prefix}/{mqtt.node}/...", err=True)
+    click.echo(f"try           {subscribe_line(mqtt)}", err=True)
+
+
+def subscribe_line(mqtt: MqttSettings) -> str:
+    """A command that shows everything this node publishes. The password is left for the reader to put in."""
+    parts = [f"mosquitto_sub -h {mqtt.host} -p {mqtt.port}"]
+    if mqtt.user:
+        parts.append(f"-u '{mqtt.user}' -P PASSWORD")
+    if mqtt.tls:
+        parts.append(f"--cafile {mqtt.tls_ca_certs}" if mqtt.tls_ca_certs else "--tls-use-os-certs")
+    return " ".join([*parts, f"-t '{mqtt.prefix}/{mqtt.node}/#' -v"])
+
+
+def configure_logging() -> None:
+    """Warnings and news on standard error, one line each, with the time."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    logging.getLogger("tagger").setLevel(logging.INFO)

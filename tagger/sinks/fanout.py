@@ -32,6 +32,10 @@ class Fanout(Sink):
         self._failed: set[Sink] = set()
         """Sinks that have failed before: it was said."""
 
+    def add(self, sink: Sink) -> None:
+        """Before `open`."""
+        self._sinks.append(sink)
+
     def open(self, streams: Sequence[Stream]) -> None:
         for sink in self._sinks:
             sink.open(streams)

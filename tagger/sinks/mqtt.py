@@ -86,7 +86,7 @@ class MqttSink(Sink):
         """
         self._settings, self._requests, self._home = settings, requests, home
         self._is_durable = outbox is not None
-        self._outbox = outbox or Outbox(None, settings.queue_events)
+        self._outbox = Outbox(None, settings.queue_events) if outbox is None else outbox
         self._topics = Topics(settings.prefix, settings.node)
         self._paused = frozenset(paused)
         self._connection = Connection(settings, on_refused, settings.client_id or client_id)
@@ -113,6 +113,8 @@ class MqttSink(Sink):
         """Events read from the outbox."""
         self._read = 0
         """Number of the last of them."""
+        self._handed_over = 0
+        """Number of the last that paho was given."""
         self._stale: dict[str, None] = {}
         """Retained topics to be published, in order."""
         self._on_way: dict[int, Outgoing] = {}
@@ -308,16 +310,24 @@ class MqttSink(Sink):
         """Hands to paho as much as may be on its way at once."""
         if not self._settling or not self._on_way:
             self._settling = False
-            while len(self._on_way) < self._connection.window and (message := self._next()) is not None:
-                with self._gate:
-                    if not self._accepted or self._accepted != self._generation:
-                        self._put_back(message)
-                        break
-                    mid = self._connection.publish(message)
-                if message.qos:
-                    self._on_way[mid] = message
+            while len(self._on_way) < self._connection.window and self._hand_over():
+                pass
         if self._closing and not (self._on_way or self._urgent or self._stale or len(self._outbox)):
             self._drained.set()
+
+    def _hand_over(self) -> bool:
+        """Gives the next message to paho. Returns whether there was one, and a connection for it."""
+        with self._gate:
+            if not self._accepted or self._accepted != self._generation:
+                self._ready.clear()
+                self._read = self._handed_over
+                return False
+            message = self._next()
+            if message is None:
+                return False
+            self._on_way[self._connection.publish(message)] = message
+        self._handed_over = message.number or self._handed_over
+        return True
 
     def _next(self) -> Outgoing | None:
         if self._urgent:
@@ -334,14 +344,6 @@ class MqttSink(Sink):
             del self._stale[topic]
             return self._retaining(topic)
         return None
-
-    def _put_back(self, message: Outgoing) -> None:
-        if message.number is not None:
-            self._ready.appendleft(message)
-        elif message.retain:
-            self._stale[message.topic] = None
-        else:
-            self._urgent.appendleft(message)
 
     def _finish(self) -> None:
         self._closing = True

@@ -19,6 +19,7 @@ import numpy as np
 import paho.mqtt.client as paho
 import pytest
 import soundfile
+from paho.mqtt.enums import MQTTProtocolVersion
 
 from tagger.cli import main
 
@@ -33,9 +34,19 @@ def run(*args: object, stdin: bytes | None = None, **env: str) -> click.testing.
 def refused(result: click.testing.Result, *words: str) -> None:
     """Exit code 2, one line, and in it the words that help."""
     assert result.exit_code == 2, result.output
-    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(errors) == 1, result.stderr
-    assert "Traceback" not in result.stderr
+    _says_in_one_line(result.stderr, *words)
+
+
+def refused_process(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
+    """The same of a command that ran by itself."""
+    assert done.returncode == 2, done.stderr
+    _says_in_one_line(done.stderr, *words)
+
+
+def _says_in_one_line(stderr: str, *words: str) -> None:
+    errors = [line for line in stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1, stderr
+    assert "Traceback" not in stderr
     for word in words:
         assert word in errors[0]
 
@@ -109,6 +120,10 @@ class Mosquitto:
         )
         until(lambda: can_connect(self.port), "mosquitto answers", 10)
 
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -127,7 +142,15 @@ def can_connect(port: int) -> bool:
 class Subscriber:
     """Everything that a client sees of a broker, in order, with the time on the monotonic clock."""
 
-    def __init__(self, port: int, topics: str = "#", retry_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        port: int,
+        topics: str = "#",
+        retry_s: float = 1.0,
+        user: str | None = None,
+        password: str | None = None,
+        version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311,
+    ) -> None:
         self.messages: list[tuple[float, paho.MQTTMessage]] = []
         self.subscriptions = 0
         """How often it has subscribed."""
@@ -137,7 +160,9 @@ class Subscriber:
             self.subscriptions += 1
             subscribed.set()
 
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=version)
+        if user is not None:
+            self._client.username_pw_set(user, password)
         self._client.on_connect = lambda client, *_: client.subscribe(topics, qos=1)
         self._client.on_subscribe = on_subscribe
         self._client.on_message = lambda _client, _data, message: self.messages.append((time.monotonic(), message))
@@ -161,8 +186,8 @@ class Subscriber:
 
 
 @contextmanager
-def subscribed(port: int, topics: str = "#") -> Iterator[Subscriber]:
-    subscriber = Subscriber(port, topics)
+def subscribed(port: int, topics: str = "#", **options: Any) -> Iterator[Subscriber]:
+    subscriber = Subscriber(port, topics, **options)
     try:
         yield subscriber
     finally:

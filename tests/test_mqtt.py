@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import time
@@ -228,27 +227,6 @@ def test_a_broker_that_refuses_the_password_ends_it_with_2(tmp_path: Path, clip:
     assert "refuses" in done.stderr
     assert "verysecret" not in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
-
-
-def test_an_encrypted_connection_needs_a_certificate_that_is_trusted(tmp_path: Path, clip: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    make += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(make, check=True, capture_output=True)
-    broker = Mosquitto(tmp_path, "allow_anonymous true", f"certfile {certificate}", f"keyfile {key}")
-    listen = ("listen", clip, "--no-realtime", "--mqtt", f"mqtts://localhost:{broker.port}", "--threshold", "0.3")
-    try:
-        trusted = tagger(*listen, SSL_CERT_FILE=str(certificate))
-        untrusted = tagger(*listen)
-    finally:
-        broker.kill()
-    assert trusted.returncode == 0, trusted.stderr
-    assert "connected to mqtts://localhost" in trusted.stderr
-    assert untrusted.returncode == 2
-    assert "certificate verify failed" in untrusted.stderr
-    assert "Traceback" not in untrusted.stderr
 
 
 def test_a_file_whose_events_reach_no_broker_says_so(clip: Path) -> None:

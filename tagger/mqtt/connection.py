@@ -5,6 +5,7 @@ The only module that imports paho.
 
 import logging
 import random
+import re
 import ssl
 import sys
 import threading
@@ -31,8 +32,11 @@ _RETRY_SECONDS = (1.0, 60.0)
 """First and longest wait between attempts to connect; each is twice the one before."""
 _JITTER = 0.25
 """So much longer or shorter are these, lest all clients of a broker come back at once."""
-_SHORT_SECONDS = 1.0
-"""A broker that hangs up so soon after its welcome is not asked again at once: it may be for a reason that stays."""
+_SHORT_SECONDS = 1.5
+"""A broker that hangs up so soon after its welcome is not asked again at once: it may be for a reason that stays. More
+than a first wait ever is: of two that go by the same client id, and throw each other out, one then gives way."""
+_SHORT_DOUBLINGS = 3
+"""So often is the wait doubled for that: it may also be a broker that is restarted again and again."""
 _WINDOW = 20
 """Messages on their way at once, unless the broker wants fewer. Mosquitto takes as many."""
 _FINAL_REFUSALS = {
@@ -102,6 +106,10 @@ class Connection:
         """When the present connection was accepted, on the monotonic clock."""
         self._short = 0
         """How many of the last connections ended as soon as they had begun."""
+        self._said = False
+        """Of this connection: that the broker refuses it, or refuses a message. Once is enough."""
+        self._error: OSError | None = None
+        """What broke this connection."""
         self._is_5 = settings.version == "5"
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -122,7 +130,8 @@ class Connection:
         self._client.on_message = lambda client, data, message: self.on_message(
             message.topic, bytes(message.payload), message.retain
         )
-        self._client.on_subscribe = lambda *_: self.on_subscribed()
+        self._client.on_subscribe = lambda client, data, mid, reasons, properties: self._subscribed(reasons)
+        self._client.on_log = self._logged
         self._back_off()
 
     def will(self, topic: str, payload: str) -> None:
@@ -131,8 +140,7 @@ class Connection:
 
     def start(self) -> None:
         """Returns at once; connects, and connects again, until `stop`."""
-        clean: Any = {"clean_start": True} if self._is_5 else {}
-        self._client.connect_async(self._settings.host, self._settings.port, _KEEPALIVE_SECONDS, **clean)
+        self._aim()
         self._client.loop_start()
 
     def stop(self) -> None:
@@ -154,6 +162,10 @@ class Connection:
     def subscribe(self, topics: Sequence[str]) -> None:
         self._client.subscribe([(topic, 1) for topic in topics])
 
+    def _aim(self) -> None:
+        clean: Any = {"clean_start": True} if self._is_5 else {}
+        self._client.connect_async(self._settings.host, self._settings.port, _KEEPALIVE_SECONDS, **clean)
+
     def _properties(self, message: Outgoing) -> Properties:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ContentType = "application/json" if message.is_json else "text/plain"
@@ -169,11 +181,18 @@ class Connection:
 
     def _back_off(self) -> None:
         first, longest = _RETRY_SECONDS
-        first = min(first * 2**self._short, longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
+        first = min(first * 2 ** min(self._short, _SHORT_DOUBLINGS), longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
         longest *= random.uniform(1, 1 + _JITTER)
         self._client.reconnect_delay_set(first, max(first, longest))
 
+    def _was_away(self) -> None:
+        """The broker was not reached: it had died, then, and not thrown us out."""
+        if self._short:
+            self._short = 0
+            self._back_off()
+
     def _connected(self, client: paho.Client, data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self._said = reason.is_failure
         if reason.is_failure:
             if not self.ever_connected and str(reason) in _FINAL_REFUSALS:
                 self._refuse(f"refuses: {reason}; {_FINAL_REFUSALS[str(reason)]}")
@@ -197,38 +216,74 @@ class Connection:
     def _failed(self, client: paho.Client, data: Any) -> None:
         # paho calls this while it handles the exception, and tells the reason nowhere else.
         reason = sys.exception()
-        if self._is_final(reason):
-            self._refuse(f"is not trusted: {_words(reason)}; check tls_ca_certs and tls_host_name")
+        if refusal := self._final(reason):
+            self._refuse(refusal)
             return
+        self._was_away()
+        if not self.ever_connected:
+            self._aim()  # anew: else paho, before its second attempt, waits twice
         first, longest = _RETRY_SECONDS
         self._say(
             logging.WARNING,
-            "MQTT: cannot reach %s (%s); trying again, every %.0f s at first, then less often, up to %.0f s",
+            "MQTT: cannot reach %s (%s); trying again, after %.0f s at first, then less often, up to %.0f s",
             *(self._settings.url, _words(reason), first, longest),
         )
 
-    def _is_final(self, reason: BaseException | None) -> bool:
-        if self.ever_connected or not isinstance(reason, ssl.SSLCertVerificationError):
-            return False
-        return reason.verify_code != _CERTIFICATE_NOT_YET_VALID
+    def _final(self, error: BaseException | None) -> str:
+        """What is to be said where one side will not have the other's certificate, and never had. Else empty."""
+        if self.ever_connected or not isinstance(error, ssl.SSLError):
+            return ""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            if error.verify_code == _CERTIFICATE_NOT_YET_VALID:
+                return ""
+            return f"is not trusted: {_words(error)}; check tls_ca_certs and tls_host_name"
+        if re.search("ALERT.*(CERTIFICATE|UNKNOWN_CA)", error.reason or ""):
+            return f"wants a client certificate that it trusts ({_words(error)}); check tls_client_cert"
+        return ""
+
+    def _logged(self, client: paho.Client, data: Any, level: int, text: str) -> None:
+        # paho also calls this while it handles the exception that broke a connection; `_lost` is not told of it.
+        error = sys.exception()
+        if level == paho.MQTT_LOG_ERR and isinstance(error, OSError):
+            self._error = error.with_traceback(None)  # whose frames would keep sockets alive
 
     def _lost(self, client: paho.Client, data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         self.ready.clear()
         accepted, self._since = self._since, None
+        error, self._error = self._error, None
+        why = _words(error) if error is not None else str(reason).replace("Unspecified error", "it hung up")
         if accepted is not None:
             self._short = self._short + 1 if time.monotonic() - accepted < _SHORT_SECONDS else 0
             self._back_off()
             self.on_lost()
-        if self.refused:
+        else:
+            self._was_away()
+        if refusal := self._final(error):  # TLS 1.3 tells of a client's certificate after all seemed well
+            self._refuse(refusal)
+        elif self.refused:
             self.ready.set()
-        elif not self.ever_connected:
-            self._say(logging.WARNING, "MQTT: %s does not answer (%s); trying again", self._settings.url, reason)
-        elif not self._stopping:
-            self._say(logging.WARNING, "MQTT: lost %s (%s); reconnecting, events wait", self._settings.url, reason)
+        elif self._stopping:
+            pass
+        elif accepted is not None:
+            self._say(logging.WARNING, "MQTT: lost %s (%s); reconnecting, events wait", self._settings.url, why)
+        elif not self._said:
+            if not self.ever_connected and not self._settings.tls:
+                why = f"{why}; does it want mqtts://?"
+            self._say(logging.WARNING, "MQTT: %s does not answer (%s); trying again", self._settings.url, why)
+        self._said = False
+
+    def _subscribed(self, reasons: Sequence[ReasonCode]) -> None:
+        if refusals := [reason for reason in reasons if reason.is_failure]:
+            text = "MQTT: %s refuses a subscription (%s); requests do not arrive: check its access list"
+            self._say(logging.WARNING, text, self._settings.url, refusals[0])
+        self.on_subscribed()
 
     def _published(self, mid: int, reason: ReasonCode) -> None:
-        if reason.is_failure:  # MQTT 5 alone says so
-            self._say(logging.WARNING, "MQTT: %s refuses a message (%s)", self._settings.url, reason)
+        if reason.is_failure and not self._said:  # MQTT 5 alone says so
+            self._said = True  # of all messages to a topic, say, there would be a line each
+            self._say(
+                logging.WARNING, "MQTT: %s refuses messages (%s); check its access list", self._settings.url, reason
+            )
         self.on_published(mid)
 
 
@@ -244,12 +299,16 @@ class _Pinned(ssl.SSLContext):
 def _tls(settings: MqttSettings) -> ssl.SSLContext:
     """
     Raises:
-        UserError: a file is missing, or is no certificate or key.
+        UserError: a file is missing, or is no certificate or key; `tls_host_name` is none.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if settings.tls_host_name is not None:
         context = _Pinned(ssl.PROTOCOL_TLS_CLIENT)
         context.host_name = settings.tls_host_name
+        try:
+            context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=settings.tls_host_name)
+        except ValueError as error:  # paho would not see it
+            raise UserError(f"tls_host_name {settings.tls_host_name!r}: is no host's name ({error})") from None
     if settings.tls_insecure:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     elif settings.tls_ca_certs is None:
@@ -257,24 +316,34 @@ def _tls(settings: MqttSettings) -> ssl.SSLContext:
     else:
         _load("tls_ca_certs", settings.tls_ca_certs, context.load_verify_locations)
     if settings.tls_client_cert is not None:
-        key = settings.tls_client_key
-        if key is not None and not key.is_file():
-            raise UserError(f"tls_client_key {key}: no such file")
-        no_password = "\0"  # else OpenSSL would ask at the terminal
-        _load(
-            "tls_client_cert",
-            settings.tls_client_cert,
-            lambda path: context.load_cert_chain(path, key, lambda: no_password),
-        )
+        _load_own(context, settings.tls_client_cert, settings.tls_client_key)
     return context
+
+
+def _load_own(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    """The client's own certificate and key. Each is read by itself first, to know which cannot be."""
+    _load("tls_client_cert", certificate, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations)
+    at = f"tls_client_cert {certificate}" if key is None else f"tls_client_key {key}"
+    no_password = "\0"  # else OpenSSL would ask at the terminal
+    try:
+        is_encrypted = b"ENCRYPTED" in (key or certificate).read_bytes()
+        context.load_cert_chain(certificate, key, lambda: no_password)
+    except ssl.SSLError as error:
+        if is_encrypted:
+            raise UserError(f"{at}: the key is encrypted; write it without a password: openssl pkey") from None
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise UserError(f"{at}: the key does not belong to the certificate in {certificate}") from None
+        more = "; name the file that does: tls_client_key" if key is None else ""
+        raise UserError(f"{at}: holds no private key in PEM form{more}") from None
+    except OSError as error:
+        raise UserError(f"{at}: {error.strerror or error}") from None
 
 
 def _load(key: str, path: Path, load: Callable[[Path], None]) -> None:
     try:
         load(path)
-    except ssl.SSLError as error:
-        why = "the key does not belong to the certificate" if error.reason == "KEY_VALUES_MISMATCH" else "is no PEM"
-        raise UserError(f"{key} {path}: {why}, or its key is encrypted ({error.reason or error})") from None
+    except ssl.SSLError:
+        raise UserError(f"{key} {path}: holds no certificate in PEM form") from None
     except OSError as error:
         raise UserError(f"{key} {path}: {error.strerror or error}") from None
 
@@ -282,4 +351,7 @@ def _load(key: str, path: Path, load: Callable[[Path], None]) -> None:
 def _words(error: BaseException | None) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return re.sub(r"^_ssl\.c:\d+: ", "", text)

@@ -11,6 +11,7 @@ import click
 from tagger import checkpoint, policy, store
 from tagger.calibrated import About, Result, document, report
 from tagger.classifier import Classifier
+from tagger.config.file import read_events
 from tagger.errors import UserError, near
 from tagger.falsealarms import FLOOR, Recorder, Rules, confirmed
 from tagger.files import replacing
@@ -83,7 +84,7 @@ def calibrate(settings: Settings) -> bool:
     info = loaded.info
     window_s = settings.window_s or info.window_seconds
     check_window(settings.window_s, settings.hop_s, window_s)
-    config = policy.read(settings.config) if settings.config is not None else EventsConfig()
+    config = read_events(settings.config) if settings.config is not None else EventsConfig()
     now = policy.policy(info.labels, info.thresholds, window_s, settings.hop_s, config)
     for label in settings.excepted:
         if label not in info.labels:

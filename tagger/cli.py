@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tagger import __version__, settings
+from tagger.commands.listen import listen
 from tagger.errors import TaggerError, UserError
 
 model_option = click.option(
@@ -58,95 +59,7 @@ def main() -> None:
     """
 
 
-@main.command()
-@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
-@model_option
-@device_option
-@window_option
-@hop_option
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML: what counts as an event.")
-@click.option("--threshold", type=float, metavar="P", help="Score that begins an event. [default: the model's own]")
-@click.option("--allow", multiple=True, metavar="LABEL", help="Announce only this label; repeatable.")
-@click.option("--deny", multiple=True, metavar="LABEL", help="Never announce this label; repeatable.")
-@click.option("--top", type=int, default=5, show_default=True, help="Labels in each `scores` message.")
-@click.option(
-    "--mqtt",
-    default=settings.DEFAULT_MQTT_URL,
-    show_default=True,
-    metavar="URL",
-    help="mqtt://user:password@host:port, mqtts://..., embedded (a broker in this process) or none.",
-)
-@click.option("--prefix", default="tagger", show_default=True, help="First level of every topic.")
-@click.option("--node", help="Second level of every topic. [default: the host's name]")
-@click.option("--watch", is_flag=True, help="Print events as they arrive back from the broker.")
-@click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON.")
-@click.option("--explain", is_flag=True, help="Print of every window what is heard, and why it is not announced.")
-@click.option(
-    "--save-clips",
-    "clips",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Keep the audio of each event, for `tagger review`. [default: no audio is ever kept]",
-)
-@click.option("--keep-days", type=float, metavar="D", help="Delete saved clips that are older.")
-@click.option("--keep-mb", type=float, metavar="MB", help="Delete the oldest when they are more.")
-@click.option("--realtime/--no-realtime", default=True, help="Replay files at their own pace, or as fast as it goes.")
-@click.option("--rate", type=int, default=32_000, show_default=True, help="Of raw PCM on standard input, Hz.")
-@click.option(
-    "--format",
-    "encoding",
-    default="s16le",
-    show_default=True,
-    help=f"Of raw PCM on standard input: {', '.join(settings.PCM_ENCODINGS)}.",
-)
-@click.option("--channels", type=int, default=1, show_default=True, help="Of raw PCM on standard input.")
-def listen(sources: Sequence[str], **flags: Any) -> None:
-    """Listen, and publish sound events over MQTT.
-
-    SOURCE is mic (the default), mic:NAME (see `tagger devices`), a file, - (raw PCM on standard input), demo (a
-    built-in minute of sounds) or auto (the microphone, or the demo where there is none). Name one for its topics:
-    kitchen=mic:USB. Ctrl-C stops.
-    """
-    chosen = settings.ListenSettings(
-        sources=tuple(sources) or ("mic",),
-        model=flags["model"],
-        device=flags["device"],
-        window_seconds=flags["window"],
-        hop_seconds=flags["hop"],
-        config=flags["config"],
-        threshold=flags["threshold"],
-        allow=flags["allow"],
-        deny=flags["deny"],
-        top=flags["top"],
-        realtime=flags["realtime"],
-        pcm=settings.PcmFormat(flags["rate"], settings.pcm_encoding(flags["encoding"]), flags["channels"]),
-        mqtt=_mqtt(flags["mqtt"], flags["prefix"], flags["node"]),
-        json=flags["as_json"],
-        watch=flags["watch"],
-        explain=flags["explain"],
-        clips=_clips(flags["clips"], flags["keep_days"], flags["keep_mb"]),
-    )
-    from tagger.stop import Stop
-
-    with Stop() as stop:  # before torch is imported, which takes a while
-        from tagger import start
-
-        start.configure_logging()
-        start.listen(chosen, stop)
-
-
-def _mqtt(url: str, prefix: str, node: str | None) -> settings.MqttSettings | None:
-    if url == "none":
-        return None
-    return settings.MqttSettings.from_url(url, prefix=prefix, **({"node": node} if node else {}))
-
-
-def _clips(folder: Path | None, keep_days: float | None, keep_mb: float | None) -> settings.ClipSettings | None:
-    if folder is not None:
-        return settings.ClipSettings(folder, keep_days, keep_mb)
-    if keep_days is not None or keep_mb is not None:
-        raise UserError("--keep-days and --keep-mb are for --save-clips DIR")
-    return None
+main.add_command(listen)
 
 
 @main.command("tag")
@@ -179,12 +92,13 @@ def tag_files(
     settings.check_window(window, hop)
     from tagger import checkpoint, policy, store, tag
     from tagger.classifier import Classifier
+    from tagger.config.file import read_events
 
     classify = Classifier(checkpoint.load_trained(store.find(model)), device)
     info = classify.info
     window_s = window or info.window_seconds
     settings.check_window(window, hop, window_s)
-    chosen = policy.read(config) if config is not None else None
+    chosen = read_events(config) if config is not None else None
     rules = policy.policy(info.labels, info.thresholds, window_s, hop, chosen)
     failed = 0
     for path in files:

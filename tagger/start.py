@@ -28,8 +28,11 @@ _SUBSCRIBE_SECONDS = 5.0
 """So long is waited for `--watch` to see the first event too. A broker that comes later is watched from then on."""
 
 
-def listen(settings: ListenSettings, stop: Stop) -> None:
+def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSettings] | None = None) -> None:
     """`tagger listen`. Returns when all sources have ended, or when asked to stop.
+
+    Args:
+        build: the settings anew, from the file as it then is; raises UserError.
 
     Raises:
         TaggerError: something cannot be used, or failed on the way.
@@ -89,8 +92,7 @@ def _no_thread_dies_unseen(stop: Stop) -> Iterator[None]:
 
 
 def _policy(settings: ListenSettings, info: checkpoint.CheckpointInfo, window_s: float) -> policy.Policy:
-    config = policy.read(settings.config) if settings.config is not None else policy.EventsConfig()
-    config = config.but(settings.allow, settings.deny)
+    config = (settings.events or policy.EventsConfig()).but(settings.allow, settings.deny)
     return policy.policy(info.labels, info.thresholds, window_s, settings.hop_seconds, config, settings.threshold)
 
 

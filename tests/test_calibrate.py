@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tagger import policy
 from tagger.calibrate import seconds
 from tagger.calibrated import About, Result, document, report
+from tagger.config.file import read_events
 from tagger.decide import Decider
 from tagger.errors import UserError
 from tagger.events import Samples, Scores
@@ -213,7 +214,7 @@ def test_the_document_keeps_what_the_configuration_said(tmp_path):
     )
     path = tmp_path / "tagger.toml"
     path.write_text("\n".join(document(ABOUT, results(0.9), config)), "utf-8")
-    again = policy.read(path)
+    again = read_events(path)
     assert again.defaults == config.defaults
     assert again.labels == {"rain": config.labels["rain"], "dog": {"enter": 0.9, "merge_s": 4}}
     assert (again.deny, again.allow, again.groups) == (config.deny, config.allow, config.groups)
@@ -285,7 +286,7 @@ def test_from_a_recording_to_a_file_that_listen_takes(room, tmp_path):
     assert done.exit_code == 0, done.output
     assert "left alone: rain" in done.stdout
     assert "of 1" in done.stdout
-    changed = policy.read(output).labels
+    changed = read_events(output).labels
     assert changed
     assert "rain" not in changed
     assert all(0.75 < each["enter"] <= HIGHEST for each in changed.values())
@@ -301,7 +302,7 @@ def test_a_file_that_is_there_is_kept(room, tmp_path):
     assert output.read_text() == "[events]\nconfirm_s = 2.0\n"
     done = run("calibrate", room, "-o", output, "--config", output, "--force")
     assert done.exit_code == 0, done.output
-    assert policy.read(output).defaults == {"confirm_s": 2.0}
+    assert read_events(output).defaults == {"confirm_s": 2.0}
 
 
 def test_a_damaged_file_does_not_lose_the_others(room, tmp_path):
@@ -311,7 +312,7 @@ def test_a_damaged_file_does_not_lose_the_others(room, tmp_path):
     (folder / "deeper" / "room.wav").write_bytes(room.read_bytes())
     done = run("calibrate", folder, "-o", tmp_path / "out.toml")
     refused(done, "bad.wav")
-    policy.read(tmp_path / "out.toml")
+    read_events(tmp_path / "out.toml")
 
 
 def test_mistakes(room, tmp_path):
@@ -338,7 +339,7 @@ def test_listening_ends_where_the_source_does_and_says_so(room, tmp_path):
     done = run("calibrate", "--listen", "10m", "--source", room, "-o", tmp_path / "out.toml")
     assert done.exit_code == 0, done.output
     assert "1.2 min that were heard" in done.stderr
-    policy.read(tmp_path / "out.toml")
+    read_events(tmp_path / "out.toml")
 
 
 @pytest.mark.parametrize("enough", [True, False])
@@ -355,7 +356,7 @@ def test_ctrl_c_goes_on_with_what_was_heard(enough, tmp_path):
     if enough:
         assert process.returncode == 0, errors
         assert b"ended early" in errors
-        policy.read(out)
+        read_events(out)
     else:
         assert process.returncode == 2, errors
         assert b"at least 60 s" in errors

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tagger import __version__, settings
+from tagger.commands.config import config
 from tagger.commands.listen import listen
 from tagger.errors import TaggerError, UserError
 
@@ -60,6 +61,7 @@ def main() -> None:
 
 
 main.add_command(listen)
+main.add_command(config)
 
 
 @main.command("tag")

@@ -9,7 +9,7 @@ from tagger.config.flags import listen_options, typed
 
 
 @click.command()
-@listen_options
+@listen_options()
 @click.pass_context
 def listen(ctx: click.Context, /, **flags: Any) -> None:
     """Listen, and publish sound events over MQTT.

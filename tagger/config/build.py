@@ -35,6 +35,7 @@ class Resolved:
     """All that came of flags, environment and file."""
 
     values: Values
+    """What of it is in force."""
     document: Document | None
     problems: list[str] = field(default_factory=list)
     """One line each. Empty: `settings` is there."""
@@ -65,8 +66,8 @@ def resolve(flags: Mapping[str, Any], env: Mapping[str, str], config: Path | Non
     """
     path = config or usual()
     document = load(path) if path is not None else None
-    values, problems, _ = gather(flags, env, document)
-    resolved = Resolved(values, document, problems)
+    values, problems, warnings = gather(flags, env, document)
+    resolved = Resolved(values, document, problems, warnings)
     made = _Build(resolved).listen()
     if not resolved.problems:
         resolved.settings = made
@@ -81,7 +82,7 @@ class _Build:
     """
 
     def __init__(self, resolved: Resolved) -> None:
-        self._given = dict(resolved.values)
+        self._given = resolved.values
         self._document, self._problems, self._warnings = resolved.document, resolved.problems, resolved.warnings
 
     def listen(self) -> ListenSettings | None:
@@ -131,6 +132,8 @@ class _Build:
         if address and decided is url:
             if url.rank == max(given.rank for given in address):
                 self._problem(address[0], "says again what mqtt.url says: give the URL, or host, port and tls")
+            for given in address:
+                self._drop(given)
             address = []
         elif address and url.is_given and not self._given["mqtt.host"].is_given:
             self._problem(address[0], "goes with mqtt.host, but mqtt.url names the broker: change it there")
@@ -150,7 +153,9 @@ class _Build:
         self._tls()
         if self._of("mqtt.version") != "5":
             self._useless(self._given["mqtt.version"], 'is for mqtt.version = "5"', "mqtt.expiry_s")
-        user, password = self._credentials(base, url.rank if not address else Rank.DEFAULT)
+        if address:
+            self._given["mqtt.url"] = Given(url.option, None)
+        user, password = self._credentials(base, url)
         others = {name: self._of(f"mqtt.{name}") for name in (*_TLS, "client_id", "version", "queue_events", "expiry_s",
                                                              "commands")}  # fmt: skip
         others["prefix"] = self._of("mqtt.topic_prefix")
@@ -178,17 +183,17 @@ class _Build:
             if given.value is not None and (problem := _unreadable(given.value)):
                 self._problem(given, problem)
 
-    def _credentials(self, base: MqttSettings, url_rank: Rank) -> tuple[str | None, str | None]:
+    def _credentials(self, base: MqttSettings, url: Given) -> tuple[str | None, str | None]:
         """User and password: each from the highest rank that names one."""
-        user, in_url = self._given["mqtt.user"], self._given["mqtt.url"]
+        user = self._given["mqtt.user"]
         name = user.value
         if base.user is not None:
-            if user.rank == url_rank:
+            if user.rank == url.rank:
                 self._problem(user, "mqtt.url names a user already")
-            name = name if user.rank > url_rank else base.user
+            name = name if user.rank > url.rank else base.user
         candidates = self._asked("mqtt.password", "mqtt.password_file")
         if base.password is not None:
-            candidates.append(replace(in_url, rank=url_rank))
+            candidates.append(url)
         if not candidates:
             return name, None
         best = max(candidates, key=lambda given: given.rank)
@@ -200,7 +205,7 @@ class _Build:
             self._problem(best, "a password needs a user too: mqtt.user")
         if best.option.key == "mqtt.password_file":
             return name, self._secret(best)
-        return name, base.password if best.option is in_url.option else best.value
+        return name, base.password if best is url else best.value
 
     # --- Home Assistant, sinks, clips ---
 
@@ -282,7 +287,10 @@ class _Build:
         for given in self._asked(*keys):
             if given.value is not False and given.rank >= because.rank:
                 self._problem(given, problem)
-            self._given[given.option.key] = Given(given.option, given.option.default)
+            self._drop(given)
+
+    def _drop(self, given: Given) -> None:
+        self._given[given.option.key] = Given(given.option, given.option.default)
 
     def _problem(self, given: Given, problem: str) -> None:
         self._problems.append(f"{given.place}: {problem}")

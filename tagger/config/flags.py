@@ -1,6 +1,6 @@
 """The table of options as flags of a command, and what was typed of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,23 +12,23 @@ from tagger.config.options import ENV_PREFIX, OPTIONS, Option
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def listen_options(command: _Command) -> _Command:
-    """Decorates with all that `tagger listen` takes: SOURCE, --config and the table's flags."""
-    for option in reversed(OPTIONS):
-        if option.flag is not None:
-            command = _flag(option)(command)
-    command = config_option(command)
-    return click.argument("sources", nargs=-1, metavar="[SOURCE]...")(command)
+def listen_options(without: Sequence[str] = ()) -> Callable[[_Command], _Command]:
+    """Decorates with all that `tagger listen` takes: SOURCE, --config and the table's flags, but those of some keys."""
 
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(OPTIONS):
+            if option.flag is not None and option.key not in without:
+                command = _flag(option)(command)
+        command = click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            envvar=ENV_PREFIX + "CONFIG",
+            metavar="FILE",
+            help="TOML: all of these, and what counts as an event. [default: $TAGGER_HOME/tagger.toml, if it is there]",
+        )(command)
+        return click.argument("sources", nargs=-1, metavar="[SOURCE]...")(command)
 
-def config_option(command: _Command) -> _Command:
-    return click.option(
-        "--config",
-        type=click.Path(path_type=Path),
-        envvar=ENV_PREFIX + "CONFIG",
-        metavar="FILE",
-        help="TOML: any of these, and what counts as an event. [default: $TAGGER_HOME/tagger.toml, if it is there]",
-    )(command)
+    return decorate
 
 
 def typed(ctx: click.Context) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Given:
     @property
     def is_secret(self) -> bool:
         """Whether it holds what must not be shown."""
-        return self.option.secret and self.value is not None and has_secret(self.value)
+        return self.value is not None and self.option.secret and self.shown != self.value
 
     @property
     def place(self) -> str:
@@ -70,7 +70,9 @@ class Given:
             return str(value)
         if isinstance(value, tuple | list):
             return list(value)
-        return without_secret(value) if self.option.secret and value is not None else value
+        if not self.option.secret or value is None:
+            return value
+        return without_secret(value) if self.option.name == "url" else HIDDEN
 
 
 def has_secret(url: str) -> bool:

@@ -22,12 +22,10 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
     given, env, config = typed(ctx), dict(os.environ), flags["config"]
     hide_secrets(given)
     from tagger.config.build import resolve, settings_from
-    from tagger.errors import UserError
     from tagger.stop import Stop
 
     resolved = resolve(given, env, config)
-    if resolved.settings is None:
-        raise UserError(resolved.problems[0])
+    chosen = resolved.right()
     for warning in resolved.warnings:
         click.echo(f"Warning: {warning}", err=True)
 
@@ -35,7 +33,7 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
         from tagger import start
 
         start.configure_logging()
-        start.listen(resolved.settings, stop, lambda: settings_from(given, env, config))
+        start.listen(chosen, stop, lambda: settings_from(given, env, config))
 
 
 def hide_secrets(given: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from tagger.settings import (
     PcmFormat,
     WebhookSettings,
     is_host,
+    is_topic,
     pcm_encoding,
 )
 
@@ -42,6 +43,15 @@ class Resolved:
     warnings: list[str] = field(default_factory=list)
     settings: ListenSettings | None = None
 
+    def right(self) -> ListenSettings:
+        """
+        Raises:
+            UserError: there are problems; says the first.
+        """
+        if self.settings is None:
+            raise UserError(self.problems[0])
+        return self.settings
+
 
 def settings_from(flags: Mapping[str, Any], env: Mapping[str, str], config: Path | None) -> ListenSettings:
     """Reads the file and builds the settings.
@@ -49,10 +59,10 @@ def settings_from(flags: Mapping[str, Any], env: Mapping[str, str], config: Path
     Raises:
         UserError: something cannot be.
     """
-    resolved = resolve(flags, env, config)
-    if resolved.settings is None:
-        raise UserError(resolved.problems[0])
-    return resolved.settings
+    try:
+        return resolve(flags, env, config).right()
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
 
 
 def resolve(flags: Mapping[str, Any], env: Mapping[str, str], config: Path | None) -> Resolved:
@@ -210,27 +220,24 @@ class _Build:
     # --- Home Assistant, sinks, clips ---
 
     def _homeassistant(self, mqtt: MqttSettings | None) -> HomeAssistantSettings | None:
-        enabled = self._given["homeassistant.enabled"]
-        others = self._asked("homeassistant.prefix", "homeassistant.labels", "homeassistant.device_name")
-        asked = [enabled] if enabled.is_given else others
-        ranks = [given.rank for given in asked]
-        if not asked and self._document is not None and "homeassistant" in self._document.tables:
-            ranks = [Rank.FILE]
-        if not ranks or enabled.value is False:
+        enabled, prefix = self._given["homeassistant.enabled"], self._given["homeassistant.prefix"]
+        if not enabled.is_given:  # its table, or any of its other options, says so
+            if self._document is not None and "homeassistant" in self._document.tables:
+                enabled = replace(enabled, value=True, rank=Rank.FILE, source=self._document.source)
+            for other in self._asked("homeassistant.prefix", "homeassistant.labels", "homeassistant.device_name"):
+                if other.rank > enabled.rank:
+                    enabled = replace(other, option=enabled.option, value=True)
+            self._given["homeassistant.enabled"] = enabled
+        if not enabled.value:
             return None
-        url = self._given["mqtt.url"]
+        if not is_topic(prefix.value):
+            self._problem(prefix, "must be topic levels without spaces, `+`, `#` and a leading `$`")
         if mqtt is None:
-            if url.value == "none" and max(ranks) >= url.rank:
-                place = asked[0].place if asked else self._document.source.place(["homeassistant"])  # type: ignore[union-attr]
-                self._problems.append(f"{place}: needs MQTT, and mqtt.url is none")
+            if self._of("mqtt.url") == "none":
+                self._useless(self._given["mqtt.url"], "needs MQTT, and mqtt.url is none", "homeassistant.enabled")
             return None
-        return self._make(
-            lambda: HomeAssistantSettings(
-                prefix=self._of("homeassistant.prefix"),
-                labels=tuple(self._of("homeassistant.labels") or ()),
-                device_name=self._of("homeassistant.device_name"),
-            )
-        )
+        labels = tuple(self._of("homeassistant.labels") or ())
+        return HomeAssistantSettings(prefix.value, labels, self._of("homeassistant.device_name"))
 
     def _jsonl(self) -> JsonLinesSettings | None:
         path = self._with("sinks.jsonl.path", "sinks.jsonl.max_mb", "sinks.jsonl.keep")

@@ -40,12 +40,20 @@ def read_events(path: Path) -> EventsConfig:
     """What the file says of events. The rest of it must be right too, but is not looked at.
 
     Raises:
+        UserError: as `load_right`.
+    """
+    return load_right(path).events
+
+
+def load_right(path: Path) -> Document:
+    """
+    Raises:
         UserError: the file is missing, no TOML, or has unknown keys or impossible values; the place is named.
     """
     document = load(path)
     if document.problems:
         raise UserError(document.problems[0])
-    return document.events
+    return document
 
 
 def load(path: Path) -> Document:

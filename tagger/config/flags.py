@@ -58,9 +58,9 @@ def _flag(option: Option) -> Callable[[Any], Any]:
     kinds: dict[type, Any] = {list: str, Path: click.Path(path_type=Path)}
     return click.option(
         *names,
-        type=click.Choice(option.choices) if option.choices else kinds.get(option.type, option.type),
+        type=kinds.get(option.type, option.type),
         multiple=option.type is list,
-        metavar=option.metavar,
+        metavar=option.metavar or "|".join(option.choices) or None,
         help=help,
         allow_from_autoenv=False,
     )

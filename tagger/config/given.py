@@ -120,7 +120,7 @@ def gather(
     problems = list(document.problems) if document is not None else []
     if document is not None:
         for key, value in document.values.items():
-            values[key] = Given(BY_KEY[key], _absolute(key, value, document), Rank.FILE, source=document.source)
+            values[key] = Given(BY_KEY[key], absolute(key, value, document), Rank.FILE, source=document.source)
     for option in OPTIONS:
         for name in _variables(option):
             if not (text := env.get(name)):
@@ -166,9 +166,9 @@ def _flag(option: Option, value: Any) -> str:
     return option.flags[1] if option.type is bool and value is False else option.flags[0]
 
 
-def _absolute(key: str, value: Any, document: Document) -> Any:
+def absolute(key: str, value: Any, document: Document) -> Any:
     """Paths in a file are relative to the file."""
-    folder = document.source.path.parent
+    folder = document.source.path.absolute().parent
     if isinstance(value, Path):
         return _below(folder, value)
     if key == "listen.model" and ("/" in value or Path(value).suffix == ".safetensors"):

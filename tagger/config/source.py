@@ -18,7 +18,7 @@ class Source:
 
     def place(self, keys: Sequence[str]) -> str:
         """What an error about this key begins with: `FILE, line 3: mqtt.port`."""
-        line = self.line(keys)
+        line = self.line(keys) or self.line(keys[:-1])
         return f"{self.path}{f', line {line}' if line else ''}: {'.'.join(keys)}"
 
     def line(self, keys: Sequence[str]) -> int | None:

@@ -1,5 +1,6 @@
 """What the user asked for: built once by the command line, validated, frozen. Nothing below reads flags."""
 
+import ipaddress
 import os
 import re
 import socket
@@ -73,6 +74,16 @@ def is_host(host: str) -> bool:
     except UnicodeError:
         return False
     return True
+
+
+def is_address(host: str) -> bool:
+    """Whether it is a host's name or an IP address, and nothing more: no port."""
+    if ":" not in host:
+        return is_host(host)
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

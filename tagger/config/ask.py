@@ -74,7 +74,7 @@ def _ask(secret: Path) -> _Answers:
         user, password = broker.user, broker.password
         if user is None:
             click.echo("3. User at the broker? Empty if it asks for none.")
-            user = click.prompt("   User", default="", show_default=False) or None
+            user = _until("   User", "", str) or None
         if user is not None and password is None:
             password = (
                 click.prompt("   Password", default="", show_default=False, hide_input=sys.stdin.isatty()) or None
@@ -99,11 +99,24 @@ def _ask(secret: Path) -> _Answers:
     return answers
 
 
+def _prompt(question: str, default: str, hide_input: bool = False) -> str:
+    """
+    Raises:
+        UserError: the answer is no text that a file could hold.
+    """
+    text: str = click.prompt(question, default=default, show_default=bool(default), hide_input=hide_input)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError("this answer is not UTF-8 text") from None
+    return text
+
+
 def _until(question: str, default: str, take: Callable[[str], _Answer]) -> _Answer:
     """Asks again until the answer can be used."""
     while True:
         try:
-            return take(click.prompt(question, default=default, show_default=bool(default)).strip())
+            return take(_prompt(question, default).strip())
         except UserError as error:
             click.echo(f"   {error}")
 

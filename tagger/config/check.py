@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tagger import policy, settings, store
-from tagger.config.build import Resolved, at_its_place
 from tagger.config.given import Values
+from tagger.config.rules import Resolved, at_its_place
 from tagger.errors import UserError, near
 from tagger.header import read_header
 from tagger.policy import ANY, EventsConfig
@@ -42,7 +42,9 @@ def toml(value: Any) -> str:
         return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, float):
         return f"{value:.12g}"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)
+    if isinstance(value, str | bool):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which JSON allows and TOML does not
+    return str(value)
 
 
 def rows(resolved: Resolved) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class Document:
     """What one file says."""
 
     source: Source
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(repr=False)
     """By the option's key; only what can be."""
     events: EventsConfig
     tables: frozenset[str]

@@ -12,6 +12,7 @@ from tagger.config.file import Document
 from tagger.config.options import BY_KEY, ENV_PREFIX, OPTIONS, Option
 from tagger.config.source import Source
 from tagger.errors import near
+from tagger.settings import is_address
 
 HIDDEN = "(hidden)"
 
@@ -52,7 +53,7 @@ class Given:
         if self.rank is Rank.FILE and self.source is not None:
             return self.source.place(self.option.path)
         if self.rank is Rank.FLAG and not self.option.secret and self.option.type in (int, float, str):
-            return f"{self.name} {self.value}"
+            return f"{self.name} {self.value if isinstance(self.value, str) else f'{self.value:g}'}"
         return self.name or self.option.key
 
     @property
@@ -70,6 +71,8 @@ class Given:
             return str(value)
         if isinstance(value, tuple | list):
             return list(value)
+        if self.option.key == "mqtt.host" and value is not None and not is_address(value):
+            return HIDDEN  # a whole URL, perhaps
         if not self.option.secret or value is None:
             return value
         return without_secret(value) if self.option.name == "url" else HIDDEN

@@ -17,8 +17,8 @@ _DOCUMENT = re.compile(
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which then takes the place of `path` in one step.
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """A path to write to, which then takes the place of `path` in one step. Until then only its owner may read it.
 
     Whoever reads `path` sees the old file or the new one, never a part. After an error the old one stays, and nothing
     else is left. Folders are made as needed.
@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        partial.chmod(0o644)
+        partial.chmod(mode)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

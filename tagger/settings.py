@@ -1,15 +1,19 @@
 """What the user asked for: built once by the command line, validated, frozen. Nothing below reads flags."""
 
+import ipaddress
 import os
 import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from tagger.errors import UserError, near
+
+if TYPE_CHECKING:
+    from tagger.policy import EventsConfig
 
 DEFAULT_MODEL = "esc50"
 DEFAULT_MQTT_URL = "mqtt://localhost:1883"
@@ -55,13 +59,31 @@ def home() -> Path:
     return user_data_path("tagger", appauthor=False)
 
 
-def _is_name(host: str) -> bool:
-    """Whether the network can look it up: no empty or overlong part."""
+def is_topic(text: str) -> bool:
+    """Whether it can be a part of an MQTT topic: levels, none of them empty."""
+    forbidden = re.search(r"[+#\s\x00-\x1f\x7f\ud800-\udfff]|^\$", text)
+    return all(text.split("/")) and not forbidden and len(text) <= 200
+
+
+def is_host(host: str) -> bool:
+    """Whether the network can look it up: no empty or overlong part, and nothing that ends a URL's host."""
+    if not host or re.search(r"[\s/@]", host):
+        return False
     try:
         host.encode("idna")
     except UnicodeError:
         return False
     return True
+
+
+def is_address(host: str) -> bool:
+    """Whether it is a host's name or an IP address, and nothing more: no port."""
+    if ":" not in host:
+        return is_host(host)
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -102,11 +124,7 @@ class MqttSettings:
 
     def __post_init__(self) -> None:
         for name, value in (("prefix", self.prefix), ("node", self.node)):
-            if (
-                not all(value.split("/"))
-                or re.search(r"[+#\s\x00-\x1f\x7f\ud800-\udfff]|^\$", value)
-                or len(value) > 200
-            ):
+            if not is_topic(value):
                 raise UserError(f"--{name} {value!r}: must be a topic level without spaces, `+`, `#` and a leading `$`")
         if "/" in self.node:
             raise UserError(f"--node {self.node!r}: must be one topic level, without `/`")
@@ -132,7 +150,7 @@ class MqttSettings:
         if parts.scheme not in _MQTT_PORTS:
             scheme = f"{parts.scheme}://" if "://" in url else "a URL without scheme"
             raise UserError(f"--mqtt: {scheme} is unknown; {form}")
-        if not host or re.search(r"[\s/]", host) or not _is_name(host):
+        if host is None or not is_host(host):
             raise UserError(f"--mqtt: the URL names no host; {form}")
         if port_given == 0:
             raise UserError("--mqtt: the port must be a number from 1 to 65535")
@@ -265,7 +283,9 @@ class ListenSettings:
     """None: the length that the checkpoint was trained on."""
     hop_seconds: float = 1.0
     config: Path | None = None
-    """TOML file of what counts as an event; see `tagger.policy`."""
+    """The file that was read."""
+    events: "EventsConfig | None" = None
+    """What it says of what counts as an event."""
     threshold: float | None = None
     """Score from which a label is announced. None: the checkpoint's own, one a label."""
     allow: tuple[str, ...] = ()

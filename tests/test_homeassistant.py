@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagger.events import Event, Level, Stream
-from tagger.mqtt.homeassistant import components, config_topic, device_message, status_topic
+from tagger.mqtt.homeassistant import components, config_topic, device_message, farewell, status_topic
 from tagger.mqtt.topics import Topics
 from tagger.settings import HomeAssistantSettings, slug, unique_slugs
 
@@ -142,7 +142,7 @@ def check(message: dict[str, Any]) -> None:
         check_component(each)
     ids = [each["unique_id"] for each in described(message).values()]
     assert len(set(ids)) == len(ids)
-    names = [each["name"] for each in described(message).values() if each["platform"] == "event"]
+    names = [each["name"] for each in described(message).values() if each["platform"] == "event" and "name" in each]
     assert len(set(names)) == len(names)
 
 
@@ -150,7 +150,8 @@ def check_component(what: dict[str, Any]) -> None:
     platform = what.pop("platform")
     assert set(what) >= REQUIRED[platform]
     assert set(what) <= ALLOWED[platform], platform
-    assert what["name"].strip() == what["name"] != ""
+    if "name" in what:
+        assert what["name"].strip() == what["name"] != ""
     check_availability(what)
     for key in ("state_topic", "command_topic"):
         if key in what:
@@ -313,6 +314,18 @@ def test_what_is_gone_is_named_until_it_comes_back():
         name: {"p": platform} for name, platform in components(first).items() if name in vanished
     }
     assert message(stream(), stream("kitchen"), gone=components(first)) == first
+
+
+def test_a_farewell_describes_what_is_to_be_removed():
+    first = message(stream(), stream("kitchen"))
+    assert farewell(first) == first
+    second = message(stream(), gone=components(first))
+    last = farewell(second)
+    check(last)
+    assert components(last) == components(first)
+    ids = {name: each["uniq_id"] for name, each in first["cmps"].items()}
+    assert {name: each["uniq_id"] for name, each in last["cmps"].items()} == ids
+    assert farewell(last) == last
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="+#/\x00"), min_size=1, max_size=12)

@@ -77,6 +77,23 @@ def components(message: Mapping[str, Any]) -> dict[str, str]:
     return {name: each["p"] for name, each in message["cmps"].items() if len(each) > 1}
 
 
+def farewell(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message, but what it removes is described once more, as little as is valid.
+
+    Home Assistant removes only what it has met since it started. What went while it was down stays in its registry for
+    ever, unless this message comes first and, some seconds later, `message` once more.
+    """
+    (device_id,), nowhere = message["dev"]["ids"], f"{message['avty'][0]['t']}/gone"
+    least: dict[str, dict[str, Any]] = {"event": {"stat_t": nowhere, "evt_typ": []}, "switch": {"cmd_t": nowhere}}
+    cmps = {
+        name: {**each, "uniq_id": f"{device_id}-{name}", **least.get(each["p"], {"stat_t": nowhere})}
+        if len(each) == 1
+        else each
+        for name, each in message["cmps"].items()
+    }
+    return {**message, "cmps": cmps}
+
+
 def device_message(
     device_id: str,
     settings: HomeAssistantSettings,

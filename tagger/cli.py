@@ -128,7 +128,7 @@ def listen(sources: Sequence[str], **flags: Any) -> None:
     )
     from tagger.stop import Stop
 
-    with Stop() as stop:  # before torch is imported, which takes a while
+    with Stop(reloads=True) as stop:  # before torch is imported, which takes a while
         from tagger import start
 
         start.configure_logging()

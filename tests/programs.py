@@ -145,6 +145,9 @@ class Subscriber:
     def jsons(self, topic: str) -> list[dict[str, Any]]:
         return [json.loads(payload) for payload in self.payloads(topic)]
 
+    def publish(self, topic: str, payload: str, retain: bool = False) -> None:
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
+
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()

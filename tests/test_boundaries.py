@@ -66,7 +66,7 @@ def test_torchaudio_is_imported_in_one_place():
 @pytest.mark.parametrize(
     ("module", "file"),
     [
-        ("paho", "tagger/sinks/mqtt.py"),
+        ("paho", "tagger/mqtt/connection.py"),
         ("sounddevice", "tagger/sources/microphone.py"),
         ("soxr", "tagger/sources/resample.py"),
         ("av", "tagger/sources/decode.py"),

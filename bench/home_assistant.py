@@ -279,8 +279,14 @@ class Node:
     def measure(self) -> None:
         level = Level(-41.27, -20.0, 0, time.time())
         self.say(self.topics.audio(self.source), json.dumps(level.to_json(self.stream)))
-        counted = {"windows": 3600, "skipped": 2, "overruns": 1, "reconnects": 0, "queue": 0, "dropped": 0}
-        stats = {**counted, "latency_ms": {"p50": 11.6, "p95": 15.25, "p99": 17.6}, "uptime_s": 3600}
+        counted = {"windows": 3600, "skipped": 2, "overruns": 1, "reconnects": 0, "broker_reconnects": 0}
+        stats = {
+            **counted,
+            "queue": 0,
+            "dropped": 0,
+            "latency_ms": {"p50": 11.6, "p95": 15.25, "p99": 17.6},
+            "uptime_s": 3600,
+        }
         self.say(self.topics.stats, json.dumps(stats))
 
     def die(self) -> None:

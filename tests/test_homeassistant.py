@@ -5,13 +5,14 @@ and its source. `bench/home_assistant.py` asks a real one.
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tagger.stats
 from tagger.events import Event, Level, Stream
 from tagger.mqtt.homeassistant import components, config_topic, device_message, farewell, status_topic
 from tagger.mqtt.topics import Topics
@@ -271,18 +272,28 @@ def test_levels_are_those_of_the_audio_message():
 
 
 def test_statistics_are_those_of_the_stats_message():
-    counted = {"windows": 100, "skipped": 1, "overruns": 2, "reconnects": 3, "queue": 4, "dropped": 5, "uptime_s": 60}
-    quantiles = {"p50": 11.5, "p95": 16.25, "p99": 17.0}
+    class Listener:
+        windows, skipped, overruns, reconnects = 100, 1, 2, 3
+
+        def take_latencies(self) -> list[float]:
+            return self.latencies
+
+        latencies: ClassVar[list[float]] = [0.0115, 0.012, 0.01625]
+
     found = {name: each for name, each in by_name(message()).items() if each["state_topic"] == "tagger/attic/stats"}
 
-    def say(**stats: Any) -> dict[str, str]:
-        return {name: rendered(each["value_template"], json.dumps(stats)) for name, each in found.items()}
+    def said() -> dict[str, str]:
+        sinks = {"waiting": 4, "dropped": 5, "reconnects": 6}
+        stats = json.dumps(tagger.stats.message("attic", [Listener()], sinks, started=1000.0, now=1060.0))
+        return {name: rendered(each["value_template"], stats) for name, each in found.items()}
 
-    known = say(**counted, latency_ms=quantiles)
-    assert sorted(known.values()) == sorted(map(str, (*counted.values(), *quantiles.values())))
-    assert (known["Windows skipped"], known["Latency 95 %"]) == ("1", "16.25")
-    unknown = say(**counted, latency_ms=None)
-    assert {unknown[name] for name in unknown if name.startswith("Latency")} == {"None"}
+    assert said() == {
+        **{"Windows": "100", "Windows skipped": "1", "Overruns": "2", "Source reconnects": "3"},
+        **{"Messages waiting": "4", "Messages dropped": "5", "Broker reconnects": "6", "Uptime": "60"},
+        **{"Latency median": "12.0", "Latency 95 %": "16.25", "Latency 99 %": "16.25"},
+    }
+    Listener.latencies = []
+    assert {value for name, value in said().items() if name.startswith("Latency")} == {"None"}
     assert all(each["expire_after"] == 180 and each["entity_category"] == "diagnostic" for each in found.values())
 
 

@@ -40,7 +40,8 @@ _STATS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("windows", "Windows", "{{value_json.windows}}", {"stat_cla": "total_increasing", "en": False}),
     ("skipped", "Windows skipped", "{{value_json.skipped}}", {"stat_cla": "total_increasing"}),
     ("overruns", "Overruns", "{{value_json.overruns}}", {"stat_cla": "total_increasing"}),
-    ("reconnects", "Reconnects", "{{value_json.reconnects}}", {"stat_cla": "total_increasing"}),
+    ("reconnects", "Source reconnects", "{{value_json.reconnects}}", {"stat_cla": "total_increasing"}),
+    ("broker_reconnects", "Broker reconnects", "{{value_json.broker_reconnects}}", {"stat_cla": "total_increasing"}),
     ("queue", "Messages waiting", "{{value_json.queue}}", {"stat_cla": "measurement"}),
     ("dropped", "Messages dropped", "{{value_json.dropped}}", {"stat_cla": "total_increasing"}),
     *(

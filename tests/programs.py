@@ -127,14 +127,21 @@ def can_connect(port: int) -> bool:
 class Subscriber:
     """Everything that a client sees of a broker, in order, with the time on the monotonic clock."""
 
-    def __init__(self, port: int, topics: str = "#") -> None:
+    def __init__(self, port: int, topics: str = "#", retry_s: float = 1.0) -> None:
         self.messages: list[tuple[float, paho.MQTTMessage]] = []
+        self.subscriptions = 0
+        """How often it has subscribed."""
         subscribed = threading.Event()
+
+        def on_subscribe(*_: object) -> None:
+            self.subscriptions += 1
+            subscribed.set()
+
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
         self._client.on_connect = lambda client, *_: client.subscribe(topics, qos=1)
-        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.on_subscribe = on_subscribe
         self._client.on_message = lambda _client, _data, message: self.messages.append((time.monotonic(), message))
-        self._client.reconnect_delay_set(1, 1)
+        self._client.reconnect_delay_set(retry_s, retry_s)  # type: ignore[arg-type]
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         assert subscribed.wait(10), "the subscriber was never subscribed"

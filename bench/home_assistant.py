@@ -4,8 +4,9 @@
     python bench/home_assistant.py --python that/environment/bin/python
 
 Starts mosquitto and Home Assistant, with an empty configuration but for the automations in `docs/home-assistant.md`;
-goes through its first steps as a user would, and connects it to the broker. A node made of `tagger.mqtt.homeassistant`
-then publishes what the daemon does. All answers are asked of Home Assistant's own interfaces: states, registries,
+goes through its first steps as a user would, and connects it to the broker. First a node made of
+`tagger.mqtt.homeassistant` publishes what a daemon does, and does at once what else would take hours; then
+`tagger listen demo --homeassistant` runs. All answers are asked of Home Assistant's own interfaces: states, registries,
 notifications, log.
 
 Home Assistant installs into its environment what its integrations lack, so the first start may take a minute or two.
@@ -19,6 +20,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -343,9 +345,9 @@ def main() -> None:
         try:
             ha.start()
             ha.first_steps(port)
-            node = Node(port, "attic", LABELS)
-            scenario(ha, node, checks)
-            node.stop()
+            by_hand(ha, port, checks)
+            by_daemon(ha, port, Path(folder), checks)
+            checks.equal("no warning and no error in Home Assistant's log", ha.complaints, [], 0)
         finally:
             ha.kill()
             broker.kill()
@@ -356,7 +358,8 @@ def main() -> None:
     raise SystemExit(checks.failed > 0)
 
 
-def scenario(ha: HomeAssistant, node: Node, checks: Checks) -> None:
+def by_hand(ha: HomeAssistant, port: int, checks: Checks) -> None:
+    node = Node(port, "attic", LABELS)
     node.start()
     announced(ha, node, checks)
     heard(ha, node, checks)
@@ -366,7 +369,55 @@ def scenario(ha: HomeAssistant, node: Node, checks: Checks) -> None:
     renamed(ha, node, checks)
     removed(ha, node, checks)
     audioset(ha, node, checks)
-    checks.equal("no warning and no error in Home Assistant's log", ha.complaints, [], 0)
+    node.stop()
+
+
+def by_daemon(ha: HomeAssistant, port: int, folder: Path, checks: Checks) -> None:
+    """The real one. The demo lasts a minute; its second sound are crickets."""
+    config = folder / "tagger.toml"
+    config.write_text('[listen]\naudio_s = 1.0\nstats_s = 2.0\n\n[homeassistant]\nlabels = ["crickets", "siren"]\n')
+    common = ["--config", str(config), "--state", str(folder / "state"), "--commands"]
+    command = [sys.executable, "-m", "tagger", "listen", "demo", "--mqtt", f"mqtt://127.0.0.1:{port}", *common]
+
+    def run(*more: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    demo, event = "tagger_attic_demo", "event.tagger_attic_demo_sound"
+    crickets, switch = f"binary_sensor.{demo}_crickets", f"switch.{demo}_listening"
+    daemon = run("--node", "attic")
+    try:
+        checks.equal("the daemon's crickets are off", lambda: ha.state(crickets), "off", 60)
+        checks.equal("and on when it hears some", lambda: ha.state(crickets), "on", 60)
+        checks.equal("the event fires", lambda: ha.attributes(event).get("event_type"), "crickets")
+        checks.holds("with a score", lambda: 0 < ha.attributes(event)["score"] <= 1, 0)
+        checks.equal("they end", lambda: ha.state(crickets), "off")
+        checks.holds("the level is measured", lambda: -120 <= float(str(ha.state(f"sensor.{demo}_level"))) <= 0)
+        checks.holds("so is latency", lambda: float(str(ha.state("sensor.tagger_attic_latency_median"))) > 0)
+        ha.request("/api/services/switch/turn_off", {"entity_id": switch})
+        checks.equal("the switch pauses it", lambda: (ha.state(switch), ha.state(crickets)), ("off", "unavailable"))
+        ha.request("/api/services/switch/turn_on", {"entity_id": switch})
+        checks.equal("and resumes", lambda: (ha.state(switch), ha.state(crickets)), ("on", "off"))
+        ids = {name: each["entity_id"] for name, each in ha.registered().items()}
+        daemon.kill()
+        checks.equal("killed, it is unavailable", lambda: set(ha.states().values()), {"unavailable"})
+        daemon.wait()
+        daemon = run("--node", "loft")
+        checks.equal(
+            "renamed, it has another name",
+            lambda: ha.attributes(crickets).get("friendly_name"),
+            "tagger loft demo crickets",
+            60,
+        )
+        checks.equal("and the same ids", lambda: {key: each["entity_id"] for key, each in ha.registered().items()}, ids)
+        checks.equal("and is there", lambda: ha.state(crickets), "off")
+        daemon.send_signal(signal.SIGTERM)
+        checks.equal("ended, it is unavailable", lambda: set(ha.states().values()), {"unavailable"})
+        daemon.wait()
+        daemon = run("--node", "loft", "--no-homeassistant")
+        checks.equal("without --homeassistant it vanishes", ha.registered, {}, 60)
+    finally:
+        daemon.kill()
+        daemon.wait()
 
 
 def announced(ha: HomeAssistant, node: Node, checks: Checks) -> None:

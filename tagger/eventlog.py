@@ -77,7 +77,10 @@ class EventLog:
         """
         self.path = path
         with _said(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise _unusable(path, error) from None
             if path.exists():  # before anything is written to it
                 with closing(_reading(path)) as there:
                     there.execute("BEGIN")  # one view of it: another process may be making the tables just now
@@ -150,27 +153,27 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         UserError: it is not there, damaged, or no event log; also what is found out within the `with` block.
     """
-    with _said(path):
-        if not path.exists():
-            raise UserError(f"{path}: there is no such event log")
-        with closing(_reading(path)) as database:
-            database.execute("BEGIN")
-            _check(path, database)
-            if not _version(database):
-                raise UserError(f"{path}: is an empty file, not an event log")
-            database.execute("COMMIT")
-            yield database
+    with _said(path), closing(_reading(path)) as database:
+        database.execute("BEGIN")
+        _check(path, database)
+        if not _version(database):
+            raise UserError(f"{path}: is an empty file, not an event log")
+        database.execute("COMMIT")
+        yield database
 
 
 def _reading(path: Path) -> sqlite3.Connection:
     """A connection that changes nothing.
 
     Raises:
-        UserError: the file does not begin as a database does, and is not empty.
+        UserError: the file cannot be read, or does not begin as a database does and is not empty.
     """
-    with path.open("rb") as file:
-        if file.read(len(_MAGIC)) not in (_MAGIC, b""):  # SQLite takes a file of zeros for an empty one
-            raise _damaged(path)
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) not in (_MAGIC, b""):  # SQLite takes a file of zeros for an empty one
+                raise _damaged(path)
+    except OSError as error:
+        raise _unusable(path, error) from None
     address = path.absolute().as_uri()
     database = sqlite3.connect(f"{address}?mode=ro", timeout=WAIT_SECONDS, uri=True, isolation_level=None)
     try:
@@ -178,7 +181,10 @@ def _reading(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         database.close()
         # In a folder that may not be written to, SQLite must be told that nobody is writing.
-        if _primary(error) != sqlite3.SQLITE_CANTOPEN or path.with_name(f"{path.name}-wal").exists():
+        if (
+            _primary(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+            or path.with_name(f"{path.name}-wal").exists()
+        ):
             raise
         database = sqlite3.connect(f"{address}?immutable=1", uri=True, isolation_level=None)
     except BaseException:
@@ -222,14 +228,16 @@ def _said(path: Path) -> Iterator[None]:
     """SQLite's errors as ours."""
     try:
         yield
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
     except sqlite3.OperationalError as error:
         if _is_locked(error):
             raise TaggerError(f"{path}: another process keeps it locked for more than {WAIT_SECONDS:g} s") from None
         raise UserError(f"{path}: cannot be used as an event log ({error})") from None
     except sqlite3.DatabaseError:
         raise _damaged(path) from None
+
+
+def _unusable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be used as an event log ({error.strerror or error})")
 
 
 def _damaged(path: Path) -> UserError:

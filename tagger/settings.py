@@ -276,7 +276,7 @@ class WebhookSettings:
             raise UserError(f"webhook: the URL's host or port is malformed; {form}") from None
         if parts.scheme not in _WEB_PORTS:
             raise UserError(f"webhook: the URL must begin with http:// or https://; {form}")
-        if not host or not re.fullmatch(r"[^\s/\\%]+", host) or not _is_name(host) or port == 0:
+        if not host or not re.fullmatch(r"[^\s/\\%]+", host) or not is_host(host) or port == 0:
             raise UserError(f"webhook: the URL names no host; {form}")
         if self.token is not None and not re.fullmatch("[!-~]+", self.token):
             raise UserError("webhook: the token must be of letters, digits and punctuation, without spaces")

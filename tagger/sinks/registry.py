@@ -46,7 +46,8 @@ def wanted(daemon: Daemon) -> Wanted:
     if not settings.watch:
         sinks["console", None] = lambda: ConsoleSink(as_json=settings.json, explain=settings.explain)
     if mqtt is not None:
-        made_of = (mqtt, settings.homeassistant, daemon.streams, daemon.asked)
+        home = settings.homeassistant
+        made_of = (mqtt, home, daemon.streams, None if home is None else daemon.asked)
         sinks["mqtt", made_of] = lambda: _mqtt(daemon, mqtt)
     if (jsonl := settings.jsonl) is not None:
         sinks["jsonl", jsonl] = lambda: JsonLinesSink(jsonl)

@@ -250,8 +250,8 @@ class JsonLinesSettings:
     def __post_init__(self) -> None:
         if not self.max_mb > 0:
             raise UserError(f"{self.path}: a file of at most {self.max_mb:g} MB holds no events; must be more than 0")
-        if not 0 <= self.keep <= 1_000:
-            raise UserError(f"{self.path}: {self.keep} older files cannot be kept; must be between 0 and 1000")
+        if not 1 <= self.keep <= 1_000:
+            raise UserError(f"{self.path}: {self.keep} older files cannot be kept; must be between 1 and 1000")
 
 
 @dataclass(frozen=True)

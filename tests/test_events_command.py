@@ -283,12 +283,12 @@ def test_a_year_is_answered_from_the_index(tmp_path: Path) -> None:
     path = filled(tmp_path / "events.sqlite", rows)
     day = date(2026, 7, 14)
     since, until = times.bounds(day)
-    for query in (
-        Query(since=since, until=until),
-        Query(since=since, until=until, labels=("label 7",)),
-        Query(since=since, until=until, labels=("label 7", "rare"), min_s=2),
-        Query(labels=("rare",), last=5),
-        Query(last=5),
+    for index, query in (
+        ("events_onset", Query(since=since, until=until)),
+        ("events_label", Query(since=since, until=until, labels=("label 7",))),
+        ("events_label", Query(since=since, until=until, labels=("label 7", "rare"), min_s=2)),
+        ("events_label", Query(labels=("rare",), last=5)),
+        ("events_onset", Query(last=5)),
     ):
         expected = sorted(
             (
@@ -312,7 +312,7 @@ def test_a_year_is_answered_from_the_index(tmp_path: Path) -> None:
             ]
         tables = [text for text in plan if " events" in text and not text.startswith("SCAN (subquery")]
         assert tables
-        assert all("USING INDEX events_" in text or "USING COVERING INDEX events_" in text for text in tables), plan
+        assert all(f"USING INDEX {index}" in text or f"USING COVERING INDEX {index}" in text for text in tables), plan
         if query.last is None:
             assert all("onset>" in text for text in tables), plan
     assert expected

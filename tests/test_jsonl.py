@@ -89,7 +89,7 @@ def test_it_may_be_moved_away(tmp_path: Path) -> None:
     assert (ids(moved), ids(path)) == (["A"], ["B"])
 
 
-@given(keep=st.integers(0, 4), lines=st.integers(1, 30), gap=st.integers(0, 4))
+@given(keep=st.integers(1, 4), lines=st.integers(1, 30), gap=st.integers(0, 4))
 def test_rotated_files_hold_the_newest_lines_in_order(
     tmp_path_factory: pytest.TempPathFactory, keep: int, lines: int, gap: int
 ) -> None:
@@ -236,7 +236,7 @@ def test_a_place_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("bad", [{"max_mb": 0}, {"max_mb": float("nan")}, {"keep": -1}])
+@pytest.mark.parametrize("bad", [{"max_mb": 0}, {"max_mb": float("nan")}, {"keep": 0}])
 def test_bounds_of_settings(tmp_path: Path, bad: dict[str, float]) -> None:
     with pytest.raises(UserError, match=r"events\.jsonl"):
         JsonLinesSettings(tmp_path / "events.jsonl", **bad)  # type: ignore[arg-type]

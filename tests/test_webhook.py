@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 import time
@@ -113,6 +114,22 @@ def test_a_server_that_comes_later_gets_all(caplog: pytest.LogCaptureFixture) ->
         assert ids(hook) == ["A", "B", "C"]
     (said,) = caplog.records
     assert said.message.startswith(f"http://127.0.0.1:{port}: cannot be reached (Connection refused); events wait")
+
+
+@pytest.mark.parametrize("said", [b"nonsense\r\n\r\n", b"HTTP/1.1 2", b"\xff" * 70_000, b"SSH-2.0-OpenSSH_9.2\r\n"])
+def test_what_is_no_web_server_is_tried_again(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        sink = opened(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        sink.event(STREAM, begin("A"))
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(said)
+        until(lambda: sink._retry._tries >= 2, "it was tried twice")
+    with pytest.raises(TaggerError, match=r"1 of 1 events were not delivered"):
+        sink.close(0.1)
 
 
 def test_a_server_that_does_not_answer_is_given_up_for_the_moment(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,12 +59,10 @@ class JsonLinesSink(QueuedSink[str]):
             size = self._path.stat().st_size
             if not size or size + more <= self._max_bytes:
                 return
-            if not self._keep:
-                self._path.unlink()
             free = 1
             while free < self._keep and self._numbered(free).exists():
                 free += 1
-            for i in range(min(free, self._keep), 0, -1):
+            for i in range(free, 0, -1):
                 self._numbered(i - 1).replace(self._numbered(i))
         except FileNotFoundError:  # moved away by someone else just now
             pass

@@ -152,6 +152,11 @@ class Subscriber:
     def jsons(self, topic: str) -> list[dict[str, Any]]:
         return [json.loads(payload) for payload in self.payloads(topic)]
 
+    def settle(self, quiet_s: float = 1.0) -> None:
+        """Returns when nothing has come for so long."""
+        while time.monotonic() - self.messages[-1][0] < quiet_s:
+            time.sleep(0.05)
+
     def publish(self, topic: str, payload: str, retain: bool = False) -> None:
         self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
 

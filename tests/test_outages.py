@@ -172,7 +172,7 @@ def test_a_broker_that_is_killed_again_and_again(tmp_path: Path, events: int, ki
         code = here.daemon.stop()
         assert code == 0, (tmp_path / "daemon.log").read_text()
         told = here.daemon.told
-        until(lambda: len(here.seen) >= len(told), "all of them arrived", 20)
+        here.witness.settle()
         seen = here.seen
         say(
             events=len(told),

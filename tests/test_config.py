@@ -488,6 +488,9 @@ def test_check_lists_every_option_and_where_it_is_from(file):
     assert f"events.labels.dog.enter = 0.9  # {file}:6" in lines
     assert {line.partition(" ")[0] for line in lines} >= set(BY_KEY)
     assert set(check("--config", file)["options"]) >= set(BY_KEY)
+    file.write_text("[events]\nmax_s = inf\n")
+    assert check("--config", file)["options"]["events.max_s"] == {"value": "inf", "origin": f"{file}:2"}
+    assert f"events.max_s = inf  # {file}:2" in run("config", "check", "--config", file).stdout.splitlines()
 
 
 def test_check_says_all_that_is_wrong_and_not_only_the_first(file):

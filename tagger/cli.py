@@ -8,6 +8,7 @@ from tagger import __version__
 from tagger.commands.calibrate import calibrate
 from tagger.commands.config import config
 from tagger.commands.devices import devices
+from tagger.commands.events import list_events
 from tagger.commands.listen import listen
 from tagger.commands.models import models
 from tagger.commands.review import review
@@ -53,5 +54,10 @@ def main() -> None:
     """
 
 
-for command in (listen, config, tag_files, calibrate, review, devices, models, train, evaluate, recipes, features):
-    main.add_command(command)
+_COMMANDS = (
+    *(listen, list_events, config, devices, models),
+    *(tag_files, calibrate, review),
+    *(train, evaluate, recipes, features),
+)
+for _command in _COMMANDS:
+    main.add_command(_command)

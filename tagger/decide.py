@@ -81,6 +81,10 @@ class _Label:
             events += self._confirm(value, scores, column)
         return events
 
+    def adopt(self, policy: LabelPolicy) -> None:
+        """Other rules from the next window on; an open event stays open."""
+        self.policy = policy
+
     def interrupt(self) -> None:
         """What was on the way to be confirmed is not."""
         self._candidate = None
@@ -187,6 +191,7 @@ class Decider:
             new_id: makes an event's id from the time at which it is decided.
         """
         self.policy, self._new_id = policy, new_id
+        self._groups: list[_Group]
         self._heard_until: float
         self._first: float | None
         """End of the stream's first window."""
@@ -227,6 +232,30 @@ class Decider:
         )
         return best, None if self.active else f"{best[0].label}: {best[0].why}"
 
+    def adopt(self, policy: Policy) -> list[Event]:
+        """Other rules for the same labels, from the next window on.
+
+        Returns:
+            Ends of events that are open and may not be any more: of labels that are denied now, and of groups that
+            are gone or have other labels.
+        """
+        if policy.labels != self.policy.labels:
+            raise ValueError("a policy of other labels")
+        ends = []
+        for name, rules in zip(policy.labels, policy.each, strict=True):
+            label = self._labels[name]
+            label.adopt(rules)
+            if name in policy.denied:
+                ends += label.end()
+        ends = self._with_groups(ends)
+        kept = {group.name: group for group in self._groups if policy.groups.get(group.name) == group.labels}
+        for group in self._groups:
+            if group.name not in kept:
+                ends += group.end()
+        self._groups = [kept.get(name) or _Group(name, labels, self._new_id) for name, labels in policy.groups.items()]
+        self.policy = policy
+        return ends
+
     def close(self) -> list[Event]:
         """Ends what is open: the stream is over, or interrupted. Sounds last as long as they were heard.
 
@@ -252,7 +281,7 @@ class _Group:
     """Is announced while any of its labels is."""
 
     def __init__(self, name: str, members: Sequence[str], new_id: Callable[[float], str]) -> None:
-        self.name, self._members, self._new_id = name, frozenset(members), new_id
+        self.name, self.labels, self._new_id = name, tuple(members), new_id
         self.event: Event | None = None
         self._open: set[str] = set()
         self._peak, self._offset = 0.0, -math.inf
@@ -262,7 +291,7 @@ class _Group:
         Args:
             events: of labels; of one label, the end comes before the next begin.
         """
-        mine = [event for event in events if event.label in self._members]
+        mine = [event for event in events if event.label in self.labels]
         before = self._offset
         for event in mine:
             (self._open.add if event.type == "begin" else self._open.discard)(event.label)
@@ -273,12 +302,18 @@ class _Group:
             onset = max(first.onset, before)
             self.event = Event("begin", self._new_id(now), self.name, first.score, self._peak, onset)
             return [self.event]
-        if self.event is not None and not self._open:
-            begin, self.event = self.event, None
-            end = replace(begin, type="end", score=mine[-1].score, peak_score=self._peak, offset=self._offset)
-            self._peak = 0.0
-            return [end]
-        return []
+        return self._ended(mine[-1].score) if self.event is not None and not self._open else []
+
+    def end(self) -> list[Event]:
+        """The group is no more."""
+        self._open.clear()
+        return self._ended(self.event.score) if self.event is not None else []
+
+    def _ended(self, score: float) -> list[Event]:
+        assert self.event is not None
+        end = replace(self.event, type="end", score=score, peak_score=self._peak, offset=self._offset)
+        self.event, self._peak = None, 0.0
+        return [end]
 
 
 def _sounds(scores: Scores, column: int, rules: LabelPolicy, free: float = -math.inf) -> list[_Sound]:

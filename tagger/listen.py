@@ -1,15 +1,24 @@
-"""The daemon: blocks -> windows -> classifier -> decide -> sinks, one plain loop for each source."""
+"""The daemon: blocks -> windows -> classifier -> decide -> sinks, one plain loop for each source.
 
+What others ask of a listener (`pause`, `adopt`) is noted, and done by the loop itself, between two blocks.
+"""
+
+import contextlib
 import logging
+import math
+import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from tagger.classifier import Classifier
 from tagger.clips import ClipSaver
 from tagger.decide import Decider
 from tagger.errors import TaggerError
-from tagger.events import Event, Report, Scores, Stream, Window
+from tagger.events import Block, Event, Report, Scores, Stream, Window
+from tagger.level import LevelMeter
 from tagger.policy import Policy
 from tagger.sinks import Sink, SourceState
 from tagger.sources import Source
@@ -24,6 +33,9 @@ _DELIVERY_SECONDS_INTERRUPTED = 2.0
 """The same, when someone waits for the daemon to stop."""
 _JOIN_SECONDS = 2.0
 """So long may a listener take to finish the window in hand."""
+_LATENCIES = 10_000
+"""So many are kept for the next statistics."""
+_PAUSED = "paused"
 _RETRY_SECONDS = (1.0, 60.0)
 """First and longest wait before a broken live source is tried again."""
 
@@ -43,23 +55,34 @@ class Listener:
         policy: Policy,
         top_k: int,
         clips: ClipSaver | None = None,
+        audio_s: float = 10.0,
+        paused: bool = False,
     ) -> None:
         rate_hz = classify.info.mel.sample_rate_hz
         self.source, self.stream = source, stream
         self.error: TaggerError | None = None
-        self.windows, self.skipped = 0, 0
-        self._online = False
+        self.windows, self.skipped, self.overruns, self.reconnects = 0, 0, 0, 0
+        self.paused = paused
+        """What is heard goes nowhere."""
+        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self._online, self._was_online = False, False
+        self._is_resumed = False
+        """The next block is the first after a pause."""
+        self._asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._level = LevelMeter(rate_hz, audio_s)
         self._classify, self._turn, self._sinks = classify, turn, sinks
         self._sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz)
         self._decider = Decider(policy)
         self._clips = clips
         self._rate_hz, self._hop_s, self._top_k = rate_hz, hop_s, top_k
-        self._stopping = threading.Event()
+        self._stopping, self._called = threading.Event(), threading.Event()
         self._finishing = threading.Lock()
 
     def run(self) -> None:
         """Until the source ends or is stopped. A live source that breaks is tried again; another's error is kept."""
         wait_s = _RETRY_SECONDS[0]
+        if self.paused:
+            self._tell_status("disabled", _PAUSED)
         while not self._stopping.is_set():
             heard = self.windows
             try:
@@ -74,15 +97,35 @@ class Listener:
                 wait_s = _RETRY_SECONDS[0] if self.windows > heard else min(2 * wait_s, _RETRY_SECONDS[1])
                 log.warning("%s: %s; trying again in %g s", self.stream.source, error, wait_s)
                 self._end_events()
-                self._tell_status("offline", str(error))
-                self._stopping.wait(wait_s)
+                self._tell_status("disabled" if self.paused else "offline", str(error))
+                self._wait(wait_s)
         why = "stopped" if self._stopping.is_set() else "ended"
         self.finish(why if self.error is None else str(self.error))
 
     def stop(self) -> None:
         """Makes `run` return soon. From any thread."""
         self._stopping.set()
+        self._called.set()
         self.source.close()
+
+    def pause(self, paused: bool) -> None:
+        """Ends open events, and from then on forgets what is heard; or hears again. From any thread."""
+        self._ask(lambda: self._pause(paused))
+
+    def adopt(self, policy: Policy, stream: Stream) -> None:
+        """Other rules from the next window on, and the names of what they announce. From any thread."""
+        self._ask(lambda: self._adopt(policy, stream))
+
+    @property
+    def policy(self) -> Policy:
+        return self._decider.policy
+
+    def take_latencies(self) -> list[float]:
+        """Of the windows since the last call, seconds; from any thread."""
+        taken = []
+        while self._latencies:
+            taken.append(self._latencies.popleft())
+        return taken
 
     def finish(self, why: str) -> None:
         """Ends open events and says that the source is gone. The first call counts: `run`'s, or the daemon's."""
@@ -100,18 +143,31 @@ class Listener:
         """The loop. Time of a window's last sample to the sinks: one pass."""
         for block in self.source.blocks():
             arrived = time.monotonic()
+            self._obey()
+            if self.paused:
+                continue
             if not self._online:
+                self.reconnects += self._was_online and not self._is_resumed
                 self._tell_status("online", self.source.description)
-            if self._clips is not None:
-                self._clips.heard(block)
-            for window in self._sliding.feed(block):
-                if self.source.behind() > self._hop_s:
-                    self._skip(window)
-                else:
-                    self._hear(window, arrived)
+            elif block.gap:
+                self.overruns += 1
+            self._take_in(replace(block, gap=True) if self._is_resumed else block, arrived)
+            self._is_resumed = False
+
+    def _take_in(self, block: Block, arrived: float) -> None:
+        if (level := self._level.feed(block)) is not None:
+            for sink in self._sinks:
+                sink.audio(self.stream, level)
+        if self._clips is not None:
+            self._clips.heard(block)
+        for window in self._sliding.feed(block):
+            if self.source.behind() > self._hop_s:
+                self._skip(window)
+            else:
+                self._hear(window, arrived)
 
     def _hear_rest(self) -> None:
-        if not self._stopping.is_set():
+        if not (self._stopping.is_set() or self.paused):
             for window in self._sliding.flush():
                 self._hear(window, time.monotonic())
 
@@ -122,7 +178,9 @@ class Listener:
             return
         scores = Scores.of(window, heard, 0, self._rate_hz)
         self._tell(self._decider.update(scores))
-        report = Report(scores, *self._decider.answers(scores, self._top_k), time.monotonic() - arrived)
+        latency_s = time.monotonic() - arrived
+        self._latencies.append(latency_s)
+        report = Report(scores, *self._decider.answers(scores, self._top_k), latency_s)
         for sink in self._sinks:
             sink.report(self.stream, report)
         self.windows += 1
@@ -136,6 +194,38 @@ class Listener:
                 *(self.stream.source, self._hop_s, self.skipped, self.skipped + self.windows),
             )
 
+    def _ask(self, what: Callable[[], None]) -> None:
+        self._asked.put(what)
+        self._called.set()
+
+    def _obey(self) -> None:
+        self._called.clear()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._asked.get_nowait()()
+
+    def _wait(self, seconds: float) -> None:
+        """For a source that is gone; what is asked meanwhile is done."""
+        deadline = time.monotonic() + seconds
+        while not self._stopping.is_set() and self._called.wait(max(0.0, deadline - time.monotonic())):
+            self._obey()
+
+    def _pause(self, paused: bool) -> None:
+        if paused == self.paused:
+            return
+        self.paused = paused
+        if paused:
+            self._end_events()
+            self._level.forget()
+            self._tell_status("disabled", _PAUSED)
+        else:
+            self._is_resumed = True
+            self._tell_status("offline", "waiting for audio")
+
+    def _adopt(self, policy: Policy, stream: Stream) -> None:
+        self._tell(self._decider.adopt(policy))
+        self.stream = stream
+
     def _end_events(self) -> None:
         self._tell(self._decider.close())
 
@@ -148,15 +238,37 @@ class Listener:
 
     def _tell_status(self, state: SourceState, detail: str) -> None:
         self._online = state == "online"
+        self._was_online |= self._online
         for sink in self._sinks:
             sink.status(self.stream, state, detail)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something that the daemon does now and then."""
+
+    every_s: float
+    do: Callable[[], None]
 
 
 class Daemon:
     """All listeners, until their sources end or someone asks to stop."""
 
-    def __init__(self, listeners: Sequence[Listener], sinks: Sequence[Sink], stop: Stop) -> None:
+    def __init__(
+        self,
+        listeners: Sequence[Listener],
+        sinks: Sequence[Sink],
+        stop: Stop,
+        tasks: Sequence[Task] = (),
+        before_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Args:
+            tasks: done now and then, in the thread that calls `run`.
+            before_close: called when nothing more is heard, while the sinks still listen.
+        """
         self._listeners, self._sinks, self._stop = listeners, sinks, stop
+        self._tasks, self._before_close = tasks, before_close
 
     def run(self) -> None:
         """Returns when everything was heard, or when asked to stop.
@@ -168,13 +280,19 @@ class Daemon:
         threads = [threading.Thread(target=self._follow, args=[each], daemon=True) for each in self._listeners]
         for thread in threads:
             thread.start()
-        self._stop.wait()
+        due = {task: time.monotonic() + task.every_s for task in self._tasks}
+        while not self._stop.wait(min(due.values(), default=math.inf) - time.monotonic()):
+            for task, at in due.items():
+                if time.monotonic() >= at:
+                    task.do()
+                    due[task] = time.monotonic() + task.every_s
         for listener in self._listeners:
             listener.stop()
         for thread in threads:
             thread.join(timeout=_JOIN_SECONDS)
         for listener in self._listeners:
             listener.finish("stopped")
+        self._before_close()
         self._close_sinks()
         errors = [self._stop.failure, *(listener.error for listener in self._listeners)]
         for error in errors:

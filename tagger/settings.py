@@ -19,6 +19,7 @@ DEFAULT_MODEL = "esc50"
 DEFAULT_MQTT_URL = "mqtt://localhost:1883"
 PCM_ENCODINGS = ("s16le", "s16be", "s32le", "f32le", "f64le", "u8")
 _MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_WEB_PORTS = {"http": 80, "https": 443}
 
 
 def slug(name: str) -> str:
@@ -246,6 +247,12 @@ class JsonLinesSettings:
     keep: int = 5
     """So many of these are kept."""
 
+    def __post_init__(self) -> None:
+        if not self.max_mb > 0:
+            raise UserError(f"{self.path}: a file of at most {self.max_mb:g} MB holds no events; must be more than 0")
+        if not 1 <= self.keep <= 1_000:
+            raise UserError(f"{self.path}: {self.keep} older files cannot be kept; must be between 1 and 1000")
+
 
 @dataclass(frozen=True)
 class WebhookSettings:
@@ -260,6 +267,33 @@ class WebhookSettings:
     give_up_s: float = 3_600.0
     """An event that could not be delivered for so long is dropped."""
 
+    def __post_init__(self) -> None:
+        form = "write http://host:port/path or https://user:password@host/path"
+        try:
+            parts = urlsplit(self.url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise UserError(f"webhook: the URL's host or port is malformed; {form}") from None
+        if parts.scheme not in _WEB_PORTS:
+            raise UserError(f"webhook: the URL must begin with http:// or https://; {form}")
+        if not host or not re.fullmatch(r"[^\s/\\%]+", host) or not is_host(host) or port == 0:
+            raise UserError(f"webhook: the URL names no host; {form}")
+        if self.token is not None and not re.fullmatch("[!-~]+", self.token):
+            raise UserError("webhook: the token must be of letters, digits and punctuation, without spaces")
+        if self.token is not None and parts.username is not None:
+            raise UserError("webhook: a token, and a user in the URL, are both given; choose one")
+        if self.queue_events < 1:
+            raise UserError(f"webhook: {self.queue_events} events cannot wait; must be at least 1")
+        if not self.give_up_s > 0:
+            raise UserError(f"webhook: giving up after {self.give_up_s:g} s; must be more than 0")
+
+    @property
+    def where(self) -> str:
+        """For people to read: nothing that may be a secret."""
+        parts = urlsplit(self.url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme}://{host}:{parts.port or _WEB_PORTS[parts.scheme]}"
+
 
 @dataclass(frozen=True)
 class EventLogSettings:
@@ -268,6 +302,10 @@ class EventLogSettings:
     path: Path
     keep_days: float | None = None
     """None: for ever."""
+
+    def __post_init__(self) -> None:
+        if self.keep_days is not None and not self.keep_days > 0:
+            raise UserError(f"{self.path}: events cannot be kept for {self.keep_days:g} days; must be more than 0")
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,30 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import click
 
-from tagger import checkpoint, policy, store
+from tagger import checkpoint, policy, stats, store
 from tagger.classifier import Classifier
 from tagger.clipfolder import ClipFolder
 from tagger.clips import ClipSaver
+from tagger.control import Control
 from tagger.errors import TaggerError
 from tagger.events import Stream
-from tagger.listen import Daemon, Listener
-from tagger.settings import ClipSettings, ListenSettings, MqttSettings, check_window, unique_slugs
-from tagger.sinks import Sink
-from tagger.sources import Source, open_source
+from tagger.listen import Daemon, Listener, Task
+from tagger.mqtt.requests import Requests
+from tagger.mqtt.topics import NOT_SOURCES
+from tagger.policy import Policy
+from tagger.reload import Running
+from tagger.settings import ClipSettings, ListenSettings, MqttSettings, check_window, home, unique_slugs
+from tagger.sinks import registry
+from tagger.sinks.fanout import Fanout
+from tagger.sources import Source, open_source, split_name
+from tagger.state import State
 from tagger.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -26,13 +34,15 @@ _WRITE_SECONDS = 10.0
 """So long may the last clips take to be written."""
 _SUBSCRIBE_SECONDS = 5.0
 """So long is waited for `--watch` to see the first event too. A broker that comes later is watched from then on."""
+_ALIVE_SECONDS = 5.0
+"""So exactly is it known, after the daemon died, until when an open event lasted."""
 
 
 def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSettings] | None = None) -> None:
     """`tagger listen`. Returns when all sources have ended, or when asked to stop.
 
     Args:
-        build: the settings anew, from the file as it then is; raises UserError.
+        build: the settings anew, from the file as it then is, for SIGHUP; raises UserError.
 
     Raises:
         TaggerError: something cannot be used, or failed on the way.
@@ -42,19 +52,47 @@ def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSetti
         window_s = settings.window_seconds or loaded.info.window_seconds
         check_window(settings.window_seconds, settings.hop_seconds, window_s)
         rate_hz = loaded.info.mel.sample_rate_hz
-        rules = _policy(settings, loaded.info, window_s)
+
+        def rules_of(settings: ListenSettings) -> tuple[Policy, tuple[str, ...]]:
+            return _policy(settings, loaded.info, window_s)
+
+        rules, asked = rules_of(settings)
         memory_s = window_s + settings.hop_seconds + max(max(each.confirm_s, each.min_s) for each in rules.each)
         sources = [open_source(uri, rate_hz, settings.realtime, settings.pcm) for uri in settings.sources]
         classify = Classifier(loaded, settings.device)
         mqtt = stack.enter_context(_broker(settings.mqtt))
+        state = stack.enter_context(_state(settings))
 
         node = (mqtt or MqttSettings()).node
-        names = unique_slugs(source.name for source in sources)
-        streams = [Stream(node, name, loaded.info.name, rules.names) for name in names]
+        names = unique_slugs((source.name for source in sources), reserved=NOT_SOURCES)
+        streams = tuple(Stream(node, name, loaded.info.name, rules.names) for name in names)
+        uris = dict(zip(names, _identities(settings.sources), strict=True))
         _say_what(settings, classify, sources, streams, mqtt, window_s)
         classify.warm_up(round(window_s * rate_hz))
         stack.enter_context(_no_thread_dies_unseen(stop))
-        sinks = stack.enter_context(_sinks(settings, mqtt, streams, stop))
+
+        fanout = Fanout([], state)
+        control = Control(fanout, state)
+        parts = registry.Daemon(
+            settings=settings,
+            mqtt=mqtt,
+            streams=streams,
+            keys=state.keys(uris) if state is not None else dict(zip(names, names, strict=True)),
+            asked=asked,
+            state=state,
+            requests=Requests(control, mqtt is not None and mqtt.commands),
+            on_refused=stop.fail,
+        )
+        if mqtt is not None and settings.watch:
+            stack.enter_context(_watched(mqtt))
+        want = registry.wanted(parts)
+        open_ = {key: make() for key, make in want.items()}
+        for sink in open_.values():
+            fanout.add(sink)
+        fanout.open(streams)
+        for stream, end in state.left_open() if state is not None else ():
+            fanout.event(stream, end)
+
         turn = threading.Lock()
         clips = stack.enter_context(_clips(settings.clips))
         listeners = [
@@ -63,16 +101,26 @@ def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSetti
                 stream=stream,
                 classify=classify,
                 turn=turn,
-                sinks=sinks,
+                sinks=[fanout],
                 window_s=window_s,
                 hop_s=settings.hop_seconds,
                 policy=rules,
                 top_k=settings.top,
                 clips=clips(stream, rate_hz, memory_s),
+                audio_s=settings.audio_s,
+                paused=state is not None and stream.source in state.paused,
             )
             for source, stream in zip(sources, streams, strict=True)
         ]
-        Daemon(listeners, sinks, stop).run()
+        control.listeners = dict(zip(names, listeners, strict=True))
+        if build is not None:
+            stop.on_reload = Running(parts, fanout, want, open_, listeners, build, rules_of).reload
+        started = time.time()
+        tasks = [
+            Task(settings.stats_s, lambda: fanout.stats(stats.message(node, listeners, fanout.counts(), started))),
+            *([Task(_ALIVE_SECONDS, state.alive)] if state is not None else []),
+        ]
+        Daemon(listeners, [fanout], stop, tasks, control.close).run()
 
 
 @contextmanager
@@ -91,9 +139,35 @@ def _no_thread_dies_unseen(stop: Stop) -> Iterator[None]:
         threading.excepthook = previous
 
 
-def _policy(settings: ListenSettings, info: checkpoint.CheckpointInfo, window_s: float) -> policy.Policy:
+def _policy(
+    settings: ListenSettings, info: checkpoint.CheckpointInfo, window_s: float
+) -> tuple[Policy, tuple[str, ...]]:
+    """What counts as an event, and which labels and groups the user named."""
     config = (settings.events or policy.EventsConfig()).but(settings.allow, settings.deny)
-    return policy.policy(info.labels, info.thresholds, window_s, settings.hop_seconds, config, settings.threshold)
+    rules = policy.policy(info.labels, info.thresholds, window_s, settings.hop_seconds, config, settings.threshold)
+    named = settings.homeassistant.labels if settings.homeassistant is not None else ()
+    asked = named or tuple(dict.fromkeys([*(config.allow or ()), *config.labels, *config.groups]))
+    return rules, asked
+
+
+def _identities(uris: Sequence[str]) -> list[str]:
+    """What is listened to, whatever it is called; the second of the same gets a number."""
+    plain = [split_name(uri)[1] for uri in uris]
+    return [f"{uri} {plain[:i].count(uri) + 1}" if uri in plain[:i] else uri for i, uri in enumerate(plain)]
+
+
+@contextmanager
+def _state(settings: ListenSettings) -> Iterator[State | None]:
+    """The state folder, where something is published that outlives the daemon."""
+    is_durable = settings.mqtt is not None and not settings.mqtt.embedded
+    if not (is_durable or settings.jsonl or settings.webhook or settings.event_log or settings.state):
+        yield None
+        return
+    state = State(settings.state or home() / "state")
+    try:
+        yield state
+    finally:
+        state.close()
 
 
 @contextmanager
@@ -125,29 +199,16 @@ def _broker(mqtt: MqttSettings | None) -> Iterator[MqttSettings | None]:
 
 
 @contextmanager
-def _sinks(
-    settings: ListenSettings, mqtt: MqttSettings | None, streams: Sequence[Stream], stop: Stop
-) -> Iterator[list[Sink]]:
-    """All sinks, open. With `--watch`, what standard output shows has been through the broker."""
-    with ExitStack() as stack:
-        sinks: list[Sink] = []
-        if mqtt is not None and settings.watch:
-            from tagger.watch import Watcher
+def _watched(mqtt: MqttSettings) -> Iterator[None]:
+    """What standard output shows has been through the broker."""
+    from tagger.watch import Watcher
 
-            watcher = Watcher(mqtt)
-            watcher.start(_SUBSCRIBE_SECONDS)
-            stack.callback(watcher.stop)
-        else:
-            from tagger.sinks.console import ConsoleSink
-
-            sinks.append(ConsoleSink(as_json=settings.json, explain=settings.explain))
-        if mqtt is not None:
-            from tagger.sinks.mqtt import MqttSink
-
-            sinks.append(MqttSink(mqtt, stop.fail))
-        for sink in sinks:
-            sink.open(streams)
-        yield sinks
+    watcher = Watcher(mqtt)
+    watcher.start(_SUBSCRIBE_SECONDS)
+    try:
+        yield
+    finally:
+        watcher.stop()
 
 
 def _say_what(
@@ -181,7 +242,7 @@ def subscribe_line(mqtt: MqttSettings) -> str:
     if mqtt.user:
         parts.append(f"-u '{mqtt.user}' -P PASSWORD")
     if mqtt.tls:
-        parts.append("--tls-use-os-certs")
+        parts.append(f"--cafile {mqtt.tls_ca_certs}" if mqtt.tls_ca_certs else "--tls-use-os-certs")
     return " ".join([*parts, f"-t '{mqtt.prefix}/{mqtt.node}/#' -v"])
 
 

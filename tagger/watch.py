@@ -6,9 +6,9 @@ import sys
 import threading
 from typing import Any, TextIO
 
+from tagger.mqtt.connection import Connection
 from tagger.mqtt.topics import Topics
 from tagger.settings import MqttSettings
-from tagger.sinks.mqtt import Connection
 
 
 class Watcher:
@@ -20,9 +20,10 @@ class Watcher:
         self._subscribed = threading.Event()
         self._node_gone = threading.Event()
         self._seen_online = False
-        self._connection = Connection(settings, self._connected, lambda reason: self._subscribed.set(), quiet=True)
-        self._connection.client.on_subscribe = lambda *_: self._subscribed.set()
-        self._connection.client.on_message = self._on_message
+        self._connection = Connection(settings, lambda error: self._subscribed.set(), quiet=True)
+        self._connection.on_connected = self._connected
+        self._connection.on_subscribed = self._subscribed.set
+        self._connection.on_message = self._on_message
 
     def start(self, wait_s: float) -> None:
         """Returns once it is subscribed, or after `wait_s` seconds; then it goes on trying."""
@@ -34,12 +35,12 @@ class Watcher:
         self._node_gone.wait(wait_s)
         self._connection.stop()
 
-    def _connected(self, client: Any) -> None:
-        client.subscribe([(self._topics.node_status, 1), (self._topics.event("+"), 1)])
+    def _connected(self) -> None:
+        self._connection.subscribe([self._topics.node_status, self._topics.event("+")])
 
-    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
-        payload = message.payload.decode(errors="replace")
-        if message.topic == self._topics.node_status:
+    def _on_message(self, topic: str, message: bytes, retained: bool) -> None:
+        payload = message.decode(errors="replace")
+        if topic == self._topics.node_status:
             self._seen_online |= payload == "online"
             if self._seen_online and payload == "offline":
                 self._node_gone.set()
@@ -50,7 +51,7 @@ class Watcher:
             except (ValueError, KeyError, TypeError):  # anyone may publish there
                 line = payload
         with contextlib.suppress(OSError):  # nobody reads any more
-            print(f"{message.topic:<28} {line}", file=self._file, flush=True)
+            print(f"{topic:<28} {line}", file=self._file, flush=True)
 
 
 def _describe(event: dict[str, Any]) -> str:

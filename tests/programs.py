@@ -127,14 +127,21 @@ def can_connect(port: int) -> bool:
 class Subscriber:
     """Everything that a client sees of a broker, in order, with the time on the monotonic clock."""
 
-    def __init__(self, port: int, topics: str = "#") -> None:
+    def __init__(self, port: int, topics: str = "#", retry_s: float = 1.0) -> None:
         self.messages: list[tuple[float, paho.MQTTMessage]] = []
+        self.subscriptions = 0
+        """How often it has subscribed."""
         subscribed = threading.Event()
+
+        def on_subscribe(*_: object) -> None:
+            self.subscriptions += 1
+            subscribed.set()
+
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
         self._client.on_connect = lambda client, *_: client.subscribe(topics, qos=1)
-        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.on_subscribe = on_subscribe
         self._client.on_message = lambda _client, _data, message: self.messages.append((time.monotonic(), message))
-        self._client.reconnect_delay_set(1, 1)
+        self._client.reconnect_delay_set(retry_s, retry_s)  # type: ignore[arg-type]
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         assert subscribed.wait(10), "the subscriber was never subscribed"
@@ -144,6 +151,9 @@ class Subscriber:
 
     def jsons(self, topic: str) -> list[dict[str, Any]]:
         return [json.loads(payload) for payload in self.payloads(topic)]
+
+    def publish(self, topic: str, payload: str, retain: bool = False) -> None:
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -211,3 +221,15 @@ class VirtualMicrophone:
 def write_wav(path: Path, samples: np.ndarray[Any, Any], rate_hz: int = 32_000, subtype: str = "PCM_16") -> Path:
     soundfile.write(path, samples, rate_hz, subtype=subtype)
     return path
+
+
+def siren(seconds: float, rate_hz: int = 32_000) -> "np.ndarray[Any, Any]":
+    """Rises and falls: something that is announced."""
+    time_s = np.arange(round(seconds * rate_hz)) / rate_hz
+    phase = 2 * np.pi * np.cumsum(900 + 500 * np.sin(2 * np.pi * 0.4 * time_s)) / rate_hz
+    return sum((0.3 / k * np.sin(k * phase) for k in range(1, 5)), np.zeros_like(phase))
+
+
+def write_siren(path: Path, silent_s: float) -> Path:
+    """Silence, 20 s of a siren, and 8 s of silence."""
+    return write_wav(path, np.concatenate([np.zeros(round(silent_s * 32_000)), siren(20), np.zeros(8 * 32_000)]))

@@ -72,7 +72,7 @@ def test_torchaudio_is_imported_in_one_place():
 @pytest.mark.parametrize(
     ("module", "file"),
     [
-        ("paho", "tagger/sinks/mqtt.py"),
+        ("paho", "tagger/mqtt/connection.py"),
         ("sounddevice", "tagger/sources/microphone.py"),
         ("soxr", "tagger/sources/resample.py"),
         ("av", "tagger/sources/decode.py"),
@@ -90,12 +90,19 @@ def test_one_module_decodes_and_one_encodes():
 @pytest.mark.parametrize(
     ("module", "files"),
     [
-        ("matplotlib", {"train/pictures.py", "train/plots.py", "train/featurefiles.py", "train/timeline.py"}),
+        (
+            "matplotlib",
+            {f"train/{name}.py" for name in ("pictures", "plots", "featurefiles", "timeline")} | {"tagger/dayplot.py"},
+        ),
         ("torch.utils.tensorboard", {"train/progress.py"}),
     ],
 )
-def test_what_draws_stays_in_training(module, files):
+def test_what_draws_stays_in_its_modules(module, files):
     assert importers(module) == files
+
+
+def test_the_event_log_has_three_homes():
+    assert importers("sqlite3") == {"tagger/eventlog.py", "tagger/history.py", "tagger/sinks/eventlog.py"}
 
 
 def test_only_the_command_line_knows_training_and_only_inside_its_command():
@@ -113,7 +120,15 @@ def loaded_by(statement: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
-@pytest.mark.parametrize("statement", ["import tagger", "import tagger.cli", "import tagger.settings, tagger.store"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import tagger",
+        "import tagger.cli",
+        "import tagger.settings, tagger.store",
+        "import tagger.history, tagger.dayplot",  # `tagger events` answers at once
+    ],
+)
 def test_what_is_quick_stays_quick(statement):
     heavy = {"torch", "torchaudio", "numpy", "paho", "sounddevice", "soundfile", "soxr", "av", "amqtt", "safetensors"}
     heavy |= {"matplotlib", "tensorboard", "tomlkit", "setproctitle"}

@@ -330,7 +330,15 @@ def test_sinks(file):
         ("[clips]\nkeep_days = 3", "line 2: clips.keep_days: is for clips.folder (--save-clips DIR)"),
         ("[sinks.jsonl]\nkeep = 3", "line 2: sinks.jsonl.keep: is for sinks.jsonl.path (--jsonl FILE)"),
         ("[sinks.webhook]\ntoken = 'x'", "line 2: sinks.webhook.token: is for sinks.webhook.url (--webhook URL)"),
-        ("[sinks.webhook]\nurl = 'example.org/x'", "line 2: sinks.webhook.url: is no web address"),
+        ("[sinks.webhook]\nurl = 'example.org/x'", "line 2: sinks.webhook.url: the URL must begin with http://"),
+        (
+            "[sinks.webhook]\nurl = 'http://a'\ntoken = 'a b'",
+            "line 3: sinks.webhook.token: the token must be of letters",
+        ),
+        (
+            "[sinks.webhook]\nurl = 'http://a'\ntoken = 'a'\ntoken_file = 'tagger.toml'",
+            "line 3: sinks.webhook.token: one token",
+        ),
         ("[events]\nenter = 'x'", "line 2: events.enter: must be a number, not 'x'"),
         ("[mqtt\nport = 3", "line 1: is not TOML: "),
         ("a = 1\na = 2", "line 2: is not TOML: "),

@@ -1,7 +1,6 @@
 """What is published, against a real broker."""
 
 import json
-import re
 import shlex
 import shutil
 import signal
@@ -9,46 +8,19 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 from tagger import settings
 from tagger.errors import TaggerError
-from tagger.events import Answer, Event, Report, Scores, Stream
+from tagger.events import Event, Stream
+from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.topics import Topics
-from tagger.sinks import mqtt
-from tests.programs import Mosquitto, free_port, running, stop, subscribed, tagger, until, write_wav
+from tagger.sinks.mqtt import MqttSink
+from tests.programs import Mosquitto, Subscriber, free_port, running, stop, subscribed, tagger, until, write_siren
 
-EVENT_FIELDS = {
-    "schema": int,
-    "id": str,
-    "type": str,
-    "label": str,
-    "score": float,
-    "peak_score": float,
-    "onset": str,
-    "offset": (str, type(None)),
-    "duration_s": (float, type(None)),
-    "published": str,
-    "node": str,
-    "source": str,
-    "model": str,
-}
-SCORES_FIELDS = {
-    "schema": int,
-    "start": float,
-    "end": float,
-    "time": str,
-    "top": list,
-    "why": (str, type(None)),
-    "latency_ms": float,
-    "node": str,
-    "source": str,
-    "model": str,
-}
 BASE = "tagger/room"
 
 
@@ -61,72 +33,7 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return siren(tmp_path / "clip.wav", silent_s=7)
-
-
-def siren(path: Path, silent_s: float) -> Path:
-    """Silence, then a siren that rises and falls for 20 s, and 8 s of silence: something that is announced."""
-    time_s = np.arange(20 * 32_000) / 32_000
-    phase = 2 * np.pi * np.cumsum(900 + 500 * np.sin(2 * np.pi * 0.4 * time_s)) / 32_000
-    sound = sum(0.3 / k * np.sin(k * phase) for k in range(1, 5))
-    return write_wav(path, np.concatenate([np.zeros(int(silent_s * 32_000)), sound, np.zeros(8 * 32_000)]))
-
-
-def test_the_contract(broker: Mosquitto, clip: Path) -> None:
-    """Topics, payload fields, retain flags and QoS. Automations hang on them: change this test only on purpose."""
-    with subscribed(broker.port) as live:
-        done = tagger("listen", clip, "--no-realtime", "--mqtt", broker.url, "--node", "room", "--threshold", 0.3)
-        assert done.returncode == 0, done.stderr
-        until(lambda: live.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
-
-        assert live.payloads(f"{BASE}/status") == ["online", "offline"]
-        assert live.payloads(f"{BASE}/clip/status")[-2:] == ["online", "offline"]
-        assert live.payloads(f"{BASE}/clip/status/detail")[-1] == "ended"
-
-        events = live.jsons(f"{BASE}/clip/event")
-        assert {event["type"] for event in events} == {"begin", "end"}
-        for event in events:
-            assert list(event) == list(EVENT_FIELDS)
-            assert all(isinstance(event[key], kind) for key, kind in EVENT_FIELDS.items())
-            assert (event["schema"], event["node"], event["source"], event["model"]) == (1, "room", "clip", "esc50")
-            assert re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", event["id"])
-            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", event["onset"])
-        begins = {event["id"]: event for event in events if event["type"] == "begin"}
-        ends = {event["id"]: event for event in events if event["type"] == "end"}
-        assert begins.keys() == ends.keys()
-        assert len(begins) + len(ends) == len(events)
-        for each, begin in begins.items():
-            end = ends[each]
-            assert (begin["offset"], begin["duration_s"]) == (None, None)
-            assert (end["label"], end["onset"]) == (begin["label"], begin["onset"])
-            lasted = datetime.fromisoformat(end["offset"]) - datetime.fromisoformat(end["onset"])
-            assert end["duration_s"] == pytest.approx(lasted.total_seconds(), abs=0.002)
-
-        reports = live.jsons(f"{BASE}/clip/scores")
-        assert [report["start"] for report in reports] == [float(start) for start in range(31)]
-        for report in reports:
-            assert list(report) == list(SCORES_FIELDS)
-            assert all(isinstance(report[key], kind) for key, kind in SCORES_FIELDS.items())
-            assert len(report["top"]) == 5
-            assert all(list(each) == ["label", "score", "why"] for each in report["top"])
-            assert (report["why"] is None) or report["why"].startswith(f"{report['top'][0]['label']}: ")
-        qos = {message.topic: message.qos for _, message in live.messages}
-        assert qos[f"{BASE}/clip/event"] == 1
-        assert qos[f"{BASE}/clip/scores"] == 0
-
-        announced = {event["label"] for event in events}
-        for label in announced:
-            assert live.payloads(f"{BASE}/clip/{label}/state")[:2] == ["OFF", "ON"]
-        assert live.payloads(f"{BASE}/clip/any/state")[:2] == ["OFF", "ON"]
-
-    with subscribed(broker.port) as late:
-        time.sleep(0.3)
-        kept = {message.topic: message.payload.decode() for _, message in late.messages if message.retain}
-    states = {topic for topic in kept if topic.endswith("/state")}
-    assert len(states) == 51
-    assert {kept[topic] for topic in states} == {"OFF"}
-    assert kept.keys() - states == {f"{BASE}/status", f"{BASE}/clip/status", f"{BASE}/clip/status/detail"}
-    assert kept[f"{BASE}/status"] == kept[f"{BASE}/clip/status"] == "offline"
+    return write_siren(tmp_path / "clip.wav", silent_s=7)
 
 
 def test_the_last_will_says_offline_when_the_daemon_is_killed(broker: Mosquitto, clip: Path) -> None:
@@ -191,7 +98,7 @@ def test_a_broker_that_comes_late_gets_everything(tmp_path: Path, clip: Path) ->
 
 
 def test_a_broker_lost_in_the_middle_is_found_again_and_nothing_is_lost(broker: Mosquitto, tmp_path: Path) -> None:
-    path = siren(tmp_path / "late.wav", silent_s=9)
+    path = write_siren(tmp_path / "late.wav", silent_s=9)
     listen = ("listen", path, "--mqtt", broker.url, "--node", "room", "--threshold", "0.2")
     with running(*listen) as daemon:
         with subscribed(broker.port) as before:
@@ -242,7 +149,7 @@ def test_an_encrypted_connection_needs_a_certificate_that_is_trusted(tmp_path: P
         broker.kill()
     assert trusted.returncode == 0, trusted.stderr
     assert "connected to mqtts://localhost" in trusted.stderr
-    assert untrusted.returncode == 1
+    assert untrusted.returncode == 2
     assert "certificate verify failed" in untrusted.stderr
     assert "Traceback" not in untrusted.stderr
 
@@ -305,50 +212,139 @@ def test_json_on_standard_output_is_what_the_broker_gets(broker: Mosquitto, clip
 STREAM = Stream("room", "mic", "fake", ("dog", "cat"))
 
 
-def sink_without_its_broker(broker: Mosquitto) -> mqtt.MqttSink:
+def begin(number: int, label: str = "dog") -> Event:
+    return Event("begin", f"{number:026}", label, 0.9, 0.9, float(number))
+
+
+def end(number: int, label: str = "dog") -> Event:
+    return replace(begin(number, label), type="end", offset=number + 1.0)
+
+
+def sink_of(broker: Mosquitto, outbox: Outbox | None = None, **options: Any) -> MqttSink:
+    made = MqttSink(settings.MqttSettings("127.0.0.1", broker.port, node="room"), pytest.fail, outbox, **options)
+    made.open([STREAM])
+    return made
+
+
+def sink_without_its_broker(broker: Mosquitto, outbox: Outbox | None = None) -> MqttSink:
     """One that was connected, and has noticed that the broker is gone."""
-    sink = mqtt.MqttSink(settings.MqttSettings("127.0.0.1", broker.port, node="room"), pytest.fail)
-    sink.open([STREAM])
+    sink = sink_of(broker, outbox)
     until(sink._connection.ready.is_set, "connected")
     broker.kill()
     until(lambda: not sink._connection.ready.is_set(), "the loss is noticed")
     return sink
 
 
-def test_states_are_right_after_an_outage_that_overflowed_the_queue(
-    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mqtt, "_QUEUE_MESSAGES", 40)
-    sink = sink_without_its_broker(broker)
-    for number in range(30):
-        begin = Event("begin", f"{number}", "dog", 0.9, 0.9, 0.0)
-        sink.event(STREAM, begin)
-        sink.event(STREAM, replace(begin, type="end", offset=1.0))
+def ids(subscriber: Subscriber) -> list[tuple[str, str]]:
+    return [(event["id"].lstrip("0"), event["type"]) for event in subscriber.jsons(f"{BASE}/mic/event")]
+
+
+def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosquitto) -> None:
+    sink = sink_without_its_broker(broker, Outbox(None, limit=40))
+    for number in range(1, 31):
+        sink.event(STREAM, begin(number))
+        sink.event(STREAM, end(number))
+    sink.event(STREAM, begin(31, "cat"))
+    until(lambda: sink.counts()["waiting"] == 40, "the events wait")
+    assert sink.counts()["dropped"] == 21
     broker.start()
-    until(sink._connection.ready.is_set, "connected again")
-    scores = Scores(np.zeros(2, np.float32), 0.0, 5.0, 0.0, np.zeros((2, 1), np.float32), 5.0)
-    report = Report(scores, (Answer("dog", 0.0, None),), None, 0.0)
     with subscribed(broker.port) as subscriber:
-        deadline = time.monotonic() + 10
-        while sink._stale and time.monotonic() < deadline:  # as the daemon does at every hop
-            sink.report(STREAM, report)
-            time.sleep(0.05)
-        with pytest.raises(TaggerError, match="were not delivered"):
+        until(lambda: sink.counts()["waiting"] == 0, "the events were delivered")
+        until(lambda: subscriber.payloads(f"{BASE}/mic/any/state")[-1:] == ["ON"], "the states arrived")
+        assert subscriber.payloads(f"{BASE}/mic/dog/state")[-1] == "OFF"
+        assert subscriber.payloads(f"{BASE}/mic/cat/state")[-1] == "ON"
+        all_of_them = [(str(number), kind) for number in range(1, 31) for kind in ("begin", "end")]
+        assert ids(subscriber) == [*all_of_them[21:], ("31", "begin")]
+        with pytest.raises(TaggerError, match="21 events were dropped"):
             sink.close(10)
         until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
-        assert subscriber.payloads(f"{BASE}/mic/dog/state")[-1] == "OFF"
-        assert subscriber.payloads(f"{BASE}/mic/any/state")[-1] == "OFF"
 
 
 def test_after_an_outage_a_state_never_runs_ahead_of_its_event(broker: Mosquitto) -> None:
     sink = sink_without_its_broker(broker)
-    sink.event(STREAM, Event("begin", "1", "dog", 0.9, 0.9, 0.0))
+    sink.event(STREAM, begin(1))
     broker.start()
     with subscribed(broker.port) as subscriber:
-        until(lambda: subscriber.payloads(f"{BASE}/mic/any/state"), "the state arrived")
-        seen = [message.topic for _, message in subscriber.messages]
+        until(lambda: "ON" in subscriber.payloads(f"{BASE}/mic/any/state"), "the state arrived")
+        seen = [message.topic for _, message in subscriber.messages if message.payload != b"OFF"]
         sink.close(10)
     assert seen.index(f"{BASE}/mic/event") < seen.index(f"{BASE}/mic/dog/state")
+
+
+def test_what_waited_at_the_end_is_delivered_at_the_next_start(broker: Mosquitto, tmp_path: Path) -> None:
+    sink = sink_without_its_broker(broker, Outbox(tmp_path / "outbox.sqlite", 100))
+    for each in (begin(1), end(1), begin(2)):
+        sink.event(STREAM, each)
+    with pytest.raises(TaggerError, match=r"3 events were not delivered to .*; they wait on disk"):
+        sink.close(0.2)
+    broker.start()
+    with subscribed(broker.port) as subscriber:
+        again = sink_of(broker, Outbox(tmp_path / "outbox.sqlite", 100))
+        again.event(STREAM, replace(end(2), cause="restart"))
+        again.event(STREAM, replace(end(2), cause="restart"))  # a second time: is known to have ended
+        again.event(STREAM, replace(end(3), cause="restart"))  # its begin was never published
+        again.close(10)
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "all came")
+        assert ids(subscriber) == [("1", "begin"), ("1", "end"), ("2", "begin"), ("2", "end")]
+        assert [event.get("cause") for event in subscriber.jsons(f"{BASE}/mic/event")] == [None] * 3 + ["restart"]
+    third = sink_of(broker, Outbox(tmp_path / "outbox.sqlite", 100))
+    with subscribed(broker.port) as subscriber:
+        third.close(10)
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "all came")
+        assert ids(subscriber) == []
+
+
+def test_topics_that_are_no_more_are_emptied(broker: Mosquitto, tmp_path: Path) -> None:
+    sink = sink_of(broker, Outbox(tmp_path / "outbox.sqlite", 100))
+    sink.close(10)
+    again = MqttSink(
+        settings.MqttSettings("127.0.0.1", broker.port, node="room"), pytest.fail, Outbox(tmp_path / "outbox.sqlite", 9)
+    )
+    again.open([Stream("room", "kitchen", "other", ("dog", "bird"))])
+    again.close(10)
+    with subscribed(broker.port) as late:
+        until(lambda: f"{BASE}/kitchen/bird/state" in {m.topic for _, m in late.messages}, "retained topics came")
+        time.sleep(0.2)
+        kept = {message.topic for _, message in late.messages}
+    assert {topic.split("/")[2] for topic in kept} == {"kitchen", "status"}
+
+
+def test_a_late_will_is_set_right(broker: Mosquitto) -> None:
+    """Of a connection that the broker thought alive for longer than we did."""
+    sink = sink_of(broker)
+    with subscribed(broker.port) as subscriber:
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["online"], "online")
+        subscriber.publish(f"{BASE}/status", "offline", retain=True)
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-2:] == ["offline", "online"], "online again")
+        sink.close(10)
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-1] == "offline", "and offline at the end")
+
+
+def test_transitions_are_seen_one_by_one_while_there_is_a_broker(broker: Mosquitto) -> None:
+    sink = sink_of(broker)
+    with subscribed(broker.port) as subscriber:
+        until(lambda: subscriber.payloads(f"{BASE}/mic/any/state"), "states are there")
+        for number in range(1, 4):
+            sink.event(STREAM, begin(number))
+            sink.event(STREAM, end(number))
+        sink.close(10)
+        until(lambda: len(subscriber.payloads(f"{BASE}/mic/dog/state")) >= 7, "all states came")
+        assert subscriber.payloads(f"{BASE}/mic/dog/state")[-7:] == ["OFF", "ON", "OFF", "ON", "OFF", "ON", "OFF"]
+
+
+def test_overlapping_events_of_a_label_keep_its_state_on(broker: Mosquitto) -> None:
+    sink = sink_of(broker)
+    with subscribed(broker.port) as subscriber:
+        for each in (begin(1), begin(2), end(1)):
+            sink.event(STREAM, each)
+        until(lambda: len(ids(subscriber)) == 3, "the events came")
+        sink.event(STREAM, begin(3, "cat"))
+        until(lambda: subscriber.payloads(f"{BASE}/mic/cat/state")[-1:] == ["ON"], "and a later state")
+        assert subscriber.payloads(f"{BASE}/mic/dog/state")[-1] == "ON"
+        sink.event(STREAM, end(2))
+        until(lambda: subscriber.payloads(f"{BASE}/mic/dog/state")[-1] == "OFF", "the last has ended")
+        assert subscriber.payloads(f"{BASE}/mic/any/state")[-1] == "ON"
+        sink.close(10)
 
 
 def test_topics() -> None:

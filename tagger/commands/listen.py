@@ -29,7 +29,7 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
     for warning in resolved.warnings:
         click.echo(f"Warning: {warning}", err=True)
 
-    with Stop() as stop:  # before torch is imported, which takes a while
+    with Stop(reloads=True) as stop:  # before torch is imported, which takes a while
         from tagger import start
 
         start.configure_logging()

@@ -22,6 +22,11 @@ class Sink:
             TaggerError: nothing can be published there.
         """
 
+    def resume(self, stream: Stream, state: SourceState, detail: str, events: Sequence[Event]) -> None:
+        """Called for each stream after `open`, where the daemon runs already: how the source is, and begins of events
+        that are open, which others were told of.
+        """
+
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
         """A source came, went, or was paused."""
 

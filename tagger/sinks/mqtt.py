@@ -1,91 +1,188 @@
 """Events over MQTT. The topics and payloads are a contract that other people's automations hang on: see README.
 
-The only module that imports paho. Its network thread connects, reconnects with backoff, and delivers; `publish` only
-puts a message into paho's queue.
+What is published at QoS 1 goes through one thread, which alone knows what the broker has and what it still needs:
+
+    sources' threads, paho's  ->  steps, in a queue  ->  this thread  ->  paho
+
+Events come first, in order, from an outbox on disk; then retained topics, each with its present value only. So after an
+outage no state runs ahead of its event, none is old, and nothing that the broker has acknowledged is sent again.
 """
 
 import json
 import logging
-import sys
+import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.reasoncodes import ReasonCode
-
 from tagger.errors import TaggerError, UserError
-from tagger.events import Event, Report, Stream
+from tagger.events import Event, Level, Report, Stream
+from tagger.mqtt.connection import Connection, Outgoing
+from tagger.mqtt.outbox import Outbox
+from tagger.mqtt.requests import Requests
 from tagger.mqtt.topics import ANY, Topics, label_levels
 from tagger.settings import MqttSettings
 from tagger.sinks import Sink, SourceState
 
 log = logging.getLogger(__name__)
 
-_KEEPALIVE_SECONDS = 30
-_RETRY_SECONDS = (1, 60)
-"""First and longest wait between attempts to connect; each is twice the one before."""
-_QUEUE_MESSAGES = 10_000
-"""While there is no connection, so many wait; further ones are dropped, and said."""
-# What a broker answers when trying again cannot help: wrong user or password, not authorised, banned, client id.
-_FINAL_REFUSALS = {"Bad user name or password", "Not authorized", "Banned", "Client identifier not valid"}
+_BATCH = 50
+"""So many waiting events are read from disk at a time."""
+_MOMENT_SECONDS = 60
+"""MQTT 5: scores and levels are worth nothing after so long."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """How the node is announced in Home Assistant."""
+
+    topic: str
+    """Where, retained."""
+    birth: str
+    """Where Home Assistant says `online` when it has started: then all is said again."""
+    message: Callable[[Sequence[Stream], Mapping[str, str]], dict[str, Any]]
+    """The message of these streams, and of components (id -> platform) that were announced once and may be gone."""
+    components: Callable[[Mapping[str, Any]], dict[str, str]]
+    """The components of a message."""
+
+
+@dataclass
+class _Source:
+    """What is known of one source."""
+
+    levels: dict[str, str]
+    """Topic level of each label."""
+    open: dict[str, str] = field(default_factory=dict)
+    """Events that have begun: id -> label."""
 
 
 class MqttSink(Sink):
     """Publishes to one broker. Its last will says `offline` if this process dies."""
 
-    def __init__(self, settings: MqttSettings, on_refused: Callable[[UserError], None]) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        on_refused: Callable[[UserError], None],
+        outbox: Outbox | None = None,
+        client_id: str = "",
+        paused: Collection[str] = (),
+        requests: Requests | None = None,
+        home: Home | None = None,
+    ) -> None:
         """
         Args:
             on_refused: called, from paho's thread, when the broker refuses the very first connection for good.
+            outbox: where events wait, closed by this sink. None: in memory.
+            client_id: the same at every start. Empty: another each time.
+            paused: sources that are paused.
+            requests: obeys what is asked over MQTT.
+            home: None: not announced in Home Assistant; what an earlier run announced there is removed.
+
+        Raises:
+            UserError: a certificate file cannot be used.
         """
-        self._settings, self._on_refused = settings, on_refused
+        self._settings, self._requests, self._home = settings, requests, home
+        self._is_durable = outbox is not None
+        self._outbox = Outbox(None, settings.queue_events) if outbox is None else outbox
         self._topics = Topics(settings.prefix, settings.node)
-        self._levels: dict[str, dict[str, str]] = {}
-        """Topic level of each label, of each source."""
+        self._paused = frozenset(paused)
+        self._connection = Connection(settings, on_refused, settings.client_id or client_id)
+        self._connection.on_connected = self._on_connected
+        self._connection.on_lost = self._on_lost
+        self._connection.on_published = lambda mid: self._do(lambda: self._acknowledged(mid))
+        self._connection.on_message = lambda topic, payload, retained: self._do(
+            lambda: self._received(topic, payload, retained)
+        )
+        self._gate = threading.Lock()
+        """Held while a message is handed to paho, and while the connection comes or goes."""
+        self._generation = 0
+        """Which connection this is; 0: none."""
+        self._connections = 0
+
+        # All below belongs to the sink's own thread, once that runs.
+        self._steps: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._sources: dict[str, _Source] = {}
         self._retained: dict[str, str] = {}
-        """The present payload of each retained topic, published again at every connect."""
-        self._on: dict[str, set[str]] = {}
-        """Labels whose event is open, of each source."""
-        self._lock = threading.Lock()
-        """Held while a retained topic is published, so that an older payload never follows a newer one."""
-        self._dropped = 0
-        self._stale = False
-        """Retained topics may be wrong at the broker, and are published again behind whatever waits."""
-        self._connection = Connection(settings, self._connected, self._refused)
+        """The present payload of each retained topic; empty: there must be none."""
+        self._urgent: deque[Outgoing] = deque()
+        """What goes before the events: presence, what Home Assistant is told, answers."""
+        self._ready: deque[Outgoing] = deque()
+        """Events read from the outbox."""
+        self._read = 0
+        """Number of the last of them."""
+        self._handed_over = 0
+        """Number of the last that paho was given."""
+        self._stale: dict[str, None] = {}
+        """Retained topics to be published, in order."""
+        self._on_way: dict[int, Outgoing] = {}
+        """What paho has and the broker has not acknowledged, by paho's number."""
+        self._accepted = 0
+        """The connection that messages may be handed to."""
+        self._settling = False
+        """Connected anew: paho sends again what was on its way. Until that is acknowledged nothing may overtake it."""
+        self._closing = False
+        self._drained = threading.Event()
+        """Closing, and the broker has everything."""
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     def open(self, streams: Sequence[Stream]) -> None:
+        topics, said = self._topics, self._retained
+        said[topics.node_status] = "online"
+        if self._home is not None:
+            known = self._outbox.components
+            message = self._home.message(streams, known)
+            self._outbox.remember(self._home.components(message))
+            said[self._home.topic] = json.dumps(message, ensure_ascii=False)
+        else:
+            self._outbox.forget_components()
         for stream in streams:
-            self._levels[stream.source] = label_levels(stream.labels)
-            self._on[stream.source] = set()
-            self._retained[self._topics.source_status(stream.source)] = "offline"
-            self._retained[self._topics.source_detail(stream.source)] = "starting"
-            for level in (*self._levels[stream.source].values(), ANY):
-                self._retained[self._topics.state(stream.source, level)] = "OFF"
-        self._connection.client.will_set(self._topics.node_status, "offline", qos=1, retain=True)
+            source = self._sources[stream.source] = _Source(label_levels(stream.labels))
+            said[topics.source_status(stream.source)] = "offline"
+            said[topics.source_detail(stream.source)] = "starting"
+            said[topics.enabled(stream.source)] = "OFF" if stream.source in self._paused else "ON"
+            for level in (*source.levels.values(), ANY):
+                said[topics.state(stream.source, level)] = "OFF"
+        gone = self._outbox.retained - said.keys()
+        self._outbox.retain(said)
+        said.update(dict.fromkeys(sorted(gone), ""))
+        self._connection.will(topics.node_status, "offline")
+        self._thread.start()
         self._connection.start()
 
+    def resume(self, stream: Stream, state: SourceState, detail: str, events: Sequence[Event]) -> None:
+        self.status(stream, state, detail)
+        for event in events:
+            self.event(stream, event)  # the outbox knows whether the broker was told
+
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
-        self._retain(self._topics.source_status(stream.source), state)
-        self._retain(self._topics.source_detail(stream.source), detail)
+        topics = self._topics
+        said = {topics.source_status(stream.source): state, topics.source_detail(stream.source): detail or state}
+        if state != "offline":
+            said[topics.enabled(stream.source)] = "OFF" if state == "disabled" else "ON"
+        self._do(lambda: self._say(said))
 
     def event(self, stream: Stream, event: Event) -> None:
-        self._publish(
-            self._topics.event(stream.source), json.dumps(event.to_json(stream, time.time()), allow_nan=False), qos=1
-        )
-        level, began, on = self._levels[stream.source][event.label], event.type == "begin", self._on[stream.source]
-        (on.add if began else on.discard)(event.label)
-        self._retain(self._topics.state(stream.source, level), "ON" if began else "OFF")
-        self._retain(self._topics.state(stream.source, ANY), "ON" if on else "OFF")
+        payload = json.dumps(event.to_json(stream, time.time()), allow_nan=False)
+        self._do(lambda: self._take(stream, event, payload))
 
     def report(self, stream: Stream, report: Report) -> None:
-        if self._connection.client.is_connected():  # worth something now or never: not kept for a broker that is away
-            self._repair()
-            self._publish(
-                self._topics.scores(stream.source), json.dumps(report.to_json(stream), allow_nan=False), qos=0
-            )
+        self._moment(self._topics.scores(stream.source), report.to_json(stream))
+
+    def audio(self, stream: Stream, level: Level) -> None:
+        self._moment(self._topics.audio(stream.source), level.to_json(stream))
+
+    def stats(self, message: Mapping[str, Any]) -> None:
+        self._moment(self._topics.stats, message)
+
+    def counts(self) -> Mapping[str, int]:
+        return {
+            "waiting": len(self._outbox),
+            "dropped": self._outbox.dropped,
+            "reconnects": self._connection.reconnects,
+        }
 
     def close(self, wait_s: float) -> None:
         """
@@ -94,147 +191,162 @@ class MqttSink(Sink):
         """
         connection, deadline = self._connection, time.monotonic() + wait_s
         connection.ready.wait(wait_s)
-        self._repair()
-        self._retain(self._topics.node_status, "offline")
-        while connection.pending() and not connection.refused and time.monotonic() < deadline:
-            time.sleep(0.005)
-        lost = connection.pending() + self._dropped
+        self._do(self._finish)
+        if not connection.refused:
+            self._drained.wait(max(0.0, deadline - time.monotonic()))
         connection.stop()
+        self._steps.put(None)
+        self._thread.join()
+        left, dropped = len(self._outbox), self._outbox.dropped
+        self._outbox.close()
         if connection.refused:
             return
+        url, kept = self._settings.url, "they wait on disk for the next start" if self._is_durable else "they are lost"
         if not connection.ever_connected:
-            raise TaggerError(f"nothing was published: {self._settings.url} could not be reached in time")
-        if lost:
-            raise TaggerError(f"{lost} messages were not delivered to {self._settings.url}")
+            more = f"; of {left} events, {kept}" if left else ""
+            raise TaggerError(f"nothing was published: {url} could not be reached in time{more}")
+        if left:
+            raise TaggerError(f"{left} events were not delivered to {url}; {kept}")
+        if dropped:
+            raise TaggerError(f"{dropped} events were dropped: {url} was away for too long")
 
-    def _retain(self, topic: str, payload: str) -> None:
-        with self._lock:
-            changed = self._retained.get(topic) != payload
-            self._retained[topic] = payload
-            if changed and self._connection.ever_connected:  # else the first connect publishes it
-                self._publish(topic, payload, qos=1, retain=True)
+    def _moment(self, topic: str, message: Mapping[str, Any]) -> None:
+        """Worth something now or never: not kept for a broker that is away."""
+        if self._connection.is_up:
+            payload = json.dumps(message, allow_nan=False)
+            self._connection.publish(Outgoing(topic, payload, qos=0, expiry_s=_MOMENT_SECONDS))
 
-    def _publish(self, topic: str, payload: str, qos: int, retain: bool = False) -> None:
-        info = self._connection.client.publish(topic, payload, qos, retain)
-        if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
-            self._dropped += 1
-            self._stale |= retain
-            if self._dropped == 1:
-                log.warning("MQTT: %d messages wait for the broker already; further ones are lost", _QUEUE_MESSAGES)
+    # --- paho's thread ---
 
-    def _connected(self, client: paho.Client) -> None:
-        """What subscribers must find, whatever the broker forgot meanwhile.
+    def _on_connected(self) -> None:
+        with self._gate:
+            self._connections += 1
+            self._generation = connection = self._connections
+        self._do(lambda: self._welcome(connection))
 
-        After an outage older states wait in paho's queue, and what is published here overtakes them: then only the
-        presence is said, and all the rest once more behind them.
-        """
-        with self._lock:
-            self._retained[self._topics.node_status] = "online"
-            self._stale = self._connection.ever_connected and self._connection.pending() > 0
-            if self._stale:
-                self._publish(self._topics.node_status, "online", qos=1, retain=True)
-            else:
-                self._publish_retained()
-            self._connection.ever_connected = True  # within the lock: from here on, `_retain` publishes
+    def _on_lost(self) -> None:
+        with self._gate:
+            self._generation = 0
 
-    def _repair(self) -> None:
-        if self._stale and self._connection.pending() < _QUEUE_MESSAGES // 2:
-            with self._lock:
-                self._stale = False
-                self._publish_retained()
+    # --- the sink's own thread ---
 
-    def _publish_retained(self) -> None:
-        for topic, payload in self._retained.items():
-            self._publish(topic, payload, qos=1, retain=True)
+    def _do(self, step: Callable[[], None]) -> None:
+        self._steps.put(step)
 
-    def _refused(self, reason: str) -> None:
-        self._on_refused(
-            UserError(f"the broker at {self._settings.url} refuses: {reason}; check user and password in --mqtt")
-        )
+    def _run(self) -> None:
+        while (step := self._steps.get()) is not None:
+            step()
+            self._send()
 
+    def _welcome(self, connection: int) -> None:
+        """What subscribers must find, whatever the broker forgot meanwhile."""
+        self._accepted, self._settling = connection, bool(self._on_way)
+        self._connection.subscribe([self._topics.node_status, *self._listens_to()])
+        self._say_again()
 
-class Connection:
-    """A paho client that says what happens to its connection, in one line each."""
+    def _listens_to(self) -> list[str]:
+        topics = [self._home.birth] if self._home is not None else []
+        return topics + ([self._topics.request("+"), self._topics.enabled_set("+")] if self._requests else [])
 
-    def __init__(
-        self,
-        settings: MqttSettings,
-        on_connected: Callable[[paho.Client], None],
-        on_refused: Callable[[str], None],
-        quiet: bool = False,
-    ) -> None:
-        self.client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
-        self.ready = threading.Event()
-        """Set while connected, and when refused for good."""
-        self.ever_connected = False
-        self.refused = False
-        self._settings, self._tell_connected, self._tell_refused = settings, on_connected, on_refused
-        self._quiet = quiet
-        self._stopping = False
-        if settings.user is not None:
-            self.client.username_pw_set(settings.user, settings.password)
-        if settings.tls:
-            self.client.tls_set()
-        self.client.reconnect_delay_set(*_RETRY_SECONDS)
-        self.client.max_queued_messages_set(_QUEUE_MESSAGES)
-        self.client.max_inflight_messages_set(100)
-        self.client.on_connect = self._on_connect
-        self.client.on_connect_fail = self._on_connect_fail
-        self.client.on_disconnect = self._on_disconnect
+    def _say_again(self) -> None:
+        first = [self._topics.node_status, *([self._home.topic] if self._home is not None else [])]
+        self._urgent = deque(message for message in self._urgent if not message.retain)
+        self._urgent.extend(self._retaining(topic) for topic in first)
+        self._stale.update(dict.fromkeys(topic for topic in self._retained if topic not in first))
 
-    def start(self) -> None:
-        self.client.connect_async(self._settings.host, self._settings.port, _KEEPALIVE_SECONDS)
-        self.client.loop_start()
+    def _retaining(self, topic: str) -> Outgoing:
+        return Outgoing(topic, self._retained[topic], retain=True)
 
-    def stop(self) -> None:
-        self._stopping = True
-        self.client.disconnect()
-        self.client.loop_stop()
+    def _say(self, said: Mapping[str, str]) -> None:
+        """Changes retained topics."""
+        changed = {topic: payload for topic, payload in said.items() if self._retained.get(topic) != payload}
+        if unknown := changed.keys() - self._retained.keys():
+            self._outbox.retain(unknown)
+        self._retained.update(changed)
+        self._stale.update(dict.fromkeys(changed))
 
-    def pending(self) -> int:
-        """Messages that wait for the broker, or for its acknowledgement."""
-        return len(self.client._out_messages) + len(self.client._out_packet)
+    def _take(self, stream: Stream, event: Event, payload: str) -> None:
+        topics, begins = Topics(self._settings.prefix, stream.node), event.type == "begin"
+        self._outbox.put(topics.event(stream.source), payload, event.id, begins, self._read)
+        source = self._sources.get(stream.source)
+        if source is None or stream.node != self._settings.node or event.label not in source.levels:
+            return  # of an earlier life: its states are gone, or were said to be OFF at the start
+        if begins:
+            source.open[event.id] = event.label
+        else:
+            source.open.pop(event.id, None)
+        is_on = {source.levels[event.label]: event.label in source.open.values(), ANY: bool(source.open)}
+        self._say({topics.state(stream.source, level): "ON" if on else "OFF" for level, on in is_on.items()})
 
-    def _say(self, level: int, text: str, *values: object) -> None:
-        if not self._quiet:
-            log.log(level, text, *values)
+    def _received(self, topic: str, payload: bytes, retained: bool) -> None:
+        if topic == self._topics.node_status:
+            if payload == b"offline" and not retained and not self._closing:  # the will of an earlier connection, late
+                self._urgent.append(self._retaining(topic))
+        elif self._home is not None and topic == self._home.birth:
+            if payload == b"online":
+                self._say_again()
+        elif self._requests is not None and not retained:  # a request is for now, not for whoever comes later
+            self._ask(self._requests, topic.removeprefix(f"{self._topics.base}/"), payload)
 
-    def _on_connect(self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        if reason.is_failure:
-            if not self.ever_connected and str(reason) in _FINAL_REFUSALS:
-                self.refused = True
-                self.ready.set()
-                self._tell_refused(str(reason))
-                client.disconnect()
-            else:
-                self._say(logging.WARNING, "MQTT: %s refuses (%s); trying again", self._settings.url, reason)
-            return
-        self._say(logging.INFO, "MQTT: connected to %s", self._settings.url)
-        self._tell_connected(client)
-        self.ever_connected = True
-        self.ready.set()
+    def _ask(self, requests: Requests, place: str, payload: bytes) -> None:
+        first, _, rest = place.partition("/")
+        if first == "request":
+            answer = requests.answer(rest, payload)
+            if answer is not None:
+                self._urgent.append(Outgoing(self._topics.response(rest), json.dumps(answer)))
+        else:
+            requests.enable(first, payload)
 
-    def _on_connect_fail(self, client: paho.Client, userdata: Any) -> None:
-        # paho calls this while it handles the exception, and tells the reason nowhere else.
-        reason = sys.exception()
-        first, longest = _RETRY_SECONDS
-        self._say(
-            logging.WARNING,
-            "MQTT: cannot reach %s (%s); trying again, every %d s at first, then less often, up to %d s",
-            *(self._settings.url, _words(reason), first, longest),
-        )
+    def _acknowledged(self, mid: int) -> None:
+        message = self._on_way.pop(mid, None)
+        if message is not None and message.number is not None:
+            self._outbox.done(message.number)
+        elif message is not None and message.retain and not message.payload:
+            self._outbox.forget(message.topic)
+            if not self._retained.get(message.topic):
+                self._retained.pop(message.topic, None)
 
-    def _on_disconnect(
-        self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any
-    ) -> None:
-        self.ready.clear()
-        if self.refused:
-            self.ready.set()
-        elif not self.ever_connected:
-            self._say(logging.WARNING, "MQTT: %s does not answer (%s); trying again", self._settings.url, reason)
-        elif not self._stopping:
-            self._say(logging.WARNING, "MQTT: lost %s (%s); reconnecting, events wait", self._settings.url, reason)
+    def _send(self) -> None:
+        """Hands to paho as much as may be on its way at once."""
+        if not self._settling or not self._on_way:
+            self._settling = False
+            while len(self._on_way) < self._connection.window and self._hand_over():
+                pass
+        if self._closing and not (self._on_way or self._urgent or self._stale or len(self._outbox)):
+            self._drained.set()
 
+    def _hand_over(self) -> bool:
+        """Gives the next message to paho. Returns whether there was one, and a connection for it."""
+        with self._gate:
+            if not self._accepted or self._accepted != self._generation:
+                self._ready.clear()
+                self._read = self._handed_over
+                return False
+            message = self._next()
+            if message is None:
+                return False
+            self._on_way[self._connection.publish(message)] = message
+        self._handed_over = message.number or self._handed_over
+        return True
 
-def _words(error: BaseException | None) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    def _next(self) -> Outgoing | None:
+        if self._urgent:
+            return self._urgent.popleft()
+        if not self._ready:
+            for each in self._outbox.after(self._read, _BATCH):
+                self._read = each.number
+                self._ready.append(
+                    Outgoing(each.topic, each.payload, expiry_s=self._settings.expiry_s, number=each.number)
+                )
+        if self._ready:
+            return self._ready.popleft()
+        for topic in self._stale:
+            del self._stale[topic]
+            return self._retaining(topic)
+        return None
+
+    def _finish(self) -> None:
+        self._closing = True
+        self._retained[self._topics.node_status] = "offline"
+        self._stale.pop(self._topics.node_status, None)
+        self._stale[self._topics.node_status] = None  # after everything else

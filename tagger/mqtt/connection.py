@@ -1,0 +1,285 @@
+"""The connection to a broker: one paho client, which connects, reconnects with backoff and jitter, and delivers.
+
+The only module that imports paho.
+"""
+
+import logging
+import random
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from tagger import __version__
+from tagger.errors import UserError
+from tagger.settings import MqttSettings
+
+log = logging.getLogger(__name__)
+
+_KEEPALIVE_SECONDS = 30
+_RETRY_SECONDS = (1.0, 60.0)
+"""First and longest wait between attempts to connect; each is twice the one before."""
+_JITTER = 0.25
+"""So much longer or shorter are these, lest all clients of a broker come back at once."""
+_SHORT_SECONDS = 1.0
+"""A broker that hangs up so soon after its welcome is not asked again at once: it may be for a reason that stays."""
+_WINDOW = 20
+"""Messages on their way at once, unless the broker wants fewer. Mosquitto takes as many."""
+_FINAL_REFUSALS = {
+    "Bad user name or password": "check user and password",
+    "Not authorized": "check user and password",
+    "Banned": "ask whoever runs the broker",
+    "Client identifier not valid": "choose another client_id",
+    "Unsupported protocol version": "choose another version of MQTT, 3.1.1 or 5",
+}
+"""What a broker answers when trying again cannot help, and what can."""
+_CERTIFICATE_NOT_YET_VALID = 9
+"""OpenSSL's number. A clock that is not set yet, as a Raspberry Pi's at boot, is a reason to try again."""
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message to publish."""
+
+    topic: str
+    payload: str
+    qos: int = 1
+    retain: bool = False
+    expiry_s: int | None = None
+    """MQTT 5: after so long it is worth nothing any more."""
+    number: int | None = None
+    """In the outbox, of one that waits there."""
+
+    @property
+    def is_json(self) -> bool:
+        return self.payload.startswith("{")
+
+
+class Connection:
+    """Says what happens to it in one line each. Callbacks come from paho's thread, and must not wait."""
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        on_refused: Callable[[UserError], None],
+        client_id: str = "",
+        quiet: bool = False,
+    ) -> None:
+        """
+        Args:
+            on_refused: called when the very first connection is refused for good.
+            client_id: empty: one made up by paho, another each time.
+
+        Raises:
+            UserError: a certificate file cannot be used.
+        """
+        self.ready = threading.Event()
+        """Set while connected, and when refused for good."""
+        self.ever_connected = False
+        self.refused = False
+        self.reconnects = 0
+        self.window = _WINDOW
+        """So many messages may wait for the broker's acknowledgement."""
+        self.on_connected: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[], None] = lambda: None
+        self.on_published: Callable[[int], None] = lambda mid: None
+        """The broker has acknowledged this message, or has refused it for good."""
+        self.on_message: Callable[[str, bytes, bool], None] = lambda topic, payload, retained: None
+        self.on_subscribed: Callable[[], None] = lambda: None
+        self._settings, self._on_refused, self._quiet = settings, on_refused, quiet
+        self._stopping = False
+        self._since: float | None = None
+        """When the present connection was accepted, on the monotonic clock."""
+        self._short = 0
+        """How many of the last connections ended as soon as they had begun."""
+        self._is_5 = settings.version == "5"
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            protocol=MQTTProtocolVersion.MQTTv5 if self._is_5 else MQTTProtocolVersion.MQTTv311,
+        )
+        if settings.user is not None:
+            self._client.username_pw_set(settings.user, settings.password)
+        if settings.tls:
+            self._client.tls_set_context(_tls(settings))
+            self._client.tls_insecure_set(settings.tls_insecure)
+        self._client.max_queued_messages_set(0)
+        self._client.max_inflight_messages_set(0)  # their number is bounded by whoever publishes
+        self._client.on_connect = self._connected
+        self._client.on_connect_fail = self._failed
+        self._client.on_disconnect = self._lost
+        self._client.on_publish = lambda client, data, mid, reason, properties: self._published(mid, reason)
+        self._client.on_message = lambda client, data, message: self.on_message(
+            message.topic, bytes(message.payload), message.retain
+        )
+        self._client.on_subscribe = lambda *_: self.on_subscribed()
+        self._back_off()
+
+    def will(self, topic: str, payload: str) -> None:
+        """What the broker says of this client, retained, should it vanish."""
+        self._client.will_set(topic, payload, qos=1, retain=True)
+
+    def start(self) -> None:
+        """Returns at once; connects, and connects again, until `stop`."""
+        clean: Any = {"clean_start": True} if self._is_5 else {}
+        self._client.connect_async(self._settings.host, self._settings.port, _KEEPALIVE_SECONDS, **clean)
+        self._client.loop_start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    @property
+    def is_up(self) -> bool:
+        return self._since is not None
+
+    def publish(self, message: Outgoing) -> int:
+        """Hands a message to paho, in whose hands it stays, also through an outage, until `on_published` tells its
+        number, which is returned.
+        """
+        properties = self._properties(message) if self._is_5 else None
+        return self._client.publish(message.topic, message.payload, message.qos, message.retain, properties).mid
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        self._client.subscribe([(topic, 1) for topic in topics])
+
+    def _properties(self, message: Outgoing) -> Properties:
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.ContentType = "application/json" if message.is_json else "text/plain"
+        properties.PayloadFormatIndicator = 1
+        properties.UserProperty = [("node", self._settings.node), ("producer", f"tagger {__version__}")]
+        if message.expiry_s is not None:
+            properties.MessageExpiryInterval = message.expiry_s
+        return properties
+
+    def _say(self, level: int, text: str, *values: object) -> None:
+        if not self._quiet:
+            log.log(level, text, *values)
+
+    def _back_off(self) -> None:
+        first, longest = _RETRY_SECONDS
+        first = min(first * 2**self._short, longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
+        longest *= random.uniform(1, 1 + _JITTER)
+        self._client.reconnect_delay_set(first, max(first, longest))
+
+    def _connected(self, client: paho.Client, data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        if reason.is_failure:
+            if not self.ever_connected and str(reason) in _FINAL_REFUSALS:
+                self._refuse(f"refuses: {reason}; {_FINAL_REFUSALS[str(reason)]}")
+            else:
+                self._say(logging.WARNING, "MQTT: %s refuses (%s); trying again", self._settings.url, reason)
+            return
+        self._say(logging.INFO, "MQTT: connected to %s", self._settings.url)
+        self._since = time.monotonic()
+        self.window = min(_WINDOW, getattr(properties, "ReceiveMaximum", _WINDOW))
+        self.reconnects += self.ever_connected
+        self.ever_connected = True
+        self.on_connected()
+        self.ready.set()
+
+    def _refuse(self, why: str) -> None:
+        self.refused = True
+        self.ready.set()
+        self._client.disconnect()
+        self._on_refused(UserError(f"the broker at {self._settings.url} {why}"))
+
+    def _failed(self, client: paho.Client, data: Any) -> None:
+        # paho calls this while it handles the exception, and tells the reason nowhere else.
+        reason = sys.exception()
+        if self._is_final(reason):
+            self._refuse(f"is not trusted: {_words(reason)}; check tls_ca_certs and tls_host_name")
+            return
+        first, longest = _RETRY_SECONDS
+        self._say(
+            logging.WARNING,
+            "MQTT: cannot reach %s (%s); trying again, every %.0f s at first, then less often, up to %.0f s",
+            *(self._settings.url, _words(reason), first, longest),
+        )
+
+    def _is_final(self, reason: BaseException | None) -> bool:
+        if self.ever_connected or not isinstance(reason, ssl.SSLCertVerificationError):
+            return False
+        return reason.verify_code != _CERTIFICATE_NOT_YET_VALID
+
+    def _lost(self, client: paho.Client, data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self.ready.clear()
+        accepted, self._since = self._since, None
+        if accepted is not None:
+            self._short = self._short + 1 if time.monotonic() - accepted < _SHORT_SECONDS else 0
+            self._back_off()
+            self.on_lost()
+        if self.refused:
+            self.ready.set()
+        elif not self.ever_connected:
+            self._say(logging.WARNING, "MQTT: %s does not answer (%s); trying again", self._settings.url, reason)
+        elif not self._stopping:
+            self._say(logging.WARNING, "MQTT: lost %s (%s); reconnecting, events wait", self._settings.url, reason)
+
+    def _published(self, mid: int, reason: ReasonCode) -> None:
+        if reason.is_failure:  # MQTT 5 alone says so
+            self._say(logging.WARNING, "MQTT: %s refuses a message (%s)", self._settings.url, reason)
+        self.on_published(mid)
+
+
+class _Pinned(ssl.SSLContext):
+    """Asks for, and checks, another name than the one that the broker was reached by."""
+
+    host_name: str
+
+    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(*args, **options | {"server_hostname": self.host_name})
+
+
+def _tls(settings: MqttSettings) -> ssl.SSLContext:
+    """
+    Raises:
+        UserError: a file is missing, or is no certificate or key.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if settings.tls_host_name is not None:
+        context = _Pinned(ssl.PROTOCOL_TLS_CLIENT)
+        context.host_name = settings.tls_host_name
+    if settings.tls_insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    elif settings.tls_ca_certs is None:
+        context.load_default_certs()
+    else:
+        _load("tls_ca_certs", settings.tls_ca_certs, context.load_verify_locations)
+    if settings.tls_client_cert is not None:
+        key = settings.tls_client_key
+        if key is not None and not key.is_file():
+            raise UserError(f"tls_client_key {key}: no such file")
+        no_password = "\0"  # else OpenSSL would ask at the terminal
+        _load(
+            "tls_client_cert",
+            settings.tls_client_cert,
+            lambda path: context.load_cert_chain(path, key, lambda: no_password),
+        )
+    return context
+
+
+def _load(key: str, path: Path, load: Callable[[Path], None]) -> None:
+    try:
+        load(path)
+    except ssl.SSLError as error:
+        why = "the key does not belong to the certificate" if error.reason == "KEY_VALUES_MISMATCH" else "is no PEM"
+        raise UserError(f"{key} {path}: {why}, or its key is encrypted ({error.reason or error})") from None
+    except OSError as error:
+        raise UserError(f"{key} {path}: {error.strerror or error}") from None
+
+
+def _words(error: BaseException | None) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,186 @@
+"""What must survive a restart: the daemon's identity, events that are open, sources that are paused.
+
+A folder, used by one daemon at a time:
+
+    lock          held while the daemon runs
+    known.json    identity, paused sources, and the names that sources had when they were first seen
+    open.json     events begun and not ended yet
+    outbox.sqlite what waits for the broker (tagger.mqtt.outbox)
+"""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tagger.errors import UserError
+from tagger.events import Event, Stream
+from tagger.files import replacing
+
+log = logging.getLogger(__name__)
+
+
+class State:
+    """The folder. All but the constructor may be called from any thread, and none raises: a full disk is said once."""
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            UserError: another daemon uses the folder, or it cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock_file = _lock(folder)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); name another with --state") from None
+        self.folder = folder
+        self.outbox = folder / "outbox.sqlite"
+        self._lock = threading.Lock()
+        self._writable = True
+        known = _read(folder / "known.json", _is_known)
+        self.id: str = known.get("id") or secrets.token_hex(4)
+        """Of this daemon, for as long as the folder is there."""
+        self.paused: frozenset[str] = frozenset(known.get("paused", ()))
+        """Names of sources."""
+        self._keys: dict[str, str] = known.get("keys", {})
+        self._open: dict[str, tuple[Stream, Event]] = {}
+        self._left = _read(folder / "open.json", _is_open)
+        if not known:
+            self._save_known()
+
+    def close(self) -> None:
+        self._lock_file.close()
+
+    def pause(self, source: str, paused: bool) -> None:
+        with self._lock:
+            self.paused = self.paused | {source} if paused else self.paused - {source}
+            self._save_known()
+
+    def keys(self, uris: Mapping[str, str]) -> dict[str, str]:
+        """A name for each source that stays, whatever it is called: the name that it had when it was first seen.
+
+        Args:
+            uris: name -> what is listened to.
+        """
+        with self._lock:
+            found: dict[str, str] = {}
+            for name, uri in uris.items():
+                key = self._keys.get(uri, name)
+                while key in found.values() or (uri not in self._keys and key in self._keys.values()):
+                    key += "_"
+                found[name] = key
+            if new := {uri: found[name] for name, uri in uris.items() if uri not in self._keys}:
+                self._keys |= new
+                self._save_known()
+        return found
+
+    def begun(self, stream: Stream, event: Event) -> None:
+        """To be called before anyone is told."""
+        with self._lock:
+            self._open[event.id] = (stream, event)
+            self._save_open()
+
+    def ended(self, event: Event) -> None:
+        """To be called after everyone was."""
+        with self._lock:
+            if self._open.pop(event.id, None):
+                self._save_open()
+
+    def alive(self) -> None:
+        """To be called every few seconds: an event that a crash leaves open lasted at least until then."""
+        with self._lock:
+            if self._open:
+                self._save_open()
+
+    def left_open(self) -> list[tuple[Stream, Event]]:
+        """Ends of events that the daemon's death left open, at the last moment at which it is known to have lived."""
+        left, self._left = self._left, {}
+        ends = []
+        with self._lock:
+            for stream, begin in map(_parsed, left.get("events", [])):
+                self._open[begin.id] = (stream, begin)
+                offset = max(begin.onset, min(left["alive"], time.time()))
+                ends.append((stream, dataclasses.replace(begin, type="end", offset=offset, cause="restart")))
+        return ends
+
+    def _save_known(self) -> None:
+        self._save("known.json", {"id": self.id, "paused": sorted(self.paused), "keys": self._keys})
+
+    def _save_open(self) -> None:
+        events = [
+            {"stream": dataclasses.asdict(stream), "event": dataclasses.asdict(event)}
+            for stream, event in self._open.values()
+        ]
+        self._save("open.json", {"alive": time.time(), "events": events})
+
+    def _save(self, name: str, document: Mapping[str, Any]) -> None:
+        try:
+            with replacing(self.folder / name) as partial:
+                partial.write_text(json.dumps(document, indent=1), "utf-8")
+            self._writable = True
+        except OSError as error:
+            if self._writable:
+                log.warning("%s: cannot be written (%s)", self.folder, error.strerror)
+            self._writable = False
+
+
+def _parsed(entry: Mapping[str, Any]) -> tuple[Stream, Event]:
+    stream, event = Stream(**entry["stream"]), Event(**entry["event"])
+    return dataclasses.replace(stream, labels=tuple(stream.labels)), event
+
+
+def _is_known(document: Any) -> bool:
+    keys = document.get("keys", {})
+    texts = [document["id"], *document.get("paused", []), *keys.keys(), *keys.values()]
+    return all(isinstance(text, str) for text in texts)
+
+
+def _is_open(document: Any) -> bool:
+    return isinstance(document["alive"], float) and all(_parsed(each) for each in document["events"])
+
+
+def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:
+    """Nothing, if it is not there; if it is damaged, it is put aside."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if is_right(document):
+            return document
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        pass
+    with contextlib.suppress(OSError):
+        path.replace(path.with_suffix(".damaged"))
+    log.warning("%s: is damaged; put aside as %s", path, path.with_suffix(".damaged").name)
+    return {}
+
+
+def _lock(folder: Path) -> BinaryIO:
+    file = (folder / "lock").open("a+b")
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().decode(errors="replace").strip()
+            file.close()
+            raise UserError(
+                f"{folder}: is used by another tagger{f' (process {owner})' if owner else ''}; "
+                "stop that, or give this one a folder and topics of its own: --state DIR --node NAME"
+            ) from None
+        except OSError:  # some network drives cannot
+            pass
+    file.truncate(0)
+    file.write(str(os.getpid()).encode())
+    file.flush()
+    return file

@@ -1,0 +1,75 @@
+"""A door between the daemon and its broker, which a test opens and closes."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+
+class Relay:
+    """Passes bytes on in both directions. When the broker dies, what it still sent arrives before the end."""
+
+    def __init__(self, broker_port: int) -> None:
+        self._broker_port = broker_port
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=8)
+        self.port: int = self._listening.getsockname()[1]
+        self._open = threading.Event()
+        self._open.set()
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def shut(self) -> None:
+        """No new connection comes through; those that are there stay."""
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def close(self) -> None:
+        """To be called when the daemon and the broker are gone."""
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # wakes `accept`
+        self._listening.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            if not self._open.is_set():
+                client.close()
+                continue
+            try:
+                broker = socket.create_connection(("127.0.0.1", self._broker_port), timeout=5)
+            except OSError:
+                client.close()
+                continue
+            broker.settimeout(None)
+            self._start(_join, client, broker)
+
+    def _start(self, what: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=what, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+
+def _join(client: socket.socket, broker: socket.socket) -> None:
+    with client, broker:
+        up = threading.Thread(target=_pass_on, args=(client, broker), daemon=True)
+        up.start()
+        _pass_on(broker, client)
+        up.join()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    for each in (target, source):
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)

@@ -221,6 +221,8 @@ def _say_what(
 ) -> None:
     """On standard error, so that standard output holds events alone."""
     info = classify.info
+    if settings.config is not None:
+        click.echo(f"settings      {click.format_filename(settings.config)}", err=True)
     for source, stream in zip(sources, streams, strict=True):
         click.echo(f"listening to  {stream.source}: {source.description}", err=True)
     click.echo(f"model         {info.name}, {len(info.labels)} labels, on {classify.device}", err=True)

@@ -330,7 +330,15 @@ def test_sinks(file):
         ("[clips]\nkeep_days = 3", "line 2: clips.keep_days: is for clips.folder (--save-clips DIR)"),
         ("[sinks.jsonl]\nkeep = 3", "line 2: sinks.jsonl.keep: is for sinks.jsonl.path (--jsonl FILE)"),
         ("[sinks.webhook]\ntoken = 'x'", "line 2: sinks.webhook.token: is for sinks.webhook.url (--webhook URL)"),
-        ("[sinks.webhook]\nurl = 'example.org/x'", "line 2: sinks.webhook.url: is no web address"),
+        ("[sinks.webhook]\nurl = 'example.org/x'", "line 2: sinks.webhook.url: the URL must begin with http://"),
+        (
+            "[sinks.webhook]\nurl = 'http://a'\ntoken = 'a b'",
+            "line 3: sinks.webhook.token: the token must be of letters",
+        ),
+        (
+            "[sinks.webhook]\nurl = 'http://a'\ntoken = 'a'\ntoken_file = 'tagger.toml'",
+            "line 3: sinks.webhook.token: one token",
+        ),
         ("[events]\nenter = 'x'", "line 2: events.enter: must be a number, not 'x'"),
         ("[mqtt\nport = 3", "line 1: is not TOML: "),
         ("a = 1\na = 2", "line 2: is not TOML: "),
@@ -488,6 +496,9 @@ def test_check_lists_every_option_and_where_it_is_from(file):
     assert f"events.labels.dog.enter = 0.9  # {file}:6" in lines
     assert {line.partition(" ")[0] for line in lines} >= set(BY_KEY)
     assert set(check("--config", file)["options"]) >= set(BY_KEY)
+    file.write_text("[events]\nmax_s = inf\n")
+    assert check("--config", file)["options"]["events.max_s"] == {"value": "inf", "origin": f"{file}:2"}
+    assert f"events.max_s = inf  # {file}:2" in run("config", "check", "--config", file).stdout.splitlines()
 
 
 def test_check_says_all_that_is_wrong_and_not_only_the_first(file):

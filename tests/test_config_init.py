@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tagger.config.build import resolve
 from tagger.config.options import LABEL_FIELDS, OPTIONS
 from tagger.config.template import commented
+from tagger.errors import UserError
 from tests.programs import TAGGER, refused, run, tagger
 
 SECRET = "Xy7pass"
@@ -76,6 +77,24 @@ def test_enter_is_an_answer_to_everything(home):
     assert settings.homeassistant is not None
     assert settings.events.allow is None
     assert not (home / "tagger.password").exists()
+
+
+def test_a_microphone_can_be_chosen_by_its_number(home, monkeypatch):
+    monkeypatch.setattr("tagger.sources.microphone.inputs", lambda: [{"name": "USB: one"}, {"name": "HDA"}])
+    done = init(answers="3\n2\nnone\n\n")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"^ +2 +mic:HDA$", done.stdout, re.MULTILINE)
+    assert resolve({}, {}, None).right().sources == ("mic:HDA",)
+
+
+def test_without_portaudio_it_says_so_and_goes_on(home, monkeypatch):
+    def inputs():
+        raise UserError("no PortAudio")
+
+    monkeypatch.setattr("tagger.sources.microphone.inputs", inputs)
+    done = init(answers="\nnone\n\n")
+    assert done.exit_code == 0, done.output
+    assert "no PortAudio" in done.stdout
 
 
 @pytest.mark.parametrize("broker", ["none", "embedded"])

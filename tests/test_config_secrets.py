@@ -104,6 +104,7 @@ def test_what_is_hidden_is_said_to_be_there(tmp_path):
         ("embedded:1884", "embedded:1884"),
         ("https://example.org", "https://example.org"),
         ("https://example.org/", "https://example.org"),
+        ("mqtt://broker/", "mqtt://broker"),
         ("https://u:p@example.org/x?y#z", "https://(hidden)@example.org/(hidden)"),
         ("no url", "(hidden)"),
     ],
@@ -181,17 +182,24 @@ def command_line(pid: int) -> bytes:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc")
-@pytest.mark.parametrize("form", [["--mqtt", "{}"], ["--mqtt={}"]])
+@pytest.mark.parametrize(
+    "form",
+    [
+        ["--mqtt", "mqtt://me:{}@127.0.0.1:{}"],
+        ["--mqtt=mqtt://me:{}@127.0.0.1:{}"],
+        ["--webhook", "http://127.0.0.1/{}", "--mqtt", "mqtt://127.0.0.1:{}"],
+    ],
+)
 def test_a_password_on_the_command_line_is_taken_off_and_warned_about(form):
-    url = f"mqtt://me:{SECRET}@127.0.0.1:{free_port()}"
-    flags = [part.format(url) for part in form]
+    secrets = iter([SECRET, free_port()])
+    flags = [re.sub("{}", lambda _: str(next(secrets)), part) for part in form]
     with running("listen", "-", *flags, stdin=subprocess.PIPE) as daemon:
         until(lambda: b"***" in command_line(daemon.pid), "the command line is hidden")
         seen = command_line(daemon.pid).replace(b"\0", b" ").decode()
         environment = Path(f"/proc/{daemon.pid}/environ").read_bytes()
         _, out, err = stop(daemon, signal.SIGINT)
     assert SECRET not in seen
-    assert re.search(r"-m tagger listen - --mqtt[ =]mqtt://\*\*\*", seen)
+    assert re.search(r"-m tagger listen - (--webhook http|--mqtt[ =]mqtt)://\*\*\*", seen)
     assert SECRET.encode() not in environment
     assert SECRET not in out + err
     warnings = [line for line in err.splitlines() if line.startswith("Warning: ")]

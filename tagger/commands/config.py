@@ -39,11 +39,11 @@ def check(ctx: click.Context, /, **flags: Any) -> None:
         document = {
             "ok": not problems,
             "file": None if file is None else str(file),
-            "options": {row.key: {"value": row.value, "origin": row.origin} for row in rows},
+            "options": {row.key: row.json for row in rows},
             "problems": problems,
             "warnings": resolved.warnings,
         }
-        click.echo(json.dumps(document, ensure_ascii=False))
+        click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
     else:
         for row in rows:
             click.echo(row)

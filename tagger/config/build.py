@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from tagger.config import secret
 from tagger.config.broker import BrokerRules
@@ -21,7 +20,6 @@ from tagger.settings import (
     MqttSettings,
     PcmFormat,
     WebhookSettings,
-    is_host,
     is_topic,
     pcm_encoding,
 )
@@ -124,15 +122,14 @@ class _Build(BrokerRules):
         path = self._with("sinks.jsonl.path", "sinks.jsonl.max_mb", "sinks.jsonl.keep")
         if path is None:
             return None
-        return JsonLinesSettings(path, self._of("sinks.jsonl.max_mb"), int(self._of("sinks.jsonl.keep")))
+        max_mb, keep = self._of("sinks.jsonl.max_mb"), int(self._of("sinks.jsonl.keep"))
+        return self._make(lambda: JsonLinesSettings(path, max_mb, keep))
 
     def _webhook(self) -> WebhookSettings | None:
         names = ("token", "token_file", "queue_events", "give_up_s")
         url = self._with("sinks.webhook.url", *(f"sinks.webhook.{name}" for name in names))
         if url is None:
             return None
-        if not _is_web_address(url):
-            self._problem(self._given["sinks.webhook.url"], "is no web address: write http://... or https://...")
         tokens = sorted(self._asked("sinks.webhook.token", "sinks.webhook.token_file"), key=lambda given: given.rank)
         if len(tokens) == 2 and tokens[0].rank == tokens[1].rank:
             self._problem(
@@ -140,19 +137,23 @@ class _Build(BrokerRules):
             )
         token = None
         if tokens:
-            best = tokens[-1]
-            token = self._secret(best) if best.option.name == "token_file" else best.value
-        return WebhookSettings(
-            url, token, int(self._of("sinks.webhook.queue_events")), self._of("sinks.webhook.give_up_s")
-        )
+            token = self._secret(tokens[-1]) if tokens[-1].option.name == "token_file" else tokens[-1].value
+        queue_events, give_up_s = int(self._of("sinks.webhook.queue_events")), self._of("sinks.webhook.give_up_s")
+        try:
+            return WebhookSettings(url, token, queue_events, give_up_s)
+        except UserError as error:
+            problem = str(error).removeprefix("webhook: ")
+            self._problem(tokens[-1] if tokens and "token" in problem else self._given["sinks.webhook.url"], problem)
+            return None
 
     def _event_log(self) -> EventLogSettings | None:
         path = self._with("sinks.log.path", "sinks.log.keep_days")
-        return None if path is None else EventLogSettings(path, self._of("sinks.log.keep_days"))
+        return None if path is None else self._make(lambda: EventLogSettings(path, self._of("sinks.log.keep_days")))
 
     def _clips(self) -> ClipSettings | None:
         folder = self._with("clips.folder", "clips.keep_days", "clips.keep_mb")
-        return None if folder is None else ClipSettings(folder, self._of("clips.keep_days"), self._of("clips.keep_mb"))
+        keep = self._of("clips.keep_days"), self._of("clips.keep_mb")
+        return None if folder is None else self._make(lambda: ClipSettings(folder, *keep))
 
     def _warn(self) -> None:
         """Of secrets that anybody on this machine can read."""
@@ -166,16 +167,3 @@ class _Build(BrokerRules):
                 self._warnings.append(
                     f"{path}: everybody on this machine can read it, and {key} in it: chmod 600 {path}"
                 )
-
-
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and parts.port != 0
-            and is_host(parts.hostname or "")
-        )
-    except ValueError:
-        return False

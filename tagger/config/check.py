@@ -4,6 +4,7 @@ Without audio, network and torch.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,8 +25,13 @@ class Row:
 
     key: str
     value: Any
-    """As JSON has it, or "(hidden)" in place of a secret."""
+    """A text, number, truth, list of texts, or None; "(hidden)" in place of a secret."""
     origin: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        is_number = not isinstance(self.value, float) or math.isfinite(self.value)  # JSON has no infinity
+        return {"value": self.value if is_number else str(self.value), "origin": self.origin}
 
     def __str__(self) -> str:
         shown = "(none)" if self.value is None else toml(self.value)

@@ -45,7 +45,7 @@ class Given:
     @property
     def is_secret(self) -> bool:
         """Whether it holds what must not be shown."""
-        return self.value is not None and self.option.secret and self.shown != self.value
+        return self.option.secret and self.value is not None and HIDDEN in self.shown
 
     @property
     def place(self) -> str:
@@ -96,10 +96,9 @@ def without_secret(text: str) -> str:
         return HIDDEN
     if not parts.scheme.startswith("mqtt"):
         user = f"{HIDDEN}@" if parts.username is not None else ""
-        rest = f"/{HIDDEN}" if parts.path.strip("/") or parts.query or parts.fragment else ""
     else:
         user = "" if parts.username is None else f"{parts.username}{'' if parts.password is None else f':{HIDDEN}'}@"
-        rest = f"/{HIDDEN}" if parts.path or parts.query or parts.fragment else ""
+    rest = f"/{HIDDEN}" if parts.path.strip("/") or parts.query or parts.fragment else ""
     address = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{user}{address}{'' if port is None else f':{port}'}{rest}"
 

@@ -228,7 +228,7 @@ OPTIONS: tuple[Option, ...] = (
            example="events.jsonl"),
     Option("sinks.jsonl.max_mb", float, "A larger file is renamed to FILE.1, that to FILE.2, and so on.",
            default=JsonLinesSettings.max_mb, above=0),
-    Option("sinks.jsonl.keep", int, "So many of these are kept.", default=JsonLinesSettings.keep, least=1),
+    Option("sinks.jsonl.keep", int, "So many of these are kept.", default=JsonLinesSettings.keep, least=1, most=1_000),
     Option("sinks.webhook.url", str, "Events to this web server, one POST each: http://... or https://...",
            flag="--webhook", metavar="URL", secret=True, example="https://example.org/hook"),
     Option("sinks.webhook.token", str, "Sent as `Authorization: Bearer`; better in a file or an environment variable.",

@@ -79,4 +79,5 @@ def _home(daemon: Daemon, mqtt: MqttSettings, home: HomeAssistantSettings) -> Ho
             daemon.settings.stats_s,
         ),
         homeassistant.components,
+        homeassistant.farewell,
     )

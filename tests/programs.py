@@ -221,3 +221,15 @@ class VirtualMicrophone:
 def write_wav(path: Path, samples: np.ndarray[Any, Any], rate_hz: int = 32_000, subtype: str = "PCM_16") -> Path:
     soundfile.write(path, samples, rate_hz, subtype=subtype)
     return path
+
+
+def siren(seconds: float, rate_hz: int = 32_000) -> "np.ndarray[Any, Any]":
+    """Rises and falls: something that is announced."""
+    time_s = np.arange(round(seconds * rate_hz)) / rate_hz
+    phase = 2 * np.pi * np.cumsum(900 + 500 * np.sin(2 * np.pi * 0.4 * time_s)) / rate_hz
+    return sum((0.3 / k * np.sin(k * phase) for k in range(1, 5)), np.zeros_like(phase))
+
+
+def write_siren(path: Path, silent_s: float) -> Path:
+    """Silence, 20 s of a siren, and 8 s of silence."""
+    return write_wav(path, np.concatenate([np.zeros(round(silent_s * 32_000)), siren(20), np.zeros(8 * 32_000)]))

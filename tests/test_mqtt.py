@@ -1,7 +1,6 @@
 """What is published, against a real broker."""
 
 import json
-import re
 import shlex
 import shutil
 import signal
@@ -9,11 +8,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tagger import settings
@@ -22,35 +19,8 @@ from tagger.events import Event, Stream
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.topics import Topics
 from tagger.sinks.mqtt import MqttSink
-from tests.programs import Mosquitto, Subscriber, free_port, running, stop, subscribed, tagger, until, write_wav
+from tests.programs import Mosquitto, Subscriber, free_port, running, stop, subscribed, tagger, until, write_siren
 
-EVENT_FIELDS = {
-    "schema": int,
-    "id": str,
-    "type": str,
-    "label": str,
-    "score": float,
-    "peak_score": float,
-    "onset": str,
-    "offset": (str, type(None)),
-    "duration_s": (float, type(None)),
-    "published": str,
-    "node": str,
-    "source": str,
-    "model": str,
-}
-SCORES_FIELDS = {
-    "schema": int,
-    "start": float,
-    "end": float,
-    "time": str,
-    "top": list,
-    "why": (str, type(None)),
-    "latency_ms": float,
-    "node": str,
-    "source": str,
-    "model": str,
-}
 BASE = "tagger/room"
 
 
@@ -63,74 +33,7 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return siren(tmp_path / "clip.wav", silent_s=7)
-
-
-def siren(path: Path, silent_s: float) -> Path:
-    """Silence, then a siren that rises and falls for 20 s, and 8 s of silence: something that is announced."""
-    time_s = np.arange(20 * 32_000) / 32_000
-    phase = 2 * np.pi * np.cumsum(900 + 500 * np.sin(2 * np.pi * 0.4 * time_s)) / 32_000
-    sound = sum(0.3 / k * np.sin(k * phase) for k in range(1, 5))
-    return write_wav(path, np.concatenate([np.zeros(int(silent_s * 32_000)), sound, np.zeros(8 * 32_000)]))
-
-
-def test_the_contract(broker: Mosquitto, clip: Path) -> None:
-    """Topics, payload fields, retain flags and QoS. Automations hang on them: change this test only on purpose."""
-    with subscribed(broker.port) as live:
-        done = tagger("listen", clip, "--no-realtime", "--mqtt", broker.url, "--node", "room", "--threshold", 0.3)
-        assert done.returncode == 0, done.stderr
-        until(lambda: live.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
-
-        assert live.payloads(f"{BASE}/status") == ["online", "offline"]
-        assert live.payloads(f"{BASE}/clip/status")[-2:] == ["online", "offline"]
-        assert live.payloads(f"{BASE}/clip/status/detail")[-1] == "ended"
-
-        events = live.jsons(f"{BASE}/clip/event")
-        assert {event["type"] for event in events} == {"begin", "end"}
-        for event in events:
-            assert list(event) == list(EVENT_FIELDS)
-            assert all(isinstance(event[key], kind) for key, kind in EVENT_FIELDS.items())
-            assert (event["schema"], event["node"], event["source"], event["model"]) == (1, "room", "clip", "esc50")
-            assert re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", event["id"])
-            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", event["onset"])
-        begins = {event["id"]: event for event in events if event["type"] == "begin"}
-        ends = {event["id"]: event for event in events if event["type"] == "end"}
-        assert begins.keys() == ends.keys()
-        assert len(begins) + len(ends) == len(events)
-        for each, begin in begins.items():
-            end = ends[each]
-            assert (begin["offset"], begin["duration_s"]) == (None, None)
-            assert (end["label"], end["onset"]) == (begin["label"], begin["onset"])
-            lasted = datetime.fromisoformat(end["offset"]) - datetime.fromisoformat(end["onset"])
-            assert end["duration_s"] == pytest.approx(lasted.total_seconds(), abs=0.002)
-
-        reports = live.jsons(f"{BASE}/clip/scores")
-        assert [report["start"] for report in reports] == [float(start) for start in range(31)]
-        for report in reports:
-            assert list(report) == list(SCORES_FIELDS)
-            assert all(isinstance(report[key], kind) for key, kind in SCORES_FIELDS.items())
-            assert len(report["top"]) == 5
-            assert all(list(each) == ["label", "score", "why"] for each in report["top"])
-            assert (report["why"] is None) or report["why"].startswith(f"{report['top'][0]['label']}: ")
-        qos = {message.topic: message.qos for _, message in live.messages}
-        assert qos[f"{BASE}/clip/event"] == 1
-        assert qos[f"{BASE}/clip/scores"] == 0
-
-        announced = {event["label"] for event in events}
-        for label in announced:
-            assert live.payloads(f"{BASE}/clip/{label}/state")[:2] == ["OFF", "ON"]
-        assert live.payloads(f"{BASE}/clip/any/state")[:2] == ["OFF", "ON"]
-
-    with subscribed(broker.port) as late:
-        time.sleep(0.3)
-        kept = {message.topic: message.payload.decode() for _, message in late.messages if message.retain}
-    states = {topic for topic in kept if topic.endswith("/state")}
-    assert len(states) == 51
-    assert {kept[topic] for topic in states} == {"OFF"}
-    rest = {f"{BASE}/status", f"{BASE}/clip/status", f"{BASE}/clip/status/detail", f"{BASE}/clip/enabled"}
-    assert kept.keys() - states == rest
-    assert kept[f"{BASE}/clip/enabled"] == "ON"
-    assert kept[f"{BASE}/status"] == kept[f"{BASE}/clip/status"] == "offline"
+    return write_siren(tmp_path / "clip.wav", silent_s=7)
 
 
 def test_the_last_will_says_offline_when_the_daemon_is_killed(broker: Mosquitto, clip: Path) -> None:
@@ -195,7 +98,7 @@ def test_a_broker_that_comes_late_gets_everything(tmp_path: Path, clip: Path) ->
 
 
 def test_a_broker_lost_in_the_middle_is_found_again_and_nothing_is_lost(broker: Mosquitto, tmp_path: Path) -> None:
-    path = siren(tmp_path / "late.wav", silent_s=9)
+    path = write_siren(tmp_path / "late.wav", silent_s=9)
     listen = ("listen", path, "--mqtt", broker.url, "--node", "room", "--threshold", "0.2")
     with running(*listen) as daemon:
         with subscribed(broker.port) as before:

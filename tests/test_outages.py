@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.programs import TAGGER, Mosquitto, Subscriber, subscribed, until
+from tests.programs import TAGGER, Mosquitto, Subscriber, siren, subscribed, until
 from tests.relay import Relay
 
 RATE_HZ = 32_000
@@ -41,10 +41,7 @@ alarm = ["siren", "clock_alarm"]
 
 def siren_and_silence() -> bytes:
     """Ten seconds: a siren of four, then nothing."""
-    time_s = np.arange(4 * RATE_HZ) / RATE_HZ
-    phase = 2 * np.pi * np.cumsum(900 + 500 * np.sin(2 * np.pi * 0.4 * time_s)) / RATE_HZ
-    sound = sum(0.3 / k * np.sin(k * phase) for k in range(1, 5))
-    return (np.concatenate([sound, np.zeros(6 * RATE_HZ)]) * 32767).clip(-32768, 32767).astype("<i2").tobytes()
+    return (np.concatenate([siren(4), np.zeros(6 * RATE_HZ)]) * 32767).clip(-32768, 32767).astype("<i2").tobytes()
 
 
 class Daemon:

@@ -14,6 +14,7 @@ Home Assistant installs into its environment what its integrations lack, so the 
 
 import argparse
 import json
+import queue
 import re
 import shlex
 import shutil
@@ -413,6 +414,21 @@ def by_daemon(ha: HomeAssistant, port: int, folder: Path, checks: Checks) -> Non
         daemon.send_signal(signal.SIGTERM)
         checks.equal("ended, it is unavailable", lambda: set(ha.states().values()), {"unavailable"})
         daemon.wait()
+        ha.stop()
+        daemon = run("--node", "loft", "--no-commands")
+        device = min(ids).partition("-")[0]
+        checks.holds(
+            "while Home Assistant is down, the daemon starts without commands",
+            lambda: '"~/demo/enabled"' not in retained(port, config_topic(SETTINGS, device)),
+            60,
+        )
+        ha.start()
+        checks.equal(
+            "then only its switch vanishes", lambda: set(ids) - set(ha.registered()), {f"{device}-demo-enabled"}
+        )
+        checks.equal("the rest is there", lambda: ha.state(crickets), "off")
+        daemon.kill()
+        daemon.wait()
         daemon = run("--node", "loft", "--no-homeassistant")
         checks.equal("without --homeassistant it vanishes", ha.registered, {}, 60)
     finally:
@@ -613,6 +629,20 @@ def audioset(ha: HomeAssistant, node: Node, checks: Checks) -> None:
     print(f"       after {time.monotonic() - begun:.1f} s, from {len(json.dumps(node.described)) / 1000:.0f} kB")
     node.say(config_topic(SETTINGS, DEVICE), "", True)
     checks.equal("and their removal", ha.registered, {}, 60)
+
+
+def retained(port: int, topic: str) -> str:
+    found: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    client.on_connect = lambda *_: client.subscribe(topic)
+    client.on_message = lambda _client, _data, message: found.put(message.payload)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        return found.get(timeout=10).decode()
+    finally:
+        client.disconnect()
+        client.loop_stop()
 
 
 def wait(true: Callable[[], object], what: str, seconds: float) -> None:

@@ -4,6 +4,8 @@ and its source. `bench/home_assistant.py` asks a real one.
 
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,12 +13,16 @@ import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paho.mqtt import publish
 
 import tagger.stats
 from tagger.events import Event, Level, Stream
 from tagger.mqtt.homeassistant import components, config_topic, device_message, farewell, status_topic
+from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.topics import Topics
-from tagger.settings import HomeAssistantSettings, slug, unique_slugs
+from tagger.settings import HomeAssistantSettings, MqttSettings, slug, unique_slugs
+from tagger.sinks.mqtt import Home, MqttSink
+from tests.programs import Mosquitto, subscribed, until
 
 DATA = Path(__file__).parent / "data"
 DEVICE = "tagger_3f9a12bc"
@@ -337,6 +343,94 @@ def test_a_farewell_describes_what_is_to_be_removed():
     ids = {name: each["uniq_id"] for name, each in first["cmps"].items()}
     assert {name: each["uniq_id"] for name, each in last["cmps"].items()} == ids
     assert farewell(last) == last
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    mosquitto = Mosquitto(tmp_path)
+    yield mosquitto
+    mosquitto.kill()
+
+
+@contextmanager
+def announced(broker: Mosquitto, folder: Path, *streams: Stream, home: bool = True) -> Iterator[MqttSink]:
+    """The daemon's sink, with what it remembers in `folder`."""
+
+    def described(streams: Sequence[Stream], gone: Mapping[str, str]) -> dict[str, Any]:
+        return message(*streams, gone=dict(gone))
+
+    ha = HomeAssistantSettings()
+    told = Home(config_topic(ha, DEVICE), status_topic(ha), described, components, farewell)
+    sink = MqttSink(
+        MqttSettings("127.0.0.1", broker.port, node="attic"),
+        pytest.fail,
+        Outbox(folder / "outbox.sqlite", 10),
+        home=told if home else None,
+    )
+    sink.open(streams)
+    try:
+        yield sink
+    finally:
+        sink.close(5)
+
+
+CONFIG = f"homeassistant/device/{DEVICE}/config"
+
+
+def born(broker: Mosquitto) -> None:
+    """What Home Assistant says when it has started."""
+    publish.single("homeassistant/status", "online", 1, hostname="127.0.0.1", port=broker.port)
+
+
+def test_the_daemon_says_it_all_again_when_home_assistant_has_started(broker: Mosquitto, tmp_path: Path) -> None:
+    with subscribed(broker.port) as seen, announced(broker, tmp_path, stream()):
+        until(lambda: seen.payloads("tagger/attic/mic/any/state"), "states")
+        assert seen.jsons(CONFIG) == [message()]
+        before = len(seen.messages)
+        born(broker)
+        until(lambda: len(seen.payloads("tagger/attic/mic/any/state")) == 2, "states again")
+        topics = [each.topic for _, each in seen.messages[before:]]
+        assert seen.jsons(CONFIG) == [message()] * 2
+        assert topics.index(CONFIG) < topics.index("tagger/attic/mic/dog/state")
+
+
+def test_what_is_gone_is_said_until_home_assistant_must_know(
+    broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tagger.sinks.mqtt._FAREWELL_SECONDS", 0.2)
+    less = stream(labels=("dog",))
+    known = components(message())
+    with subscribed(broker.port, CONFIG) as seen:
+        with announced(broker, tmp_path, stream()):
+            until(lambda: len(seen.jsons(CONFIG)) == 1, "announced")
+        for times in (2, 3):  # nobody has said that it heard
+            with announced(broker, tmp_path, less):
+                until(lambda times=times: len(seen.jsons(CONFIG)) == times, "announced")
+            assert seen.jsons(CONFIG)[-1] == message(less, gone=known)
+            assert "mic-sound-glass_breaking" in seen.jsons(CONFIG)[-1]["cmps"]
+        with announced(broker, tmp_path, less):
+            until(lambda: len(seen.jsons(CONFIG)) == 4, "announced")
+            born(broker)
+            until(lambda: len(seen.jsons(CONFIG)) == 6, "said farewell")
+            gone = message(less, gone=known)
+            assert seen.jsons(CONFIG)[3:] == [gone, farewell(gone), gone]
+            born(broker)
+            until(lambda: len(seen.jsons(CONFIG)) == 7, "said again")
+        with announced(broker, tmp_path, less):
+            until(lambda: len(seen.jsons(CONFIG)) == 8, "announced")
+        assert seen.jsons(CONFIG)[6:] == [gone, message(less)]
+
+
+def test_a_daemon_that_is_not_to_be_there_removes_its_device(broker: Mosquitto, tmp_path: Path) -> None:
+    with subscribed(broker.port, CONFIG) as seen:
+        with announced(broker, tmp_path, stream()):
+            until(lambda: seen.payloads(CONFIG), "announced")
+        with announced(broker, tmp_path, stream(), home=False):
+            until(lambda: len(seen.payloads(CONFIG)) == 2, "removed")
+        assert seen.payloads(CONFIG)[1] == ""
+    with subscribed(broker.port, CONFIG) as seen, announced(broker, tmp_path, stream()):
+        until(lambda: seen.payloads(CONFIG), "announced")
+        assert seen.jsons(CONFIG) == [message()], "what was removed need not be named"
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="+#/\x00"), min_size=1, max_size=12)

@@ -89,4 +89,5 @@ def _home(daemon: Daemon, mqtt: MqttSettings, home: HomeAssistantSettings) -> Ho
             daemon.settings.stats_s,
         ),
         homeassistant.components,
+        homeassistant.farewell,
     )

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 MOST_LABELS = 40
 """Rows; of more labels, the most frequent."""
 _MOST_LETTERS = 28
-"""Of a label."""
-_MOST_SOURCES = 4
-"""Named in the title."""
+"""Of a label, or a source."""
+_TITLE_LETTERS = 60
+"""Of all sources in the title."""
 _WIDTH, _DOTS_PER_INCH = 12.8, 110
 """1,408 dots."""
 _LEAST_SECONDS = 200.0
@@ -77,7 +77,9 @@ def draw(of: date, rows: Sequence[Row]) -> "Figure":
     from matplotlib.figure import Figure
 
     begin, end = times.bounds(of)
-    labels = [label for label, _ in sorted(Counter(row.label for row in rows).items(), key=lambda it: (-it[1], it[0]))]
+    counted = [row for row in rows if row.onset >= begin and row.cause != "test"]
+    numbers = Counter(row.label for row in counted)
+    labels = sorted({row.label for row in rows}, key=lambda label: (-numbers[label], label))
     shown = labels[:MOST_LABELS]
     height = 0.27 * max(2, len(shown))
     figure = Figure((_WIDTH, 2.6 + height), layout="constrained")
@@ -85,21 +87,21 @@ def draw(of: date, rows: Sequence[Row]) -> "Figure":
     # Events have scores above a threshold: the scale begins near the lowest, and at 0.5 at the most.
     lowest = min(0.5, int(10 * min((row.peak_score for row in rows), default=1)) / 10)
     colours = _colours()
-    counted = [row for row in rows if row.onset >= begin and row.cause != "test"]
     _bars(axes, shown, rows, (begin, end), lambda score: colours((score - lowest) / (1 - lowest)))
-    numbers = Counter(row.label for row in counted)
     axes.set_yticks(range(len(shown)), [f"{_short(label)}  {numbers[label]:,}" for label in shown])
     _counts(strip, counted, (begin, end))
     marks = _hours(begin, end)
     axes.set_xticks([at for at, _ in marks], [f"{hour:02d}" for _, hour in marks])
     axes.set_xlim(begin, end)
     zones = dict.fromkeys(times.local(at).astimezone().tzname() for at in (begin, end))
-    axes.set_xlabel(f"hour, local time ({', then '.join(map(str, zones))})")
-    if len(labels) > len(shown):
-        left = set(labels[MOST_LABELS:])
+    axes.set_xlabel(f"hour, local time ({', then '.join(map(str, zones))})", loc="left")
+    notes = ["hollow: tests, not counted"] if any(row.cause == "test" for row in rows) else []
+    if left := set(labels[MOST_LABELS:]):
         events = sum(row.label in left for row in rows)
+        notes.append(f"{len(left)} rarer labels with {events:,} events are not shown")
+    if notes:
         axes.annotate(
-            f"{len(left)} rarer labels with {events:,} events are not shown",
+            "; ".join(notes),
             (1, 0),
             (0, -30),
             xycoords="axes fraction",
@@ -109,8 +111,6 @@ def draw(of: date, rows: Sequence[Row]) -> "Figure":
             color=_GREY,
         )
     strip.set_title(_title(of, rows, len(counted)), loc="left", color=_INK)
-    if any(row.cause == "test" for row in rows):
-        strip.set_title("hollow: tests, not counted", loc="right", fontsize=10, color=_GREY)
     scale = ScalarMappable(Normalize(lowest, 1), colours)
     bar = figure.colorbar(
         scale, ax=axes, pad=0.01, fraction=0.025, aspect=30, shrink=min(1, 2.2 / height), anchor=(0, 1)
@@ -202,11 +202,13 @@ def _hours(begin: float, end: float) -> list[tuple[float, int]]:
 
 def _title(of: date, rows: Sequence[Row], events: int) -> str:
     places = sorted({f"{row.node}/{row.source}" for row in rows})
-    where = ", ".join(places[:_MOST_SOURCES])
-    if len(places) > _MOST_SOURCES:
-        where += f" and {len(places) - _MOST_SOURCES} more"
-    day = f"{of:%A}, {of.day} {of:%B %Y}"
-    return "   ".join(part for part in (day, where, f"{events:,} {'event' if events == 1 else 'events'}") if part)
+    named = [_short(place) for place in places]
+    while len(", ".join(named)) > _TITLE_LETTERS:
+        named.pop()
+    more = len(places) - len(named)
+    where = ", ".join(named) + (f" and {more} more" if more else "")
+    count = f"{events:,} {'event' if events == 1 else 'events'}"
+    return "   ".join(part for part in (f"{of:%A}, {of.day} {of:%B %Y}", count, where) if part)
 
 
 def _short(label: str) -> str:

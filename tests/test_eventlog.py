@@ -199,8 +199,9 @@ def test_what_takes_its_place_is_left_as_it_is(path: Path, impatient: None) -> N
     before = path.read_bytes()
     sink.event(STREAM, begin("A"))
     until(lambda: sink._retry._tries > 2, "it was tried again")
-    with pytest.raises(TaggerError, match="no event log"):
+    with pytest.raises(TaggerError, match="no event log") as raised:
         sink.close(5)
+    assert str(raised.value).count(str(path)) == 1
     assert path.read_bytes() == before
 
 

@@ -386,7 +386,7 @@ def test_a_picture_has_a_bar_for_each_event() -> None:
     counted = {round((bar.get_x() - at(0)) / 3600): bar.get_height() for bar in strip.patches if bar.get_height()}
     assert counted == {8: 1, 9: 1, 20: 1}
     assert "dog  2 | siren  1" in texts(figure)
-    assert strip.get_title(loc="left") == "Thursday, 26 November 2026   attic/mic   3 events"
+    assert strip.get_title(loc="left") == "Thursday, 26 November 2026   3 events   attic/mic"
 
 
 def test_short_and_late_and_open_events_are_seen() -> None:
@@ -401,7 +401,7 @@ def test_tests_are_hollow_and_not_counted() -> None:
     assert "dog  1" in texts(figure)
     filled_, hollow = figure.axes[1].collections[-2:]
     assert (len(filled_.get_facecolors()), len(hollow.get_facecolors())) == (1, 0)
-    assert "hollow" in figure.axes[0].get_title(loc="right")
+    assert "hollow: tests, not counted" in texts(figure)
 
 
 def test_a_picture_of_many_labels_says_what_it_leaves_out() -> None:
@@ -411,6 +411,12 @@ def test_a_picture_of_many_labels_says_what_it_leaves_out() -> None:
     assert "label 0  5" in texts(figure)
     assert "10 rarer labels with 40 events are not shown" in texts(figure)
     assert len(bars(figure)) == 190
+
+
+def test_a_title_has_room_for_the_sources_it_names() -> None:
+    rows = [row(i, i, source=f"a_source_with_a_long_name_{i}") for i in range(9)]
+    title = dayplot._title(DAY, rows, 9)
+    assert title.endswith("   9 events   attic/a_source_with_a_long_…, attic/a_source_with_a_long_… and 7 more")
 
 
 def test_a_picture_is_the_same_every_time_and_1400_wide(log: Path, tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ class QueuedSink(Sink, Generic[Item]):
             except errors as error:
                 if is_last:
                     return False
-                is_last = self._worker.rest(self._retry.failed(getattr(error, "strerror", None) or str(error)))
+                why = getattr(error, "strerror", None) or str(error)
+                is_last = self._worker.rest(self._retry.failed(why.removeprefix(f"{self._where}: ")))
             else:
                 self._retry.worked()
                 return True

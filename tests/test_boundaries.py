@@ -101,8 +101,9 @@ def test_what_draws_stays_in_its_modules(module, files):
     assert importers(module) == files
 
 
-def test_the_event_log_has_three_homes():
-    assert importers("sqlite3") == {"tagger/eventlog.py", "tagger/history.py", "tagger/sinks/eventlog.py"}
+def test_databases_have_their_homes():
+    event_log = {"tagger/eventlog.py", "tagger/history.py", "tagger/sinks/eventlog.py"}
+    assert importers("sqlite3") == {*event_log, "tagger/mqtt/outbox.py"}
 
 
 def test_only_the_command_line_knows_training_and_only_inside_its_command():

@@ -169,6 +169,7 @@ def test_a_broker_that_is_killed_again_and_again(tmp_path: Path, events: int, ki
             time.sleep(chance.uniform(0.5, 3))
             here.outage(chance.uniform(0, 2.5))
         until(lambda: len(here.daemon.told) >= events, f"{events} events", 120)
+        until(lambda: here.daemon.told[-1] in here.seen[-3:], "it has caught up", 60)
         code = here.daemon.stop()
         assert code == 0, (tmp_path / "daemon.log").read_text()
         told = here.daemon.told
@@ -181,7 +182,7 @@ def test_a_broker_that_is_killed_again_and_again(tmp_path: Path, events: int, ki
             lost=len(set(told) - set(seen)),
             repeated=len(seen) - len(set(seen)),
         )
-        assert seen == told
+        assert seen == told, (tmp_path / "daemon.log").read_text()
         assert {kind for _, kind in told} == {"begin", "end"}
         kept = here.retained()
         assert {level: kept[level] for level in ("siren", "alarm", "any")} == states(told, labels_of(here.witness))

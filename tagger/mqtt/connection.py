@@ -33,6 +33,8 @@ _JITTER = 0.25
 """So much longer or shorter are these, lest all clients of a broker come back at once."""
 _SHORT_SECONDS = 1.0
 """A broker that hangs up so soon after its welcome is not asked again at once: it may be for a reason that stays."""
+_MOST_SHORT = 3
+"""Each of so many such connections in a row doubles the first wait: to 8 s, no more, as the broker may be well again."""
 _WINDOW = 20
 """Messages on their way at once, unless the broker wants fewer. Mosquitto takes as many."""
 _FINAL_REFUSALS = {
@@ -216,7 +218,8 @@ class Connection:
         self.ready.clear()
         accepted, self._since = self._since, None
         if accepted is not None:
-            self._short = self._short + 1 if time.monotonic() - accepted < _SHORT_SECONDS else 0
+            is_short = time.monotonic() - accepted < _SHORT_SECONDS
+            self._short = min(self._short + 1, _MOST_SHORT) if is_short else 0
             self._back_off()
             self.on_lost()
         if self.refused:

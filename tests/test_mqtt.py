@@ -20,6 +20,7 @@ from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.topics import Topics
 from tagger.sinks.mqtt import MqttSink
 from tests.programs import Mosquitto, Subscriber, free_port, running, stop, subscribed, tagger, until, write_siren
+from tests.relay import Relay
 
 BASE = "tagger/room"
 
@@ -29,6 +30,14 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     mosquitto = Mosquitto(tmp_path)
     yield mosquitto
     mosquitto.kill()
+
+
+@pytest.fixture
+def door(broker: Mosquitto) -> Iterator[Relay]:
+    """What a broker gets before its subscribers are back, they never hear of: here they come first."""
+    relay = Relay(broker.port)
+    yield relay
+    relay.close()
 
 
 @pytest.fixture
@@ -85,28 +94,34 @@ def test_a_broker_that_comes_late_gets_everything(tmp_path: Path, clip: Path) ->
             said += line
         time.sleep(2)
         assert daemon.poll() is None, "it waits for the broker"
-        broker = Mosquitto(tmp_path, port=port)
-        with subscribed(port) as subscriber:
+        broker = Mosquitto(tmp_path)
+        with subscribed(broker.port) as subscriber:
+            door = Relay(broker.port, port)
             _, err = daemon.communicate(timeout=30)
             err = said + err
             assert daemon.returncode == 0, err.decode()
             until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
             assert {event["type"] for event in subscriber.jsons(f"{BASE}/clip/event")} == {"begin", "end"}
         broker.kill()
+        door.close()
     assert b"cannot reach mqtt://127.0.0.1" in err
     assert b"trying again" in err
 
 
-def test_a_broker_lost_in_the_middle_is_found_again_and_nothing_is_lost(broker: Mosquitto, tmp_path: Path) -> None:
+def test_a_broker_lost_in_the_middle_is_found_again_and_nothing_is_lost(
+    broker: Mosquitto, door: Relay, tmp_path: Path
+) -> None:
     path = write_siren(tmp_path / "late.wav", silent_s=9)
-    listen = ("listen", path, "--mqtt", broker.url, "--node", "room", "--threshold", "0.2")
+    listen = ("listen", path, "--mqtt", f"mqtt://127.0.0.1:{door.port}", "--node", "room", "--threshold", "0.2")
     with running(*listen) as daemon:
         with subscribed(broker.port) as before:
             until(lambda: before.payloads(f"{BASE}/late/scores"), "it listens", 30)
+        door.shut()
         broker.kill()
         time.sleep(8)  # the siren begins while there is no broker
         broker.start()
         with subscribed(broker.port) as after:
+            door.open()
             _, err = daemon.communicate(timeout=60)
             until(lambda: after.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
             events = after.jsons(f"{BASE}/late/event")
@@ -220,16 +235,17 @@ def end(number: int, label: str = "dog") -> Event:
     return replace(begin(number, label), type="end", offset=number + 1.0)
 
 
-def sink_of(broker: Mosquitto, outbox: Outbox | None = None, **options: Any) -> MqttSink:
+def sink_of(broker: Mosquitto | Relay, outbox: Outbox | None = None, **options: Any) -> MqttSink:
     made = MqttSink(settings.MqttSettings("127.0.0.1", broker.port, node="room"), pytest.fail, outbox, **options)
     made.open([STREAM])
     return made
 
 
-def sink_without_its_broker(broker: Mosquitto, outbox: Outbox | None = None) -> MqttSink:
-    """One that was connected, and has noticed that the broker is gone."""
-    sink = sink_of(broker, outbox)
+def sink_without_its_broker(broker: Mosquitto, door: Relay, outbox: Outbox | None = None) -> MqttSink:
+    """One that was connected, and has noticed that the broker is gone. It stays out until the door is opened."""
+    sink = sink_of(door, outbox)
     until(sink._connection.ready.is_set, "connected")
+    door.shut()
     broker.kill()
     until(lambda: not sink._connection.ready.is_set(), "the loss is noticed")
     return sink
@@ -239,8 +255,8 @@ def ids(subscriber: Subscriber) -> list[tuple[str, str]]:
     return [(event["id"].lstrip("0"), event["type"]) for event in subscriber.jsons(f"{BASE}/mic/event")]
 
 
-def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosquitto) -> None:
-    sink = sink_without_its_broker(broker, Outbox(None, limit=40))
+def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosquitto, door: Relay) -> None:
+    sink = sink_without_its_broker(broker, door, Outbox(None, limit=40))
     for number in range(1, 31):
         sink.event(STREAM, begin(number))
         sink.event(STREAM, end(number))
@@ -249,6 +265,7 @@ def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosq
     assert sink.counts()["dropped"] == 21
     broker.start()
     with subscribed(broker.port) as subscriber:
+        door.open()
         until(lambda: sink.counts()["waiting"] == 0, "the events were delivered")
         until(lambda: subscriber.payloads(f"{BASE}/mic/any/state")[-1:] == ["ON"], "the states arrived")
         assert subscriber.payloads(f"{BASE}/mic/dog/state")[-1] == "OFF"
@@ -260,19 +277,20 @@ def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosq
         until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
 
 
-def test_after_an_outage_a_state_never_runs_ahead_of_its_event(broker: Mosquitto) -> None:
-    sink = sink_without_its_broker(broker)
+def test_after_an_outage_a_state_never_runs_ahead_of_its_event(broker: Mosquitto, door: Relay) -> None:
+    sink = sink_without_its_broker(broker, door)
     sink.event(STREAM, begin(1))
     broker.start()
     with subscribed(broker.port) as subscriber:
+        door.open()
         until(lambda: "ON" in subscriber.payloads(f"{BASE}/mic/any/state"), "the state arrived")
         seen = [message.topic for _, message in subscriber.messages if message.payload != b"OFF"]
         sink.close(10)
     assert seen.index(f"{BASE}/mic/event") < seen.index(f"{BASE}/mic/dog/state")
 
 
-def test_what_waited_at_the_end_is_delivered_at_the_next_start(broker: Mosquitto, tmp_path: Path) -> None:
-    sink = sink_without_its_broker(broker, Outbox(tmp_path / "outbox.sqlite", 100))
+def test_what_waited_at_the_end_is_delivered_at_the_next_start(broker: Mosquitto, door: Relay, tmp_path: Path) -> None:
+    sink = sink_without_its_broker(broker, door, Outbox(tmp_path / "outbox.sqlite", 100))
     for each in (begin(1), end(1), begin(2)):
         sink.event(STREAM, each)
     with pytest.raises(TaggerError, match=r"3 events were not delivered to .*; they wait on disk"):

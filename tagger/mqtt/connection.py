@@ -34,7 +34,7 @@ _JITTER = 0.25
 _SHORT_SECONDS = 1.0
 """A broker that hangs up so soon after its welcome is not asked again at once: it may be for a reason that stays."""
 _MOST_SHORT = 3
-"""Each of so many such connections in a row doubles the first wait: to 8 s, no more, as the broker may be well again."""
+"""Each of so many such connections in a row doubles the first wait: to 8 s, no more; the broker may be well again."""
 _WINDOW = 20
 """Messages on their way at once, unless the broker wants fewer. Mosquitto takes as many."""
 _FINAL_REFUSALS = {

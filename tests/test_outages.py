@@ -26,7 +26,7 @@ from tests.relay import Relay
 
 RATE_HZ = 32_000
 _MOST_REPEATED = 3
-"""Who dies between passing an event on and saying or noting so, has it passed on again, with the same id and type: QoS 1
+"""Who dies between passing an event on and saying or noting so has it passed on again, with the same id and type: QoS 1
 cannot do better. It takes a death within a millisecond or two, so it is rare, but it happens.
 """
 SPEED = 14.0
@@ -179,13 +179,8 @@ def test_a_broker_that_is_killed_again_and_again(tmp_path: Path, events: int, ki
         told = here.daemon.told
         here.witness.settle()
         seen = here.seen
-        say(
-            events=len(told),
-            kills=kills,
-            seen=len(seen),
-            lost=len(set(told) - set(seen)),
-            repeated=len(seen) - len(set(seen)),
-        )
+        lost, repeated = len(set(told) - set(seen)), len(seen) - len(set(seen))
+        say(events=len(told), kills=kills, seen=len(seen), lost=lost, repeated=repeated)
         assert list(dict.fromkeys(seen)) == told, (tmp_path / "daemon.log").read_text()
         assert repeated <= _MOST_REPEATED
         assert {kind for _, kind in told} == {"begin", "end"}

@@ -11,6 +11,8 @@ import click
 from tagger import checkpoint, policy, store
 from tagger.calibrated import About, Result, document, report
 from tagger.classifier import Classifier
+from tagger.config.edit import moved
+from tagger.config.file import load_right
 from tagger.errors import UserError, near
 from tagger.falsealarms import FLOOR, Recorder, Rules, confirmed
 from tagger.files import replacing
@@ -83,7 +85,8 @@ def calibrate(settings: Settings) -> bool:
     info = loaded.info
     window_s = settings.window_s or info.window_seconds
     check_window(settings.window_s, settings.hop_s, window_s)
-    config = policy.read(settings.config) if settings.config is not None else EventsConfig()
+    old = load_right(settings.config) if settings.config is not None else None
+    config = old.events if old is not None else EventsConfig()
     now = policy.policy(info.labels, info.thresholds, window_s, settings.hop_s, config)
     for label in settings.excepted:
         if label not in info.labels:
@@ -113,8 +116,13 @@ def calibrate(settings: Settings) -> bool:
         for each, enter, column in zip(evidence, chosen, columns, strict=True)
     ]
     about = About(settings.wishes, heard_s / 3600, info.name, window_s, settings.hop_s)
-    with replacing(settings.output) as partial:
-        partial.write_text("\n".join(document(about, results, config)), "utf-8")
+    if old is None:
+        text, mode = document(about, results, ""), 0o644
+    else:  # it may hold a password
+        text = document(about, results, old.source.text, moved(old, settings.output.parent))
+        mode = old.source.path.stat().st_mode & 0o777
+    with replacing(settings.output, mode) as partial:
+        partial.write_text(text, "utf-8")
     for line in report(about, results, settings.excepted):
         click.echo(line)
     click.echo(f"\nwritten: {settings.output}, for `tagger listen --config {settings.output}`")

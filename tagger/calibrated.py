@@ -3,12 +3,11 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tagger import __version__
-from tagger.policy import EventsConfig
+from tagger.config.edit import Changes, changed
 from tagger.rates import Evidence, most
 from tagger.wishes import HOURS, Wishes
 
@@ -158,44 +157,31 @@ def _sureness(about: About, results: Sequence[Result]) -> Iterator[str]:
         yield "lower most thresholds. All of it holds if the room stays as it was heard; `at most` is 95 % sure."
 
 
-def document(about: About, results: Sequence[Result], config: EventsConfig) -> Iterator[str]:
-    """The lines of the TOML file: what `config` says, and the new thresholds."""
-    yield f"# By `tagger calibrate` {__version__}. The thresholds are for this model, window and hop, and this room."
-    yield f"# {about}"
-    changed = {each.label: each for each in results if each.is_changed}
-    yield ""
-    yield "[events]"
-    yield from _pairs(config.defaults)
-    if config.allow is not None:
-        yield f"allow = {_value(list(config.allow))}"
-    if config.deny:
-        yield f"deny = {_value(list(config.deny))}"
-    if config.groups:
-        yield "\n[events.groups]"
-        yield from _pairs({name: list(members) for name, members in config.groups.items()})
-    for label in dict.fromkeys([*config.labels, *changed]):
-        yield f"\n[events.labels.{_key(label)}]"
-        yield from _pairs({key: value for key, value in config.labels.get(label, {}).items() if key != "enter"})
-        if label in changed:
-            yield f"enter = {changed[label].enter}  # was {changed[label].evidence.now:g}"
-        elif "enter" in config.labels[label]:
-            yield f"enter = {_value(config.labels[label]['enter'])}"
-    yield ""
+def document(about: About, results: Sequence[Result], old: str, moved: Changes | None = None) -> str:
+    """The TOML file: what the old one's text says, comments included, and the new thresholds.
+
+    Args:
+        moved: what else must change, because the file goes to another folder.
+    """
+    head = f"# By `tagger calibrate` {__version__}. The thresholds are for this model, window and hop, and this room.\n"
+    head += f"# {about}\n"
+    schema, text = _SCHEMA.match(old), _SCHEMA.sub("", old)
+    text = _HEAD.sub("", text) or "\n[events]\n"
+    changes = dict(moved or {})
+    for each in results:
+        if each.is_changed:
+            changes["events", "labels", each.label, "enter"] = (each.enter, f"was {each.evidence.now:g}")
+    return (schema[0] if schema else "") + head + changed(text, changes)
 
 
-def _pairs(table: Mapping[str, Any]) -> list[str]:
-    return [f"{_key(key)} = {_value(value)}" for key, value in table.items()]
+_SCHEMA = re.compile(r"\A#:schema .*\n")
+_HEAD = re.compile(r"\A# By `tagger calibrate` .*\n# .*\n")
+"""Of an earlier calibration."""
 
 
-def _key(name: str) -> str:
-    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else _value(name)
-
-
-def _value(value: Any) -> str:
-    """A number, a text or a list of texts, in TOML."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+def _value(value: str) -> str:
+    """A text in TOML."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _long(hours: float) -> str:

@@ -26,7 +26,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from tagger.errors import UserError
-from tagger.files import replacing
+from tagger.files import append_line, replacing
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class ClipFolder:
             partial.write_bytes(content.getbuffer())
         try:
             with locked(self.root):
-                _append(self.root / EVENTS, json.dumps(clip.event | {"file": clip.file}))
+                append_line(self.root / EVENTS, json.dumps(clip.event | {"file": clip.file}))
         except OSError:
             path.unlink(missing_ok=True)  # nobody would know what it is
             raise
@@ -231,22 +231,6 @@ def read_reviews(root: Path) -> list[dict[str, str]]:
         if None in row:
             raise UserError(f"{table}, line {line}: has more values than there are columns; mend it")
     return [{key: value.strip() for key, value in row.items()} for _, row in rows]
-
-
-def _append(table: Path, line: str) -> None:
-    """A whole line, or nothing. What a crash left of an earlier one stays a line of its own."""
-    with table.open("ab+") as file:
-        end = file.seek(0, io.SEEK_END)
-        if end:
-            file.seek(end - 1)
-            line = line if file.read(1) == b"\n" else f"\n{line}"
-        try:
-            file.write(f"{line}\n".encode())
-            file.flush()
-        except OSError:
-            with suppress(OSError):
-                file.truncate(end)
-            raise
 
 
 def _shorten(root: Path) -> None:

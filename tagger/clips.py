@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagger.clipfolder import Clip, ClipFolder
-from tagger.events import Block, Event, Stream, rfc3339
+from tagger.events import Block, Event, Stream
 from tagger.settings import slug
+from tagger.times import rfc3339
 
 Pcm = NDArray[np.int16]
 

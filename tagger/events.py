@@ -1,11 +1,12 @@
 """What flows through the daemon: Block, Window, Scores, Event; and the JSON that leaves it."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tagger.times import rfc3339
 
 SCHEMA = 1
 """Version of the messages."""
@@ -215,14 +216,6 @@ class Report:
             "source": stream.source,
             "model": stream.model,
         }
-
-
-def rfc3339(time: float) -> str:
-    """
-    >>> rfc3339(0.25)
-    '1970-01-01T00:00:00.250+00:00'
-    """
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
 
 
 def top(values: Samples, labels: tuple[str, ...], k: int) -> tuple[tuple[str, float], ...]:

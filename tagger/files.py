@@ -1,6 +1,8 @@
-"""Files: written in one step, known by their hash; those in a folder that may be sounds."""
+"""Files: written in one step or line by line, known by their hash; those in a folder that may be sounds."""
 
+import errno
 import hashlib
+import io
 import os
 import re
 import tempfile
@@ -17,8 +19,8 @@ _DOCUMENT = re.compile(
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which then takes the place of `path` in one step.
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """A path to write to, which then takes the place of `path` in one step. Until then only its owner may read it.
 
     Whoever reads `path` sees the old file or the new one, never a part. After an error the old one stays, and nothing
     else is left. Folders are made as needed.
@@ -29,10 +31,27 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        partial.chmod(0o644)
+        partial.chmod(mode)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """A whole line, or nothing. What a crash left of an earlier one stays a line of its own.
+
+    Raises:
+        OSError: nothing could be appended: the disk is full, or the folder is gone.
+    """
+    data = f"{line}\n".encode()
+    with path.open("ab+", buffering=0) as file:  # a buffer would be flushed again when the file is closed
+        end = file.seek(0, io.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            data = data if file.read(1) == b"\n" else b"\n" + data
+        if file.write(data) != len(data):
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def sha256(path: Path) -> str:

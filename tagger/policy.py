@@ -16,12 +16,11 @@ They come from the checkpoint (its thresholds), from what kind of sound a label 
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
+from tagger.config.source import Source
 from tagger.errors import UserError, near
 from tagger.settings import slug
 
@@ -157,11 +156,11 @@ def policy(
             made = LabelPolicy(**{**usual, **changes})
             made.check(kind, window_s, hop_s)
         except ValueError as error:
-            raise UserError(f"{config.where}{label}: {error}") from None
+            raise UserError(f"{config.culprit(label, str(error))}{label}: {error}") from None
         each.append(made)
     denied = set(config.deny) | (set(labels) - set(config.allow) if config.allow is not None else set())
     if denied >= set(labels):
-        raise UserError(f"{config.allow_from if config.allow is not None else config.deny_from}: leaves no label")
+        raise UserError(f"{config.place('allow' if config.allow is not None else 'deny')}: leaves no label")
     return Policy(tuple(labels), tuple(each), frozenset(denied), config.groups)
 
 
@@ -181,35 +180,52 @@ class EventsConfig:
     """Only these are announced. None: all."""
     deny: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    where: str = ""
-    """What errors begin with."""
-    allow_from: str = "--allow"
-    deny_from: str = "--deny"
-    """Where these lists come from."""
+    source: Source | None = field(default=None, compare=False, repr=False)
+    """The file, for errors. Its text may hold a password."""
+    flags: frozenset[str] = field(default=frozenset(), compare=False)
+    """`allow`, `deny`: come from the command line."""
 
     def but(self, allow: Sequence[str], deny: Sequence[str]) -> "EventsConfig":
         """With the command line's lists in place of the file's, where it has any."""
-        changed = replace(self, allow=tuple(allow), allow_from="--allow") if allow else self
-        return replace(changed, deny=tuple(deny), deny_from="--deny") if deny else changed
+        changed = replace(self, allow=tuple(allow), flags=self.flags | {"allow"}) if allow else self
+        return replace(changed, deny=tuple(deny), flags=changed.flags | {"deny"}) if deny else changed
+
+    def place(self, *keys: str) -> str:
+        """What an error about it begins with: `FILE, line 3: events.labels.dog`, or `--allow`."""
+        if keys[0] in self.flags or (self.source is None and keys[0] in ("allow", "deny")):
+            return f"--{keys[0]}"
+        keys = ("events", *keys)
+        return ".".join(keys) if self.source is None else self.source.place(keys)
+
+    def culprit(self, label: str, problem: str) -> str:
+        """File and line of the setting that makes a label's policy impossible, as far as that is in the file."""
+        if self.source is None:
+            return ""
+        name = problem.partition(" ")[0]
+        for keys in (("events", "labels", label, name), ("events", name), ("events", "labels", label)):
+            if line := self.source.line(keys):
+                return f"{self.source.path}, line {line}: "
+        return f"{self.source.path}: "
 
     def check_names(self, labels: Collection[str]) -> None:
         """
         Raises:
             UserError: a label is unknown, or a group is empty or has the name of something else.
         """
-        named = {
-            f"{self.where}events.labels": self.labels,
-            self.allow_from: self.allow or (),
-            self.deny_from: self.deny,
-            **{f"{self.where}events.groups.{group}": members for group, members in self.groups.items()},
-        }
-        for place, found in named.items():
+        for label in self.labels:
+            if label not in labels:
+                raise UserError(
+                    f"{self.place('labels', label)}: this model has no label {label!r}{near(label, labels)}"
+                )
+        named: dict[tuple[str, ...], Sequence[str]] = {("allow",): self.allow or (), ("deny",): self.deny}
+        named |= {("groups", group): members for group, members in self.groups.items()}
+        for keys, found in named.items():
             for label in found:
                 if label not in labels:
-                    raise UserError(f"{place}: this model has no label {label!r}{near(label, labels)}")
+                    raise UserError(f"{self.place(*keys)}: this model has no label {label!r}{near(label, labels)}")
         taken = {ANY: "all labels", **{slug(label): f"the label {label!r}" for label in labels}}
         for group, members in self.groups.items():
-            place = f"{self.where}events.groups.{group}"
+            place = self.place("groups", group)
             if slug(group) in taken:
                 raise UserError(f"{place}: is the name of {taken[slug(group)]}; choose another")
             if not members:
@@ -217,65 +233,59 @@ class EventsConfig:
             taken[slug(group)] = f"the group {group!r}"
 
 
-def read(path: Path) -> EventsConfig:
+def parse(events: Any, source: Source) -> EventsConfig:
     """
+    Args:
+        events: the table of that name.
+
     Raises:
-        UserError: the file is missing, no TOML, or has unknown keys or impossible values; the place is named.
+        UserError: unknown keys or impossible values; the place is named.
     """
-    try:
-        text = path.read_text("utf-8")
-        document = tomllib.loads(text)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `tagger calibrate` writes one") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: is not TOML: {error}") from None
-    _known(document, ("events",), f"{path}: ")
-    events = document.get("events", {})
-    where = f"{path}: events."
-    _table(events, f"{path}: events")
-    _known(events, _EVENTS, where)
-    labels = _table(events.get("labels", {}), f"{where}labels")
+    at = ("events",)
+    _known(_table(events, source, at), _EVENTS, source, at)
+    labels = _table(events.get("labels", {}), source, (*at, "labels"))
     for label, changes in labels.items():
-        _settings(_table(changes, f"{where}labels.{label}"), f"{where}labels.{label}.")
+        here = (*at, "labels", label)
+        _settings(_table(changes, source, here), source, here)
     defaults = {key: value for key, value in events.items() if key in ("kind", *_FIELDS)}
-    _settings(defaults, where)
-    groups = _table(events.get("groups", {}), f"{where}groups")
+    _settings(defaults, source, at)
+    groups = _table(events.get("groups", {}), source, (*at, "groups"))
     return EventsConfig(
         defaults=defaults,
         labels=labels,
-        allow=_names(events["allow"], f"{where}allow") if "allow" in events else None,
-        deny=_names(events.get("deny", []), f"{where}deny"),
-        groups={group: _names(members, f"{where}groups.{group}") for group, members in groups.items()},
-        where=f"{path}: ",
-        allow_from=f"{where}allow",
-        deny_from=f"{where}deny",
+        allow=_names(events["allow"], source, (*at, "allow")) if "allow" in events else None,
+        deny=_names(events.get("deny", []), source, (*at, "deny")),
+        groups={group: _names(members, source, (*at, "groups", group)) for group, members in groups.items()},
+        source=source,
     )
 
 
-def _table(value: Any, where: str) -> dict[str, Any]:
+_At = tuple[str, ...]
+
+
+def _table(value: Any, source: Source, at: _At) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UserError(f"{where}: must be a table, not {value!r}")
+        raise UserError(f"{source.place(at)}: must be a table, not {value!r}")
     return value
 
 
-def _known(table: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+def _known(table: Mapping[str, Any], keys: Sequence[str], source: Source, at: _At) -> None:
     for key in table:
         if key not in keys:
-            raise UserError(f"{where}{key}: is unknown{near(key, keys)}; there are {', '.join(keys)}")
+            place = source.place((*at, key))
+            raise UserError(f"{place}: is unknown{near(key, keys)}; there are {', '.join(keys)}")
 
 
-def _settings(table: Mapping[str, Any], where: str) -> None:
-    _known(table, ("kind", *_FIELDS), where)
+def _settings(table: Mapping[str, Any], source: Source, at: _At) -> None:
+    _known(table, ("kind", *_FIELDS), source, at)
     if table.get("kind", "one-shot") not in list(KINDS):
-        raise UserError(f"{where}kind: {table['kind']!r} is not one of {', '.join(KINDS)}")
+        raise UserError(f"{source.place((*at, 'kind'))}: {table['kind']!r} is not one of {', '.join(KINDS)}")
     for key in table.keys() & set(_FIELDS):
         if isinstance(table[key], bool) or not isinstance(table[key], int | float):
-            raise UserError(f"{where}{key}: must be a number, not {table[key]!r}")
+            raise UserError(f"{source.place((*at, key))}: must be a number, not {table[key]!r}")
 
 
-def _names(value: Any, where: str) -> tuple[str, ...]:
+def _names(value: Any, source: Source, at: _At) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise UserError(f"{where}: must be a list of labels, not {value!r}")
+        raise UserError(f"{source.place(at)}: must be a list of labels, not {value!r}")
     return tuple(value)

@@ -15,7 +15,7 @@ from tagger.sinks.registry import Daemon, Wanted, wanted
 
 log = logging.getLogger(__name__)
 
-_CHANGES = {"config", "threshold", "allow", "deny", "mqtt", "homeassistant", "jsonl", "webhook", "event_log"}
+_CHANGES = {"events", "threshold", "allow", "deny", "mqtt", "homeassistant", "jsonl", "webhook", "event_log"}
 """Settings that a running daemon can change; all others need a restart."""
 _FIXED_MQTT = ("node", "prefix", "embedded")
 _CLOSE_SECONDS = 2.0

@@ -1,20 +1,25 @@
 """What the user asked for: built once by the command line, validated, frozen. Nothing below reads flags."""
 
+import ipaddress
 import os
 import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from tagger.errors import UserError, near
+
+if TYPE_CHECKING:
+    from tagger.policy import EventsConfig
 
 DEFAULT_MODEL = "esc50"
 DEFAULT_MQTT_URL = "mqtt://localhost:1883"
 PCM_ENCODINGS = ("s16le", "s16be", "s32le", "f32le", "f64le", "u8")
 _MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_WEB_PORTS = {"http": 80, "https": 443}
 
 
 def slug(name: str) -> str:
@@ -55,13 +60,31 @@ def home() -> Path:
     return user_data_path("tagger", appauthor=False)
 
 
-def _is_name(host: str) -> bool:
-    """Whether the network can look it up: no empty or overlong part."""
+def is_topic(text: str) -> bool:
+    """Whether it can be a part of an MQTT topic: levels, none of them empty."""
+    forbidden = re.search(r"[+#\s\x00-\x1f\x7f\ud800-\udfff]|^\$", text)
+    return all(text.split("/")) and not forbidden and len(text) <= 200
+
+
+def is_host(host: str) -> bool:
+    """Whether the network can look it up: no empty or overlong part, and nothing that ends a URL's host."""
+    if not host or re.search(r"[\s/@]", host):
+        return False
     try:
         host.encode("idna")
     except UnicodeError:
         return False
     return True
+
+
+def is_address(host: str) -> bool:
+    """Whether it is a host's name or an IP address, and nothing more: no port."""
+    if ":" not in host:
+        return is_host(host)
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -102,11 +125,7 @@ class MqttSettings:
 
     def __post_init__(self) -> None:
         for name, value in (("prefix", self.prefix), ("node", self.node)):
-            if (
-                not all(value.split("/"))
-                or re.search(r"[+#\s\x00-\x1f\x7f\ud800-\udfff]|^\$", value)
-                or len(value) > 200
-            ):
+            if not is_topic(value):
                 raise UserError(f"--{name} {value!r}: must be a topic level without spaces, `+`, `#` and a leading `$`")
         if "/" in self.node:
             raise UserError(f"--node {self.node!r}: must be one topic level, without `/`")
@@ -132,7 +151,7 @@ class MqttSettings:
         if parts.scheme not in _MQTT_PORTS:
             scheme = f"{parts.scheme}://" if "://" in url else "a URL without scheme"
             raise UserError(f"--mqtt: {scheme} is unknown; {form}")
-        if not host or re.search(r"[\s/]", host) or not _is_name(host):
+        if host is None or not is_host(host):
             raise UserError(f"--mqtt: the URL names no host; {form}")
         if port_given == 0:
             raise UserError("--mqtt: the port must be a number from 1 to 65535")
@@ -228,6 +247,12 @@ class JsonLinesSettings:
     keep: int = 5
     """So many of these are kept."""
 
+    def __post_init__(self) -> None:
+        if not self.max_mb > 0:
+            raise UserError(f"{self.path}: a file of at most {self.max_mb:g} MB holds no events; must be more than 0")
+        if not 1 <= self.keep <= 1_000:
+            raise UserError(f"{self.path}: {self.keep} older files cannot be kept; must be between 1 and 1000")
+
 
 @dataclass(frozen=True)
 class WebhookSettings:
@@ -242,6 +267,33 @@ class WebhookSettings:
     give_up_s: float = 3_600.0
     """An event that could not be delivered for so long is dropped."""
 
+    def __post_init__(self) -> None:
+        form = "write http://host:port/path or https://user:password@host/path"
+        try:
+            parts = urlsplit(self.url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise UserError(f"webhook: the URL's host or port is malformed; {form}") from None
+        if parts.scheme not in _WEB_PORTS:
+            raise UserError(f"webhook: the URL must begin with http:// or https://; {form}")
+        if not host or not re.fullmatch(r"[^\s/\\%]+", host) or not is_host(host) or port == 0:
+            raise UserError(f"webhook: the URL names no host; {form}")
+        if self.token is not None and not re.fullmatch("[!-~]+", self.token):
+            raise UserError("webhook: the token must be of letters, digits and punctuation, without spaces")
+        if self.token is not None and parts.username is not None:
+            raise UserError("webhook: a token, and a user in the URL, are both given; choose one")
+        if self.queue_events < 1:
+            raise UserError(f"webhook: {self.queue_events} events cannot wait; must be at least 1")
+        if not self.give_up_s > 0:
+            raise UserError(f"webhook: giving up after {self.give_up_s:g} s; must be more than 0")
+
+    @property
+    def where(self) -> str:
+        """For people to read: nothing that may be a secret."""
+        parts = urlsplit(self.url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme}://{host}:{parts.port or _WEB_PORTS[parts.scheme]}"
+
 
 @dataclass(frozen=True)
 class EventLogSettings:
@@ -250,6 +302,10 @@ class EventLogSettings:
     path: Path
     keep_days: float | None = None
     """None: for ever."""
+
+    def __post_init__(self) -> None:
+        if self.keep_days is not None and not self.keep_days > 0:
+            raise UserError(f"{self.path}: events cannot be kept for {self.keep_days:g} days; must be more than 0")
 
 
 @dataclass(frozen=True)
@@ -265,7 +321,9 @@ class ListenSettings:
     """None: the length that the checkpoint was trained on."""
     hop_seconds: float = 1.0
     config: Path | None = None
-    """TOML file of what counts as an event; see `tagger.policy`."""
+    """The file that was read."""
+    events: "EventsConfig | None" = None
+    """What it says of what counts as an event."""
     threshold: float | None = None
     """Score from which a label is announced. None: the checkpoint's own, one a label."""
     allow: tuple[str, ...] = ()

@@ -42,7 +42,7 @@ def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSetti
     """`tagger listen`. Returns when all sources have ended, or when asked to stop.
 
     Args:
-        build: reads the settings again, for SIGHUP.
+        build: the settings anew, from the file as it then is, for SIGHUP; raises UserError.
 
     Raises:
         TaggerError: something cannot be used, or failed on the way.
@@ -143,8 +143,7 @@ def _policy(
     settings: ListenSettings, info: checkpoint.CheckpointInfo, window_s: float
 ) -> tuple[Policy, tuple[str, ...]]:
     """What counts as an event, and which labels and groups the user named."""
-    config = policy.read(settings.config) if settings.config is not None else policy.EventsConfig()
-    config = config.but(settings.allow, settings.deny)
+    config = (settings.events or policy.EventsConfig()).but(settings.allow, settings.deny)
     rules = policy.policy(info.labels, info.thresholds, window_s, settings.hop_seconds, config, settings.threshold)
     named = settings.homeassistant.labels if settings.homeassistant is not None else ()
     asked = named or tuple(dict.fromkeys([*(config.allow or ()), *config.labels, *config.groups]))
@@ -222,6 +221,8 @@ def _say_what(
 ) -> None:
     """On standard error, so that standard output holds events alone."""
     info = classify.info
+    if settings.config is not None:
+        click.echo(f"settings      {click.format_filename(settings.config)}", err=True)
     for source, stream in zip(sources, streams, strict=True):
         click.echo(f"listening to  {stream.source}: {source.description}", err=True)
     click.echo(f"model         {info.name}, {len(info.labels)} labels, on {classify.device}", err=True)

@@ -17,7 +17,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,14 +45,14 @@ class State:
         self.outbox = folder / "outbox.sqlite"
         self._lock = threading.Lock()
         self._writable = True
-        known = _read(folder / "known.json")
+        known = _read(folder / "known.json", _is_known)
         self.id: str = known.get("id") or secrets.token_hex(4)
         """Of this daemon, for as long as the folder is there."""
-        self.paused: frozenset[str] = frozenset(known.get("paused") or ())
+        self.paused: frozenset[str] = frozenset(known.get("paused", ()))
         """Names of sources."""
-        self._keys: dict[str, str] = dict(known.get("keys") or {})
+        self._keys: dict[str, str] = known.get("keys", {})
         self._open: dict[str, tuple[Stream, Event]] = {}
-        self._left = _read(folder / "open.json")
+        self._left = _read(folder / "open.json", _is_open)
         if not known:
             self._save_known()
 
@@ -102,18 +102,12 @@ class State:
 
     def left_open(self) -> list[tuple[Stream, Event]]:
         """Ends of events that the daemon's death left open, at the last moment at which it is known to have lived."""
-        try:
-            alive = float(self._left.get("alive", 0))
-            left = [_parsed(each) for each in self._left.get("events", [])]
-        except (KeyError, TypeError, ValueError):
-            log.warning("%s: is damaged; events that were open stay so", self.folder / "open.json")
-            return []
-        self._left = {}
+        left, self._left = self._left, {}
         ends = []
         with self._lock:
-            for stream, begin in left:
+            for stream, begin in map(_parsed, left.get("events", [])):
                 self._open[begin.id] = (stream, begin)
-                offset = max(begin.onset, min(alive, time.time()))
+                offset = max(begin.onset, min(left["alive"], time.time()))
                 ends.append((stream, dataclasses.replace(begin, type="end", offset=offset, cause="restart")))
         return ends
 
@@ -143,15 +137,25 @@ def _parsed(entry: Mapping[str, Any]) -> tuple[Stream, Event]:
     return dataclasses.replace(stream, labels=tuple(stream.labels)), event
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _is_known(document: Any) -> bool:
+    keys = document.get("keys", {})
+    texts = [document["id"], *document.get("paused", []), *keys.keys(), *keys.values()]
+    return all(isinstance(text, str) for text in texts)
+
+
+def _is_open(document: Any) -> bool:
+    return isinstance(document["alive"], float) and all(_parsed(each) for each in document["events"])
+
+
+def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:
     """Nothing, if it is not there; if it is damaged, it is put aside."""
     try:
-        document = json.loads(path.read_text("utf-8"))
-        if isinstance(document, dict):
+        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if is_right(document):
             return document
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass
     with contextlib.suppress(OSError):
         path.replace(path.with_suffix(".damaged"))

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from tagger import __version__
-from tagger.events import SCHEMA, rfc3339
+from tagger.events import SCHEMA
+from tagger.times import rfc3339
 
 QUANTILES = (0.5, 0.95, 0.99)
 

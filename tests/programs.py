@@ -177,6 +177,11 @@ class Subscriber:
     def jsons(self, topic: str) -> list[dict[str, Any]]:
         return [json.loads(payload) for payload in self.payloads(topic)]
 
+    def settle(self, quiet_s: float = 1.0) -> None:
+        """Returns when nothing has come for so long."""
+        while time.monotonic() - self.messages[-1][0] < quiet_s:
+            time.sleep(0.05)
+
     def publish(self, topic: str, payload: str, retain: bool = False) -> None:
         self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
 
@@ -246,3 +251,15 @@ class VirtualMicrophone:
 def write_wav(path: Path, samples: np.ndarray[Any, Any], rate_hz: int = 32_000, subtype: str = "PCM_16") -> Path:
     soundfile.write(path, samples, rate_hz, subtype=subtype)
     return path
+
+
+def siren(seconds: float, rate_hz: int = 32_000) -> "np.ndarray[Any, Any]":
+    """Rises and falls: something that is announced."""
+    time_s = np.arange(round(seconds * rate_hz)) / rate_hz
+    phase = 2 * np.pi * np.cumsum(900 + 500 * np.sin(2 * np.pi * 0.4 * time_s)) / rate_hz
+    return sum((0.3 / k * np.sin(k * phase) for k in range(1, 5)), np.zeros_like(phase))
+
+
+def write_siren(path: Path, silent_s: float) -> Path:
+    """Silence, 20 s of a siren, and 8 s of silence."""
+    return write_wav(path, np.concatenate([np.zeros(round(silent_s * 32_000)), siren(20), np.zeros(8 * 32_000)]))

@@ -9,9 +9,13 @@ from collections.abc import Callable
 class Relay:
     """Passes bytes on in both directions. When the broker dies, what it still sent arrives before the end."""
 
-    def __init__(self, broker_port: int) -> None:
+    def __init__(self, broker_port: int, port: int = 0) -> None:
+        """
+        Args:
+            port: to listen on. 0: any that is free.
+        """
         self._broker_port = broker_port
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=8)
+        self._listening = socket.create_server(("127.0.0.1", port), backlog=8)
         self.port: int = self._listening.getsockname()[1]
         self._open = threading.Event()
         self._open.set()

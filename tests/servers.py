@@ -1,6 +1,8 @@
-"""A web server that serves one file, and fails in the ways that servers fail."""
+"""Web servers that fail in the ways that servers fail: one serves a file, one takes POSTs."""
 
+import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -77,3 +79,66 @@ def serving(content: bytes) -> Iterator[Server]:
         yield server
         server.shutdown()
         thread.join()
+
+
+class Hook(ThreadingHTTPServer):
+    """Takes POSTs, and answers as it is told."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _HookHandler)
+        self.answers: list[tuple[int | None, dict[str, str]]] = []
+        """Status and headers, one a request. None: it hangs up. After the last: 200."""
+        self.hangs_s = 0.0
+        """So long it thinks before it answers."""
+        self.posts: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        """Path, headers (names in lower case) and JSON of all that came."""
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def url(self, path: str = "hook") -> str:
+        return f"http://127.0.0.1:{self.port}/{path}"
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that hung up is no trouble of the test's."""
+
+
+class _HookHandler(BaseHTTPRequestHandler):
+    server: Hook
+
+    def do_POST(self) -> None:
+        server = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server.posts.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+        status, headers = server.answers.pop(0) if server.answers else (200, {})
+        if server.hangs_s:
+            time.sleep(server.hangs_s)
+        if status is None:
+            return
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.posts.append((self.path, {"method": "GET"}, {}))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def hooked(port: int = 0) -> Iterator[Hook]:
+    with Hook(port) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

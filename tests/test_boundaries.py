@@ -48,6 +48,12 @@ def test_there_is_something_to_look_at():
     assert importers("click")
 
 
+@pytest.mark.parametrize("module", ["setproctitle", "tomlkit"])
+def test_what_is_seldom_needed_is_imported_in_one_place(module):
+    assert {file.rpartition("/")[0] for file in importers(module)} == {"tagger/config"}
+    assert len(importers(module)) == 1
+
+
 def may_use_torch(file: str) -> bool:
     allowed = {f"tagger/{name}.py" for name in ("_torchaudio", "features", "classifier", "checkpoint", "official")}
     return file in allowed or file.startswith(("tagger/models/", "train/"))
@@ -84,17 +90,25 @@ def test_one_module_decodes_and_one_encodes():
 @pytest.mark.parametrize(
     ("module", "files"),
     [
-        ("matplotlib", {"train/pictures.py", "train/plots.py", "train/featurefiles.py", "train/timeline.py"}),
+        (
+            "matplotlib",
+            {f"train/{name}.py" for name in ("pictures", "plots", "featurefiles", "timeline")} | {"tagger/dayplot.py"},
+        ),
         ("torch.utils.tensorboard", {"train/progress.py"}),
     ],
 )
-def test_what_draws_stays_in_training(module, files):
+def test_what_draws_stays_in_its_modules(module, files):
     assert importers(module) == files
+
+
+def test_databases_have_their_homes():
+    event_log = {"tagger/eventlog.py", "tagger/history.py", "tagger/sinks/eventlog.py"}
+    assert importers("sqlite3") == {*event_log, "tagger/mqtt/outbox.py"}
 
 
 def test_only_the_command_line_knows_training_and_only_inside_its_command():
     inward = [each for each in imports() if each.file.startswith("tagger/") and f"{each.module}.".startswith("train.")]
-    assert {each.file for each in inward} == {"tagger/cli.py"}
+    assert {each.file for each in inward} == {"tagger/commands/train.py"}
     assert all(each.is_inside_function for each in inward)
 
 
@@ -107,11 +121,23 @@ def loaded_by(statement: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
-@pytest.mark.parametrize("statement", ["import tagger", "import tagger.cli", "import tagger.settings, tagger.store"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import tagger",
+        "import tagger.cli",
+        "import tagger.settings, tagger.store",
+        "import tagger.history, tagger.dayplot",  # `tagger events` answers at once
+    ],
+)
 def test_what_is_quick_stays_quick(statement):
     heavy = {"torch", "torchaudio", "numpy", "paho", "sounddevice", "soundfile", "soxr", "av", "amqtt", "safetensors"}
-    heavy |= {"matplotlib", "tensorboard"}
+    heavy |= {"matplotlib", "tensorboard", "tomlkit", "setproctitle"}
     assert loaded_by(statement) & heavy == set()
+
+
+def test_settings_are_checked_without_torch():
+    assert "torch" not in loaded_by("import tagger.config.build, tagger.config.check, tagger.config.ask")
 
 
 def test_the_loop_itself_needs_no_torch():

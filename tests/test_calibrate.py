@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tagger import policy
 from tagger.calibrate import seconds
 from tagger.calibrated import About, Result, document, report
+from tagger.config.file import read_events
 from tagger.decide import Decider
 from tagger.errors import UserError
 from tagger.events import Samples, Scores
@@ -203,28 +204,80 @@ def results(enter: float) -> list[Result]:
 ABOUT = About(Wishes(Wish(1, "day"), None, False), 1 / 6, "esc50", WINDOW_S, HOP_S)
 
 
+OLD = """\
+#:schema tagger.schema.json
+# By `tagger calibrate` 0.0.1. Of before.
+# 3 min heard
+
+# My broker.
+[mqtt]
+url = "mqtt://broker"  # in the cellar
+
+[events]
+confirm_s = 1.0
+max_s = inf
+deny = ["rain"]
+allow = ["dog"]
+
+[events.labels.rain]
+kind = "continuous"
+enter = 0.3  # mine
+
+[events.labels.dog]
+enter = 0.5  # the neighbour's; was 0.4
+merge_s = 4
+
+[events.groups]
+'any "animal"' = ["dog"]
+"""
+
+
 def test_the_document_keeps_what_the_configuration_said(tmp_path):
-    config = EventsConfig(
-        defaults={"confirm_s": 1.0, "max_s": math.inf},
-        labels={"rain": {"kind": "continuous", "enter": 0.3}, "dog": {"enter": 0.5, "merge_s": 4}},
-        deny=("rain",),
-        allow=("dog",),
-        groups={'any "animal"': ("dog",)},
-    )
     path = tmp_path / "tagger.toml"
-    path.write_text("\n".join(document(ABOUT, results(0.9), config)), "utf-8")
-    again = policy.read(path)
+    path.write_text(OLD)
+    config = read_events(path)
+    path.write_text(document(ABOUT, results(0.9), OLD), "utf-8")
+    again = read_events(path)
     assert again.defaults == config.defaults
     assert again.labels == {"rain": config.labels["rain"], "dog": {"enter": 0.9, "merge_s": 4}}
     assert (again.deny, again.allow, again.groups) == (config.deny, config.allow, config.groups)
     assert policy.policy(LABELS, [0.5, 0.5], WINDOW_S, HOP_S, again).each[0].enter == 0.9
+    old, new = OLD.splitlines(), path.read_text().splitlines()
+    assert new[0] == old[0]
+    assert new[1].startswith("# By `tagger calibrate` ")
+    assert "esc50" in new[2]
+    differ = [(a, b) for a, b in zip(old[3:], new[3:], strict=True) if a != b]
+    (changed,) = differ
+    assert changed[0] == "enter = 0.5  # the neighbour's; was 0.4"
+    assert changed[1].split() == ["enter", "=", "0.9", "#", "the", "neighbour's;", "was", "0.5"]
 
 
-def test_names_that_are_no_bare_keys(tmp_path):
+@pytest.mark.parametrize(
+    "old",
+    [
+        "",
+        "events.labels.dog.enter = 0.5",
+        "events.labels = { dog = { enter = 0.5 }, rain = { enter = 0.2 } } # one line",
+        "[events.labels]\ndog.enter = 0.5\nrain.enter = 0.25",
+        "[events.labels.dog]\nenter = 0.5\n[mqtt]\nport = 1\n[events.labels.rain]\nexit = 0.1\n[events]\nmin_s = 1",
+        "[mqtt]\nport = 1884  # mine",
+        "[events]\nlabels.dog = { min_s = 1 }",
+    ],
+)
+def test_however_the_old_file_is_written_all_else_is_kept(old):
+    text = document(ABOUT, results(0.9), old)
+    wanted = tomllib.loads(old)
+    wanted.setdefault("events", {}).setdefault("labels", {}).setdefault("dog", {})["enter"] = 0.9
+    assert tomllib.loads(text) == wanted
+    assert ("mine" in old) == ("mine" in text)
+    assert document(ABOUT, results(0.9), text).count("By `tagger calibrate`") == 1
+
+
+def test_names_that_are_no_bare_keys():
     name = 'Male speech, "man" \\ speaking'
     label = Rules(name, 0.5, WINDOW_S, HOP_S, EventsConfig())
-    lines = document(ABOUT, [Result(Evidence(label, 1.0, (0.5, 0.9), (1, 0), None), 0.9, ())], EventsConfig())
-    assert tomllib.loads("\n".join(lines))["events"]["labels"] == {name: {"enter": 0.9}}
+    text = document(ABOUT, [Result(Evidence(label, 1.0, (0.5, 0.9), (1, 0), None), 0.9, ())], "")
+    assert tomllib.loads(text)["events"]["labels"] == {name: {"enter": 0.9}}
 
 
 def test_the_report_says_what_it_costs_and_what_can_be_shown():
@@ -285,7 +338,7 @@ def test_from_a_recording_to_a_file_that_listen_takes(room, tmp_path):
     assert done.exit_code == 0, done.output
     assert "left alone: rain" in done.stdout
     assert "of 1" in done.stdout
-    changed = policy.read(output).labels
+    changed = read_events(output).labels
     assert changed
     assert "rain" not in changed
     assert all(0.75 < each["enter"] <= HIGHEST for each in changed.values())
@@ -299,9 +352,22 @@ def test_a_file_that_is_there_is_kept(room, tmp_path):
     output.write_text("[events]\nconfirm_s = 2.0\n")
     refused(run("calibrate", room, "-o", output), str(output), "--force")
     assert output.read_text() == "[events]\nconfirm_s = 2.0\n"
+    output.chmod(0o600)
     done = run("calibrate", room, "-o", output, "--config", output, "--force")
     assert done.exit_code == 0, done.output
-    assert policy.read(output).defaults == {"confirm_s": 2.0}
+    assert read_events(output).defaults == {"confirm_s": 2.0}
+    assert output.stat().st_mode & 0o777 == 0o600
+
+
+def test_paths_in_the_old_file_still_lead_where_they_did(room, tmp_path):
+    (tmp_path / "old").mkdir()
+    old = tmp_path / "old" / "tagger.toml"
+    old.write_text('listen.sources = ["mic", "kitchen=a.wav"]\n[mqtt]\nuser = "me"\npassword_file = "secret"  # mine\n')
+    done = run("calibrate", room, "--config", old, "-o", tmp_path / "new" / "tagger.toml")
+    assert done.exit_code == 0, done.output
+    new = tomllib.loads((tmp_path / "new" / "tagger.toml").read_text())
+    assert new["listen"]["sources"] == ["mic", f"kitchen={tmp_path}/old/a.wav"]
+    assert new["mqtt"] == {"user": "me", "password_file": f"{tmp_path}/old/secret"}
 
 
 def test_a_damaged_file_does_not_lose_the_others(room, tmp_path):
@@ -311,7 +377,7 @@ def test_a_damaged_file_does_not_lose_the_others(room, tmp_path):
     (folder / "deeper" / "room.wav").write_bytes(room.read_bytes())
     done = run("calibrate", folder, "-o", tmp_path / "out.toml")
     refused(done, "bad.wav")
-    policy.read(tmp_path / "out.toml")
+    read_events(tmp_path / "out.toml")
 
 
 def test_mistakes(room, tmp_path):
@@ -338,7 +404,7 @@ def test_listening_ends_where_the_source_does_and_says_so(room, tmp_path):
     done = run("calibrate", "--listen", "10m", "--source", room, "-o", tmp_path / "out.toml")
     assert done.exit_code == 0, done.output
     assert "1.2 min that were heard" in done.stderr
-    policy.read(tmp_path / "out.toml")
+    read_events(tmp_path / "out.toml")
 
 
 @pytest.mark.parametrize("enough", [True, False])
@@ -355,7 +421,7 @@ def test_ctrl_c_goes_on_with_what_was_heard(enough, tmp_path):
     if enough:
         assert process.returncode == 0, errors
         assert b"ended early" in errors
-        policy.read(out)
+        read_events(out)
     else:
         assert process.returncode == 2, errors
         assert b"at least 60 s" in errors

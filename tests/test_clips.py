@@ -20,7 +20,8 @@ from tagger import clipfolder
 from tagger.clipfolder import EVENTS, REVIEWED, Clip, ClipFolder
 from tagger.clips import ClipSaver
 from tagger.errors import UserError
-from tagger.events import Block, Event, Samples, Stream, rfc3339
+from tagger.events import Block, Event, Samples, Stream
+from tagger.times import rfc3339
 
 RATE = 1000
 EPOCH = 1_800_000_000.0

@@ -576,3 +576,58 @@ def test_clear_sounds_give_the_same_events_at_any_hop(lengths, start):
     for found in by_hop:
         assert len(found) == len(sounds)
         assert all(each == pytest.approx(sound, abs=0.5) for each, sound in zip(found, sounds, strict=True))
+
+
+# --- rules that change while the daemon runs ---
+
+
+@given(policies(), policies(), streams(), st.integers(0, 25))
+def test_under_changed_rules_each_begin_still_has_one_end(before, after, windows, at):
+    decider, events = Decider(before, counting_ids()), []
+    for number, scores in enumerate(windows):
+        if number == at:
+            events += decider.adopt(after)
+            assert not set(decider.active) & after.denied
+            assert set(decider.active) <= set(after.names)
+        events += decider.update(scores)
+    events += decider.close()
+    kinds = defaultdict(list)
+    for event in events:
+        kinds[event.id].append((event.type, event.label))
+        assert event.offset is None or event.onset <= event.offset
+    assert all([kind for kind, _ in each] == ["begin", "end"] for each in kinds.values())
+    assert all(len({label for _, label in each}) == 1 for each in kinds.values())
+
+
+@given(policies(), streams(), st.integers(0, 25))
+def test_the_same_rules_again_change_nothing(policy, windows, at):
+    decider, events = Decider(policy, counting_ids()), []
+    for number, scores in enumerate(windows):
+        if number == at:
+            assert decider.adopt(replace(policy)) == []
+        events += decider.update(scores)
+    assert events + decider.close() == decide(policy, windows)
+
+
+def test_a_label_that_is_denied_ends_at_once_and_its_group_with_it():
+    policy = rules(LabelPolicy(), LabelPolicy(), groups={"animal": ("dog",)})
+    decider = Decider(policy, counting_ids())
+    for scores in stream(12, 1.0, [(2.0, 30.0)], []):
+        decider.update(scores)
+    assert decider.active == ("dog", "animal")
+    ends = decider.adopt(replace(policy, denied=frozenset(["dog"])))
+    assert [(each.type, each.label) for each in ends] == [("end", "dog"), ("end", "animal")]
+    assert decider.active == ()
+    assert [each for scores in stream(20, 1.0, [(2.0, 30.0)], [])[8:] for each in decider.update(scores)] == []
+
+
+def test_a_new_threshold_holds_from_the_next_window_on():
+    decider = Decider(rules(LabelPolicy(enter=0.95, exit=0.1, confirm_s=0)), counting_ids())
+    assert decider.update(one(0.9)) == []
+    assert decider.adopt(rules(LabelPolicy(enter=0.8, exit=0.1, confirm_s=0))) == []
+    assert [each.type for each in decider.update(one(0.9, 1.0))] == ["begin"]
+
+
+def test_rules_for_other_labels_are_a_mistake():
+    with pytest.raises(ValueError, match="other labels"):
+        Decider(rules(LabelPolicy())).adopt(rules(LabelPolicy(), LabelPolicy()))

@@ -4,18 +4,25 @@ and its source. `bench/home_assistant.py` asks a real one.
 
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paho.mqtt import publish
 
+import tagger.stats
 from tagger.events import Event, Level, Stream
-from tagger.mqtt.homeassistant import components, config_topic, device_message, status_topic
+from tagger.mqtt.homeassistant import components, config_topic, device_message, farewell, status_topic
+from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.topics import Topics
-from tagger.settings import HomeAssistantSettings, slug, unique_slugs
+from tagger.settings import HomeAssistantSettings, MqttSettings, slug, unique_slugs
+from tagger.sinks.mqtt import Home, MqttSink
+from tests.programs import Mosquitto, subscribed, until
 
 DATA = Path(__file__).parent / "data"
 DEVICE = "tagger_3f9a12bc"
@@ -142,7 +149,7 @@ def check(message: dict[str, Any]) -> None:
         check_component(each)
     ids = [each["unique_id"] for each in described(message).values()]
     assert len(set(ids)) == len(ids)
-    names = [each["name"] for each in described(message).values() if each["platform"] == "event"]
+    names = [each["name"] for each in described(message).values() if each["platform"] == "event" and "name" in each]
     assert len(set(names)) == len(names)
 
 
@@ -150,7 +157,8 @@ def check_component(what: dict[str, Any]) -> None:
     platform = what.pop("platform")
     assert set(what) >= REQUIRED[platform]
     assert set(what) <= ALLOWED[platform], platform
-    assert what["name"].strip() == what["name"] != ""
+    if "name" in what:
+        assert what["name"].strip() == what["name"] != ""
     check_availability(what)
     for key in ("state_topic", "command_topic"):
         if key in what:
@@ -270,18 +278,28 @@ def test_levels_are_those_of_the_audio_message():
 
 
 def test_statistics_are_those_of_the_stats_message():
-    counted = {"windows": 100, "skipped": 1, "overruns": 2, "reconnects": 3, "queue": 4, "dropped": 5, "uptime_s": 60}
-    quantiles = {"p50": 11.5, "p95": 16.25, "p99": 17.0}
+    class Listener:
+        windows, skipped, overruns, reconnects = 100, 1, 2, 3
+
+        def take_latencies(self) -> list[float]:
+            return self.latencies
+
+        latencies: ClassVar[list[float]] = [0.0115, 0.012, 0.01625]
+
     found = {name: each for name, each in by_name(message()).items() if each["state_topic"] == "tagger/attic/stats"}
 
-    def say(**stats: Any) -> dict[str, str]:
-        return {name: rendered(each["value_template"], json.dumps(stats)) for name, each in found.items()}
+    def said() -> dict[str, str]:
+        sinks = {"waiting": 4, "dropped": 5, "reconnects": 6}
+        stats = json.dumps(tagger.stats.message("attic", [Listener()], sinks, started=1000.0, now=1060.0))
+        return {name: rendered(each["value_template"], stats) for name, each in found.items()}
 
-    known = say(**counted, latency_ms=quantiles)
-    assert sorted(known.values()) == sorted(map(str, (*counted.values(), *quantiles.values())))
-    assert (known["Windows skipped"], known["Latency 95 %"]) == ("1", "16.25")
-    unknown = say(**counted, latency_ms=None)
-    assert {unknown[name] for name in unknown if name.startswith("Latency")} == {"None"}
+    assert said() == {
+        **{"Windows": "100", "Windows skipped": "1", "Overruns": "2", "Source reconnects": "3"},
+        **{"Messages waiting": "4", "Messages dropped": "5", "Broker reconnects": "6", "Uptime": "60"},
+        **{"Latency median": "12.0", "Latency 95 %": "16.25", "Latency 99 %": "16.25"},
+    }
+    Listener.latencies = []
+    assert {value for name, value in said().items() if name.startswith("Latency")} == {"None"}
     assert all(each["expire_after"] == 180 and each["entity_category"] == "diagnostic" for each in found.values())
 
 
@@ -313,6 +331,106 @@ def test_what_is_gone_is_named_until_it_comes_back():
         name: {"p": platform} for name, platform in components(first).items() if name in vanished
     }
     assert message(stream(), stream("kitchen"), gone=components(first)) == first
+
+
+def test_a_farewell_describes_what_is_to_be_removed():
+    first = message(stream(), stream("kitchen"))
+    assert farewell(first) == first
+    second = message(stream(), gone=components(first))
+    last = farewell(second)
+    check(last)
+    assert components(last) == components(first)
+    ids = {name: each["uniq_id"] for name, each in first["cmps"].items()}
+    assert {name: each["uniq_id"] for name, each in last["cmps"].items()} == ids
+    assert farewell(last) == last
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    mosquitto = Mosquitto(tmp_path)
+    yield mosquitto
+    mosquitto.kill()
+
+
+@contextmanager
+def announced(broker: Mosquitto, folder: Path, *streams: Stream, home: bool = True) -> Iterator[MqttSink]:
+    """The daemon's sink, with what it remembers in `folder`."""
+
+    def described(streams: Sequence[Stream], gone: Mapping[str, str]) -> dict[str, Any]:
+        return message(*streams, gone=dict(gone))
+
+    ha = HomeAssistantSettings()
+    told = Home(config_topic(ha, DEVICE), status_topic(ha), described, components, farewell)
+    sink = MqttSink(
+        MqttSettings("127.0.0.1", broker.port, node="attic"),
+        pytest.fail,
+        Outbox(folder / "outbox.sqlite", 10),
+        home=told if home else None,
+    )
+    sink.open(streams)
+    try:
+        yield sink
+    finally:
+        sink.close(5)
+
+
+CONFIG = f"homeassistant/device/{DEVICE}/config"
+
+
+def born(broker: Mosquitto) -> None:
+    """What Home Assistant says when it has started."""
+    publish.single("homeassistant/status", "online", 1, hostname="127.0.0.1", port=broker.port)
+
+
+def test_the_daemon_says_it_all_again_when_home_assistant_has_started(broker: Mosquitto, tmp_path: Path) -> None:
+    with subscribed(broker.port) as seen, announced(broker, tmp_path, stream()):
+        until(lambda: seen.payloads("tagger/attic/mic/any/state"), "states")
+        assert seen.jsons(CONFIG) == [message()]
+        before = len(seen.messages)
+        born(broker)
+        until(lambda: len(seen.payloads("tagger/attic/mic/any/state")) == 2, "states again")
+        topics = [each.topic for _, each in seen.messages[before:]]
+        assert seen.jsons(CONFIG) == [message()] * 2
+        assert topics.index(CONFIG) < topics.index("tagger/attic/mic/dog/state")
+
+
+def test_what_is_gone_is_said_until_home_assistant_must_know(
+    broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tagger.sinks.mqtt._FAREWELL_SECONDS", 0.2)
+    less = stream(labels=("dog",))
+    known = components(message())
+    with subscribed(broker.port, CONFIG) as seen:
+        with announced(broker, tmp_path, stream()):
+            until(lambda: len(seen.jsons(CONFIG)) == 1, "announced")
+        for times in (2, 3):  # nobody has said that it heard
+            with announced(broker, tmp_path, less):
+                until(lambda times=times: len(seen.jsons(CONFIG)) == times, "announced")
+            assert seen.jsons(CONFIG)[-1] == message(less, gone=known)
+            assert "mic-sound-glass_breaking" in seen.jsons(CONFIG)[-1]["cmps"]
+        with announced(broker, tmp_path, less):
+            until(lambda: len(seen.jsons(CONFIG)) == 4, "announced")
+            born(broker)
+            until(lambda: len(seen.jsons(CONFIG)) == 6, "said farewell")
+            gone = message(less, gone=known)
+            assert seen.jsons(CONFIG)[3:] == [gone, farewell(gone), gone]
+            born(broker)
+            until(lambda: len(seen.jsons(CONFIG)) == 7, "said again")
+        with announced(broker, tmp_path, less):
+            until(lambda: len(seen.jsons(CONFIG)) == 8, "announced")
+        assert seen.jsons(CONFIG)[6:] == [gone, message(less)]
+
+
+def test_a_daemon_that_is_not_to_be_there_removes_its_device(broker: Mosquitto, tmp_path: Path) -> None:
+    with subscribed(broker.port, CONFIG) as seen:
+        with announced(broker, tmp_path, stream()):
+            until(lambda: seen.payloads(CONFIG), "announced")
+        with announced(broker, tmp_path, stream(), home=False):
+            until(lambda: len(seen.payloads(CONFIG)) == 2, "removed")
+        assert seen.payloads(CONFIG)[1] == ""
+    with subscribed(broker.port, CONFIG) as seen, announced(broker, tmp_path, stream()):
+        until(lambda: seen.payloads(CONFIG), "announced")
+        assert seen.jsons(CONFIG) == [message()], "what was removed need not be named"
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="+#/\x00"), min_size=1, max_size=12)

@@ -2,12 +2,15 @@
 
 import json
 import os
+import queue
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +20,13 @@ from tagger import listen, tag
 from tagger.clipfolder import EVENTS, ClipFolder
 from tagger.clips import ClipSaver
 from tagger.errors import AudioError, TaggerError
-from tagger.events import Stream
-from tagger.listen import Daemon, Listener
+from tagger.events import Block, Stream
+from tagger.listen import Daemon, Listener, Task
 from tagger.policy import LabelPolicy, Policy
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
 from tests.fakes import RATE_HZ, FakeClassifier, FakeSource, RecordingSink, noise, silence
-from tests.programs import write_wav
+from tests.programs import until, write_wav
 
 WINDOW_S, HOP_S = 1.0, 0.5
 RULES = Policy(FakeClassifier.LABELS, (LabelPolicy(confirm_s=0, merge_s=0.5),) * 2)
@@ -35,6 +38,7 @@ def listener(
     classify: FakeClassifier | None = None,
     policy: Policy = RULES,
     clips: ClipSaver | None = None,
+    **options: Any,
 ) -> Listener:
     stream = Stream("node", source.name, "fake", FakeClassifier.LABELS)
     return Listener(
@@ -48,6 +52,7 @@ def listener(
         policy=policy,
         top_k=2,
         clips=clips,
+        **options,
     )
 
 
@@ -202,3 +207,134 @@ def _signal_when(ready: object) -> None:
     while not ready():  # type: ignore[operator]
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Fed(FakeSource):
+    """Plays a block each time that it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(live=True)
+        self.queue: queue.SimpleQueue[Block | TaggerError | None] = queue.SimpleQueue()
+
+    def blocks(self) -> Iterator[Block]:
+        while (each := self.queue.get(timeout=10)) is not None:
+            if isinstance(each, TaggerError):
+                raise each
+            yield each
+
+    def close(self) -> None:
+        self.queue.put(None)
+
+
+@contextmanager
+def fed(sink: RecordingSink, **options: object) -> Iterator[tuple[Listener, Callable[..., None]]]:
+    source = Fed()
+    each = listener(source, sink, **options)  # type: ignore[arg-type]
+    thread = threading.Thread(target=each.run)
+    thread.start()
+    now = [100.0]
+
+    def feed(block: Callable[[float, float], Block], seconds: float) -> None:
+        source.queue.put(block(seconds, now[0]))
+        now[0] += seconds
+
+    try:
+        yield each, feed
+    finally:
+        each.stop()
+        thread.join(10)
+
+
+def test_a_paused_source_is_heard_by_nobody() -> None:
+    sink = RecordingSink()
+    with fed(sink) as (each, feed):
+        feed(noise, 2)
+        until(lambda: sink.of("begin"), "it is heard")
+        each.pause(True)
+        feed(noise, 2)
+        until(lambda: sink.of("disabled"), "it is paused")
+        assert kinds(sink, "begin", "end", "disabled") == ["begin", "end", "disabled"]
+        reports = len(sink.of("report"))
+        each.pause(False)
+        feed(silence, 0.9)
+        until(lambda: len(sink.of("online")) == 2, "it is heard again")
+        feed(silence, 1.5)
+        until(lambda: len(sink.of("report")) > reports, "a window")
+    # Nothing of what sounded while it was paused is in the first window after it.
+    assert sink.of("report")[reports].scores.time == pytest.approx(104)
+    assert [value for report in sink.of("report")[reports:] for value in report.scores.values] == [0] * 2 * (
+        len(sink.of("report")) - reports
+    )
+    assert each.reconnects == 0
+    assert kinds(sink, "online", "disabled", "offline") == ["online", "disabled", "offline", "online", "offline"]
+
+
+def test_a_source_that_was_paused_before_starts_paused() -> None:
+    sink = RecordingSink()
+    with fed(sink, paused=True) as (each, feed):
+        until(lambda: sink.of("disabled"), "it says so")
+        feed(noise, 3)
+        each.pause(False)
+        feed(noise, 2)
+        until(lambda: sink.of("begin"), "then it is heard")
+    assert kinds(sink, "online", "disabled", "begin")[0] == "disabled"
+
+
+def test_a_source_that_is_gone_can_be_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "_RETRY_SECONDS", (30, 30))
+    sink, source = RecordingSink(), FakeSource([TaggerError("unplugged")], live=True)
+    each = listener(source, sink)
+    thread = threading.Thread(target=each.run)
+    thread.start()
+    until(lambda: sink.of("offline"), "it is gone")
+    each.pause(True)
+    until(lambda: sink.of("disabled"), "it is paused while nothing comes")
+    each.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_levels_come_whether_or_not_windows_are_skipped() -> None:
+    sink, source = RecordingSink(), FakeSource([noise(1, 100), noise(1, 101), silence(2, 102)])
+    source.late_s = 9.0
+    listener(source, sink, audio_s=2.0).run()
+    first, second = sink.of("audio")
+    assert first.peak_dbfs == pytest.approx(20 * np.log10(0.9), abs=1e-4)
+    assert (first.time, second.time, second.peak_dbfs) == (102, 104, -120)
+
+
+def test_losses_and_returns_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "_RETRY_SECONDS", (0.01, 0.02))
+    source = FakeSource([silence(1), silence(1, gap=True), TaggerError("gone")], [silence(1, gap=True)], live=True)
+    each = listener(source, RecordingSink())
+    each.run()
+    assert (each.overruns, each.reconnects) == (1, 1)
+    assert len(each.take_latencies()) == each.windows
+    assert each.take_latencies() == []
+
+
+def test_rules_change_between_two_blocks() -> None:
+    sink = RecordingSink()
+    with fed(sink) as (each, feed):
+        feed(noise, 2)
+        until(lambda: sink.of("begin"), "it is heard")
+        each.adopt(replace(RULES, denied=frozenset(["loud"])), each.stream)
+        feed(noise, 2)
+        until(lambda: sink.of("end"), "it is not announced any more")
+        assert each.policy.denied == {"loud"}
+    assert len(sink.of("begin")) == 1
+
+
+def test_tasks_are_done_now_and_then() -> None:
+    done: list[float] = []
+    sink, source = RecordingSink(), FakeSource([silence(1)], waits=True)
+    stop = Stop()
+
+    def task() -> None:
+        done.append(time.monotonic())
+        if len(done) == 3:
+            stop.set()
+
+    Daemon([listener(source, sink)], [sink], stop, [Task(0.02, task), Task(3600, pytest.fail)]).run()
+    assert len(done) == 3
+    assert done[2] - done[0] >= 0.04

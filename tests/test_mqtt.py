@@ -1,18 +1,15 @@
 """What is published, against a real broker."""
 
 import json
-import re
 import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tagger import settings
@@ -21,35 +18,9 @@ from tagger.events import Event, Stream
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.topics import Topics
 from tagger.sinks.mqtt import MqttSink
-from tests.programs import Mosquitto, Subscriber, free_port, running, stop, subscribed, tagger, until, write_wav
+from tests.programs import Mosquitto, Subscriber, free_port, running, stop, subscribed, tagger, until, write_siren
+from tests.relay import Relay
 
-EVENT_FIELDS = {
-    "schema": int,
-    "id": str,
-    "type": str,
-    "label": str,
-    "score": float,
-    "peak_score": float,
-    "onset": str,
-    "offset": (str, type(None)),
-    "duration_s": (float, type(None)),
-    "published": str,
-    "node": str,
-    "source": str,
-    "model": str,
-}
-SCORES_FIELDS = {
-    "schema": int,
-    "start": float,
-    "end": float,
-    "time": str,
-    "top": list,
-    "why": (str, type(None)),
-    "latency_ms": float,
-    "node": str,
-    "source": str,
-    "model": str,
-}
 BASE = "tagger/room"
 
 
@@ -61,75 +32,16 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 @pytest.fixture
+def door(broker: Mosquitto) -> Iterator[Relay]:
+    """What a broker gets before its subscribers are back, they never hear of: here they come first."""
+    relay = Relay(broker.port)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return siren(tmp_path / "clip.wav", silent_s=7)
-
-
-def siren(path: Path, silent_s: float) -> Path:
-    """Silence, then a siren that rises and falls for 20 s, and 8 s of silence: something that is announced."""
-    time_s = np.arange(20 * 32_000) / 32_000
-    phase = 2 * np.pi * np.cumsum(900 + 500 * np.sin(2 * np.pi * 0.4 * time_s)) / 32_000
-    sound = sum(0.3 / k * np.sin(k * phase) for k in range(1, 5))
-    return write_wav(path, np.concatenate([np.zeros(int(silent_s * 32_000)), sound, np.zeros(8 * 32_000)]))
-
-
-def test_the_contract(broker: Mosquitto, clip: Path) -> None:
-    """Topics, payload fields, retain flags and QoS. Automations hang on them: change this test only on purpose."""
-    with subscribed(broker.port) as live:
-        done = tagger("listen", clip, "--no-realtime", "--mqtt", broker.url, "--node", "room", "--threshold", 0.3)
-        assert done.returncode == 0, done.stderr
-        until(lambda: live.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
-
-        assert live.payloads(f"{BASE}/status") == ["online", "offline"]
-        assert live.payloads(f"{BASE}/clip/status")[-2:] == ["online", "offline"]
-        assert live.payloads(f"{BASE}/clip/status/detail")[-1] == "ended"
-
-        events = live.jsons(f"{BASE}/clip/event")
-        assert {event["type"] for event in events} == {"begin", "end"}
-        for event in events:
-            assert list(event) == list(EVENT_FIELDS)
-            assert all(isinstance(event[key], kind) for key, kind in EVENT_FIELDS.items())
-            assert (event["schema"], event["node"], event["source"], event["model"]) == (1, "room", "clip", "esc50")
-            assert re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", event["id"])
-            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", event["onset"])
-        begins = {event["id"]: event for event in events if event["type"] == "begin"}
-        ends = {event["id"]: event for event in events if event["type"] == "end"}
-        assert begins.keys() == ends.keys()
-        assert len(begins) + len(ends) == len(events)
-        for each, begin in begins.items():
-            end = ends[each]
-            assert (begin["offset"], begin["duration_s"]) == (None, None)
-            assert (end["label"], end["onset"]) == (begin["label"], begin["onset"])
-            lasted = datetime.fromisoformat(end["offset"]) - datetime.fromisoformat(end["onset"])
-            assert end["duration_s"] == pytest.approx(lasted.total_seconds(), abs=0.002)
-
-        reports = live.jsons(f"{BASE}/clip/scores")
-        assert [report["start"] for report in reports] == [float(start) for start in range(31)]
-        for report in reports:
-            assert list(report) == list(SCORES_FIELDS)
-            assert all(isinstance(report[key], kind) for key, kind in SCORES_FIELDS.items())
-            assert len(report["top"]) == 5
-            assert all(list(each) == ["label", "score", "why"] for each in report["top"])
-            assert (report["why"] is None) or report["why"].startswith(f"{report['top'][0]['label']}: ")
-        qos = {message.topic: message.qos for _, message in live.messages}
-        assert qos[f"{BASE}/clip/event"] == 1
-        assert qos[f"{BASE}/clip/scores"] == 0
-
-        announced = {event["label"] for event in events}
-        for label in announced:
-            assert live.payloads(f"{BASE}/clip/{label}/state")[:2] == ["OFF", "ON"]
-        assert live.payloads(f"{BASE}/clip/any/state")[:2] == ["OFF", "ON"]
-
-    with subscribed(broker.port) as late:
-        time.sleep(0.3)
-        kept = {message.topic: message.payload.decode() for _, message in late.messages if message.retain}
-    states = {topic for topic in kept if topic.endswith("/state")}
-    assert len(states) == 51
-    assert {kept[topic] for topic in states} == {"OFF"}
-    rest = {f"{BASE}/status", f"{BASE}/clip/status", f"{BASE}/clip/status/detail", f"{BASE}/clip/enabled"}
-    assert kept.keys() - states == rest
-    assert kept[f"{BASE}/clip/enabled"] == "ON"
-    assert kept[f"{BASE}/status"] == kept[f"{BASE}/clip/status"] == "offline"
+    return write_siren(tmp_path / "clip.wav", silent_s=7)
 
 
 def test_the_last_will_says_offline_when_the_daemon_is_killed(broker: Mosquitto, clip: Path) -> None:
@@ -181,28 +93,34 @@ def test_a_broker_that_comes_late_gets_everything(tmp_path: Path, clip: Path) ->
             said += line
         time.sleep(2)
         assert daemon.poll() is None, "it waits for the broker"
-        broker = Mosquitto(tmp_path, port=port)
-        with subscribed(port) as subscriber:
+        broker = Mosquitto(tmp_path)
+        with subscribed(broker.port) as subscriber:
+            door = Relay(broker.port, port)
             _, err = daemon.communicate(timeout=30)
             err = said + err
             assert daemon.returncode == 0, err.decode()
             until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
             assert {event["type"] for event in subscriber.jsons(f"{BASE}/clip/event")} == {"begin", "end"}
         broker.kill()
+        door.close()
     assert b"cannot reach mqtt://127.0.0.1" in err
     assert b"trying again" in err
 
 
-def test_a_broker_lost_in_the_middle_is_found_again_and_nothing_is_lost(broker: Mosquitto, tmp_path: Path) -> None:
-    path = siren(tmp_path / "late.wav", silent_s=9)
-    listen = ("listen", path, "--mqtt", broker.url, "--node", "room", "--threshold", "0.2")
+def test_a_broker_lost_in_the_middle_is_found_again_and_nothing_is_lost(
+    broker: Mosquitto, door: Relay, tmp_path: Path
+) -> None:
+    path = write_siren(tmp_path / "late.wav", silent_s=9)
+    listen = ("listen", path, "--mqtt", f"mqtt://127.0.0.1:{door.port}", "--node", "room", "--threshold", "0.2")
     with running(*listen) as daemon:
         with subscribed(broker.port) as before:
             until(lambda: before.payloads(f"{BASE}/late/scores"), "it listens", 30)
+        door.shut()
         broker.kill()
         time.sleep(8)  # the siren begins while there is no broker
         broker.start()
         with subscribed(broker.port) as after:
+            door.open()
             _, err = daemon.communicate(timeout=60)
             until(lambda: after.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
             events = after.jsons(f"{BASE}/late/event")
@@ -295,16 +213,17 @@ def end(number: int, label: str = "dog") -> Event:
     return replace(begin(number, label), type="end", offset=number + 1.0)
 
 
-def sink_of(broker: Mosquitto, outbox: Outbox | None = None, **options: Any) -> MqttSink:
+def sink_of(broker: Mosquitto | Relay, outbox: Outbox | None = None, **options: Any) -> MqttSink:
     made = MqttSink(settings.MqttSettings("127.0.0.1", broker.port, node="room"), pytest.fail, outbox, **options)
     made.open([STREAM])
     return made
 
 
-def sink_without_its_broker(broker: Mosquitto, outbox: Outbox | None = None) -> MqttSink:
-    """One that was connected, and has noticed that the broker is gone."""
-    sink = sink_of(broker, outbox)
+def sink_without_its_broker(broker: Mosquitto, door: Relay, outbox: Outbox | None = None) -> MqttSink:
+    """One that was connected, and has noticed that the broker is gone. It stays out until the door is opened."""
+    sink = sink_of(door, outbox)
     until(sink._connection.ready.is_set, "connected")
+    door.shut()
     broker.kill()
     until(lambda: not sink._connection.ready.is_set(), "the loss is noticed")
     return sink
@@ -314,8 +233,8 @@ def ids(subscriber: Subscriber) -> list[tuple[str, str]]:
     return [(event["id"].lstrip("0"), event["type"]) for event in subscriber.jsons(f"{BASE}/mic/event")]
 
 
-def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosquitto) -> None:
-    sink = sink_without_its_broker(broker, Outbox(None, limit=40))
+def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosquitto, door: Relay) -> None:
+    sink = sink_without_its_broker(broker, door, Outbox(None, limit=40))
     for number in range(1, 31):
         sink.event(STREAM, begin(number))
         sink.event(STREAM, end(number))
@@ -324,6 +243,7 @@ def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosq
     assert sink.counts()["dropped"] == 21
     broker.start()
     with subscribed(broker.port) as subscriber:
+        door.open()
         until(lambda: sink.counts()["waiting"] == 0, "the events were delivered")
         until(lambda: subscriber.payloads(f"{BASE}/mic/any/state")[-1:] == ["ON"], "the states arrived")
         assert subscriber.payloads(f"{BASE}/mic/dog/state")[-1] == "OFF"
@@ -335,19 +255,20 @@ def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosq
         until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
 
 
-def test_after_an_outage_a_state_never_runs_ahead_of_its_event(broker: Mosquitto) -> None:
-    sink = sink_without_its_broker(broker)
+def test_after_an_outage_a_state_never_runs_ahead_of_its_event(broker: Mosquitto, door: Relay) -> None:
+    sink = sink_without_its_broker(broker, door)
     sink.event(STREAM, begin(1))
     broker.start()
     with subscribed(broker.port) as subscriber:
+        door.open()
         until(lambda: "ON" in subscriber.payloads(f"{BASE}/mic/any/state"), "the state arrived")
         seen = [message.topic for _, message in subscriber.messages if message.payload != b"OFF"]
         sink.close(10)
     assert seen.index(f"{BASE}/mic/event") < seen.index(f"{BASE}/mic/dog/state")
 
 
-def test_what_waited_at_the_end_is_delivered_at_the_next_start(broker: Mosquitto, tmp_path: Path) -> None:
-    sink = sink_without_its_broker(broker, Outbox(tmp_path / "outbox.sqlite", 100))
+def test_what_waited_at_the_end_is_delivered_at_the_next_start(broker: Mosquitto, door: Relay, tmp_path: Path) -> None:
+    sink = sink_without_its_broker(broker, door, Outbox(tmp_path / "outbox.sqlite", 100))
     for each in (begin(1), end(1), begin(2)):
         sink.event(STREAM, each)
     with pytest.raises(TaggerError, match=r"3 events were not delivered to .*; they wait on disk"):

@@ -21,10 +21,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.programs import TAGGER, Mosquitto, Subscriber, subscribed, until
+from tests.programs import TAGGER, Mosquitto, Subscriber, siren, subscribed, until
 from tests.relay import Relay
 
 RATE_HZ = 32_000
+_MOST_REPEATED = 3
+"""Who dies between passing an event on and saying or noting so has it passed on again, with the same id and type: QoS 1
+cannot do better. It takes a death within a millisecond or two, so it is rare, but it happens.
+"""
 SPEED = 14.0
 """Seconds of audio a second."""
 BASE = "tagger/room/stdin"
@@ -41,10 +45,7 @@ alarm = ["siren", "clock_alarm"]
 
 def siren_and_silence() -> bytes:
     """Ten seconds: a siren of four, then nothing."""
-    time_s = np.arange(4 * RATE_HZ) / RATE_HZ
-    phase = 2 * np.pi * np.cumsum(900 + 500 * np.sin(2 * np.pi * 0.4 * time_s)) / RATE_HZ
-    sound = sum(0.3 / k * np.sin(k * phase) for k in range(1, 5))
-    return (np.concatenate([sound, np.zeros(6 * RATE_HZ)]) * 32767).clip(-32768, 32767).astype("<i2").tobytes()
+    return (np.concatenate([siren(4), np.zeros(6 * RATE_HZ)]) * 32767).clip(-32768, 32767).astype("<i2").tobytes()
 
 
 class Daemon:
@@ -164,7 +165,7 @@ def say(**numbers: Any) -> None:
 
 @pytest.mark.parametrize(("events", "kills"), [(200, 20)])
 def test_a_broker_that_is_killed_again_and_again(tmp_path: Path, events: int, kills: int) -> None:
-    """None lost, none duplicated, order kept, and the retained states are right afterwards."""
+    """None lost, none twice by its id, order kept, and the retained states are right afterwards."""
     chance = random.Random(5)
     with world(tmp_path) as here:
         until(lambda: here.seen, "the first event", 60)
@@ -172,19 +173,16 @@ def test_a_broker_that_is_killed_again_and_again(tmp_path: Path, events: int, ki
             time.sleep(chance.uniform(0.5, 3))
             here.outage(chance.uniform(0, 2.5))
         until(lambda: len(here.daemon.told) >= events, f"{events} events", 120)
+        until(lambda: here.daemon.told[-1] in here.seen[-3:], "it has caught up", 60)
         code = here.daemon.stop()
         assert code == 0, (tmp_path / "daemon.log").read_text()
         told = here.daemon.told
-        until(lambda: len(here.seen) >= len(told), "all of them arrived", 20)
+        here.witness.settle()
         seen = here.seen
-        say(
-            events=len(told),
-            kills=kills,
-            seen=len(seen),
-            lost=len(set(told) - set(seen)),
-            repeated=len(seen) - len(set(seen)),
-        )
-        assert seen == told
+        lost, repeated = len(set(told) - set(seen)), len(seen) - len(set(seen))
+        say(events=len(told), kills=kills, seen=len(seen), lost=lost, repeated=repeated)
+        assert list(dict.fromkeys(seen)) == told, (tmp_path / "daemon.log").read_text()
+        assert repeated <= _MOST_REPEATED
         assert {kind for _, kind in told} == {"begin", "end"}
         kept = here.retained()
         assert {level: kept[level] for level in ("siren", "alarm", "any")} == states(told, labels_of(here.witness))
@@ -225,7 +223,7 @@ def test_a_daemon_that_is_killed_too(tmp_path: Path, kills: int, daemon_kills: i
             repeated=seen.total() - len(seen),
         )
         assert begun == ended
-        assert set(seen.values()) == {1}
+        assert seen.total() - len(seen) <= _MOST_REPEATED
         assert causes["restart"] > 0
         kept = here.retained()
         assert {kept[level] for level in ("siren", "alarm", "any")} == {"OFF"}

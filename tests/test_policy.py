@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger import policy as policies
+from tagger.config.file import read_events as read
 from tagger.errors import UserError
 from tagger.official import audioset_labels
-from tagger.policy import CONTINUOUS, KINDS, EventsConfig, LabelPolicy, Policy, policy, read
+from tagger.policy import CONTINUOUS, KINDS, EventsConfig, LabelPolicy, Policy, policy
 from tagger.store import BUNDLED, read_header
 from tests.programs import refused, run
 
@@ -40,13 +41,13 @@ def written(file: Path, text: str) -> EventsConfig:
 
 
 def error_of(file: Path, text: str, **options: float) -> str:
-    """What is wrong with a file, in one line that begins with its name."""
+    """What is wrong with a file, in one line that begins with its name and the number of the line."""
     with pytest.raises(UserError) as raised:
         made(written(file, text), **options)
     said = str(raised.value)
-    assert said.startswith(f"{file}: ")
+    assert said.startswith(f"{file}, line ")
     assert "\n" not in said
-    return said.removeprefix(f"{file}: ")
+    return said.removeprefix(f"{file}, ")
 
 
 # --- what holds without a file ---
@@ -159,7 +160,7 @@ def test_an_empty_file_changes_nothing(file):
         ('events.labels.dog.enter = "high"', "events.labels.dog.enter: must be a number, not 'high'"),
         ("events.labels.dog.enter = true", "events.labels.dog.enter: must be a number, not True"),
         ("events.labels.dog.deny = true", "events.labels.dog.deny: is unknown"),
-        ("events.labels.dgo.enter = 0.5", "events.labels: this model has no label 'dgo'; did you mean dog?"),
+        ("events.labels.dgo.enter = 0.5", "events.labels.dgo: this model has no label 'dgo'; did you mean dog?"),
         ('events.kind = "long"', "events.kind: 'long' is not one of one-shot, continuous"),
         ('events.kind = ["one-shot"]', "events.kind: ['one-shot'] is not one of one-shot, continuous"),
         ('events.allow = "dog"', "events.allow: must be a list of labels, not 'dog'"),
@@ -192,6 +193,27 @@ def test_a_mistake_in_the_file(file, text, words):
     assert words in error_of(file, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[events]\n\n# Mine.\nconfirm_s = 9", "line 4: dog: confirm_s = 9 can never be met"),
+        ("[events]\nconfirm_s = 9\n[events.labels.dog]\nconfirm_s = 8", "line 4: dog: confirm_s = 8 can never be met"),
+        (
+            "[events]\ndeny = [\n  'rain',\n  'dgo',\n]\nallow = []",
+            "line 2: events.deny: this model has no label 'dgo'",
+        ),
+        ("[events.groups]\npet = ['dog']\nany = ['dog']", "line 3: events.groups.any: is the name of all labels"),
+        ("[events]\nmin_s = 1\n\n[events.labels.dgo]\nenter = 1", "line 4: events.labels.dgo: this model has no"),
+        (
+            "[events.labels]\ndog = { enter = 0.5,\\\n entre = 1 }".replace("\\\n", ""),
+            "line 2: events.labels.dog.entre:",
+        ),
+    ],
+)
+def test_the_line_is_named(file, text, said):
+    assert error_of(file, text).startswith(said)
+
+
 def test_what_can_never_be_met_depends_on_the_windows(file):
     text = "events.labels.dog.confirm_s = 3.5"
     made(written(file, text))
@@ -201,7 +223,7 @@ def test_what_can_never_be_met_depends_on_the_windows(file):
 
 
 def test_a_file_that_is_missing_or_no_text(file):
-    with pytest.raises(UserError, match=r"events\.toml: no such file; `tagger calibrate` writes one"):
+    with pytest.raises(UserError, match=r"events\.toml: no such file; `tagger config init` and `tagger calibrate`"):
         read(file)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"events\.toml: is not UTF-8 text"):

@@ -73,7 +73,7 @@ def evaluate(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    from tagger import policy
+    from tagger.config.file import read_events
     from train import evaluate
     from train.streamed import Settings
 
@@ -88,7 +88,7 @@ def evaluate(
         if flags["shifts"] != 1:
             raise UserError("--shifts is for whole clips: --streamed hears streams as the daemon does")
         given["hop_s"] = given.pop("hop", Settings.hop_s)
-        settings_ = Settings(config=policy.read(config) if config is not None else None, **given)
+        settings_ = Settings(config=read_events(config) if config is not None else None, **given)
     dataset = _read(data, esc10, added, (), False)
     evaluate.evaluate(dataset, models_, wanted, say=_say, streamed=settings_, **flags)
 

@@ -35,8 +35,8 @@ _JITTER = 0.25
 _SHORT_SECONDS = 1.5
 """A broker that hangs up so soon after its welcome is not asked again at once: it may be for a reason that stays. More
 than a first wait ever is: of two that go by the same client id, and throw each other out, one then gives way."""
-_SHORT_DOUBLINGS = 3
-"""So often is the wait doubled for that: it may also be a broker that is restarted again and again."""
+_MOST_SHORT = 3
+"""Each of so many such connections in a row doubles the first wait: to 8 s, no more; the broker may be well again."""
 _WINDOW = 20
 """Messages on their way at once, unless the broker wants fewer. Mosquitto takes as many."""
 _FINAL_REFUSALS = {
@@ -181,7 +181,7 @@ class Connection:
 
     def _back_off(self) -> None:
         first, longest = _RETRY_SECONDS
-        first = min(first * 2 ** min(self._short, _SHORT_DOUBLINGS), longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
+        first = min(first * 2**self._short, longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
         longest *= random.uniform(1, 1 + _JITTER)
         self._client.reconnect_delay_set(first, max(first, longest))
 
@@ -253,7 +253,8 @@ class Connection:
         error, self._error = self._error, None
         why = _words(error) if error is not None else str(reason).replace("Unspecified error", "it hung up")
         if accepted is not None:
-            self._short = self._short + 1 if time.monotonic() - accepted < _SHORT_SECONDS else 0
+            is_short = time.monotonic() - accepted < _SHORT_SECONDS
+            self._short = min(self._short + 1, _MOST_SHORT) if is_short else 0
             self._back_off()
             self.on_lost()
         else:

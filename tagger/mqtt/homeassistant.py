@@ -40,7 +40,8 @@ _STATS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("windows", "Windows", "{{value_json.windows}}", {"stat_cla": "total_increasing", "en": False}),
     ("skipped", "Windows skipped", "{{value_json.skipped}}", {"stat_cla": "total_increasing"}),
     ("overruns", "Overruns", "{{value_json.overruns}}", {"stat_cla": "total_increasing"}),
-    ("reconnects", "Reconnects", "{{value_json.reconnects}}", {"stat_cla": "total_increasing"}),
+    ("reconnects", "Source reconnects", "{{value_json.reconnects}}", {"stat_cla": "total_increasing"}),
+    ("broker_reconnects", "Broker reconnects", "{{value_json.broker_reconnects}}", {"stat_cla": "total_increasing"}),
     ("queue", "Messages waiting", "{{value_json.queue}}", {"stat_cla": "measurement"}),
     ("dropped", "Messages dropped", "{{value_json.dropped}}", {"stat_cla": "total_increasing"}),
     *(
@@ -75,6 +76,23 @@ def status_topic(settings: HomeAssistantSettings) -> str:
 def components(message: Mapping[str, Any]) -> dict[str, str]:
     """Platform of each component of a message. To be remembered: what a later message lacks is `gone` there."""
     return {name: each["p"] for name, each in message["cmps"].items() if len(each) > 1}
+
+
+def farewell(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message, but what it removes is described once more, as little as is valid.
+
+    Home Assistant removes only what it has met since it started. What went while it was down stays in its registry for
+    ever, unless this message comes first and, some seconds later, `message` once more.
+    """
+    (device_id,), nowhere = message["dev"]["ids"], f"{message['avty'][0]['t']}/gone"
+    least: dict[str, dict[str, Any]] = {"event": {"stat_t": nowhere, "evt_typ": []}, "switch": {"cmd_t": nowhere}}
+    cmps = {
+        name: {**each, "uniq_id": f"{device_id}-{name}", **least.get(each["p"], {"stat_t": nowhere})}
+        if len(each) == 1
+        else each
+        for name, each in message["cmps"].items()
+    }
+    return {**message, "cmps": cmps}
 
 
 def device_message(

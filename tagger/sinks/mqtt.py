@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _BATCH = 50
 """So many waiting events are read from disk at a time."""
+_FAREWELL_SECONDS = 10
+"""Home Assistant has met by then what it is told to remove. It drops parts of a message that comes while it is busy."""
 _MOMENT_SECONDS = 60
 """MQTT 5: scores and levels are worth nothing after so long."""
 
@@ -47,6 +49,8 @@ class Home:
     """The message of these streams, and of components (id -> platform) that were announced once and may be gone."""
     components: Callable[[Mapping[str, Any]], dict[str, str]]
     """The components of a message."""
+    farewell: Callable[[Mapping[str, Any]], dict[str, Any]]
+    """The message, with what is gone described once more: only what Home Assistant has met since it started goes."""
 
 
 @dataclass
@@ -123,6 +127,8 @@ class MqttSink(Sink):
         """The connection that messages may be handed to."""
         self._settling = False
         """Connected anew: paho sends again what was on its way. Until that is acknowledged nothing may overtake it."""
+        self._farewell = ""
+        """What Home Assistant is told once, when it starts next, before it is told what is gone."""
         self._closing = False
         self._drained = threading.Event()
         """Closing, and the broker has everything."""
@@ -136,6 +142,8 @@ class MqttSink(Sink):
             message = self._home.message(streams, known)
             self._outbox.remember(self._home.components(message))
             said[self._home.topic] = json.dumps(message, ensure_ascii=False)
+            if (last := self._home.farewell(message)) != message:
+                self._farewell = json.dumps(last, ensure_ascii=False)
         else:
             self._outbox.forget_components()
         for stream in streams:
@@ -284,9 +292,26 @@ class MqttSink(Sink):
                 self._urgent.append(self._retaining(topic))
         elif self._home is not None and topic == self._home.birth:
             if payload == b"online":
-                self._say_again()
+                self._born(self._home)
         elif self._requests is not None and not retained:  # a request is for now, not for whoever comes later
             self._ask(self._requests, topic.removeprefix(f"{self._topics.base}/"), payload)
+
+    def _born(self, home: Home) -> None:
+        """Home Assistant has started."""
+        if not self._farewell:
+            self._say_again()
+            return
+        self._urgent.append(Outgoing(home.topic, self._farewell, retain=True))
+        self._farewell = ""
+        timer = threading.Timer(_FAREWELL_SECONDS, lambda: self._do(lambda: self._part(home)))
+        timer.daemon = True
+        timer.start()
+
+    def _part(self, home: Home) -> None:
+        """It has met what is gone: now it removes that, and need not be told again after the next start."""
+        self._say_again()
+        self._outbox.forget_components()
+        self._outbox.remember(home.components(json.loads(self._retained[home.topic])))
 
     def _ask(self, requests: Requests, place: str, payload: bytes) -> None:
         first, _, rest = place.partition("/")

@@ -12,7 +12,10 @@ from tagger.mqtt.topics import Topics
 from tagger.settings import HomeAssistantSettings, ListenSettings, MqttSettings
 from tagger.sinks import Sink
 from tagger.sinks.console import ConsoleSink
+from tagger.sinks.eventlog import EventLogSink
+from tagger.sinks.jsonl import JsonLinesSink
 from tagger.sinks.mqtt import Home, MqttSink
+from tagger.sinks.webhook import WebhookSink
 from tagger.state import State
 
 
@@ -43,8 +46,15 @@ def wanted(daemon: Daemon) -> Wanted:
     if not settings.watch:
         sinks["console", None] = lambda: ConsoleSink(as_json=settings.json, explain=settings.explain)
     if mqtt is not None:
-        made_of = (mqtt, settings.homeassistant, daemon.streams, daemon.asked)
+        home = settings.homeassistant
+        made_of = (mqtt, home, daemon.streams, None if home is None else daemon.asked)
         sinks["mqtt", made_of] = lambda: _mqtt(daemon, mqtt)
+    if (jsonl := settings.jsonl) is not None:
+        sinks["jsonl", jsonl] = lambda: JsonLinesSink(jsonl)
+    if (webhook := settings.webhook) is not None:
+        sinks["webhook", webhook] = lambda: WebhookSink(webhook)
+    if (log := settings.event_log) is not None:
+        sinks["log", log] = lambda: EventLogSink(log)
     return sinks
 
 
@@ -79,4 +89,5 @@ def _home(daemon: Daemon, mqtt: MqttSettings, home: HomeAssistantSettings) -> Ho
             daemon.settings.stats_s,
         ),
         homeassistant.components,
+        homeassistant.farewell,
     )

@@ -1,0 +1,26 @@
+"""`tagger devices`."""
+
+import json
+
+import click
+
+from tagger.errors import UserError
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON a device.")
+def devices(as_json: bool) -> None:
+    """List the microphones that `tagger listen mic:NAME` can use."""
+    from tagger.sources.microphone import inputs
+
+    found = inputs()
+    if not found:
+        raise UserError("no input device: connect a microphone; `tagger listen demo` needs none")
+    for each in found:
+        if as_json:
+            keys = ("index", "name", "max_input_channels", "default_samplerate", "is_default")
+            click.echo(json.dumps({key: each[key] for key in keys}))
+        else:
+            default = "  (default)" if each["is_default"] else ""
+            channels = f"{each['max_input_channels']} ch"
+            click.echo(f"{each['index']:>3}  {each['name']}  {channels}, {each['default_samplerate']:.0f} Hz{default}")

@@ -1,0 +1,51 @@
+"""`tagger listen`."""
+
+import os
+from typing import Any
+
+import click
+
+from tagger.config.flags import listen_options, typed
+
+
+@click.command()
+@listen_options()
+@click.pass_context
+def listen(ctx: click.Context, /, **flags: Any) -> None:
+    """Listen, and publish sound events over MQTT.
+
+    SOURCE is mic (the default), mic:NAME (see `tagger devices`), a file, - (raw PCM on standard input), demo (a
+    built-in minute of sounds) or auto (the microphone, or the demo where there is none). Name one for its topics:
+    kitchen=mic:USB. Ctrl-C stops. `tagger config init` writes a file for --config; flags come before the environment
+    before the file.
+    """
+    given, env, config = typed(ctx), dict(os.environ), flags["config"]
+    hide_secrets(given)
+    from tagger.config.build import resolve, settings_from
+    from tagger.stop import Stop
+
+    resolved = resolve(given, env, config)
+    chosen = resolved.right()
+    for warning in resolved.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+
+    with Stop(reloads=True) as stop:  # before torch is imported, which takes a while
+        from tagger import start
+
+        start.configure_logging()
+        start.listen(chosen, stop, lambda: settings_from(given, env, config))
+
+
+def hide_secrets(given: dict[str, Any]) -> None:
+    """Off the command line, before anything else is done."""
+    from tagger.config import secret
+    from tagger.config.given import has_secret
+
+    urls = [url for key in ("mqtt.url", "sinks.webhook.url") if has_secret(url := given.get(key) or "")]
+    seen = [url for url in urls if secret.take_off_command_line(url)]
+    if any("@" in url or url.startswith("http") for url in seen):
+        click.echo(
+            "Warning: a secret in a URL on the command line can be seen by others on this machine, and stays in the "
+            "shell's history; better: TAGGER_LISTEN_PASSWORD, --password-file FILE, or `tagger config init`",
+            err=True,
+        )

@@ -1,0 +1,170 @@
+"""`tagger config init`: five questions, and the file that the answers make."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tagger import store
+from tagger.config.schema import schema
+from tagger.config.template import SCHEMA_NAME, commented
+from tagger.errors import UserError, near
+from tagger.files import replacing
+from tagger.header import read_header
+from tagger.settings import DEFAULT_MODEL, DEFAULT_MQTT_URL, MqttSettings
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass
+class _Answers:
+    chosen: dict[str, Any] = field(default_factory=dict)
+    """By the option's key."""
+    password: str | None = field(default=None, repr=False)
+
+
+def init(path: Path, force: bool, is_usual: bool) -> None:
+    """Asks, and writes the file, the password's and the schema beside it. After Ctrl-C nothing is written.
+
+    Args:
+        is_usual: `path` is where `tagger listen` looks by itself.
+
+    Raises:
+        UserError: a file is there already, and not `force`.
+    """
+    secret = path.with_name(f"{path.stem}.password")
+    for each in (path, secret):
+        if each.is_dir():
+            raise UserError(f"{each}: a folder; -o names the file to write")
+        if each.exists() and not force:
+            raise UserError(f"{each}: is there already; --force replaces it, or name another with -o")
+    answers = _ask(secret)
+    if answers.password is not None:
+        with replacing(secret, 0o600) as partial:
+            partial.write_text(answers.password + "\n", "utf-8")
+    with replacing(path.with_name(SCHEMA_NAME)) as partial:
+        partial.write_text(json.dumps(schema(), indent=2) + "\n", "utf-8")
+    with replacing(path) as partial:
+        partial.write_text(commented(answers.chosen), "utf-8")
+    config = "" if is_usual else f" --config {click.format_filename(path)}"
+    click.echo(
+        f"\nwritten: {click.format_filename(path)}" + (f", the password to {secret}" if answers.password else "")
+    )
+    click.echo(f"next:    tagger config check{config}")
+    click.echo(f"then:    tagger listen{config}")
+
+
+def _ask(secret: Path) -> _Answers:
+    answers = _Answers()
+    devices = _devices()
+    click.echo("1. What shall be listened to? mic, mic:NAME, demo (a built-in minute) or a file.")
+    for number, name in enumerate(devices, 1):
+        click.echo(f"   {number}  mic:{name}")
+    answers.chosen["listen.sources"] = [_until("   Source", "mic", lambda text: _source(text, devices))]
+
+    click.echo("2. Which MQTT broker? mqtt://host:port, mqtts://host:port, embedded (one inside) or none.")
+    broker, url = _until("   Broker", DEFAULT_MQTT_URL, _broker)
+    answers.chosen["mqtt.url"] = url
+    if broker is not None and not broker.embedded:
+        user, password = broker.user, broker.password
+        if user is None:
+            click.echo("3. User at the broker? Empty if it asks for none.")
+            user = _until("   User", "", str) or None
+        if user is not None and password is None:
+            password = (
+                click.prompt("   Password", default="", show_default=False, hide_input=sys.stdin.isatty()) or None
+            )
+        if user is not None:
+            answers.chosen["mqtt.user"] = user
+        if user is not None and password is not None:
+            answers.password = password
+            answers.chosen["mqtt.password_file"] = secret.name
+    wanted = broker is not None
+    if broker is not None:
+        click.echo("4. Shall it appear in Home Assistant, by MQTT discovery?")
+        wanted = click.confirm("   Home Assistant", default=True)
+    answers.chosen["homeassistant.enabled"] = wanted
+
+    labels = read_header(store.find(DEFAULT_MODEL))["labels"]
+    click.echo("5. Which sounds do you want to be told of? Labels with commas between; empty: all. There are")
+    click.echo(click.wrap_text(", ".join(labels), 100, "   ", "   "))
+    allow = _until("   Labels", "", lambda text: _labels(text, labels))
+    if allow:
+        answers.chosen["events.allow"] = allow
+    return answers
+
+
+def _prompt(question: str, default: str, hide_input: bool = False) -> str:
+    """
+    Raises:
+        UserError: the answer is no text that a file could hold.
+    """
+    text: str = click.prompt(question, default=default, show_default=bool(default), hide_input=hide_input)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError("this answer is not UTF-8 text") from None
+    return text
+
+
+def _until(question: str, default: str, take: Callable[[str], _Answer]) -> _Answer:
+    """Asks again until the answer can be used."""
+    while True:
+        try:
+            return take(_prompt(question, default).strip())
+        except UserError as error:
+            click.echo(f"   {error}")
+
+
+def _devices() -> list[str]:
+    """Names of microphones; none where PortAudio is not."""
+    try:
+        from tagger.sources.microphone import inputs
+
+        return [str(each["name"]) for each in inputs()]
+    except UserError as error:
+        click.echo(f"({error})")
+        return []
+
+
+def _source(text: str, devices: Sequence[str]) -> str:
+    from tagger.sources import split_name
+
+    if re.fullmatch("[0-9]+", text) and 1 <= int(text) <= len(devices):
+        return f"mic:{devices[int(text) - 1]}"
+    name, rest = split_name(text)
+    if rest in ("mic", "auto", "demo", "-") or rest.startswith("mic:") or "://" in rest:
+        return text
+    if not Path(rest).is_file():
+        raise UserError(f"{text}: is no such file; write mic, mic:NAME or demo for something else")
+    return str(Path(rest).resolve()) if name is None else f"{name}={Path(rest).resolve()}"
+
+
+def _broker(text: str) -> tuple[MqttSettings | None, str]:
+    """Its settings, and its URL without user and password."""
+    if text == "none":
+        return None, text
+    is_url = "://" in text or re.fullmatch("embedded(:.*)?", text)
+    try:
+        broker = MqttSettings.from_url(text if is_url else f"mqtt://{text}")
+    except UserError as error:
+        raise UserError(str(error).removeprefix("--mqtt").lstrip(": ")) from None
+    if broker.embedded:
+        return broker, text
+    host = f"[{broker.host}]" if ":" in broker.host else broker.host
+    return broker, f"{'mqtts' if broker.tls else 'mqtt'}://{host}:{broker.port}"
+
+
+def _labels(text: str, labels: Sequence[str]) -> list[str]:
+    wanted = list(dict.fromkeys(each for part in text.split(",") if (each := part.strip())))
+    if text in labels:  # some have commas
+        return [text]
+    for each in wanted:
+        if each not in labels:
+            raise UserError(f"there is no label {each!r}{near(each, labels)}")
+    return wanted

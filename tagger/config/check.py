@@ -1,0 +1,143 @@
+"""`tagger config check`: all that is in force and where it is from, and what can be known to be wrong before listening.
+
+Without audio, network and torch.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tagger import policy, settings, store
+from tagger.config.given import Values
+from tagger.config.rules import Resolved, at_its_place
+from tagger.errors import UserError, near
+from tagger.header import read_header
+from tagger.policy import ANY, EventsConfig
+
+
+@dataclass(frozen=True)
+class Row:
+    """One option in force."""
+
+    key: str
+    value: Any
+    """A text, number, truth, list of texts, or None; "(hidden)" in place of a secret."""
+    origin: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        is_number = not isinstance(self.value, float) or math.isfinite(self.value)  # JSON has no infinity
+        return {"value": self.value if is_number else str(self.value), "origin": self.origin}
+
+    def __str__(self) -> str:
+        shown = "(none)" if self.value is None else toml(self.value)
+        return f"{self.key} = {shown}  # {self.origin}"
+
+
+def toml(value: Any) -> str:
+    """A text, number, truth or list of texts, as TOML has it.
+
+    >>> toml(["mic", 1.0, True])
+    '["mic", 1, true]'
+    """
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, str | bool):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which JSON allows and TOML does not
+    return str(value)
+
+
+def rows(resolved: Resolved) -> Iterator[Row]:
+    """Every option of the table, then what the file says of events."""
+    for key, given in resolved.values.items():
+        yield Row(key, given.shown, given.origin)
+    if resolved.document is not None:
+        events = resolved.document.events
+        for path, value in _leaves(_as_table(events)):
+            keys = ("events", *path)
+            yield Row(".".join(keys), value, f"{resolved.document.source.path}:{resolved.document.source.line(keys)}")
+
+
+def _as_table(events: EventsConfig) -> dict[str, Any]:
+    table = {**events.defaults, "labels": events.labels, "groups": {k: list(v) for k, v in events.groups.items()}}
+    if events.allow is not None:
+        table["allow"] = list(events.allow)
+    return table | ({"deny": list(events.deny)} if events.deny else {})
+
+
+def _leaves(table: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*at, key))
+        else:
+            yield (*at, key), value
+
+
+def problems(resolved: Resolved) -> list[str]:
+    """All that is wrong: what resolving found, and what model, files and folders say of it."""
+    return [*resolved.problems, *_model(resolved), *_sources(resolved.values), *_places(resolved.values)]
+
+
+def _model(resolved: Resolved) -> Iterator[str]:
+    values = resolved.values
+    try:
+        document = read_header(store.find(values["listen.model"].value))
+    except UserError as error:
+        yield f"{values['listen.model'].place}: {error}"
+        return
+    labels, own_s = document["labels"], document["features"]["window_seconds"]
+    events = resolved.document.events if resolved.document is not None else EventsConfig()
+    window_s, hop_s = values["listen.window"].value, values["listen.hop"].value
+    try:
+        settings.check_window(window_s, hop_s, own_s)
+        policy.policy(
+            labels,
+            document["thresholds"],
+            window_s or own_s,
+            hop_s,
+            events.but(values["--allow"].value, values["--deny"].value),
+            values["--threshold"].value,
+        )
+    except UserError as error:
+        if (said := at_its_place(str(error), values)) not in resolved.problems:
+            yield said
+    known = {*labels, *events.groups, ANY}
+    for label in values["homeassistant.labels"].value or ():
+        if label not in known:
+            yield f"{values['homeassistant.labels'].place}: this model has no label {label!r}{near(label, known)}"
+
+
+def _sources(values: Values) -> Iterator[str]:
+    from tagger.sources import split_name
+
+    given = values["listen.sources"]
+    for source in given.value:
+        rest = split_name(source)[1]
+        is_file = rest not in ("mic", "auto", "demo", "-") and not rest.startswith("mic:") and "://" not in rest
+        if is_file and not os.path.isfile(rest):  # noqa: PTH113  # Path.is_file raises for names that are too long
+            yield f"{given.place}: {rest}: no such file"
+
+
+def _places(values: Values) -> Iterator[str]:
+    """Files and folders that the daemon will write."""
+    for key, is_file in (("listen.state", False), ("sinks.jsonl.path", True), ("sinks.log.path", True),
+                         ("clips.folder", False)):  # fmt: skip
+        path: Path | None = values[key].value
+        if path is None:
+            continue
+        if is_file and path.is_dir():
+            yield f"{values[key].place}: {path}: is a folder"
+            continue
+        folder = path.parent if is_file else path
+        while not os.path.lexists(folder) and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir():
+            yield f"{values[key].place}: {folder}: is no folder"
+        elif not os.access(folder, os.W_OK | os.X_OK) or (is_file and path.exists() and not os.access(path, os.W_OK)):
+            yield f"{values[key].place}: {folder}: cannot be written to"

@@ -1,0 +1,68 @@
+"""A TOML file with some values changed: comments, order and all else stay."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import InlineTable
+
+from tagger.config.file import Document
+from tagger.config.given import absolute
+
+Changes = Mapping[tuple[str, ...], tuple[Any, str]]
+"""Key -> its new value, and a word of comment on it."""
+
+
+def changed(text: str, changes: Changes) -> str:
+    r"""The text with these values. What it means is checked; if it cannot be had with the comments, it comes without.
+
+    >>> changed("[a]  # mine", {("a", "b"): (0.5, "was 0.4")})
+    '[a]  # mine\nb = 0.5 # was 0.4\n'
+    """
+    wanted = tomllib.loads(text)
+    for keys, (value, _) in changes.items():
+        place = wanted
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = value
+    for with_comments in (True, False):
+        try:
+            made = _edited(text, changes, with_comments)
+            if tomllib.loads(made) == wanted:
+                return made
+        except (TOMLKitError, tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError):
+            continue  # tables in an order that tomlkit cannot take apart
+    return tomlkit.dumps(wanted)
+
+
+def _edited(text: str, changes: Changes, with_comments: bool) -> str:
+    document = tomlkit.parse(text if not text or text.endswith("\n") else text + "\n")
+    for keys, (value, comment) in changes.items():
+        place: Any = document
+        for depth, key in enumerate(keys[:-1]):
+            if key not in place:
+                place[key] = tomlkit.table(is_super_table=depth < len(keys) - 2)
+            place = place[key]
+        item = tomlkit.item(value)
+        if with_comments and comment and not isinstance(place, InlineTable):
+            old = place[keys[-1]].trivia.comment.lstrip("# ") if keys[-1] in place else ""
+            kept = re.sub(r"(; )?was [0-9.e-]+$", "", old)
+            item.comment("; ".join(filter(None, [kept, comment])))
+        place[keys[-1]] = item
+    return tomlkit.dumps(document)
+
+
+def moved(document: Document, folder: Path) -> Changes:
+    """What must change in a file that goes to another folder: paths in it are relative to it."""
+    if document.source.path.parent.resolve() == folder.resolve():
+        return {}
+    here = {key: absolute(key, value, document) for key, value in document.values.items()}
+    return {
+        tuple(key.split(".")): (value if isinstance(value, list) else str(value), "")
+        for key, value in here.items()
+        if value != document.values[key]
+    }

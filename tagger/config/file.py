@@ -1,0 +1,122 @@
+"""`tagger.toml`: read, and refused where it holds what the table of options does not know."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tagger import policy, settings
+from tagger.config.options import OPTIONS, TABLES
+from tagger.config.source import Source
+from tagger.errors import UserError, near
+from tagger.policy import EventsConfig
+
+NAME = "tagger.toml"
+
+
+@dataclass(frozen=True)
+class Document:
+    """What one file says."""
+
+    source: Source
+    values: Mapping[str, Any] = field(repr=False)
+    """By the option's key; only what can be."""
+    events: EventsConfig
+    tables: frozenset[str]
+    """Those that are there: `homeassistant` means something even if it is empty."""
+    problems: tuple[str, ...]
+    """All that is unknown or cannot be, one line each."""
+
+
+def usual() -> Path | None:
+    """`$TAGGER_HOME/tagger.toml`, if it is there: what holds without --config."""
+    path = settings.home() / NAME
+    return path if path.is_file() else None
+
+
+def read_events(path: Path) -> EventsConfig:
+    """What the file says of events. The rest of it must be right too, but is not looked at.
+
+    Raises:
+        UserError: as `load_right`.
+    """
+    return load_right(path).events
+
+
+def load_right(path: Path) -> Document:
+    """
+    Raises:
+        UserError: the file is missing, no TOML, or has unknown keys or impossible values; the place is named.
+    """
+    document = load(path)
+    if document.problems:
+        raise UserError(document.problems[0])
+    return document
+
+
+def load(path: Path) -> Document:
+    """
+    Raises:
+        UserError: the file is missing or no TOML. What else is wrong is among `problems`.
+    """
+    try:
+        text = path.read_text("utf-8")
+        table = tomllib.loads(text)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `tagger config init` and `tagger calibrate` write one") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}, line {_line_of(str(error), text)}: is not TOML: {error}") from None
+    return parse(Source(path, text), table)
+
+
+def _line_of(error: str, text: str) -> int:
+    match = re.search(r"at line (\d+)", error)
+    return int(match[1]) if match else text.rstrip().count("\n") + 1  # it says `at end of document`
+
+
+def parse(source: Source, table: Mapping[str, Any]) -> Document:
+    """The document of a file that is TOML."""
+    values: dict[str, Any] = {}
+    events, problems, tables = EventsConfig(source=source), [], set()
+    for path, value in _walk(table, ()):
+        key = ".".join(path)
+        if path == ("events",):
+            try:
+                events = policy.parse(value, source)
+            except UserError as error:
+                problems.append(str(error))
+        elif option := _OPTIONS.get(path):
+            if problem := option.problem(value):
+                problems.append(f"{source.place(path)}: {problem}")
+            else:
+                values[key] = option.type(value) if option.type in (int, Path) else value
+        elif path in _TABLES:
+            if isinstance(value, dict):
+                tables.add(key)
+            else:
+                problems.append(f"{source.place(path)}: must be a table")
+        else:
+            depth = len(path) - 1
+            known = {each[depth] for each in _KNOWN if len(each) > depth and each[:depth] == path[:-1]}
+            problems.append(f"{source.place(path)}: is unknown{near(path[-1], known)}")
+    return Document(source, values, events, frozenset(tables), tuple(problems))
+
+
+_OPTIONS = {option.path: option for option in OPTIONS if option.is_in_file}
+_TABLES = {tuple(name.split(".")) for name in TABLES}
+_KNOWN = (*_OPTIONS, *_TABLES, ("events",))
+
+
+def _walk(table: Mapping[str, Any], at: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All keys, and what they hold; of tables that are known, also what is in them."""
+    for key, value in table.items():
+        path = (*at, key)
+        yield path, value
+        if path in _TABLES and isinstance(value, dict):
+            yield from _walk(value, path)

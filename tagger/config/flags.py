@@ -1,0 +1,66 @@
+"""The table of options as flags of a command, and what was typed of them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from tagger.config.options import ENV_PREFIX, OPTIONS, Option
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def listen_options(without: Sequence[str] = ()) -> Callable[[_Command], _Command]:
+    """Decorates with all that `tagger listen` takes: SOURCE, --config and the table's flags, but those of some keys."""
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(OPTIONS):
+            if option.flag is not None and option.key not in without:
+                command = _flag(option)(command)
+        command = click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            envvar=ENV_PREFIX + "CONFIG",
+            metavar="FILE",
+            help="TOML: all of these, and what counts as an event. [default: $TAGGER_HOME/tagger.toml, if it is there]",
+        )(command)
+        return click.argument("sources", nargs=-1, metavar="[SOURCE]...")(command)
+
+    return decorate
+
+
+def typed(ctx: click.Context) -> dict[str, Any]:
+    """By the option's key: what is on the command line. The environment is looked at elsewhere, for all options."""
+    given = {
+        option.key: ctx.params[_parameter(option)]
+        for option in OPTIONS
+        if option.flag is not None and ctx.get_parameter_source(_parameter(option)) is ParameterSource.COMMANDLINE
+    }
+    return given | ({"listen.sources": ctx.params["sources"]} if ctx.params["sources"] else {})
+
+
+def _parameter(option: Option) -> str:
+    """Its name in click's context."""
+    return option.flags[0].removeprefix("--").replace("-", "_")
+
+
+def _flag(option: Option) -> Callable[[Any], Any]:
+    assert option.flag is not None
+    names = [_parameter(option), *([option.flag] if "/" in option.flag else option.flags)]
+    help = option.help
+    if option.default not in (None, [], False):
+        shown = option.flags[0 if option.default is True else 1] if option.type is bool else option.default
+        help += f" [default: {shown.removeprefix('--') if isinstance(shown, str) else f'{shown:g}'}]"
+    if option.type is bool:
+        return click.option(*names, is_flag=True, default=None, help=help, allow_from_autoenv=False)
+    kinds: dict[type, Any] = {list: str, Path: click.Path(path_type=Path)}
+    return click.option(
+        *names,
+        type=kinds.get(option.type, option.type),
+        multiple=option.type is list,
+        metavar=option.metavar or "|".join(option.choices) or None,
+        help=help,
+        allow_from_autoenv=False,
+    )

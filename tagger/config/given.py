@@ -1,0 +1,197 @@
+"""What was given for each option, by whom: a flag comes before an environment variable before the file."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tagger.config.file import Document
+from tagger.config.options import BY_KEY, ENV_PREFIX, OPTIONS, Option
+from tagger.config.source import Source
+from tagger.errors import near
+from tagger.settings import is_address
+
+HIDDEN = "(hidden)"
+
+
+class Rank(IntEnum):
+    """Who said it. The highest holds."""
+
+    DEFAULT = 0
+    FILE = 1
+    ENVIRONMENT = 2
+    FLAG = 3
+
+
+@dataclass(frozen=True)
+class Given:
+    """The value of one option that is in force."""
+
+    option: Option
+    value: Any = field(repr=False)
+    """May be a secret."""
+    rank: Rank = Rank.DEFAULT
+    name: str = ""
+    """Of the flag or the environment variable."""
+    source: Source | None = None
+
+    @property
+    def is_given(self) -> bool:
+        return self.rank > Rank.DEFAULT
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether it holds what must not be shown."""
+        return self.option.secret and self.value is not None and HIDDEN in self.shown
+
+    @property
+    def place(self) -> str:
+        """What an error about it begins with."""
+        if self.rank is Rank.FILE and self.source is not None:
+            return self.source.place(self.option.path)
+        if self.rank is Rank.FLAG and not self.option.secret and self.option.type in (int, float, str):
+            return f"{self.name} {self.value if isinstance(self.value, str) else f'{self.value:g}'}"
+        return self.name or self.option.key
+
+    @property
+    def origin(self) -> str:
+        """For `tagger config check`: `flag --hop`, `TAGGER_LISTEN_HOP`, `FILE:12` or `default`."""
+        if self.rank is Rank.FILE and self.source is not None:
+            return f"{self.source.path}:{self.source.line(self.option.path) or self.source.line(self.option.path[:-1])}"
+        return f"flag {self.name}" if self.rank is Rank.FLAG else self.name or "default"
+
+    @property
+    def shown(self) -> Any:
+        """The value as JSON may have it, without secrets."""
+        value = self.value
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, tuple | list):
+            return list(value)
+        if self.option.key == "mqtt.host" and value is not None and not is_address(value):
+            return HIDDEN  # a whole URL, perhaps
+        if not self.option.secret or value is None:
+            return value
+        return without_secret(value) if self.option.name == "url" else HIDDEN
+
+
+def has_secret(url: str) -> bool:
+    """Whether a URL, which may be malformed, holds what must not be shown."""
+    return HIDDEN in without_secret(url)
+
+
+def without_secret(text: str) -> str:
+    """Of a URL, what is surely none."""
+    if not text or re.fullmatch(r"none|embedded(:\d*)?", text):
+        return text
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return HIDDEN
+    if parts.scheme not in ("mqtt", "mqtts", "http", "https") or not host or "@" in host or "@" in parts.path:
+        return HIDDEN
+    if not parts.scheme.startswith("mqtt"):
+        user = f"{HIDDEN}@" if parts.username is not None else ""
+    else:
+        user = "" if parts.username is None else f"{parts.username}{'' if parts.password is None else f':{HIDDEN}'}@"
+    rest = f"/{HIDDEN}" if parts.path.strip("/") or parts.query or parts.fragment else ""
+    address = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{user}{address}{'' if port is None else f':{port}'}{rest}"
+
+
+Values = dict[str, Given]
+"""By the option's key; every option is there."""
+
+
+def gather(
+    flags: Mapping[str, Any], env: Mapping[str, str], document: Document | None
+) -> tuple[Values, list[str], list[str]]:
+    """
+    Args:
+        flags: by the option's key, those that were typed.
+        env: the whole environment.
+
+    Returns:
+        Every option's value; problems; warnings, of environment variables that mean nothing.
+    """
+    values = {option.key: Given(option, option.default) for option in OPTIONS}
+    problems = list(document.problems) if document is not None else []
+    if document is not None:
+        for key, value in document.values.items():
+            values[key] = Given(BY_KEY[key], absolute(key, value, document), Rank.FILE, source=document.source)
+    for option in OPTIONS:
+        for name in _variables(option):
+            if not (text := env.get(name)):
+                continue
+            try:
+                value = option.parse(text)
+                problem = option.problem(value)
+            except ValueError as error:
+                value, problem = None, str(error)
+            if problem:
+                problems.append(f"{name}: {problem}")
+            else:
+                values[option.key] = Given(option, option.type(value) if option.type is Path else value,
+                                           Rank.ENVIRONMENT, name)  # fmt: skip
+            break
+    for key, value in flags.items():
+        given = Given(BY_KEY[key], value, Rank.FLAG, _flag(BY_KEY[key], value))
+        if problem := given.option.problem(str(value) if isinstance(value, Path) else value):
+            problems.append(f"{given.place}: {problem}")
+        else:
+            values[key] = given
+    return values, problems, list(_unknown(env))
+
+
+def _variables(option: Option) -> Iterator[str]:
+    yield option.env
+    if option.formerly:
+        yield ENV_PREFIX + option.formerly
+
+
+def _unknown(env: Mapping[str, str]) -> Iterator[str]:
+    known = {ENV_PREFIX + "CONFIG", *(name for option in OPTIONS for name in _variables(option))}
+    for name in env:
+        if name.startswith(ENV_PREFIX) and name not in known:
+            said = near(name, known)
+            yield f"{name}: is unknown{said if 'did you mean' in said else ''}"
+
+
+def _flag(option: Option, value: Any) -> str:
+    """As it was typed."""
+    if not option.flags:
+        return "SOURCE"
+    return option.flags[1] if option.type is bool and value is False else option.flags[0]
+
+
+def absolute(key: str, value: Any, document: Document) -> Any:
+    """Paths in a file are relative to the file."""
+    folder = document.source.path.absolute().parent
+    if isinstance(value, Path):
+        return _below(folder, value)
+    if key == "listen.model" and ("/" in value or Path(value).suffix == ".safetensors"):
+        return str(_below(folder, Path(value)))
+    if key == "listen.sources":
+        return [_source(folder, each) for each in value]
+    return value
+
+
+def _source(folder: Path, uri: str) -> str:
+    from tagger.sources import split_name  # imports numpy
+
+    name, rest = split_name(uri)
+    if rest in ("mic", "auto", "demo", "-") or rest.startswith("mic:") or "://" in rest:
+        return uri
+    path = str(_below(folder, Path(rest)))
+    return path if name is None else f"{name}={path}"
+
+
+def _below(folder: Path, path: Path) -> Path:
+    try:
+        return folder / path.expanduser()
+    except RuntimeError:  # ~nosuchuser
+        return folder / path

@@ -1,0 +1,287 @@
+"""The one table of all that can be set, in the file, by an environment variable, or by a flag.
+
+Made from it: the flags of `tagger listen`, what is refused in the file, its JSON Schema, the commented file that
+`tagger config init` writes, the list that `tagger config check` prints, and the table in docs/configuration.md.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tagger import settings
+from tagger.policy import KINDS, LabelPolicy
+from tagger.settings import (
+    HomeAssistantSettings,
+    JsonLinesSettings,
+    ListenSettings,
+    MqttSettings,
+    PcmFormat,
+    WebhookSettings,
+)
+
+ENV_PREFIX = "TAGGER_LISTEN_"
+_BOOLEANS = dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True) | dict.fromkeys(
+    ("0", "false", "f", "no", "n", "off"), False
+)
+_NAMES: Mapping[type, str] = {
+    str: "text",
+    Path: "text, the name of a file or folder",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list of texts",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing that can be set."""
+
+    key: str
+    """Table and name in the file, `mqtt.port`; or its flag, `--watch`, if it has no place in the file."""
+    type: type
+    """str, Path, int, float, bool, or list (of str)."""
+    help: str
+    default: Any = None
+    """None: there is none, or `help` says what then holds."""
+    flag: str | None = None
+    """As click takes it: `--hop`, `--model -m`, `--realtime/--no-realtime`. None: file and environment only."""
+    metavar: str | None = None
+    """Of the flag, in its help."""
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    secret: bool = False
+    """Never shown. A URL's scheme and host may be."""
+    example: Any = None
+    """For the commented file, where there is no default."""
+    formerly: str | None = None
+    """A second environment variable that sets it."""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return tuple(self.key.split("."))
+
+    @property
+    def is_in_file(self) -> bool:
+        return not self.key.startswith("--")
+
+    @property
+    def table(self) -> str:
+        return self.key.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """Without its table."""
+        return self.key.rpartition(".")[2]
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """One by one, the long one first: `--model`, `-m`."""
+        return tuple(self.flag.replace("/", " ").split()) if self.flag else ()
+
+    @property
+    def env(self) -> str:
+        """`TAGGER_LISTEN_` and the flag's name, or, without a flag, the key's; `listen`, `mqtt` and `sinks` go without
+        saying.
+
+        >>> BY_KEY["mqtt.url"].env, BY_KEY["mqtt.password"].env, BY_KEY["sinks.webhook.token"].env
+        ('TAGGER_LISTEN_MQTT', 'TAGGER_LISTEN_PASSWORD', 'TAGGER_LISTEN_WEBHOOK_TOKEN')
+        """
+        parts = list(self.path)
+        if self.flags:
+            parts = [self.flags[0].removeprefix("--")]
+        elif parts[0] in ("listen", "mqtt", "sinks"):
+            parts = parts[1:]
+        return ENV_PREFIX + "_".join(parts).replace("-", "_").upper()
+
+    def problem(self, value: Any) -> str | None:
+        """Why the value, as TOML has it, cannot be; None if it can. Never shows text, which may be a secret."""
+        wrong = not self._has_type(value)
+        if wrong:
+            seen = "text" if isinstance(value, str) else "a table" if isinstance(value, dict) else f"{value!r}"
+            return f"must be {_NAMES[self.type]}" + ("" if self.secret or isinstance(value, list) else f", not {seen}")
+        if value == "" or (isinstance(value, str) and "\0" in value):
+            return "must not be empty" if value == "" else "must not hold a zero character"
+        if self.choices and value not in self.choices:
+            return f"must be one of {', '.join(self.choices)}"
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return self._bounds(value)
+        return None
+
+    def _has_type(self, value: Any) -> bool:
+        if self.type is bool:
+            return isinstance(value, bool)
+        if self.type is int:
+            return (isinstance(value, int) and not isinstance(value, bool)) or (
+                isinstance(value, float) and value.is_integer()  # as JSON Schema has it
+            )
+        if self.type is float:
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        if self.type is list:
+            return isinstance(value, list | tuple) and all(isinstance(each, str) and each for each in value)
+        return isinstance(value, str)
+
+    def _bounds(self, value: float) -> str | None:
+        if not math.isfinite(value):
+            return "must be finite"
+        if self.above is not None and not value > self.above:
+            most = f" and at most {self.most:g}" if self.most is not None else ""
+            return f"must be above {self.above:g}{most}" if self.above or most else "must be more than 0"
+        if self.least is not None and self.most is not None and not self.least <= value <= self.most:
+            return f"must be from {self.least:.10g} to {self.most:.10g}"
+        if self.least is not None and not value >= self.least:
+            return f"must be at least {self.least:g}"
+        if self.most is not None and not value <= self.most:
+            return f"must be at most {self.most:g}"
+        return None
+
+    def parse(self, text: str) -> Any:
+        """The value that an environment variable means.
+
+        Raises:
+            ValueError: it is of another type; says which is wanted.
+        """
+        try:
+            if self.type is bool:
+                return _BOOLEANS[text.strip().lower()]
+            if self.type in (int, float):
+                return self.type(text)
+            if self.type is list:
+                return tomllib.loads(f"x = {text}")["x"] if text.lstrip().startswith("[") else text.split()
+        except (KeyError, ValueError):
+            raise ValueError(f"must be {_NAMES[self.type]}") from None
+        return text
+
+
+DEFAULTS = ListenSettings()
+_TLS = "TLS only: "
+
+OPTIONS: tuple[Option, ...] = (
+    Option("listen.sources", list, "What to listen to: mic, mic:NAME, demo, auto, - or files; NAME=SOURCE names one.",
+           default=["mic"]),
+    Option("listen.model", str, "A name from `tagger models`, or a path.", default=DEFAULTS.model, flag="--model -m"),
+    Option("listen.device", str, "auto, cpu, cuda, cuda:N or mps.", default=DEFAULTS.device, flag="--device"),
+    Option("listen.window", float, "Window, seconds; without it the model's own.", flag="--window", metavar="S",
+           least=0.5, most=60, example=5.0),
+    Option("listen.hop", float, "Between windows, seconds.", default=DEFAULTS.hop_seconds, flag="--hop", metavar="S",
+           least=0.01),
+    Option("--threshold", float, "Score that begins an event; without it the model's own.", flag="--threshold",
+           metavar="P", above=0, most=1),
+    Option("--allow", list, "Announce only this label; repeatable.", default=[], flag="--allow", metavar="LABEL"),
+    Option("--deny", list, "Never announce this label; repeatable.", default=[], flag="--deny", metavar="LABEL"),
+    Option("listen.top", int, "Labels in each `scores` message.", default=DEFAULTS.top, flag="--top", least=1),
+    Option("listen.realtime", bool, "Replay files at their own pace, or as fast as it goes.",
+           default=DEFAULTS.realtime, flag="--realtime/--no-realtime"),
+    Option("listen.audio_s", float, "Between messages of how loud a source is, seconds.", default=DEFAULTS.audio_s,
+           above=0),
+    Option("listen.stats_s", float, "Between messages of how the daemon fares, seconds.", default=DEFAULTS.stats_s,
+           above=0),
+    Option("listen.state", Path, "Folder of what must survive a restart; without it $TAGGER_HOME/state.",
+           flag="--state", metavar="DIR", example="state"),
+    Option("mqtt.url", str, "mqtt://user:password@host:port, mqtts://..., embedded (a broker in this process) or none.",
+           default=settings.DEFAULT_MQTT_URL, flag="--mqtt", metavar="URL", secret=True),
+    Option("mqtt.host", str, "The broker, instead of a URL.", example="broker.local"),
+    Option("mqtt.port", int, "Its port; without it 1883, or 8883 with TLS.", least=1, most=65535, example=1883),
+    Option("mqtt.tls", bool, "With `host`: encrypted, and the broker's certificate is checked; in a URL, mqtts://.",
+           default=False),
+    Option("mqtt.user", str, "User at the broker.", example="tagger"),
+    Option("mqtt.password", str, "Password; better in a file or an environment variable.", secret=True,
+           example="password"),
+    Option("mqtt.password_file", Path, "File whose first line is the password.", flag="--password-file",
+           metavar="FILE", example="password.txt"),
+    Option("mqtt.client_id", str, "MQTT client id; without it one that stays the same.", flag="--client-id",
+           metavar="ID", example="tagger-attic"),
+    Option("mqtt.topic_prefix", str, "First level of every topic.", default=MqttSettings.prefix, flag="--prefix"),
+    Option("mqtt.node", str, "Second level of every topic; without it the host's name.", flag="--node",
+           example="attic"),
+    Option("mqtt.version", str, "Of MQTT.", default=MqttSettings.version, flag="--mqtt-version",
+           choices=("3.1.1", "5")),
+    Option("mqtt.tls_ca_certs", Path, _TLS + "PEM file of authorities, instead of the system's.",
+           flag="--tls-ca-certs", metavar="FILE", example="ca.pem"),
+    Option("mqtt.tls_client_cert", Path, _TLS + "PEM file of this client's certificate.", flag="--tls-client-cert",
+           metavar="FILE", example="client.pem"),
+    Option("mqtt.tls_client_key", Path, _TLS + "PEM file of its key, if that is in a file of its own.",
+           flag="--tls-client-key", metavar="FILE", example="client.key"),
+    Option("mqtt.tls_host_name", str, _TLS + "name in the broker's certificate, if that is not its host's.",
+           flag="--tls-host-name", metavar="NAME", example="broker.example.org"),
+    Option("mqtt.tls_insecure", bool, _TLS + "accept any certificate.", default=False, flag="--tls-insecure"),
+    Option("mqtt.queue_events", int, "So many events wait on disk while the broker is away.",
+           default=MqttSettings.queue_events, least=1),
+    Option("mqtt.expiry_s", int, "MQTT 5: after so many seconds the broker need not deliver an event any more.",
+           default=MqttSettings.expiry_s, least=1, most=2**32 - 1),
+    Option("mqtt.commands", bool, "Whether requests over MQTT are obeyed.", default=MqttSettings.commands,
+           flag="--commands/--no-commands"),
+    Option("homeassistant.enabled", bool, "Appear in Home Assistant; true if this table is there.",
+           flag="--homeassistant/--no-homeassistant", example=True),
+    Option("homeassistant.prefix", str, "First level of Home Assistant's discovery topics.",
+           default=HomeAssistantSettings.prefix),
+    Option("homeassistant.labels", list, "Whose sensors are enabled from the start; without it those named here.",
+           example=["siren", "glass_breaking"]),
+    Option("homeassistant.device_name", str, "Name of the device there; without it `tagger NODE`.",
+           example="Attic microphone"),
+    Option("sinks.jsonl.path", Path, "Events as lines of JSON in this file.", flag="--jsonl", metavar="FILE",
+           example="events.jsonl"),
+    Option("sinks.jsonl.max_mb", float, "A larger file is renamed to FILE.1, that to FILE.2, and so on.",
+           default=JsonLinesSettings.max_mb, above=0),
+    Option("sinks.jsonl.keep", int, "So many of these are kept.", default=JsonLinesSettings.keep, least=1, most=1_000),
+    Option("sinks.webhook.url", str, "Events to this web server, one POST each: http://... or https://...",
+           flag="--webhook", metavar="URL", secret=True, example="https://example.org/hook"),
+    Option("sinks.webhook.token", str, "Sent as `Authorization: Bearer`; better in a file or an environment variable.",
+           secret=True, example="token"),
+    Option("sinks.webhook.token_file", Path, "File whose first line is the token.", example="token.txt"),
+    Option("sinks.webhook.queue_events", int, "So many events wait while the server is away.",
+           default=WebhookSettings.queue_events, least=1),
+    Option("sinks.webhook.give_up_s", float, "What could not be delivered for so many seconds is dropped.",
+           default=WebhookSettings.give_up_s, above=0),
+    Option("sinks.log.path", Path, "Events in this SQLite database, for `tagger events`.", flag="--event-log",
+           metavar="FILE", example="events.db"),
+    Option("sinks.log.keep_days", float, "Delete events that are older; without it none.", above=0, example=365),
+    Option("clips.folder", Path, "Keep the audio of each event here, for `tagger review`; without it no audio is kept.",
+           flag="--save-clips", metavar="DIR", example="clips", formerly="CLIPS"),
+    Option("clips.keep_days", float, "Delete saved clips that are older.", flag="--keep-days", metavar="D", above=0,
+           example=14),
+    Option("clips.keep_mb", float, "Delete the oldest when they are more.", flag="--keep-mb", metavar="MB", above=0,
+           example=500),
+    Option("--watch", bool, "Print events as they arrive back from the broker.", default=False, flag="--watch"),
+    Option("--json", bool, "Print events as lines of JSON.", default=False, flag="--json", formerly="AS_JSON"),
+    Option("--explain", bool, "Print of every window what is heard, and why it is not announced.", default=False,
+           flag="--explain"),
+    Option("--rate", int, "Of raw PCM on standard input, Hz.", default=PcmFormat.rate_hz, flag="--rate"),
+    Option("--format", str, f"Of raw PCM on standard input: {', '.join(settings.PCM_ENCODINGS)}.",
+           default=PcmFormat.encoding, flag="--format", formerly="ENCODING"),
+    Option("--channels", int, "Of raw PCM on standard input.", default=PcmFormat.channels, flag="--channels"),
+)  # fmt: skip
+
+BY_KEY: Mapping[str, Option] = {option.key: option for option in OPTIONS}
+TABLES: Mapping[str, str] = {
+    "listen": "What is listened to, and how.",
+    "mqtt": "The broker.",
+    "homeassistant": "Sensors in Home Assistant, by MQTT discovery. The table alone turns it on.",
+    "sinks": "",
+    "sinks.jsonl": "A file of events, one line of JSON each.",
+    "sinks.webhook": "A web server that is told of each event.",
+    "sinks.log": "A database of events.",
+    "clips": "Audio of events. None is kept unless `folder` is set.",
+}
+"""Besides `events`, and what each is for."""
+
+LABEL_FIELDS: tuple[Option, ...] = (
+    Option("enter", float, "Score from which an event begins; without it the model's own.", example=0.95),
+    Option("exit", float, "Score down to which the sound is still heard; without it half of enter.", example=0.4),
+    Option("confirm_s", float, "For so many seconds must the score stay at enter or above.",
+           default=KINDS["one-shot"]["confirm_s"]),
+    Option("min_s", float, "A shorter sound is no event.", default=LabelPolicy.min_s),
+    Option("max_s", float, "A longer event ends then; without it none does.", example=600),
+    Option("refractory_s", float, "For so many seconds after an event none of the label begins.",
+           default=LabelPolicy.refractory_s),
+    Option("merge_s", float, "Sounds with a shorter pause are one event; without it 2, or 3 for continuous ones.",
+           example=2.0),
+    Option("kind", str, "one-shot or continuous; without it what the label's sounds are.", choices=tuple(KINDS),
+           example="one-shot"),
+)  # fmt: skip
+"""Fields of `events`, for all labels, and of `events.labels.LABEL`, for one."""

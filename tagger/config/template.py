@@ -1,0 +1,58 @@
+"""The commented file that `tagger config init` writes: every option, its help, and its default, commented out."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tagger.config.check import toml
+from tagger.config.options import LABEL_FIELDS, OPTIONS, TABLES, Option
+
+SCHEMA_NAME = "tagger.schema.json"
+_HEAD = f"""\
+#:schema {SCHEMA_NAME}
+# Settings of `tagger listen`. A line that begins with # says what holds without it, or gives an example.
+# Flags and environment variables come before this file; `tagger config check` tells what is in force, and why.
+# Paths are relative to this file. docs/configuration.md says more."""
+_EVENTS_END = """\
+# Announce only these labels; or all but those of deny.
+{allow}
+#deny = ["mouse_click"]
+
+# Any of the above, for one label:
+#[events.labels.dog]
+#enter = 0.9
+
+# Events and states of their own, on while any of their labels is:
+#[events.groups]
+#alarm = ["clock_alarm", "siren"]"""
+
+
+def commented(chosen: Mapping[str, Any]) -> str:
+    """The file's text.
+
+    Args:
+        chosen: by key, also `events.allow`: what is set, and so not commented out.
+    """
+    return "\n".join(_lines(chosen)) + "\n"
+
+
+def _lines(chosen: Mapping[str, Any]) -> Iterator[str]:
+    yield _HEAD
+    for table, about in TABLES.items():
+        options = [option for option in OPTIONS if option.is_in_file and option.table == table]
+        if options:
+            yield f"\n[{table}]  # {about}"
+        for option in options:
+            yield from _option(option, chosen.get(option.key))
+    yield "\n[events]  # What counts as an event, for all labels."
+    for option in LABEL_FIELDS:
+        yield from _option(option, None)
+    allow = chosen.get("events.allow")
+    yield _EVENTS_END.format(allow=f"allow = {toml(allow)}" if allow else '#allow = ["dog", "siren"]')
+
+
+def _option(option: Option, value: Any) -> Iterator[str]:
+    yield f"# {option.help}"
+    if value is not None:
+        yield f"{option.name} = {toml(value)}"
+    else:
+        yield f"#{option.name} = {toml(option.example if option.default is None else option.default)}"

@@ -1,0 +1,275 @@
+"""The event log: an SQLite database with one row an event. Several processes may write and read it at the same time."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from tagger.errors import TaggerError, UserError
+
+VERSION = 1
+"""Of the tables, as the database's `user_version`. A newer one is refused."""
+WAIT_SECONDS = 10.0
+"""So long is waited for another process that writes."""
+_MAGIC = b"SQLite format 3\0"
+_TABLES = """
+CREATE TABLE events (
+    id TEXT PRIMARY KEY NOT NULL,
+    node TEXT NOT NULL,
+    source TEXT NOT NULL,
+    label TEXT NOT NULL,
+    onset REAL NOT NULL,
+    offset REAL,
+    score REAL NOT NULL,
+    peak_score REAL NOT NULL,
+    model TEXT NOT NULL,
+    cause TEXT
+) WITHOUT ROWID;
+CREATE INDEX events_onset ON events (onset);
+CREATE INDEX events_label ON events (label, onset);
+"""
+_BEGIN = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+_END = """
+INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
+    offset = excluded.offset, score = excluded.score, peak_score = max(peak_score, excluded.peak_score),
+    cause = coalesce(cause, excluded.cause)
+WHERE offset IS NULL
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An event as the table has it, in the order of its columns."""
+
+    id: str
+    node: str
+    source: str
+    label: str
+    onset: float
+    """Seconds since the epoch."""
+    offset: float | None
+    """None while the event is open."""
+    score: float
+    """Of the window that decided: that it began, or, when it has ended, that it ended."""
+    peak_score: float
+    model: str
+    cause: str | None
+    """`test`, `restart` (its end is an estimate), or None."""
+
+    @property
+    def duration_s(self) -> float | None:
+        return None if self.offset is None else self.offset - self.onset
+
+
+class EventLog:
+    """One that is written. Not for several threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Args:
+            path: made if it is not there, with its folder.
+
+        Raises:
+            UserError: it is damaged, something else, or cannot be written to. It is left as it was.
+            TaggerError: another process keeps it locked.
+        """
+        self.path = path
+        with _said(path):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise _unusable(path, error) from None
+            if path.exists():  # before anything is written to it
+                with closing(_reading(path)) as there:
+                    there.execute("BEGIN")  # one view of it: another process may be making the tables just now
+                    _check(path, there)
+                    _check_pages(path, there)
+            self._database = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                _patiently(
+                    lambda: self._database.execute("PRAGMA journal_mode = WAL")
+                )  # readers do not wait for writers
+                self._database.execute("PRAGMA synchronous = NORMAL")
+                self._make_tables()
+                self._file = _identity(path)
+            except BaseException:
+                self._database.close()
+                raise
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """All of them, or none: begins (no offset) and ends, in their order. What is known already changes nothing.
+
+        Raises:
+            OSError, sqlite3.Error: nothing was written.
+        """
+        with self._transaction():
+            for row in rows:
+                self._database.execute(_BEGIN if row.offset is None else _END, astuple(row))
+
+    def delete_before(self, time: float, most: int) -> int:
+        """Deletes events that began before; the oldest, and at most so many. Returns how many these were."""
+        with self._transaction():
+            return self._database.execute(
+                "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE onset < ? ORDER BY onset LIMIT ?)",
+                (time, most),
+            ).rowcount
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to it: another process may have moved the file away."""
+        return self._file is not None and _identity(self.path) == self._file
+
+    def close(self) -> None:
+        if not self.is_in_place:  # or SQLite would read what waits in NAME-wal as a part of the file that is there now
+            with suppress(sqlite3.Error):
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.close()
+
+    def _make_tables(self) -> None:
+        with self._transaction():
+            _check(self.path, self._database)  # it may be another process's by now
+            if not _version(self._database):
+                for statement in _TABLES.split(";"):
+                    self._database.execute(statement)
+                self._database.execute(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+            raise
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """
+    Raises:
+        UserError: it is not there, damaged, or no event log; also what is found out within the `with` block.
+    """
+    with _said(path), closing(_reading(path)) as database:
+        database.execute("BEGIN")
+        _check(path, database)
+        if not _version(database):
+            raise UserError(f"{path}: is an empty file, not an event log")
+        database.execute("COMMIT")
+        yield database
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing.
+
+    Raises:
+        UserError: the file cannot be read, or does not begin as a database does and is not empty.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) not in (_MAGIC, b""):  # SQLite takes a file of zeros for an empty one
+                raise _damaged(path)
+    except OSError as error:
+        raise _unusable(path, error) from None
+    address = path.absolute().as_uri()
+    database = sqlite3.connect(f"{address}?mode=ro", timeout=WAIT_SECONDS, uri=True, isolation_level=None)
+    try:
+        database.execute("PRAGMA schema_version")
+    except sqlite3.OperationalError as error:
+        database.close()
+        # In a folder that may not be written to, SQLite must be told that nobody is writing.
+        if (
+            _primary(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+            or path.with_name(f"{path.name}-wal").exists()
+        ):
+            raise
+        database = sqlite3.connect(f"{address}?immutable=1", uri=True, isolation_level=None)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check(path: Path, database: sqlite3.Connection) -> None:
+    """
+    Raises:
+        UserError: it is neither an event log nor empty, or of a newer version.
+    """
+    version = _version(database)
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    ours = "events" in tables and {name for _, name, *_ in database.execute("PRAGMA table_info(events)")} >= {
+        *Row.__dataclass_fields__
+    }
+    if version > VERSION and "events" in tables:
+        raise UserError(
+            f"{path}: was written by a newer version of tagger (tables {version}, this one knows {VERSION}); upgrade, "
+            "or name another file"
+        )
+    if (version or tables) and not (version == VERSION and ours):
+        raise UserError(f"{path}: is a database, but not an event log; name another file")
+
+
+def _check_pages(path: Path, database: sqlite3.Connection) -> None:
+    (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise _damaged(path)
+
+
+def _version(database: sqlite3.Connection) -> int:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if _is_locked(error):
+            raise TaggerError(f"{path}: another process keeps it locked for more than {WAIT_SECONDS:g} s") from None
+        raise UserError(f"{path}: cannot be used as an event log ({error})") from None
+    except sqlite3.DatabaseError:
+        raise _damaged(path) from None
+
+
+def _unusable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be used as an event log ({error.strerror or error})")
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path}: is damaged, or no event log; it was left as it is: move it away, or name another file")
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    return _primary(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _primary(error: sqlite3.Error) -> int:
+    """The result code without its details."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _patiently(do: Callable[[], object]) -> None:
+    """For the few statements for which SQLite itself does not wait."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            do()
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,78 @@
+"""Times as people and messages write them. A day is one of the local calendar, whatever its clocks do."""
+
+from datetime import UTC, date, datetime, timedelta
+
+from tagger.errors import UserError
+
+_WORDS = {"today": 0, "yesterday": 1}
+
+
+def rfc3339(time: float) -> str:
+    """UTC, milliseconds.
+
+    >>> rfc3339(0.25)
+    '1970-01-01T00:00:00.250+00:00'
+    """
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+
+
+def day(flag: str, text: str) -> date:
+    """
+    Args:
+        text: `2026-11-26`, `today` or `yesterday`.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    try:
+        return _day(text)
+    except ValueError:
+        raise UserError(f"{flag} {text}: must be a day, such as 2026-11-26, today or yesterday") from None
+
+
+def moment(flag: str, text: str, end: bool = False) -> float:
+    """Seconds since the epoch.
+
+    Args:
+        text: a day as `day` takes it, or `2026-11-26T14:30`, local or with an offset from UTC.
+        end: of a day its end is meant, not its beginning.
+
+    Raises:
+        UserError: it is neither.
+    """
+    try:
+        return bounds(_day(text))[1 if end else 0]
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text.strip()).timestamp()
+    except (ValueError, OverflowError):
+        raise UserError(
+            f"{flag} {text}: must be a time, such as 2026-11-26, 2026-11-26T14:30, today or yesterday"
+        ) from None
+
+
+def bounds(of: date) -> tuple[float, float]:
+    """Where a day begins and where the next one does, seconds since the epoch: 23, 24 or 25 hours apart.
+
+    Where clocks go forward at midnight, the day begins when they do.
+    """
+    return _midnight(of), _midnight(of + timedelta(days=1))
+
+
+def local(time: float) -> datetime:
+    return datetime.fromtimestamp(time)
+
+
+def _midnight(of: date) -> float:
+    return datetime(of.year, of.month, of.day).timestamp()  # of two midnights the first; of none, the jump
+
+
+def _day(text: str) -> date:
+    word = text.strip().lower()
+    found = (
+        date.today() - timedelta(days=_WORDS[word]) if word in _WORDS else datetime.strptime(word, "%Y-%m-%d").date()
+    )
+    if not 1970 < found.year < 9999:
+        raise ValueError("out of what clocks can tell")
+    return found

@@ -1,0 +1,212 @@
+"""`tagger config init`: five answers to a file that says all there is to say, and is right."""
+
+import json
+import os
+import pty
+import re
+import signal
+import stat
+import subprocess
+import time
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagger.config.build import resolve
+from tagger.config.options import LABEL_FIELDS, OPTIONS
+from tagger.config.template import commented
+from tagger.errors import UserError
+from tests.programs import TAGGER, refused, run, tagger
+
+SECRET = "Xy7pass"
+ANSWERS = "demo\nmqtt://broker:1884\nme\n{password}\ny\ndog, siren\n"
+
+
+def init(*args: object, answers: str = ANSWERS.format(password=SECRET)):
+    return run("config", "init", *args, stdin=answers.encode())
+
+
+def test_the_file_that_init_writes_passes_check_and_is_what_was_answered(home):
+    done = init()
+    assert done.exit_code == 0, done.output
+    path = home / "tagger.toml"
+    settings = resolve({}, {}, None).right()
+    assert settings.config == path
+    assert settings.sources == ("demo",)
+    assert (settings.mqtt.url, settings.mqtt.password) == ("mqtt://me@broker:1884", SECRET)
+    assert settings.homeassistant is not None
+    assert settings.events.allow == ("dog", "siren")
+    checked = run("config", "check")
+    assert (checked.exit_code, checked.stdout.splitlines()[-1], checked.stderr) == (0, "ok", "")
+    assert done.stdout.splitlines()[-2:] == ["next:    tagger config check", "then:    tagger listen"]
+
+
+def test_the_password_is_in_a_file_of_its_own_which_nobody_else_can_read(tmp_path):
+    path = tmp_path / "new" / "mine.toml"
+    done = tagger("config", "init", "-o", path, stdin=ANSWERS.format(password=SECRET).encode())
+    assert done.returncode == 0, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    secret = path.with_name("mine.password")
+    assert secret.read_text() == f"{SECRET}\n"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert SECRET not in path.read_text()
+    assert sorted(each.name for each in path.parent.iterdir()) == ["mine.password", "mine.toml", "tagger.schema.json"]
+    assert json.loads((path.parent / "tagger.schema.json").read_text())["title"] == "tagger.toml"
+    assert path.read_text().startswith("#:schema tagger.schema.json\n")
+    assert f"tagger listen --config {path}" in done.stdout
+    assert run("config", "check", "--config", path).exit_code == 0
+
+
+def test_a_password_in_the_url_is_not_asked_for_and_not_written(tmp_path):
+    path = tmp_path / "t.toml"
+    done = init("-o", path, answers=f"mic\nmqtts://me:{SECRET}@broker\nn\n\n")
+    assert done.exit_code == 0, done.output
+    table = tomllib.loads(path.read_text())
+    assert table["mqtt"] == {"url": "mqtts://broker:8883", "user": "me", "password_file": "t.password"}
+    assert table["homeassistant"] == {"enabled": False}
+    assert table["events"] == {}
+
+
+def test_enter_is_an_answer_to_everything(home):
+    done = init(answers="\n\n\n\n\n")
+    assert done.exit_code == 0, done.output
+    settings = resolve({}, {}, None).right()
+    assert (settings.sources, settings.mqtt.url, settings.mqtt.user) == (("mic",), "mqtt://localhost:1883", None)
+    assert settings.homeassistant is not None
+    assert settings.events.allow is None
+    assert not (home / "tagger.password").exists()
+
+
+def test_a_microphone_can_be_chosen_by_its_number(home, monkeypatch):
+    monkeypatch.setattr("tagger.sources.microphone.inputs", lambda: [{"name": "USB: one"}, {"name": "HDA"}])
+    done = init(answers="3\n2\nnone\n\n")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"^ +2 +mic:HDA$", done.stdout, re.MULTILINE)
+    assert resolve({}, {}, None).right().sources == ("mic:HDA",)
+
+
+def test_without_portaudio_it_says_so_and_goes_on(home, monkeypatch):
+    def inputs():
+        raise UserError("no PortAudio")
+
+    monkeypatch.setattr("tagger.sources.microphone.inputs", inputs)
+    done = init(answers="\nnone\n\n")
+    assert done.exit_code == 0, done.output
+    assert "no PortAudio" in done.stdout
+
+
+@pytest.mark.parametrize("broker", ["none", "embedded"])
+def test_without_a_broker_of_ones_own_there_is_less_to_ask(broker, home):
+    done = init(answers=f"demo\n{broker}\n\n" + ("\n" if broker == "embedded" else ""))
+    assert done.exit_code == 0, done.output
+    assert "User" not in done.stdout
+    assert run("config", "check").exit_code == 0
+    assert (resolve({}, {}, None).right().homeassistant is None) == (broker == "none")
+
+
+def test_an_answer_that_cannot_be_is_asked_for_again(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "room.wav").write_text("")
+    answers = "moc\nroom=room.wav\nhttp://broker\nbroker.local\n\nn\ndgo\nclok_alarm\ndog,,dog\n"
+    done = init(answers=answers)
+    assert done.exit_code == 0, done.output
+    assert "there is no label 'dgo'; did you mean dog?" in done.stdout
+    assert "did you mean clock_alarm" in done.stdout
+    assert "http:// is unknown" in done.stdout
+    settings = resolve({}, {}, None).right()
+    assert settings.sources == (f"room={tmp_path}/room.wav",)
+    assert settings.mqtt.url == "mqtt://broker.local:1883"
+    assert settings.events.allow == ("dog",)
+
+
+def test_nothing_is_overwritten_unless_that_is_asked(home):
+    home.mkdir()
+    (home / "tagger.toml").write_text("# mine")
+    refused(init(), str(home / "tagger.toml"), "--force")
+    (home / "tagger.toml").unlink()
+    (home / "tagger.password").write_text("mine")
+    refused(init(), str(home / "tagger.password"), "--force")
+    assert [each.name for each in home.iterdir()] == ["tagger.password"]
+    assert init("--force").exit_code == 0
+    assert (home / "tagger.password").read_text() == f"{SECRET}\n"
+    refused(init("-o", home), "a folder")
+
+
+@pytest.mark.parametrize("answers", ["", "demo\n", "demo\nmqtt://broker\nme\n", ANSWERS.format(password="x")[:-12]])
+def test_answers_that_end_too_early_write_nothing(answers, home):
+    done = init(answers=answers)
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    assert not home.exists()
+
+
+def test_ctrl_c_writes_nothing_and_the_password_is_not_echoed(home):
+    """At a terminal."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen([*TAGGER, "config", "init"], stdin=child, stdout=child, stderr=child, close_fds=True,
+                               start_new_session=True, env=os.environ)  # fmt: skip
+    os.close(child)
+    said = b""
+
+    def answer(question: bytes, text: bytes) -> None:
+        nonlocal said
+        deadline = time.monotonic() + 30
+        while question not in said.rpartition(b"\n")[2]:
+            assert time.monotonic() < deadline, said
+            said += os.read(parent, 1000)
+        os.write(parent, text)
+        said += b"\n"
+
+    try:
+        answer(b"Source", b"demo\n")
+        answer(b"Broker", b"mqtt://broker\n")
+        answer(b"User", b"me\n")
+        answer(b"Password", SECRET.encode() + b"\n")
+        answer(b"Home Assistant", b"y\n")
+        answer(b"Labels", b"")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 1
+    finally:
+        process.kill()
+        process.wait()
+        os.close(parent)
+    assert SECRET.encode() not in said
+    assert b"Traceback" not in said
+    assert not home.exists()
+
+
+# --- the commented file ---
+
+
+def test_every_option_is_in_the_file_with_its_help_commented_out():
+    text = commented({})
+    assert {name: table for name, table in tomllib.loads(text).items() if name != "sinks"} == {
+        "listen": {}, "mqtt": {}, "homeassistant": {}, "clips": {}, "events": {},
+    }  # fmt: skip
+    for option in (*(o for o in OPTIONS if o.is_in_file), *LABEL_FIELDS):
+        assert re.search(rf"^# {re.escape(option.help)}\n#{option.name} = ", text, re.MULTILINE), option.key
+
+
+@pytest.mark.parametrize("number", range(len(re.findall(r"^#[a-z_]+ = .*$", commented({}), re.MULTILINE))))
+def test_any_line_can_be_uncommented_and_means_something(number, tmp_path):
+    matches = list(re.finditer(r"^#([a-z_]+ = .*)$", commented({}), re.MULTILINE))
+    match = matches[number]
+    text = commented({})[: match.start()] + match[1] + commented({})[match.end() :]
+    path = tmp_path / "tagger.toml"
+    if "[events.labels.dog]\n" + match[0] in text or match[1].startswith("alarm"):
+        return  # below a table that is commented out itself
+    path.write_text(text)
+    tomllib.loads(text)
+    resolved = resolve({}, {}, path)
+    assert not any("is unknown" in problem or "must be" in problem for problem in resolved.problems)
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), st.lists(st.text(min_size=1)))
+def test_whatever_is_chosen_the_file_says_it(user, labels):
+    chosen = {"mqtt.user": user, "events.allow": labels, "listen.realtime": False}
+    table = tomllib.loads(commented(chosen))
+    assert table["mqtt"]["user"] == user
+    assert table["events"].get("allow", []) == labels
+    assert table["listen"] == {"realtime": False}

@@ -1,0 +1,128 @@
+"""What waits for the broker: order, bounds, exactly one end, and what survives."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagger.errors import UserError
+from tagger.mqtt.outbox import Outbox
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.sqlite"
+
+
+def payloads(box: Outbox) -> list[str]:
+    return [each.payload for each in box.after(0, 1000)]
+
+
+def test_messages_wait_in_order_until_they_are_done(path: Path) -> None:
+    box = Outbox(path, 10)
+    box.put("t", "1", "a", True)
+    box.put("t", "2", "b", True)
+    box.put("u", "3", "a", False)
+    first, second = box.after(0, 2)
+    assert (first.topic, first.payload, second.payload) == ("t", "1", "2")
+    assert [each.payload for each in box.after(second.number, 9)] == ["3"]
+    box.done(second.number)
+    box.done(second.number)
+    assert (payloads(box), len(box)) == (["1", "3"], 2)
+    box.close()
+    again = Outbox(path, 10)
+    assert (payloads(again), len(again)) == (["1", "3"], 2)
+    again.close()
+
+
+def test_an_event_ends_once_and_only_if_its_begin_was_taken(path: Path) -> None:
+    box = Outbox(path, 10)
+    box.put("t", "end of nothing", "x", False)
+    box.put("t", "begin", "a", True)
+    box.put("t", "begin again", "a", True)
+    box.close()
+    box = Outbox(path, 10)
+    box.put("t", "end", "a", False)
+    box.put("t", "end again", "a", False)
+    assert payloads(box) == ["begin", "end"]
+    box.close()
+
+
+@given(
+    limit=st.integers(1, 8),
+    steps=st.lists(st.one_of(st.tuples(st.just("put"), st.integers(0, 4)), st.tuples(st.just("done"), st.just(0)))),
+)
+def test_the_newest_are_kept_and_none_that_is_on_its_way_is_dropped(limit: int, steps: list[tuple[str, int]]) -> None:
+    box, made, kept = Outbox(None, limit), 0, []
+    for what, on_way in steps:
+        if what == "put":
+            handed_over = box.after(0, 1000)[:on_way][-1].number if on_way and len(box) else 0
+            box.put("t", str(made), str(made), True, handed_over)
+            kept.append(made)
+            protected = min(on_way, len(kept) - 1)
+            excess = max(0, len(kept) - limit)
+            del kept[protected : protected + excess]
+            made += 1
+        elif kept:
+            box.done(box.after(0, 1)[0].number)
+            kept.pop(0)
+        assert payloads(box) == [str(each) for each in kept]
+        assert len(box) == len(kept)
+    assert box.dropped + len(box) + steps.count(("done", 0)) >= made
+    box.close()
+
+
+def test_a_damaged_file_is_put_aside_and_said(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.write_bytes(b"this is no database at all, but it is long enough to look like one" * 40)
+    box = Outbox(path, 10)
+    box.put("t", "1", "a", True)
+    assert payloads(box) == ["1"]
+    (aside,) = path.parent.glob("outbox.sqlite.damaged-*")
+    assert aside.read_bytes().startswith(b"this is no database")
+    assert "put aside" in caplog.text
+    box.close()
+
+
+def test_one_of_a_later_version_is_left_alone(path: Path) -> None:
+    Outbox(path, 10).close()
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(UserError, match="later version"):
+        Outbox(path, 10)
+
+
+def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--state"):
+        Outbox(tmp_path / "nowhere" / "outbox.sqlite", 10)
+
+
+def test_when_the_disk_is_full_events_wait_in_memory(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    box = Outbox(path, 100)
+    box.put("t", "1", "a", True)
+    box.retain(["x"])
+    (pages,) = box._database.execute("PRAGMA page_count").fetchone()
+    box._database.execute(f"PRAGMA max_page_count = {pages}")
+    box.put("t", "2" * 100_000, "b", True)
+    box.put("t", "3", "a", False)
+    assert payloads(box) == ["1", "2" * 100_000, "3"]
+    assert (len(box), box.retained) == (3, {"x"})
+    assert caplog.text.count("wait in memory") == 1
+    box.close()
+
+
+def test_what_was_left_at_the_broker_is_known_at_the_next_start(path: Path) -> None:
+    box = Outbox(path, 10)
+    box.retain(["a", "b"])
+    box.retain(["b", "c"])
+    box.forget("b")
+    box.remember({"one": "sensor", "two": "event"})
+    box.close()
+    again = Outbox(path, 10)
+    assert again.retained == {"a", "c"}
+    assert again.components == {"one": "sensor", "two": "event"}
+    again.forget_components()
+    assert again.components == {}
+    again.close()

@@ -1,0 +1,155 @@
+"""Requests over MQTT: what is obeyed, what is refused, and that no flood is answered by one."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagger.errors import UserError
+from tagger.mqtt.requests import Requests
+
+
+class FakeControls:
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def _done(self, *what: Any) -> dict[str, Any]:
+        self.asked.append(what)
+        if "cellar" in what:
+            raise UserError("source: there is no 'cellar'; there is mic")
+        return {"done": len(self.asked)}
+
+    def pause(self, source: str | None, paused: bool) -> dict[str, Any]:
+        return self._done("pause", source, paused)
+
+    def threshold(self, source: str | None, label: str, enter: float) -> dict[str, Any]:
+        return self._done("threshold", source, label, enter)
+
+    def labels(self, source: str | None) -> dict[str, Any]:
+        return self._done("labels", source)
+
+    def test(self, source: str | None, label: str, duration_s: float) -> dict[str, Any]:
+        return self._done("test", source, label, duration_s)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def made(enabled: bool = True) -> tuple[Requests, FakeControls, Clock]:
+    controls, clock = FakeControls(), Clock()
+    return Requests(controls, enabled, clock), controls, clock
+
+
+@pytest.mark.parametrize(
+    ("what", "request_", "asked"),
+    [
+        ("pause", {}, ("pause", None, True)),
+        ("pause", {"source": "mic"}, ("pause", "mic", True)),
+        ("resume", {"source": "mic"}, ("pause", "mic", False)),
+        ("threshold", {"label": "dog", "enter": 1}, ("threshold", None, "dog", 1)),
+        ("threshold", {"label": "dog", "enter": 0.7, "source": "mic"}, ("threshold", "mic", "dog", 0.7)),
+        ("labels", {}, ("labels", None)),
+        ("test", {"label": "dog"}, ("test", None, "dog", 1.0)),
+        ("test", {"label": "dog", "duration_s": 3, "source": "mic"}, ("test", "mic", "dog", 3)),
+    ],
+)
+def test_what_can_be_asked(what: str, request_: dict[str, Any], asked: tuple[Any, ...]) -> None:
+    requests, controls, _ = made()
+    answer = requests.answer(what, json.dumps({**request_, "transaction": "t1"}).encode())
+    assert answer == {"transaction": "t1", "status": "ok", "data": {"done": 1}}
+    assert controls.asked == [asked]
+
+
+def test_the_caller_gets_its_transaction_back_if_it_gave_one() -> None:
+    requests, _, _ = made()
+    assert requests.answer("labels", b"") == {"status": "ok", "data": {"done": 1}}
+    assert requests.answer("labels", b'{"transaction": 12}') == {"transaction": 12, "status": "ok", "data": {"done": 2}}
+
+
+@pytest.mark.parametrize(
+    ("what", "payload", "said"),
+    [
+        ("labels", b"\xff", "must be JSON"),
+        ("labels", b"[1]", "must be a JSON object"),
+        ("labels", b"{", "must be JSON"),
+        ("labels", b"[" * 4000, "must be JSON"),
+        ("labels", b" " * 5000, "5000 bytes"),
+        ("lables", b"{}", "did you mean labels?"),
+        ("threshold", b'{"label": "dog"}', "needs enter"),
+        ("threshold", b"{}", "needs label, enter"),
+        ("threshold", b'{"label": "dog", "enter": "high"}', "enter: must be a number"),
+        ("threshold", b'{"label": "dog", "enter": true}', "enter: must be a number"),
+        ("threshold", b'{"label": "dog", "enter": NaN}', "must be JSON"),
+        ("threshold", b'{"label": 3, "enter": 0.5}', "label: must be a text"),
+        ("threshold", b'{"label": "dog", "enter": 0.5, "exti": 0.2}', "'exti': is unknown"),
+        ("pause", b'{"source": null}', "source: must be a text"),
+        ("pause", b'{"source": "cellar"}', "there is no 'cellar'"),
+        ("labels", b'{"transaction": [1]}', "transaction: must be"),
+        ("labels", json.dumps({"transaction": "x" * 129}).encode(), "transaction: must have at most"),
+    ],
+)
+def test_what_is_refused(what: str, payload: bytes, said: str) -> None:
+    requests, _, _ = made()
+    answer = requests.answer(what, payload)
+    assert answer is not None
+    assert answer["status"] == "error"
+    assert said in answer["error"]
+    assert "\n" not in answer["error"]
+
+
+def test_an_error_has_the_transaction_too() -> None:
+    requests, _, _ = made()
+    answer = requests.answer("threshold", b'{"transaction": "t", "label": "dog"}')
+    assert answer is not None
+    assert answer["transaction"] == "t"
+
+
+def test_nothing_is_obeyed_unless_it_is_enabled() -> None:
+    requests, controls, _ = made(enabled=False)
+    answer = requests.answer("pause", b'{"transaction": 1}')
+    assert answer is not None
+    assert (answer["transaction"], answer["status"]) == (1, "error")
+    assert "--commands" in answer["error"]
+    requests.enable("mic", b"OFF")
+    assert controls.asked == []
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("payload", [b"{}", b"rubbish"])
+def test_a_flood_is_neither_obeyed_nor_answered(enabled: bool, payload: bytes) -> None:
+    requests, controls, clock = made(enabled)
+    answers = []
+    for i in range(1000):
+        clock.now = i / 1000
+        answers.append(requests.answer("labels", payload))
+    assert len(controls.asked) == (10 if enabled and payload == b"{}" else 0)
+    assert sum(answer is not None for answer in answers) == 11
+    assert requests.refused == 990
+    clock.now = 60.0
+    answer = requests.answer("labels", b"{}")
+    assert answer is not None
+    assert answer["status"] == ("ok" if enabled else "error")
+
+
+def test_a_switch() -> None:
+    requests, controls, _ = made()
+    requests.enable("mic", b"OFF")
+    requests.enable("mic", b"ON")
+    requests.enable("mic", b"maybe")
+    requests.enable("cellar", b"ON")
+    assert controls.asked == [("pause", "mic", True), ("pause", "mic", False), ("pause", "cellar", False)]
+
+
+@given(st.text(max_size=80), st.binary(max_size=300))
+def test_no_bytes_are_a_traceback(what: str, payload: bytes) -> None:
+    requests, controls, _ = made()
+    answer = requests.answer(what, payload)
+    assert answer is not None
+    json.dumps(answer, allow_nan=False)
+    assert answer["status"] == "error" or controls.asked

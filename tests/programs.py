@@ -188,6 +188,8 @@ class Subscriber:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        # Without these it is no cycle, and its sockets are closed at once.
+        self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The connection to a broker, where things go wrong: unreachable, silent or mad ones, and two clients of one name."""
 
+import gc
 import json
 import logging
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -18,9 +20,11 @@ from typing import Any
 import pytest
 
 from tagger.errors import UserError
+from tagger.events import Stream
 from tagger.mqtt import connection
 from tagger.mqtt.connection import Connection, Outgoing
 from tagger.settings import MqttSettings
+from tagger.sinks.mqtt import MqttSink
 from tests.programs import Mosquitto, free_port, subscribed, until
 
 WELCOME = {"3.1.1": b"\x20\x02\x00\x00", "5": b"\x20\x03\x00\x00\x00"}
@@ -392,3 +396,18 @@ def test_a_refusal_is_told_once_and_ends_it() -> None:
     assert [str(each) for each in refusals] == [
         f"the broker at mqtt://me@127.0.0.1:{server.port} refuses: Not authorized; check user and password"
     ]
+
+
+def test_what_has_stopped_is_let_go_at_once(broker: Mosquitto) -> None:
+    """With its sockets: a daemon may make many connections in its life, one at each reload."""
+    made = MqttSink(MqttSettings("127.0.0.1", broker.port), pytest.fail)
+    made.open([Stream("room", "mic", "fake", ("dog",))])
+    assert made._connection.ready.wait(10)
+    client = weakref.ref(made._connection._client)
+    gc.disable()
+    try:
+        made.close(10)
+        del made
+        assert client() is None
+    finally:
+        gc.enable()

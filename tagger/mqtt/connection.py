@@ -94,12 +94,12 @@ class Connection:
         self.reconnects = 0
         self.window = _WINDOW
         """So many messages may wait for the broker's acknowledgement."""
-        self.on_connected: Callable[[], None] = lambda: None
-        self.on_lost: Callable[[], None] = lambda: None
-        self.on_published: Callable[[int], None] = lambda mid: None
+        self.on_connected: Callable[[], None] = _nothing
+        self.on_lost: Callable[[], None] = _nothing
+        self.on_published: Callable[[int], None] = _nothing
         """The broker has acknowledged this message, or has refused it for good."""
-        self.on_message: Callable[[str, bytes, bool], None] = lambda topic, payload, retained: None
-        self.on_subscribed: Callable[[], None] = lambda: None
+        self.on_message: Callable[[str, bytes, bool], None] = _nothing
+        self.on_subscribed: Callable[[], None] = _nothing
         self._settings, self._on_refused, self._quiet = settings, on_refused, quiet
         self._stopping = False
         self._since: float | None = None
@@ -147,6 +147,10 @@ class Connection:
         self._stopping = True
         self._client.disconnect()
         self._client.loop_stop()
+        # Nobody refers to each other any more: so paho's sockets are closed now, not when memory is next tidied.
+        for name in ("connect", "connect_fail", "disconnect", "publish", "message", "subscribe", "log"):
+            setattr(self._client, f"on_{name}", None)
+        self.on_connected = self.on_lost = self.on_published = self.on_message = self.on_subscribed = _nothing
 
     @property
     def is_up(self) -> bool:
@@ -286,6 +290,10 @@ class Connection:
                 logging.WARNING, "MQTT: %s refuses messages (%s); check its access list", self._settings.url, reason
             )
         self.on_published(mid)
+
+
+def _nothing(*_: object) -> None:
+    """Nobody listens."""
 
 
 class _Pinned(ssl.SSLContext):

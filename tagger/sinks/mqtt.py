@@ -327,6 +327,8 @@ class MqttSink(Sink):
         if message is not None and message.number is not None:
             self._outbox.done(message.number)
         elif message is not None and message.retain and not message.payload:
+            if message.topic in self._stale:
+                return  # said anew meanwhile: forgotten when that has arrived
             self._outbox.forget(message.topic)
             if not self._retained.get(message.topic):
                 self._retained.pop(message.topic, None)

@@ -18,7 +18,7 @@ from tagger.errors import TaggerError
 from tagger.events import Event, Stream
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.topics import Topics
-from tagger.sinks.mqtt import MqttSink
+from tagger.sinks.mqtt import Home, MqttSink
 from tests.programs import Mosquitto, Subscriber, free_port, running, stop, subscribed, tagger, until, write_siren
 from tests.relay import Relay
 
@@ -325,6 +325,38 @@ def test_topics_that_are_no_more_are_emptied(broker: Mosquitto, tmp_path: Path) 
         time.sleep(0.2)
         kept = {message.topic for _, message in late.messages}
     assert {topic.split("/")[2] for topic in kept} == {"kitchen", "status"}
+
+
+def test_all_is_said_again_while_topics_are_being_emptied(broker: Mosquitto) -> None:
+    """Home Assistant starts, or the connection is made anew, before the broker has acknowledged that they are empty."""
+    outbox = Outbox(None, 100)
+    outbox.retain(f"{BASE}/mic/old{number}/state" for number in range(300))
+    home = Home("ha/device/x/config", "ha/status", lambda *_: {"cmps": {}}, lambda _: {}, lambda message: dict(message))
+    with subscribed(broker.port) as subscriber:
+        sink = sink_of(broker, outbox, home=home)
+        for _ in range(50):
+            subscriber.publish("ha/status", "online")
+        sink.close(10)
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "all came")
+        assert set(subscriber.payloads(f"{BASE}/mic/old299/state")) == {""}
+    with subscribed(broker.port) as late:
+        until(lambda: late.payloads(f"{BASE}/mic/dog/state"), "retained topics came")
+        assert not any("/old" in message.topic for _, message in late.messages)
+
+
+def test_a_disk_that_fills_up_keeps_no_event_from_the_broker(broker: Mosquitto, tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite", 100)
+    sink = sink_of(broker, outbox)
+    with subscribed(broker.port) as subscriber:
+        sink.event(STREAM, begin(1))
+        sink.event(STREAM, end(1))
+        until(lambda: len(ids(subscriber)) == 2 and not sink.counts()["waiting"], "the events came")
+        sink._do(lambda: outbox._database.execute("PRAGMA max_page_count = 1") and None)
+        long = "dog" * 100_000
+        for each in (begin(2, long), end(2, long), begin(3)):
+            sink.event(STREAM, each)
+        until(lambda: len(ids(subscriber)) == 5, "later events came too")
+        sink.close(10)
 
 
 def test_a_late_will_is_set_right(broker: Mosquitto) -> None:

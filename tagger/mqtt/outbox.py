@@ -56,6 +56,9 @@ class Outbox:
         self._database = _open(path)
         self._count: int
         (self._count,) = self._database.execute("SELECT count(*) FROM messages").fetchone()
+        self._last: int
+        """Number of the newest message; none is given twice."""
+        (self._last,) = self._database.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()
 
     def __len__(self) -> int:
         """Messages that wait."""
@@ -116,9 +119,9 @@ class Outbox:
             change = "INSERT OR IGNORE INTO begun VALUES (?)" if begins else "DELETE FROM begun WHERE id = ?"
             if not database.execute(change, (event_id,)).rowcount:
                 return
-            database.execute(
+            last = database.execute(
                 "INSERT INTO messages (topic, payload, waits_since) VALUES (?, ?, ?)", (topic, payload, time.time())
-            )
+            ).lastrowid
             excess = max(0, self._count + 1 - self._limit)
             gone = database.execute(
                 "DELETE FROM messages WHERE number IN"
@@ -126,6 +129,7 @@ class Outbox:
                 (handed_over, excess),
             ).rowcount
         self._count += 1 - gone
+        self._last = last or self._last
         if gone and not self.dropped:
             log.warning("MQTT: %d events wait for the broker already; the oldest are dropped from now on", self._limit)
         self.dropped += gone
@@ -145,9 +149,12 @@ class Outbox:
         log.warning("MQTT: events cannot be kept on disk (%s); until the next start they wait in memory", error)
         before, self._database = self._database, _open(None)
         for table in ("messages", "begun", "retained", "components"):
-            with suppress(sqlite3.Error), self._database as database:
+            with self._database as database, suppress(sqlite3.Error):  # keeps the rows before one that cannot be read
                 for row in before.execute(f"SELECT * FROM {table}"):
                     database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        with self._database as database:  # the next message comes after those that were sent
+            database.execute("DELETE FROM sqlite_sequence")
+            database.execute("INSERT INTO sqlite_sequence VALUES ('messages', ?)", (self._last,))
         (self._count,) = self._database.execute("SELECT count(*) FROM messages").fetchone()
         before.close()
 

@@ -7,10 +7,11 @@ daemon's death; a power cut may cost the last half minute.
 import logging
 import sqlite3
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tagger.errors import TaggerError, UserError
 
@@ -53,6 +54,8 @@ class Outbox:
         """
         self._limit = limit
         self.dropped = 0
+        self.is_durable = path is not None
+        """What waits survives this process."""
         self._database = _open(path)
         self._count: int
         (self._count,) = self._database.execute("SELECT count(*) FROM messages").fetchone()
@@ -78,7 +81,7 @@ class Outbox:
 
     def after(self, number: int, count: int) -> list[Waiting]:
         """The `count` oldest messages that come after this one."""
-        rows = self._database.execute(
+        rows = self._read(
             "SELECT number, topic, payload, waits_since FROM messages WHERE number > ? ORDER BY number LIMIT ?",
             (number, count),
         )
@@ -91,7 +94,7 @@ class Outbox:
     @property
     def retained(self) -> set[str]:
         """Topics at which this node has left a message at the broker."""
-        return {topic for (topic,) in self._database.execute("SELECT topic FROM retained")}
+        return {topic for (topic,) in self._read("SELECT topic FROM retained")}
 
     def retain(self, topics: Iterable[str]) -> None:
         self._write("INSERT OR IGNORE INTO retained VALUES (?)", [(topic,) for topic in topics])
@@ -103,7 +106,7 @@ class Outbox:
     @property
     def components(self) -> dict[str, str]:
         """What Home Assistant was told of at any time: id -> platform."""
-        return dict(self._database.execute("SELECT id, platform FROM components"))
+        return dict(self._read("SELECT id, platform FROM components"))
 
     def remember(self, components: dict[str, str]) -> None:
         self._write("INSERT OR REPLACE INTO components VALUES (?, ?)", list(components.items()))
@@ -134,6 +137,13 @@ class Outbox:
             log.warning("MQTT: %d events wait for the broker already; the oldest are dropped from now on", self._limit)
         self.dropped += gone
 
+    def _read(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            self._to_memory(error)
+            return self._database.execute(query, values).fetchall()
+
     def _write(self, statement: str, rows: Collection[tuple[object, ...]]) -> int:
         """How many rows changed. A disk that is full is no reason to stop: at the next start they are done again."""
         try:
@@ -145,7 +155,8 @@ class Outbox:
                 return database.executemany(statement, rows).rowcount
 
     def _to_memory(self, error: sqlite3.Error) -> None:
-        """The disk is full or gone: goes on in memory, with all that can still be read."""
+        """The disk is full, damaged or gone: goes on in memory, with all that can still be read."""
+        self.is_durable = False
         log.warning("MQTT: events cannot be kept on disk (%s); until the next start they wait in memory", error)
         before, self._database = self._database, _open(None)
         for table in ("messages", "begun", "retained", "components"):
@@ -182,6 +193,9 @@ def _prepared(path: Path | None) -> sqlite3.Connection:
             (version,) = cursor.fetchone()
         if version > _VERSION:
             raise UserError(f"{path}: was written by a later version of tagger; update, or name another --state folder")
+        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         with database:

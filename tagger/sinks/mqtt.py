@@ -89,7 +89,6 @@ class MqttSink(Sink):
             UserError: a certificate file cannot be used.
         """
         self._settings, self._requests, self._home = settings, requests, home
-        self._is_durable = outbox is not None
         self._outbox = Outbox(None, settings.queue_events) if outbox is None else outbox
         self._topics = Topics(settings.prefix, settings.node)
         self._paused = frozenset(paused)
@@ -209,7 +208,7 @@ class MqttSink(Sink):
         self._outbox.close()
         if connection.refused:
             return
-        url, kept = self._settings.url, "they wait on disk for the next start" if self._is_durable else "they are lost"
+        url, kept = self._settings.url, "they wait on disk for the next start" if self._outbox.is_durable else "they are lost"
         if not connection.ever_connected:
             more = f"; of {left} events, {kept}" if left else ""
             raise TaggerError(f"nothing was published: {url} could not be reached in time{more}")

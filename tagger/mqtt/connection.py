@@ -73,13 +73,13 @@ class Connection:
     def __init__(
         self,
         settings: MqttSettings,
-        on_refused: Callable[[UserError], None],
+        on_refused: Callable[[UserError], None] | None,
         client_id: str = "",
         quiet: bool = False,
     ) -> None:
         """
         Args:
-            on_refused: called when the very first connection is refused for good.
+            on_refused: called when the very first connection is refused for good. None: it is tried again all the same.
             client_id: empty: one made up by paho, another each time.
 
         Raises:
@@ -177,10 +177,12 @@ class Connection:
 
     def _connected(self, client: paho.Client, data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
-            if not self.ever_connected and str(reason) in _FINAL_REFUSALS:
-                self._refuse(f"refuses: {reason}; {_FINAL_REFUSALS[str(reason)]}")
+            advice = _FINAL_REFUSALS.get(str(reason))
+            if advice is not None and self._on_refused is not None and not self.ever_connected:
+                self._refuse(self._on_refused, f"refuses: {reason}; {advice}")
             else:
-                self._say(logging.WARNING, "MQTT: %s refuses (%s); trying again", self._settings.url, reason)
+                said = f"{reason}; {advice}" if advice is not None else str(reason)
+                self._say(logging.WARNING, "MQTT: %s refuses (%s); trying again", self._settings.url, said)
             return
         self._say(logging.INFO, "MQTT: connected to %s", self._settings.url)
         self._since = time.monotonic()
@@ -190,17 +192,17 @@ class Connection:
         self.on_connected()
         self.ready.set()
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, on_refused: Callable[[UserError], None], why: str) -> None:
         self.refused = True
         self.ready.set()
         self._client.disconnect()
-        self._on_refused(UserError(f"the broker at {self._settings.url} {why}"))
+        on_refused(UserError(f"the broker at {self._settings.url} {why}"))
 
     def _failed(self, client: paho.Client, data: Any) -> None:
         # paho calls this while it handles the exception, and tells the reason nowhere else.
         reason = sys.exception()
-        if self._is_final(reason):
-            self._refuse(f"is not trusted: {_words(reason)}; check tls_ca_certs and tls_host_name")
+        if self._on_refused is not None and self._is_final(reason):
+            self._refuse(self._on_refused, f"is not trusted: {_words(reason)}; check tls_ca_certs and tls_host_name")
             return
         first, longest = _RETRY_SECONDS
         self._say(

@@ -69,7 +69,7 @@ class MqttSink(Sink):
     def __init__(
         self,
         settings: MqttSettings,
-        on_refused: Callable[[UserError], None],
+        on_refused: Callable[[UserError], None] | None,
         outbox: Outbox | None = None,
         client_id: str = "",
         paused: Collection[str] = (),
@@ -78,7 +78,8 @@ class MqttSink(Sink):
     ) -> None:
         """
         Args:
-            on_refused: called, from paho's thread, when the broker refuses the very first connection for good.
+            on_refused: called, from paho's thread, when the broker refuses the very first connection for good. None: it is
+                tried again all the same.
             outbox: where events wait, closed by this sink. None: in memory.
             client_id: the same at every start. Empty: another each time.
             paused: sources that are paused.

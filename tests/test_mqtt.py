@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -357,6 +358,24 @@ def test_a_disk_that_fills_up_keeps_no_event_from_the_broker(broker: Mosquitto, 
             sink.event(STREAM, each)
         until(lambda: len(ids(subscriber)) == 5, "later events came too")
         sink.close(10)
+
+
+def test_a_broker_that_takes_nothing_any_more_keeps_nobody_from_stopping(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sink = MqttSink(settings.MqttSettings("127.0.0.1", server.getsockname()[1], node="room"), pytest.fail)
+        sink.open([STREAM])
+        stalled, _ = server.accept()
+        with stalled:
+            stalled.sendall(b"\x20\x02\x00\x00")  # CONNACK, and no more
+            until(lambda: sink._connection.is_up, "connected")
+            for _ in range(200):
+                sink.stats({"filling": "x" * 100_000})
+            began = time.monotonic()
+            with pytest.raises(TaggerError, match="could not be|not delivered"):
+                sink.event(STREAM, begin(1))
+                sink.close(0.5)
+            assert time.monotonic() - began < 10  # paho's keepalive would be 30
+    assert "Normal disconnection" not in caplog.text
 
 
 def test_a_late_will_is_set_right(broker: Mosquitto) -> None:

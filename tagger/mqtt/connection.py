@@ -37,6 +37,8 @@ _MOST_SHORT = 3
 """Each of so many such connections in a row doubles the first wait: to 8 s, no more; the broker may be well again."""
 _WINDOW = 20
 """Messages on their way at once, unless the broker wants fewer. Mosquitto takes as many."""
+_STOP_SECONDS = 1.0
+"""So long may saying goodbye take."""
 _FINAL_REFUSALS = {
     "Bad user name or password": "check user and password",
     "Not authorized": "check user and password",
@@ -138,9 +140,16 @@ class Connection:
         self._client.loop_start()
 
     def stop(self) -> None:
+        """Returns when paho's thread has ended, or soon: it may be looking up a host, or waiting for a broker that
+        takes nothing any more. Then it ends by itself.
+        """
         self._stopping = True
         self._client.disconnect()
-        self._client.loop_stop()
+        stopping = threading.Thread(target=self._client.loop_stop, name="mqtt-stop", daemon=True)
+        stopping.start()
+        stopping.join(_STOP_SECONDS)
+        if stopping.is_alive():
+            self._client.drop_out_messages()  # for the acknowledgement of which it would wait
 
     @property
     def is_up(self) -> bool:
@@ -226,9 +235,11 @@ class Connection:
             self.on_lost()
         if self.refused:
             self.ready.set()
+        elif self._stopping:
+            pass
         elif not self.ever_connected:
             self._say(logging.WARNING, "MQTT: %s does not answer (%s); trying again", self._settings.url, reason)
-        elif not self._stopping:
+        else:
             self._say(logging.WARNING, "MQTT: lost %s (%s); reconnecting, events wait", self._settings.url, reason)
 
     def _published(self, mid: int, reason: ReasonCode) -> None:

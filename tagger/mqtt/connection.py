@@ -39,6 +39,8 @@ _WINDOW = 20
 """Messages on their way at once, unless the broker wants fewer. Mosquitto takes as many."""
 _STOP_SECONDS = 1.0
 """So long may saying goodbye take."""
+_MOST_OVERHEAD_BYTES = 512
+"""Of a packet: all but topic and payload, MQTT 5's properties included."""
 _FINAL_REFUSALS = {
     "Bad user name or password": "check user and password",
     "Not authorized": "check user and password",
@@ -63,6 +65,11 @@ class Outgoing:
     """MQTT 5: after so long it is worth nothing any more."""
     number: int | None = None
     """In the outbox, of one that waits there."""
+
+    @property
+    def most_bytes(self) -> int:
+        """No packet of it is larger."""
+        return len(self.payload.encode()) + len(self.topic.encode()) + _MOST_OVERHEAD_BYTES
 
     @property
     def is_json(self) -> bool:
@@ -94,6 +101,10 @@ class Connection:
         self.reconnects = 0
         self.window = _WINDOW
         """So many messages may wait for the broker's acknowledgement."""
+        self.most_bytes: int | None = None
+        """No packet may be larger. None: the broker has not said."""
+        self.short = 0
+        """How many of the last connections ended as soon as they had begun."""
         self.on_connected: Callable[[], None] = lambda: None
         self.on_lost: Callable[[], None] = lambda: None
         self.on_published: Callable[[int], None] = lambda mid: None
@@ -104,8 +115,6 @@ class Connection:
         self._stopping = False
         self._since: float | None = None
         """When the present connection was accepted, on the monotonic clock."""
-        self._short = 0
-        """How many of the last connections ended as soon as they had begun."""
         self._is_5 = settings.version == "5"
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -162,6 +171,10 @@ class Connection:
         properties = self._properties(message) if self._is_5 else None
         return self._client.publish(message.topic, message.payload, message.qos, message.retain, properties).mid
 
+    def take_back(self) -> None:
+        """All that was published and not acknowledged is out of paho's hands."""
+        self._client.drop_out_messages()
+
     def subscribe(self, topics: Sequence[str]) -> None:
         self._client.subscribe([(topic, 1) for topic in topics])
 
@@ -180,7 +193,7 @@ class Connection:
 
     def _back_off(self) -> None:
         first, longest = _RETRY_SECONDS
-        first = min(first * 2**self._short, longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
+        first = min(first * 2**self.short, longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
         longest *= random.uniform(1, 1 + _JITTER)
         self._client.reconnect_delay_set(first, max(first, longest))
 
@@ -196,6 +209,7 @@ class Connection:
         self._say(logging.INFO, "MQTT: connected to %s", self._settings.url)
         self._since = time.monotonic()
         self.window = min(_WINDOW, getattr(properties, "ReceiveMaximum", _WINDOW))
+        self.most_bytes = getattr(properties, "MaximumPacketSize", None)
         self.reconnects += self.ever_connected
         self.ever_connected = True
         self.on_connected()
@@ -230,7 +244,7 @@ class Connection:
         accepted, self._since = self._since, None
         if accepted is not None:
             is_short = time.monotonic() - accepted < _SHORT_SECONDS
-            self._short = min(self._short + 1, _MOST_SHORT) if is_short else 0
+            self.short = min(self.short + 1, _MOST_SHORT) if is_short else 0
             self._back_off()
             self.on_lost()
         if self.refused:

@@ -113,9 +113,13 @@ def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSetti
             fanout.event(stream, end)
         if build is not None:
             stop.on_reload = Running(parts, fanout, want, open_, listeners, build, rules_of).reload
-        started = time.time()
+        started = time.monotonic()
+
+        def tell_stats() -> None:
+            fanout.stats(stats.message(node, listeners, fanout.counts(), time.monotonic() - started))
+
         tasks = [
-            Task(settings.stats_s, lambda: fanout.stats(stats.message(node, listeners, fanout.counts(), started))),
+            Task(settings.stats_s, tell_stats),
             *([Task(_ALIVE_SECONDS, state.alive)] if state is not None else []),
         ]
         Daemon(listeners, [fanout], stop, tasks, control.close).run()

@@ -9,7 +9,7 @@ from tagger.mqtt import homeassistant
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.requests import Controls, Requests
 from tagger.mqtt.topics import Topics
-from tagger.settings import HomeAssistantSettings, ListenSettings, MqttSettings
+from tagger.settings import HomeAssistantSettings, ListenSettings, MqttSettings, slug
 from tagger.sinks import Sink
 from tagger.sinks.console import ConsoleSink
 from tagger.sinks.eventlog import EventLogSink
@@ -74,7 +74,7 @@ def _mqtt(daemon: Daemon, mqtt: MqttSettings) -> Sink:
 
 
 def _home(daemon: Daemon, mqtt: MqttSettings, home: HomeAssistantSettings) -> Home:
-    device_id = f"tagger_{daemon.state.id if daemon.state is not None else mqtt.node}"
+    device_id = f"tagger_{daemon.state.id if daemon.state is not None else slug(mqtt.node)}"
     return Home(
         homeassistant.config_topic(home, device_id),
         homeassistant.status_topic(home),

@@ -313,6 +313,28 @@ def test_what_waited_at_the_end_is_delivered_at_the_next_start(broker: Mosquitto
         assert ids(subscriber) == []
 
 
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_sink_that_takes_the_place_of_another_repeats_nothing(
+    broker: Mosquitto, tmp_path: Path, on_disk: bool
+) -> None:
+    path = tmp_path / "outbox.sqlite" if on_disk else None
+    with subscribed(broker.port) as subscriber:
+        sink = sink_of(broker, Outbox(path, 100))
+        sink.event(STREAM, begin(1))
+        sink.close(10)
+        again = sink_of(broker, Outbox(path, 100))
+        again.resume(STREAM, "online", "a microphone", [begin(1)])
+        until(lambda: subscriber.payloads(f"{BASE}/mic/status")[-1:] == ["online"], "it goes on")
+        again.event(STREAM, begin(2))
+        until(lambda: subscriber.payloads(f"{BASE}/mic/dog/state")[-1] == "ON", "its state too")
+        again.event(STREAM, end(1))
+        again.event(STREAM, end(2))
+        again.close(10)
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-2:] == ["online", "offline"], "all came")
+        assert ids(subscriber) == [("1", "begin"), ("2", "begin"), ("1", "end"), ("2", "end")]
+        assert subscriber.payloads(f"{BASE}/mic/any/state")[-1] == "OFF"
+
+
 def test_topics_that_are_no_more_are_emptied(broker: Mosquitto, tmp_path: Path) -> None:
     sink = sink_of(broker, Outbox(tmp_path / "outbox.sqlite", 100))
     sink.close(10)

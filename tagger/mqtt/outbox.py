@@ -79,6 +79,10 @@ class Outbox:
             self._to_memory(error)
             self._put(topic, payload, event_id, begins, handed_over)
 
+    def begun(self, event_id: str) -> None:
+        """Its begin was published elsewhere: its end is to be published here."""
+        self._write("INSERT OR IGNORE INTO begun VALUES (?)", [(event_id,)])
+
     def after(self, number: int, count: int) -> list[Waiting]:
         """The `count` oldest messages that come after this one."""
         rows = self._read(

@@ -172,7 +172,10 @@ class MqttSink(Sink):
     def resume(self, stream: Stream, state: SourceState, detail: str, events: Sequence[Event]) -> None:
         self.status(stream, state, detail)
         for event in events:
-            self.event(stream, event)  # the outbox knows whether the broker was told
+            if self._outbox.is_durable:
+                self.event(stream, event)  # it knows whether the broker was told
+            else:
+                self._do(lambda event=event: self._take_over(stream, event))  # type: ignore[misc]
 
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
         topics = self._topics
@@ -316,17 +319,26 @@ class MqttSink(Sink):
         self._stale.update(dict.fromkeys(changed))
 
     def _take(self, stream: Stream, event: Event, payload: str) -> None:
-        topics, begins = Topics(self._settings.prefix, stream.node), event.type == "begin"
-        self._outbox.put(topics.event(stream.source), payload, event.id, begins, self._read)
+        topic = Topics(self._settings.prefix, stream.node).event(stream.source)
+        self._outbox.put(topic, payload, event.id, event.type == "begin", self._read)
+        self._follow(stream, event)
+
+    def _take_over(self, stream: Stream, event: Event) -> None:
+        """The sink before this one has said that it began."""
+        self._outbox.begun(event.id)
+        self._follow(stream, event)
+
+    def _follow(self, stream: Stream, event: Event) -> None:
+        """The states of an event."""
         source = self._sources.get(stream.source)
         if source is None or stream.node != self._settings.node or event.label not in source.levels:
             return  # of an earlier life: its states are gone, or were said to be OFF at the start
-        if begins:
+        if event.type == "begin":
             source.open[event.id] = event.label
         else:
             source.open.pop(event.id, None)
         is_on = {source.levels[event.label]: event.label in source.open.values(), ANY: bool(source.open)}
-        self._say({topics.state(stream.source, level): "ON" if on else "OFF" for level, on in is_on.items()})
+        self._say({self._topics.state(stream.source, level): "ON" if on else "OFF" for level, on in is_on.items()})
 
     def _received(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == self._topics.node_status:

@@ -36,8 +36,6 @@ class Waiting:
     """Messages are sent in this order."""
     topic: str
     payload: str
-    waits_since: float
-    """Seconds since the epoch."""
 
 
 class Outbox:
@@ -86,7 +84,7 @@ class Outbox:
     def after(self, number: int, count: int) -> list[Waiting]:
         """The `count` oldest messages that come after this one."""
         rows = self._read(
-            "SELECT number, topic, payload, waits_since FROM messages WHERE number > ? ORDER BY number LIMIT ?",
+            "SELECT number, topic, payload FROM messages WHERE number > ? ORDER BY number LIMIT ?",
             (number, count),
         )
         return [Waiting(*row) for row in rows]

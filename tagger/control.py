@@ -24,9 +24,10 @@ class Control:
 
     def __init__(self, sink: Sink, state: State | None = None) -> None:
         self.listeners: Mapping[str, Listener] = {}
-        """By the source's name; set once they are there."""
+        """By the source's name; set before anyone can ask."""
         self._sink, self._state = sink, state
         self._tests: dict[str, tuple[threading.Timer, Stream, Event]] = {}
+        self._closed = False
         self._lock = threading.Lock()
 
     def pause(self, source: str | None, paused: bool) -> dict[str, Any]:
@@ -38,9 +39,10 @@ class Control:
 
     def threshold(self, source: str | None, label: str, enter: float) -> dict[str, Any]:
         listeners = self._of(source)
-        changed = {name: with_threshold(listener.policy, label, enter) for name, listener in listeners.items()}
-        for name, policy in changed.items():
-            listeners[name].adopt(policy, listeners[name].stream)
+        changed = {
+            name: listener.amend(lambda policy: with_threshold(policy, label, enter))
+            for name, listener in listeners.items()
+        }
         rules = next(iter(changed.values()))
         each = rules.each[rules.labels.index(label)]
         return {"sources": list(changed), "label": label, "enter": each.enter, "exit": each.exit, "until": "restart"}
@@ -60,13 +62,17 @@ class Control:
         timer = threading.Timer(duration_s, lambda: self._end(begin.id))
         timer.daemon = True
         with self._lock:
+            if self._closed:
+                raise UserError("the daemon is stopping")
             self._tests[begin.id] = (timer, stream, begin)
             self._sink.event(stream, begin)
             timer.start()
         return {"source": name, "label": label, "id": begin.id, "duration_s": duration_s}
 
     def close(self) -> None:
-        """Ends tests that are under way."""
+        """Ends tests that are under way; there are no more."""
+        with self._lock:
+            self._closed = True
         for each in list(self._tests):
             self._end(each)
 

@@ -292,6 +292,8 @@ class _Group:
             events: of labels; of one label, the end comes before the next begin.
         """
         mine = [event for event in events if event.label in self.labels]
+        if self.event is None:  # an end is of what began before there was this group
+            mine = [event for event in mine if event.type == "begin"]
         before = self._offset
         for event in mine:
             (self._open.add if event.type == "begin" else self._open.discard)(event.label)

@@ -72,7 +72,8 @@ class Listener:
         self._level = LevelMeter(rate_hz, audio_s)
         self._classify, self._turn, self._sinks = classify, turn, sinks
         self._sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz)
-        self._decider = Decider(policy)
+        self._decider, self._policy = Decider(policy), policy
+        self._adopting = threading.Lock()
         self._clips = clips
         self._rate_hz, self._hop_s, self._top_k = rate_hz, hop_s, top_k
         self._stopping, self._called = threading.Event(), threading.Event()
@@ -114,11 +115,23 @@ class Listener:
 
     def adopt(self, policy: Policy, stream: Stream) -> None:
         """Other rules from the next window on, and the names of what they announce. From any thread."""
-        self._ask(lambda: self._adopt(policy, stream))
+        with self._adopting:
+            self._policy = policy
+            self._ask(lambda: self._adopt(policy, stream))
+
+    def amend(self, change: Callable[[Policy], Policy]) -> Policy:
+        """Changes the rules that were adopted last, and returns what they are now. From any thread; raises what
+        `change` raises.
+        """
+        with self._adopting:
+            self._policy = policy = change(self._policy)
+            self._ask(lambda: self._tell(self._decider.adopt(policy)))
+        return policy
 
     @property
     def policy(self) -> Policy:
-        return self._decider.policy
+        """Adopted last; in force from the next block on."""
+        return self._policy
 
     def take_latencies(self) -> list[float]:
         """Of the windows since the last call, seconds; from any thread."""

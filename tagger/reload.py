@@ -41,8 +41,8 @@ class Running:
             build: reads the settings.
             rules: what counts as an event by these settings, and the labels that they name.
         """
-        # A broker that refuses what was changed is no reason to stop listening.
-        self._daemon = replace(daemon, on_refused=lambda error: log.warning("%s", error))
+        # A broker that refuses what was changed is no reason to stop listening: it may be the next to change.
+        self._daemon = replace(daemon, on_refused=None)
         self._fanout, self._want, self._open, self._listeners = fanout, want, open_, listeners
         self._build, self._rules = build, rules
 

@@ -17,7 +17,6 @@ from tagger.control import Control
 from tagger.errors import TaggerError
 from tagger.events import Stream
 from tagger.listen import Daemon, Listener, Task
-from tagger.mqtt.requests import Requests
 from tagger.mqtt.topics import NOT_SOURCES
 from tagger.policy import Policy
 from tagger.reload import Running
@@ -80,7 +79,7 @@ def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSetti
             keys=state.keys(uris) if state is not None else dict(zip(names, names, strict=True)),
             asked=asked,
             state=state,
-            requests=Requests(control, mqtt is not None and mqtt.commands),
+            controls=control,
             on_refused=stop.fail,
         )
         if mqtt is not None and settings.watch:
@@ -89,10 +88,6 @@ def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSetti
         open_ = {key: make() for key, make in want.items()}
         for sink in open_.values():
             fanout.add(sink)
-        fanout.open(streams)
-        for stream, end in state.left_open() if state is not None else ():
-            fanout.event(stream, end)
-
         turn = threading.Lock()
         clips = stack.enter_context(_clips(settings.clips))
         listeners = [
@@ -113,11 +108,18 @@ def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSetti
             for source, stream in zip(sources, streams, strict=True)
         ]
         control.listeners = dict(zip(names, listeners, strict=True))
+        fanout.open(streams)  # from now on requests come
+        for stream, end in state.left_open() if state is not None else ():
+            fanout.event(stream, end)
         if build is not None:
             stop.on_reload = Running(parts, fanout, want, open_, listeners, build, rules_of).reload
-        started = time.time()
+        started = time.monotonic()
+
+        def tell_stats() -> None:
+            fanout.stats(stats.message(node, listeners, fanout.counts(), time.monotonic() - started))
+
         tasks = [
-            Task(settings.stats_s, lambda: fanout.stats(stats.message(node, listeners, fanout.counts(), started))),
+            Task(settings.stats_s, tell_stats),
             *([Task(_ALIVE_SECONDS, state.alive)] if state is not None else []),
         ]
         Daemon(listeners, [fanout], stop, tasks, control.close).run()

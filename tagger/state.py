@@ -41,6 +41,9 @@ class State:
             self._lock_file = _lock(folder)
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); name another with --state") from None
+        for left in folder.glob("*.json*.partial"):  # by a death in the middle of writing
+            with contextlib.suppress(OSError):
+                left.unlink()
         self.folder = folder
         self.outbox = folder / "outbox.sqlite"
         self._lock = threading.Lock()

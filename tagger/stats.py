@@ -28,19 +28,19 @@ class Counted(Protocol):
 
 
 def message(
-    node: str, listeners: Sequence[Counted], sinks: Mapping[str, int], started: float, now: float | None = None
+    node: str, listeners: Sequence[Counted], sinks: Mapping[str, int], uptime_s: float, now: float | None = None
 ) -> dict[str, Any]:
     """
     Args:
         sinks: `waiting`, `dropped` and `reconnects`, as `Sink.counts` has them.
-        started: when the daemon did, seconds since the epoch.
+        uptime_s: how long the daemon runs, by a clock that nobody sets.
     """
     now = time.time() if now is None else now
     latencies = sorted(latency for each in listeners for latency in each.take_latencies())
     return {
         "schema": SCHEMA,
         "time": rfc3339(now),
-        "uptime_s": round(now - started),
+        "uptime_s": round(uptime_s),
         "windows": sum(each.windows for each in listeners),
         "skipped": sum(each.skipped for each in listeners),
         "overruns": sum(each.overruns for each in listeners),

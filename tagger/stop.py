@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import TextIO
 
 from tagger.errors import TaggerError
 
@@ -23,7 +24,8 @@ class Stop:
     def __init__(self, reloads: bool = False) -> None:
         """
         Args:
-            reloads: SIGHUP calls `on_reload`, or waits for it to be set, unless it comes from a terminal that closes.
+            reloads: SIGHUP calls `on_reload`, or waits for it to be set, unless it comes from a terminal that has
+                closed.
         """
         self._reloads = reloads
         self.interrupted = False
@@ -34,6 +36,7 @@ class Stop:
         """Called by `wait`, in its thread."""
         self._stopped, self._called = False, threading.Event()
         self._reload = False
+        self._terminals: list[TextIO] = []
         self._previous: dict[int, object] = {}
 
     def set(self) -> None:
@@ -56,6 +59,7 @@ class Stop:
         return self._stopped
 
     def __enter__(self) -> "Stop":
+        self._terminals = [each for each in (sys.stdin, sys.stdout, sys.stderr) if each is not None and each.isatty()]
         self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
             self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
@@ -76,12 +80,10 @@ class Stop:
             signal.signal(each, signal.SIG_IGN)
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
-        if self._reloads and not _has_terminal():
+        # A terminal that has closed is none any more by the time that its signal comes.
+        has_closed = bool(self._terminals) and not any(each.isatty() for each in self._terminals)
+        if self._reloads and not has_closed:
             self._reload = True
             self._called.set()
         else:
             self._on_signal(number, frame)
-
-
-def _has_terminal() -> bool:
-    return any(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))

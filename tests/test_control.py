@@ -80,6 +80,17 @@ def test_a_threshold_is_changed_with_its_exit_in_proportion() -> None:
     assert control.listeners["garden"].policy == RULES
 
 
+def test_what_is_asked_before_the_loop_obeys_is_not_forgotten() -> None:
+    control, _ = made("mic")
+    listener = control.listeners["mic"]
+    listener._obey = lambda: None  # type: ignore[method-assign]  # no block comes
+    control.threshold("mic", "loud", 0.4)
+    control.threshold("mic", "never", 0.7)
+    Listener._obey(listener)
+    assert [rules.enter for rules in listener._decider.policy.each] == [0.4, 0.7]
+    assert [each["enter"] for each in control.labels("mic")["mic"] if "enter" in each] == [0.4, 0.7]
+
+
 @pytest.mark.parametrize(("label", "enter"), [("lod", 0.5), ("all", 0.5), ("loud", 0), ("loud", 1.01), ("loud", -1)])
 def test_a_threshold_that_cannot_be_is_refused(label: str, enter: float) -> None:
     with pytest.raises(UserError):
@@ -114,6 +125,9 @@ def test_a_test_under_way_ends_with_the_daemon() -> None:
     time.sleep(0.02)
     control.close()
     assert len(sink.of("end")) == 1
+    with pytest.raises(UserError, match="stopping"):
+        control.test(None, "all", 60)  # nobody would end it
+    assert len(sink.of("begin")) == 1
 
 
 @pytest.mark.parametrize(("label", "duration_s"), [("loud", -1), ("loud", 61), ("loud", float("nan")), ("dog", 1)])

@@ -621,6 +621,22 @@ def test_a_label_that_is_denied_ends_at_once_and_its_group_with_it():
     assert [each for scores in stream(20, 1.0, [(2.0, 30.0)], [])[8:] for each in decider.update(scores)] == []
 
 
+def test_a_group_that_is_new_knows_nothing_of_what_began_before_it():
+    policy = rules(LabelPolicy(), LabelPolicy())
+    decider, events = Decider(policy, counting_ids()), []
+    for number, scores in enumerate(stream(24, 1.0, [(2.0, 8.0)], [(15.0, 20.0)])):
+        if number == 4:
+            assert decider.active == ("dog",)
+            decider.adopt(replace(policy, groups={"animal": policy.labels}))
+        weaker = replace(scores, values=scores.values * np.array([1.0, 0.9], np.float32))
+        events += decider.update(weaker)
+    begins = {event.label: event for event in events if event.type == "begin"}
+    assert (begins["animal"].onset, begins["animal"].peak_score) == (
+        begins[policy.labels[1]].onset,
+        begins[policy.labels[1]].peak_score,
+    )
+
+
 def test_a_new_threshold_holds_from_the_next_window_on():
     decider = Decider(rules(LabelPolicy(enter=0.95, exit=0.1, confirm_s=0)), counting_ids())
     assert decider.update(one(0.9)) == []

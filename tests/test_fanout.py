@@ -88,9 +88,28 @@ def test_what_is_told_while_sinks_change_reaches_those_that_are_there_afterwards
     ]
 
 
-def test_counts_are_added_up() -> None:
-    class Counting(RecordingSink):
-        def counts(self) -> dict[str, int]:
-            return {"waiting": 2, "dropped": 1}
+def test_an_end_told_while_sinks_change_is_in_the_state_folder_until_then(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    fanout = Fanout([RecordingSink()], state)
+    fanout.event(STREAM, BEGIN)
+    with fanout.changing():
+        fanout.event(STREAM, END)
+        assert len(state._open) == 1, "whoever dies now has told nobody"
+    assert not state._open
+    state.close()
 
+
+class Counting(RecordingSink):
+    def counts(self) -> dict[str, int]:
+        return {"waiting": 2, "dropped": 1}
+
+
+def test_what_was_counted_is_not_forgotten_when_sinks_change() -> None:
+    fanout = Fanout([Counting(), Counting()])
+    with fanout.changing() as sinks:
+        sinks[:] = [Counting()]
+    assert fanout.counts() == {"waiting": 2, "dropped": 3}
+
+
+def test_counts_are_added_up() -> None:
     assert Fanout([Counting(), RecordingSink(), Counting()]).counts() == {"waiting": 4, "dropped": 2}

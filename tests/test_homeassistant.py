@@ -290,7 +290,7 @@ def test_statistics_are_those_of_the_stats_message():
 
     def said() -> dict[str, str]:
         sinks = {"waiting": 4, "dropped": 5, "reconnects": 6}
-        stats = json.dumps(tagger.stats.message("attic", [Listener()], sinks, started=1000.0, now=1060.0))
+        stats = json.dumps(tagger.stats.message("attic", [Listener()], sinks, uptime_s=60.0))
         return {name: rendered(each["value_template"], stats) for name, each in found.items()}
 
     assert said() == {

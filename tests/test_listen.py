@@ -23,10 +23,11 @@ from tagger.errors import AudioError, TaggerError
 from tagger.events import Block, Stream
 from tagger.listen import Daemon, Listener, Task
 from tagger.policy import LabelPolicy, Policy
+from tagger.sinks import registry
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
 from tests.fakes import RATE_HZ, FakeClassifier, FakeSource, RecordingSink, noise, silence
-from tests.programs import until, write_wav
+from tests.programs import run, until, write_wav
 
 WINDOW_S, HOP_S = 1.0, 0.5
 RULES = Policy(FakeClassifier.LABELS, (LabelPolicy(confirm_s=0, merge_s=0.5),) * 2)
@@ -338,3 +339,22 @@ def test_tasks_are_done_now_and_then() -> None:
     Daemon([listener(source, sink)], [sink], stop, [Task(0.02, task), Task(3600, pytest.fail)]).run()
     assert len(done) == 3
     assert done[2] - done[0] >= 0.04
+
+
+def test_requests_that_come_at_once_find_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An automation may ask as soon as it sees `online`."""
+    heard: list[dict[str, object]] = []
+
+    class Asking(RecordingSink):
+        def __init__(self, daemon: registry.Daemon) -> None:
+            super().__init__()
+            self._controls = daemon.controls
+
+        def open(self, streams: Sequence[Stream]) -> None:
+            heard.append(self._controls.threshold(None, "dog", 0.5))
+
+    monkeypatch.setattr(registry, "wanted", lambda daemon: {("asking", None): lambda: Asking(daemon)})
+    path = write_wav(tmp_path / "clip.wav", np.zeros(6 * 32_000))
+    done = run("listen", path, "--no-realtime", "--mqtt", "none")
+    assert done.exit_code == 0, done.output
+    assert [each["sources"] for each in heard] == [["clip"]]

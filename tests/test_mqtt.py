@@ -3,6 +3,7 @@
 import json
 import shlex
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tagger.errors import TaggerError
 from tagger.events import Event, Stream
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.topics import Topics
-from tagger.sinks.mqtt import MqttSink
+from tagger.sinks.mqtt import Home, MqttSink
 from tests.programs import Mosquitto, Subscriber, free_port, running, stop, subscribed, tagger, until, write_siren
 from tests.relay import Relay
 
@@ -290,6 +291,28 @@ def test_what_waited_at_the_end_is_delivered_at_the_next_start(broker: Mosquitto
         assert ids(subscriber) == []
 
 
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_sink_that_takes_the_place_of_another_repeats_nothing(
+    broker: Mosquitto, tmp_path: Path, on_disk: bool
+) -> None:
+    path = tmp_path / "outbox.sqlite" if on_disk else None
+    with subscribed(broker.port) as subscriber:
+        sink = sink_of(broker, Outbox(path, 100))
+        sink.event(STREAM, begin(1))
+        sink.close(10)
+        again = sink_of(broker, Outbox(path, 100))
+        again.resume(STREAM, "online", "a microphone", [begin(1)])
+        until(lambda: subscriber.payloads(f"{BASE}/mic/status")[-1:] == ["online"], "it goes on")
+        again.event(STREAM, begin(2))
+        until(lambda: subscriber.payloads(f"{BASE}/mic/dog/state")[-1] == "ON", "its state too")
+        again.event(STREAM, end(1))
+        again.event(STREAM, end(2))
+        again.close(10)
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-2:] == ["online", "offline"], "all came")
+        assert ids(subscriber) == [("1", "begin"), ("2", "begin"), ("1", "end"), ("2", "end")]
+        assert subscriber.payloads(f"{BASE}/mic/any/state")[-1] == "OFF"
+
+
 def test_topics_that_are_no_more_are_emptied(broker: Mosquitto, tmp_path: Path) -> None:
     sink = sink_of(broker, Outbox(tmp_path / "outbox.sqlite", 100))
     sink.close(10)
@@ -303,6 +326,84 @@ def test_topics_that_are_no_more_are_emptied(broker: Mosquitto, tmp_path: Path) 
         time.sleep(0.2)
         kept = {message.topic for _, message in late.messages}
     assert {topic.split("/")[2] for topic in kept} == {"kitchen", "status"}
+
+
+def test_all_is_said_again_while_topics_are_being_emptied(broker: Mosquitto) -> None:
+    """Home Assistant starts, or the connection is made anew, before the broker has acknowledged that they are empty."""
+    outbox = Outbox(None, 100)
+    outbox.retain(f"{BASE}/mic/old{number}/state" for number in range(300))
+    home = Home("ha/device/x/config", "ha/status", lambda *_: {"cmps": {}}, lambda _: {}, dict)
+    with subscribed(broker.port) as subscriber:
+        sink = sink_of(broker, outbox, home=home)
+        for _ in range(50):
+            subscriber.publish("ha/status", "online")
+        sink.close(10)
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "all came")
+        assert set(subscriber.payloads(f"{BASE}/mic/old299/state")) == {""}
+    with subscribed(broker.port) as late:
+        until(lambda: late.payloads(f"{BASE}/mic/dog/state"), "retained topics came")
+        assert not any("/old" in message.topic for _, message in late.messages)
+
+
+def test_a_disk_that_fills_up_keeps_no_event_from_the_broker(broker: Mosquitto, tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite", 100)
+    sink = sink_of(broker, outbox)
+    with subscribed(broker.port) as subscriber:
+        sink.event(STREAM, begin(1))
+        sink.event(STREAM, end(1))
+        until(lambda: len(ids(subscriber)) == 2 and not sink.counts()["waiting"], "the events came")
+        sink._do(lambda: outbox._database.execute("PRAGMA max_page_count = 1") and None)
+        long = "dog" * 100_000
+        for each in (begin(2, long), end(2, long), begin(3)):
+            sink.event(STREAM, each)
+        until(lambda: len(ids(subscriber)) == 5, "later events came too")
+        sink.close(10)
+
+
+def test_a_broker_that_takes_nothing_any_more_keeps_nobody_from_stopping(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sink = MqttSink(settings.MqttSettings("127.0.0.1", server.getsockname()[1], node="room"), pytest.fail)
+        sink.open([STREAM])
+        stalled, _ = server.accept()
+        with stalled:
+            stalled.sendall(b"\x20\x02\x00\x00")  # CONNACK, and no more
+            until(lambda: sink._connection.is_up, "connected")
+            for _ in range(200):
+                sink.stats({"filling": "x" * 100_000})
+            began = time.monotonic()
+            sink.event(STREAM, begin(1))
+            with pytest.raises(TaggerError, match="not delivered"):
+                sink.close(0.5)
+            assert time.monotonic() - began < 10  # paho's keepalive would be 30
+    assert "Normal disconnection" not in caplog.text
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_a_message_too_large_for_the_broker_holds_up_no_other(
+    tmp_path: Path, version: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3.1.1 knows no limit: the broker hangs up; after some such times it is understood."""
+    monkeypatch.setattr("tagger.mqtt.connection._RETRY_SECONDS", (0.1, 1.0))
+    broker = Mosquitto(tmp_path, "allow_anonymous true", "max_packet_size 5000")
+    message = {"cmps": {"x": "x" * 6_000}}
+    home = Home("ha/device/x/config", "ha/status", lambda *_: message, lambda _: {}, dict)
+    chosen = settings.MqttSettings("127.0.0.1", broker.port, node="room", version=version)
+    sink = MqttSink(chosen, pytest.fail, home=home)
+    try:
+        with subscribed(broker.port) as subscriber:
+            sink.open([STREAM])
+            sink.event(STREAM, begin(1))
+            sink.event(STREAM, end(1))
+            until(lambda: len(set(ids(subscriber))) == 2, "the events came")
+            subscriber.publish("ha/status", "online")
+            sink.event(STREAM, begin(2))
+            until(lambda: subscriber.payloads(f"{BASE}/mic/dog/state")[-1:] == ["ON"], "and the states")
+            sink.close(10)
+            assert ids(subscriber) == [("1", "begin"), ("1", "end"), ("2", "begin")]
+            assert subscriber.payloads("ha/device/x/config") == []
+    finally:
+        broker.kill()
+    assert [record.getMessage().count("ha/device/x/config (6") for record in caplog.records].count(1) == 1
 
 
 def test_a_late_will_is_set_right(broker: Mosquitto) -> None:

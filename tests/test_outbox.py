@@ -85,6 +85,23 @@ def test_a_damaged_file_is_put_aside_and_said(path: Path, caplog: pytest.LogCapt
     box.close()
 
 
+@pytest.mark.parametrize("page", [1, 2, 3, 5])
+def test_damage_within_the_file_is_put_aside_too(path: Path, page: int, caplog: pytest.LogCaptureFixture) -> None:
+    box = Outbox(path, 1000)
+    for number in range(200):
+        box.put("t", "x" * 300, str(number), True)
+    box.close()
+    data = bytearray(path.read_bytes())
+    data[page * 4096 : (page + 1) * 4096] = b"\xee" * 4096
+    path.write_bytes(data)
+    again = Outbox(path, 1000)
+    again.put("t", "new", "new", True)
+    assert payloads(again) == ["new"]
+    assert len(list(path.parent.glob("outbox.sqlite.damaged-*"))) == 1
+    assert "put aside" in caplog.text
+    again.close()
+
+
 def test_one_of_a_later_version_is_left_alone(path: Path) -> None:
     Outbox(path, 10).close()
     database = sqlite3.connect(path)
@@ -109,6 +126,28 @@ def test_when_the_disk_is_full_events_wait_in_memory(path: Path, caplog: pytest.
     box.put("t", "3", "a", False)
     assert payloads(box) == ["1", "2" * 100_000, "3"]
     assert (len(box), box.retained) == (3, {"x"})
+    assert caplog.text.count("wait in memory") == 1
+    assert not box.is_durable
+    box.close()
+
+
+def test_when_the_disk_cannot_be_read_what_comes_is_passed_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    box = Outbox(path, 1000)
+    for number in range(200):
+        box.put("t", "x" * 300, str(number), True)
+    box.close()
+    box = Outbox(path, 1000)
+    damage = sqlite3.connect(path)
+    damage.execute("PRAGMA writable_schema = ON")
+    damage.execute("UPDATE sqlite_schema SET rootpage = 10000 WHERE name = 'retained'")
+    damage.execute("PRAGMA schema_version = 99")
+    damage.commit()
+    damage.close()
+    assert box.retained == set()
+    assert len(payloads(box)) in (0, 200)
+    box.put("t", "new", "new", True)
+    assert payloads(box)[-1] == "new"
+    assert box.after(200, 10)[-1].number == 201
     assert caplog.text.count("wait in memory") == 1
     box.close()
 

@@ -172,6 +172,42 @@ def test_the_connection_itself_is_changed(broker: Mosquitto, tmp_path: Path) -> 
         assert it.subscriber.payloads("tagger/room/status") == ["online", "offline", "online"]
 
 
+def test_requests_are_allowed_and_forbidden(broker: Mosquitto, tmp_path: Path) -> None:
+    def answer() -> str:
+        topic = "tagger/room/response/labels"
+        count = len(it.subscriber.payloads(topic))
+        it.subscriber.publish("tagger/room/request/labels", "{}")
+        until(lambda: len(it.subscriber.payloads(topic)) > count, "an answer")
+        return str(it.subscriber.jsons(topic)[-1]["status"])
+
+    with daemon(broker, tmp_path, "") as it:
+        assert answer() == "error"
+        for text, status in (("[mqtt]\ncommands = true\n", "ok"), ("", "error")):
+            online = it.subscriber.payloads("tagger/room/status").count("online")
+            it.reload(text)
+            until(lambda online=online: it.subscriber.payloads("tagger/room/status").count("online") > online, "back")  # type: ignore[misc]
+            time.sleep(0.2)  # it has subscribed
+            assert answer() == status
+
+
+def test_a_broker_that_refuses_what_was_changed_is_asked_again(tmp_path: Path) -> None:
+    """The password changes in the file first, and then at the broker."""
+    (tmp_path / "passwords").write_text("")
+    broker = Mosquitto(tmp_path, "allow_anonymous true", f"password_file {tmp_path / 'passwords'}")
+    try:
+        with daemon(broker, tmp_path, "") as it:
+            said = it.reload('[mqtt]\nuser = "me"\npassword = "verysecret"\n')
+            assert any("with mqtt" in line for line in said), said
+            until(lambda: sum("refuses" in line for line in it.said) > 1, "it tries again")
+            assert any("check user and password" in line for line in it.said)
+            assert "verysecret" not in "".join(it.said)
+            it.reload("")
+            count = len(it.windows)
+            until(lambda: len(it.windows) > count, "it publishes again")
+    finally:
+        broker.kill()
+
+
 def test_what_cannot_be_opened_leaves_what_there_was(broker: Mosquitto, tmp_path: Path) -> None:
     with daemon(broker, tmp_path, f'[sinks.log]\npath = "{tmp_path}/events.sqlite"\n') as it:
         (tmp_path / "no.sqlite").write_text("this is no database" * 100)

@@ -137,6 +137,14 @@ def test_a_flood_is_neither_obeyed_nor_answered(enabled: bool, payload: bytes) -
     assert answer["status"] == ("ok" if enabled else "error")
 
 
+def test_a_topic_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    requests, _, _ = made()
+    requests.enable("mic\nMQTT: all is well" + "x" * 10_000, b"maybe")
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+    assert len(record.getMessage()) < 200
+
+
 def test_a_switch() -> None:
     requests, controls, _ = made()
     requests.enable("mic", b"OFF")

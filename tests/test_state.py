@@ -36,6 +36,13 @@ def test_identity_pauses_and_names_survive(tmp_path: Path) -> None:
     third.close()
 
 
+def test_what_a_death_left_half_written_does_not_pile_up(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    (tmp_path / "open.jsonabc123.partial").write_text("{")
+    State(tmp_path).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["known.json", "lock"]
+
+
 uris = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.sampled_from(["mic:1", "mic:2", "mic:3"]), max_size=3)
 
 

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from tagger import stop as module
 from tagger.errors import TaggerError
 from tagger.stop import Stop
 
@@ -44,8 +45,7 @@ def test_a_failure_stops_it_and_the_first_counts():
     assert str(stop.failure) == "one"
 
 
-def test_hangup_reloads_and_does_not_stop(monkeypatch):
-    monkeypatch.setattr(module, "_has_terminal", lambda: False)
+def test_hangup_reloads_and_does_not_stop():
     calls = []
     with Stop(reloads=True) as stop:
         os.kill(os.getpid(), signal.SIGHUP)
@@ -59,14 +59,49 @@ def test_hangup_reloads_and_does_not_stop(monkeypatch):
         assert not stop.interrupted
 
 
-@pytest.mark.parametrize(("reloads", "terminal"), [(True, True), (False, False), (False, True)])
-def test_hangup_stops_what_cannot_reload_or_loses_its_terminal(monkeypatch, reloads, terminal):
-    monkeypatch.setattr(module, "_has_terminal", lambda: terminal)
-    with Stop(reloads) as stop:
+def test_hangup_stops_what_cannot_reload():
+    with Stop() as stop:
         stop.on_reload = pytest.fail
         soon(lambda: os.kill(os.getpid(), signal.SIGHUP))
         assert stop.wait(5)
     assert stop.interrupted
+
+
+IN_A_TERMINAL = """
+import fcntl, os, sys, termios
+from tagger.stop import Stop
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+with Stop(reloads=True) as stop:
+    stop.on_reload = lambda: os.write(pipe, b"reloaded ")
+    pipe = int(sys.argv[1])
+    os.write(pipe, b"ready ")
+    for _ in range(10):
+        if stop.wait(1):
+            break
+    os.write(pipe, b"stopped" if stop.interrupted else b"never stopped")
+"""
+
+
+def test_hangup_by_hand_reloads_also_in_a_terminal_and_a_terminal_that_closes_stops():
+    terminal, inside = os.openpty()
+    told, tell = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, str(tell)],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        pass_fds=[tell],
+        start_new_session=True,
+    )
+    os.close(inside)
+    os.close(tell)
+    assert os.read(told, 100) == b"ready "
+    process.send_signal(signal.SIGHUP)
+    assert os.read(told, 100) == b"reloaded "
+    os.close(terminal)
+    assert os.read(told, 100) == b"stopped"
+    process.wait(10)
+    os.close(told)
 
 
 def test_nohup_stays_in_force():

@@ -39,6 +39,10 @@ _MOST_SHORT = 3
 """Each of so many such connections in a row doubles the first wait: to 8 s, no more; the broker may be well again."""
 _WINDOW = 20
 """Messages on their way at once, unless the broker wants fewer. Mosquitto takes as many."""
+_STOP_SECONDS = 1.0
+"""So long may saying goodbye take."""
+_MOST_OVERHEAD_BYTES = 512
+"""Of a packet: all but topic and payload, MQTT 5's properties included."""
 _FINAL_REFUSALS = {
     "Bad user name or password": "check user and password",
     "Not authorized": "check user and password",
@@ -65,6 +69,11 @@ class Outgoing:
     """In the outbox, of one that waits there."""
 
     @property
+    def most_bytes(self) -> int:
+        """No packet of it is larger."""
+        return len(self.payload.encode()) + len(self.topic.encode()) + _MOST_OVERHEAD_BYTES
+
+    @property
     def is_json(self) -> bool:
         return self.payload.startswith("{")
 
@@ -75,13 +84,13 @@ class Connection:
     def __init__(
         self,
         settings: MqttSettings,
-        on_refused: Callable[[UserError], None],
+        on_refused: Callable[[UserError], None] | None,
         client_id: str = "",
         quiet: bool = False,
     ) -> None:
         """
         Args:
-            on_refused: called when the very first connection is refused for good.
+            on_refused: called when the very first connection is refused for good. None: it is tried again all the same.
             client_id: empty: one made up by paho, another each time.
 
         Raises:
@@ -94,6 +103,10 @@ class Connection:
         self.reconnects = 0
         self.window = _WINDOW
         """So many messages may wait for the broker's acknowledgement."""
+        self.most_bytes: int | None = None
+        """No packet may be larger. None: the broker has not said."""
+        self.short = 0
+        """How many of the last connections ended as soon as they had begun."""
         self.on_connected: Callable[[], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
         self.on_published: Callable[[int], None] = _nothing
@@ -104,8 +117,6 @@ class Connection:
         self._stopping = False
         self._since: float | None = None
         """When the present connection was accepted, on the monotonic clock."""
-        self._short = 0
-        """How many of the last connections ended as soon as they had begun."""
         self._said = False
         """Of this connection: that the broker refuses it, or refuses a message. Once is enough."""
         self._error: OSError | None = None
@@ -144,9 +155,16 @@ class Connection:
         self._client.loop_start()
 
     def stop(self) -> None:
+        """Returns when paho's thread has ended, or soon: it may be looking up a host, or waiting for a broker that
+        takes nothing any more. Then it ends by itself.
+        """
         self._stopping = True
         self._client.disconnect()
-        self._client.loop_stop()
+        stopping = threading.Thread(target=self._client.loop_stop, name="mqtt-stop", daemon=True)
+        stopping.start()
+        stopping.join(_STOP_SECONDS)
+        if stopping.is_alive():
+            self._client.drop_out_messages()  # for the acknowledgement of which it would wait
         # Nobody refers to each other any more: so paho's sockets are closed now, not when memory is next tidied.
         for name in ("connect", "connect_fail", "disconnect", "publish", "message", "subscribe", "log"):
             setattr(self._client, f"on_{name}", None)
@@ -162,6 +180,10 @@ class Connection:
         """
         properties = self._properties(message) if self._is_5 else None
         return self._client.publish(message.topic, message.payload, message.qos, message.retain, properties).mid
+
+    def take_back(self) -> None:
+        """All that was published and not acknowledged is out of paho's hands."""
+        self._client.drop_out_messages()
 
     def subscribe(self, topics: Sequence[str]) -> None:
         self._client.subscribe([(topic, 1) for topic in topics])
@@ -185,37 +207,45 @@ class Connection:
 
     def _back_off(self) -> None:
         first, longest = _RETRY_SECONDS
-        first = min(first * 2**self._short, longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
+        first = min(first * 2**self.short, longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
         longest *= random.uniform(1, 1 + _JITTER)
         self._client.reconnect_delay_set(first, max(first, longest))
 
     def _was_away(self) -> None:
         """The broker was not reached: it had died, then, and not thrown us out."""
-        if self._short:
-            self._short = 0
+        if self.short:
+            self.short = 0
             self._back_off()
 
     def _connected(self, client: paho.Client, data: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         self._said = reason.is_failure
         if reason.is_failure:
-            if not self.ever_connected and str(reason) in _FINAL_REFUSALS:
-                self._refuse(f"refuses: {reason}; {_FINAL_REFUSALS[str(reason)]}")
+            advice = _FINAL_REFUSALS.get(str(reason))
+            if advice is not None and self._may_refuse:
+                self._refuse(f"refuses: {reason}; {advice}")
             else:
-                self._say(logging.WARNING, "MQTT: %s refuses (%s); trying again", self._settings.url, reason)
+                said = f"{reason}; {advice}" if advice is not None else str(reason)
+                self._say(logging.WARNING, "MQTT: %s refuses (%s); trying again", self._settings.url, said)
             return
         self._say(logging.INFO, "MQTT: connected to %s", self._settings.url)
         self._since = time.monotonic()
         self.window = min(_WINDOW, getattr(properties, "ReceiveMaximum", _WINDOW))
+        self.most_bytes = getattr(properties, "MaximumPacketSize", None)
         self.reconnects += self.ever_connected
         self.ever_connected = True
         self.on_connected()
         self.ready.set()
 
+    @property
+    def _may_refuse(self) -> bool:
+        return self._on_refused is not None and not self.ever_connected
+
     def _refuse(self, why: str) -> None:
         self.refused = True
         self.ready.set()
         self._client.disconnect()
-        self._on_refused(UserError(f"the broker at {self._settings.url} {why}"))
+        if self._on_refused is not None:
+            self._on_refused(UserError(f"the broker at {self._settings.url} {why}"))
 
     def _failed(self, client: paho.Client, data: Any) -> None:
         # paho calls this while it handles the exception, and tells the reason nowhere else.
@@ -235,7 +265,7 @@ class Connection:
 
     def _final(self, error: BaseException | None) -> str:
         """What is to be said where one side will not have the other's certificate, and never had. Else empty."""
-        if self.ever_connected or not isinstance(error, ssl.SSLError):
+        if not self._may_refuse or not isinstance(error, ssl.SSLError):
             return ""
         if isinstance(error, ssl.SSLCertVerificationError):
             if error.verify_code == _CERTIFICATE_NOT_YET_VALID:
@@ -258,7 +288,7 @@ class Connection:
         why = _words(error) if error is not None else str(reason).replace("Unspecified error", "it hung up")
         if accepted is not None:
             is_short = time.monotonic() - accepted < _SHORT_SECONDS
-            self._short = min(self._short + 1, _MOST_SHORT) if is_short else 0
+            self.short = min(self.short + 1, _MOST_SHORT) if is_short else 0
             self._back_off()
             self.on_lost()
         else:

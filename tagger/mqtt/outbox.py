@@ -7,10 +7,11 @@ daemon's death; a power cut may cost the last half minute.
 import logging
 import sqlite3
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tagger.errors import TaggerError, UserError
 
@@ -35,8 +36,6 @@ class Waiting:
     """Messages are sent in this order."""
     topic: str
     payload: str
-    waits_since: float
-    """Seconds since the epoch."""
 
 
 class Outbox:
@@ -53,9 +52,14 @@ class Outbox:
         """
         self._limit = limit
         self.dropped = 0
+        self.is_durable = path is not None
+        """What waits survives this process."""
         self._database = _open(path)
         self._count: int
         (self._count,) = self._database.execute("SELECT count(*) FROM messages").fetchone()
+        self._last: int
+        """Number of the newest message; none is given twice."""
+        (self._last,) = self._database.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()
 
     def __len__(self) -> int:
         """Messages that wait."""
@@ -73,10 +77,14 @@ class Outbox:
             self._to_memory(error)
             self._put(topic, payload, event_id, begins, handed_over)
 
+    def begun(self, event_id: str) -> None:
+        """Its begin was published elsewhere: its end is to be published here."""
+        self._write("INSERT OR IGNORE INTO begun VALUES (?)", [(event_id,)])
+
     def after(self, number: int, count: int) -> list[Waiting]:
         """The `count` oldest messages that come after this one."""
-        rows = self._database.execute(
-            "SELECT number, topic, payload, waits_since FROM messages WHERE number > ? ORDER BY number LIMIT ?",
+        rows = self._read(
+            "SELECT number, topic, payload FROM messages WHERE number > ? ORDER BY number LIMIT ?",
             (number, count),
         )
         return [Waiting(*row) for row in rows]
@@ -88,7 +96,7 @@ class Outbox:
     @property
     def retained(self) -> set[str]:
         """Topics at which this node has left a message at the broker."""
-        return {topic for (topic,) in self._database.execute("SELECT topic FROM retained")}
+        return {topic for (topic,) in self._read("SELECT topic FROM retained")}
 
     def retain(self, topics: Iterable[str]) -> None:
         self._write("INSERT OR IGNORE INTO retained VALUES (?)", [(topic,) for topic in topics])
@@ -100,7 +108,7 @@ class Outbox:
     @property
     def components(self) -> dict[str, str]:
         """What Home Assistant was told of at any time: id -> platform."""
-        return dict(self._database.execute("SELECT id, platform FROM components"))
+        return dict(self._read("SELECT id, platform FROM components"))
 
     def remember(self, components: dict[str, str]) -> None:
         self._write("INSERT OR REPLACE INTO components VALUES (?, ?)", list(components.items()))
@@ -116,9 +124,9 @@ class Outbox:
             change = "INSERT OR IGNORE INTO begun VALUES (?)" if begins else "DELETE FROM begun WHERE id = ?"
             if not database.execute(change, (event_id,)).rowcount:
                 return
-            database.execute(
+            last = database.execute(
                 "INSERT INTO messages (topic, payload, waits_since) VALUES (?, ?, ?)", (topic, payload, time.time())
-            )
+            ).lastrowid
             excess = max(0, self._count + 1 - self._limit)
             gone = database.execute(
                 "DELETE FROM messages WHERE number IN"
@@ -126,9 +134,17 @@ class Outbox:
                 (handed_over, excess),
             ).rowcount
         self._count += 1 - gone
+        self._last = last or self._last
         if gone and not self.dropped:
             log.warning("MQTT: %d events wait for the broker already; the oldest are dropped from now on", self._limit)
         self.dropped += gone
+
+    def _read(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            self._to_memory(error)
+            return self._database.execute(query, values).fetchall()
 
     def _write(self, statement: str, rows: Collection[tuple[object, ...]]) -> int:
         """How many rows changed. A disk that is full is no reason to stop: at the next start they are done again."""
@@ -141,13 +157,17 @@ class Outbox:
                 return database.executemany(statement, rows).rowcount
 
     def _to_memory(self, error: sqlite3.Error) -> None:
-        """The disk is full or gone: goes on in memory, with all that can still be read."""
+        """The disk is full, damaged or gone: goes on in memory, with all that can still be read."""
+        self.is_durable = False
         log.warning("MQTT: events cannot be kept on disk (%s); until the next start they wait in memory", error)
         before, self._database = self._database, _open(None)
         for table in ("messages", "begun", "retained", "components"):
-            with suppress(sqlite3.Error), self._database as database:
+            with self._database as database, suppress(sqlite3.Error):  # keeps the rows before one that cannot be read
                 for row in before.execute(f"SELECT * FROM {table}"):
                     database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        with self._database as database:  # the next message comes after those that were sent
+            database.execute("DELETE FROM sqlite_sequence")
+            database.execute("INSERT INTO sqlite_sequence VALUES ('messages', ?)", (self._last,))
         (self._count,) = self._database.execute("SELECT count(*) FROM messages").fetchone()
         before.close()
 
@@ -175,6 +195,9 @@ def _prepared(path: Path | None) -> sqlite3.Connection:
             (version,) = cursor.fetchone()
         if version > _VERSION:
             raise UserError(f"{path}: was written by a later version of tagger; update, or name another --state folder")
+        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         with database:

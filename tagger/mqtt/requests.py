@@ -87,7 +87,7 @@ class Requests:
                 raise UserError("must be ON or OFF")
             self._controls.pause(source, payload == b"OFF")
         except UserError as error:
-            log.warning("MQTT: %s/enabled/set: %s", source, error)
+            log.warning("MQTT: %s/enabled/set: %s", _short(source), error)
 
     def _obey(self, what: str, request: dict[str, Any]) -> dict[str, Any]:
         self._check_enabled()

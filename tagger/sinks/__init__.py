@@ -1,4 +1,4 @@
-"""Where events go. A new kind of sink is a file here and a line in `open_sinks` of `tagger.start`."""
+"""Where events go. A new kind of sink is a file here and an entry in `wanted` of `tagger.sinks.registry`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal

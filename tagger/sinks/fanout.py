@@ -29,6 +29,8 @@ class Fanout(Sink):
         """Of each source, the last."""
         self._open: dict[str, tuple[Stream, Event]] = {}
         """Events that have begun, by id."""
+        self._earlier: Counter[str] = Counter()
+        """What sinks that are gone have counted."""
         self._failed: set[Sink] = set()
         """Sinks that have failed before: it was said."""
 
@@ -54,8 +56,10 @@ class Fanout(Sink):
             self._tell(lambda sink: sink.event(stream, event))
             if event.type == "end":
                 self._open.pop(event.id, None)
-                if self._state is not None:
-                    self._state.ended(event)
+                if self._held is not None:
+                    self._held.append(lambda: self._ended(event))
+                else:
+                    self._ended(event)
 
     def report(self, stream: Stream, report: Report) -> None:
         self._tell(lambda sink: sink.report(stream, report))
@@ -68,7 +72,7 @@ class Fanout(Sink):
 
     def counts(self) -> Mapping[str, int]:
         with self._lock:
-            total: Counter[str] = Counter()
+            total = self._earlier.copy()
             for sink in self._sinks:
                 total.update(sink.counts())
             return total
@@ -103,9 +107,15 @@ class Fanout(Sink):
                     sink.resume(stream, state, detail, [event for of, event in events if of.source == stream.source])
         finally:
             with self._lock:
+                for sink in before - set(self._sinks):
+                    self._earlier.update({name: n for name, n in sink.counts().items() if name != "waiting"})
                 held, self._held = self._held, None
                 for tell in held:
                     tell()
+
+    def _ended(self, event: Event) -> None:
+        if self._state is not None:
+            self._state.ended(event)
 
     def _tell(self, what: Callable[[Sink], None]) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ outage no state runs ahead of its event, none is old, and nothing that the broke
 
 import json
 import logging
+import math
 import queue
 import threading
 import time
@@ -31,6 +32,10 @@ log = logging.getLogger(__name__)
 
 _BATCH = 50
 """So many waiting events are read from disk at a time."""
+_LARGE_BYTES = 4_000
+"""No event is as large. What Home Assistant is told is, and brokers may have a limit ..."""
+_HANG_UPS = 3
+"""... of which MQTT 3.1.1 knows nothing: they hang up, again and again."""
 _FAREWELL_SECONDS = 10
 """Home Assistant has met by then what it is told to remove. It drops parts of a message that comes while it is busy."""
 _MOMENT_SECONDS = 60
@@ -69,7 +74,7 @@ class MqttSink(Sink):
     def __init__(
         self,
         settings: MqttSettings,
-        on_refused: Callable[[UserError], None],
+        on_refused: Callable[[UserError], None] | None,
         outbox: Outbox | None = None,
         client_id: str = "",
         paused: Collection[str] = (),
@@ -78,7 +83,8 @@ class MqttSink(Sink):
     ) -> None:
         """
         Args:
-            on_refused: called, from paho's thread, when the broker refuses the very first connection for good.
+            on_refused: called, from paho's thread, when the broker refuses the very first connection for good. None: it
+                is tried again all the same.
             outbox: where events wait, closed by this sink. None: in memory.
             client_id: the same at every start. Empty: another each time.
             paused: sources that are paused.
@@ -89,7 +95,6 @@ class MqttSink(Sink):
             UserError: a certificate file cannot be used.
         """
         self._settings, self._requests, self._home = settings, requests, home
-        self._is_durable = outbox is not None
         self._outbox = Outbox(None, settings.queue_events) if outbox is None else outbox
         self._topics = Topics(settings.prefix, settings.node)
         self._paused = frozenset(paused)
@@ -129,6 +134,10 @@ class MqttSink(Sink):
         """Connected anew: paho sends again what was on its way. Until that is acknowledged nothing may overtake it."""
         self._farewell = ""
         """What Home Assistant is told once, when it starts next, before it is told what is gone."""
+        self._most_bytes: float = math.inf
+        """What is larger had the broker hang up."""
+        self._left_out: set[str] = set()
+        """Topics of what was too large: it was said."""
         self._closing = False
         self._drained = threading.Event()
         """Closing, and the broker has everything."""
@@ -163,7 +172,10 @@ class MqttSink(Sink):
     def resume(self, stream: Stream, state: SourceState, detail: str, events: Sequence[Event]) -> None:
         self.status(stream, state, detail)
         for event in events:
-            self.event(stream, event)  # the outbox knows whether the broker was told
+            if self._outbox.is_durable:
+                self.event(stream, event)  # it knows whether the broker was told
+            else:
+                self._do(lambda event=event: self._take_over(stream, event))  # type: ignore[misc]
 
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
         topics = self._topics
@@ -209,7 +221,10 @@ class MqttSink(Sink):
         self._outbox.close()
         if connection.refused:
             return
-        url, kept = self._settings.url, "they wait on disk for the next start" if self._is_durable else "they are lost"
+        url, kept = (
+            self._settings.url,
+            "they wait on disk for the next start" if self._outbox.is_durable else "they are lost",
+        )
         if not connection.ever_connected:
             more = f"; of {left} events, {kept}" if left else ""
             raise TaggerError(f"nothing was published: {url} could not be reached in time{more}")
@@ -235,6 +250,7 @@ class MqttSink(Sink):
     def _on_lost(self) -> None:
         with self._gate:
             self._generation = 0
+        self._do(self._parted)
 
     # --- the sink's own thread ---
 
@@ -251,6 +267,35 @@ class MqttSink(Sink):
         self._accepted, self._settling = connection, bool(self._on_way)
         self._connection.subscribe([self._topics.node_status, *self._listens_to()])
         self._say_again()
+
+    def _parted(self) -> None:
+        """A broker that hangs up each time that it is given something large is not given that again: events wait."""
+        largest = max((message.most_bytes for message in self._on_way.values()), default=0)
+        if self._connection.short < _HANG_UPS or largest < _LARGE_BYTES:
+            return
+        with self._gate:
+            if self._generation:
+                return
+            self._most_bytes = largest - 1
+            self._connection.take_back()
+            messages, self._on_way = self._on_way.values(), {}
+            for message in messages:
+                if self._fits(message):
+                    self._on_way[self._connection.publish(message)] = message
+
+    def _fits(self, message: Outgoing) -> bool:
+        """Whether the broker takes it; if not, it is left out, and said."""
+        limit = min(self._most_bytes, self._connection.most_bytes or math.inf)
+        if message.number is not None or message.most_bytes <= limit:
+            return True
+        if message.topic not in self._left_out:
+            self._left_out.add(message.topic)
+            log.warning(
+                "MQTT: %s takes no message as large as the one on %s (%d bytes), which is left out; raise its limit, "
+                "such as max_packet_size of Mosquitto",
+                *(self._settings.url, message.topic, len(message.payload.encode())),
+            )
+        return False
 
     def _listens_to(self) -> list[str]:
         topics = [self._home.birth] if self._home is not None else []
@@ -274,17 +319,26 @@ class MqttSink(Sink):
         self._stale.update(dict.fromkeys(changed))
 
     def _take(self, stream: Stream, event: Event, payload: str) -> None:
-        topics, begins = Topics(self._settings.prefix, stream.node), event.type == "begin"
-        self._outbox.put(topics.event(stream.source), payload, event.id, begins, self._read)
+        topic = Topics(self._settings.prefix, stream.node).event(stream.source)
+        self._outbox.put(topic, payload, event.id, event.type == "begin", self._read)
+        self._follow(stream, event)
+
+    def _take_over(self, stream: Stream, event: Event) -> None:
+        """The sink before this one has said that it began."""
+        self._outbox.begun(event.id)
+        self._follow(stream, event)
+
+    def _follow(self, stream: Stream, event: Event) -> None:
+        """The states of an event."""
         source = self._sources.get(stream.source)
         if source is None or stream.node != self._settings.node or event.label not in source.levels:
             return  # of an earlier life: its states are gone, or were said to be OFF at the start
-        if begins:
+        if event.type == "begin":
             source.open[event.id] = event.label
         else:
             source.open.pop(event.id, None)
         is_on = {source.levels[event.label]: event.label in source.open.values(), ANY: bool(source.open)}
-        self._say({topics.state(stream.source, level): "ON" if on else "OFF" for level, on in is_on.items()})
+        self._say({self._topics.state(stream.source, level): "ON" if on else "OFF" for level, on in is_on.items()})
 
     def _received(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == self._topics.node_status:
@@ -327,6 +381,8 @@ class MqttSink(Sink):
         if message is not None and message.number is not None:
             self._outbox.done(message.number)
         elif message is not None and message.retain and not message.payload:
+            if message.topic in self._stale:
+                return  # said anew meanwhile: forgotten when that has arrived
             self._outbox.forget(message.topic)
             if not self._retained.get(message.topic):
                 self._retained.pop(message.topic, None)
@@ -350,7 +406,8 @@ class MqttSink(Sink):
             message = self._next()
             if message is None:
                 return False
-            self._on_way[self._connection.publish(message)] = message
+            if self._fits(message):
+                self._on_way[self._connection.publish(message)] = message
         self._handed_over = message.number or self._handed_over
         return True
 

@@ -7,9 +7,9 @@ from tagger.errors import UserError
 from tagger.events import Stream
 from tagger.mqtt import homeassistant
 from tagger.mqtt.outbox import Outbox
-from tagger.mqtt.requests import Requests
+from tagger.mqtt.requests import Controls, Requests
 from tagger.mqtt.topics import Topics
-from tagger.settings import HomeAssistantSettings, ListenSettings, MqttSettings
+from tagger.settings import HomeAssistantSettings, ListenSettings, MqttSettings, slug
 from tagger.sinks import Sink
 from tagger.sinks.console import ConsoleSink
 from tagger.sinks.eventlog import EventLogSink
@@ -32,8 +32,10 @@ class Daemon:
     asked: tuple[str, ...]
     """Labels that the user named."""
     state: State | None
-    requests: Requests
-    on_refused: Callable[[UserError], None]
+    controls: Controls
+    """What requests over MQTT can do."""
+    on_refused: Callable[[UserError], None] | None
+    """Told when a broker refuses for good. None: it is tried again all the same."""
 
 
 Wanted = Mapping[tuple[str, Hashable], Callable[[], Sink]]
@@ -66,13 +68,13 @@ def _mqtt(daemon: Daemon, mqtt: MqttSettings) -> Sink:
         outbox=None if state is None or mqtt.embedded else Outbox(state.outbox, mqtt.queue_events),
         client_id="" if state is None else f"tagger-{state.id}",
         paused=() if state is None else state.paused,
-        requests=daemon.requests,
+        requests=Requests(daemon.controls, mqtt.commands),
         home=None if home is None else _home(daemon, mqtt, home),
     )
 
 
 def _home(daemon: Daemon, mqtt: MqttSettings, home: HomeAssistantSettings) -> Home:
-    device_id = f"tagger_{daemon.state.id if daemon.state is not None else mqtt.node}"
+    device_id = f"tagger_{daemon.state.id if daemon.state is not None else slug(mqtt.node)}"
     return Home(
         homeassistant.config_topic(home, device_id),
         homeassistant.status_topic(home),

@@ -185,6 +185,7 @@ def test_a_topic_that_the_broker_does_not_allow_stops_no_other(
         until(lambda: "ON" in witness.payloads(f"{BASE}/mic/cat/state"), "and one more")
         assert witness.payloads(f"{BASE}/mic/event") == witness.payloads(f"{BASE}/mic/dog/state") == []
         said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert made.counts()["dropped"] == 60, "what the broker will not have is counted"
         assert len(said) == 1, "once a connection, not for each message"
         assert "refuses messages (Not authorized); check its access list" in said[0]
         here.kill()

@@ -109,8 +109,8 @@ class Connection:
         """How many of the last connections ended as soon as they had begun."""
         self.on_connected: Callable[[], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
-        self.on_published: Callable[[int], None] = _nothing
-        """The broker has acknowledged this message, or has refused it for good."""
+        self.on_published: Callable[[int, bool], None] = _nothing
+        """The broker has this message, or (True) has refused it for good."""
         self.on_message: Callable[[str, bytes, bool], None] = _nothing
         self.on_subscribed: Callable[[], None] = _nothing
         self._settings, self._on_refused, self._quiet = settings, on_refused, quiet
@@ -319,7 +319,7 @@ class Connection:
             self._say(
                 logging.WARNING, "MQTT: %s refuses messages (%s); check its access list", self._settings.url, reason
             )
-        self.on_published(mid)
+        self.on_published(mid, reason.is_failure)
 
 
 def _nothing(*_: object) -> None:

@@ -101,7 +101,7 @@ class MqttSink(Sink):
         self._connection = Connection(settings, on_refused, settings.client_id or client_id)
         self._connection.on_connected = self._on_connected
         self._connection.on_lost = self._on_lost
-        self._connection.on_published = lambda mid: self._do(lambda: self._acknowledged(mid))
+        self._connection.on_published = lambda mid, refused: self._do(lambda: self._acknowledged(mid, refused))
         self._connection.on_message = lambda topic, payload, retained: self._do(
             lambda: self._received(topic, payload, retained)
         )
@@ -128,6 +128,8 @@ class MqttSink(Sink):
         """Retained topics to be published, in order."""
         self._on_way: dict[int, Outgoing] = {}
         """What paho has and the broker has not acknowledged, by paho's number."""
+        self._refused = 0
+        """Events that the broker will not have. MQTT 5 alone tells."""
         self._accepted = 0
         """The connection that messages may be handed to."""
         self._settling = False
@@ -200,7 +202,7 @@ class MqttSink(Sink):
     def counts(self) -> Mapping[str, int]:
         return {
             "waiting": len(self._outbox),
-            "dropped": self._outbox.dropped,
+            "dropped": self._outbox.dropped + self._refused,
             "reconnects": self._connection.reconnects,
         }
 
@@ -376,10 +378,11 @@ class MqttSink(Sink):
         else:
             requests.enable(first, payload)
 
-    def _acknowledged(self, mid: int) -> None:
+    def _acknowledged(self, mid: int, refused: bool) -> None:
         message = self._on_way.pop(mid, None)
         if message is not None and message.number is not None:
             self._outbox.done(message.number)
+            self._refused += refused
         elif message is not None and message.retain and not message.payload:
             if message.topic in self._stale:
                 return  # said anew meanwhile: forgotten when that has arrived

@@ -17,10 +17,12 @@ from tagger import settings
 from tagger.errors import TaggerError
 from tagger.events import Event, Stream
 from tagger.mqtt.outbox import Outbox
+from tagger.mqtt.requests import Requests
 from tagger.mqtt.topics import Topics
 from tagger.sinks.mqtt import Home, MqttSink
 from tests.programs import Mosquitto, Subscriber, free_port, running, stop, subscribed, tagger, until, write_siren
 from tests.relay import Relay
+from tests.test_requests import FakeControls
 
 BASE = "tagger/room"
 
@@ -427,6 +429,30 @@ def test_transitions_are_seen_one_by_one_while_there_is_a_broker(broker: Mosquit
         sink.close(10)
         until(lambda: len(subscriber.payloads(f"{BASE}/mic/dog/state")) >= 7, "all states came")
         assert subscriber.payloads(f"{BASE}/mic/dog/state")[-7:] == ["OFF", "ON", "OFF", "ON", "OFF", "ON", "OFF"]
+
+
+class Controls(FakeControls):
+    def pause(self, source: str | None, paused: bool) -> dict[str, Any]:
+        super().pause(source, paused)
+        return {"sources": ["mic"], "enabled": not paused}
+
+
+@pytest.mark.parametrize(
+    ("topic", "off", "on"),
+    [("mic/enabled/set", "OFF", "ON"), ("request/{}", "pause", "resume")],
+)
+def test_what_was_switched_says_so_though_the_source_says_nothing(
+    broker: Mosquitto, topic: str, off: str, on: str
+) -> None:
+    """A microphone that is unplugged can be paused and resumed."""
+    sink = sink_of(broker, requests=Requests(Controls(), enabled=True))
+    with subscribed(broker.port) as subscriber:
+        until(lambda: subscriber.payloads(f"{BASE}/mic/enabled") == ["ON"], "it is enabled")
+        for number, what in enumerate((off, on), 2):
+            subscriber.publish(f"{BASE}/{topic.format(what)}", what if "set" in topic else "{}")
+            until(lambda number=number: len(subscriber.payloads(f"{BASE}/mic/enabled")) == number, "it is switched")  # type: ignore[misc]
+        assert subscriber.payloads(f"{BASE}/mic/enabled") == ["ON", "OFF", "ON"]
+        sink.close(10)
 
 
 def test_overlapping_events_of_a_label_keep_its_state_on(broker: Mosquitto) -> None:

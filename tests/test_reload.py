@@ -1,6 +1,7 @@
 """SIGHUP: settings change while the daemon listens, and no audio is lost."""
 
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tagger.settings import MqttSettings
+from tagger.sinks import registry
 from tests.programs import TAGGER, Mosquitto, Subscriber, siren, subscribed, until
 
 BASE = "tagger/room/stdin"
@@ -220,3 +223,15 @@ def test_what_cannot_be_opened_leaves_what_there_was(broker: Mosquitto, tmp_path
         [*TAGGER, "events", str(tmp_path / "events.sqlite"), "--json"], capture_output=True, check=False, text=True
     )
     assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["siren"], done.stderr
+
+
+def test_a_certificate_that_was_renewed_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("one")
+    mqtt = MqttSettings(tls=True, tls_ca_certs=path)
+    before = registry._renewed(mqtt)
+    assert registry._renewed(mqtt) == before
+    os.utime(path, ns=(1, 1))
+    assert registry._renewed(mqtt) != before
+    path.unlink()
+    assert registry._renewed(mqtt) == (0, 0, 0)

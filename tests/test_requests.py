@@ -147,10 +147,10 @@ def test_a_topic_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCa
 
 def test_a_switch() -> None:
     requests, controls, _ = made()
-    requests.enable("mic", b"OFF")
-    requests.enable("mic", b"ON")
-    requests.enable("mic", b"maybe")
-    requests.enable("cellar", b"ON")
+    assert requests.enable("mic", b"OFF") is False
+    assert requests.enable("mic", b"ON") is True
+    assert requests.enable("mic", b"maybe") is None
+    assert requests.enable("cellar", b"ON") is None
     assert controls.asked == [("pause", "mic", True), ("pause", "mic", False), ("pause", "cellar", False)]
 
 

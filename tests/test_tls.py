@@ -337,7 +337,10 @@ def test_a_refusal_that_comes_later_is_waited_out(
         here.kill()
         passwords(known, me="changed", witness="w")
         here.start()
-        until(lambda: caplog.text.count("refuses (Not authorized; check user and password); trying again") > 1, "it is refused")
+        until(
+            lambda: caplog.text.count("refuses (Not authorized; check user and password); trying again") > 1,
+            "it is refused",
+        )
         made.event(STREAM, Event("begin", "1", "dog", 0.9, 0.9, 0.0))
         here.kill()
         passwords(known, me=SECRET, witness="w")

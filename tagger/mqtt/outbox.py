@@ -21,7 +21,7 @@ _VERSION = 1
 """Of the tables."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS messages (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload TEXT NOT NULL, waits_since REAL NOT NULL);
+    number INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS begun (id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS retained (topic TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS components (id TEXT PRIMARY KEY, platform TEXT NOT NULL);
@@ -124,9 +124,7 @@ class Outbox:
             change = "INSERT OR IGNORE INTO begun VALUES (?)" if begins else "DELETE FROM begun WHERE id = ?"
             if not database.execute(change, (event_id,)).rowcount:
                 return
-            last = database.execute(
-                "INSERT INTO messages (topic, payload, waits_since) VALUES (?, ?, ?)", (topic, payload, time.time())
-            ).lastrowid
+            last = database.execute("INSERT INTO messages (topic, payload) VALUES (?, ?)", (topic, payload)).lastrowid
             excess = max(0, self._count + 1 - self._limit)
             gone = database.execute(
                 "DELETE FROM messages WHERE number IN"

@@ -76,18 +76,24 @@ class Requests:
         log.info("MQTT: request %s: done", what)
         return _answer(transaction, "ok", "data", data)
 
-    def enable(self, source: str, payload: bytes) -> None:
-        """`.../<source>/enabled/set`, for a switch: its answer is the topic `enabled`."""
+    def enable(self, source: str, payload: bytes) -> bool | None:
+        """`.../<source>/enabled/set`, for a switch: its answer is the topic `enabled`.
+
+        Returns:
+            What that is to say. None: nothing was changed.
+        """
         try:
             if not self._take_token():
                 self._too_many(None)
-                return
+                return None
             self._check_enabled()
             if payload not in (b"ON", b"OFF"):
                 raise UserError("must be ON or OFF")
             self._controls.pause(source, payload == b"OFF")
         except UserError as error:
             log.warning("MQTT: %s/enabled/set: %s", _short(source), error)
+            return None
+        return payload == b"ON"
 
     def _obey(self, what: str, request: dict[str, Any]) -> dict[str, Any]:
         self._check_enabled()

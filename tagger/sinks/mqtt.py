@@ -371,12 +371,16 @@ class MqttSink(Sink):
 
     def _ask(self, requests: Requests, place: str, payload: bytes) -> None:
         first, _, rest = place.partition("/")
-        if first == "request":
-            answer = requests.answer(rest, payload)
-            if answer is not None:
-                self._urgent.append(Outgoing(self._topics.response(rest), json.dumps(answer)))
-        else:
-            requests.enable(first, payload)
+        if first != "request":
+            if (enabled := requests.enable(first, payload)) is not None:
+                self._say({self._topics.enabled(first): "ON" if enabled else "OFF"})
+            return
+        answer = requests.answer(rest, payload)
+        if answer is not None:
+            data = answer.get("data", {})
+            if "enabled" in data:
+                self._say({self._topics.enabled(each): "ON" if data["enabled"] else "OFF" for each in data["sources"]})
+            self._urgent.append(Outgoing(self._topics.response(rest), json.dumps(answer)))
 
     def _acknowledged(self, mid: int, refused: bool) -> None:
         message = self._on_way.pop(mid, None)

@@ -49,7 +49,7 @@ def wanted(daemon: Daemon) -> Wanted:
         sinks["console", None] = lambda: ConsoleSink(as_json=settings.json, explain=settings.explain)
     if mqtt is not None:
         home = settings.homeassistant
-        made_of = (mqtt, home, daemon.streams, None if home is None else daemon.asked)
+        made_of = (mqtt, _renewed(mqtt), home, daemon.streams, None if home is None else daemon.asked)
         sinks["mqtt", made_of] = lambda: _mqtt(daemon, mqtt)
     if (jsonl := settings.jsonl) is not None:
         sinks["jsonl", jsonl] = lambda: JsonLinesSink(jsonl)
@@ -58,6 +58,12 @@ def wanted(daemon: Daemon) -> Wanted:
     if (log := settings.event_log) is not None:
         sinks["log", log] = lambda: EventLogSink(log)
     return sinks
+
+
+def _renewed(mqtt: MqttSettings) -> tuple[int, ...]:
+    """When the certificate files were written: one that was renewed is another, though its name is the same."""
+    paths = (mqtt.tls_ca_certs, mqtt.tls_client_cert, mqtt.tls_client_key)
+    return tuple(path.stat().st_mtime_ns if path is not None and path.exists() else 0 for path in paths)
 
 
 def _mqtt(daemon: Daemon, mqtt: MqttSettings) -> Sink:

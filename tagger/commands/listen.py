@@ -27,6 +27,7 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
 
     resolved = resolve(given, env, config)
     chosen = resolved.right()
+    config = chosen.config  # should it be gone at a reload, that is a mistake, and no wish for defaults
     for warning in resolved.warnings:
         click.echo(f"Warning: {warning}", err=True)
 

@@ -172,6 +172,8 @@ def _reading(path: Path) -> sqlite3.Connection:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) not in (_MAGIC, b""):  # SQLite takes a file of zeros for an empty one
                 raise _damaged(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such event log; `tagger listen --event-log {path}` writes one") from None
     except OSError as error:
         raise _unusable(path, error) from None
     address = path.absolute().as_uri()

@@ -25,8 +25,13 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     Whoever reads `path` sees the old file or the new one, never a part. After an error the old one stays, and nothing
     else is left. Folders are made as needed.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     os.close(handle)
     partial = Path(name)
     try:

@@ -257,10 +257,12 @@ def _show_counts(found: Sequence[Count], as_json: bool) -> None:
         _print(json.dumps(each.to_json()) for each in found)
         return
     heard = [each for each in found if each.events]
+    width = max([20, *(len(each.label) for each in heard)])
     if heard:
-        _print([f"{'label':<20} {'events':>8} {'together':>12}  highest"])
+        _print([f"{'label':<{width}} {'events':>8} {'together':>12}  highest"])
     _print(
-        f"{each.label:<20} {each.events:>8,} {_duration(each.duration_s):>12}  {each.peak_score:.2f}" for each in heard
+        f"{each.label:<{width}} {each.events:>8,} {_duration(each.duration_s):>12}  {each.peak_score:.2f}"
+        for each in heard
     )
     total = sum(each.events for each in heard)
     together = _duration(sum(each.duration_s for each in heard))

@@ -273,7 +273,10 @@ def _known(table: Mapping[str, Any], keys: Sequence[str], source: Source, at: _A
     for key in table:
         if key not in keys:
             place = source.place((*at, key))
-            raise UserError(f"{place}: is unknown{near(key, keys)}; there are {', '.join(keys)}")
+            known = near(key, keys)
+            there = "" if known.startswith("; there is") else f"; there is {', '.join(keys)}"
+            hint = "; what is for one label goes into [events.labels.LABEL]" if isinstance(table[key], dict) else ""
+            raise UserError(f"{place}: is unknown{known}{there}{hint}")
 
 
 def _settings(table: Mapping[str, Any], source: Source, at: _At) -> None:

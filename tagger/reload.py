@@ -15,9 +15,9 @@ from tagger.sinks.registry import Daemon, Wanted, wanted
 
 log = logging.getLogger(__name__)
 
-_CHANGES = {"events", "threshold", "allow", "deny", "mqtt", "homeassistant", "jsonl", "webhook", "event_log"}
+_CHANGES = {"events", "threshold", "allow", "deny", "mqtt", "homeassistant", "jsonl", "webhook", "event_log", "config"}
 """Settings that a running daemon can change; all others need a restart."""
-_FIXED_MQTT = ("node", "prefix", "embedded")
+_FIXED_MQTT = {"node": "mqtt.node", "prefix": "mqtt.topic_prefix", "embedded": "mqtt.url"}
 _CLOSE_SECONDS = 2.0
 """So long may a sink that goes take for what it still has."""
 
@@ -64,16 +64,16 @@ class Running:
             log.warning("reload: %s: changed only by a restart", ", ".join(fixed))
 
     def _may_change(self, new: ListenSettings) -> tuple[ListenSettings, list[str]]:
-        """What can be had now, and the names of what cannot."""
+        """What can be had now, and the keys of what cannot."""
         now = self._daemon.settings
         mqtt = self._daemon.mqtt  # with the embedded broker's port
         fixed = [each.name for each in fields(new) if each.name not in _CHANGES]
-        kept = [name for name in fixed if getattr(new, name) != getattr(now, name)]
+        kept = [_key(name) for name in fixed if getattr(new, name) != getattr(now, name)]
         if (new.mqtt is None) != (mqtt is None) or (new.mqtt and mqtt and new.mqtt.embedded != mqtt.embedded):
-            kept.append("mqtt")
+            kept.append("mqtt.url")
             new = replace(new, mqtt=mqtt, homeassistant=new.homeassistant if mqtt else None)
         elif new.mqtt is not None and mqtt is not None:
-            kept += [f"mqtt.{name}" for name in _FIXED_MQTT if getattr(new.mqtt, name) != getattr(mqtt, name)]
+            kept += [key for name, key in _FIXED_MQTT.items() if getattr(new.mqtt, name) != getattr(mqtt, name)]
             port = mqtt.port if mqtt.embedded else new.mqtt.port
             new = replace(new, mqtt=replace(new.mqtt, node=mqtt.node, prefix=mqtt.prefix, port=port))
         return replace(new, **{name: getattr(now, name) for name in fixed}), kept
@@ -81,14 +81,15 @@ class Running:
     def _change_sinks(self, streams: Sequence[Stream]) -> list[str]:
         want, before = wanted(self._daemon), self._want
         gone, new = [key for key in self._open if key not in want], [key for key in want if key not in self._open]
-        said: list[str] = []
+        went: list[str] = []
+        came: list[str] = []
         if not (gone or new):
-            return said
+            return []
         with self._fanout.changing() as sinks:
             for key in gone:
                 sink = self._open.pop(key)
                 sinks.remove(sink)
-                said.append(f"without {key[0]}")
+                went.append(key[0])
                 try:
                     sink.close(_CLOSE_SECONDS)
                 except TaggerError as error:
@@ -105,7 +106,15 @@ class Running:
                         continue
                     self._open[choice] = sink
                     sinks.append(sink)
-                    said.append(f"with {key[0]}")
+                    came.append(key[0])
                     break
         self._want = {**want, **{key: before[key] for key in self._open if key not in want}}
-        return said
+        return [
+            *(f"with {kind}{' anew' if kind in went else ''}" for kind in came),
+            *(f"without {kind}" for kind in went if kind not in came),
+        ]
+
+
+def _key(name: str) -> str:
+    """Of a setting, as the file and `tagger config check` call it."""
+    return name if name in ("clips", "pcm", "json", "watch", "explain") else f"listen.{name.removesuffix('_seconds')}"

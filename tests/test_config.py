@@ -287,7 +287,7 @@ def test_sinks(file):
         ("[[mqtt]]\nport = 3", "line 1: mqtt: must be a table"),
         ("[mqtt]\nport = 'high'", "line 2: mqtt.port: must be a whole number, not text"),
         ("[mqtt]\nport = 1.5", "line 2: mqtt.port: must be a whole number, not 1.5"),
-        ("[mqtt]\nport = true", "line 2: mqtt.port: must be a whole number, not True"),
+        ("[mqtt]\nport = true", "line 2: mqtt.port: must be a whole number, not true"),
         ("[mqtt]\nport = 0", "line 2: mqtt.port: must be from 1 to 65535"),
         ("[mqtt]\nhost = 'a b'", "line 2: mqtt.host: is no host's name or address"),
         ("[mqtt]\nhost = 'broker:1883'", "line 2: mqtt.host: is no host's name or address"),
@@ -321,7 +321,22 @@ def test_sinks(file):
         ("[homeassistant]\nprefix = 'a b'", "line 2: homeassistant.prefix: must be topic levels"),
         ("[listen]\nsources = 'mic'", "line 2: listen.sources: must be a list of texts, not text"),
         ("[listen]\nsources = [1]", "line 2: listen.sources: must be a list of texts"),
-        ("[listen]\nsources = []", "no source: name one"),
+        ("[listen]\nsources = []", "line 2: listen.sources: no source: name one"),
+        ("[listen]\nsources = ['mic', '']", "line 2: listen.sources: must not hold an empty text"),
+        ("[listen]\nsources = ['-', 'pipe=-']", "line 2: listen.sources: standard input can be listened to only once"),
+        ("[mqtt]\nurl = 'none'\nuser = 'me'", "line 3: mqtt.user: needs MQTT, and mqtt.url is none"),
+        ("[mqtt]\nurl = 'embedded'\nuser = 'me'", "line 3: mqtt.user: the embedded broker asks for none"),
+        (
+            "[sinks]\njsonl.path = 'e'\nlog.path = 'e'",
+            "line 3: sinks.log.path: is the file of sinks.log and of sinks.jsonl",
+        ),
+        ("[events.dog]\nenter = 0.5", "line 1: events.dog: is unknown; there is allow, "),
+        ("[events.dog]\nenter = 0.5", "; what is for one label goes into [events.labels.LABEL]"),
+        ("[mqtt]\n'a\\nb' = 1", "line 2: mqtt.a\\nb: is unknown"),
+        ('[mqtt]\n"a\\nb" = 1', r"line 2: mqtt.'a\nb': is unknown"),
+        ("[listen]\ntop = " + "9" * 5000, "a number that is too long"),
+        ("a = " + "[" * 2000 + "]" * 2000, "too many brackets"),
+        ("[listen]\nhop = 2020-01-01", "line 2: listen.hop: must be a number, not 2020-01-01"),
         ("[listen]\nhop = 0", "line 2: listen.hop: must be at least 0.01"),
         ("[listen]\nhop = nan", "line 2: listen.hop: must be finite"),
         ("[listen]\nhop = 6\nwindow = 5", "line 2: listen.hop: longer than the window of 5 s"),
@@ -554,6 +569,38 @@ def test_check_knows_the_model(text, words, file):
 
 def test_check_takes_a_label_on_the_command_line_too():
     assert check("--deny", "dgo")["problems"] == ["--deny: this model has no label 'dgo'; did you mean dog?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[listen]\ndevice = "gpu"', "line 2: listen.device: unknown; use one of auto, cpu"),
+        ('[listen]\nsources = ["rtsp://me:secret@camera/1"]', "line 2: listen.sources: URLs are not supported"),
+        ('[sinks.log]\npath = "tagger.toml"', "tagger.toml: is damaged, or no event log"),
+    ],
+)
+def test_check_refuses_what_listen_would_refuse(text, words, file):
+    file.write_text(text)
+    done = run("config", "check", "--config", file)
+    refused(done, words)
+    assert "secret" not in done.output
+    refused(run("listen", *(["demo"] if "sources" not in text else []), "--mqtt", "none", "--config", file))
+    assert "secret" not in done.output
+
+
+def test_a_byte_order_mark_is_no_mistake(file):
+    file.write_bytes(b"\xef\xbb\xbf[listen]\nhop = 0.5\n")
+    assert resolve({}, {}, file).right().hop_seconds == 0.5
+
+
+def test_a_variable_that_is_no_text_is_one_line():
+    for value in (b"\xff", b"[" * 3000):
+        for name in ("PASSWORD", "USER", "TOP", "SOURCES"):
+            env = {ENV_PREFIX + name: os.fsdecode(value)}
+            problems = resolve({}, env, None).problems
+            if value == b"\xff" and name != "SOURCES":
+                assert problems[0].startswith(f"{ENV_PREFIX}{name}: must be "), name
+            assert all("\n" not in problem for problem in problems)
 
 
 def test_check_needs_no_torch_and_opens_no_device(file):

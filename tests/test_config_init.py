@@ -121,6 +121,21 @@ def test_an_answer_that_cannot_be_is_asked_for_again(home, tmp_path, monkeypatch
     assert settings.events.allow == ("dog",)
 
 
+def test_a_password_that_is_no_text_is_asked_for_again_and_spaces_belong_to_it(home):
+    answers = b"demo\nmqtt://broker\nme\n\xff\xfe\n a b \nn\n\n"
+    done = tagger("config", "init", stdin=answers, PYTHONIOENCODING="utf-8:surrogateescape")
+    assert done.returncode == 0, done.stderr
+    assert "this answer is not UTF-8 text" in done.stdout
+    assert (home / "tagger.password").read_text() == " a b \n"
+
+
+def test_a_strict_terminal_makes_no_traceback_of_it(home):
+    done = tagger("config", "init", stdin=b"\xff\xfe\n", PYTHONIOENCODING="utf-8:strict")
+    assert done.returncode == 1
+    assert "this answer is not UTF-8 text" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 def test_nothing_is_overwritten_unless_that_is_asked(home):
     home.mkdir()
     (home / "tagger.toml").write_text("# mine")

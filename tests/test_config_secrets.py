@@ -167,6 +167,13 @@ def test_what_everybody_can_read_is_warned_about_once(mode, tmp_path):
     assert SECRET not in done.output
 
 
+def test_a_folder_in_place_of_a_secret_is_not_to_be_locked(tmp_path):
+    tmp_path.chmod(0o755)
+    done = run("config", "check", "--mqtt", "mqtt://me@a", "--password-file", tmp_path)
+    assert done.exit_code == 2
+    assert "chmod" not in done.output
+
+
 def test_a_file_without_secrets_may_be_read_by_all(tmp_path):
     path = tmp_path / "tagger.toml"
     path.write_text('[mqtt]\nurl = "mqtt://me@broker"')
@@ -185,21 +192,24 @@ def command_line(pid: int) -> bytes:
 @pytest.mark.parametrize(
     "form",
     [
-        ["--mqtt", "mqtt://me:{}@127.0.0.1:{}"],
-        ["--mqtt=mqtt://me:{}@127.0.0.1:{}"],
-        ["--webhook", "http://127.0.0.1/{}", "--mqtt", "mqtt://127.0.0.1:{}"],
+        ["--mqtt", "mqtt://me:{0}@127.0.0.1:{1}"],
+        ["--mqtt=mqtt://me:{0}@127.0.0.1:{1}"],
+        ["--webhook", "http://127.0.0.1/{0}", "--mqtt", "mqtt://127.0.0.1:{1}"],
+        ["--mqtt", "mqtt://me:{0}@127.0.0.1:{1}", "--webhook", "http://127.0.0.1/{0}"],
+        ["--webhook=http://127.0.0.1/{0}", "--mqtt", "mqtt://me:{0}@127.0.0.1:{1}"],
+        ["--mqtt", "mqtt://me:{0}@elsewhere", "--mqtt", "mqtt://127.0.0.1:{1}"],
     ],
 )
 def test_a_password_on_the_command_line_is_taken_off_and_warned_about(form):
-    secrets = iter([SECRET, free_port()])
-    flags = [re.sub("{}", lambda _: str(next(secrets)), part) for part in form]
+    port = free_port()
+    flags = [part.format(SECRET, port) for part in form]
     with running("listen", "-", *flags, stdin=subprocess.PIPE) as daemon:
         until(lambda: b"***" in command_line(daemon.pid), "the command line is hidden")
         seen = command_line(daemon.pid).replace(b"\0", b" ").decode()
         environment = Path(f"/proc/{daemon.pid}/environ").read_bytes()
         _, out, err = stop(daemon, signal.SIGINT)
     assert SECRET not in seen
-    assert re.search(r"-m tagger listen - (--webhook http|--mqtt[ =]mqtt)://\*\*\*", seen)
+    assert re.search(r"-m tagger listen - (--webhook[ =]http|--mqtt[ =]mqtt)://\*\*\*", seen)
     assert SECRET.encode() not in environment
     assert SECRET not in out + err
     warnings = [line for line in err.splitlines() if line.startswith("Warning: ")]

@@ -147,6 +147,21 @@ def test_the_table(log: Path) -> None:
     assert result.stderr == "6 events\n"
 
 
+def test_counts_of_a_long_label_stay_in_their_columns(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    counts = [history.Count("Vehicle horn, car horn, honking", 3, 4.0, 0.9, 0), history.Count("dog", 1, 2.0, 0.8, 0)]
+    history._show_counts(counts, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert len({line.rindex("  ") for line in lines}) == 1
+
+
+def test_a_picture_cannot_take_a_folders_place(log: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "day.png").mkdir()
+    result = run("events", "--day", "2026-11-26", "--plot", tmp_path / "day.png")
+    refused(result, f"{tmp_path / 'day.png'}: Is a directory")
+
+
 def test_counts(log: Path) -> None:
     result = run("events", "--count", "--day", "2026-11-26")
     header, *lines = result.stdout.splitlines()
@@ -199,7 +214,7 @@ def test_what_cannot_be_is_refused(log: Path, args: list[str], words: list[str])
 
 
 def test_a_log_that_is_missing_or_damaged_is_refused(tmp_path: Path, home: Path) -> None:
-    refused(run("events"), str(home / "events.sqlite"), "No such file or directory")
+    refused(run("events"), str(home / "events.sqlite"), "no such event log; `tagger listen --event-log ")
     damaged = tmp_path / "damaged.sqlite"
     damaged.write_bytes(b"nonsense" * 1000)
     refused(run("events", damaged), str(damaged), "left as it is")

@@ -118,7 +118,7 @@ def test_thresholds_labels_and_sinks_change_and_no_window_is_lost(broker: Mosqui
         text = f'[sinks.jsonl]\npath = "{tmp_path}/events.jsonl"\n[events]\nenter = 0.3\n'
         text += '[events.groups]\nalarm = ["siren", "clock_alarm"]\n'
         said = it.reload(text)
-        assert any("sinks: without mqtt, with mqtt" in line for line in said), said
+        assert any("sinks: with mqtt anew" in line for line in said), said
         until(lambda: it.subscriber.payloads("tagger/room/status")[-2:] == ["offline", "online"], "it is back")
         until(lambda: it.state("alarm") == "OFF", "the group has a topic")
         until(lambda: it.state("siren") == "ON", "the siren is still on")
@@ -163,13 +163,23 @@ def test_a_mistake_changes_nothing(broker: Mosquitto, tmp_path: Path, text: str,
 def test_what_needs_a_restart_is_named(broker: Mosquitto, tmp_path: Path) -> None:
     with daemon(broker, tmp_path, "") as it:
         said = it.reload('[listen]\nhop = 0.5\ntop = 3\n[mqtt]\ntopic_prefix = "home"\n[events]\nenter = 0.3\n')
-        assert any("reload: hop_seconds, top, mqtt.prefix: changed only by a restart" in line for line in said), said
+        named = "listen.hop, listen.top, mqtt.topic_prefix: changed only by a restart"
+        assert any(f"reload: {named}" in line for line in said), said
+
+
+def test_a_file_that_is_gone_changes_nothing(broker: Mosquitto, tmp_path: Path) -> None:
+    with daemon(broker, tmp_path, '[sinks.jsonl]\npath = "events.jsonl"\n') as it:
+        it.config.rename(tmp_path / "elsewhere.toml")
+        it.process.send_signal(signal.SIGHUP)
+        until(lambda: any("no such file" in line for line in it.said), "it says so")
+        (line,) = [line for line in it.said if "reload" in line]
+        assert line.endswith("; nothing was changed")
 
 
 def test_the_connection_itself_is_changed(broker: Mosquitto, tmp_path: Path) -> None:
     with daemon(broker, tmp_path, "") as it:
         said = it.reload('[mqtt]\nversion = "5"\nclient_id = "another"\n')
-        assert any("sinks: without mqtt, with mqtt" in line for line in said), said
+        assert any("sinks: with mqtt anew" in line for line in said), said
         count = len(it.windows)
         until(lambda: len(it.windows) > count + 3, "it publishes, by another version of MQTT")
         assert it.subscriber.payloads("tagger/room/status") == ["online", "offline", "online"]

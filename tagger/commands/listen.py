@@ -1,6 +1,7 @@
 """`tagger listen`."""
 
 import os
+import sys
 from typing import Any
 
 import click
@@ -26,6 +27,7 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
 
     resolved = resolve(given, env, config)
     chosen = resolved.right()
+    config = chosen.config  # should it be gone at a reload, that is a mistake, and no wish for defaults
     for warning in resolved.warnings:
         click.echo(f"Warning: {warning}", err=True)
 
@@ -41,8 +43,10 @@ def hide_secrets(given: dict[str, Any]) -> None:
     from tagger.config import secret
     from tagger.config.given import has_secret
 
-    urls = [url for key in ("mqtt.url", "sinks.webhook.url") if has_secret(url := given.get(key) or "")]
-    seen = [url for url in urls if secret.take_off_command_line(url)]
+    urls = [given.get(key) or "" for key in ("mqtt.url", "sinks.webhook.url")]
+    # Of a flag that is there twice, the last holds, but `ps` shows both.
+    urls += [url for each in sys.orig_argv if "://" in (url := each.partition("=")[2] if each[:2] == "--" else each)]
+    seen = secret.take_off_command_line(filter(has_secret, urls))
     if any("@" in url or url.startswith("http") for url in seen):
         click.echo(
             "Warning: a secret in a URL on the command line can be seen by others on this machine, and stays in the "

@@ -76,9 +76,7 @@ def _ask(secret: Path) -> _Answers:
             click.echo("3. User at the broker? Empty if it asks for none.")
             user = _until("   User", "", str) or None
         if user is not None and password is None:
-            password = (
-                click.prompt("   Password", default="", show_default=False, hide_input=sys.stdin.isatty()) or None
-            )
+            password = _until("   Password", "", lambda text: text or None, is_secret=True)
         if user is not None:
             answers.chosen["mqtt.user"] = user
         if user is not None and password is not None:
@@ -104,19 +102,20 @@ def _prompt(question: str, default: str, hide_input: bool = False) -> str:
     Raises:
         UserError: the answer is no text that a file could hold.
     """
-    text: str = click.prompt(question, default=default, show_default=bool(default), hide_input=hide_input)
     try:
+        text: str = click.prompt(question, default=default, show_default=bool(default), hide_input=hide_input)
         text.encode()
-    except UnicodeEncodeError:
+    except UnicodeError:
         raise UserError("this answer is not UTF-8 text") from None
     return text
 
 
-def _until(question: str, default: str, take: Callable[[str], _Answer]) -> _Answer:
-    """Asks again until the answer can be used."""
+def _until(question: str, default: str, take: Callable[[str], _Answer], is_secret: bool = False) -> _Answer:
+    """Asks again until the answer can be used. Spaces around it are none of it, but of a password."""
     while True:
         try:
-            return take(_prompt(question, default).strip())
+            answer = _prompt(question, default, hide_input=is_secret and sys.stdin.isatty())
+            return take(answer if is_secret else answer.strip())
         except UserError as error:
             click.echo(f"   {error}")
 
@@ -138,7 +137,7 @@ def _source(text: str, devices: Sequence[str]) -> str:
     if re.fullmatch("[0-9]+", text) and 1 <= int(text) <= len(devices):
         return f"mic:{devices[int(text) - 1]}"
     name, rest = split_name(text)
-    if rest in ("mic", "auto", "demo", "-") or rest.startswith("mic:") or "://" in rest:
+    if rest in ("mic", "auto", "demo", "-") or rest.startswith("mic:"):
         return text
     if not Path(rest).is_file():
         raise UserError(f"{text}: is no such file; write mic, mic:NAME or demo for something else")

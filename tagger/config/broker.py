@@ -26,7 +26,8 @@ class BrokerRules(Rules):
         elif address and url.is_given and not self._given["mqtt.host"].is_given:
             self._problem(address[0], "goes with mqtt.host, but mqtt.url names the broker: change it there")
         if not address and url.value == "none":
-            self._useless(url, "needs MQTT, and mqtt.url is none", "mqtt.commands")
+            keys = ("commands", "user", "password", "password_file", "client_id", "version", "queue_events", "expiry_s")
+            self._useless(url, "needs MQTT, and mqtt.url is none", *(f"mqtt.{name}" for name in (*keys, *_TLS)))
             return None
         base = self._make(lambda: self._address() if address else MqttSettings.from_url(url.value))
         if base is None:
@@ -35,6 +36,9 @@ class BrokerRules(Rules):
         if base.embedded and version.value == "5":
             self._useless(decided, "the embedded broker speaks 3.1.1 only", "mqtt.version")
             version = decided
+        if base.embedded:
+            self._useless(decided, "the embedded broker asks for none; only this machine reaches it",
+                          "mqtt.user", "mqtt.password", "mqtt.password_file")  # fmt: skip
         if not base.tls:
             tls = self._given["mqtt.tls"] if address and self._given["mqtt.tls"].is_given else decided
             self._useless(

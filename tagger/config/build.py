@@ -61,9 +61,11 @@ class _Build(BrokerRules):
 
     def listen(self) -> ListenSettings | None:
         self._warn()
+        self._sources()
         mqtt = self._mqtt()
         events = self._document.events if self._document is not None else None
         sinks = (self._homeassistant(mqtt), self._jsonl(), self._webhook(), self._event_log())
+        self._apart()
         clips = self._clips()
         pcm = self._make(
             lambda: PcmFormat(self._of("--rate"), pcm_encoding(self._of("--format")), self._of("--channels"))
@@ -97,6 +99,20 @@ class _Build(BrokerRules):
                 stats_s=self._of("listen.stats_s"),
             )
         )
+
+    def _sources(self) -> None:
+        given = self._given["listen.sources"]
+        if not given.value:
+            self._problem(given, "no source: name one, such as mic, demo or a file")
+            self._drop(given)
+        if sum(each == "-" or each.endswith("=-") for each in given.value) > 1:
+            self._problem(given, "standard input can be listened to only once")
+
+    def _apart(self) -> None:
+        """Two sinks in one file would destroy it."""
+        log, jsonl = self._given["sinks.log.path"], self._given["sinks.jsonl.path"]
+        if None not in (log.value, jsonl.value) and log.value.absolute() == jsonl.value.absolute():
+            self._problem(max(log, jsonl, key=lambda given: given.rank), "is the file of sinks.log and of sinks.jsonl")
 
     def _homeassistant(self, mqtt: MqttSettings | None) -> HomeAssistantSettings | None:
         enabled, prefix = self._given["homeassistant.enabled"], self._given["homeassistant.prefix"]

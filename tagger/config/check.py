@@ -6,15 +6,16 @@ Without audio, network and torch.
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tagger import policy, settings, store
+from tagger import eventlog, policy, settings, store
 from tagger.config.given import Values
 from tagger.config.rules import Resolved, at_its_place
-from tagger.errors import UserError, near
+from tagger.errors import TaggerError, UserError, near
 from tagger.header import read_header
 from tagger.policy import ANY, EventsConfig
 
@@ -86,6 +87,9 @@ def problems(resolved: Resolved) -> list[str]:
 
 def _model(resolved: Resolved) -> Iterator[str]:
     values = resolved.values
+    device = values["listen.device"]
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device.value):
+        yield f"{device.place}: unknown; use one of auto, cpu, cuda, mps, or cuda:N"
     try:
         document = read_header(store.find(values["listen.model"].value))
     except UserError as error:
@@ -119,7 +123,10 @@ def _sources(values: Values) -> Iterator[str]:
     given = values["listen.sources"]
     for source in given.value:
         rest = split_name(source)[1]
-        is_file = rest not in ("mic", "auto", "demo", "-") and not rest.startswith("mic:") and "://" not in rest
+        if "://" in rest:
+            yield f"{given.place}: URLs are not supported; pipe what they hold into `tagger listen -`"
+            continue
+        is_file = rest not in ("mic", "auto", "demo", "-") and not rest.startswith("mic:")
         if is_file and not os.path.isfile(rest):  # noqa: PTH113  # Path.is_file raises for names that are too long
             yield f"{given.place}: {rest}: no such file"
 
@@ -134,6 +141,12 @@ def _places(values: Values) -> Iterator[str]:
         if is_file and path.is_dir():
             yield f"{values[key].place}: {path}: is a folder"
             continue
+        if key == "sinks.log.path" and path.is_file():
+            try:
+                with eventlog.reading(path):
+                    pass
+            except TaggerError as error:
+                yield f"{values[key].place}: {error}"
         folder = path.parent if is_file else path
         while not os.path.lexists(folder) and folder != folder.parent:
             folder = folder.parent

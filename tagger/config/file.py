@@ -62,7 +62,7 @@ def load(path: Path) -> Document:
         UserError: the file is missing or no TOML. What else is wrong is among `problems`.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # some editors begin a file with a byte order mark
         table = tomllib.loads(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `tagger config init` and `tagger calibrate` write one") from None
@@ -72,6 +72,8 @@ def load(path: Path) -> Document:
         raise UserError(f"{path}: is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}, line {_line_of(str(error), text)}: is not TOML: {error}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: holds a number that is too long, or too many brackets within brackets") from None
     return parse(Source(path, text), table)
 
 

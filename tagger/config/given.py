@@ -70,7 +70,7 @@ class Given:
         if isinstance(value, Path):
             return str(value)
         if isinstance(value, tuple | list):
-            return list(value)
+            return [without_secret(each) if "://" in each else each for each in value]
         if self.option.key == "mqtt.host" and value is not None and not is_address(value):
             return HIDDEN  # a whole URL, perhaps
         if not self.option.secret or value is None:

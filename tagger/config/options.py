@@ -101,17 +101,23 @@ class Option:
 
     def problem(self, value: Any) -> str | None:
         """Why the value, as TOML has it, cannot be; None if it can. Never shows text, which may be a secret."""
-        wrong = not self._has_type(value)
-        if wrong:
-            seen = "text" if isinstance(value, str) else "a table" if isinstance(value, dict) else f"{value!r}"
-            return f"must be {_NAMES[self.type]}" + ("" if self.secret or isinstance(value, list) else f", not {seen}")
+        if not self._has_type(value):
+            return self._wrong_type(value)
         if value == "" or (isinstance(value, str) and "\0" in value):
             return "must not be empty" if value == "" else "must not hold a zero character"
+        if self.type is str and not _is_text(value):
+            return "must be UTF-8 text"
         if self.choices and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}"
         if isinstance(value, int | float) and not isinstance(value, bool):
             return self._bounds(value)
         return None
+
+    def _wrong_type(self, value: Any) -> str:
+        if self.type is list and isinstance(value, list | tuple) and "" in value:
+            return "must not hold an empty text"
+        seen = "text" if isinstance(value, str) else "a table" if isinstance(value, dict) else str(value).lower()
+        return f"must be {_NAMES[self.type]}" + ("" if self.secret or isinstance(value, list) else f", not {seen}")
 
     def _has_type(self, value: Any) -> bool:
         if self.type is bool:
@@ -153,9 +159,18 @@ class Option:
                 return self.type(text)
             if self.type is list:
                 return tomllib.loads(f"x = {text}")["x"] if text.lstrip().startswith("[") else text.split()
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, RecursionError):
             raise ValueError(f"must be {_NAMES[self.type]}") from None
         return text
+
+
+def _is_text(value: str) -> bool:
+    """Bytes of the environment or the command line that are no UTF-8 cannot be written to a file, nor published."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 DEFAULTS = ListenSettings()
@@ -239,7 +254,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("sinks.webhook.give_up_s", float, "What could not be delivered for so many seconds is dropped.",
            default=WebhookSettings.give_up_s, above=0),
     Option("sinks.log.path", Path, "Events in this SQLite database, for `tagger events`.", flag="--event-log",
-           metavar="FILE", example="events.db"),
+           metavar="FILE", example="events.sqlite"),
     Option("sinks.log.keep_days", float, "Delete events that are older; without it none.", above=0, example=365),
     Option("clips.folder", Path, "Keep the audio of each event here, for `tagger review`; without it no audio is kept.",
            flag="--save-clips", metavar="DIR", example="clips", formerly="CLIPS"),

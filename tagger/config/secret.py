@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from tagger.errors import UserError
@@ -31,22 +32,27 @@ def first_line(path: Path) -> str:
 def is_open_to_all(path: Path) -> bool:
     """Whether every user of this machine may read it."""
     try:
-        return os.name == "posix" and bool(path.stat().st_mode & stat.S_IROTH)
+        mode = path.stat().st_mode
+        return os.name == "posix" and stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
     except OSError:
         return False
 
 
-def take_off_command_line(url: str) -> bool:
-    """Hides a URL's secrets from `ps`.
+def take_off_command_line(urls: Iterable[str]) -> list[str]:
+    """Hides secrets of URLs from `ps`. In one step: each time the whole command line is written anew.
 
     Returns:
-        Whether the command line had any.
+        Those that were on the command line.
     """
-    if not any(url and url in each for each in sys.orig_argv):
-        return False
+    seen = [url for url in sorted(set(urls), key=len, reverse=True) if any(url in each for each in sys.orig_argv)]
+    if not seen:
+        return seen
     import setproctitle
 
-    scheme, separator, _ = url.partition("://")
-    hidden = f"{scheme}{separator}***" if separator else "***"
-    setproctitle.setproctitle(" ".join(each.replace(url, hidden) for each in sys.orig_argv))
-    return True
+    shown = list(sys.orig_argv)
+    for url in seen:
+        scheme, separator, _ = url.partition("://")
+        hidden = f"{scheme}{separator}***" if separator else "***"
+        shown = [each.replace(url, hidden) for each in shown]
+    setproctitle.setproctitle(" ".join(shown))
+    return seen

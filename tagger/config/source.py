@@ -19,7 +19,7 @@ class Source:
     def place(self, keys: Sequence[str]) -> str:
         """What an error about this key begins with: `FILE, line 3: mqtt.port`."""
         line = self.line(keys) or self.line(keys[:-1])
-        return f"{self.path}{f', line {line}' if line else ''}: {'.'.join(keys)}"
+        return f"{self.path}{f', line {line}' if line else ''}: {'.'.join(map(_written, keys))}"
 
     def line(self, keys: Sequence[str]) -> int | None:
         r"""Where the statement begins that sets this key, or the first that makes it a table; None: nothing does.
@@ -49,6 +49,11 @@ class Source:
                 found.setdefault(path, begins + 1)
             begins = end
         return found
+
+
+def _written(key: str) -> str:
+    """As it can be on one line."""
+    return key if key.isprintable() else repr(key)
 
 
 def _paths(table: Mapping[str, Any], at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

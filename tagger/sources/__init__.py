@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from tagger.errors import UserError
 from tagger.events import Block
 from tagger.settings import PcmFormat, slug
 
@@ -49,6 +50,8 @@ def open_source(uri: str, rate_hz: int, realtime: bool = True, pcm: PcmFormat | 
         UserError: there is no such device or file, or it is not audio.
     """
     name, uri = split_name(uri)
+    if "://" in uri:  # which may hold a password
+        raise UserError("a source is a URL: these are not supported; pipe what it holds into `tagger listen -`")
     if uri == "auto":
         from tagger.sources.microphone import has_microphone
 

@@ -45,7 +45,13 @@ class Control:
         }
         rules = next(iter(changed.values()))
         each = rules.each[rules.labels.index(label)]
-        return {"sources": list(changed), "label": label, "enter": each.enter, "exit": each.exit, "until": "restart"}
+        return {
+            "sources": list(changed),
+            "label": label,
+            "enter": each.enter,
+            "exit": each.exit,
+            "until": "restart or reload",
+        }
 
     def labels(self, source: str | None) -> dict[str, Any]:
         return {name: _labels(listener.policy) for name, listener in self._of(source).items()}

@@ -28,7 +28,14 @@ settings.load_profile("tagger")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_LONG = ("test_end_to_end", "test_outages", "test_train_command", "test_mqtt", "test_contract", "test_reload")
+"""Of tests that run two at a time, these files come first, lest one of them be what all wait for at the end."""
+
 SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in _LONG)
 
 
 @pytest.fixture(autouse=True)

@@ -75,7 +75,7 @@ def test_an_unknown_source_is_refused_with_a_near_name(ask: object) -> None:
 def test_a_threshold_is_changed_with_its_exit_in_proportion() -> None:
     control, _ = made("mic", "garden")
     answer = control.threshold("mic", "loud", 0.4)
-    assert answer == {"sources": ["mic"], "label": "loud", "enter": 0.4, "exit": 0.2, "until": "restart"}
+    assert answer == {"sources": ["mic"], "label": "loud", "enter": 0.4, "exit": 0.2, "until": "restart or reload"}
     assert control.listeners["mic"].policy.each[0] == replace(RULES.each[0], enter=0.4, exit=0.2)
     assert control.listeners["garden"].policy == RULES
 

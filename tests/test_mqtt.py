@@ -354,7 +354,7 @@ def test_a_disk_that_fills_up_keeps_no_event_from_the_broker(broker: Mosquitto, 
         sink.event(STREAM, begin(1))
         sink.event(STREAM, end(1))
         until(lambda: len(ids(subscriber)) == 2 and not sink.counts()["waiting"], "the events came")
-        sink._do(lambda: outbox._database.execute("PRAGMA max_page_count = 1") and None)
+        sink._delivery.do(lambda: outbox._database.execute("PRAGMA max_page_count = 1") and None)
         long = "dog" * 100_000
         for each in (begin(2, long), end(2, long), begin(3)):
             sink.event(STREAM, each)

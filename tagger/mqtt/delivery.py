@@ -61,7 +61,7 @@ class Delivery:
         self.connection.on_published = lambda mid, refused: self.do(lambda: self._acknowledged(mid, refused))
         self.first: Sequence[str] = ()
         """Retained topics that are said before any event."""
-        self.on_connected: Callable[[], None] = lambda: None
+        self.on_connected: Callable[[], None] = _nothing
         """Called in the thread, before anything is said."""
         self._settings = settings
         self._gate = threading.Lock()
@@ -145,6 +145,7 @@ class Delivery:
         connection.stop()
         self._steps.put(None)
         self._thread.join()
+        self.on_connected = _nothing  # lets go of the sink, and so of paho and its sockets
         left, dropped = len(self.outbox), self.outbox.dropped
         url = self._settings.url
         kept = "they wait on disk for the next start" if self.outbox.is_durable else "they are lost"
@@ -306,3 +307,7 @@ class Delivery:
         with self._gate:
             self._generation = 0
         self.do(self._parted)
+
+
+def _nothing() -> None:
+    """Nobody listens."""

@@ -31,6 +31,8 @@ _LARGE_BYTES = 4_000
 """No event is as large. What Home Assistant is told is, and brokers may have a limit ..."""
 _HANG_UPS = 3
 """... of which MQTT 3.1.1 knows nothing: they hang up, again and again."""
+_FIRST_SECONDS = 1.0
+"""So long is waited for the first connection; a broker that comes later is served from then on."""
 _MOMENT_SECONDS = 60
 """MQTT 5: what is of the moment is worth nothing after so long."""
 
@@ -102,7 +104,8 @@ class Delivery:
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     def start(self, said: Mapping[str, str]) -> None:
-        """
+        """Returns when there is a connection, or soon.
+
         Args:
             said: all retained topics. Others, at which an earlier run has left a message, are emptied.
         """
@@ -111,6 +114,8 @@ class Delivery:
         self._retained = {**said, **dict.fromkeys(sorted(gone), "")}
         self._thread.start()
         self.connection.start()
+        # A file at full speed is at its end soon: what is of the moment would be lost before there is a connection.
+        self.connection.ready.wait(_FIRST_SECONDS)
 
     def do(self, step: Callable[[], None]) -> None:
         """Has something done in the thread, after all that was asked for before. From any thread."""

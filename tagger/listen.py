@@ -49,7 +49,7 @@ class Listener:
         stream: Stream,
         classify: Classifier,
         turn: threading.Lock,
-        sinks: Sequence[Sink],
+        sink: Sink,
         window_s: float,
         hop_s: float,
         policy: Policy,
@@ -70,7 +70,7 @@ class Listener:
         """The next block is the first after a pause."""
         self._asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._level = LevelMeter(rate_hz, audio_s)
-        self._classify, self._turn, self._sinks = classify, turn, sinks
+        self._classify, self._turn, self._sink = classify, turn, sink
         self._sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz)
         self._decider, self._policy = Decider(policy), policy
         self._adopting = threading.Lock()
@@ -169,8 +169,7 @@ class Listener:
 
     def _take_in(self, block: Block, arrived: float) -> None:
         if (level := self._level.feed(block)) is not None:
-            for sink in self._sinks:
-                sink.audio(self.stream, level)
+            self._sink.audio(self.stream, level)
         if self._clips is not None:
             self._clips.heard(block)
         for window in self._sliding.feed(block):
@@ -194,8 +193,7 @@ class Listener:
         latency_s = time.monotonic() - arrived
         self._latencies.append(latency_s)
         report = Report(scores, *self._decider.answers(scores, self._top_k), latency_s)
-        for sink in self._sinks:
-            sink.report(self.stream, report)
+        self._sink.report(self.stream, report)
         self.windows += 1
 
     def _skip(self, window: Window) -> None:
@@ -244,16 +242,14 @@ class Listener:
 
     def _tell(self, events: Sequence[Event]) -> None:
         for event in events:
-            for sink in self._sinks:
-                sink.event(self.stream, event)
+            self._sink.event(self.stream, event)
             if self._clips is not None:
                 self._clips.event(event)
 
     def _tell_status(self, state: SourceState, detail: str) -> None:
         self._online = state == "online"
         self._was_online |= self._online
-        for sink in self._sinks:
-            sink.status(self.stream, state, detail)
+        self._sink.status(self.stream, state, detail)
 
 
 @dataclass(frozen=True)
@@ -270,7 +266,7 @@ class Daemon:
     def __init__(
         self,
         listeners: Sequence[Listener],
-        sinks: Sequence[Sink],
+        sink: Sink,
         stop: Stop,
         tasks: Sequence[Task] = (),
         before_close: Callable[[], None] = lambda: None,
@@ -278,9 +274,9 @@ class Daemon:
         """
         Args:
             tasks: done now and then, in the thread that calls `run`.
-            before_close: called when nothing more is heard, while the sinks still listen.
+            before_close: called when nothing more is heard, while the sink still listens.
         """
-        self._listeners, self._sinks, self._stop = listeners, sinks, stop
+        self._listeners, self._sink, self._stop = listeners, sink, stop
         self._tasks, self._before_close = tasks, before_close
 
     def run(self) -> None:
@@ -306,7 +302,7 @@ class Daemon:
         for listener in self._listeners:
             listener.finish("stopped")
         self._before_close()
-        self._close_sinks()
+        self._close_sink()
         errors = [self._stop.failure, *(listener.error for listener in self._listeners)]
         for error in errors:
             if error is not None and self._stop.interrupted:
@@ -314,12 +310,11 @@ class Daemon:
             elif error is not None:
                 raise error
 
-    def _close_sinks(self) -> None:
-        for sink in self._sinks:
-            try:
-                sink.close(_DELIVERY_SECONDS_INTERRUPTED if self._stop.interrupted else _DELIVERY_SECONDS)
-            except TaggerError as error:
-                self._stop.fail(error)
+    def _close_sink(self) -> None:
+        try:
+            self._sink.close(_DELIVERY_SECONDS_INTERRUPTED if self._stop.interrupted else _DELIVERY_SECONDS)
+        except TaggerError as error:
+            self._stop.fail(error)
 
     def _follow(self, listener: Listener) -> None:
         try:

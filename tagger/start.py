@@ -96,7 +96,7 @@ def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSetti
                 stream=stream,
                 classify=classify,
                 turn=turn,
-                sinks=[fanout],
+                sink=fanout,
                 window_s=window_s,
                 hop_s=settings.hop_seconds,
                 policy=rules,
@@ -122,7 +122,7 @@ def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSetti
             Task(settings.stats_s, tell_stats),
             *([Task(_ALIVE_SECONDS, state.alive)] if state is not None else []),
         ]
-        Daemon(listeners, [fanout], stop, tasks, control.close).run()
+        Daemon(listeners, fanout, stop, tasks, control.close).run()
 
 
 @contextmanager

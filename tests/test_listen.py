@@ -35,7 +35,7 @@ RULES = Policy(FakeClassifier.LABELS, (LabelPolicy(confirm_s=0, merge_s=0.5),) *
 
 def listener(
     source: Source,
-    *sinks: RecordingSink,
+    sink: RecordingSink,
     classify: FakeClassifier | None = None,
     policy: Policy = RULES,
     clips: ClipSaver | None = None,
@@ -47,7 +47,7 @@ def listener(
         stream=stream,
         classify=classify or FakeClassifier(),  # type: ignore[arg-type]
         turn=threading.Lock(),
-        sinks=sinks,
+        sink=sink,
         window_s=WINDOW_S,
         hop_s=HOP_S,
         policy=policy,
@@ -172,7 +172,7 @@ def test_a_signal_ends_everything_in_order() -> None:
     source = FakeSource([noise(2)], waits=True)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with Stop() as stop:
-        daemon = Daemon([listener(source, sink)], [sink], stop)
+        daemon = Daemon([listener(source, sink)], sink, stop)
         threading.Thread(target=_signal_when, args=(lambda: sink.of("begin"),)).start()
         daemon.run()
     for number, handler in handlers.items():
@@ -188,7 +188,7 @@ def test_one_broken_file_does_not_stop_the_other_source() -> None:
     error = AudioError("not whole")
     broken, whole = listener(FakeSource([error]), sink), listener(FakeSource([noise(2)]), sink)
     with pytest.raises(AudioError, match="not whole"):
-        Daemon([broken, whole], [sink], Stop()).run()
+        Daemon([broken, whole], sink, Stop()).run()
     assert whole.windows == 3
     assert sink.closed
 
@@ -200,7 +200,7 @@ def test_a_defect_in_the_loop_stops_the_daemon_and_says_where() -> None:
     sink = RecordingSink()
     each = listener(FakeSource([noise(2)], waits=True), sink, classify=FakeClassifier(explode))
     with pytest.raises(TaggerError, match="fake: ZeroDivisionError: by nothing"):
-        Daemon([each], [sink], Stop()).run()
+        Daemon([each], sink, Stop()).run()
     assert sink.of("offline")
 
 
@@ -336,7 +336,7 @@ def test_tasks_are_done_now_and_then() -> None:
         if len(done) == 3:
             stop.set()
 
-    Daemon([listener(source, sink)], [sink], stop, [Task(0.02, task), Task(3600, pytest.fail)]).run()
+    Daemon([listener(source, sink)], sink, stop, [Task(0.02, task), Task(3600, pytest.fail)]).run()
     assert len(done) == 3
     assert done[2] - done[0] >= 0.04
 

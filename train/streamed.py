@@ -129,7 +129,7 @@ def play(
     info = classify.info
     player, notes = _Player(name, pieces, info.mel.sample_rate_hz), _Notes()
     stream = Stream("eval", name, info.name, rules.names)
-    listener = Listener(player, stream, classify, threading.Lock(), [notes], info.window_seconds, hop_s, rules, top_k=1)
+    listener = Listener(player, stream, classify, threading.Lock(), notes, info.window_seconds, hop_s, rules, top_k=1)
     listener.run()
     if listener.error is not None:
         raise listener.error

@@ -45,21 +45,15 @@ class Worker(Generic[Item]):
             self._items.append(item)
             self._changed.notify_all()
 
-    def close(self, wait_s: float) -> int:
-        """Does what waits, for at most `wait_s` seconds.
-
-        Returns:
-            How many items were not done.
-        """
+    def close(self, wait_s: float) -> None:
+        """Does what waits, for at most `wait_s` seconds; what is left then is not done."""
         deadline = time.monotonic() + wait_s
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(max(0.0, deadline - time.monotonic()))
         with self._changed:
-            left = self.waiting
             self._items.clear()
-        return left
 
     def _run(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "tagger-hypothesis"))
 
 from hypothesis import HealthCheck, settings
+
+from tests.programs import Mosquitto, write_siren
 
 # Derandomised: a failure on one machine is a failure on all, and a green run stays green.
 settings.register_profile(
@@ -44,6 +47,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("TAGGER_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A real one, for anyone."""
+    with Mosquitto(tmp_path) as mosquitto:
+        yield mosquitto
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """35 seconds: a siren after seven."""
+    return write_siren(tmp_path / "clip.wav", silent_s=7)
 
 
 @pytest.fixture(scope="session")

@@ -108,6 +108,12 @@ class Mosquitto:
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
+    def __enter__(self) -> "Mosquitto":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
     @property
     def url(self) -> str:
         return f"mqtt://127.0.0.1:{self.port}"

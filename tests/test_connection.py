@@ -92,13 +92,6 @@ def connecting(port: int, client_id: str = "", **settings: Any) -> Iterator[Conn
         made.stop()
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    mosquitto = Mosquitto(tmp_path)
-    yield mosquitto
-    mosquitto.kill()
-
-
 @pytest.fixture(autouse=True)
 def news_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)

@@ -71,18 +71,6 @@ FLAGS = ("--node", "room", "--threshold", "0.3")
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    mosquitto = Mosquitto(tmp_path)
-    yield mosquitto
-    mosquitto.kill()
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    return write_siren(tmp_path / "clip.wav", silent_s=7)
-
-
-@pytest.fixture
 def config(tmp_path: Path) -> Path:
     """Levels and statistics come quickly."""
     path = tmp_path / "quick.toml"

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -53,13 +52,6 @@ def trained(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     )
     assert done.returncode == 0, done.stderr
     return Trained(folder, home, done.stdout)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    mosquitto = Mosquitto(tmp_path)
-    yield mosquitto
-    mosquitto.kill()
 
 
 def test_five_folds_reach_93_percent(trained: Trained) -> None:

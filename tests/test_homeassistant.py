@@ -345,13 +345,6 @@ def test_a_farewell_describes_what_is_to_be_removed():
     assert farewell(last) == last
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    mosquitto = Mosquitto(tmp_path)
-    yield mosquitto
-    mosquitto.kill()
-
-
 @contextmanager
 def announced(broker: Mosquitto, folder: Path, *streams: Stream, home: bool = True) -> Iterator[MqttSink]:
     """The daemon's sink, with what it remembers in `folder`."""

@@ -28,23 +28,11 @@ BASE = "tagger/room"
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    mosquitto = Mosquitto(tmp_path)
-    yield mosquitto
-    mosquitto.kill()
-
-
-@pytest.fixture
 def door(broker: Mosquitto) -> Iterator[Relay]:
     """What a broker gets before its subscribers are back, they never hear of: here they come first."""
     relay = Relay(broker.port)
     yield relay
     relay.close()
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    return write_siren(tmp_path / "clip.wav", silent_s=7)
 
 
 def test_the_last_will_says_offline_when_the_daemon_is_killed(broker: Mosquitto, clip: Path) -> None:

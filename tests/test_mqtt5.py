@@ -36,15 +36,6 @@ def soon(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> N
 
 
 @contextmanager
-def broker(folder: Path, *config: str) -> Iterator[Mosquitto]:
-    made = Mosquitto(folder, *config)
-    try:
-        yield made
-    finally:
-        made.kill()
-
-
-@contextmanager
 def sink(port: int, refusals: list[UserError] | None = None, **settings: Any) -> Iterator[MqttSink]:
     given = {"host": "127.0.0.1", "port": port, "node": "room", "version": "5"} | settings
     made = MqttSink(MqttSettings(**given), pytest.fail if refusals is None else refusals.append)
@@ -66,7 +57,11 @@ def properties(subscriber: Subscriber, topic: str) -> Any:
 
 
 def test_messages_say_what_they_are_and_for_how_long(tmp_path: Path) -> None:
-    with broker(tmp_path) as here, subscribed(here.port, version=V5) as witness, sink(here.port, expiry_s=500) as made:
+    with (
+        Mosquitto(tmp_path) as here,
+        subscribed(here.port, version=V5) as witness,
+        sink(here.port, expiry_s=500) as made,
+    ):
         until(lambda: witness.payloads(f"{BASE}/mic/any/state"), "states came")
         made.event(STREAM, begin(1))
         made.audio(STREAM, Level(-20.0, -10.0, 0, 0.0))
@@ -127,7 +122,7 @@ class Absent:
 @pytest.mark.parametrize(("expiry_s", "left"), [(1, 0), (100, 1)])
 def test_an_event_that_nobody_fetched_expires(tmp_path: Path, expiry_s: int, left: int) -> None:
     """For a subscriber with a session, who is away."""
-    with broker(tmp_path) as here:
+    with Mosquitto(tmp_path) as here:
         with sink(here.port, expiry_s=expiry_s) as made:
             until(lambda: made._connection.is_up, "connected")
             Absent(here.port).subscribe(f"{BASE}/mic/event").leave()
@@ -138,7 +133,7 @@ def test_an_event_that_nobody_fetched_expires(tmp_path: Path, expiry_s: int, lef
 
 
 def test_it_reconnects_and_says_all_again(tmp_path: Path) -> None:
-    with broker(tmp_path) as here, sink(here.port) as made:
+    with Mosquitto(tmp_path) as here, sink(here.port) as made:
         until(lambda: made._connection.is_up, "connected")
         here.kill()
         until(lambda: not made._connection.is_up, "the loss is noticed")
@@ -154,7 +149,7 @@ def test_it_reconnects_and_says_all_again(tmp_path: Path) -> None:
 def test_no_more_is_on_its_way_than_the_broker_wants(tmp_path: Path) -> None:
     numbers = range(1, 201)
     with (
-        broker(tmp_path, "allow_anonymous true", "max_inflight_messages 5") as here,
+        Mosquitto(tmp_path, "allow_anonymous true", "max_inflight_messages 5") as here,
         subscribed(here.port, version=V5) as witness,
         sink(here.port) as made,
     ):
@@ -173,7 +168,7 @@ def test_a_topic_that_the_broker_does_not_allow_stops_no_other(
     rules = tmp_path / "acl"
     rules.write_text(f"topic readwrite {BASE}/#\ntopic deny {BASE}/mic/event\ntopic deny {BASE}/mic/dog/state\n")
     with (
-        broker(tmp_path, "allow_anonymous true", f"acl_file {rules}") as here,
+        Mosquitto(tmp_path, "allow_anonymous true", f"acl_file {rules}") as here,
         subscribed(here.port, version=V5) as witness,
         sink(here.port) as made,
     ):

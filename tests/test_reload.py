@@ -84,13 +84,6 @@ class Daemon:
         return (self.subscriber.payloads(f"{BASE}/{label}/state") or [""])[-1]
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    mosquitto = Mosquitto(tmp_path)
-    yield mosquitto
-    mosquitto.kill()
-
-
 @contextmanager
 def daemon(broker: Mosquitto, folder: Path, text: str, *flags: str) -> Iterator[Daemon]:
     with subscribed(broker.port) as subscriber:

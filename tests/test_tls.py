@@ -71,15 +71,6 @@ def asks_for_a_certificate(files: Files, *more: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def broker(folder: Path, *config: str) -> Iterator[Mosquitto]:
-    made = Mosquitto(folder, *config)
-    try:
-        yield made
-    finally:
-        made.kill()
-
-
-@contextmanager
 def sink(port: int, refusals: list[UserError], **settings: Any) -> Iterator[MqttSink]:
     given: dict[str, Any] = {"host": "localhost", "port": port, "node": "room", "tls": True, "queue_events": 100}
     made = MqttSink(MqttSettings(**given | settings), refusals.append)
@@ -119,20 +110,20 @@ RIGHT: dict[str, Callable[[Files], dict[str, Any]]] = {
 def test_the_right_settings_connect(tmp_path: Path, files: Files, which: str, version: str) -> None:
     refusals: list[UserError] = []
     options = {"version": version, **RIGHT[which](files)}
-    with broker(tmp_path, *shows(files.server)) as here, sink(here.port, refusals, **options) as made:
+    with Mosquitto(tmp_path, *shows(files.server)) as here, sink(here.port, refusals, **options) as made:
         until(lambda: made._connection.is_up, "connected")
     assert refusals == []
 
 
 @pytest.mark.parametrize("pair", ["expired", "elsewhere", "alone"])
 def test_tls_insecure_takes_any_certificate(tmp_path: Path, files: Files, pair: str) -> None:
-    with broker(tmp_path, *shows(getattr(files, pair))) as here, sink(here.port, [], tls_insecure=True) as made:
+    with Mosquitto(tmp_path, *shows(getattr(files, pair))) as here, sink(here.port, [], tls_insecure=True) as made:
         until(lambda: made._connection.is_up, "connected")
 
 
 def test_a_pinned_name_is_the_one_that_counts(tmp_path: Path, files: Files) -> None:
     options = {"tls_ca_certs": files.authority, "tls_host_name": "elsewhere.example"}
-    with broker(tmp_path, *shows(files.elsewhere)) as here, sink(here.port, [], **options) as made:
+    with Mosquitto(tmp_path, *shows(files.elsewhere)) as here, sink(here.port, [], **options) as made:
         until(lambda: made._connection.is_up, "connected")
 
 
@@ -145,7 +136,7 @@ def test_a_client_certificate_is_shown(tmp_path: Path, files: Files, kept: str) 
         both.write_bytes(certificate.read_bytes() + key.read_bytes())
         options = {"tls_client_cert": both}
     options["tls_ca_certs"] = files.authority
-    with broker(tmp_path, *asks_for_a_certificate(files)) as here, sink(here.port, [], **options) as made:
+    with Mosquitto(tmp_path, *asks_for_a_certificate(files)) as here, sink(here.port, [], **options) as made:
         until(lambda: made._connection.is_up, "connected")
 
 
@@ -207,7 +198,7 @@ def test_a_certificate_that_is_not_accepted_is_refused_at_once(tmp_path: Path, f
     config, settings, words = REFUSED[case]
     refusals: list[UserError] = []
     # TLS 1.3 tells of a client's certificate after the connection stands, and the word may be lost with it: then again.
-    with broker(tmp_path, *config(files)) as here, sink(here.port, refusals, **settings(files)):
+    with Mosquitto(tmp_path, *config(files)) as here, sink(here.port, refusals, **settings(files)):
         until(lambda: refusals, "it is refused")
     assert len(refusals) == 1
     assert words in str(refusals[0])
@@ -221,7 +212,7 @@ def test_tls_1_2_also_tells_that_a_client_certificate_is_missing(
 ) -> None:
     config = asks_for_a_certificate(files, "tls_version tlsv1.2")
     refusals: list[UserError] = []
-    with broker(tmp_path, *config) as here, sink(here.port, refusals, tls_ca_certs=files.authority) as made:
+    with Mosquitto(tmp_path, *config) as here, sink(here.port, refusals, tls_ca_certs=files.authority) as made:
         until(lambda: "handshake failure" in caplog.text or refusals, "it is said")
         assert not made._connection.is_up
 
@@ -273,7 +264,7 @@ def test_two_that_do_not_speak_the_same_say_so_and_try_again(
     tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture, client: str
 ) -> None:
     config = ("allow_anonymous true",) if client == "encrypted" else shows(files.server)
-    with broker(tmp_path, *config) as here, sink(here.port, [], tls=client == "encrypted"):
+    with Mosquitto(tmp_path, *config) as here, sink(here.port, [], tls=client == "encrypted"):
         until(lambda: len(caplog.records) > 1, "it is said twice")
     said = [record.getMessage() for record in caplog.records]
     words = "cannot reach mqtts://" if client == "encrypted" else "does not answer"
@@ -295,7 +286,7 @@ def test_a_wrong_password_is_refused_and_not_shown(
     refusals: list[UserError] = []
     options = {"tls": False, "user": user, "password": password, "version": version}
     with (
-        broker(tmp_path, "allow_anonymous false", f"password_file {known}") as here,
+        Mosquitto(tmp_path, "allow_anonymous false", f"password_file {known}") as here,
         sink(here.port, refusals, **options) as made,
     ):
         until(lambda: refusals, "it is refused")
@@ -314,7 +305,7 @@ def test_a_password_that_works_is_not_shown(
     known = passwords(tmp_path / "passwords", me=SECRET)
     options = {"tls": False, "user": "me", "password": SECRET}
     with (
-        broker(tmp_path, "allow_anonymous false", f"password_file {known}") as here,
+        Mosquitto(tmp_path, "allow_anonymous false", f"password_file {known}") as here,
         sink(here.port, [], **options) as made,
     ):
         until(lambda: made._connection.is_up, "connected")
@@ -330,7 +321,7 @@ def test_a_refusal_that_comes_later_is_waited_out(
     refusals: list[UserError] = []
     options = {"tls": False, "user": "me", "password": SECRET, "version": version}
     with (
-        broker(tmp_path, "allow_anonymous false", f"password_file {known}") as here,
+        Mosquitto(tmp_path, "allow_anonymous false", f"password_file {known}") as here,
         sink(here.port, refusals, **options) as made,
     ):
         until(lambda: made._connection.is_up, "connected")
@@ -358,7 +349,7 @@ def test_a_certificate_that_expires_later_is_waited_out(
     tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusals: list[UserError] = []
-    with broker(tmp_path, *shows(files.server)) as here:
+    with Mosquitto(tmp_path, *shows(files.server)) as here:
         right = here.config.read_text()
         with sink(here.port, refusals, tls_ca_certs=files.authority) as made:
             until(lambda: made._connection.is_up, "connected")
@@ -379,7 +370,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_the_command_trusts_the_systems_authorities(tmp_path: Path, files: Files, clip: Path) -> None:
-    with broker(tmp_path, *shows(files.server)) as here:
+    with Mosquitto(tmp_path, *shows(files.server)) as here:
         listen = ("listen", clip, "--no-realtime", "--mqtt", f"mqtts://localhost:{here.port}")
         done = tagger(*listen, SSL_CERT_FILE=str(files.authority))
     assert done.returncode == 0, done.stderr
@@ -391,7 +382,7 @@ def test_the_command_ends_with_2_and_one_line_where_the_password_is_wrong(
 ) -> None:
     known = passwords(tmp_path / "passwords", me="another")
     config = shows(files.server)[1:]
-    with broker(tmp_path, "allow_anonymous false", f"password_file {known}", *config) as here:
+    with Mosquitto(tmp_path, "allow_anonymous false", f"password_file {known}", *config) as here:
         url = f"mqtts://me:open%20sesame@localhost:{here.port}"
         done = tagger("listen", clip, "--no-realtime", SSL_CERT_FILE=str(files.authority), TAGGER_LISTEN_MQTT=url)
     refused_process(done, "Not authorized", "check user and password")
@@ -401,7 +392,7 @@ def test_the_command_ends_with_2_and_one_line_where_the_password_is_wrong(
 def test_the_command_ends_with_2_and_one_line_where_it_has_no_certificate(
     tmp_path: Path, files: Files, clip: Path
 ) -> None:
-    with broker(tmp_path, *asks_for_a_certificate(files)) as here:
+    with Mosquitto(tmp_path, *asks_for_a_certificate(files)) as here:
         listen = ("listen", clip, "--no-realtime", "--mqtt", f"mqtts://localhost:{here.port}")
         done = tagger(*listen, SSL_CERT_FILE=str(files.authority))
     refused_process(done, "wants a client certificate")

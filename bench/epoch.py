@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from tagger.features import LogMel, MelConfig, mel_bank
-from tagger.sources.decode import decode
-from train import waveforms
-from train.data import read_any
-from train.distributed import Place
-from train.fit import Fit
-from train.memory import keep_memory
-from train.networks import origin
+from tagger.audio.decode import decode
+from tagger.features.logmel import LogMel, MelConfig, mel_bank
+from train.data import waveforms
+from train.data.layouts import read_any
+from train.fit.distributed import Place
+from train.fit.finetune import Fit
+from train.fit.memory import keep_memory
+from train.fit.origin import origin
+from train.fit.trained import Corpus
 from train.recipe import Recipe
-from train.trained import Corpus
 
 RATE_HZ = 32_000
 SAMPLES = 5 * RATE_HZ

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ulid import ULID
 
-from tagger.eventlog import EventLog, Row
+from tagger.history.log import EventLog, Row
 from tagger.times import bounds, rfc3339
 
 LABELS = 50

@@ -14,15 +14,15 @@ from pathlib import Path
 import click
 import numpy as np
 
-from tagger import checkpoint
-from tagger.classifier import Classifier
+from tagger.audio.decode import decode
+from tagger.audio.window import SlidingWindows
+from tagger.checkpoints import checkpoint
 from tagger.decide import Decider
+from tagger.engine.runtime_torch import Classifier
 from tagger.events import Block, Scores
 from tagger.policy import policy
-from tagger.sources.decode import decode
-from tagger.window import SlidingWindows
-from train import esc50
-from train.dataset import FOLDS
+from train.data import esc50
+from train.data.dataset import FOLDS
 
 QUIET_SECONDS = 6
 FLOOR = 10 ** (-70 / 20)

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tagger.features import MelConfig
-from train import esc50, waveforms
-from train.dataset import FOLDS
-from train.distributed import Place
-from train.embeddings import Embedder
-from train.head import fit
-from train.networks import Origin, origin, others_of
+from tagger.features.logmel import MelConfig
+from train.data import esc50, waveforms
+from train.data.dataset import FOLDS
+from train.fit.distributed import Place
+from train.fit.embeddings import Embedder
+from train.fit.logistic import fit
+from train.fit.origin import Origin, origin, others_of
+from train.fit.trained import Corpus
 from train.recipe import RECIPES
-from train.trained import Corpus
 
 LEFT_OUT = 10
 WEIGHTS = (0.0, 2.0, 4.0, 6.0, 8.0)

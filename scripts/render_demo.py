@@ -1,7 +1,7 @@
 """Renders the stream that `tagger listen demo` plays: ten sounds of ESC-50's labels in a quiet room, all synthesised.
 
 No recording is used. The samples depend on this file alone, so that a second run gives the same ones. Writes
-tagger/demo/demo.ogg (mono, 32 kHz) and, as an Audacity label track, tagger/demo/demo.txt:
+tagger/sources/demo/demo.ogg (mono, 32 kHz) and, as an Audacity label track, tagger/sources/demo/demo.txt:
 
     python scripts/render_demo.py
 
@@ -29,7 +29,7 @@ _ROOM_DB = -65.0
 """RMS of the noise of the room, dBFS. It is under everything: no room is digitally silent."""
 _QUALITY = 0.6
 """Vorbis, as libsndfile counts: 0 is the best and the largest."""
-_FOLDER = Path(__file__).parent.parent / "tagger" / "demo"
+_FOLDER = Path(__file__).parent.parent / "tagger" / "sources" / "demo"
 
 
 @dataclass(frozen=True)

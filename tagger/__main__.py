@@ -1,5 +1,5 @@
 """`python -m tagger`."""
 
-from tagger.cli import main
+from tagger.cli.main import main
 
 main(prog_name="tagger")

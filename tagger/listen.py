@@ -13,17 +13,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tagger.classifier import Classifier
-from tagger.clips import ClipSaver
+from tagger.audio.level import LevelMeter
+from tagger.audio.window import SlidingWindows
+from tagger.clips.saver import ClipSaver
 from tagger.decide import Decider
+from tagger.engine.runtime_torch import Classifier
 from tagger.errors import TaggerError
 from tagger.events import Block, Event, Report, Scores, Stream, Window
-from tagger.level import LevelMeter
 from tagger.policy import Policy
 from tagger.sinks import Sink, SourceState
 from tagger.sources import Source
 from tagger.stop import Stop
-from tagger.window import SlidingWindows
 
 log = logging.getLogger(__name__)
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import click
 import numpy as np
 
-from tagger.checkpoint import CheckpointInfo
-from tagger.classifier import Classifier
+from tagger.audio.decode import decode
+from tagger.audio.window import SlidingWindows
+from tagger.checkpoints.checkpoint import CheckpointInfo
 from tagger.decide import Decider
+from tagger.engine.runtime_torch import Classifier
 from tagger.errors import AudioError
 from tagger.events import Block, Event, Scores, Window, top
 from tagger.files import replacing
 from tagger.policy import Policy
-from tagger.sources.decode import decode
-from tagger.window import SlidingWindows
 
 _BATCH = 8
 

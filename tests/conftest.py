@@ -13,7 +13,7 @@ os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempd
 
 from hypothesis import HealthCheck, settings
 
-from tests.programs import Mosquitto, write_siren
+from tests.programs import ROOT, Mosquitto, write_siren
 
 # Derandomised: a failure on one machine is a failure on all, and a green run stays green.
 settings.register_profile(
@@ -31,10 +31,10 @@ settings.load_profile("tagger")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_LONG = ("test_end_to_end", "test_outages", "test_train_command", "test_mqtt", "test_contract", "test_reload")
+_LONG = ("test_end_to_end", "test_outages", "test_command", "test_sink", "test_contract", "test_reload")
 """Of tests that run two at a time, these files come first, lest one of them be what all wait for at the end."""
 
-SHARED = Path(__file__).parent.parent.parent / "shared"
+SHARED = ROOT.parent / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

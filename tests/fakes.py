@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tagger.checkpoint import Checkpoint, CheckpointInfo
+from tagger.checkpoints.checkpoint import Checkpoint, CheckpointInfo
 from tagger.errors import TaggerError
 from tagger.events import Block, Event, Heard, Level, Report, Samples, Stream
-from tagger.features import MelConfig
+from tagger.features.logmel import MelConfig
 from tagger.models import EfficientATConfig
 from tagger.models.efficientat import Followed
 from tagger.sinks import Sink, SourceState

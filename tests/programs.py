@@ -21,8 +21,9 @@ import pytest
 import soundfile
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from tagger.cli import main
+from tagger.cli.main import main
 
+ROOT = Path(__file__).parent.parent
 TAGGER = [sys.executable, "-m", "tagger"]
 
 

@@ -4,12 +4,12 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.programs import ROOT
+
 FILES = sorted(path for package in ("tagger", "train") for path in (ROOT / package).rglob("*.py"))
 
 
@@ -55,8 +55,9 @@ def test_what_is_seldom_needed_is_imported_in_one_place(module):
 
 
 def may_use_torch(file: str) -> bool:
-    allowed = {f"tagger/{name}.py" for name in ("_torchaudio", "features", "classifier", "checkpoint", "official")}
-    return file in allowed or file.startswith(("tagger/models/", "train/"))
+    names = ("features/_torchaudio", "features/logmel", "engine/runtime_torch")
+    names += ("checkpoints/checkpoint", "checkpoints/official")
+    return file in {f"tagger/{name}.py" for name in names} or file.startswith(("tagger/models/", "train/"))
 
 
 @pytest.mark.parametrize("module", ["torch", "torchaudio", "safetensors.torch"])
@@ -66,7 +67,7 @@ def test_torch_stays_in_its_modules(module):
 
 
 def test_torchaudio_is_imported_in_one_place():
-    assert importers("torchaudio") == {"tagger/_torchaudio.py"}
+    assert importers("torchaudio") == {"tagger/features/_torchaudio.py"}
 
 
 @pytest.mark.parametrize(
@@ -74,9 +75,9 @@ def test_torchaudio_is_imported_in_one_place():
     [
         ("paho", "tagger/mqtt/connection.py"),
         ("sounddevice", "tagger/sources/microphone.py"),
-        ("soxr", "tagger/sources/resample.py"),
-        ("av", "tagger/sources/decode.py"),
-        ("amqtt", "tagger/broker.py"),
+        ("soxr", "tagger/audio/resample.py"),
+        ("av", "tagger/audio/decode.py"),
+        ("amqtt", "tagger/mqtt/embedded.py"),
     ],
 )
 def test_a_library_has_one_home(module, file):
@@ -84,7 +85,11 @@ def test_a_library_has_one_home(module, file):
 
 
 def test_one_module_decodes_and_one_encodes():
-    assert importers("soundfile") == {"tagger/sources/decode.py", "tagger/clipfolder.py", "train/soundscape.py"}
+    assert importers("soundfile") == {
+        "tagger/audio/decode.py",
+        "tagger/clips/folder.py",
+        "train/evaluate/soundscape.py",
+    }
 
 
 @pytest.mark.parametrize(
@@ -92,9 +97,13 @@ def test_one_module_decodes_and_one_encodes():
     [
         (
             "matplotlib",
-            {f"train/{name}.py" for name in ("pictures", "plots", "featurefiles", "timeline")} | {"tagger/dayplot.py"},
+            {
+                f"train/{name}.py"
+                for name in ("features/pictures", "evaluate/plots", "features/files", "evaluate/timeline")
+            }
+            | {"tagger/history/chart.py"},
         ),
-        ("torch.utils.tensorboard", {"train/progress.py"}),
+        ("torch.utils.tensorboard", {"train/fit/progress.py"}),
     ],
 )
 def test_what_draws_stays_in_its_modules(module, files):
@@ -102,13 +111,13 @@ def test_what_draws_stays_in_its_modules(module, files):
 
 
 def test_databases_have_their_homes():
-    event_log = {"tagger/eventlog.py", "tagger/history.py", "tagger/sinks/eventlog.py"}
+    event_log = {"tagger/history/log.py", "tagger/history/query.py", "tagger/sinks/eventlog.py"}
     assert importers("sqlite3") == {*event_log, "tagger/mqtt/outbox.py"}
 
 
 def test_only_the_command_line_knows_training_and_only_inside_its_command():
     inward = [each for each in imports() if each.file.startswith("tagger/") and f"{each.module}.".startswith("train.")]
-    assert {each.file for each in inward} == {"tagger/commands/train.py"}
+    assert {each.file for each in inward} == {"tagger/cli/train.py"}
     assert all(each.is_inside_function for each in inward)
 
 
@@ -125,9 +134,9 @@ def loaded_by(statement: str) -> set[str]:
     "statement",
     [
         "import tagger",
-        "import tagger.cli",
-        "import tagger.settings, tagger.store",
-        "import tagger.history, tagger.dayplot",  # `tagger events` answers at once
+        "import tagger.cli.main",
+        "import tagger.settings, tagger.checkpoints.store",
+        "import tagger.history.query, tagger.history.chart",  # `tagger events` answers at once
     ],
 )
 def test_what_is_quick_stays_quick(statement):
@@ -141,5 +150,7 @@ def test_settings_are_checked_without_torch():
 
 
 def test_the_loop_itself_needs_no_torch():
-    assert "torch" not in loaded_by("import tagger.window, tagger.decide, tagger.events, tagger.sources, tagger.sinks")
-    assert "torch" not in loaded_by("import tagger.clips, tagger.review, tagger.speaker")
+    assert "torch" not in loaded_by(
+        "import tagger.audio.window, tagger.decide, tagger.events, tagger.sources, tagger.sinks"
+    )
+    assert "torch" not in loaded_by("import tagger.clips.saver, tagger.clips.review, tagger.clips.speaker")

@@ -17,13 +17,13 @@ import pytest
 import soundfile
 
 from tagger import listen, tag
-from tagger.clipfolder import EVENTS, ClipFolder
-from tagger.clips import ClipSaver
+from tagger.clips.folder import EVENTS, ClipFolder
+from tagger.clips.saver import ClipSaver
+from tagger.daemon import outputs
 from tagger.errors import AudioError, TaggerError
 from tagger.events import Block, Stream
 from tagger.listen import Daemon, Listener, Task
 from tagger.policy import LabelPolicy, Policy
-from tagger.sinks import registry
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
 from tests.fakes import RATE_HZ, FakeClassifier, FakeSource, RecordingSink, noise, silence
@@ -346,14 +346,14 @@ def test_requests_that_come_at_once_find_the_sources(tmp_path: Path, monkeypatch
     heard: list[dict[str, object]] = []
 
     class Asking(RecordingSink):
-        def __init__(self, daemon: registry.Daemon) -> None:
+        def __init__(self, daemon: outputs.Daemon) -> None:
             super().__init__()
             self._controls = daemon.controls
 
         def open(self, streams: Sequence[Stream]) -> None:
             heard.append(self._controls.threshold(None, "dog", 0.5))
 
-    monkeypatch.setattr(registry, "wanted", lambda daemon: {("asking", None): lambda: Asking(daemon)})
+    monkeypatch.setattr(outputs, "wanted", lambda daemon: {("asking", None): lambda: Asking(daemon)})
     path = write_wav(tmp_path / "clip.wav", np.zeros(6 * 32_000))
     done = run("listen", path, "--no-realtime", "--mqtt", "none")
     assert done.exit_code == 0, done.output

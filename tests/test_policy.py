@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger import policy as policies
+from tagger.checkpoints.official import audioset_labels
+from tagger.checkpoints.store import BUNDLED, read_header
 from tagger.config.file import read_events as read
 from tagger.errors import UserError
-from tagger.official import audioset_labels
 from tagger.policy import CONTINUOUS, KINDS, EventsConfig, LabelPolicy, Policy, policy
-from tagger.store import BUNDLED, read_header
 from tests.programs import refused, run
 
 LABELS = ("dog", "rain", "siren", "glass_breaking")

@@ -8,15 +8,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from tagger.checkpoint import MODELS, Checkpoint, CheckpointInfo
-from tagger.features import MelConfig, front_end
+from tagger.checkpoints.checkpoint import MODELS, Checkpoint, CheckpointInfo
+from tagger.features.logmel import MelConfig, front_end
 from tagger.models import CRNNConfig, EfficientATConfig
-from train.dataset import Clip, Dataset, Rows
-from train.distributed import Place
-from train.fit import Fit
-from train.networks import Origin
+from train.data.dataset import Clip, Dataset, Rows
+from train.fit.distributed import Place
+from train.fit.finetune import Fit
+from train.fit.origin import Origin
+from train.fit.trained import Corpus, Trained, TrainingStoppedError
 from train.recipe import Recipe
-from train.trained import Corpus, Trained, TrainingStoppedError
 
 RATE_HZ = 8_000
 SAMPLES = 4_000

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tagger.errors import UserError, near
-from tagger.features import FRONT_ENDS
+from tagger.features.logmel import FRONT_ENDS
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Recipe:
     # What is trained
     trainable: Literal["all", "head", "gradual", "upper"] = "all"
     """The whole network; the last layer alone, fitted exactly; from the last layer down, a block after the other; or
-    the blocks above `frozen_blocks`, on windows that are made once (`train.upper`)."""
+    the blocks above `frozen_blocks`, on windows that are made once (`train.fit.stream`)."""
     frozen_blocks: int = 0
     """So many blocks at the input stay as they are."""
     frozen_norm: bool = True
@@ -109,7 +109,7 @@ class Recipe:
 
     # The front end, for networks that start from nothing; others keep the one that they were trained with
     front_end: str = "efficientat"
-    """A key of tagger.features.FRONT_ENDS."""
+    """A key of tagger.features.logmel.FRONT_ENDS."""
     bandwidth_hz: float | None = 7_500.0
     """What is above is treated as silence, in training and ever after. Every copy of ESC-50 holds this much."""
 

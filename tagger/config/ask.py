@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import click
 
-from tagger import store
+from tagger.checkpoints import store
+from tagger.checkpoints.header import read_header
 from tagger.config.schema import schema
 from tagger.config.template import SCHEMA_NAME, commented
 from tagger.errors import UserError, near
 from tagger.files import replacing
-from tagger.header import read_header
 from tagger.settings import DEFAULT_MODEL, DEFAULT_MQTT_URL, MqttSettings
 
 _Answer = TypeVar("_Answer")

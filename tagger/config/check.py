@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tagger import eventlog, policy, settings, store
+from tagger import policy, settings
+from tagger.checkpoints import store
+from tagger.checkpoints.header import read_header
 from tagger.config.given import Values
 from tagger.config.rules import Resolved, at_its_place
 from tagger.errors import TaggerError, UserError, near
-from tagger.header import read_header
+from tagger.history import log
 from tagger.policy import ANY, EventsConfig
 
 
@@ -143,7 +145,7 @@ def _places(values: Values) -> Iterator[str]:
             continue
         if key == "sinks.log.path" and path.is_file():
             try:
-                with eventlog.reading(path):
+                with log.reading(path):
                     pass
             except TaggerError as error:
                 yield f"{values[key].place}: {error}"

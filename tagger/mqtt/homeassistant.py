@@ -1,8 +1,8 @@
 """What Home Assistant is told of a node: one retained message that describes a device and all its entities.
 
 Keys are the short ones that its MQTT integration documents: with AudioSet's 527 labels the message would else be half
-as large again. What the message must hold to is checked by `tests/test_homeassistant.py`, and by a real Home Assistant
-in `bench/home_assistant.py`.
+as large again. What the message must hold to is checked by `tests/mqtt/test_homeassistant.py`, and by a real Home
+Assistant in `bench/home_assistant.py`.
 
 Home Assistant knows an entity by its unique id for ever: area, name, history and automations hang on it. So these ids
 are made of the device's id, the source's key and the label, none of which change when the node or the source is

@@ -1,4 +1,4 @@
-"""Where events go. A new kind of sink is a file here and an entry in `wanted` of `tagger.sinks.registry`."""
+"""Where events go. A new kind of sink is a file here and an entry in `wanted` of `tagger.daemon.outputs`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -42,7 +42,7 @@ class Sink:
         """How loud a source was, every few seconds."""
 
     def stats(self, message: Mapping[str, Any]) -> None:
-        """How the daemon fares, every minute, as `tagger.stats` has it."""
+        """How the daemon fares, every minute, as `tagger.health` has it."""
 
     def counts(self) -> Mapping[str, int]:
         """What the sink adds to `stats`: how many messages wait, and how many were dropped."""

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 
 from tagger.errors import TaggerError
-from tagger.eventlog import EventLog, Row
 from tagger.events import Event, Stream
+from tagger.history.log import EventLog, Row
 from tagger.settings import EventLogSettings
 from tagger.sinks.queued import QueuedSink
 

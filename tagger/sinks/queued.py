@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Generic
 
 from tagger.errors import TaggerError
+from tagger.retry import Retry
 from tagger.sinks import Sink
-from tagger.sinks.retry import Retry
 from tagger.sinks.worker import Item, Worker
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tagger.audio.decode import decode, open_audio
 from tagger.events import Block
-from tagger.sources.decode import decode, open_audio
 
-DEMO = Path(__file__).parent.parent / "demo" / "demo.ogg"
+DEMO = Path(__file__).parent / "demo" / "demo.ogg"
 _BLOCK_SECONDS = 0.1
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from tagger.audio.resample import ToMono, is_sound
 from tagger.errors import TaggerError, UserError, near
 from tagger.events import Block, Samples
-from tagger.sources.resample import ToMono, is_sound
 
 _BUFFER_SECONDS = 10.0
 _BLOCK_SECONDS = 0.05

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from tagger.audio.resample import ToMono, is_sound
 from tagger.errors import AudioError
 from tagger.events import Block
 from tagger.settings import PcmFormat
-from tagger.sources.resample import ToMono, is_sound
 
 ENCODINGS: dict[str, np.dtype[Any]] = {
     "u8": np.dtype("u1"),

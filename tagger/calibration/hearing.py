@@ -1,0 +1,175 @@
+"""Recordings, a live source and single examples, heard as `tagger listen` hears them, to be looked at afterwards."""
+
+import itertools
+import sys
+import threading
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+
+from tagger import tag
+from tagger.audio.decode import decode
+from tagger.audio.window import SlidingWindows
+from tagger.calibration.tracks import Recorder
+from tagger.engine.runtime_torch import Classifier
+from tagger.errors import AudioError, TaggerError, UserError, near
+from tagger.events import Block, Scores
+from tagger.files import folders_in, is_sound, walk
+from tagger.sources import Source, open_source
+from tagger.stop import Stop
+
+LEAST_S = 60.0
+"""Of less than that, nothing is concluded."""
+_QUIET = 10 ** (-70 / 20)
+"""The room around an example: white noise, full scale is 1."""
+_BACKGROUND = ("background", "_background")
+
+
+class Hearing:
+    """Windows and scores of one model, kept from `floor` on."""
+
+    def __init__(self, classify: Classifier, window_s: float, hop_s: float, floor: float) -> None:
+        self._classify, self._window_s, self._hop_s, self._floor = classify, window_s, hop_s, floor
+        self._rate_hz = classify.info.mel.sample_rate_hz
+        self.failed = 0
+        """Files that are damaged or no audio; each was named on standard error."""
+
+    def files(self, paths: Sequence[Path]) -> list[Recorder]:
+        """One a file. A damaged one is heard as far as it goes."""
+        recorders: list[Recorder] = []
+
+        def all_scores() -> Iterator[tuple[str, Scores]]:
+            for path in paths:
+                recorders.append(Recorder(self._floor))
+                try:
+                    for scores in tag.tag(path, self._classify, self._window_s, self._hop_s):
+                        yield path.name, scores
+                except AudioError as error:
+                    self._tell(error)
+
+        with click.progressbar(all_scores(), label="listening", file=sys.stderr, item_show_func=_where) as bar:
+            for _, scores in bar:
+                recorders[-1].hear(scores)
+        return recorders
+
+    def source(self, uri: str, duration_s: float) -> Recorder:
+        """So much of a source, or, if it ends, breaks or is interrupted by Ctrl-C, of what could be heard.
+
+        Raises:
+            UserError: there is no such source, or less than LEAST_S was heard of it.
+            TaggerError: it broke before.
+        """
+        source = open_source(uri, self._rate_hz, realtime=False)
+        recorder, sliding = Recorder(self._floor), self._sliding()
+        click.echo(f"listening to  {source.description}, for {_minutes(duration_s)}; Ctrl-C ends it early", err=True)
+        self._classify.warm_up(round(self._window_s * self._rate_hz))
+        heard_s, skipped, broke = 0.0, 0, None
+        with (
+            Stop() as stop,
+            click.progressbar(length=round(duration_s), label="listening", file=sys.stderr) as bar,
+        ):
+            threading.Thread(target=_close_then, args=(source, stop), daemon=True).start()
+            try:
+                for block in source.blocks():
+                    for window in sliding.feed(block):
+                        if source.behind() > self._hop_s:
+                            skipped += 1
+                        else:
+                            recorder.hear(Scores.of(window, self._classify(window.samples[None]), 0, self._rate_hz))
+                    heard_s += len(block.samples) / self._rate_hz
+                    bar.update(int(heard_s) - bar.pos)
+                    if heard_s >= duration_s or stop.interrupted:
+                        break
+            except TaggerError as error:
+                broke = error
+            stop.set()
+        if heard_s < LEAST_S:
+            raise broke or UserError(f"only {heard_s:.0f} s were heard; at least {LEAST_S:g} s are needed")
+        if broke is not None:
+            click.echo(f"Warning: {broke}", err=True)
+        if heard_s < duration_s:
+            click.echo(f"ended early: going on with the {_minutes(heard_s)} that were heard", err=True)
+        if skipped:
+            click.echo(
+                f"inference is slower than the hop: {skipped} windows were skipped; use a longer --hop", err=True
+            )
+        return recorder
+
+    def example(self, path: Path) -> list[Recorder]:
+        """One short sound in a quiet room; none, if it cannot be read."""
+        recorder = Recorder(self._floor)
+        sliding = self._sliding()
+        try:
+            for block in self._in_quiet(path):
+                for window in sliding.feed(block):
+                    recorder.hear(Scores.of(window, self._classify(window.samples[None]), 0, self._rate_hz))
+        except AudioError as error:
+            self._tell(error)
+            return []
+        return [recorder]
+
+    def _in_quiet(self, path: Path) -> Iterator[Block]:
+        noise = np.random.default_rng(0)
+        given = 0
+        quiet = np.zeros(round((self._window_s + 2 * self._hop_s + 1) * self._rate_hz), np.float32)
+        for samples in itertools.chain([quiet], decode(path, self._rate_hz), [quiet]):
+            room = samples + np.float32(_QUIET) * noise.standard_normal(len(samples), np.float32)
+            yield Block(room, given / self._rate_hz)
+            given += len(samples)
+
+    def _sliding(self) -> SlidingWindows:
+        return SlidingWindows(round(self._window_s * self._rate_hz), round(self._hop_s * self._rate_hz), self._rate_hz)
+
+    def _tell(self, error: TaggerError) -> None:
+        self.failed += 1
+        click.echo(f"Error: {error}", err=True)
+
+
+def _close_then(source: Source, stop: Stop) -> None:
+    stop.wait()
+    source.close()
+
+
+def recordings(path: Path) -> list[Path]:
+    """A file, or all in a folder that may be audio, also in folders of it.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not path.is_dir():
+        return [path]
+    if not (found := [each for each in walk(path) if is_sound(each)]):
+        raise UserError(f"{path}: no audio files in this folder")
+    return found
+
+
+def labelled(root: Path, labels: Collection[str]) -> dict[str, list[Path]]:
+    """The files of a folder LABEL/FILE, as `tagger train` takes it, by label; `background` is none.
+
+    Raises:
+        UserError: it is no such folder, or the model does not know a label.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; --examples takes one with a folder of sounds for each label")
+    found: dict[str, list[Path]] = {}
+    for folder in folders_in(root):
+        label = unicodedata.normalize("NFC", folder.name.strip())
+        if label.lower() in _BACKGROUND:
+            continue
+        if label not in labels:
+            raise UserError(f"{folder}: no label {label!r}{near(label, labels)} in this model")
+        found[label] = found.get(label, []) + [path for path in walk(folder) if is_sound(path)]
+    if not any(found.values()):
+        raise UserError(f"{root}: no sounds; put each label's into a folder of its name")
+    return found
+
+
+def _where(heard: tuple[str, Scores] | None) -> str | None:
+    return None if heard is None else f"{heard[0]}, {heard[1].end_s / 60:.1f} min"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"

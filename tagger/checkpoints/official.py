@@ -1,0 +1,147 @@
+"""EfficientAT's official weights, converted to our checkpoints."""
+
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tagger.checkpoints.checkpoint import CheckpointInfo
+from tagger.checkpoints.store import official_name
+from tagger.errors import CheckpointError
+from tagger.features.logmel import MelConfig
+from tagger.files import sha256
+from tagger.models import DyMN, DyMNConfig, EfficientAT, EfficientATConfig
+
+log = logging.getLogger(__name__)
+
+WIDTHS = (0.1, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0, 3.0, 4.0)
+"""Of the `mn` family."""
+DYMN_WIDTHS = (0.4, 1.0, 2.0)
+"""Of the `dymn` family."""
+UNTRAINED = "untrained"
+"""The one label of what was only ever shown pictures."""
+_WINDOW_SECONDS = 10.0
+"""AudioSet's clips, on which these networks were trained."""
+_THRESHOLD = 0.5
+_IMAGENET_TEMPERATURE = 30.0
+"""Of DyMN's attention over kernels: where ImageNet's training ended (AudioSet's: 1)."""
+_LICENCE = (
+    "Weights: EfficientAT, https://github.com/fschmid56/EfficientAT, MIT licence, copyright (c) 2022 Florian Schmid"
+)
+_AUDIOSET_LICENCE = "Labels: AudioSet ontology, Google LLC, CC BY-SA 4.0"
+
+
+def audioset_labels() -> tuple[str, ...]:
+    """AudioSet's 527 display names, in the order of the networks' outputs."""
+    return tuple((Path(__file__).parent / "audioset_labels.txt").read_text("utf-8").splitlines())
+
+
+def convert(path: Path) -> tuple[CheckpointInfo, nn.Module]:
+    """
+    A network that was trained on ImageNet alone is a start for training, which replaces its last layer, and hears
+    nothing: its checkpoint has the one label `untrained`, whose score is always 0.5 and whose threshold is 1, and says
+    `"data": "ImageNet"` under `training`.
+
+    Args:
+        path: an official `.pt` file of the `mn` or `dymn` family, trained on AudioSet or ImageNet, such as
+            `mn04_as_mAP_432.pt`, `dymn10_as.pt` or `mn10_im.pt`. Nothing in it is executed.
+
+    Raises:
+        CheckpointError: not such a file.
+    """
+    weights = _read(path)
+    name = official_name(path)
+    if re.search(r"_(hop|mels|fc|replace_se)(_|$)", name):
+        raise CheckpointError(
+            f"{path}: {name} has another front end, head or network than mn*_as and dymn*_as; not supported"
+        )
+    model = _matching(weights, path)
+    is_imagenet = re.match(r"(dy)?mn\d\d_im(_|$)", name) is not None
+    labels = (UNTRAINED,) if is_imagenet else audioset_labels()
+    if is_imagenet:
+        _forget(model)
+    elif model.config.labels != len(labels):
+        raise CheckpointError(f"{path}: has {model.config.labels} outputs, AudioSet has {len(labels)} labels")
+    info = CheckpointInfo(
+        name=name,
+        architecture="dymn" if isinstance(model, DyMN) else "efficientat",
+        config=model.config,
+        mel=MelConfig(),
+        window_seconds=_WINDOW_SECONDS,
+        labels=labels,
+        activation="sigmoid",
+        thresholds=(1.0 if is_imagenet else _THRESHOLD,) * len(labels),
+        training={
+            "recipe": "official",
+            "data": "ImageNet" if is_imagenet else "AudioSet",
+            "file": path.name,
+            "sha256": sha256(path),
+        },
+        metrics={"audioset_map": int(found[1]) / 1000} if (found := re.search(r"_mAP_(\d{3})", path.stem)) else {},
+        licences=(_LICENCE,) if is_imagenet else (_LICENCE, _AUDIOSET_LICENCE),
+    )
+    return info, model
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's unpickler meets any bytes, and fails in any way
+        log.debug("torch.load: %s", error)
+        raise CheckpointError(
+            f"{path}: not a whole file of PyTorch weights, or one that holds more than weights"
+        ) from None
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
+    ):
+        raise CheckpointError(f"{path}: holds something else than a network's weights")
+    if not all(torch.isfinite(value).all() for value in weights.values()):
+        raise CheckpointError(f"{path}: NaN or infinity in the weights")
+    return weights
+
+
+def _matching(weights: dict[str, Tensor], path: Path) -> EfficientAT | DyMN:
+    """The network of the family and width that these weights have, with every one of them in its place.
+
+    Names are the official ones, but for squeeze-excitation, which lies two levels deeper there.
+    """
+    ours = {key.replace(".conc_se_layers.0.", "."): value for key, value in weights.items()}
+    shapes = {key: value.shape for key, value in ours.items()}
+    outputs = ours.get("classifier.5.bias")
+    if outputs is not None and outputs.dim() == 1 and len(outputs) > 0:
+        configs = [
+            *(EfficientATConfig(labels=len(outputs), width=width) for width in WIDTHS),
+            *(DyMNConfig(labels=len(outputs), width=width) for width in DYMN_WIDTHS),
+        ]
+        for config in configs:
+            with torch.device("meta"):
+                expected = _network(config).state_dict()
+            if shapes == {key: value.shape for key, value in expected.items()}:
+                model = _network(config)
+                model.load_state_dict(ours)
+                return model.eval()
+    raise CheckpointError(
+        f"{path}: its weights fit no network of the mn family (mn01 to mn40) or dymn family (dymn04 to dymn20)"
+    )
+
+
+def _network(config: EfficientATConfig) -> EfficientAT | DyMN:
+    return DyMN(config) if isinstance(config, DyMNConfig) else EfficientAT(config)
+
+
+def _forget(model: EfficientAT | DyMN) -> None:
+    """Puts one output that is always 0 in the place of ImageNet's."""
+    replaced = model.classifier[-1]
+    assert isinstance(replaced, nn.Linear)
+    last = nn.Linear(replaced.in_features, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    model.classifier[-1] = last.eval()
+    model.config = replace(model.config, labels=1)
+    if isinstance(model, DyMN):
+        model.set_temperature(_IMAGENET_TEMPERATURE)

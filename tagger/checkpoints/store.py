@@ -1,0 +1,116 @@
+"""The checkpoints at hand: those that come with the package, and those under `$TAGGER_HOME/models`."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tagger import settings
+from tagger.checkpoints.header import read_header
+from tagger.errors import CheckpointError, near
+from tagger.files import replacing
+
+SUFFIX = ".safetensors"
+BUNDLED = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A checkpoint that can be named."""
+
+    name: str
+    path: Path
+    origin: Literal["bundled", "downloaded", "own"]
+    """With the package; converted from EfficientAT's release; trained or added by the user."""
+    document: dict[str, Any] | None
+    """Its header. None: the file cannot be read."""
+    problem: str | None = None
+
+
+def folder() -> Path:
+    return settings.home() / "models"
+
+
+def entries() -> Iterator[Entry]:
+    """All of them, the user's first: those hide bundled ones of the same name."""
+    seen: set[str] = set()
+    for place in (folder(), BUNDLED):
+        for path in sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else []:
+            if path.stem not in seen:
+                seen.add(path.stem)
+                yield _entry(path)
+
+
+def _entry(path: Path) -> Entry:
+    try:
+        document = read_header(path)
+    except CheckpointError as error:
+        return Entry(path.stem, path, "own", None, str(error))
+    if path.parent == BUNDLED:
+        return Entry(path.stem, path, "bundled", document)
+    return Entry(path.stem, path, "downloaded" if document["training"].get("recipe") == "official" else "own", document)
+
+
+def find(model: str) -> Path:
+    """The file that `--model NAME|PATH` means.
+
+    Raises:
+        CheckpointError: no checkpoint of that name, and no such file.
+    """
+    looks_like_path = "/" in model or "\\" in model or Path(model).suffix in (SUFFIX, ".pt", ".pth", ".ckpt")
+    named = [] if looks_like_path else [place / f"{model}{SUFFIX}" for place in (folder(), BUNDLED)]
+    for path in (*named, Path(model)):
+        if os.path.isfile(path):  # noqa: PTH113  # Path.is_file raises for names that are too long
+            return path
+    if looks_like_path:
+        raise CheckpointError(f"{model}: no such checkpoint file")
+    raise CheckpointError(
+        f"no model {model!r}{near(model, (entry.name for entry in entries()))} (`tagger models` lists them)"
+    )
+
+
+def add(path: Path) -> Path:
+    """Takes a checkpoint, or one of EfficientAT's official `.pt` files, into `$TAGGER_HOME/models`; its path there.
+
+    Raises:
+        CheckpointError: the file is neither.
+    """
+    if path.suffix == SUFFIX:
+        from tagger.checkpoints import checkpoint
+
+        checkpoint.load(path)  # a damaged one is refused here, not when it is needed
+        target = folder() / path.name
+        if target.resolve() != path.resolve():
+            with replacing(target) as partial:
+                shutil.copyfile(path, partial)
+        return target
+    from tagger.checkpoints import checkpoint, official
+
+    info, model = official.convert(path)
+    target = folder() / f"{info.name}{SUFFIX}"
+    checkpoint.save(target, info, model)
+    return target
+
+
+def official_name(path: Path) -> str:
+    """The name of an official file's model: its stem up to `_mAP`.
+
+    >>> official_name(Path("mn04_as_mAP_432.pt"))
+    'mn04_as'
+    """
+    return re.split("_mAP", path.stem)[0]
+
+
+def describe_metric(key: str, value: Any) -> str:
+    """A metric of a checkpoint's document, for people.
+
+    >>> describe_metric("five_fold_accuracy", 0.9355)
+    'five-fold accuracy 93.5 %'
+    >>> describe_metric("three_fold_ece", 0.031)
+    'three-fold ece 3.1 %'
+    """
+    words = re.sub(r"^(two|three|four|five) fold", r"\1-fold", key.replace("_", " "))
+    return f"{words} {100 * value:.1f} %" if isinstance(value, float) else f"{words} {value}"

@@ -1,0 +1,83 @@
+"""`tagger config check | init | schema`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger.cli.listen import hide_secrets
+from tagger.config.flags import listen_options, typed
+from tagger.errors import UserError
+
+
+@click.group()
+def config() -> None:
+    """Settings of `tagger listen`: write a file, see what is in force, find what is wrong."""
+
+
+@config.command()
+@listen_options(without=("--json",))
+@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON document.")
+@click.pass_context
+def check(ctx: click.Context, /, **flags: Any) -> None:
+    """Say what `tagger listen` with these flags would do, and where each value is from.
+
+    Then all is checked that needs neither sound nor network: exit code 0 and `ok`, or 2 and what is wrong.
+    """
+    given = typed(ctx)
+    hide_secrets(given)
+    from tagger.config import check
+    from tagger.config.build import resolve
+
+    resolved = resolve(given, os.environ, flags["config"])
+    problems, rows = check.problems(resolved), list(check.rows(resolved))
+    if flags["as_json"]:
+        file = resolved.document.source.path if resolved.document is not None else None
+        document = {
+            "ok": not problems,
+            "file": None if file is None else str(file),
+            "options": {row.key: row.json for row in rows},
+            "problems": problems,
+            "warnings": resolved.warnings,
+        }
+        click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
+    else:
+        for row in rows:
+            click.echo(row)
+        for warning in resolved.warnings:
+            click.echo(f"Warning: {warning}", err=True)
+        for problem in problems:
+            click.echo(f"Error: {problem}", err=True)
+        if not problems:
+            click.echo("ok")
+    if problems:
+        sys.exit(UserError.exit_code)
+
+
+@config.command()
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="[default: $TAGGER_HOME/tagger.toml, where `tagger listen` looks]",
+)
+@click.option("--force", is_flag=True, help="Replace the file that is there.")
+def init(output: Path | None, force: bool) -> None:
+    """Ask five questions, and write a file with every option in it, commented."""
+    from tagger import settings
+    from tagger.config import ask
+    from tagger.config.file import NAME
+
+    ask.init(output or settings.home() / NAME, force, is_usual=output is None)
+
+
+@config.command()
+def schema() -> None:
+    """Print the file's JSON Schema, for editors and programs."""
+    from tagger.config.schema import schema
+
+    click.echo(json.dumps(schema(), indent=2, ensure_ascii=False))

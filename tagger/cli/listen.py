@@ -1,0 +1,55 @@
+"""`tagger listen`."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from tagger.config.flags import listen_options, typed
+
+
+@click.command()
+@listen_options()
+@click.pass_context
+def listen(ctx: click.Context, /, **flags: Any) -> None:
+    """Listen, and publish sound events over MQTT.
+
+    SOURCE is mic (the default), mic:NAME (see `tagger devices`), a file, - (raw PCM on standard input), demo (a
+    built-in minute of sounds) or auto (the microphone, or the demo where there is none). Name one for its topics:
+    kitchen=mic:USB. Ctrl-C stops. `tagger config init` writes a file for --config; flags come before the environment
+    before the file.
+    """
+    given, env, config = typed(ctx), dict(os.environ), flags["config"]
+    hide_secrets(given)
+    from tagger.config.build import resolve, settings_from
+    from tagger.stop import Stop
+
+    resolved = resolve(given, env, config)
+    chosen = resolved.right()
+    config = chosen.config  # should it be gone at a reload, that is a mistake, and no wish for defaults
+    for warning in resolved.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+
+    with Stop(reloads=True) as stop:  # before torch is imported, which takes a while
+        from tagger.daemon import start
+
+        start.configure_logging()
+        start.listen(chosen, stop, lambda: settings_from(given, env, config))
+
+
+def hide_secrets(given: dict[str, Any]) -> None:
+    """Off the command line, before anything else is done."""
+    from tagger.config import secret
+    from tagger.config.given import has_secret
+
+    urls = [given.get(key) or "" for key in ("mqtt.url", "sinks.webhook.url")]
+    # Of a flag that is there twice, the last holds, but `ps` shows both.
+    urls += [url for each in sys.orig_argv if "://" in (url := each.partition("=")[2] if each[:2] == "--" else each)]
+    seen = secret.take_off_command_line(filter(has_secret, urls))
+    if any("@" in url or url.startswith("http") for url in seen):
+        click.echo(
+            "Warning: a secret in a URL on the command line can be seen by others on this machine, and stays in the "
+            "shell's history; better: TAGGER_LISTEN_PASSWORD, --password-file FILE, or `tagger config init`",
+            err=True,
+        )

@@ -1,0 +1,63 @@
+"""The command `tagger`: a list of commands; errors to one line."""
+
+from typing import Any
+
+import click
+
+from tagger import __version__
+from tagger.cli.calibrate import calibrate
+from tagger.cli.config import config
+from tagger.cli.devices import devices
+from tagger.cli.events import list_events
+from tagger.cli.listen import listen
+from tagger.cli.models import models
+from tagger.cli.review import review
+from tagger.cli.tag import tag_files
+from tagger.cli.train import evaluate, features, recipes, train
+from tagger.errors import TaggerError, UserError
+
+
+class _Failure(click.ClickException):
+    def __init__(self, error: TaggerError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code  # type: ignore[misc]  # click declares it for the class
+
+
+class _Group(click.Group):
+    """Our errors reach the terminal as one line and an exit code; anything else is a defect and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TaggerError as error:
+            raise _Failure(error) from None
+        except BrokenPipeError:  # click ends quietly where a reader has seen enough
+            raise
+        except OSError as error:  # a folder that cannot be written, a full disk
+            where = f"{error.filename}: " if error.filename else ""
+            raise _Failure(UserError(f"{where}{error.strerror or error}")) from None
+
+
+@click.group(
+    cls=_Group,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "TAGGER",
+        "max_content_width": 110,
+    },
+)
+@click.version_option(__version__, prog_name="tagger")
+def main() -> None:
+    """Sound events from any microphone or audio stream, published over MQTT.
+
+    Every option can also be set by an environment variable: --mqtt of `listen` by TAGGER_LISTEN_MQTT.
+    """
+
+
+_COMMANDS = (
+    *(listen, list_events, config, devices, models),
+    *(tag_files, calibrate, review),
+    *(train, evaluate, recipes, features),
+)
+for _command in _COMMANDS:
+    main.add_command(_command)

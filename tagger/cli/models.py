@@ -1,0 +1,53 @@
+"""`tagger models`, `models add` and `models download`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List the models at hand; add or download others."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from tagger.checkpoints import store
+
+    click.echo(f"{'name':<16} {'origin':<11} {'labels':>6} {'size':>8}  measured")
+    for entry in store.entries():
+        if entry.document is None:
+            click.echo(f"{entry.name:<16} {entry.origin:<11} {'':>6} {'':>8}  unusable: {entry.problem}")
+            continue
+        measured = ", ".join(store.describe_metric(key, value) for key, value in entry.document["metrics"].items())
+        size = f"{entry.path.stat().st_size / 1e6:.1f} MB"
+        click.echo(f"{entry.name:<16} {entry.origin:<11} {len(entry.document['labels']):>6} {size:>8}  {measured}")
+    click.echo(f"\nown and downloaded ones: {store.folder()}", err=True)
+
+
+@models.command("add")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+def models_add(files: Sequence[Path]) -> None:
+    """Take in a checkpoint of your own, or one of EfficientAT's official mn*_as .pt files."""
+    from tagger.checkpoints import store
+
+    for path in files:
+        added = store.add(path)
+        click.echo(f"{added.stem}: {added}")
+
+
+@models.command("download")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--url", help="Where the release files lie. [default: EfficientAT's release v0.0.1]")
+def models_download(names: Sequence[str], url: str | None) -> None:
+    """Fetch EfficientAT's official AudioSet weights: mn04, mn10. An interrupted download is continued."""
+    from tagger.checkpoints import release, store
+
+    for name in names:
+        file = release.release_file(name)
+        target = store.folder() / file.name
+        with release.shown(file.name) as progress:
+            release.download(file, target, url or release.RELEASE_URL, progress)
+        added = store.add(target)
+        target.unlink()
+        click.echo(f"{added.stem}: {added}")

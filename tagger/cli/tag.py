@@ -1,0 +1,69 @@
+"""`tagger tag`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from tagger import settings
+from tagger.cli.common import device_option, hop_option, model_option, window_option
+from tagger.errors import UserError
+
+
+@click.command("tag")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@model_option
+@device_option
+@window_option
+@hop_option
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML: what counts as an event.")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels shown of each window.")
+@click.option("--events", is_flag=True, help="What `tagger listen` would announce, with onset and offset.")
+@click.option("--audacity", is_flag=True, help="The same as FILE.labels.txt beside each file: a label track.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON a window, or an event.")
+def tag_files(
+    files: Sequence[Path],
+    model: str,
+    device: str,
+    window: float | None,
+    hop: float,
+    config: Path | None,
+    top: int,
+    events: bool,
+    audacity: bool,
+    as_json: bool,
+) -> None:
+    """Tag audio files: what is heard in each window, or the events in them.
+
+    Any length, sample rate and channel count; WAV, FLAC, Ogg and MP3, and with PyAV whatever FFmpeg decodes.
+    """
+    settings.check_window(window, hop)
+    from tagger import policy, tag
+    from tagger.checkpoints import checkpoint, store
+    from tagger.config.file import read_events
+    from tagger.engine.runtime_torch import Classifier
+
+    classify = Classifier(checkpoint.load_trained(store.find(model)), device)
+    info = classify.info
+    window_s = window or info.window_seconds
+    settings.check_window(window, hop, window_s)
+    chosen = read_events(config) if config is not None else None
+    rules = policy.policy(info.labels, info.thresholds, window_s, hop, chosen)
+    failed = 0
+    for path in files:
+        if not as_json:
+            click.echo(click.format_filename(path))
+        scores = tag.tag(path, classify, window_s, hop)
+        try:
+            if events or audacity:
+                found = tag.events(scores, rules)
+                tag.show_events(path, found, as_json, path.with_name(path.name + ".labels.txt") if audacity else None)
+            else:
+                for each in scores:
+                    click.echo(tag.as_line(path, each, info, top) if as_json else tag.as_row(each, info, top))
+        except UserError as error:  # the other files are still worth tagging
+            click.echo(f"Error: {error}", err=True)
+            failed += 1
+    if failed:
+        sys.exit(UserError.exit_code)

@@ -1,0 +1,179 @@
+"""`tagger train`, `eval`, `recipes` and `features`: what is done offline. Only here does `tagger` know `train`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger.cli.common import device_option
+from tagger.errors import UserError
+
+
+def _data_options(command: Any) -> Any:
+    """What `train` and `eval` read."""
+    options = (
+        click.argument("data", required=False, type=click.Path(path_type=Path)),
+        click.option("--esc10", is_flag=True, help="Of ESC-50, its ten labels that are ESC-10."),
+        click.option(
+            "--add",
+            "added",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            metavar="OWN",
+            help="Own clips besides DATA: a folder LABEL/FILE, or a CSV; repeatable.",
+        ),
+        click.option("--strict", is_flag=True, help="Stop at a damaged or silent clip instead of leaving it out."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_data_options
+@click.option(
+    "--background",
+    "backgrounds",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Recordings that must trigger nothing; repeatable.",
+)
+@click.option("--download", is_flag=True, help="Fetch ESC-50 (600 MB) first, if it is not there; continues.")
+@click.option(
+    "--model",
+    "-m",
+    help="mn01 to mn40, dymn04 to dymn20, crnn, or a checkpoint. [default: mn04, or what the recipe is for]",
+)
+@click.option(
+    "--start", type=click.Choice(["audioset", "imagenet", "nothing"]), help="Weights that mn and dymn begin with."
+)
+@click.option("--recipe", help="How; `tagger recipes` lists them. [default: the network's own]")
+@click.option(
+    "--set", "settings_", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable."
+)
+@click.option(
+    "--freeze", is_flag=True, help="The recipe `head`: the last layer alone, on the frozen network's features."
+)
+@click.option("--epochs", type=click.IntRange(1), help="Short for --set epochs=N.")
+@click.option("--teacher", metavar="MODEL", help="Checkpoint to learn from too; {fold} in it is the held-out fold.")
+@click.option("--fold", "folds", type=click.IntRange(1, 5), multiple=True, help="Hold out this fold only; repeatable.")
+@click.option("--all-clips", is_flag=True, help="Only the checkpoint from all clips; nothing is held out.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder. [default: runs/MODEL-RECIPE]")
+@click.option("--name", default="esc50", show_default=True, help="Name of the final checkpoint.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with the run that the folder holds.")
+@click.option(
+    "--allow-leak", is_flag=True, help="Start from, or learn from, what has heard the held-out clips; it is marked."
+)
+@device_option
+def train(**flags: Any) -> None:
+    """Train on ESC-50, on your own clips, or on both.
+
+    DATA is ESC-50's folder or its zip, or a folder with a folder of clips for each label, or a CSV with the columns
+    filename, label and, if you like, fold. [default: $TAGGER_HOME/esc50]
+
+    Without --fold, each of the five folds is held out once and scored by a network that never heard it; then the final
+    checkpoint is trained on all clips. Ctrl-C saves; --resume goes on. Decoded clips are kept under $TAGGER_HOME/cache;
+    delete it at will. Several processes share the work: torchrun --nproc-per-node 2 -m -- tagger train ...
+    """
+    from train import cli
+
+    cli.train(**flags)
+
+
+@click.command("eval")
+@_data_options
+@click.option(
+    "--model",
+    "-m",
+    "models_",
+    multiple=True,
+    required=True,
+    metavar="MODEL",
+    help="A checkpoint, or the folder of a training with one for each fold; repeatable.",
+)
+@click.option("--folds", default="own", show_default=True, metavar="LIST", help="own, all, or numbers such as 1,3.")
+@click.option(
+    "--shifts",
+    type=click.IntRange(1, 20),
+    default=1,
+    show_default=True,
+    help="Test-time option: average over turned copies.",
+)
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), default=Path("report"), show_default=True, help="Folder."
+)
+@click.option("--allow-leak", is_flag=True, help="Score also what the checkpoint was trained on; the report is marked.")
+@click.option("--streamed", is_flag=True, help="In long streams made from the clips, as the daemon hears them.")
+@click.option("--minutes", type=click.FloatRange(1, 600), help="Streamed: length for each checkpoint. [default: 20]")
+@click.option("--hop", type=click.FloatRange(0.05, 5), help="Streamed: between windows, seconds. [default: 0.5]")
+@click.option("--seed", type=click.IntRange(0), help="Streamed: another one makes other streams. [default: 0]")
+@click.option(
+    "--background",
+    "backgrounds",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    metavar="DIR",
+    help="Streamed: recordings under the sounds; repeatable. [default: noise]",
+)
+@click.option(
+    "--nontarget",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    metavar="DIR",
+    help="Streamed: recordings in which every event is a false alarm; repeatable.",
+)
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Streamed: what counts as an event.")
+@device_option
+def evaluate(**flags: Any) -> None:
+    """Score checkpoints on clips that they have never heard.
+
+    A checkpoint knows what it was trained on. `own` is the fold that it did not hear; `all` is the official protocol:
+    five checkpoints, each on its own fold, mean and standard deviation.
+    """
+    from train import cli
+
+    cli.evaluate(**flags)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="All fields, one line a recipe.")
+def recipes(as_json: bool) -> None:
+    """List the ways of training, and what each changes."""
+    from train import cli
+
+    cli.recipes(as_json)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for both.")
+@click.option("--front-end", metavar="NAME", help="efficientat, origin, mel or mfcc. [default: efficientat]")
+@click.option("--model", "-m", metavar="NAME", help="As this model gets them: a name from `tagger models`, or a path.")
+@click.option("--picture/--no-picture", default=True, help="Pictures need the extra `train`.  [default: picture]")
+def features(files: Sequence[Path], output: Path, front_end: str | None, model: str | None, picture: bool) -> None:
+    """Write what a network is given: spectrograms or MFCCs, as DIR/FILE.npy and DIR/FILE.png.
+
+    Of whole files, any length, sample rate and channel count; the array is [bands, frames], float32. A file that is
+    damaged gives nothing.
+    """
+    from train.features.files import check_pictures, chosen, write
+    from train.features.files import targets as targets_of
+
+    config = chosen(front_end, model)
+    targets = targets_of(files, output)
+    if picture:
+        check_pictures()
+    failed = 0
+    for path, target in targets.items():
+        try:
+            bands, frames = write(path, target, config, picture)
+            click.echo(f"{click.format_filename(target)}  {bands} x {frames}")
+        except UserError as error:  # the other files are still worth it
+            click.echo(f"Error: {error}", err=True)
+            failed += 1
+    if failed:
+        sys.exit(UserError.exit_code)

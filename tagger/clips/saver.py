@@ -1,0 +1,218 @@
+"""The audio of events: what was heard just before, during and after each, cut out of the stream."""
+
+import threading
+import time
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.clips.folder import Clip, ClipFolder
+from tagger.events import Block, Event, Stream
+from tagger.settings import slug
+from tagger.times import rfc3339
+
+Pcm = NDArray[np.int16]
+
+_SAME_CLOCK_SECONDS = 0.001
+"""A block's time that differs by less from what the samples before it say is no correction of the clock."""
+
+
+class ClipSaver:
+    """Follows one stream and hands the clip of each event to a folder.
+
+    A clip reaches from `pre_roll_s` before the onset to `post_roll_s` after the offset. It is shorter where that audio
+    was lost, not heard yet at the stream's begin, or is more than `longest_s`; and it never joins what a gap parts: it
+    stays on the side of the onset. It is handed over as soon as its last sample was heard.
+
+    In memory are the newest seconds of the stream, 16 bits a sample, and up to `longest_s` of each event that lasts
+    longer than that.
+    """
+
+    def __init__(
+        self,
+        folder: ClipFolder,
+        stream: Stream,
+        rate_hz: int,
+        memory_s: float,
+        pre_roll_s: float = 1.0,
+        post_roll_s: float = 0.5,
+        longest_s: float = 30.0,
+    ) -> None:
+        """
+        Args:
+            rate_hz: of the stream.
+            memory_s: the most that may lie between an event's onset and its announcement: the window, and what the
+                decision takes.
+        """
+        if not (memory_s >= 0 and pre_roll_s >= 0 and post_roll_s >= 0 and longest_s > 0 and rate_hz > 0):
+            raise ValueError(f"memory {memory_s}, pre-roll {pre_roll_s}, post-roll {post_roll_s}, longest {longest_s}")
+        self._folder, self._stream, self._rate_hz = folder, stream, rate_hz
+        self._before, self._after = round(pre_roll_s * rate_hz), round(post_roll_s * rate_hz)
+        self._longest = max(1, round(longest_s * rate_hz))
+        self._memory = max(round(memory_s * rate_hz) + self._before, self._longest)
+        self._past = _Past(rate_hz)
+        self._recordings: dict[str, _Recording] = {}
+        """By the event's id: those that have not ended, and those whose post-roll is awaited."""
+        self._closed = False
+        self._lock = threading.Lock()  # at the end, the daemon's thread closes what the listener's may still feed
+
+    def heard(self, block: Block) -> None:
+        """Takes in what comes next. To be called before the events of this block."""
+        with self._lock:
+            if self._closed:
+                return
+            if block.gap:
+                for each in self._recordings.values():
+                    each.limit = min(each.limit, self._past.end)
+            self._past.add(block)
+            self._collect()
+            self._past.forget(self._past.end - block.samples.size - self._memory)
+
+    def event(self, event: Event) -> None:
+        """Begins a recording, or ends one. An end whose begin was never told is cut out of what is in memory."""
+        with self._lock:
+            if self._closed:
+                self._folder.lose(f"{event.label} {event.id}: came after the stream's end")
+                return
+            recording = self._recordings.get(event.id)
+            if recording is None:
+                recording = self._recordings[event.id] = self._begun(event)
+            if event.offset is not None:
+                recording.message = event.to_json(self._stream, time.time())
+                recording.end = self._past.number(event.offset) + self._after
+            self._collect()
+
+    def close(self) -> None:
+        """The stream is over: what waits for its post-roll is handed over as it is. All events must have ended."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for each in self._recordings.values():
+                each.limit = min(each.limit, self._past.end)
+            self._collect()
+            for each in self._recordings.values():
+                self._folder.lose(f"{each.event.label} {each.event.id}: never ended")
+            self._recordings.clear()
+            self._past = _Past(self._rate_hz)
+
+    def _begun(self, event: Event) -> "_Recording":
+        onset = self._past.number(event.onset)
+        first, last = self._past.stretch(onset)
+        start = max(onset - self._before, first, self._past.start)
+        limit = start + self._longest if last is None else min(start + self._longest, last)
+        return _Recording(event, start, limit, self._past.time(start))
+
+    def _collect(self) -> None:
+        for id_, each in list(self._recordings.items()):
+            if each.samples is None and self._past.end >= each.stop:
+                each.samples = self._past.read(each.start, each.stop)
+            if each.samples is not None and each.message is not None:
+                del self._recordings[id_]
+                self._hand_over(each, each.samples[: max(0, each.stop - each.start)], each.message)
+
+    def _hand_over(self, recording: "_Recording", samples: Pcm, message: dict[str, Any]) -> None:
+        event, source = recording.event, slug(self._stream.source)
+        if not samples.size:
+            self._folder.lose(f"{event.label} {event.id}: none of its audio is held")
+            return
+        began = datetime.fromtimestamp(event.onset, UTC).strftime("%Y%m%dT%H%M%SZ")
+        clip_offset = recording.time + samples.size / self._rate_hz
+        spans = {"clip_onset": rfc3339(recording.time), "clip_offset": rfc3339(clip_offset)}
+        file = f"{slug(event.label)}/{began}_{source}_{event.id}.flac"
+        self._folder.put(Clip(file, samples, self._rate_hz, message | spans))
+
+
+@dataclass
+class _Recording:
+    event: Event
+    """The begin."""
+    start: int
+    """Number of the clip's first sample."""
+    limit: int
+    """Number of the first sample that it cannot have, however long the event lasts."""
+    time: float
+    """Wall-clock time of its first sample."""
+    end: int | None = None
+    """Number of the first sample after the post-roll. None: the event has not ended."""
+    message: dict[str, Any] | None = None
+    """The end event's."""
+    samples: Pcm | None = None
+    """All of it, and of an event that has not ended all that it can have."""
+
+    @property
+    def stop(self) -> int:
+        return self.limit if self.end is None else min(self.end, self.limit)
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """From this sample on, times count from this one."""
+
+    number: int
+    time: float
+    gap: bool
+    """Samples were lost before it."""
+
+
+class _Past:
+    """The newest audio of a stream. Its samples are numbered from 0; lost ones are not counted."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._pieces: deque[Pcm] = deque()
+        self._marks = [_Mark(0, 0.0, True)]
+        self.start = 0
+        """Number of the first sample that is held."""
+        self.end = 0
+        """Number of the next sample."""
+
+    def add(self, block: Block) -> None:
+        if block.gap or not self.end or abs(block.time - self.time(self.end)) > _SAME_CLOCK_SECONDS:
+            self._marks.append(_Mark(self.end, block.time, block.gap))
+        if block.samples.size:
+            scaled = np.rint(block.samples * np.float32(32768))
+            self._pieces.append(np.clip(scaled, -32768, 32767).astype(np.int16))
+            self.end += block.samples.size
+
+    def forget(self, before: int) -> None:
+        """Blocks that lie wholly before this sample."""
+        while self._pieces and self.start + self._pieces[0].size <= before:
+            self.start += self._pieces.popleft().size
+        while len(self._marks) > 1 and self._marks[1].number <= self.start:
+            del self._marks[0]
+
+    def number(self, time: float) -> int:
+        """Of the sample at this wall-clock time. Of lost ones, the next that was heard; of future ones, a number that
+        is not reached yet.
+        """
+        at = max((index for index, mark in enumerate(self._marks) if mark.time <= time), default=0)
+        number = self._marks[at].number + round((time - self._marks[at].time) * self._rate_hz)
+        return min([number, *(mark.number for mark in self._marks[at + 1 :])])
+
+    def time(self, number: int) -> float:
+        """Wall-clock time of a sample."""
+        mark = self._marks[max(0, bisect_right(self._marks, number, key=lambda mark: mark.number) - 1)]
+        return mark.time + (number - mark.number) / self._rate_hz
+
+    def stretch(self, number: int) -> tuple[int, int | None]:
+        """The first sample of the stretch without gaps that holds this one, and the first after it; None: it goes on.
+
+        A sample before all that is known belongs to the oldest stretch.
+        """
+        gaps = [mark.number for mark in self._marks if mark.gap]
+        after = bisect_right(gaps, max(number, self._marks[0].number))
+        return gaps[after - 1] if after else 0, gaps[after] if after < len(gaps) else None
+
+    def read(self, start: int, stop: int) -> Pcm:
+        """[stop - start], or fewer: what is held of it. A copy."""
+        first, parts = self.start, []
+        for piece in self._pieces:
+            parts.append(piece[max(0, start - first) : max(0, stop - first)])
+            first += piece.size
+        return np.concatenate(parts) if parts else np.zeros(0, np.int16)

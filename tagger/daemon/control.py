@@ -1,0 +1,129 @@
+"""What can be asked of a running daemon: pause, thresholds, labels, a test. Answers are what `Requests` publishes."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ulid import ULID
+
+from tagger.daemon.state import State
+from tagger.errors import UserError, near
+from tagger.events import Event, Stream
+from tagger.listen import Listener
+from tagger.mqtt.topics import label_levels
+from tagger.policy import Policy
+from tagger.sinks import Sink
+
+_LONGEST_TEST_SECONDS = 60.0
+
+
+class Control:
+    """Of one daemon. From any thread."""
+
+    def __init__(self, sink: Sink, state: State | None = None) -> None:
+        self.listeners: Mapping[str, Listener] = {}
+        """By the source's name; set before anyone can ask."""
+        self._sink, self._state = sink, state
+        self._tests: dict[str, tuple[threading.Timer, Stream, Event]] = {}
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def pause(self, source: str | None, paused: bool) -> dict[str, Any]:
+        for name, listener in self._of(source).items():
+            if self._state is not None:
+                self._state.pause(name, paused)
+            listener.pause(paused)
+        return {"sources": list(self._of(source)), "enabled": not paused}
+
+    def threshold(self, source: str | None, label: str, enter: float) -> dict[str, Any]:
+        listeners = self._of(source)
+        changed = {
+            name: listener.amend(lambda policy: with_threshold(policy, label, enter))
+            for name, listener in listeners.items()
+        }
+        rules = next(iter(changed.values()))
+        each = rules.each[rules.labels.index(label)]
+        return {
+            "sources": list(changed),
+            "label": label,
+            "enter": each.enter,
+            "exit": each.exit,
+            "until": "restart or reload",
+        }
+
+    def labels(self, source: str | None) -> dict[str, Any]:
+        return {name: _labels(listener.policy) for name, listener in self._of(source).items()}
+
+    def test(self, source: str | None, label: str, duration_s: float) -> dict[str, Any]:
+        if not 0 <= duration_s <= _LONGEST_TEST_SECONDS:
+            raise UserError(f"duration_s: must be from 0 to {_LONGEST_TEST_SECONDS:g} s")
+        name, listener = next(iter(self._of(source).items()))
+        stream = listener.stream
+        if label not in stream.labels:
+            raise UserError(f"label: this model has no {label[:60]!r}{near(label[:60], stream.labels)}")
+        now = time.time()
+        begin = Event("begin", str(ULID.from_timestamp(now)), label, 1.0, 1.0, now, cause="test")
+        timer = threading.Timer(duration_s, lambda: self._end(begin.id))
+        timer.daemon = True
+        with self._lock:
+            if self._closed:
+                raise UserError("the daemon is stopping")
+            self._tests[begin.id] = (timer, stream, begin)
+            self._sink.event(stream, begin)
+            timer.start()
+        return {"source": name, "label": label, "id": begin.id, "duration_s": duration_s}
+
+    def close(self) -> None:
+        """Ends tests that are under way; there are no more."""
+        with self._lock:
+            self._closed = True
+        for each in list(self._tests):
+            self._end(each)
+
+    def _end(self, event_id: str) -> None:
+        with self._lock:
+            timer, stream, begin = self._tests.pop(event_id, (None, None, None))
+            if timer is not None and stream is not None and begin is not None:
+                timer.cancel()
+                self._sink.event(stream, replace(begin, type="end", offset=max(begin.onset, time.time())))
+
+    def _of(self, source: str | None) -> dict[str, Listener]:
+        if source is None:
+            return dict(self.listeners)
+        if source not in self.listeners:
+            raise UserError(f"source: there is no {source[:60]!r}{near(source[:60], self.listeners)}")
+        return {source: self.listeners[source]}
+
+
+def with_threshold(policy: Policy, label: str, enter: float) -> Policy:
+    """The same, but for one label's `enter`, and its `exit` in proportion.
+
+    Raises:
+        UserError: there is no such label, or no such threshold.
+    """
+    if label not in policy.labels:
+        raise UserError(f"label: this model has no {label[:60]!r}{near(label[:60], policy.labels)}")
+    if not 0 < enter <= 1:
+        raise UserError("enter: must be above 0 and at most 1")
+    each = tuple(
+        replace(rules, enter=float(enter), exit=round(rules.exit * enter / rules.enter, 6)) if name == label else rules
+        for name, rules in zip(policy.labels, policy.each, strict=True)
+    )
+    return replace(policy, each=each)
+
+
+def _labels(policy: Policy) -> list[dict[str, Any]]:
+    levels = label_levels(policy.names)
+    labels = [
+        {
+            "label": name,
+            "topic": levels[name],
+            "enter": rules.enter,
+            "exit": rules.exit,
+            "announced": name not in policy.denied,
+        }
+        for name, rules in zip(policy.labels, policy.each, strict=True)
+    ]
+    return labels + [{"label": name, "topic": levels[name], "group": list(of)} for name, of in policy.groups.items()]

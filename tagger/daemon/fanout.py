@@ -1,0 +1,131 @@
+"""All sinks as one: whatever one of them does, the others are told; and they can be changed while the daemon runs."""
+
+import contextlib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tagger.daemon.state import State
+from tagger.errors import TaggerError
+from tagger.events import Event, Level, Report, Stream
+from tagger.sinks import Sink, SourceState
+
+log = logging.getLogger(__name__)
+
+
+class Fanout(Sink):
+    """Tells each sink everything, in the same order. Events that are open are in the state folder until all know of
+    their end.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], state: State | None = None) -> None:
+        self._sinks, self._state = list(sinks), state
+        self._lock = threading.RLock()
+        self._held: list[Callable[[], None]] | None = None
+        """What is told while sinks are being changed."""
+        self._status: dict[str, tuple[Stream, SourceState, str]] = {}
+        """Of each source, the last."""
+        self._open: dict[str, tuple[Stream, Event]] = {}
+        """Events that have begun, by id."""
+        self._earlier: Counter[str] = Counter()
+        """What sinks that are gone have counted."""
+        self._failed: set[Sink] = set()
+        """Sinks that have failed before: it was said."""
+
+    def add(self, sink: Sink) -> None:
+        """Before `open`."""
+        self._sinks.append(sink)
+
+    def open(self, streams: Sequence[Stream]) -> None:
+        for sink in self._sinks:
+            sink.open(streams)
+
+    def status(self, stream: Stream, state: SourceState, detail: str) -> None:
+        with self._lock:
+            self._status[stream.source] = (stream, state, detail)
+            self._tell(lambda sink: sink.status(stream, state, detail))
+
+    def event(self, stream: Stream, event: Event) -> None:
+        with self._lock:
+            if event.type == "begin":
+                self._open[event.id] = (stream, event)
+                if self._state is not None:
+                    self._state.begun(stream, event)
+            self._tell(lambda sink: sink.event(stream, event))
+            if event.type == "end":
+                self._open.pop(event.id, None)
+                if self._held is not None:
+                    self._held.append(lambda: self._ended(event))
+                else:
+                    self._ended(event)
+
+    def report(self, stream: Stream, report: Report) -> None:
+        self._tell(lambda sink: sink.report(stream, report))
+
+    def audio(self, stream: Stream, level: Level) -> None:
+        self._tell(lambda sink: sink.audio(stream, level))
+
+    def stats(self, message: Mapping[str, Any]) -> None:
+        self._tell(lambda sink: sink.stats(message))
+
+    def counts(self) -> Mapping[str, int]:
+        with self._lock:
+            total = self._earlier.copy()
+            for sink in self._sinks:
+                total.update(sink.counts())
+            return total
+
+    def close(self, wait_s: float) -> None:
+        """
+        Raises:
+            TaggerError: a sink could not deliver something. All were closed.
+        """
+        errors: list[TaggerError] = []
+        for sink in self._sinks:
+            try:
+                sink.close(wait_s)
+            except TaggerError as error:
+                errors.append(error)
+        if errors:
+            raise TaggerError("; ".join(map(str, errors)))
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[list[Sink]]:
+        """Within, the list of sinks can be changed; what is told meanwhile waits, and is told to those that are there
+        afterwards.
+        """
+        with self._lock:
+            self._held = []
+            before = set(self._sinks)
+            statuses, events = list(self._status.values()), list(self._open.values())
+        try:
+            yield self._sinks
+            for sink in set(self._sinks) - before:
+                for stream, state, detail in statuses:
+                    sink.resume(stream, state, detail, [event for of, event in events if of.source == stream.source])
+        finally:
+            with self._lock:
+                for sink in before - set(self._sinks):
+                    self._earlier.update({name: n for name, n in sink.counts().items() if name != "waiting"})
+                held, self._held = self._held, None
+                for tell in held:
+                    tell()
+
+    def _ended(self, event: Event) -> None:
+        if self._state is not None:
+            self._state.ended(event)
+
+    def _tell(self, what: Callable[[Sink], None]) -> None:
+        with self._lock:
+            if self._held is not None:
+                self._held.append(lambda: self._tell(what))
+                return
+            for sink in self._sinks:
+                try:
+                    what(sink)
+                except Exception as error:  # the others still work
+                    if sink not in self._failed:
+                        self._failed.add(sink)
+                        log.warning("%s: %s: %s", type(sink).__name__, type(error).__name__, error, exc_info=True)

@@ -1,0 +1,428 @@
+"""Thresholds from a room: what is counted is what Decider announces, what is rarer is estimated, both say so."""
+
+import math
+import signal
+import subprocess
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagger import policy
+from tagger.calibration.calibrate import seconds
+from tagger.calibration.rates import HIGHEST, Evidence, Tail, choose, logit, most, weigh
+from tagger.calibration.report import About, Result, document, report
+from tagger.calibration.tracks import Recorder, Rules, begins, confirmed
+from tagger.calibration.wishes import Wish, Wishes
+from tagger.config.file import read_events
+from tagger.decide import Decider
+from tagger.errors import UserError
+from tagger.events import Samples, Scores
+from tagger.policy import EventsConfig
+from tests.programs import refused, run, running, write_wav
+
+RATE_HZ = 32_000
+WINDOW_S, HOP_S, STEPS = 5.0, 1.0, 10
+LABELS = ("dog", "rain")
+
+values = st.one_of(st.just(0.0), st.floats(0, 1, width=32), st.sampled_from([0.04, 0.3, 0.75, 0.9]))
+one = st.tuples(values, values, st.integers(0, STEPS - 1), st.integers(0, STEPS - 1))
+silence = st.builds(lambda count: [(0.0, 0.0, 0, 9)] * count, st.integers(0, 25))
+windows = st.lists(st.one_of(st.lists(one, max_size=40), silence), min_size=1, max_size=6).map(
+    lambda parts: [window for part in parts for window in part] or [(0.0, 0.0, 0, 9)]
+)
+configs = st.builds(
+    EventsConfig,
+    defaults=st.fixed_dictionaries(
+        {},
+        optional={
+            "confirm_s": st.sampled_from([0.0, 1.0, 2.0]),
+            "merge_s": st.sampled_from([0.5, 1.0, 4.0]),
+            "refractory_s": st.sampled_from([0.0, 3.0]),
+            "min_s": st.sampled_from([0.0, 2.0]),
+            "max_s": st.sampled_from([3.0, 8.0]),
+            "exit": st.sampled_from([0.03, 0.3]),
+        },
+    ),
+)
+
+
+def heard(sequence: list[tuple[float, float, int, int]]) -> list[Scores]:
+    """Two labels' scores, each heard from one step of its window to another."""
+    made = []
+    for number, (dog, rain, first, last) in enumerate(sequence):
+        activity = np.full((2, STEPS), 0.01, np.float32)
+        activity[:, min(first, last) : max(first, last) + 1] = 0.9
+        both = np.array([dog, rain], np.float32)
+        start = number * HOP_S
+        made.append(Scores(both, start, start + WINDOW_S, start, activity, WINDOW_S / STEPS, both))
+    return made
+
+
+def rules(config: EventsConfig) -> list[Rules]:
+    return [Rules(label, 0.5, WINDOW_S, HOP_S, config) for label in LABELS]
+
+
+def recorded(sequence: list[tuple[float, float, int, int]]) -> Recorder:
+    recorder = Recorder()
+    for scores in heard(sequence):
+        recorder.hear(scores)
+    return recorder
+
+
+def announced(sequence: list[tuple[float, float, int, int]], config: EventsConfig, enters: list[float]) -> list[int]:
+    """By label: how often the daemon itself would, from all that was heard."""
+    each = {label: {"enter": enter} for label, enter in zip(LABELS, enters, strict=True)}
+    chosen = EventsConfig(defaults=config.defaults, labels=each)
+    decider = Decider(policy.policy(LABELS, [0.5, 0.5], WINDOW_S, HOP_S, chosen))
+    events = [event for scores in heard(sequence) for event in decider.update(scores)]
+    return [sum(event.type == "begin" and event.label == label for event in events) for label in LABELS]
+
+
+def weighed(sequence: list[tuple[float, float, int, int]], config: EventsConfig, lower: bool = False) -> list[Evidence]:
+    tracks = recorded(sequence).tracks(len(LABELS))
+    return weigh([tracks] if tracks else [], rules(config), max(len(sequence), 1) * HOP_S / 3600, lower)
+
+
+# --- what is counted ---
+
+
+@given(windows, configs)
+def test_confirmed_is_the_highest_threshold_of_all_that_announces(sequence, config):
+    for column, (track, each) in enumerate(zip(recorded(sequence).tracks(2), rules(config), strict=True)):
+        all_of_it = track.windows(0, len(sequence))
+        assert [float(scores.values[0]) for scores in all_of_it] == [
+            float(v) if v >= np.float32(0.02) else 0.0 for v in np.float32([each[column] for each in sequence])
+        ]
+        thresholds = {float(scores.values[0]) for scores in all_of_it} - {0.0}
+        announcing = [t for t in thresholds if t >= each.least and list(begins(all_of_it, each.at(t)))]
+        assert confirmed(all_of_it, each) == max(announcing, default=0.0)
+
+
+@given(windows, configs)
+def test_the_highest_stretch_is_the_highest_threshold_of_the_whole_recording(sequence, config):
+    for track, each in zip(recorded(sequence).tracks(2), rules(config), strict=True):
+        levels = [confirmed(stretch, each) for stretch in track.stretches(each.lead_s)]
+        assert max(levels, default=0.0) == confirmed(track.windows(0, len(sequence)), each)
+
+
+@given(windows, configs, st.booleans())
+def test_counts_are_those_of_the_daemon(sequence, config, lower):
+    for column, label in enumerate(weighed(sequence, config, lower)):
+        counts = [announced(sequence, config, [enter, enter])[column] for enter in label.enters]
+        assert list(label.counts) == [max(counts[i:]) for i in range(len(counts))]
+
+
+def test_only_what_can_matter_is_kept():
+    recorder = recorded([(0.01, 0.5, 0, 9), (0.0, 0.0, 0, 9), (0.019, 0.6, 0, 9)])
+    dog, rain = recorder.tracks(2)
+    assert (len(dog.values), len(rain.values), recorder.windows) == (0, 2, 3)
+
+
+# --- what is chosen ---
+
+wishes = st.floats(0.001, 3600)
+
+
+@given(windows, configs, wishes, st.floats(0.001, 1e6), st.booleans())
+def test_no_more_than_wished_is_announced_in_the_recording_itself(sequence, config, each, together, sure):
+    evidence = weighed(sequence, config)
+    enters = choose(evidence, each, together, sure)
+    hours = max(len(sequence), 1) * HOP_S / 3600
+    for label, enter, count in zip(evidence, enters, announced(sequence, config, enters), strict=True):
+        assert label.now <= enter <= HIGHEST
+        if label.lowest(each, sure) is not None:
+            assert count <= each * hours or enter == label.enters[-1]
+
+
+@given(windows, configs, wishes, wishes, st.floats(1, 100), st.booleans(), st.booleans())
+def test_a_higher_wish_raises_no_threshold(sequence, config, each, together, times, sure, lower):
+    evidence = weighed(sequence, config, lower)
+    strict = choose(evidence, each, together, sure)
+    for more in ((each * times, together), (each, together * times)):
+        assert all(b <= a for a, b in zip(strict, choose(evidence, *more, sure), strict=True))
+
+
+@given(windows, configs)
+def test_rates_fall_with_the_threshold_and_limits_are_above(sequence, config):
+    for label in weighed(sequence, config, lower=True):
+        assert list(label.rates) == sorted(label.rates, reverse=True)
+        assert list(label.limits) == sorted(label.limits, reverse=True)
+        assert all(limit >= rate for rate, limit in zip(label.rates, label.limits, strict=True))
+
+
+def test_what_was_never_heard_stays_as_it_is():
+    evidence = weighed([(0.03, 0.0, 0, 9)] * 120, EventsConfig(), lower=True)
+    assert [label.tail for label in evidence] == [None, None]
+    assert choose(evidence, 1e-6, 1e-6, True) == [0.5, 0.5]
+
+
+def test_a_hopeless_label_costs_the_others_no_more_than_its_share():
+    faint = 1 / (1 + np.exp(3 - 0.7 * np.random.default_rng(0).exponential(size=3600 // 30)))
+    sequence = [(0.999 if i % 9 < 4 else 0.0, faint[i // 30] if i % 30 < 3 else 0.0, 0, 9) for i in range(3600)]
+    dog, rain = choose(weighed(sequence, EventsConfig()), math.inf, 0.2, False)
+    assert dog == HIGHEST
+    assert 0.5 < rain < 0.9
+
+
+# --- what is estimated ---
+
+
+def test_without_an_event_the_limit_is_the_rule_of_three():
+    assert most(0) == pytest.approx(3.0, abs=0.05)
+    assert most(3) == pytest.approx(7.75, abs=0.1)  # Garwood's table
+    assert weighed([(0.0, 0.0, 0, 9)] * 3600, EventsConfig())[0].limits[0] == pytest.approx(3.0, abs=0.05)
+
+
+def test_the_tail_finds_the_rates_that_exponential_excesses_have():
+    """Over many recordings: on average the rate that is expected, and below the limit as often as it says."""
+    rng = np.random.default_rng(0)
+    truth = 20 * math.exp(-(logit(0.95) - logit(0.5)) / 0.7)
+    rates, below = [], 0
+    for _ in range(400):
+        count = max(rng.poisson(20), 1)
+        tail = Tail(logit(0.5), count, count, float(rng.exponential(0.7, count).sum()), 1.0)
+        rates.append(tail.rate(0.95))
+        below += truth <= tail.limit(0.95)
+    assert truth < np.median(rates) < 2 * truth  # what is not known of the tail makes it heavier
+    assert 0.92 <= below / 400 <= 0.99
+
+
+# --- what is written and said ---
+
+
+def results(enter: float) -> list[Result]:
+    sequence = [(0.8 if i % 60 < 5 else 0.0, 0.0, 0, 9) for i in range(600)]
+    dog, rain = weighed(sequence, EventsConfig())
+    return [Result(dog, enter, (0.95, 0.7, 0.6, 0.6, 0.2)), Result(rain, 0.5, ())]
+
+
+ABOUT = About(Wishes(Wish(1, "day"), None, False), 1 / 6, "esc50", WINDOW_S, HOP_S)
+
+
+OLD = """\
+#:schema tagger.schema.json
+# By `tagger calibrate` 0.0.1. Of before.
+# 3 min heard
+
+# My broker.
+[mqtt]
+url = "mqtt://broker"  # in the cellar
+
+[events]
+confirm_s = 1.0
+max_s = inf
+deny = ["rain"]
+allow = ["dog"]
+
+[events.labels.rain]
+kind = "continuous"
+enter = 0.3  # mine
+
+[events.labels.dog]
+enter = 0.5  # the neighbour's; was 0.4
+merge_s = 4
+
+[events.groups]
+'any "animal"' = ["dog"]
+"""
+
+
+def test_the_document_keeps_what_the_configuration_said(tmp_path):
+    path = tmp_path / "tagger.toml"
+    path.write_text(OLD)
+    config = read_events(path)
+    path.write_text(document(ABOUT, results(0.9), OLD), "utf-8")
+    again = read_events(path)
+    assert again.defaults == config.defaults
+    assert again.labels == {"rain": config.labels["rain"], "dog": {"enter": 0.9, "merge_s": 4}}
+    assert (again.deny, again.allow, again.groups) == (config.deny, config.allow, config.groups)
+    assert policy.policy(LABELS, [0.5, 0.5], WINDOW_S, HOP_S, again).each[0].enter == 0.9
+    old, new = OLD.splitlines(), path.read_text().splitlines()
+    assert new[0] == old[0]
+    assert new[1].startswith("# By `tagger calibrate` ")
+    assert "esc50" in new[2]
+    differ = [(a, b) for a, b in zip(old[3:], new[3:], strict=True) if a != b]
+    (changed,) = differ
+    assert changed[0] == "enter = 0.5  # the neighbour's; was 0.4"
+    assert changed[1].split() == ["enter", "=", "0.9", "#", "the", "neighbour's;", "was", "0.5"]
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        "",
+        "events.labels.dog.enter = 0.5",
+        "events.labels = { dog = { enter = 0.5 }, rain = { enter = 0.2 } } # one line",
+        "[events.labels]\ndog.enter = 0.5\nrain.enter = 0.25",
+        "[events.labels.dog]\nenter = 0.5\n[mqtt]\nport = 1\n[events.labels.rain]\nexit = 0.1\n[events]\nmin_s = 1",
+        "[mqtt]\nport = 1884  # mine",
+        "[events]\nlabels.dog = { min_s = 1 }",
+    ],
+)
+def test_however_the_old_file_is_written_all_else_is_kept(old):
+    text = document(ABOUT, results(0.9), old)
+    wanted = tomllib.loads(old)
+    wanted.setdefault("events", {}).setdefault("labels", {}).setdefault("dog", {})["enter"] = 0.9
+    assert tomllib.loads(text) == wanted
+    assert ("mine" in old) == ("mine" in text)
+    assert document(ABOUT, results(0.9), text).count("By `tagger calibrate`") == 1
+
+
+def test_names_that_are_no_bare_keys():
+    name = 'Male speech, "man" \\ speaking'
+    label = Rules(name, 0.5, WINDOW_S, HOP_S, EventsConfig())
+    text = document(ABOUT, [Result(Evidence(label, 1.0, (0.5, 0.9), (1, 0), None), 0.9, ())], "")
+    assert tomllib.loads(text)["events"]["labels"] == {name: {"enter": 0.9}}
+
+
+def test_the_report_says_what_it_costs_and_what_can_be_shown():
+    text = "\n".join(report(ABOUT, results(0.9), ["siren"]))
+    assert "0.50 -> 0.90" in text
+    assert "10 -> 0" in text
+    assert "4 -> 1 of 5" in text
+    assert "fewer than 80 %" in text
+    assert "80 % would need enter = 0.6" in text
+    assert "left alone: siren" in text
+    assert "rule of three" in text
+    assert "3.0 days" in text
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/day", "-1/day", "1/year", "nan/day", "1/"])
+def test_a_wish_that_is_none(text):
+    with pytest.raises(UserError, match="such as 1/day"):
+        Wish.parse("--wish", text)
+
+
+def test_wishes():
+    assert Wish.parse("--wish", "2/hour").per_hour == 2
+    assert Wish.parse("--wish", "1.5 / day").per_hour == pytest.approx(1.5 / 24)
+    assert Wishes.parse(None, None, False).per_hour == (pytest.approx(1 / 24), math.inf)
+    assert Wishes.parse(None, "1/week", False).per_hour == (math.inf, pytest.approx(1 / 168))
+
+
+def test_durations():
+    assert (seconds("--listen", "90"), seconds("--listen", "1.5h")) == (90, 5400)
+    for text in ("10x", "", "59s"):
+        with pytest.raises(UserError, match="--listen"):
+            seconds("--listen", text)
+
+
+# --- the command ---
+
+
+def sweeps(duration_s: float) -> Samples:
+    """Something in the room: noises and tones that come and go."""
+    time_s = np.arange(int(duration_s * RATE_HZ)) / RATE_HZ
+    tone = 0.3 * np.sin(2 * np.pi * (500 + 400 * np.sin(time_s / 3)) * time_s) * (np.sin(time_s) > 0.7)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(len(time_s)) * (np.sin(time_s / 2) > 0.8)
+    return np.asarray(tone + noise, np.float32)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory) -> Path:
+    return write_wav(tmp_path_factory.mktemp("room") / "room.wav", sweeps(75))
+
+
+def test_from_a_recording_to_a_file_that_listen_takes(room, tmp_path):
+    output = tmp_path / "new" / "tagger.toml"
+    examples = tmp_path / "mine" / "dog"
+    examples.mkdir(parents=True)
+    write_wav(examples / "bark.wav", sweeps(2))
+    (examples / "notes.txt").write_text("no sound")
+    done = run("calibrate", room, "-o", output, "--wish", "1/week", "--examples", tmp_path / "mine", "--except", "rain")
+    assert done.exit_code == 0, done.output
+    assert "left alone: rain" in done.stdout
+    assert "of 1" in done.stdout
+    changed = read_events(output).labels
+    assert changed
+    assert "rain" not in changed
+    assert all(0.75 < each["enter"] <= HIGHEST for each in changed.values())
+    before = run("tag", "--events", "--json", room).stdout.splitlines()
+    after = run("tag", "--events", "--json", "--config", output, room).stdout.splitlines()
+    assert len(after) <= len(before)
+
+
+def test_a_file_that_is_there_is_kept(room, tmp_path):
+    output = tmp_path / "tagger.toml"
+    output.write_text("[events]\nconfirm_s = 2.0\n")
+    refused(run("calibrate", room, "-o", output), str(output), "--force")
+    assert output.read_text() == "[events]\nconfirm_s = 2.0\n"
+    output.chmod(0o600)
+    done = run("calibrate", room, "-o", output, "--config", output, "--force")
+    assert done.exit_code == 0, done.output
+    assert read_events(output).defaults == {"confirm_s": 2.0}
+    assert output.stat().st_mode & 0o777 == 0o600
+
+
+def test_paths_in_the_old_file_still_lead_where_they_did(room, tmp_path):
+    (tmp_path / "old").mkdir()
+    old = tmp_path / "old" / "tagger.toml"
+    old.write_text('listen.sources = ["mic", "kitchen=a.wav"]\n[mqtt]\nuser = "me"\npassword_file = "secret"  # mine\n')
+    done = run("calibrate", room, "--config", old, "-o", tmp_path / "new" / "tagger.toml")
+    assert done.exit_code == 0, done.output
+    new = tomllib.loads((tmp_path / "new" / "tagger.toml").read_text())
+    assert new["listen"]["sources"] == ["mic", f"kitchen={tmp_path}/old/a.wav"]
+    assert new["mqtt"] == {"user": "me", "password_file": f"{tmp_path}/old/secret"}
+
+
+def test_a_damaged_file_does_not_lose_the_others(room, tmp_path):
+    folder = tmp_path / "recordings"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "bad.wav").write_text("I am not a sound")
+    (folder / "deeper" / "room.wav").write_bytes(room.read_bytes())
+    done = run("calibrate", folder, "-o", tmp_path / "out.toml")
+    refused(done, "bad.wav")
+    read_events(tmp_path / "out.toml")
+
+
+def test_mistakes(room, tmp_path):
+    out = ("-o", tmp_path / "out.toml")
+    short = write_wav(tmp_path / "short.wav", sweeps(20))
+    (tmp_path / "mine" / "dgo").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    refused(run("calibrate", *out), "--listen")
+    refused(run("calibrate", short, *out), "60 s")
+    refused(run("calibrate", tmp_path / "none.wav", *out), "none.wav", "no such file")
+    refused(run("calibrate", tmp_path / "empty", *out), "empty", "no audio")
+    refused(run("calibrate", room, *out, "--except", "dgo"), "--except dgo", "dog")
+    refused(run("calibrate", room, *out, "--examples", tmp_path / "mine"), "dgo", "dog")
+    refused(run("calibrate", room, *out, "--examples", tmp_path / "nowhere"), "nowhere")
+    refused(run("calibrate", room, *out, "--wish", "never"), "--wish never")
+    refused(run("calibrate", room, *out, "--listen", "soon"), "--listen soon")
+    refused(run("calibrate", room, *out, "--source", "mic"), "--listen")
+    refused(run("calibrate", room, "-o", tmp_path), "folder")
+    refused(run("calibrate", room, *out, "--hop", "9"), "--hop 9")
+    assert not (tmp_path / "out.toml").exists()
+
+
+def test_listening_ends_where_the_source_does_and_says_so(room, tmp_path):
+    done = run("calibrate", "--listen", "10m", "--source", room, "-o", tmp_path / "out.toml")
+    assert done.exit_code == 0, done.output
+    assert "1.2 min that were heard" in done.stderr
+    read_events(tmp_path / "out.toml")
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_ctrl_c_goes_on_with_what_was_heard(enough, tmp_path):
+    quiet = b"\0\0" * RATE_HZ * (65 if enough else 10)
+    out = tmp_path / "out.toml"
+    with running(*("calibrate", "--listen", "10m", "--source", "-", "-o", out), stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(quiet)  # returns when all but the last of it has been read
+        process.stdin.flush()
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    if enough:
+        assert process.returncode == 0, errors
+        assert b"ended early" in errors
+        read_events(out)
+    else:
+        assert process.returncode == 2, errors
+        assert b"at least 60 s" in errors
+        assert not out.exists()

@@ -1,0 +1,429 @@
+import errno
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tagger.clips import folder as clip_folder
+from tagger.clips.folder import EVENTS, REVIEWED, Clip, ClipFolder
+from tagger.clips.saver import ClipSaver
+from tagger.errors import UserError
+from tagger.events import Block, Event, Samples, Stream
+from tagger.times import rfc3339
+
+RATE = 1000
+EPOCH = 1_800_000_000.0
+STREAM = Stream("attic", "mic", "fake", ("Dog bark", "siren"))
+
+
+def ramp(start: int, stop: int) -> Samples:
+    """Samples that name themselves, exactly, also in 16 bits."""
+    return (np.arange(start, stop) / 32768).astype(np.float32)
+
+
+def begin(id_: str, onset: float, label: str = "siren") -> Event:
+    return Event("begin", id_, label, 0.8, 0.8, EPOCH + onset)
+
+
+def end(id_: str, onset: float, offset: float, label: str = "siren") -> Event:
+    return replace(begin(id_, onset, label), type="end", offset=EPOCH + offset, peak_score=0.9)
+
+
+def saver(folder: ClipFolder, **others: float) -> ClipSaver:
+    return ClipSaver(folder, STREAM, RATE, **({"memory_s": 5.0} | others))
+
+
+def lines(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root / EVENTS).read_text().splitlines()]
+
+
+def clips(root: Path) -> dict[str, list[int]]:
+    """The samples of each clip, by the event's id, as the numbers of a ramp."""
+    found = {}
+    for line in lines(root) if (root / EVENTS).exists() else []:
+        samples, rate_hz = soundfile.read(root / line["file"], dtype="int16")
+        assert rate_hz == RATE
+        found[line["id"]] = samples.tolist()
+    assert len(found) == len(list(root.glob("*/*")))
+    return found
+
+
+def run(
+    root: Path, stream: Sequence[Block], events: Sequence[tuple[float, Event]], **others: float
+) -> dict[str, list[int]]:
+    """Each event is told after the block with which this much was heard, seconds."""
+    folder, told, heard = ClipFolder(root), 0, 0
+    one = saver(folder, **others)
+    for block in stream:
+        one.heard(block)
+        heard += block.samples.size
+        while told < len(events) and heard >= round(events[told][0] * RATE):
+            one.event(events[told][1])
+            told += 1
+    for _, event in events[told:]:
+        one.event(event)
+    one.close()
+    folder.close(10)
+    assert folder.lost == 0
+    return clips(root)
+
+
+def blocks(count: int, sizes: Sequence[int]) -> list[Block]:
+    cuts = [0, *np.minimum(np.cumsum(sizes, dtype=int), count).tolist(), count]
+    return [Block(ramp(one, other), EPOCH + one / RATE) for one, other in pairwise(cuts)]
+
+
+def test_the_clip_holds_exactly_the_samples_asked(tmp_path):
+    found = run(tmp_path, blocks(20_000, [100] * 200), [(5, begin("A", 4)), (8, end("A", 4, 7))])
+    assert found == {"A": list(range(3000, 7500))}
+
+
+def test_the_file_and_its_line(tmp_path):
+    run(tmp_path, blocks(20_000, [100] * 200), [(5, begin("A1", 4, "Dog bark")), (8, end("A1", 4, 7, "Dog bark"))])
+    (line,) = lines(tmp_path)
+    assert line["file"] == "dog_bark/20270115T080004Z_mic_A1.flac"
+    assert (line["id"], line["type"], line["label"], line["peak_score"]) == ("A1", "end", "Dog bark", 0.9)
+    assert (line["onset"], line["duration_s"]) == (rfc3339(EPOCH + 4), 3)
+    assert (line["clip_onset"], line["clip_offset"]) == (rfc3339(EPOCH + 3), rfc3339(EPOCH + 7.5))
+    info = soundfile.info(tmp_path / line["file"])
+    assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_16", RATE, 1)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_full_scale_does_not_wrap(tmp_path):
+    loud = Block(np.array([1.0, -1.0, 1.5, -1.5] * 1000, np.float32), EPOCH)
+    (samples,) = run(tmp_path, [loud], [(4, end("A", 1, 2))]).values()
+    assert set(samples) == {32767, -32768}
+
+
+@st.composite
+def events(draw: st.DrawFn) -> list[tuple[float, Event]]:
+    """Sounds of any onset and length, each announced up to 3 s after its onset, ended up to 3 s after its offset."""
+    told = []
+    for number in range(draw(st.integers(1, 4))):
+        onset = draw(st.integers(0, 25_000)) / RATE
+        offset = onset + draw(st.integers(1, 12_000)) / RATE
+        announced = onset + draw(st.integers(0, 3_000)) / RATE
+        ended = max(offset, announced) + draw(st.integers(0, 3_000)) / RATE
+        told += [(announced, begin(f"E{number}", onset)), (ended, end(f"E{number}", onset, offset))]
+    return sorted(told, key=lambda pair: (pair[0], pair[1].type))
+
+
+@settings(max_examples=30)
+@given(events(), st.lists(st.integers(0, 4_000), max_size=30))
+def test_any_cutting_gives_the_same_clips(tmp_path_factory, told, sizes):
+    others = {"longest_s": 8.0}
+    cut = run(tmp_path_factory.mktemp("cut"), blocks(30_000, sizes), told, **others)
+    fine = run(tmp_path_factory.mktemp("fine"), blocks(30_000, [50] * 600), told, **others)
+    assert cut == fine
+    for _, event in told:
+        if event.offset is not None:
+            start = max(0, round((event.onset - EPOCH) * RATE) - 1000)
+            stop = min(30_000, start + 8000, round((event.offset - EPOCH) * RATE) + 500)
+            assert cut[event.id] == list(range(start, stop))
+
+
+def test_two_events_at_once_have_their_own_audio(tmp_path):
+    told = [
+        *((5, begin("A", 4)), (6, begin("B", 5.5, "Dog bark"))),
+        *((7, end("B", 5.5, 6, "Dog bark")), (9, end("A", 4, 8))),
+    ]
+    found = run(tmp_path, blocks(20_000, [100] * 200), told)
+    assert found == {"A": list(range(3000, 8500)), "B": list(range(4500, 6500))}
+
+
+def test_a_clip_is_there_as_soon_as_its_post_roll_was_heard(tmp_path):
+    folder = ClipFolder(tmp_path)
+    one = saver(folder)
+    one.heard(Block(ramp(0, 6000), EPOCH))
+    one.event(end("A", 4, 6))
+    one.heard(Block(ramp(6000, 6499), EPOCH + 6))
+    time.sleep(0.1)
+    assert clips(tmp_path) == {}
+    one.heard(Block(ramp(6499, 6500), EPOCH + 6.499))
+    until = time.monotonic() + 10
+    while folder.saved < 1:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert clips(tmp_path) == {"A": list(range(3000, 6500))}
+    folder.close(10)
+
+
+@pytest.mark.parametrize("size", [100, 1000, 7777, 60_000])
+def test_a_sound_longer_than_the_memory_keeps_its_begin(tmp_path, size):
+    """Blocks of a size that the memory does not have either: the begin is told one block late at most."""
+    folder = ClipFolder(tmp_path)
+    one = saver(folder, memory_s=2.0, longest_s=20.0)
+    for start in range(0, 60_000, size):
+        one.heard(Block(ramp(start % 30_000, start % 30_000 + min(size, 60_000 - start)), EPOCH + start / RATE))
+        if start <= 4000 < start + size:
+            one.event(begin("A", 4))
+    one.event(end("A", 4, 58))
+    one.close()
+    folder.close(10)
+    assert clips(tmp_path)["A"][:1000] == list(range(3000, 4000))
+    assert len(clips(tmp_path)["A"]) == 20_000
+
+
+def test_memory_is_bounded(tmp_path):
+    folder = ClipFolder(tmp_path)
+    one = saver(folder, longest_s=10.0)
+    for start in range(0, 1_000_000, 1000):
+        one.heard(Block(ramp(0, 1000), EPOCH + start / RATE))
+        if not start:
+            one.event(begin("A", 0))
+    assert one._past.end - one._past.start <= 11_000
+    assert len(one._past._marks) == 1
+    one.event(end("A", 0, 999))
+    one.close()
+    folder.close(10)
+    assert len(clips(tmp_path)["A"]) == 10_000
+
+
+def test_times_that_gather_rounding_errors(tmp_path):
+    """As a microphone's do: an hour of additions."""
+    folder, now, onset = ClipFolder(tmp_path), EPOCH, 0.0
+    one = saver(folder)
+    for number in range(72_000):
+        one.heard(Block(ramp(number % 600 * 50, number % 600 * 50 + 50), now))
+        onset = now if number == 71_960 else onset
+        now += 50 / RATE
+    one.event(end("A", onset - EPOCH, onset - EPOCH + 1))
+    one.close()
+    folder.close(10)
+    assert np.abs(np.array(clips(tmp_path)["A"][:2500]) - np.arange(27_000, 29_500)).max() <= 1
+
+
+def with_gap(lost_s: float = 10) -> list[Block]:
+    """Samples 0 to 5999, then a gap, then from 6000 on: heard `lost_s` later."""
+    later = EPOCH + lost_s
+    return [
+        Block(ramp(0, 6000), EPOCH),
+        *(Block(ramp(n, n + 500), later + n / RATE, gap=n == 6000) for n in range(6000, 12_000, 500)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "samples"),
+    [
+        ([(6, begin("A", 4)), (6, end("A", 4, 5))], range(3000, 5500)),  # all before
+        ([(6, begin("A", 4)), (6, end("A", 4, 5.8))], range(3000, 6000)),  # the post-roll is cut
+        ([(6, begin("A", 4)), (9, end("A", 4, 18))], range(3000, 6000)),  # lasts across: the onset's side
+        ([(6.5, begin("A", 4)), (9, end("A", 4, 18))], range(3000, 6000)),  # the same, announced after the gap
+        ([(9, begin("A", 16.2)), (9, end("A", 16.2, 18))], range(6000, 8500)),  # the pre-roll is cut
+        ([(9, begin("A", 8)), (9, end("A", 8, 18))], range(6000, 8500)),  # an onset in what was lost
+    ],
+)
+def test_a_gap_is_never_joined(tmp_path, told, samples):
+    assert run(tmp_path, with_gap(), told) == {"A": list(samples)}
+
+
+def test_a_gap_of_an_empty_block_counts(tmp_path):
+    stream = [*blocks(6000, []), Block(ramp(0, 0), EPOCH + 6, gap=True), Block(ramp(6000, 9000), EPOCH + 6)]
+    assert run(tmp_path, stream, [(6, begin("A", 4)), (9, end("A", 4, 7))]) == {"A": list(range(3000, 6000))}
+
+
+def test_a_corrected_clock_is_no_gap(tmp_path):
+    stream = [Block(ramp(0, 6000), EPOCH), Block(ramp(6000, 12_000), EPOCH + 6.3)]
+    assert run(tmp_path, stream, [(6, begin("A", 4)), (12, end("A", 4, 8.3))]) == {"A": list(range(3000, 8500))}
+
+
+def test_nothing_is_written_when_nothing_sounds(tmp_path):
+    assert run(tmp_path / "clips", blocks(20_000, [100] * 200), []) == {}
+    assert [path.name for path in (tmp_path / "clips").iterdir()] == [".lock"]
+
+
+def test_what_is_not_held_is_counted(tmp_path, caplog):
+    folder = ClipFolder(tmp_path)
+    one = saver(folder, longest_s=2.0, memory_s=1.0)
+    for block in blocks(20_000, [100] * 200):
+        one.heard(block)
+    one.event(begin("B", 19))
+    one.event(end("A", 2, 3))
+    one.close()
+    one.event(end("C", 19, 20))
+    folder.put(Clip("a/b.flac", np.zeros(5, np.int16), RATE, {}))
+    folder.close(10)
+    folder.put(Clip("a/b.flac", np.zeros(5, np.int16), RATE, {}))
+    assert folder.lost == 4
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3, "1st, 2nd and 4th"
+    assert "none of its audio is held (clips lost so far: 1)" in caplog.text
+    assert "never ended" in caplog.text
+
+
+def test_settings_that_make_no_sense(tmp_path):
+    with pytest.raises(ValueError, match="longest 0"):
+        saver(ClipFolder(tmp_path), longest_s=0)
+
+
+def clip(number: int, label: str = "siren", seconds: float = 1.0) -> Clip:
+    rng = np.random.default_rng(number)
+    noise = rng.integers(-3000, 3000, round(seconds * RATE), np.int16)
+    return Clip(f"{label}/20270115T080004Z_mic_{number}.flac", noise, RATE, {"id": str(number), "label": label})
+
+
+def saved(root: Path, *made: Clip, **limits: float) -> ClipFolder:
+    """A folder that has written these, and is closed."""
+    folder = ClipFolder(root, **limits)
+    for each in made:
+        folder.put(each)
+    folder.close(10)
+    return folder
+
+
+def age(root: Path, number: int, days: float) -> Path:
+    (path,) = root.glob(f"*/*_{number}.flac")
+    then = time.time() - 86_400 * days
+    os.utime(path, (then, then))
+    return path
+
+
+def numbers(root: Path) -> list[int]:
+    return sorted(int(path.stem.rpartition("_")[2]) for path in root.glob("*/*.flac"))
+
+
+def test_old_clips_are_deleted_at_the_start(tmp_path):
+    saved(tmp_path, *map(clip, range(4)))
+    age(tmp_path, 1, 8)
+    age(tmp_path, 2, 6)
+    saved(tmp_path)
+    assert numbers(tmp_path) == [0, 1, 2, 3], "no limits, nothing is deleted"
+    saved(tmp_path, keep_days=7)
+    assert numbers(tmp_path) == [0, 2, 3]
+    assert [line["id"] for line in lines(tmp_path)] == ["0", "2", "3"], "its line goes, too"
+
+
+def test_the_oldest_are_deleted_until_the_rest_fits(tmp_path):
+    saved(tmp_path, *map(clip, range(5)))
+    for number, days in enumerate((3, 5, 1, 4, 2)):
+        size = age(tmp_path, number, days).stat().st_size
+    saved(tmp_path, clip(5), keep_mb=3.5 * size / 1e6)
+    assert numbers(tmp_path) == [2, 4, 5]
+
+
+def test_reviewed_clips_and_the_files_of_others_stay(tmp_path):
+    saved(tmp_path, *map(clip, range(4)))
+    for number in range(4):
+        path = age(tmp_path, number, 100)
+    (tmp_path / REVIEWED).write_text(f"filename,label\n{clip(1).file},siren\n{clip(2).file},background\n")
+    others = [path.with_name("mine.flac"), tmp_path / "notes.txt", path.parent / "deep" / clip(9).file]
+    for other in others:
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_bytes(path.read_bytes())
+        os.utime(other, (0, 0))
+    left = path.with_name(f"{path.name}x1_y2.partial")
+    left.write_bytes(b"what a crash left")
+    os.utime(left, (0, 0))
+    saved(tmp_path, keep_days=1, keep_mb=0)
+    assert sorted(path.name for path in tmp_path.glob("*/*.flac")) == sorted(
+        [*(Path(clip(number).file).name for number in (1, 2)), "mine.flac"]
+    )
+    assert all(other.exists() for other in others)
+    assert not left.exists()
+
+
+def test_with_a_damaged_table_of_reviews_nothing_is_deleted(tmp_path, caplog):
+    saved(tmp_path, clip(0))
+    age(tmp_path, 0, 100)
+    (tmp_path / REVIEWED).write_text('filename,label\n"a,b\n')
+    folder = saved(tmp_path, clip(1), keep_days=1)
+    assert numbers(tmp_path) == [0, 1]
+    assert (folder.saved, folder.lost) == (1, 0)
+    assert "nothing could be deleted" in caplog.text
+
+
+def test_a_full_disk_stops_nothing(tmp_path, monkeypatch, caplog):
+    full = threading.Event()
+    real = Path.write_bytes
+
+    def write_bytes(self: Path, data: Any) -> int:
+        if full.is_set():
+            real(self, bytes(data)[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+        return real(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    folder = ClipFolder(tmp_path)
+    full.set()
+    for number in range(10):
+        folder.put(clip(number))
+    until = time.monotonic() + 10
+    while folder.lost < 10:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    full.clear()
+    folder.put(clip(10))
+    folder.close(10)
+    assert numbers(tmp_path) == [10]
+    assert [line["id"] for line in lines(tmp_path)] == ["10"]
+    assert not list(tmp_path.rglob("*.partial"))
+    said = [record.message for record in caplog.records]
+    assert len(said) == 4
+    assert "No space left on device (clips lost so far: 8)" in said[-1]
+
+
+def test_a_table_that_cannot_be_written_leaves_no_clip_without_a_line(tmp_path, monkeypatch):
+    folder = ClipFolder(tmp_path)
+    (tmp_path / EVENTS).mkdir()
+    folder.put(clip(0))
+    folder.close(10)
+    assert (folder.saved, folder.lost) == (0, 1)
+    assert numbers(tmp_path) == []
+
+
+def test_half_a_line_of_a_crash_damages_no_other(tmp_path):
+    saved(tmp_path, clip(0))
+    whole = (tmp_path / EVENTS).read_bytes()
+    (tmp_path / EVENTS).write_bytes(whole + whole[:20])
+    saved(tmp_path, clip(1))
+    first, half, last = (tmp_path / EVENTS).read_bytes().splitlines()
+    assert (first, half) == (whole.strip(), whole[:20])
+    assert json.loads(last)["id"] == "1"
+    saved(tmp_path, keep_mb=0)
+    assert (tmp_path / EVENTS).read_bytes().splitlines() == [half], "what cannot be read is not ours to delete"
+
+
+def test_a_slow_disk_makes_nobody_wait(tmp_path, monkeypatch):
+    go, real = threading.Event(), clip_folder.soundfile.write
+    monkeypatch.setattr(clip_folder.soundfile, "write", lambda *args, **more: (go.wait(20), real(*args, **more)))
+    folder = ClipFolder(tmp_path)
+    began = time.monotonic()
+    for number in range(40):
+        folder.put(clip(number))
+    assert time.monotonic() - began < 1
+    folder.close(0.1)
+    assert time.monotonic() - began < 2
+    go.set()
+    folder._thread.join(20)
+    assert folder.saved + folder.lost == 40
+    assert folder.saved == len(numbers(tmp_path)) == 1
+
+
+def test_a_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="clips cannot be saved here"):
+        ClipFolder(tmp_path / "file")
+    with pytest.raises(UserError, match="clips cannot be saved here"):
+        ClipFolder(tmp_path / "file" / "below")
+
+
+def test_several_writers_of_one_folder(tmp_path):
+    folders = [ClipFolder(tmp_path, keep_mb=1000) for _ in range(3)]
+    for number in range(30):
+        folders[number % 3].put(clip(number, f"label{number % 4}"))
+    for folder in folders:
+        folder.close(20)
+    assert numbers(tmp_path) == list(range(30))
+    assert sorted(int(line["id"]) for line in lines(tmp_path)) == list(range(30))

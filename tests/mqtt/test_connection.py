@@ -1,0 +1,406 @@
+"""The connection to a broker, where things go wrong: unreachable, silent or mad ones, and two clients of one name."""
+
+import gc
+import json
+import logging
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tagger.errors import UserError
+from tagger.events import Stream
+from tagger.mqtt import connection
+from tagger.mqtt.connection import Connection, Outgoing
+from tagger.mqtt.sink import MqttSink
+from tagger.settings import MqttSettings
+from tests.programs import Mosquitto, free_port, subscribed, until
+
+WELCOME = {"3.1.1": b"\x20\x02\x00\x00", "5": b"\x20\x03\x00\x00\x00"}
+
+
+class Server:
+    """Does with each client as it is told to, and then hangs up."""
+
+    def __init__(self, do: Callable[[socket.socket], None]) -> None:
+        self._do = do
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self.times: list[float] = []
+        """When clients came, on the monotonic clock."""
+        self._clients: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    @property
+    def waits(self) -> list[float]:
+        """Seconds between them."""
+        return [later - sooner for sooner, later in pairwise(self.times)]
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            self.times.append(time.monotonic())
+            self._clients.append(client)
+            self._threads.append(threading.Thread(target=self._serve, args=(client,)))
+            self._threads[-1].start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError):
+            self._do(client)
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for client in self._clients:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+
+
+@contextmanager
+def serving(do: Callable[[socket.socket], None]) -> Iterator[Server]:
+    made = Server(do)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextmanager
+def connecting(port: int, client_id: str = "", **settings: Any) -> Iterator[Connection]:
+    made = Connection(MqttSettings(**{"host": "127.0.0.1", "port": port} | settings), pytest.fail, client_id)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(autouse=True)
+def news_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch, first: float, longest: float) -> None:
+    monkeypatch.setattr(connection, "_RETRY_SECONDS", (first, longest))
+
+
+def hang_up(client: socket.socket) -> None:
+    client.recv(1000)
+
+
+def welcome(client: socket.socket) -> None:
+    client.recv(1000)
+    client.sendall(WELCOME["3.1.1"])
+
+
+@pytest.mark.parametrize("do", [hang_up, welcome])
+def test_a_broker_that_hangs_up_is_asked_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch, do: Callable[[socket.socket], None]
+) -> None:
+    """Also one that says welcome each time: else it would be asked once a second for ever."""
+    hurry(monkeypatch, 0.1, 0.4)
+    with serving(do) as server, connecting(server.port):
+        until(lambda: len(server.times) >= 6, "it was asked six times")
+    waits = server.waits
+    # First wait, twice that, ...; each a quarter shorter or longer, and what the machine takes.
+    for wait, wanted in zip(waits, [0.1, 0.2, 0.4, 0.4, 0.4], strict=False):
+        assert wanted * 0.75 <= wait <= wanted * 4 + 1, waits
+
+
+def test_the_real_waits_keep_a_broker_from_being_hammered() -> None:
+    with serving(welcome) as first, serving(hang_up) as second:
+        with connecting(first.port), connecting(second.port):
+            time.sleep(4)
+        assert len(first.times) <= 3  # at 0, 1.5 to 2.5, then after 3 s or more
+        assert 2 <= len(second.times) <= 4  # at 0, 0.75 to 1.25, 2.25 to 3.75
+
+
+def test_after_a_good_while_the_first_wait_is_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch, 0.1, 10)
+    monkeypatch.setattr(connection, "_SHORT_SECONDS", 0.3)
+    stay = iter([0.0, 0.0, 0.0, 0.0, 0.6, 0.0])
+
+    def do(client: socket.socket) -> None:
+        welcome(client)
+        time.sleep(next(stay, 0.0))
+
+    with serving(do) as server, connecting(server.port):
+        until(lambda: len(server.times) >= 6, "it was asked six times")
+    waits = server.waits
+    assert waits[3] >= 0.6, "eight times the first"
+    assert waits[4] - 0.6 < 0.5, "the fifth connection was a good one"
+
+
+def test_after_a_broker_was_away_the_first_wait_is_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is restarted again and again is not one that throws us out."""
+    hurry(monkeypatch, 0.1, 10)
+    answers = iter([welcome, welcome, welcome, hang_up, welcome])
+
+    def answer(client: socket.socket) -> None:
+        next(answers, hang_up)(client)
+
+    with serving(answer) as server, connecting(server.port):
+        until(lambda: len(server.times) >= 5, "it was asked five times")
+    waits = server.waits
+    assert waits[2] >= 0.6, "eight times the first"
+    assert waits[3] < 0.5
+
+
+def test_an_unreachable_broker_is_tried_after_the_first_wait_and_said_to_be(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hurry(monkeypatch, 0.5, 10)
+    tried: list[float] = []
+    words = connection._words
+
+    def counted(error: BaseException | None) -> str:
+        tried.append(time.monotonic())
+        return words(error)
+
+    monkeypatch.setattr(connection, "_words", counted)
+    with connecting(free_port()):
+        until(lambda: len(tried) >= 3, "three times")
+    waits = [later - sooner for sooner, later in pairwise(tried)]
+    assert 0.375 <= waits[0] < 1, "not the first wait and the second"
+    assert waits[1] >= 0.75
+    assert all("Connection refused" in record.getMessage() for record in caplog.records)
+    assert all("trying again" in record.getMessage() for record in caplog.records)
+
+
+def test_clients_do_not_come_back_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of many clients are spread by a quarter to either side."""
+    waits: list[tuple[float, float]] = []
+    monkeypatch.setattr(connection.paho.Client, "reconnect_delay_set", lambda self, *delays: waits.append(delays))
+    for _ in range(60):
+        Connection(MqttSettings(), pytest.fail)
+    firsts, longests = zip(*waits, strict=True)
+    assert len(set(firsts)) == len(set(longests)) == 60
+    assert 0.75 <= min(firsts) < 0.9
+    assert 1.1 < max(firsts) <= 1.25
+    assert min(longests) >= 60
+    assert max(longests) <= 75
+
+
+def test_a_broker_that_comes_later_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hurry(monkeypatch, 0.1, 0.2)
+    port = free_port()
+    with connecting(port) as made:
+        until(lambda: caplog.text.count("cannot reach") > 2, "it is said")
+        assert not made.ready.is_set()
+        late = Mosquitto(tmp_path, port=port)
+        try:
+            until(lambda: made.is_up, "connected")
+            assert made.reconnects == 0
+        finally:
+            late.kill()
+
+
+def test_a_name_that_nobody_knows_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hurry(monkeypatch, 0.1, 0.2)
+    with connecting(1883, host="nobody.invalid"):
+        until(lambda: caplog.text.count("cannot reach mqtt://nobody.invalid:1883") > 1, "it is said twice", 30)
+    assert "Traceback" not in caplog.text
+
+
+# paho leaves the socket of a failed handshake to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_server_that_says_nothing_is_given_up_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tls: bool
+) -> None:
+    """After the keepalive; an encrypted one after the time that paho gives a handshake."""
+    hurry(monkeypatch, 0.1, 0.2)
+    monkeypatch.setattr(connection, "_KEEPALIVE_SECONDS", 1)
+
+    def listen(client: socket.socket) -> None:
+        while client.recv(1000):
+            pass
+
+    with serving(listen) as server:
+        settings = MqttSettings("127.0.0.1", server.port, tls=tls, tls_insecure=tls)
+        made = Connection(settings, pytest.fail)
+        made._client.connect_timeout = 1.0
+        made.start()
+        until(lambda: len(server.times) > 2, "it is tried again")
+        assert not made.is_up
+        begun = time.monotonic()
+        made.stop()
+        assert time.monotonic() - begun < 5, "and it can be stopped"
+    words = "(The handshake operation timed out); trying again" if tls else "does not answer (Keep alive timeout"
+    assert words in caplog.text
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_rubbish_ends_no_thread(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    """Of 150 connections to a server gone mad, each is followed by another; pytest fails where a thread dies."""
+    hurry(monkeypatch, 0.002, 0.004)
+    chance = random.Random(1)
+    kinds = [0x20, 0x30, 0x32, 0x34, 0x40, 0x50, 0x62, 0x70, 0x90, 0xB0, 0xD0, 0xE0, 0xF0]
+
+    def rave(client: socket.socket) -> None:
+        client.recv(1000)
+        if chance.random() < 0.7:
+            client.sendall(WELCOME[version])
+        for _ in range(20):
+            length = chance.choice([0, 1, 2, 3, 5, 12, 60])
+            client.sendall(bytes([chance.choice(kinds), length]) + chance.randbytes(length))
+
+    monkeypatch.setattr(connection, "_SHORT_SECONDS", 0)
+    with serving(rave) as server, connecting(server.port, version=version):
+        until(lambda: len(server.times) > 150, "it goes on", 60)
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_a_broker_that_cannot_now_is_tried_again_with_one_line_each_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: str
+) -> None:
+    hurry(monkeypatch, 0.1, 0.2)
+    unavailable = {"3.1.1": b"\x20\x02\x00\x03", "5": b"\x20\x03\x00\x88\x00"}[version]
+
+    def refuse(client: socket.socket) -> None:
+        client.recv(1000)
+        client.sendall(unavailable)
+        client.recv(1000)
+
+    with serving(refuse) as server, connecting(server.port, version=version):
+        until(lambda: len(server.times) > 3, "it is tried again")
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) <= len(server.times)
+    assert all("refuses (Server unavailable); trying again" in each for each in said)
+
+
+def test_a_subscription_that_is_refused_is_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(client: socket.socket) -> None:
+        welcome(client)
+        number = client.recv(1000)[2:4]
+        client.sendall(b"\x90\x03" + number + b"\x80")
+        client.recv(1000)
+
+    asked = threading.Event()
+    with serving(refuse) as server, connecting(server.port) as made:
+        made.on_subscribed = asked.set
+        assert made.ready.wait(10)
+        made.subscribe(["tagger/room/request/+"])
+        assert asked.wait(10)
+    assert "refuses a subscription (Unspecified error); requests do not arrive" in caplog.text
+
+
+DIES = """
+import json, sys, time
+from tagger.mqtt.connection import Connection
+from tagger.settings import MqttSettings
+settings = json.loads(sys.argv[1])
+connection = Connection(MqttSettings(**settings), print)
+connection.will("tagger/room/status", "offline")
+connection.start()
+connection.ready.wait(20)
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_the_last_will_is_told_when_the_process_is_killed(broker: Mosquitto, version: str) -> None:
+    given = json.dumps({"host": "127.0.0.1", "port": broker.port, "version": version})
+    with subscribed(broker.port) as witness:
+        process = subprocess.Popen([sys.executable, "-c", DIES, given], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        with process.stdout:
+            assert process.stdout.readline() == b"up\n"
+            assert witness.payloads("tagger/room/status") == []
+            process.kill()
+            process.wait()
+        until(lambda: witness.payloads("tagger/room/status") == ["offline"], "the broker tells its will")
+    with subscribed(broker.port) as late:
+        until(lambda: late.payloads("tagger/room/status") == ["offline"], "and keeps it")
+
+
+def test_two_of_one_client_id_do_not_throw_each_other_out_for_ever(
+    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One gives way, and asks less and less often; the other is there for most of the time."""
+    first, short = 0.3, connection._SHORT_SECONDS / connection._RETRY_SECONDS[0]
+    hurry(monkeypatch, first, 60 * first)
+    monkeypatch.setattr(connection, "_SHORT_SECONDS", short * first)
+    with connecting(broker.port, "same") as one, connecting(broker.port, "same") as other:
+        time.sleep(4)
+        before, up = one.reconnects + other.reconnects, 0
+        for _ in range(40):
+            time.sleep(0.1)
+            up += one.is_up or other.is_up
+        more = one.reconnects + other.reconnects - before
+    assert before >= 2, "they did meet"
+    assert more <= 5  # were one not to give way: 13
+    assert up > 30
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_it_stops_at_once_also_where_the_broker_has_frozen(broker: Mosquitto, version: str) -> None:
+    with connecting(broker.port, version=version) as made:
+        until(lambda: made.is_up, "connected")
+        broker.signal(signal.SIGSTOP)
+        try:
+            for _ in range(3):
+                made.publish(Outgoing("tagger/room/status", "online"))
+            time.sleep(0.2)
+            begun = time.monotonic()
+            made.stop()
+            assert time.monotonic() - begun < 5
+        finally:
+            broker.signal(signal.SIGCONT)
+
+
+def test_a_refusal_is_told_once_and_ends_it() -> None:
+    def refuse(client: socket.socket) -> None:
+        client.recv(1000)
+        client.sendall(b"\x20\x02\x00\x05")
+        client.recv(1000)
+
+    refusals: list[UserError] = []
+    with serving(refuse) as server:
+        made = Connection(MqttSettings("127.0.0.1", server.port, user="me", password="sesame"), refusals.append)
+        made.start()
+        until(lambda: refusals, "it is refused")
+        assert made.ready.wait(5)
+        time.sleep(1.5)
+        made.stop()
+        assert len(server.times) == 1
+    assert [str(each) for each in refusals] == [
+        f"the broker at mqtt://me@127.0.0.1:{server.port} refuses: Not authorized; check user and password"
+    ]
+
+
+def test_what_has_stopped_is_let_go_at_once(broker: Mosquitto) -> None:
+    """With its sockets: a daemon may make many connections in its life, one at each reload."""
+    made = MqttSink(MqttSettings("127.0.0.1", broker.port), pytest.fail)
+    made.open([Stream("room", "mic", "fake", ("dog",))])
+    assert made._connection.ready.wait(10)
+    client = weakref.ref(made._connection._client)
+    gc.disable()
+    try:
+        made.close(10)
+        del made
+        assert client() is None
+    finally:
+        gc.enable()

@@ -1,0 +1,229 @@
+"""Brokers that die, daemons that die: what a subscriber has been told in the end.
+
+    pytest tests/mqtt/test_outages.py -s        prints what was seen
+
+The daemon is the real one, and hears a siren that comes and goes, several times faster than real time. It reaches the
+broker through a relay that lets it in only when the witness has subscribed again: a broker that died has forgotten who
+subscribed, and what is published before a subscriber is back, no publisher can bring to it.
+"""
+
+import json
+import random
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.programs import TAGGER, Mosquitto, Subscriber, siren, subscribed, until
+from tests.relay import Relay
+
+RATE_HZ = 32_000
+_MOST_REPEATED = 3
+"""Who dies between passing an event on and saying or noting so has it passed on again, with the same id and type: QoS 1
+cannot do better. It takes a death within a millisecond or two, so it is rare, but it happens.
+"""
+SPEED = 14.0
+"""Seconds of audio a second."""
+BASE = "tagger/room/stdin"
+CONFIG = """
+[events]
+allow = ["siren"]
+[events.labels.siren]
+enter = 0.5
+merge_s = 1.0
+[events.groups]
+alarm = ["siren", "clock_alarm"]
+"""
+
+
+def siren_and_silence() -> bytes:
+    """Ten seconds: a siren of four, then nothing."""
+    return (np.concatenate([siren(4), np.zeros(6 * RATE_HZ)]) * 32767).clip(-32768, 32767).astype("<i2").tobytes()
+
+
+class Daemon:
+    """`tagger listen -`, fed at SPEED. What it prints are the events as it tells them."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self._command = [*TAGGER, "listen", "-", "--mqtt", f"mqtt://127.0.0.1:{port}", "--node", "room", "--json"]
+        config = folder / "events.toml"
+        config.write_text(CONFIG)
+        self._command += ["--config", str(config)]
+        self.told: list[tuple[str, str]] = []
+        """Id and type of each event."""
+        self._log = (folder / "daemon.log").open("ab")
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
+        self._threads = [threading.Thread(target=each, args=[self._process]) for each in (self._feed, self._read)]
+        for thread in self._threads:
+            thread.start()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._reap()
+
+    def stop(self) -> int:
+        self._process.terminate()
+        return self._reap()
+
+    def _reap(self) -> int:
+        code = self._process.wait(30)
+        for thread in self._threads:
+            thread.join()
+        return code
+
+    def close(self) -> None:
+        self.kill()
+        self._log.close()
+
+    def _feed(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdin is not None
+        audio, at, block = siren_and_silence(), 0, RATE_HZ  # half a second
+        due = time.monotonic()
+        with suppress(OSError, ValueError):  # the daemon is gone
+            while True:
+                process.stdin.write(audio[at : at + block])
+                process.stdin.flush()
+                at = (at + block) % len(audio)
+                due = max(due + block / 2 / RATE_HZ / SPEED, time.monotonic() - 1)
+                time.sleep(max(0.0, due - time.monotonic()))
+        with suppress(OSError):
+            process.stdin.close()
+
+    def _read(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                event = json.loads(line)
+                self.told.append((event["id"], event["type"]))
+
+
+class World:
+    """A broker that can be killed, a daemon behind a relay, and a witness who sees everything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.broker = Mosquitto(folder)
+        self.witness = Subscriber(self.broker.port, f"{BASE}/#", retry_s=0.05)
+        self.relay = Relay(self.broker.port)
+        self.daemon = Daemon(self.relay.port, folder)
+
+    @property
+    def seen(self) -> list[tuple[str, str]]:
+        return [(event["id"], event["type"]) for event in self.witness.jsons(f"{BASE}/event")]
+
+    def outage(self, seconds: float) -> None:
+        self.relay.shut()
+        self.broker.kill()
+        time.sleep(seconds)
+        before = self.witness.subscriptions
+        self.broker.start()
+        until(lambda: self.witness.subscriptions > before, "the witness is back")
+        self.relay.open()
+
+    def retained(self) -> dict[str, str]:
+        with subscribed(self.broker.port, f"{BASE}/+/state") as late:
+            until(lambda: len(late.messages) >= 52, "retained states came")
+            return {message.topic.split("/")[3]: message.payload.decode() for _, message in late.messages}
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    made = World(folder)
+    try:
+        yield made
+    finally:
+        made.daemon.close()
+        made.witness.close()
+        made.broker.kill()
+        made.relay.close()
+
+
+def states(events: list[tuple[str, str]], labels: dict[str, str]) -> dict[str, str]:
+    """What the retained states must be after these events."""
+    on = {labels[each] for each, kind in events if kind == "begin"}
+    ended = {each for each, kind in events if kind == "end"}
+    on = {labels[each] for each, kind in events if kind == "begin" and each not in ended}
+    return {level: "ON" if level in on or (level == "any" and on) else "OFF" for level in ("siren", "alarm", "any")}
+
+
+def labels_of(witness: Subscriber) -> dict[str, str]:
+    return {event["id"]: event["label"] for event in witness.jsons(f"{BASE}/event")}
+
+
+def say(**numbers: Any) -> None:
+    print(json.dumps(numbers))
+
+
+@pytest.mark.parametrize(("events", "kills"), [(200, 20)])
+def test_a_broker_that_is_killed_again_and_again(tmp_path: Path, events: int, kills: int) -> None:
+    """None lost, none twice by its id, order kept, and the retained states are right afterwards."""
+    chance = random.Random(5)
+    with world(tmp_path) as here:
+        until(lambda: here.seen, "the first event", 60)
+        for _ in range(kills):
+            time.sleep(chance.uniform(0.5, 3))
+            here.outage(chance.uniform(0, 2.5))
+        until(lambda: len(here.daemon.told) >= events, f"{events} events", 120)
+        until(lambda: here.daemon.told[-1] in here.seen[-3:], "it has caught up", 60)
+        code = here.daemon.stop()
+        assert code == 0, (tmp_path / "daemon.log").read_text()
+        told = here.daemon.told
+        here.witness.settle()
+        seen = here.seen
+        lost, repeated = len(set(told) - set(seen)), len(seen) - len(set(seen))
+        say(events=len(told), kills=kills, seen=len(seen), lost=lost, repeated=repeated)
+        assert list(dict.fromkeys(seen)) == told, (tmp_path / "daemon.log").read_text()
+        assert repeated <= _MOST_REPEATED
+        assert {kind for _, kind in told} == {"begin", "end"}
+        kept = here.retained()
+        assert {level: kept[level] for level in ("siren", "alarm", "any")} == states(told, labels_of(here.witness))
+
+
+@pytest.mark.parametrize(("kills", "daemon_kills"), [(6, 10)])
+def test_a_daemon_that_is_killed_too(tmp_path: Path, kills: int, daemon_kills: int) -> None:
+    """Every event begun is ended, exactly once, by the time the daemon has stopped."""
+    chance = random.Random(6)
+    deaths = ["broker"] * kills + ["daemon"] * daemon_kills
+    chance.shuffle(deaths)
+    with world(tmp_path) as here:
+        until(lambda: here.seen, "the first event", 60)
+        for what in deaths:
+            count = len(here.daemon.told)
+            until(lambda count=count: len(here.daemon.told) > count, "an event more", 60)  # type: ignore[misc]
+            time.sleep(chance.uniform(0, 1.5))
+            if what == "broker":
+                here.outage(chance.uniform(0, 1.5))
+            else:
+                here.daemon.kill()
+                here.daemon.start()
+        count = len(here.daemon.told)
+        until(lambda: len(here.daemon.told) > count + 4, "some events more", 60)
+        code = here.daemon.stop()
+        assert code == 0, (tmp_path / "daemon.log").read_text()
+        until(lambda: set(here.daemon.told[count:]) <= set(here.seen), "the last of them arrived", 20)
+        seen = Counter(here.seen)
+        begun, ended = ({each for each, kind in seen if kind == wanted} for wanted in ("begin", "end"))
+        causes = Counter(event.get("cause") for event in here.witness.jsons(f"{BASE}/event"))
+        say(
+            events=len(seen),
+            broker_kills=kills,
+            daemon_kills=daemon_kills,
+            begun=len(begun),
+            ended=len(ended),
+            ended_after_a_crash=causes["restart"],
+            repeated=seen.total() - len(seen),
+        )
+        assert begun == ended
+        assert seen.total() - len(seen) <= _MOST_REPEATED
+        assert causes["restart"] > 0
+        kept = here.retained()
+        assert {kept[level] for level in ("siren", "alarm", "any")} == {"OFF"}

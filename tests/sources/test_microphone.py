@@ -1,0 +1,214 @@
+"""The microphone without hardware: a hand-written PortAudio at the edge."""
+
+import sys
+import threading
+import time
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import click.testing
+import numpy as np
+import pytest
+
+from tagger.cli.main import main
+from tagger.errors import TaggerError, UserError
+from tagger.sources import microphone, open_source
+from tagger.sources.microphone import MicrophoneSource, find_input
+
+RATE_HZ = 32_000
+DEVICES = [
+    {"name": "HDA Intel: ALC (hw:0,0)", "max_input_channels": 2, "default_samplerate": 32_000.0},
+    {"name": "HDMI output", "max_input_channels": 0, "default_samplerate": 48_000.0},
+    {"name": "USB Audio Device", "max_input_channels": 1, "default_samplerate": 32_000.0},
+    {"name": "USB Camera", "max_input_channels": 1, "default_samplerate": 16_000.0},
+]
+
+
+class FakePortAudio(ModuleType):
+    """The few things of `sounddevice` that are used. `script` is what the device's callback delivers, in order."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, devices: list[dict[str, Any]]) -> None:
+        super().__init__("sounddevice")
+        self.devices = devices
+        self.default = SimpleNamespace(device=[2, 1])
+        self.script: list[tuple[np.ndarray[Any, Any], bool]] = []
+        self.opened: list[int] = []
+        self.restarts = 0
+        self.refuse: str | None = None
+        fake = self
+
+        class InputStream:
+            def __init__(self, device: int, callback: Any, **_: Any) -> None:
+                if fake.refuse:
+                    raise fake.PortAudioError(fake.refuse)
+                fake.opened.append(device)
+                self._callback = callback
+
+            def start(self) -> None:
+                for samples, overflow in fake.script:
+                    status = SimpleNamespace(input_overflow=overflow)
+                    self._callback(samples.reshape(-1, 1).astype(np.float32), len(samples), None, status)
+
+            def close(self) -> None: ...
+
+        self.InputStream = InputStream
+
+    def query_devices(self) -> list[dict[str, Any]]:
+        return self.devices
+
+    def _terminate(self) -> None:
+        self.restarts += 1
+
+    def _initialize(self) -> None: ...
+
+
+@pytest.fixture
+def portaudio(monkeypatch: pytest.MonkeyPatch) -> FakePortAudio:
+    fake = FakePortAudio(DEVICES)
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    monkeypatch.setattr(microphone, "_SILENT_DEVICE_SECONDS", 0.2)
+    return fake
+
+
+def heard(source: MicrophoneSource) -> tuple[list[Any], TaggerError]:
+    """Blocks until the device falls silent, and the error that says so."""
+    blocks = []
+    try:
+        for block in source.blocks():
+            blocks.append(block)
+    except TaggerError as error:
+        return blocks, error
+    pytest.fail("the device fell silent and nobody said so")
+
+
+def test_no_portaudio_library_is_said_with_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "sounddevice":
+                raise OSError("PortAudio library not found")
+
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+    for command in (["devices"], ["listen", "--mqtt", "none"]):
+        result = click.testing.CliRunner().invoke(main, command)
+        assert result.exit_code == 2
+        assert "libportaudio2" in result.stderr
+    assert open_source("auto", RATE_HZ, realtime=False).name == "demo"
+
+
+def test_no_input_device(portaudio: FakePortAudio) -> None:
+    portaudio.devices = DEVICES[1:2]
+    for command in (["devices"], ["listen", "mic", "--mqtt", "none"]):
+        result = click.testing.CliRunner().invoke(main, command)
+        assert result.exit_code == 2
+        assert "no input device" in result.stderr
+    assert open_source("auto", RATE_HZ, realtime=False).name == "demo"
+
+
+def test_devices_are_listed_with_the_default_marked(portaudio: FakePortAudio) -> None:
+    result = click.testing.CliRunner().invoke(main, ["devices"])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) == 3
+    assert "HDMI" not in result.stdout
+    assert [line for line in lines if line.endswith("(default)")] == [line for line in lines if "USB Audio" in line]
+
+
+def test_a_device_is_found_by_name_part_or_index(portaudio: FakePortAudio) -> None:
+    assert find_input(None)["name"] == "USB Audio Device"
+    assert find_input("camera")["name"] == "USB Camera"
+    assert find_input("0")["name"] == DEVICES[0]["name"]
+    assert open_source("mic", RATE_HZ).name == "mic"
+    assert open_source("mic:USB Camera", RATE_HZ).name == "mic_usb_camera"
+    assert open_source("attic=mic:USB Camera", RATE_HZ).name == "attic"
+    assert open_source("auto", RATE_HZ).name == "mic"
+
+
+def test_an_unknown_or_ambiguous_name_lists_the_near_ones(portaudio: FakePortAudio) -> None:
+    with pytest.raises(UserError, match="did you mean USB Camera"):
+        find_input("USB Camrea")
+    with pytest.raises(UserError, match=r"several .*2 'USB Audio Device', 3 'USB Camera'"):
+        find_input("USB")
+
+
+def test_samples_come_through_in_order_with_running_times(portaudio: FakePortAudio) -> None:
+    ramp = np.arange(4_800, dtype=np.float32) / 4_800
+    portaudio.script = [(part, False) for part in np.split(ramp, 3)]
+    blocks, error = heard(MicrophoneSource("mic", None, RATE_HZ))
+    assert np.concatenate([block.samples for block in blocks]) == pytest.approx(ramp)
+    assert [block.gap for block in blocks] == [False] * 3
+    assert np.diff([block.time for block in blocks]) == pytest.approx([1_600 / RATE_HZ] * 2)
+    assert abs(blocks[0].time - time.time()) < 5
+    assert "delivers no audio" in str(error)
+
+
+def test_an_overflow_is_a_gap(portaudio: FakePortAudio) -> None:
+    part = np.zeros(1_600, np.float32)
+    portaudio.script = [(part, False), (part, True), (part, False)]
+    blocks, _ = heard(MicrophoneSource("mic", None, RATE_HZ))
+    assert [block.gap for block in blocks] == [False, True, False]
+
+
+def test_a_full_buffer_loses_audio_and_says_so_but_never_waits(portaudio: FakePortAudio) -> None:
+    part = np.zeros(1_600, np.float32)
+    source = MicrophoneSource("mic", None, RATE_HZ)
+    for _ in range(300):  # 15 s into a buffer of 10 s, nobody reading
+        source._on_audio(part.reshape(-1, 1), len(part), None, SimpleNamespace(input_overflow=False))
+    assert source.behind() == pytest.approx(10)
+    portaudio.script = []
+    blocks = source.blocks()
+    for _ in range(200):
+        next(blocks)
+    source._on_audio(part.reshape(-1, 1), len(part), None, SimpleNamespace(input_overflow=False))
+    assert next(blocks).gap
+
+
+def test_samples_that_are_not_numbers_become_silence_after_a_gap(portaudio: FakePortAudio) -> None:
+    portaudio.script = [(np.full(1_600, np.nan, np.float32), False)]
+    (block,), _ = heard(MicrophoneSource("mic", None, RATE_HZ))
+    assert block.gap
+    assert not block.samples.any()
+
+
+def test_close_ends_the_wait(portaudio: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "_SILENT_DEVICE_SECONDS", 30)
+    source = MicrophoneSource("mic", None, RATE_HZ)
+    threading.Timer(0.1, source.close).start()
+    began = time.monotonic()
+    assert list(source.blocks()) == []
+    assert time.monotonic() - began < 5
+
+
+def test_after_an_error_the_device_is_looked_for_anew(portaudio: FakePortAudio) -> None:
+    source = MicrophoneSource("mic", "USB Audio", RATE_HZ)
+    part = np.zeros(1_600, np.float32)
+    portaudio.script = [(part, False), (part, False)]
+    first, _ = heard(source)
+    portaudio.devices = [*DEVICES[:2], DEVICES[3], DEVICES[2]]  # plugged in again, under another index
+    second, _ = heard(source)
+    assert portaudio.opened == [2, 3]
+    assert [block.gap for block in (*first, *second)] == [False, False, True, False]
+
+
+def test_looking_anew_never_ends_another_microphone(portaudio: FakePortAudio) -> None:
+    """PortAudio lists devices only when it starts, and starting it anew closes every open stream of the process."""
+    lost, healthy = (MicrophoneSource(name, "USB Audio", RATE_HZ) for name in ("lost", "healthy"))
+    heard(lost)
+    portaudio.script = [(np.zeros(1_600, np.float32), False)]
+    open_blocks = healthy.blocks()
+    next(open_blocks)
+    heard(lost)
+    assert portaudio.restarts == 0
+    open_blocks.close()
+    heard(lost)
+    assert portaudio.restarts == 1
+
+
+def test_a_device_that_does_not_open_says_why(portaudio: FakePortAudio) -> None:
+    portaudio.refuse = "Error opening InputStream: Device unavailable [PaErrorCode -9985]"
+    source = MicrophoneSource("mic", None, RATE_HZ)
+    with pytest.raises(TaggerError, match=r"'USB Audio Device' cannot be opened: Device unavailable$"):
+        next(iter(source.blocks()))

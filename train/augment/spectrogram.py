@@ -1,0 +1,117 @@
+"""What is done to a batch of spectrograms before the network sees it."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tagger.features.logmel import MelConfig, MfccConfig, mel_bank
+from train.recipe import Recipe
+
+_LOWEST_CUTOFF_HZ = 3_000.0
+_CUTOFF_STEP_HZ = 500.0
+_HIGH_STEP_HZ = 250.0
+"""Drawn frequencies are rounded, so that few different mel banks are made."""
+
+_EQUALISER_KNOTS = 5
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Mixup of a batch with itself, reordered. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018."""
+
+    order: Tensor
+    """[B], whom each is mixed with."""
+    share: Tensor
+    """[B], 0.5 to 1: what each keeps of itself."""
+
+    @classmethod
+    def draw(cls, size: int, alpha: float, rng: np.random.Generator) -> "Mix | None":
+        """None where `alpha` is 0."""
+        if not alpha:
+            return None
+        share = rng.beta(alpha, alpha, size)
+        kept = torch.from_numpy(np.maximum(share, 1 - share).astype(np.float32))
+        return cls(torch.from_numpy(rng.permutation(size)), kept)
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """[B, ...], mixed along the first axis."""
+        share = self.share.to(batch.device).view(-1, *[1] * (batch.dim() - 1))
+        return batch * share + batch[self.order.to(batch.device)] * (1 - share)
+
+
+def jittered_bank(mel: MelConfig, recipe: Recipe, rng: np.random.Generator) -> Tensor | None:
+    """A mel bank that begins and ends a little elsewhere, or hears less high. None: nothing was drawn.
+
+    Output: [n_mels, n_fft / 2 + 1].
+    """
+    changes: dict[str, Any] = {}
+    if recipe.jitter_low_hz:
+        changes["f_min_hz"] = float(np.round(mel.f_min_hz + rng.uniform(0, recipe.jitter_low_hz)))
+    if recipe.jitter_high_hz:
+        wanted = mel.f_max_hz + rng.uniform(-1, 1) * recipe.jitter_high_hz
+        changes["f_max_hz"] = float(min(mel.sample_rate_hz / 2, _HIGH_STEP_HZ * np.round(wanted / _HIGH_STEP_HZ)))
+    if rng.random() < recipe.bandwidth:
+        highest = min(mel.f_max_hz, mel.bandwidth_hz or mel.f_max_hz)
+        cutoff = rng.uniform(min(_LOWEST_CUTOFF_HZ, highest), highest)
+        changes["bandwidth_hz"] = float(min(highest, _CUTOFF_STEP_HZ * np.ceil(cutoff / _CUTOFF_STEP_HZ)))
+    return mel_bank(replace(mel, **changes)) if changes else None
+
+
+def warped(batch: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+    """Each spectrogram a little quicker or slower, and its bands a little higher or lower, wider or narrower apart: as
+    if another dog barked. What would come from beyond its edges is as at the edge.
+
+    As in Niizumi et al., "BYOL for Audio" (IJCNN 2021), there called random resize crop.
+
+    Args:
+        batch: [B, 1, bands, frames].
+    """
+    if not (recipe.warp_bands or recipe.warp_frames):
+        return batch
+    size = len(batch)
+    maps = np.zeros((size, 2, 3), np.float32)  # from a place in the result to one in the batch, both from -1 to 1
+    widest = np.array([recipe.warp_frames, recipe.warp_bands])
+    scales = np.exp(rng.uniform(-1, 1, (size, 2)) * np.log1p(widest))
+    maps[:, (0, 1), (0, 1)] = scales
+    maps[:, 1, 2] = rng.uniform(-1, 1, size) * recipe.warp_bands
+    # In time a part of it, or all of it; pieces were cut anywhere already.
+    maps[:, 0, 2] = rng.uniform(-1, 1, size) * np.maximum(1 - scales[:, 0], 0)
+    grid = functional.affine_grid(torch.from_numpy(maps).to(batch.device), list(batch.shape), align_corners=False)
+    return functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
+
+
+def equalised(batch: Tensor, mel: MelConfig, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+    """Each spectrogram as another microphone, in another room, would hear it: a smooth gain over the bands.
+
+    Nam et al., "FilterAugment" (ICASSP 2022). Cepstra stay as they are.
+
+    Args:
+        batch: [B, 1, bands, frames], of `mel`.
+    """
+    if not recipe.equalise_db or isinstance(mel, MfccConfig):
+        return batch
+    knots = rng.uniform(-1, 1, (len(batch), 1, _EQUALISER_KNOTS)) * recipe.equalise_db
+    knots -= knots.mean(-1, keepdims=True)
+    gain = torch.from_numpy((knots * np.log(10) / 10 / mel.scale).astype(np.float32)).to(batch.device)
+    return batch + functional.interpolate(gain, batch.shape[2], mode="linear", align_corners=True)[..., None]
+
+
+def masked(batch: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+    """SpecAugment: in each spectrogram one band of frequencies and one stretch of time become its mean.
+
+    Args:
+        batch: [B, 1, bands, frames].
+    """
+    if not (recipe.mask_bands or recipe.mask_frames):
+        return batch
+    hidden = torch.zeros(batch.shape, dtype=torch.bool)
+    for each in hidden:
+        for axis, widest in ((1, recipe.mask_bands), (2, recipe.mask_frames)):
+            width = int(rng.integers(min(widest, each.shape[axis]) + 1))
+            start = int(rng.integers(each.shape[axis] - width + 1))
+            each.narrow(axis, start, width).fill_(True)
+    return torch.where(hidden.to(batch.device), batch.mean((2, 3), keepdim=True), batch)

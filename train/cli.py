@@ -1,0 +1,156 @@
+"""The commands `train`, `eval` and `recipes`: flags to a job."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger import settings
+from tagger.checkpoints import release
+from tagger.errors import UserError
+from train.data import download as downloads
+from train.data import esc50, own
+from train.data import layouts as sources
+from train.data.dataset import FOLDS, Dataset, combined
+from train.recipe import RECIPES, Recipe, named
+
+
+def train(
+    data: Path | None,
+    esc10: bool,
+    added: Sequence[Path],
+    backgrounds: Sequence[Path],
+    download: bool,
+    settings_: Sequence[str],
+    freeze: bool,
+    epochs: int | None,
+    recipe: str | None,
+    **flags: Any,
+) -> None:
+    from train.fit import run
+
+    model: str = flags.pop("model") or ("crnn" if "crnn" in (recipe or "") else "mn04")
+    name = "head" if freeze else recipe or _usual_recipe(model, flags["teacher"])
+    if freeze and recipe not in (None, "head"):
+        raise UserError(f"--freeze is the recipe `head`, not {recipe}")
+    changes = dict(_pair(each) for each in settings_)
+    if flags.get("start") == "nothing":
+        changes.setdefault("frozen_norm", "false")  # there are no statistics to keep
+        changes.setdefault("frozen_blocks", "0")
+        changes.setdefault("start_share", "0")
+    if epochs is not None:
+        changes["epochs"] = str(epochs)
+    chosen = named(name, changes)
+    folds = tuple(dict.fromkeys(flags.pop("folds")))
+    everything = flags.pop("all_clips")
+    if everything and folds:
+        raise UserError("--all-clips holds nothing out, so --fold says nothing")
+    dataset = _read(data, esc10, added, backgrounds, download)
+    output = flags.pop("output") or Path("runs") / f"{Path(model).stem}-{name}"
+    job = run.Job(
+        dataset=dataset,
+        model=model,
+        recipe=chosen,
+        recipe_name=name,
+        output=output,
+        folds=folds,
+        everything=everything,
+        **flags,
+    )
+    run.run(job, _say)
+
+
+def evaluate(
+    data: Path | None,
+    esc10: bool,
+    added: Sequence[Path],
+    models_: Sequence[str],
+    folds: str,
+    streamed: bool,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    from tagger.config.file import read_events
+    from train.evaluate import clips
+    from train.evaluate.streams import Settings
+
+    wanted = _folds(folds)
+    chosen = {name: flags.pop(name) for name in ("minutes", "hop", "seed", "backgrounds", "nontarget")}
+    given = {name: value for name, value in chosen.items() if value not in (None, ())}
+    if not streamed and (given or config is not None):
+        names = {"backgrounds": "background"}
+        raise UserError(f"--{names.get(name := next(iter(given), 'config'), name)} is for --streamed")
+    settings_ = None
+    if streamed:
+        if flags["shifts"] != 1:
+            raise UserError("--shifts is for whole clips: --streamed hears streams as the daemon does")
+        given["hop_s"] = given.pop("hop", Settings.hop_s)
+        settings_ = Settings(config=read_events(config) if config is not None else None, **given)
+    dataset = _read(data, esc10, added, (), False)
+    clips.evaluate(dataset, models_, wanted, say=_say, streamed=settings_, **flags)
+
+
+def recipes(as_json: bool) -> None:
+    usual = RECIPES["finetune"]
+    for name, recipe in RECIPES.items():
+        if as_json:
+            click.echo(json.dumps({"name": name, "settings": recipe.to_document()}))
+            continue
+        changed = {
+            field.name: getattr(recipe, field.name)
+            for field in fields(Recipe)
+            if getattr(recipe, field.name) != getattr(usual, field.name)
+        }
+        said = ", ".join(f"{key}={value}" for key, value in changed.items())
+        click.echo(f"{name:18} {said or 'the usual settings, which --json shows; the others change them'}")
+
+
+def _say(text: str) -> None:
+    """Of several processes under torchrun, the first speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(text)
+
+
+def _usual_recipe(model: str, teacher: str | None) -> str:
+    if model == "crnn":
+        return "crnn-distilled" if teacher else "crnn"
+    return "finetune"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text}: must be FIELD=VALUE")
+    return field.strip(), value.strip()
+
+
+def _folds(text: str) -> tuple[int, ...]:
+    """None: each checkpoint's own."""
+    if text == "own":
+        return ()
+    if text == "all":
+        return FOLDS
+    try:
+        folds = tuple(dict.fromkeys(int(each) for each in text.split(",")))
+    except ValueError:
+        folds = (0,)
+    if not set(folds) <= set(FOLDS):
+        raise UserError(f"--folds {text}: must be own, all, or numbers from 1 to 5 with commas")
+    return folds
+
+
+def _read(path: Path | None, esc10: bool, added: Sequence[Path], backgrounds: Sequence[Path], fetch: bool) -> Dataset:
+    subset: esc50.Subset = "esc10" if esc10 else "esc50"
+    if path is None:
+        path = settings.home() / "esc50"
+        if not path.is_dir() and (fetch or (settings.home() / downloads.ARCHIVE_NAME).is_file()):
+            with release.shown("ESC-50") as progress:
+                path = downloads.esc50_archive(settings.home(), progress)
+    parts = [sources.read_any(path, subset, _say)]
+    parts += [own.read(each, _say, known=parts[0].labels) for each in added]
+    parts += [own.background(each, _say) for each in backgrounds]
+    return combined(parts) if len(parts) > 1 else parts[0]

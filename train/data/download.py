@@ -1,0 +1,51 @@
+"""ESC-50's official archive, fetched and looked at before it counts."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+from tagger.checkpoints.release import Progress, fetch
+from tagger.errors import DownloadError, UserError
+from train.data import esc50
+
+ARCHIVE_URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
+ARCHIVE_NAME = f"{esc50.ARCHIVE_TOP}.zip"
+_CLIPS = 2000
+
+
+def esc50_archive(target_folder: Path, progress: Progress | None = None, url: str = ARCHIVE_URL) -> Path:
+    """The archive, fetched if it is not in the folder. What an interrupted download left (`.part`) is continued where
+    the server can.
+
+    No hash of it is published, and GitHub makes it anew. So it counts, and appears in one step, when all checksums in
+    it are right and it holds ESC-50's 2000 clips. They are unpacked into the cache, where `esc50.read` finds them.
+
+    Raises:
+        DownloadError: the server cannot be reached, or what it sends is not ESC-50.
+    """
+    target = target_folder / ARCHIVE_NAME
+    if target.is_file():
+        return target
+    target_folder.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    if not (part.is_file() and _problem(part) is None):
+        fetch(url, part, progress)
+        if problem := _problem(part):
+            part.unlink()
+            raise DownloadError(f"{url}: {problem}; nothing was kept")
+    part.replace(target)
+    return target
+
+
+def _problem(archive: Path) -> str | None:
+    """Why it is not ESC-50's archive. None: it is."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            if damaged := opened.testzip():
+                return f"what arrived is damaged ({damaged})"
+        found = len(esc50.read(archive).clips)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        return f"what arrived is no ZIP archive ({error})"
+    except UserError as error:
+        return f"what arrived is not ESC-50 ({error})"
+    return None if found == _CLIPS else f"what arrived is not ESC-50 ({found} clips instead of {_CLIPS})"

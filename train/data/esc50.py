@@ -1,0 +1,148 @@
+"""ESC-50 in its official layout: `audio/` and `meta/esc50.csv`, in a folder or in the archive that GitHub gives out.
+
+Piczak, "ESC: Dataset for Environmental Sound Classification" (ACM MM 2015).
+"""
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from tagger.errors import UserError
+from tagger.files import replacing, sha256
+from train.data import cache
+from train.data.dataset import FOLDS, Clip, Dataset
+
+Subset = Literal["esc50", "esc10"]
+
+TABLE = "meta/esc50.csv"
+ARCHIVE_TOP = "ESC-50-master"
+_SUFFIXES = (".wav", ".flac", ".ogg")
+_COLUMNS = ("filename", "fold", "target", "category")
+LICENCE = (
+    "Trained on ESC-50, Karol J. Piczak, https://github.com/karolpiczak/ESC-50, CC BY-NC 3.0 "
+    "(clips by the freesound.org users that its LICENSE lists): not for commercial use"
+)
+ESC10_LICENCE = (
+    "Trained on ESC-10, Karol J. Piczak, https://github.com/karolpiczak/ESC-50, CC BY 3.0 "
+    "(clips by the freesound.org users that its LICENSE lists)"
+)
+_IN_TWO_FOLDS = ("131943", "134049", "209698", "234879")
+"""Recordings with pieces in two official folds: a clock's tick here and its alarm there, a hen and a rooster."""
+
+
+def read(root: Path, subset: Subset = "esc50") -> Dataset:
+    """
+    Args:
+        root: the folder that holds `audio/` and `meta/esc50.csv`, or the official archive. Clips are found by stem, as
+            WAV, FLAC or Ogg, of any sample rate.
+        subset: `esc10`: the ten labels that the table marks, renumbered.
+
+    Raises:
+        UserError: the folder, its CSV or a clip is missing or malformed.
+    """
+    if root.is_file():
+        root = _unpacked(root)
+    table = root / TABLE
+    if not table.is_file():
+        raise UserError(
+            f"{root}: no ESC-50 here ({TABLE} is missing); get it from "
+            "https://github.com/karolpiczak/ESC-50 and name its folder: tagger train DATA"
+        )
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
+            rows = list(csv.DictReader(file, restval=""))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a CSV in UTF-8 ({error})") from None
+    columns = (*_COLUMNS, "esc10") if subset == "esc10" else _COLUMNS
+    if not rows or any(column not in rows[0] for column in columns):
+        raise UserError(f"{table}: must have rows, and columns {', '.join(columns)}")
+    if subset == "esc10":
+        rows = [row for row in rows if row["esc10"].strip().lower() in ("true", "1")]
+        if not rows:
+            raise UserError(f"{table}: marks no clip as one of ESC-10")
+    present = {path.stem: path for path in sorted((root / "audio").glob("*")) if path.suffix.lower() in _SUFFIXES}
+    missing = [row["filename"] for row in rows if Path(row["filename"]).stem not in present]
+    if missing:
+        raise UserError(f"{root / 'audio'}: {len(missing)} of {len(rows)} clips are missing, the first {missing[0]}")
+    try:
+        folds, targets = [int(row["fold"]) for row in rows], [int(row["target"]) for row in rows]
+    except ValueError as error:
+        raise UserError(f"{table}: {error}") from None
+    paths = [present[Path(row["filename"]).stem] for row in rows]
+    if len(set(paths)) != len(paths):
+        raise UserError(f"{table}: names some clips twice; one in two folds would be trained on and scored")
+    if beyond := set(folds) - set(FOLDS):
+        raise UserError(f"{table}: folds must be 1 to 5, not {', '.join(map(str, sorted(beyond)))}")
+    pairs = {(target, row["category"]) for target, row in zip(targets, rows, strict=True)}
+    categories = dict(pairs)
+    if not len(pairs) == len(categories) == len(set(categories.values())):
+        raise UserError(f"{table}: each target must have one category, and each category one target")
+    if subset == "esc50" and sorted(categories) != list(range(len(categories))):
+        raise UserError(f"{table}: targets must be 0 to {len(categories) - 1}, each present")
+    label_of = {target: label for label, target in enumerate(sorted(categories))}
+    clips = tuple(
+        Clip(path, label_of[target], fold, source_of(path.stem) or f"esc50/{path.stem}", sha256(path))
+        for path, fold, target in zip(paths, folds, targets, strict=True)
+    )
+    labels = tuple(categories[target] for target in label_of)
+    name, licence = ("ESC-50", LICENCE) if subset == "esc50" else ("ESC-10", ESC10_LICENCE)
+    return Dataset(name, labels, clips, (licence,))
+
+
+def source_of(stem: str) -> str | None:
+    """The recording that a clip of ESC-50 was cut from, by its file's name. None: no such name.
+
+    >>> source_of("1-100032-A-0")
+    'esc50/100032'
+    """
+    parts = re.fullmatch(r"([1-5])-(\d+)-[A-Z]-\d+", stem)
+    if parts is None:
+        return None
+    return f"esc50/{parts[2]}/{parts[1]}" if parts[2] in _IN_TWO_FOLDS else f"esc50/{parts[2]}"
+
+
+def _unpacked(archive: Path) -> Path:
+    """The archive's `audio/`, `meta/` and LICENSE as a folder in the cache. What is there already stays.
+
+    The folder is named by the archive's table of contents: names, sizes and checksums.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            tables = [name for name in opened.namelist() if f"/{name}".endswith(f"/{TABLE}")]
+            if not tables:
+                raise UserError(
+                    f"{archive}: no ESC-50 in it ({TABLE} is missing); unpack an archive of other sounds yourself"
+                )
+            top = re.escape(min(tables, key=len).removesuffix(TABLE))
+            members: dict[str, zipfile.ZipInfo] = {}
+            for member in opened.infolist():  # a name that leads elsewhere is none of these
+                if found := re.fullmatch(rf"{top}((?:audio/|meta/)[^/\\:.][^/\\:]*|LICENSE)", member.filename):
+                    members[found[1]] = member
+            contents = sorted((name, member.file_size, member.CRC) for name, member in members.items())
+            root = cache.folder() / f"esc50-{hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:20]}"
+            missing = [name for name, size, _ in contents if not _has_size(root / name, size)]
+            if missing:
+                with click.progressbar(missing, label="unpacking", file=sys.stderr) as bar:
+                    for name in bar:
+                        with (
+                            replacing(root / name) as partial,
+                            opened.open(members[name]) as packed,
+                            partial.open("wb") as file,
+                        ):
+                            shutil.copyfileobj(packed, file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{archive}: not a ZIP archive that can be unpacked ({error})") from None
+    return root
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size

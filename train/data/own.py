@@ -1,0 +1,310 @@
+"""Sounds of the user's own: folders named by label, or a CSV that names files; reviewed clips; background sounds."""
+
+import csv
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tagger.clips.folder import EVENTS, REVIEWED
+from tagger.errors import UserError
+from tagger.files import folders_in, is_sound, sha256, walk
+from train.data.dataset import FOLDS, Clip, Dataset, printable
+from train.data.esc50 import source_of
+
+Say = Callable[[str], None]
+
+BACKGROUND = ("background", "_background")
+"""Sounds under these names must trigger nothing."""
+_LEAST = 2
+"""Recordings of a label: one to learn from, another to be scored on."""
+_ENOUGH = len(FOLDS)
+_NAMED = 5
+_SHARED = "wrong, but with another sound in it that was not wrong or not reviewed"
+"""Such a clip is neither background nor anything else that is known."""
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    label: str | None
+    """None: background."""
+    sha256: str
+    fold: int | None = None
+    source: str | None = None
+
+
+def read(path: Path, say: Say = lambda line: None, known: Collection[str] = ()) -> Dataset:
+    """
+    Args:
+        path: a folder `label/any-name.any-format`; or a CSV with the columns `filename`, `label` and, if there is more
+            to say, `fold` and `source`, its files relative to its own folder or to `audio/` there; or a folder of
+            `tagger listen --save-clips`, of which the reviewed clips count. The label `background` is for sounds that
+            must trigger nothing.
+        known: labels of which there are recordings elsewhere, so that fewer do here.
+
+    Raises:
+        UserError: there are no sounds, a label cannot be used or has too few, or the CSV is wrong.
+    """
+    saved = _is_saved(path)
+    files = _reviewed(path, say) if saved else _listed(path) if path.is_file() else _sorted_into_folders(path, say)
+    recordings = _recordings(files)
+    if saved and (few := sorted(name for name in recordings.keys() - known if recordings[name] < _LEAST)):
+        say(f"{path}: left out, as a label needs {_LEAST} recordings, and clips of one hour are one: {_some(few)}")
+        files = [file for file in files if file.label not in few]
+    labels = tuple(sorted({file.label for file in files if file.label is not None}))
+    if not labels and not (saved and files):
+        todo = f"tagger review {path}" if saved else "put each label's into a folder of its name"
+        raise UserError(f"{path}: has no labelled sounds; {todo}")
+    clips = _clips(files, labels, path if path.is_dir() else path.parent)
+    for name in labels:
+        if recordings[name] < _LEAST and name not in known:
+            raise UserError(
+                f"{path}: {name!r} has 1 recording; a label needs at least {_LEAST}, "
+                f"and {_ENOUGH} for one in every fold"
+            )
+    if few := [name for name in labels if recordings[name] < _ENOUGH and name not in known]:
+        say(f"fewer than {_ENOUGH} recordings, so not in every fold: {_some(few)}")
+    return Dataset("own", labels, clips)
+
+
+def background(path: Path, say: Say = lambda line: None) -> Dataset:
+    """
+    Args:
+        path: a folder, with any folders in it, of sounds that must trigger nothing; or one such file. Of a folder of
+            `tagger listen --save-clips`, the clips that were reviewed as wrong.
+
+    Raises:
+        UserError: there are none.
+    """
+    if _is_saved(path):
+        files = [file for file in _reviewed(path, say) if file.label is None]
+    else:
+        files = [_File(found, None, sha256(found)) for found in sounds_in(path)]
+    if not files:
+        raise UserError(f"{path}: no background sounds here")
+    return Dataset("background", (), _clips(files, (), path if path.is_dir() else path.parent))
+
+
+def sounds_in(path: Path) -> list[Path]:
+    """The sounds in a folder and all folders in it, in order; or the file itself."""
+    return [path] if path.is_file() else [found for found in walk(path) if is_sound(found)]
+
+
+def label_folders(root: Path) -> list[str]:
+    """Names of its folders that have files that may be sounds."""
+    return [folder.name for folder in folders_in(root) if any(map(is_sound, walk(folder)))]
+
+
+def _is_saved(path: Path) -> bool:
+    """Whether `tagger listen --save-clips` wrote it. Its folders are named by what was announced, true or not."""
+    return (path / EVENTS).is_file() or (path / REVIEWED).is_file()
+
+
+def _reviewed(root: Path, say: Say) -> list[_File]:
+    """Of a folder of saved clips, those from which one can learn; the others are counted and said.
+
+    Raises:
+        UserError: none was reviewed, or the CSV is wrong.
+    """
+    if not (root / REVIEWED).is_file():
+        raise UserError(f"{root}: none of these clips was reviewed; say what they are: tagger review {root}")
+    left_out: dict[Path, str] = {}
+    files = _listed(root / REVIEWED, left_out)
+    labels: dict[str, set[str]] = {}  # by content: events that began and ended together have the same clip
+    for file in files:
+        labels.setdefault(file.sha256, set()).update({file.label} if file.label else ())
+    for file in files:
+        if len(labels[file.sha256]) > 1:
+            left_out[file.path] = "of two labels at once"
+        elif file.label is None and labels[file.sha256]:
+            left_out[file.path] = _SHARED
+    there = {path for path in walk(root) if is_sound(path)}
+    for path in there - left_out.keys() - {file.path for file in files}:
+        left_out[path] = "not reviewed"
+    if left_out:
+        why = ", ".join(f"{count} {why}" for why, count in Counter(left_out.values()).most_common())
+        say(f"{root}: left out {len(left_out)} of {len(there | left_out.keys())} clips: {why}")
+    return [file for file in files if file.path not in left_out]
+
+
+def _recordings(files: Sequence[_File]) -> Counter[str]:
+    """How many there are of each label."""
+    pairs = {(file.label, source) for file, source in zip(files, _sources(files), strict=True)}
+    return Counter(label for label, _ in pairs if label is not None)
+
+
+def _sorted_into_folders(root: Path, say: Say) -> list[_File]:
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder")
+    files: list[_File] = []
+    ignored = [path for path in sorted(root.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    for folder in folders_in(root):
+        label = _label(folder.name, f"{root}: the folder's name")
+        paths = list(walk(folder))
+        sounds = [path for path in paths if is_sound(path)]
+        if not sounds:
+            raise UserError(f"{folder}: has no sounds; a label needs at least {_LEAST} recordings")
+        ignored += [path for path in paths if not is_sound(path)]
+        files += [_File(path, label, sha256(path)) for path in sounds]
+    if ignored:
+        say(f"ignored, being no sound in a label's folder: {_some([str(path.relative_to(root)) for path in ignored])}")
+    return files
+
+
+def _label(name: str, what: str) -> str | None:
+    """
+    Raises:
+        UserError: the name cannot be a label.
+    """
+    label = unicodedata.normalize("NFC", name.strip())  # as others write what a Mac writes as two characters
+    if label.lower() in BACKGROUND:
+        return None
+    if not label:
+        raise UserError(f"{what} is empty, so it cannot be a label")
+    if bad := re.search(r"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]", label):
+        raise UserError(f"{what} {label!r} cannot be a label: no MQTT topic may contain {bad[0]!r}")
+    return label
+
+
+def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]:
+    """
+    Args:
+        left_out: takes files that are gone, or have no label, and why. None: they are errors.
+
+    Raises:
+        UserError: the CSV is wrong; the line is named.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
+            reader = csv.DictReader(file, restval="", strict=True)
+            reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
+            if "filename" not in columns or "label" not in columns:
+                raise UserError(f"{table}: line 1 must name the columns: filename,label[,fold][,source]")
+            lines = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a CSV in UTF-8 ({error})") from None
+    files: list[_File] = []
+    seen: dict[Path, int] = {}
+    fold_of: dict[str, tuple[int, int]] = {}  # source or content -> fold, line
+    for line, row in lines:
+        where = f"{table}, line {line}"
+        if None in row:
+            raise UserError(f"{where}: has more values than there are columns")
+        if left_out is not None and (why := _why_useless(table.parent / row["filename"].strip(), row["label"])):
+            left_out[table.parent / row["filename"].strip()] = why
+            continue
+        path = _named(table.parent, row["filename"].strip(), where)
+        if path in seen:
+            raise UserError(f"{where}: {row['filename']} is on line {seen[path]} too; a file has one label")
+        seen[path] = line
+        fold, source = row.get("fold", "").strip(), row.get("source", "").strip()
+        if fold and not (fold.isdecimal() and int(fold) in FOLDS):
+            raise UserError(f"{where}: fold must be 1 to 5, not {fold!r}")
+        label = _label(row["label"], f"{where}: the label")
+        found = _File(path, label, sha256(path), int(fold) if fold else None, f"own/{source}" if source else None)
+        for key in (found.source, found.sha256):
+            if found.fold and key:
+                other, first = fold_of.setdefault(key, (found.fold, line))
+                if other != found.fold:
+                    raise UserError(
+                        f"{where}: the same recording as on line {first}, but in fold {found.fold} instead of {other}; "
+                        "it would be trained on and scored"
+                    )
+        files.append(found)
+    return files
+
+
+def _why_useless(path: Path, label: str) -> str | None:
+    if not path.is_file():
+        return "deleted since"
+    return None if label.strip() else _SHARED
+
+
+def _named(folder: Path, name: str, where: str) -> Path:
+    if not name:
+        raise UserError(f"{where}: has no filename")
+    for path in (folder / name, folder / "audio" / name):
+        if path.is_file():
+            return path
+    raise UserError(f"{where}: no file {name} in {folder}, nor in its audio/")
+
+
+def _clips(files: Sequence[_File], labels: Sequence[str], root: Path) -> tuple[Clip, ...]:
+    """With sources and folds, where they were not given.
+
+    Raises:
+        UserError: one content under two labels.
+    """
+    by_content: dict[str, _File] = {}
+    for file in files:
+        first = by_content.setdefault(file.sha256, file)
+        if first.label != file.label:
+            names = [file.label or BACKGROUND[0] for file in (first, file)]
+            raise UserError(f"{file.path}: is {names[1]!r}, but the same sound as {first.path}, which is {names[0]!r}")
+    sources = _sources(files)
+    folds = _folds(files, sources)
+    return tuple(
+        Clip(
+            file.path,
+            None if file.label is None else labels.index(file.label),
+            folds[source],
+            source,
+            file.sha256,
+            any_length=True,
+            root=root,
+        )
+        for file, source in zip(files, sources, strict=True)
+    )
+
+
+def _sources(files: Sequence[_File]) -> list[str]:
+    """Of each file: as given, or as ESC-50 names it, or by its content. The same content is the same source."""
+    same: dict[str, str] = {}  # a name -> another of the same recording; the last of the chain stands for all
+
+    def last(name: str) -> str:
+        while name in same:
+            name = same[name]
+        return name
+
+    contents = [f"own/{file.sha256}" for file in files]
+    names = [file.source or source_of(file.path.stem) or content for file, content in zip(files, contents, strict=True)]
+    for content, name in zip(contents, names, strict=True):
+        if (one := last(content)) != (other := last(name)):
+            same[one] = other
+    return [last(name) for name in names]
+
+
+def _folds(files: Sequence[_File], sources: Sequence[str]) -> dict[str, int]:
+    """Of each source. Those not given are dealt out label by label, the largest first, to where there are fewest.
+
+    Paths do not matter, only contents and names of sources.
+
+    Raises:
+        UserError: files of one source were given different folds.
+    """
+    folds: dict[str, int] = {}
+    for file, source in zip(files, sources, strict=True):
+        if file.fold and folds.setdefault(source, file.fold) != file.fold:
+            raise UserError(f"{file.path}: its recording is in fold {folds[source]} too, not in {file.fold} alone")
+    by_label: dict[str, Counter[str]] = {}
+    for file, source in zip(files, sources, strict=True):
+        by_label.setdefault(file.label or "", Counter())[source] += 1
+    all_labels: Counter[int] = Counter()
+    for _, sizes in sorted(by_label.items()):
+        here: Counter[int] = Counter()
+        for source in sizes:
+            if source in folds:
+                here[folds[source]] += sizes[source]
+        for source in sorted(sizes.keys() - folds.keys(), key=lambda source: (-sizes[source], source)):
+            folds[source] = min(FOLDS, key=lambda fold: (here[fold], all_labels[fold], fold))
+            here[folds[source]] += sizes[source]
+            all_labels[folds[source]] += sizes[source]
+    return folds
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return printable(", ".join(names[:_NAMED]) + more)

@@ -1,0 +1,271 @@
+"""Sound as the network gets it: every file decoded and resampled once, kept on disk, read back window by window.
+
+A file's windows lie in one cache file, which is named by the content's hash and appears in one step. So what was
+decoded stays when other files are added, change or cannot be decoded, when decoding is interrupted, and when two
+processes decode the same.
+"""
+
+import json
+import os
+import struct
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.audio.decode import decode
+from tagger.errors import AudioError, UserError
+from tagger.files import replacing
+from train.data import cache
+from train.data.dataset import Clip, Dataset, printable
+
+Say = Callable[[str], None]
+Waveform = NDArray[np.float32]
+
+_SILENCE = 1e-4
+"""Nothing above this magnitude (-80 dBFS) is no sound."""
+_FLOOR_DB = -75.0
+"""RMS of the noise under a short file of the user's, dBFS: no stream is digitally silent."""
+_VERSION = 1
+_LENGTH = struct.Struct("<I")
+_NAMED = 10
+_SAME_START_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Waveforms:
+    """Windows on disk, mono, by row."""
+
+    places: tuple[tuple[Path, int], ...]
+    """Of each row: its file, and where in it, bytes. Nothing is held open: threads and processes may share this."""
+    samples: int
+    """Of one window."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, row: int) -> Waveform:
+        """[samples], full scale -1 to 1."""
+        path, offset = self.places[row]
+        stored = np.fromfile(path, "<i2", self.samples, offset=offset)
+        return stored.astype(np.float32) / np.float32(32767)
+
+    def __iter__(self) -> Iterator[Waveform]:
+        return map(self.__getitem__, range(len(self)))
+
+    def batch(self, rows: Iterable[int]) -> Waveform:
+        """[rows, samples]."""
+        return np.stack([self[row] for row in rows])
+
+
+def load(dataset: Dataset, rate_hz: int, seconds: float, strict: bool, say: Say) -> tuple[Dataset, Waveforms]:
+    """The data set, with a clip for every window, and the clips' sound.
+
+    A clip of ESC-50 is cut, or padded with zeros, to the window. The user's files are cut into windows one after the
+    other; a shorter one lies somewhere in its window, over a faint noise floor. Files that are damaged or silent are
+    left out, and said.
+
+    Args:
+        seconds: length of a window.
+        strict: nothing may be left out.
+
+    Raises:
+        UserError: a label is left without clips; or, if strict, a file cannot be used.
+    """
+    shape = _Shape(rate_hz, round(seconds * rate_hz))
+    files: dict[Path, Clip] = {}
+    for clip in dataset.clips:
+        files.setdefault(shape.cached(clip), clip)
+    entries = _entries(files, shape, strict)
+    clips: list[Clip] = []
+    places: list[tuple[Path, int]] = []
+    problems: dict[Path, str] = {}
+    for clip in dataset.clips:
+        path = shape.cached(clip)
+        entry = entries.get(path, f"{clip.path}: not decoded")
+        if isinstance(entry, str):
+            problems.setdefault(clip.path, entry)
+            continue
+        chosen = [(number, start / rate_hz) for number, start in enumerate(entry) if _is_of(clip, start / rate_hz)]
+        if not chosen:
+            problems.setdefault(clip.path, f"{clip.path}: silent (nothing above -80 dBFS)")
+        for number, start_seconds in chosen:
+            clips.append(replace(clip, start_seconds=start_seconds, any_length=False) if clip.any_length else clip)
+            places.append((path, 2 * shape.samples * number))
+    if problems and strict:
+        raise UserError(f"a clip cannot be used: {next(iter(problems.values()))}")
+    _report(list(problems.values()), len({clip.path for clip in dataset.clips}), say)
+    left = {clip.label for clip in clips}
+    lost = [name for label, name in enumerate(dataset.labels) if label not in left]
+    if lost or not clips:
+        what = ", ".join(lost[:_NAMED]) or dataset.name
+        raise UserError(f"no usable clip is left of {what}: {next(iter(problems.values()), 'there were none')}")
+    return replace(dataset, clips=tuple(clips)), Waveforms(tuple(places), shape.samples)
+
+
+def _report(problems: Sequence[str], of: int, say: Say) -> None:
+    if problems:
+        say(f"left out {len(problems)} of {of} files that cannot be used:")
+        for problem in problems[:_NAMED]:
+            say(f"  {printable(problem)}")
+        if len(problems) > _NAMED:
+            say(f"  and {len(problems) - _NAMED} more")
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Of the windows that a file is decoded into."""
+
+    rate_hz: int
+    samples: int
+
+    def cached(self, clip: Clip) -> Path:
+        kind = "cut" if _is_cut(clip) else "whole"
+        return cache.folder() / "clips" / f"{clip.sha256}-{self.rate_hz}-{self.samples}-{kind}{_VERSION}.pcm"
+
+
+def _is_cut(clip: Clip) -> bool:
+    return clip.any_length or clip.start_seconds is not None
+
+
+def _is_of(clip: Clip, start_seconds: float) -> bool:
+    """Whether the window that begins there is the clip's, or one of them."""
+    return clip.any_length or abs(start_seconds - (clip.start_seconds or 0)) < _SAME_START_SECONDS
+
+
+_Entry = tuple[int, ...]
+"""Where each of a file's windows begins in it, samples."""
+
+
+def _entries(files: dict[Path, Clip], shape: _Shape, strict: bool) -> dict[Path, _Entry | str]:
+    """What is in each cache file, made where it is not there yet; or why it cannot be made.
+
+    If strict, what follows the first failure is missing.
+    """
+    stop = threading.Event()
+
+    def made(path: Path) -> _Entry | str:
+        try:
+            return _write(path, files[path], shape, stop)
+        except AudioError as error:
+            return str(error)
+
+    entries: dict[Path, _Entry | str] = {}
+    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    try:
+        for path, entry in zip(files, pool.map(lambda path: _read(path, shape), files), strict=True):
+            if entry is not None:
+                entries[path] = entry
+        missing = [path for path in files if path not in entries]
+        if missing:
+            with click.progressbar(length=len(missing), label="decoding", file=sys.stderr) as bar:
+                for path, done in zip(missing, pool.map(made, missing), strict=True):
+                    entries[path] = done
+                    bar.update(1)
+                    if strict and not (isinstance(done, tuple) and done):
+                        break
+    finally:
+        stop.set()  # matters after Ctrl-C and failures: an hour's recording is not decoded to its end
+        pool.shutdown(cancel_futures=True)
+    return entries
+
+
+def _write(path: Path, clip: Clip, shape: _Shape, stop: threading.Event) -> _Entry:
+    """The windows, int16; then a line of JSON: where they begin, and their checksum; then that line's length."""
+    starts: list[int] = []
+    checksum = 0
+    with replacing(path) as partial, partial.open("wb") as file:
+        for start, window in _windows(clip, shape, stop):
+            content = np.clip(np.rint(window * 32767), -32768, 32767).astype("<i2").tobytes()
+            file.write(content)
+            checksum = zlib.crc32(content, checksum)
+            starts.append(start)
+        footer = json.dumps({"starts": starts, "crc32": checksum}).encode()
+        file.write(footer + _LENGTH.pack(len(footer)))
+    return tuple(starts)
+
+
+def _read(path: Path, shape: _Shape) -> _Entry | None:
+    """None: there is none, or what is there is damaged."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(size - _LENGTH.size)
+            (length,) = _LENGTH.unpack(file.read())
+            file.seek(size - _LENGTH.size - length)
+            footer = json.loads(file.read(length))
+            starts, end = tuple(footer["starts"]), size - _LENGTH.size - length
+            if end != 2 * shape.samples * len(starts):
+                return None
+            checksum = 0
+            file.seek(0)
+            for _ in starts:
+                checksum = zlib.crc32(file.read(2 * shape.samples), checksum)
+            return starts if checksum == footer["crc32"] else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, struct.error):  # a seek before the beginning is an OSError
+        return None
+
+
+def _windows(clip: Clip, shape: _Shape, stop: threading.Event) -> Iterator[tuple[int, Waveform]]:
+    """Each window that holds sound, [samples], and where it begins, samples."""
+    blocks = _until(stop, decode(clip.path, shape.rate_hz))
+    if _is_cut(clip):
+        for start, sound in cut(blocks, shape.samples):
+            if _is_sound(sound):
+                short = len(sound) < shape.samples
+                yield start, placed(sound, shape.samples, clip.sha256) if short else sound
+        return
+    window, have = np.zeros(shape.samples, np.float32), 0
+    for block in blocks:  # also those beyond the window: damage anywhere counts
+        fits = block[: shape.samples - have]
+        window[have : have + len(fits)] = fits
+        have += len(fits)
+    if _is_sound(window):
+        yield 0, window
+
+
+def _until(stop: threading.Event, blocks: Iterator[Waveform]) -> Iterator[Waveform]:
+    for block in blocks:
+        if stop.is_set():
+            raise AudioError("interrupted")
+        yield block
+
+
+def _is_sound(samples: Waveform) -> bool:
+    return bool((np.abs(samples) > _SILENCE).any())
+
+
+def cut(blocks: Iterable[Waveform], samples: int) -> Iterator[tuple[int, Waveform]]:
+    """A file's windows, one after the other, and where each begins.
+
+    The last one ends where the file does, if at least half of it is new. Less than a window is given as it is.
+    """
+    start, rest, last = 0, np.empty(0, np.float32), np.empty(0, np.float32)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        while len(rest) >= samples:
+            last, rest = rest[:samples], rest[samples:]
+            yield start, last
+            start += samples
+    if not start:
+        yield 0, rest
+    elif 2 * len(rest) >= samples:
+        yield start + len(rest) - samples, np.concatenate([last, rest])[-samples:]
+
+
+def placed(sound: Waveform, samples: int, sha256: str) -> Waveform:
+    """As in a stream: the sound somewhere in the window, over faint noise. The file's hash decides where."""
+    rng = np.random.default_rng(int(sha256[:16], 16))
+    window = rng.standard_normal(samples).astype(np.float32) * np.float32(10 ** (_FLOOR_DB / 20))
+    into = rng.integers(samples - len(sound) + 1)
+    window[into : into + len(sound)] += sound
+    return window

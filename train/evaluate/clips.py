@@ -1,0 +1,166 @@
+"""`tagger eval`: what a checkpoint gets right of clips that it has never heard, or a refusal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.checkpoints import checkpoint, store
+from tagger.checkpoints.checkpoint import Checkpoint
+from tagger.engine.runtime_torch import Classifier
+from tagger.errors import UserError
+from train.data import waveforms
+from train.data.dataset import FOLDS, Dataset, Rows, leak, leaks
+from train.evaluate import report, streams
+from train.evaluate.metrics import BACKGROUND, Predictions, accuracy, accuracy_by_fold, calibration_error, mean_and_std
+from train.fit.trained import Corpus, Say
+
+_BATCH = 32
+
+
+def predict(loaded: Checkpoint, corpus: Corpus, rows: Rows, device: str, shifts: int = 1) -> Predictions:
+    """What the checkpoint says of these clips, through the classifier that the daemon runs.
+
+    Args:
+        shifts: average over so many copies, each turned round by another part of the window.
+    """
+    classify = Classifier(loaded, device)
+    labels = loaded.info.labels
+    scores = np.empty((len(rows), len(labels)), np.float32)
+    for first in range(0, len(rows), _BATCH):
+        batch = corpus.waveforms.batch(int(row) for row in rows[first : first + _BATCH])
+        scores[first : first + _BATCH] = _scores(classify, batch, shifts)
+    clips = [corpus.dataset.clips[row] for row in rows]
+    names = corpus.dataset.labels
+    targets = [BACKGROUND if clip.label is None else labels.index(names[clip.label]) for clip in clips]
+    titles = [clip.title for clip in clips]
+    folds = np.array([clip.fold for clip in clips], np.int64)
+    return Predictions(labels, scores, np.array(targets, np.int64), tuple(titles), folds)
+
+
+def _scores(classify: Classifier, batch: NDArray[np.float32], shifts: int) -> NDArray[np.float32]:
+    turned = [np.roll(batch, batch.shape[1] * shift // shifts, axis=1) for shift in range(shifts)]
+    mean: NDArray[np.float32] = np.mean([classify(each).values for each in turned], axis=0, dtype=np.float32)
+    return mean
+
+
+def evaluate(
+    dataset: Dataset,
+    models: Sequence[str],
+    folds: Sequence[int],
+    output: Path,
+    device: str,
+    shifts: int,
+    strict: bool,
+    allow_leak: bool,
+    say: Say,
+    streamed: streams.Settings | None = None,
+) -> None:
+    """
+    Args:
+        models: checkpoints' names or paths; or one folder that `tagger train` wrote: its checkpoint of each fold.
+        folds: score these. None named: the one that the checkpoint has not heard.
+        output: folder of the report.
+        streamed: in streams made from the clips instead of clip by clip.
+
+    Raises:
+        UserError: a checkpoint has heard what it is to be scored on, or has other labels.
+    """
+    if empty := [str(fold) for fold in folds if not len(dataset.held_out(fold))]:
+        folds = [fold for fold in folds if str(fold) not in empty]
+        said = f"no clip of a label is in fold {', '.join(empty)}"
+        if not folds:
+            raise UserError(f"{dataset.name}: {said}")
+        say(f"{said}, which is left out")
+    pairs = [pair for model in models for pair in _pairs(model, folds)]
+    if len({fold for _, fold in pairs}) != len(pairs):
+        raise UserError("two checkpoints for one fold: name one folder, or checkpoints of different folds")
+    if len({loaded.info.labels for loaded, _ in pairs}) > 1:
+        raise UserError("checkpoints with different labels cannot be scored together")
+    marks: list[str] = []
+    for loaded, fold in pairs:
+        if missing := [label for label in dataset.labels if label not in loaded.info.labels]:
+            raise UserError(f"{loaded.info.name} does not know {len(missing)} of the labels: {', '.join(missing[:5])}")
+        marks += _leak(loaded, dataset, fold, allow_leak)
+    by_rate: dict[tuple[int, float], Corpus] = {}
+
+    def corpora(loaded: Checkpoint) -> Corpus:
+        key = loaded.info.mel.sample_rate_hz, loaded.info.window_seconds
+        if key not in by_rate:
+            by_rate[key] = Corpus.of(*waveforms.load(dataset, *key, strict, say))
+        return by_rate[key]
+
+    facts: dict[str, Any] = {
+        **report.circumstances(),
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "checkpoints": {str(fold): loaded.info.name for loaded, fold in pairs},
+    }
+    for mark in marks:
+        say(mark)
+    if streamed is not None:
+        streams.evaluate(pairs, corpora, streamed, output, device, marks, facts, say)
+        return
+    parts: list[Predictions] = []
+    for loaded, fold in pairs:
+        info, corpus = loaded.info, corpora(loaded)
+        rows = corpus.dataset.held_out(fold)
+        if not len(rows):
+            say(f"fold {fold}: no clip of a label, which is left out   {info.name}")
+            continue
+        parts.append(predict(loaded, corpus, rows, device, shifts))
+        part = parts[-1]
+        say(f"fold {fold}: {100 * accuracy(part):6.2f} % of {len(rows)} clips   {info.name}")
+    if not parts:
+        raise UserError(f"{dataset.name}: no clip of a label is left to score")
+    joint = Predictions.joined(parts)
+    if len(parts) > 1:
+        mean, spread = mean_and_std(list(accuracy_by_fold(joint).values()))
+        say(f"mean  : {100 * mean:6.2f} %   standard deviation {100 * (spread or 0):.2f}")
+    say(f"calibration error {100 * calibration_error(joint):.2f} % (15 bins)")
+    facts["test-time options"] = f"mean of {shifts} time shifts" if shifts > 1 else "none"
+    report.write(output, f"Evaluation on {dataset.name}", joint, {}, facts, marks)
+    say(f"report: {output / 'report.md'}")
+
+
+def _pairs(model: str, folds: Sequence[int]) -> list[tuple[Checkpoint, int]]:
+    """Checkpoints, and the fold that each is to be scored on."""
+    folder = Path(model)
+    if folder.is_dir():
+        present = [fold for fold in FOLDS if (folder / f"fold{fold}.safetensors").is_file()]
+        chosen = folds or present
+        if missing := [fold for fold in chosen if fold not in present]:
+            raise UserError(f"{folder}: has no fold{missing[0]}.safetensors; `tagger train` writes one for each fold")
+        if not chosen:
+            raise UserError(f"{folder}: holds no fold1.safetensors, ..., as `tagger train` writes them")
+        return [(checkpoint.load(folder / f"fold{fold}.safetensors"), fold) for fold in chosen]
+    loaded = checkpoint.load(store.find(model))
+    if folds:
+        return [(loaded, fold) for fold in folds]
+    held_out = loaded.info.training.get("held_out_fold")
+    if held_out is None:
+        raise UserError(
+            f"{loaded.info.name} has no test fold of its own: it was trained on all, or elsewhere. Score the folder "
+            "of its fold checkpoints, or name folds that it has not heard with --folds"
+        )
+    return [(loaded, int(held_out))]
+
+
+def _leak(loaded: Checkpoint, dataset: Dataset, fold: int, allowed: bool) -> list[str]:
+    """What must be said of the result.
+
+    Raises:
+        UserError: the checkpoint was trained on these clips.
+    """
+    info = loaded.info
+    if "trained_on" not in info.training:
+        return [f"{info.name} does not say what it was trained on: it may have heard these clips"]
+    heard = info.training["trained_on"]
+    said = leak(info.name, dataset, fold, heard)
+    if said is None:
+        return []
+    if not allowed:
+        first = dataset.clips[int(leaks(dataset, dataset.held_out(fold), heard)[0])].title
+        raise UserError(f"{said} (the first: {first}): its score would mean nothing. --allow-leak scores it anyway")
+    return [f"LEAK: {said}; not a result"]

@@ -1,0 +1,314 @@
+"""The pictures of a report, by matplotlib's object interface. It is imported only when something is drawn."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.files import replacing
+from train.evaluate import metrics
+from train.evaluate.metrics import Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from train.evaluate.report import Epoch
+
+LEARNING_CURVES, CONFUSION, RECALLS, RELIABILITY = NAMES = (
+    "learning_curves.png",
+    "confusion.png",
+    "recall.png",
+    "reliability.png",
+)
+_MOST_LABELS = 100
+"""Shown in one picture; of more, those of most mistakes."""
+_MOST_LETTERS = 28
+"""Of a label."""
+
+# Okabe and Ito, "Color Universal Design" (2008): told apart also by people who do not see all colours.
+_BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+_CATEGORIES = (_BLUE, _GREEN, _ORANGE, _PURPLE, _RED, _SKY)
+_GREY, _INK = "#8C8C8C", "#222222"
+
+
+def write(
+    folder: Path, predictions: Predictions | None, curves: Mapping[str, Sequence["Epoch"]], chosen: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Draws what there is something of; returns the files' names.
+
+    Raises:
+        ImportError: matplotlib is not there.
+    """
+    drawn: dict[str, Callable[[], Figure]] = {}
+    if curves:
+        drawn[LEARNING_CURVES] = lambda: learning_curves(curves, chosen)
+    if predictions is not None and predictions.known.clips:
+        drawn[CONFUSION] = lambda: confusion(predictions)
+        drawn[RECALLS] = lambda: recalls(predictions)
+        drawn[RELIABILITY] = lambda: reliability(predictions)
+    if drawn:
+        with _style():
+            for name, draw in drawn.items():
+                with replacing(folder / name) as partial:
+                    draw().savefig(partial, format="png", metadata={"Software": None})
+    return tuple(drawn)
+
+
+def learning_curves(curves: Mapping[str, Sequence["Epoch"]], chosen: Mapping[str, int]) -> "Figure":
+    """Loss and accuracy of train and inner validation: each curve thin, their mean thick, kept epochs marked."""
+    from matplotlib.ticker import MaxNLocator
+
+    last = max(epochs[-1].epoch for epochs in curves.values())
+    figure = _figure(11, 5)
+    loss, accuracy = figure.subplots(1, 2)
+    averaged = any(epoch.ema_loss is not None for epochs in curves.values() for epoch in epochs)
+    marked = "inner validation, averaged weights" if averaged else "inner validation"
+    for axes, what, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+        for name, field, colour in (
+            ("train, augmented", f"train_{what}", _BLUE),
+            ("inner validation", f"inner_{what}", _ORANGE if averaged else _RED),
+            ("inner validation, averaged weights", f"ema_{what}", _RED),
+        ):
+            rows = {key: _series(epochs, field, factor) for key, epochs in curves.items()}
+            rows = {key: row for key, row in rows.items() if row}
+            thick = {"color": colour, "linewidth": 2.4, "label": name}
+            thin = thick if len(rows) == 1 else {"color": colour, "linewidth": 0.8, "alpha": 0.5}
+            for key, row in rows.items():
+                axes.plot(*_columns(row), marker="." if len(row) == 1 else None, **thin)
+                if name == marked and chosen.get(key) in row:
+                    axes.plot(chosen[key], row[chosen[key]], "o", color=colour, markeredgecolor=_INK, zorder=5)
+            if len(rows) > 1:
+                axes.plot(*_columns(_mean(list(rows.values()))), **thick)
+        axes.set_xlabel("epoch")
+        axes.grid(True, alpha=0.3)
+        axes.set_xlim(0, max(1.02 * last, last + 0.3))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    loss.set_title("Loss")
+    _stretch_loss(loss, curves)
+    accuracy.set_title("Accuracy, %")
+    _stretch_accuracy(accuracy, curves)
+    if any(chosen.get(name) for name in curves):
+        loss.plot([], [], "o", color="white", markeredgecolor=_INK, label="kept epoch")
+    if len(curves) > 1:
+        loss.plot([], [], color=_GREY, linewidth=0.8, label=f"each of {len(curves)} trainings; thick: their mean")
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def confusion(p: Predictions) -> "Figure":
+    """Truth by row, what was said by column; categories between lines. Single confusions are seen."""
+    from matplotlib import colormaps
+
+    shown = _shown(p)
+    counts = metrics.confusion(p)[np.ix_(shown, shown)]
+    support = np.bincount(p.known.targets, minlength=len(p.labels))[shown]
+    n = len(shown)
+    # Right and wrong in scales of their own: the diagonal by recall, the rest by the root of the count.
+    recall = np.diagonal(counts) / np.maximum(support, 1)
+    wrong = counts - np.diag(np.diagonal(counts))
+    shade = np.where(wrong > 0, 0.18 + 0.62 * np.sqrt(wrong / max(5, wrong.max())), 0)
+    colours = np.where(wrong[..., None] > 0, colormaps["Oranges"](shade), 1.0)[..., :3]
+    diagonal = np.arange(n)
+    colours[diagonal, diagonal] = np.where(support[:, None] > 0, colormaps["Blues"](0.12 + 0.68 * recall)[:, :3], 1.0)
+
+    side = max(3.6, 0.29 * n)
+    figure = _figure(side + 2.8, side + 2.6)
+    axes = figure.subplots()
+    axes.imshow(colours, interpolation="nearest")
+    size = 11.0 if n < 12 else 7.5
+    filled = counts + np.diag(support) > 0
+    for i, j in np.argwhere(filled).tolist():
+        ink = "white" if colours[i, j] @ (0.299, 0.587, 0.114) < 0.55 else _INK
+        axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=size, color=ink)
+    names = [_short(p.labels[i]) for i in shown]
+    axes.set_xticks(diagonal, names, rotation=90)
+    axes.set_yticks(diagonal, names)
+    axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.grid(True, which="minor", color="#E6E6E6", linewidth=0.5)
+    axes.tick_params(which="both", length=0)
+    axes.set_xlabel("said")
+    axes.set_ylabel("truth")
+    of_label = metrics.categories(p.labels)
+    _separate(axes, [of_label[i] for i in shown])
+    right, clips = int(p.known.right.sum()), len(p.known.clips)
+    few = f"; the {n} of {len(p.labels)} labels with most mistakes" if n < len(p.labels) else ""
+    axes.set_title(
+        f"{right} of {clips} clips are right (blue), {clips - right} wrong (orange){few}", loc="left", pad=10
+    )
+    return figure
+
+
+def recalls(p: Predictions) -> "Figure":
+    """The share of each label's clips that were found, fewest first, coloured by category."""
+    from matplotlib.patches import Patch
+
+    found = metrics.per_label(p)
+    of_label = metrics.categories(p.labels)
+    colour = dict(zip(dict.fromkeys(of_label), _CATEGORIES, strict=False))
+    shown = sorted((i for i in _shown(p) if found[i].support), key=lambda i: found[i].recall or 0.0)
+    figure = _figure(9, 1.6 + 0.21 * max(3, len(shown)))
+    axes = figure.subplots()
+    rows = np.arange(len(shown))
+    shares = [100 * (found[i].recall or 0.0) for i in shown]
+    axes.barh(rows, shares, height=0.72, color=[colour[of_label[i]] for i in shown])
+    for row, i in enumerate(shown):
+        axes.text(101, row, f"{found[i].right} of {found[i].support}", va="center", fontsize=8, color=_INK)
+    axes.set_yticks(rows, [_short(p.labels[i]) for i in shown])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlim(0, 110)
+    axes.set_xticks(range(0, 101, 20))
+    axes.grid(True, axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    mean = 100 * metrics.accuracy(p)
+    axes.axvline(mean, color=_INK, linewidth=1, linestyle="--")
+    axes.set_xlabel(f"recall, % (dashed: {mean:.1f}, all clips)")
+    few = f", the {len(shown)} labels with most mistakes" if len(_shown(p)) < len(p.labels) else ""
+    axes.set_title(f"Clips that were found, of each label{few}", loc="left")
+    if len(colour) > 1:
+        handles = [Patch(color=each, label=name) for name, each in colour.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def reliability(p: Predictions) -> "Figure":
+    """Accuracy against confidence, and below it how many clips there are of each confidence."""
+    bins = metrics.reliability(p)
+    figure = _figure(6.5, 7)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
+    left = np.array([each.low for each in bins])
+    width = np.array([each.high - each.low for each in bins])
+    share = np.array([each.accuracy for each in bins])
+    sure = np.array([each.confidence for each in bins])
+    count = np.array([each.count for each in bins])
+    upper.plot([0, 1], [0, 1], color=_INK, linestyle="--", linewidth=1, label="as often right as it says")
+    upper.bar(left, share, width, align="edge", color=_SKY, edgecolor="white", label="accuracy", zorder=0)
+    upper.vlines(sure, np.minimum(share, sure), np.maximum(share, sure), color=_RED, linewidth=2.5, label="difference")
+    upper.plot(sure, share, "o", color=_BLUE, markersize=5, label="at the mean confidence")
+    upper.set_ylim(0, 1.03)
+    upper.set_ylabel("accuracy")
+    error, mean = metrics.calibration_error(p), metrics.accuracy(p)
+    confidence = float(p.known.confidence.mean())
+    upper.set_title(f"ECE {100 * error:.1f} %; confidence {100 * confidence:.1f} %, accuracy {100 * mean:.1f} %")
+    lower.bar(left, count, width, align="edge", color=_BLUE, edgecolor="white")
+    for x, n in zip(left + width / 2, count, strict=True):
+        lower.text(x, n * 1.1, str(n), ha="center", va="bottom", fontsize=8)
+    lower.set_yscale("log")
+    lower.set_ylim(0.7, 4 * count.max())
+    _plain_ticks(lower, (1,))
+    lower.set_ylabel("clips")
+    lower.set_xlabel("confidence: the highest score")
+    lower.set_xlim(0, 1)
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _stretch_loss(axes: "Axes", curves: Mapping[str, Sequence["Epoch"]]) -> None:
+    """Losses that fall far are drawn on a logarithmic scale, so that their ends are told apart."""
+    fields = ("train_loss", "inner_loss", "ema_loss")
+    values = [v for epochs in curves.values() for field in fields for v in _series(epochs, field, 1).values()]
+    if values and min(values) > 0 and max(values) > 5 * min(values):
+        axes.set_yscale("log")
+        _plain_ticks(axes, (1, 2, 3, 5))
+        axes.set_title("Loss, logarithmic")
+    else:
+        axes.set_ylim(0, 1.05 * max(values, default=1) or 1)
+
+
+def _stretch_accuracy(axes: "Axes", curves: Mapping[str, Sequence["Epoch"]]) -> None:
+    """The first fifth of a long training may leave the picture at the bottom."""
+    fields = ("train_accuracy", "inner_accuracy", "ema_accuracy")
+    rows = [_series(epochs, field, 100) for epochs in curves.values() for field in fields]
+    later = [value for row in rows for epoch, value in row.items() if epoch > max(row) / 5]
+    if later and max(max(row, default=0) for row in rows) >= 10:
+        axes.set_ylim(max(0, min(later) - 3), min(101, axes.get_ylim()[1]))
+
+
+def _plain_ticks(axes: "Axes", digits: tuple[int, ...]) -> None:
+    """On a logarithmic axis: numbers, not powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.yaxis.set_major_locator(LogLocator(subs=digits, numticks=99))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _shown(p: Predictions) -> NDArray[np.intp]:
+    """Indices of the labels that a picture has place for, in order."""
+    counts = metrics.confusion(p)
+    mistakes = counts.sum(0) + counts.sum(1) - 2 * np.diagonal(counts)
+    return np.sort(np.argsort(-mistakes, kind="stable")[:_MOST_LABELS])
+
+
+def _separate(axes: "Axes", categories: list[str]) -> None:
+    """Lines between categories, and their names on the right, where there is more than one."""
+    starts = [i for i, name in enumerate(categories) if i == 0 or name != categories[i - 1]]
+    if len(starts) < 2:
+        return
+    for start, end in zip(starts, [*starts[1:], len(categories)], strict=True):
+        if start:
+            axes.axhline(start - 0.5, color=_INK, linewidth=1.2)
+            axes.axvline(start - 0.5, color=_INK, linewidth=1.2)
+        middle, name = (start + end - 1) / 2, categories[start]
+        axes.text(len(categories) - 0.1, middle, name, rotation=-90, ha="left", va="center", fontsize=11)
+
+
+def _series(epochs: Sequence["Epoch"], field: str, factor: float) -> dict[int, float]:
+    """A column of the learning curve, by epoch, where it was measured."""
+    found = ((each.epoch, getattr(each, field)) for each in epochs)
+    return {epoch: factor * value for epoch, value in found if value is not None and math.isfinite(value)}
+
+
+def _mean(rows: Sequence[dict[int, float]]) -> dict[int, float]:
+    """Over the epochs that all have: where one ends, the mean of the others would jump."""
+    shared = sorted(set.intersection(*[set(row) for row in rows]))
+    return {epoch: sum(row[epoch] for row in rows) / len(rows) for epoch in shared}
+
+
+def _columns(row: dict[int, float]) -> tuple[list[int], list[float]]:
+    return list(row), list(row.values())
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _MOST_LETTERS else f"{label[: _MOST_LETTERS - 1]}…"
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """
+    Args:
+        width: inches; so is the height.
+    """
+    from matplotlib.figure import Figure
+
+    return Figure((width, height), layout="constrained")
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """The same pictures whatever the user's matplotlibrc says; labels are text, not mathematics."""
+    import matplotlib
+
+    own: Any = {  # the stubs of some versions know the keys one by one
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": 12,
+        "font.size": 10,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+        "savefig.dpi": 110,
+        "text.parse_math": False,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+    }
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(own)
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a script that the font has no letters of
+        yield

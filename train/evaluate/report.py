@@ -1,0 +1,408 @@
+"""What a training or an evaluation gave, for machines (JSON, CSV) and for people (Markdown, pictures)."""
+
+import csv
+import json
+import math
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import tagger
+from tagger.files import replacing
+from train.evaluate import metrics, plots
+from train.evaluate.metrics import Label, Predictions
+
+FORMAT = 1
+"""Version of report.json."""
+_WORST = 10
+_CLIPS_NAMED = 6
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of a learning curve. None is what was not measured."""
+
+    epoch: int
+    """From 1."""
+    train_loss: float | None
+    """Mean over the epoch's batches as the network was fed them: augmented, with dropout, before each step."""
+    train_accuracy: float | None
+    """0 to 1, of the same batches."""
+    inner_loss: float | None
+    """Of inner validation, after the epoch."""
+    inner_accuracy: float | None
+    learning_rate: float
+    """The last step's."""
+    seconds: float
+    ema_loss: float | None = None
+    """Of inner validation, by the moving average of the weights."""
+    ema_accuracy: float | None = None
+
+    @property
+    def validation_loss(self) -> float | None:
+        """Of inner validation, by the averaged weights where there are any."""
+        return self.inner_loss if self.ema_loss is None else self.ema_loss
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        return self.inner_accuracy if self.ema_accuracy is None else self.ema_accuracy
+
+
+def circumstances() -> dict[str, Any]:
+    """What every report says of how it was made: the command line and the versions."""
+    versions = {"tagger": tagger.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {"command": shlex.join(["tagger", *sys.argv[1:]]), "versions": versions}
+
+
+def write(
+    folder: Path,
+    title: str,
+    predictions: Predictions | None,
+    curves: Mapping[str, Sequence[Epoch]],
+    facts: Mapping[str, Any],
+    marks: Sequence[str],
+    chosen: Mapping[str, int] | None = None,
+) -> None:
+    """Writes report.json, report.md, predictions.csv and pictures; an older report's files are replaced or removed.
+
+    Without matplotlib there are no pictures, and report.md says so.
+
+    Args:
+        predictions: of test clips. None: only a training is reported.
+        curves: epochs by name, such as `fold 1`.
+        facts: what it was made with: recipe, seed, data, command line, ...
+        marks: warnings that nobody may miss; they come first.
+        chosen: number of the epoch that each curve's checkpoint is from, where it is not just the last.
+    """
+    curves = {name: tuple(epochs) for name, epochs in curves.items() if epochs}
+    chosen = dict(chosen or {})
+    marks = (*marks, *_broken(curves))
+    results = None if predictions is None else _results(predictions)
+    document = {
+        "format": FORMAT,
+        "title": title,
+        "marks": marks,
+        "facts": facts,
+        "results": results,
+        "curves": {name: {"chosen_epoch": chosen.get(name), "epochs": each} for name, each in curves.items()},
+    }
+    with replacing(folder / "report.json") as partial:
+        partial.write_text(json.dumps(_plain(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    if predictions is None:
+        (folder / "predictions.csv").unlink(missing_ok=True)
+    else:
+        _write_table(folder / "predictions.csv", predictions)
+    no_pictures = None
+    for name in plots.NAMES:
+        (folder / name).unlink(missing_ok=True)
+    try:
+        pictures = plots.write(folder, predictions, curves, chosen)
+    except ImportError as error:
+        pictures, no_pictures = (), f"No pictures: {error}. `pip install 'tagger[train]'` brings what draws them."
+    lines = _markdown(title, predictions, results, curves, facts, marks, chosen, pictures, no_pictures)
+    with replacing(folder / "report.md") as partial:
+        partial.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _results(p: Predictions) -> dict[str, Any]:
+    known = p.known
+    results: dict[str, Any] = {"clips": len(known.clips), "background": len(p.clips) - len(known.clips)}
+    if not known.clips:
+        return results
+    by_fold = metrics.accuracy_by_fold(p)
+    mean, std = metrics.mean_and_std(list(by_fold.values()))
+    labels = metrics.per_label(p)
+    return results | {
+        "right": int(known.right.sum()),
+        "accuracy": metrics.accuracy(p),
+        "accuracy_interval_95": metrics.accuracy_interval(p),
+        "recordings": len({metrics.recording(clip) for clip in known.clips}),
+        "accuracy_by_fold": by_fold,
+        "accuracy_mean": mean,
+        "accuracy_std": std,
+        "calibration_error": metrics.calibration_error(p),
+        "mean_confidence": float(known.confidence.mean()),
+        "mean_average_precision": _mean_average_precision(labels),
+        "reliability": metrics.reliability(p),
+        "labels": labels,
+        "categories": metrics.per_category(p),
+        "most_confused": metrics.most_confused(p, len(known.clips)),
+        "confusion": metrics.confusion(p),
+    }
+
+
+def _mean_average_precision(labels: Iterable[Label]) -> float:
+    """Over the labels that have clips."""
+    found = [label.average_precision for label in labels if label.average_precision is not None]
+    return sum(found) / len(found)
+
+
+def _write_table(path: Path, p: Predictions) -> None:
+    """A row a clip; a clip of background has no truth and is neither right nor wrong."""
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["clip", "fold", "truth", "said", "score", "right"])
+        columns = (p.clips, p.folds.tolist(), p.targets.tolist(), p.said.tolist(), p.scores.max(1), p.right.tolist())
+        for clip, fold, target, said, score, right in zip(*columns, strict=True):
+            truth = ["", ""] if target == metrics.BACKGROUND else [p.labels[target], int(right)]
+            writer.writerow([clip, fold, truth[0], p.labels[said], str(score), truth[1]])
+
+
+def _broken(curves: Mapping[str, Sequence[Epoch]]) -> Iterator[str]:
+    """A warning for each curve that left the numbers."""
+    for name, epochs in curves.items():
+        for each in epochs:
+            measured = (each.train_loss, each.inner_loss, each.ema_loss)
+            if any(loss is not None and not math.isfinite(loss) for loss in measured):
+                yield f"DIVERGED: the loss of {name} is not a number in epoch {each.epoch}"
+                break
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it. Numbers that are none (NaN, infinite) become null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    elif isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(_plain, value), key=str)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _markdown(
+    title: str,
+    p: Predictions | None,
+    results: dict[str, Any] | None,
+    curves: Mapping[str, Sequence[Epoch]],
+    facts: Mapping[str, Any],
+    marks: Sequence[str],
+    chosen: Mapping[str, int],
+    pictures: Sequence[str],
+    no_pictures: str | None,
+) -> Iterator[str]:
+    def picture(name: str, text: str) -> Iterator[str]:
+        if name in pictures:
+            yield from (f"![{text}]({name})", "")
+
+    yield from (f"# {_line(title)}", "")
+    for mark in marks:
+        yield from (f"> **WARNING: {_line(mark)}**", "")
+    if p is not None and results is not None:
+        yield from _headline(p, results)
+    yield from (_MEANINGS[p is not None, bool(curves)], "")
+    if no_pictures is not None:
+        yield from (no_pictures, "")
+    if p is not None and p.known.clips:
+        yield from _folds(p)
+        yield from _categories(p)
+        yield from _labels(p)
+        yield from picture(plots.RECALLS, "Share of each label's clips that were found")
+        yield from _pairs(p)
+        yield from picture(plots.CONFUSION, "Every label against what was said")
+        if plots.RELIABILITY in pictures:
+            yield from ("## Calibration", "")
+        yield from picture(plots.RELIABILITY, "Confidence against accuracy")
+    if curves:
+        yield from _curves(curves, chosen)
+        yield from picture(plots.LEARNING_CURVES, "Loss and accuracy after each epoch")
+    if facts:
+        yield from ("## Made with", "")
+        rows = ([name, _code(value)] for name, value in _flat(_plain(facts)))
+        yield from _table(["what", "value"], rows)
+    if p is not None:
+        yield "Every clip is in [predictions.csv](predictions.csv), every number in [report.json](report.json)."
+    else:
+        yield "Every number is in [report.json](report.json)."
+
+
+_TRAIN = (
+    "**Train**: the clips that weights were fitted to; loss and accuracy are of what the network was fed, augmented "
+    "and with dropout, so they may be worse than validation's. **Inner validation**: clips that no weight was fitted "
+    "to, but that decisions were made on, such as which epoch to keep; too kind for a result."
+)
+_TEST = "**Test**: the clips that {}, each scored once; {}, unless a warning above says otherwise."
+_MEANINGS = {
+    (
+        True,
+        True,
+    ): f"{_TRAIN} {_TEST.format('all other numbers here are of', 'nothing was fitted to or decided on them')}",
+    (True, False): _TEST.format("all numbers here are of", "the network was not trained or chosen on them"),
+    (False, True): f"{_TRAIN} **Test**: none; this is a training without a result.",
+    (False, False): "Neither predictions nor epochs were given.",
+}
+
+
+def _headline(p: Predictions, found: dict[str, Any]) -> Iterator[str]:
+    rows = []
+    if found["clips"]:
+        method = "bootstrap" if 0 < found["right"] < found["clips"] else "exact"
+        low, high = found["accuracy_interval_95"]
+        recordings = "clips" if found["recordings"] == found["clips"] else f"the {found['recordings']} recordings"
+        if found["accuracy_std"] is not None:
+            several = f"{len(found['accuracy_by_fold'])} folds"
+            mean_std = f"{100 * found['accuracy_mean']:.2f} ± {100 * found['accuracy_std']:.2f}"
+            rows.append([f"accuracy, mean ± standard deviation over {several}", f"**{mean_std} %**"])
+        rows += [
+            ["accuracy, all clips", f"**{_percent(found['accuracy'])}** ({found['right']} of {found['clips']})"],
+            ["its 95 % interval", f"{100 * low:.1f} to {100 * high:.1f} % ({method}, over {recordings})"],
+            [f"calibration error (ECE, {metrics.BINS} bins)", _percent(found["calibration_error"])],
+            ["mean confidence", _percent(found["mean_confidence"])],
+            ["mean average precision", f"{found['mean_average_precision']:.4f}"],
+        ]
+    else:
+        rows.append(["accuracy", "none: no clip of a label"])
+    if found["background"]:
+        scores = p.only(p.targets == metrics.BACKGROUND).confidence
+        half, most = np.quantile(scores, [0.5, 0.95])
+        rows.append(["clips of none of the labels", f"{len(scores)}, not in the numbers above but average precision"])
+        rows.append(["their highest scores", f"half below {half:.2f}, 95 % below {most:.2f}"])
+    yield from _table(["test", "result"], rows)
+
+
+def _folds(p: Predictions) -> Iterator[str]:
+    by_fold = metrics.accuracy_by_fold(p)
+    if len(by_fold) < 2:
+        return
+    rows = []
+    for fold, accuracy in by_fold.items():
+        part = p.known.of_fold(fold)
+        low, high = metrics.accuracy_interval(part)
+        interval = f"{100 * low:.1f} to {100 * high:.1f}"
+        error = f"{100 * metrics.calibration_error(part):.2f}"
+        rows.append([str(fold), str(len(part.clips)), f"{100 * accuracy:.2f}", interval, error])
+    yield from ("## Folds", "")
+    yield from _table(["test fold", "clips", "accuracy, %", "95 % interval", "ECE, %"], rows)
+
+
+def _categories(p: Predictions) -> Iterator[str]:
+    found = metrics.per_category(p)
+    if len(set(metrics.categories(p.labels))) < 2:
+        return
+    yield from ("## Categories", "")
+    yield from _table(
+        ["category", "labels", "clips", "right label, %", "right category, %"],
+        [
+            [
+                each.category,
+                str(each.labels),
+                str(each.clips),
+                f"{100 * each.accuracy:.2f}",
+                f"{100 * each.category_accuracy:.2f}",
+            ]
+            for each in found
+        ],
+    )
+
+
+def _labels(p: Predictions) -> Iterator[str]:
+    yield from ("## Labels", "")
+    missed = [label for label in metrics.per_label(p) if label.recall is not None and label.recall < 1]
+    if not missed:
+        yield from ("Every clip was found.", "")
+        return
+    missed.sort(key=lambda label: label.recall or 0.0)
+    if len(missed) > _WORST:
+        yield from (f"The {_WORST} that were missed most.", "")
+    yield from _table(
+        ["label", "clips", "recall, %", "precision, %", "F1", "average precision"],
+        [
+            [
+                _code(each.label),
+                str(each.support),
+                _optional(each.recall, "{:.1f}", 100),
+                _optional(each.precision, "{:.1f}", 100),
+                _optional(each.f1, "{:.3f}"),
+                _optional(each.average_precision, "{:.3f}"),
+            ]
+            for each in missed[:_WORST]
+        ],
+    )
+
+
+def _pairs(p: Predictions) -> Iterator[str]:
+    pairs = metrics.most_confused(p, _WORST)
+    if not pairs:
+        return
+    rows = []
+    for each in pairs:
+        clips = ", ".join(map(_code, each.clips[:_CLIPS_NAMED]))
+        more = each.count - _CLIPS_NAMED
+        rows.append([_code(each.true), _code(each.said), str(each.count), clips + (f" and {more} more" * (more > 0))])
+    yield from ("## Confused most", "")
+    yield from _table(["truth", "said", "clips", "which"], rows)
+
+
+def _curves(curves: Mapping[str, Sequence[Epoch]], chosen: Mapping[str, int]) -> Iterator[str]:
+    rows = []
+    for name, epochs in curves.items():
+        kept = next((each for each in epochs if each.epoch == chosen.get(name)), epochs[-1])
+        last = epochs[-1]
+        rows.append(
+            [
+                _line(name),
+                str(len(epochs)),
+                str(kept.epoch),
+                _optional(kept.train_loss, "{:.3f}"),
+                _optional(kept.validation_loss, "{:.3f}"),
+                _optional(last.validation_loss, "{:.3f}"),
+                _optional(kept.train_accuracy, "{:.2f}", 100),
+                _optional(kept.validation_accuracy, "{:.2f}", 100),
+                _optional(last.validation_accuracy, "{:.2f}", 100),
+                f"{sum(each.seconds for each in epochs) / 60:.1f}",
+            ]
+        )
+    yield from ("## Training", "")
+    header = ["curve", "epochs", "kept epoch"]
+    header += [f"{what} {when}" for what in ("loss:", "accuracy, %:") for when in ("train", "inner", "inner, last")]
+    yield from _table([*header, "minutes"], rows)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'---|' * len(header)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Facts within facts get names with dots."""
+    for key, value in facts.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and not any(isinstance(each, list | dict) for each in value):
+            yield _line(prefix + key), ", ".join(map(str, value))
+        else:
+            yield _line(prefix + key), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _optional(value: float | None, shape: str, factor: float = 1) -> str:
+    return "–" if value is None or not math.isfinite(value) else shape.format(factor * value)
+
+
+def _line(text: str) -> str:
+    """On one line, and no more than a cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """As it is, within a cell of a table."""
+    text = " ".join(text.split()).replace("|", "\\|")
+    return f"`` {text} ``" if "`" in text else f"`{text}`" if text else ""

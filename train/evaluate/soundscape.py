@@ -1,0 +1,376 @@
+"""Streams made from clips, of which one knows what sounds when: the truth that events are held against.
+
+As Scaper does (Salamon et al., "Scaper: A Library for Soundscape Synthesis and Augmentation", WASPAA 2017): a
+background that goes on, sounds at random times over it, at drawn ratios of sound to background. Everything follows
+from the seed.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from tagger.audio.decode import decode
+from tagger.files import replacing
+from train.augment.waveform import coloured
+
+Waveform = NDArray[np.float32]
+
+COLUMNS = ("filename", "onset", "offset", "event_label")
+"""Of an annotation in DCASE's format, separated by tabs; times in seconds."""
+
+_MOMENT_SECONDS = 0.02
+_ACTIVE_DB = 25.0
+"""A clip's sound is where it is at most so far below its loudest moment."""
+_FADE_SECONDS = 0.005
+_JOIN_SECONDS = 1.0
+"""Pieces of a background go over into each other so long."""
+_PIECE_SECONDS = 30.0
+_LEAST_BACKGROUND_SECONDS = 0.1
+_FLOOR_DB = -20.0
+"""White noise under a recorded background, against its mean power: a ratio to digital silence would mean nothing."""
+_GAP_SECONDS = 1.0
+"""At least so much between sounds that do not overlap, and at either end of a stream."""
+_APART_SECONDS = 3.0
+"""At least so much between two sounds of one label: which of them an event means must be clear."""
+_OVERLAP_SECONDS = 0.1
+"""Sounds that overlap do so at least so long, or all of the shorter one."""
+_FULL_SCALE = 0.99
+_BLOCK = 1 << 18
+"""Samples written, or summed, at a time."""
+_EXPONENTS = (0.0, 1.0, 2.0)
+"""Of a background that is made: white, pink, brown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What a stream is made from: a sound, or a background."""
+
+    title: str
+    waveform: Waveform | Callable[[], Waveform]
+    """[N], mono, at the stream's rate; or what loads it."""
+    label: str = ""
+    """Of a sound. A background has none."""
+
+    def load(self) -> Waveform:
+        """[N]."""
+        return self.waveform() if callable(self.waveform) else self.waveform
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One sound of a stream, from the beginning to the end of its active part. Pauses inside belong to it."""
+
+    label: str
+    onset_s: float
+    """From the beginning of the stream, seconds; so is `offset_s`."""
+    offset_s: float
+    snr_db: float
+    """Mean power of the active part against that of the background meanwhile; other sounds do not count."""
+    clip: str
+    """Title of the recording."""
+
+
+@dataclass(frozen=True, eq=False)
+class Soundscape:
+    name: str
+    """Of its files, too."""
+    samples: Waveform
+    """[N], mono, full scale -1 to 1."""
+    rate_hz: int
+    annotations: tuple[Annotation, ...]
+    """By onset."""
+    background: str
+    """Title of the recording, or which noise it is."""
+    background_db: float = 0.0
+    """RMS of the background over the whole stream, dBFS."""
+    seed: int = 0
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / self.rate_hz
+
+
+def make(
+    name: str,
+    seconds: float,
+    rate_hz: int,
+    seed: int,
+    sounds: Sequence[Recording],
+    backgrounds: Sequence[Recording] = (),
+    *,
+    per_minute: float = 8.0,
+    overlapping: float = 0.2,
+    snr_db: tuple[float, float] = (0.0, 20.0),
+    background_db: tuple[float, float] = (-50.0, -35.0),
+) -> Soundscape:
+    """A stream. The same arguments give the same samples, bit for bit.
+
+    Each sound is used once before any is used again. Times are drawn evenly among those that keep the gaps. A stream
+    whose peaks would be above full scale is made softer as a whole, below `background_db` if need be.
+
+    Args:
+        sounds: what is heard; none makes a stream in which nothing must be announced.
+        backgrounds: one of them goes on through the stream, in random pieces of up to 30 s, each fading into the next.
+            None: noise, white to brown.
+        per_minute: sounds, on average; fewer where they do not fit.
+        overlapping: share of the sounds that overlap another one, 0 to 1. Never more than two sound at once, and
+            never two of one label.
+        snr_db: lowest and highest; drawn evenly.
+        background_db: lowest and highest RMS of the background, dBFS; drawn evenly.
+
+    Raises:
+        ValueError: a recording is silent, or a background is shorter than 0.1 s.
+    """
+    rng = np.random.default_rng(seed)
+    length = round(seconds * rate_hz)
+    samples, title = _background(length, rate_hz, backgrounds, rng)
+    samples *= np.float32(_from_db(rng.uniform(*background_db)) / _rms(samples))
+    level = _rms(samples)
+    groups = _groups(sounds, round(per_minute * seconds / 60), overlapping, rate_hz, rng)
+    placed = []
+    for start, sound in _schedule(groups, length, rate_hz, rng):
+        ratio = float(rng.uniform(*snr_db))
+        placed.append((start, sound, ratio, _rms(samples[start : start + sound.length]) * _from_db(ratio)))
+    for start, sound, _, rms in placed:  # after all of the background was measured
+        into = start - sound.first
+        samples[into : into + len(sound.samples)] += sound.samples * np.float32(rms / sound.rms)
+    softer = min(1.0, _FULL_SCALE / max(float(np.abs(samples).max()), 1e-9))
+    samples *= np.float32(softer)
+    annotations = [
+        Annotation(sound.label, start / rate_hz, (start + sound.length) / rate_hz, ratio, sound.title)
+        for start, sound, ratio, _ in placed
+    ]
+    annotations.sort(key=lambda each: (each.onset_s, each.label))
+    level_db = 20 * math.log10(level * softer)
+    return Soundscape(name, samples, rate_hz, tuple(annotations), title, level_db, seed)
+
+
+def write(folder: Path, soundscape: Soundscape) -> Path:
+    """`name.flac` (16 bits), `name.tsv` (DCASE's annotation) and `name.json` (all there is to know).
+
+    Returns:
+        The JSON file: `read` takes it.
+    """
+    flac, tsv, document = (folder / f"{soundscape.name}.{kind}" for kind in ("flac", "tsv", "json"))
+    samples, rate_hz = soundscape.samples, soundscape.rate_hz
+    with (
+        replacing(flac) as partial,
+        soundfile.SoundFile(partial, "w", rate_hz, 1, "PCM_16", format="FLAC") as file,
+    ):
+        for start in range(0, len(samples), _BLOCK):
+            file.write(samples[start : start + _BLOCK])
+    with replacing(tsv) as partial, partial.open("w", encoding="utf-8", newline="") as table:
+        rows = csv.writer(table, delimiter="\t", lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for each in soundscape.annotations:
+            rows.writerow([flac.name, f"{each.onset_s:.3f}", f"{each.offset_s:.3f}", each.label])
+    known = {
+        "name": soundscape.name,
+        "seed": soundscape.seed,
+        "rate_hz": rate_hz,
+        "duration_s": soundscape.duration_s,
+        "background": soundscape.background,
+        "background_db": soundscape.background_db,
+        "annotations": [asdict(each) for each in soundscape.annotations],
+    }
+    with replacing(document) as partial:
+        partial.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+    return document
+
+
+def read(path: Path) -> Soundscape:
+    """What `write` wrote; samples as 16 bits have them.
+
+    Args:
+        path: the JSON file; the FLAC file is beside it.
+
+    Raises:
+        AudioError: the FLAC file is missing or damaged.
+    """
+    known = json.loads(path.read_text("utf-8"))
+    samples = np.concatenate(list(decode(path.with_name(f"{known['name']}.flac"), known["rate_hz"])))
+    annotations = tuple(Annotation(**each) for each in known["annotations"])
+    return Soundscape(
+        known["name"],
+        samples,
+        known["rate_hz"],
+        annotations,
+        known["background"],
+        known["background_db"],
+        known["seed"],
+    )
+
+
+def active(waveform: Waveform, rate_hz: int) -> tuple[int, int]:
+    """Where a clip's sound begins and ends, samples: the first and the last 20 ms within 25 dB of the loudest 20 ms.
+
+    Args:
+        waveform: [N].
+
+    Raises:
+        ValueError: there is nothing but silence.
+    """
+    moment = max(1, round(_MOMENT_SECONDS * rate_hz))
+    edges = np.arange(0, len(waveform), moment)
+    if not len(edges) or not waveform.any():
+        raise ValueError("silent")
+    power = np.add.reduceat(np.square(waveform, dtype=np.float64), edges)
+    power /= np.diff(edges, append=len(waveform))  # the last moment may be shorter
+    loud = np.flatnonzero(power >= power.max() * _from_db(-_ACTIVE_DB) ** 2)
+    return int(edges[loud[0]]), min(int(edges[loud[-1]]) + moment, len(waveform))
+
+
+class _Sound:
+    """A clip without its silence, faded at both ends; outside of the active part, where the clip has more there."""
+
+    def __init__(self, recording: Recording, rate_hz: int) -> None:
+        waveform = recording.load()
+        try:
+            start, stop = active(waveform, rate_hz)
+        except ValueError as error:
+            raise ValueError(f"{recording.title}: {error}") from None
+        fade = round(_FADE_SECONDS * rate_hz)
+        before, after = max(0, start - fade), min(len(waveform), stop + fade)
+        self.label, self.title = recording.label, recording.title
+        self.samples: Waveform = waveform[before:after].astype(np.float32)
+        fade = min(fade, len(self.samples) // 2)
+        rise = _rise(fade)
+        self.samples[:fade] *= rise
+        self.samples[len(self.samples) - fade :] *= rise[::-1]
+        self.first, self.length = start - before, stop - start
+        """Where the active part begins in `samples`, and how long it is, samples."""
+        self.rms = _rms(self.samples[self.first : self.first + self.length])
+
+
+_Group = list[tuple[int, _Sound]]
+"""Sounds that overlap, or one alone: each one's onset after the group's, samples."""
+
+
+class _Deck:
+    """Deals each sound once before any again, in random order."""
+
+    def __init__(self, sounds: Sequence[Recording], rate_hz: int, rng: np.random.Generator) -> None:
+        self._sounds, self._rate_hz, self._rng = sounds, rate_hz, rng
+        self._left: list[int] = []
+        self._known: dict[int, _Sound] = {}
+
+    def deal(self, unlike: str | None = None) -> _Sound | None:
+        """The next one, of another label; None where no such one is left before all are dealt again."""
+        if not self._left:
+            self._left = self._rng.permutation(len(self._sounds)).tolist()
+        for place, number in enumerate(self._left):
+            if self._sounds[number].label != unlike:
+                del self._left[place]
+                if number not in self._known:
+                    self._known[number] = _Sound(self._sounds[number], self._rate_hz)
+                return self._known[number]
+        return None
+
+
+def _groups(
+    sounds: Sequence[Recording], count: int, overlapping: float, rate_hz: int, rng: np.random.Generator
+) -> Iterator[_Group]:
+    """So many sounds, that share of them in pairs; where only one label is left in the deck, they come one by one."""
+    deck = _Deck(sounds, rate_hz, rng)
+    pairs = round(overlapping * count / 2)
+    for is_pair in rng.permutation(np.arange(count - pairs) < pairs).tolist():
+        one = deck.deal()
+        other = deck.deal(unlike=one.label) if one and is_pair else None
+        if one and other:
+            overlap = min(round(_OVERLAP_SECONDS * rate_hz), one.length, other.length)
+            yield [(0, one), (int(rng.integers(one.length - overlap + 1)), other)]
+        elif one:
+            yield [(0, one)]
+
+
+def _schedule(
+    groups: Iterator[_Group], length: int, rate_hz: int, rng: np.random.Generator
+) -> list[tuple[int, _Sound]]:
+    """Onset, samples, and sound, of as many groups as fit: each as early as may be, then later by what time is left."""
+    gap, apart = round(_GAP_SECONDS * rate_hz), round(_APART_SECONDS * rate_hz)
+    starts: list[int] = []
+    kept: list[_Group] = []
+    end = 0
+    ends: dict[str, int] = {}  # label -> when it was last heard
+    for group in groups:
+        start = max([end + gap, *(ends[s.label] + apart - after for after, s in group if s.label in ends)])
+        stop = max(start + after + sound.length for after, sound in group)
+        if stop + gap > length:
+            break
+        starts.append(start)
+        kept.append(group)
+        end = stop
+        ends |= {sound.label: start + after + sound.length for after, sound in group}
+    # Later by ever more: distances only grow.
+    later = np.sort(rng.integers(length - end - gap + 1, size=len(kept))).tolist() if kept else []
+    return [
+        (start + slack + after, sound)
+        for start, slack, group in zip(starts, later, kept, strict=True)
+        for after, sound in group
+    ]
+
+
+def _background(
+    length: int, rate_hz: int, backgrounds: Sequence[Recording], rng: np.random.Generator
+) -> tuple[Waveform, str]:
+    """[length], at any level, and what it is."""
+    most, join = round(_PIECE_SECONDS * rate_hz), round(_JOIN_SECONDS * rate_hz)
+    if not backgrounds:
+        exponent = float(rng.choice(_EXPONENTS))
+        noise = _joined(lambda: coloured(most, exponent, rng), length, join)
+        return noise, f"noise, power falling as f^-{exponent:g}"
+    chosen = backgrounds[int(rng.integers(len(backgrounds)))]
+    recording = chosen.load()
+    if len(recording) < _LEAST_BACKGROUND_SECONDS * rate_hz or not recording.any():
+        raise ValueError(f"{chosen.title}: silent, or too short for a background")
+    piece = min(len(recording), most)
+
+    def cut() -> Waveform:
+        start = int(rng.integers(len(recording) - piece + 1))
+        return recording[start : start + piece]
+
+    whole = _joined(cut, length, min(join, piece // 2))
+    whole /= np.float32(max(_rms(whole), 1e-9))
+    whole += np.float32(_from_db(_FLOOR_DB)) * _joined(lambda: coloured(most, 0.0, rng), length, join)
+    return whole, chosen.title
+
+
+def _joined(piece: Callable[[], Waveform], length: int, join: int) -> Waveform:
+    """Pieces one after the other, each fading into the next at the same power. [length]
+
+    Args:
+        join: samples in which two of them are heard, at most half a piece.
+    """
+    whole = np.zeros(length, np.float32)
+    rise = np.sin(np.pi / 2 * _rise(join))
+    start = 0
+    while start < length:
+        next_one = piece().astype(np.float32)
+        if start:
+            next_one[:join] *= rise
+        next_one[len(next_one) - join :] *= np.sqrt(1 - rise**2)
+        fits = min(len(next_one), length - start)
+        whole[start : start + fits] += next_one[:fits]
+        start += len(next_one) - join
+    return whole
+
+
+def _rise(samples: int) -> Waveform:
+    """[samples], from just above 0 to just below 1, straight."""
+    return ((np.arange(samples) + 0.5) / max(samples, 1)).astype(np.float32)
+
+
+def _rms(waveform: Waveform) -> float:
+    blocks = (waveform[start : start + _BLOCK] for start in range(0, len(waveform), _BLOCK))
+    return math.sqrt(sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks) / len(waveform))
+
+
+def _from_db(level: float) -> float:
+    return float(10 ** (level / 20))

@@ -1,0 +1,120 @@
+"""What a frozen network hears in every clip of a data set, in each view: computed once, and kept."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tagger.errors import UserError
+from tagger.features.logmel import front_end
+from tagger.stop import Stop
+from train.augment.views import Views, targets_of
+from train.data.cache import cached_arrays
+from train.fit.distributed import Place
+from train.fit.origin import Origin
+from train.fit.trained import Corpus, unless_stopped
+
+DRAWS = {"plain": 1, "placed": 4, "fragment": 1, "background": 1}
+"""How many times each clip is heard in each view."""
+_VERSION = 6
+"""Of what is in the cache."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    views: dict[str, tuple[Tensor, ...]]
+    """By view, each [clips, F]; several of them where the view is drawn at random and more is better."""
+
+    def of(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings and targets of these clips, in every view."""
+        pairs = [(each[rows], targets_of(view, targets[rows])) for view, many in self.views.items() for each in many]
+        embeddings, truths = zip(*pairs, strict=True)
+        return torch.cat(embeddings), torch.cat(truths)
+
+
+class Embedder:
+    """A network without its last layer."""
+
+    def __init__(self, network: nn.Module, origin: Origin, corpus: Corpus, seed: int, place: Place, stop: Stop | None):
+        """
+        Raises:
+            UserError: the network has no linear head on pooled features.
+        """
+        if not isinstance(network.classifier, nn.Sequential):
+            raise UserError(f"the recipe head is for mn and dymn networks: {origin.name} has no head to fit exactly")
+        self._classifier = network.classifier.to(place.device)
+        body: nn.Module = network.features  # type: ignore[assignment]
+        maps = body.to(place.device)
+        self._maps: nn.Module = maps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._extract = front_end(origin.mel).to(place.device)
+        self._rate_hz = origin.mel.sample_rate_hz
+        self._corpus, self._seed, self._place, self._stop = corpus, seed, place, stop
+        self._key = {
+            "data": corpus.dataset.fingerprint,
+            "samples": corpus.waveforms.samples,
+            "backbone": origin.digest if origin.weights is not None else [origin.digest, seed],
+            "network": repr(origin.config),
+            "mel": repr(origin.mel),
+            "version": _VERSION,
+        }
+
+    def embeddings(self) -> Embeddings:
+        """
+        Raises:
+            TrainingStoppedError: the views that are whole stay in the cache.
+        """
+        views = {view: tuple(self._view(view, draw) for draw in range(count)) for view, count in DRAWS.items()}
+        return Embeddings(views)
+
+    def hidden(self) -> Tensor:
+        """[clips, F]: what the last layer is given of each clip as it is."""
+        return self._view("plain", 0)
+
+    def pooled(self) -> Tensor:
+        """[clips, C]: the mean of the last feature map over each clip as it is."""
+        views = Views(self._corpus.waveforms, self._rate_hz, self._seed)
+
+        def make() -> dict[str, NDArray[Any]]:
+            batches = views.batches(np.arange(len(self._corpus.waveforms)), "plain")
+            return {
+                "pooled": np.concatenate([maps.mean((2, 3)).cpu().numpy() for maps in self._heard(batches, "features")])
+            }
+
+        return torch.from_numpy(cached_arrays("features", self._key | {"view": "pooled"}, make)["pooled"])
+
+    def _view(self, view: str, draw: int) -> Tensor:
+        """[clips, F]"""
+        views = Views(self._corpus.waveforms, self._rate_hz, self._seed + 1000 * draw)
+
+        def make() -> dict[str, NDArray[Any]]:
+            batches = views.batches(np.arange(len(self._corpus.waveforms)), view)
+            whole = [self._whole(maps) for maps in self._heard(batches, _title(view, draw))]
+            return {"whole": np.concatenate(whole)}
+
+        seeded = {} if view == "plain" else {"seed": self._seed, "draw": draw}
+        return torch.from_numpy(cached_arrays("features", self._key | {"view": view} | seeded, make)["whole"])
+
+    def _heard(self, batches: Iterable[Tensor], title: str) -> Iterator[Tensor]:
+        """The last feature map of each batch, [B, C, rows, steps]."""
+        with click.progressbar(length=len(self._corpus.waveforms), label=title, file=sys.stderr) as bar:
+            for waves in unless_stopped(batches, self._stop):
+                with torch.inference_mode():
+                    log_mel = self._extract(waves.to(self._place.device)).to(memory_format=torch.channels_last)
+                    yield self._maps(log_mel)
+                bar.update(len(waves))
+
+    def _whole(self, maps: Tensor) -> NDArray[Any]:
+        """What the last layer is given. [B, F]"""
+        with torch.inference_mode():
+            whole: NDArray[Any] = self._classifier[:-1](maps).cpu().numpy()
+        return whole
+
+
+def _title(view: str, draw: int) -> str:
+    return f"features, {view}{f' {draw}' if draw else ''}"

@@ -1,0 +1,163 @@
+"""What training starts from: a network by name (`mn04`, `crnn`), with published weights or none, or a checkpoint."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from tagger.checkpoints import checkpoint, release, store
+from tagger.checkpoints.official import DYMN_WIDTHS, WIDTHS
+from tagger.errors import CheckpointError, UserError, near
+from tagger.features.logmel import FRONT_ENDS, MelConfig
+from tagger.files import sha256
+from tagger.models import MODELS
+from tagger.models.efficientat import Others
+from train.recipe import Recipe
+
+Start = Literal["audioset", "imagenet", "nothing"]
+_SUFFIXES = {"audioset": "_as", "imagenet": "_im"}
+_WIDTHS = {"mn": ("efficientat", WIDTHS), "dymn": ("dymn", DYMN_WIDTHS)}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A network that waits for its labels."""
+
+    name: str
+    architecture: str
+    """A key of MODELS."""
+    config: Any
+    """That architecture's; its number of labels does not count."""
+    mel: MelConfig
+    weights: dict[str, torch.Tensor] | None
+    """None: from nothing."""
+    digest: str
+    """sha256 of the file with the weights; the network's name where there is none."""
+    licences: tuple[str, ...]
+    labels: tuple[str, ...]
+    """What its weights know; empty where it has none."""
+    trained_on: tuple[str, ...]
+    """What its training clips are known by (train.data.dataset.trained_on), if it was trained on such."""
+
+    def config_for(self, labels: int, dropout: float | None = None) -> Any:
+        changes: dict[str, Any] = {"labels": labels}
+        if hasattr(self.config, "moments"):
+            changes |= {"moments": False, "others": 0}  # added after all else, for these labels
+        return replace(self.config, **changes if dropout is None else changes | {"dropout": dropout})
+
+    def build(self, labels: int, dropout: float | None = None) -> nn.Module:
+        """With a new last layer. Random numbers are torch's own."""
+        model = MODELS[self.architecture].network(self.config_for(labels, dropout))
+        if self.weights is not None:
+            ours, new = model.state_dict(), last_layer_name(model)
+            kept = {key: self.weights[key] for key in ours if not key.startswith(new)}
+            model.load_state_dict(ours | kept)
+        return model
+
+
+def origin(name: str, start: Start | None, recipe: Recipe) -> Origin:
+    """
+    Args:
+        name: a network's name, or a checkpoint's name or path.
+        start: None is AudioSet's weights for the `mn` and `dymn` families, and nothing for others.
+
+    Raises:
+        UserError: no such network or checkpoint, or its weights are not here.
+    """
+    config = network_config(name)
+    if config is None:
+        if start is not None:
+            raise UserError(f"--start {start}: is for networks by name (mn04, crnn); {name} has its own weights")
+        return _of_checkpoint(name, recipe)
+    architecture, shape = config
+    suffix = _SUFFIXES.get(start or ("nothing" if architecture == "crnn" else "audioset"))
+    if suffix is None:
+        mel = replace(FRONT_ENDS[recipe.front_end], bandwidth_hz=recipe.bandwidth_hz)
+        if architecture == "crnn":
+            shape = replace(shape, bands=mel.bands)
+        return Origin(name, architecture, shape, mel, None, name, (), (), ())
+    if architecture == "crnn":
+        raise UserError(f"--start {start}: nobody has published such weights of {name}; leave --start out")
+    try:
+        store.find(f"{name}{suffix}")
+    except CheckpointError:
+        fetch = (
+            f"`tagger models download {name}`, or "
+            if f"{name}{suffix}".removesuffix("_as") in release.RELEASE_FILES
+            else ""
+        )
+        raise UserError(
+            f"the {start or 'audioset'} weights of {name} are not here yet: {fetch}"
+            "`tagger models add FILE` with EfficientAT's official file"
+        ) from None
+    return _of_checkpoint(f"{name}{suffix}", recipe)
+
+
+def network_config(name: str) -> tuple[str, Any] | None:
+    """Key of MODELS and shape of the network with this name; None: it is no network's name."""
+    if name == "crnn":
+        return "crnn", MODELS["crnn"].config(labels=1)
+    found = re.fullmatch(r"(mn|dymn)(\d\d)", name)
+    if not found:
+        return None
+    architecture, widths = _WIDTHS[found[1]]
+    width = int(found[2]) / 10
+    if width not in widths:
+        known = [f"{found[1]}{round(10 * each):02d}" for each in widths]
+        raise UserError(f"no network {name!r}{near(name, known)}")
+    return architecture, MODELS[architecture].config(labels=1, width=width)
+
+
+def last_layer_name(model: nn.Module) -> str | tuple[str, ...]:
+    """Prefix, or prefixes, of the weights that depend on the labels."""
+    if isinstance(model.classifier, nn.Sequential):
+        return f"classifier.{len(model.classifier) - 1}."
+    return "classifier.", "attention."
+
+
+def _of_checkpoint(name: str, recipe: Recipe) -> Origin:
+    path = store.find(name)
+    loaded = checkpoint.load(path)
+    info = loaded.info
+    mel = info.mel
+    if recipe.front_end != Recipe.front_end:
+        mel = FRONT_ENDS[recipe.front_end]
+        if mel.bands != info.mel.bands:
+            raise UserError(f"front end {recipe.front_end} has {mel.bands} rows, {info.name} takes {info.mel.bands}")
+    config = info.config
+    if info.training.get("recipe") == "official":
+        config = replace(config, head=recipe.head)
+    return Origin(
+        info.name,
+        info.architecture,
+        config,
+        replace(mel, bandwidth_hz=recipe.bandwidth_hz),
+        loaded.model.state_dict(),
+        sha256(path),
+        info.licences,
+        info.labels,
+        tuple(info.training.get("trained_on", ())),
+    )
+
+
+def others_of(network: nn.Module, origin: Origin, heard: torch.Tensor, targets: torch.Tensor) -> Others | None:
+    """The last layer that the network came with, and what of its classes the labels' sounds excite. None: it has none.
+
+    Args:
+        heard: [N, features], what the last layer is given of clips.
+        targets: [N, labels], 0 or 1.
+    """
+    name = last_layer_name(network)
+    if origin.weights is None or not isinstance(name, str):
+        return None
+    old = {key.removeprefix(name): value for key, value in origin.weights.items() if key.startswith(name)}
+    if old["weight"].shape[1] != heard.shape[1] or len(origin.labels) != len(old["weight"]):
+        return None  # the hidden layer before it was left out
+    others = Others(heard.shape[1], len(origin.labels))
+    others.layer.load_state_dict(old)
+    with torch.no_grad():
+        by_label = targets.T @ others(heard) / targets.sum(0).clamp(min=1)[:, None]  # [labels, classes]
+        others.expected.copy_(by_label.amax(0))
+    return others.requires_grad_(False)

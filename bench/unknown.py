@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from tagger.features.logmel import MelConfig
 from train.data import esc50, waveforms
+from train.data.corpus import Corpus
 from train.data.dataset import FOLDS
 from train.fit.distributed import Place
 from train.fit.embeddings import Embedder
 from train.fit.logistic import fit
 from train.fit.origin import Origin, origin, others_of
-from train.fit.trained import Corpus
 from train.recipe import RECIPES
 
 LEFT_OUT = 10

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tagger.errors import UserError
+
 _DOCUMENT = re.compile(
     r"\.(bib|cfg|conf|csv|cue|db|docx?|gif|gz|html?|ini|ipynb|jpe?g|json|jsonl|lab|log|m3u8?|md|npy|npz|ods|pdf|pkl|png"
     r"|pt|py|rst|rtf|safetensors|sh|svg|tar|textgrid|toml|tsv|txt|url|xlsx?|xml|ya?ml|zip)",
@@ -84,3 +86,15 @@ def is_sound(path: Path) -> bool:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
+
+
+def home() -> Path:
+    """Where models and caches live: `$TAGGER_HOME`, or else the platform's folder for user data."""
+    if chosen := os.environ.get("TAGGER_HOME"):
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError:
+            raise UserError(f"TAGGER_HOME {chosen}: there is no such user") from None
+    from platformdirs import user_data_path
+
+    return user_data_path("tagger", appauthor=False)

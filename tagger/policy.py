@@ -22,7 +22,7 @@ from typing import Any
 
 from tagger.config.source import Source
 from tagger.errors import UserError, near
-from tagger.settings import slug
+from tagger.names import slug
 
 ANY = "any"
 """The group of all labels, which is always there."""

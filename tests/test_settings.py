@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagger import settings
+from tagger import files
 from tagger.errors import UserError
-from tagger.settings import ListenSettings, MqttSettings, PcmFormat, check_window, slug, unique_slugs
+from tagger.names import slug, unique_slugs
+from tagger.settings import ListenSettings, MqttSettings, PcmFormat, check_window
 
 SECRET = "Xy7pass"
 """In no message, ever."""
@@ -248,6 +249,6 @@ def test_settings_are_frozen(made):
 
 def test_home_follows_the_environment(monkeypatch):
     monkeypatch.setenv("TAGGER_HOME", "~/sounds")
-    assert settings.home() == Path.home() / "sounds"
+    assert files.home() == Path.home() / "sounds"
     monkeypatch.delenv("TAGGER_HOME")
-    assert settings.home().name == "tagger"
+    assert files.home().name == "tagger"

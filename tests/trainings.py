@@ -11,11 +11,12 @@ import torch
 from tagger.checkpoints.checkpoint import MODELS, Checkpoint, CheckpointInfo
 from tagger.features.logmel import MelConfig, front_end
 from tagger.models import CRNNConfig, EfficientATConfig
+from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset, Rows
 from train.fit.distributed import Place
 from train.fit.finetune import Fit
 from train.fit.origin import Origin
-from train.fit.trained import Corpus, Trained, TrainingStoppedError
+from train.fit.trained import Trained, TrainingStoppedError
 from train.recipe import Recipe
 
 RATE_HZ = 8_000

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tagger import settings
+from tagger import files
 from tagger.checkpoints import release
 from tagger.errors import UserError
 from train.data import download as downloads
@@ -146,10 +146,10 @@ def _folds(text: str) -> tuple[int, ...]:
 def _read(path: Path | None, esc10: bool, added: Sequence[Path], backgrounds: Sequence[Path], fetch: bool) -> Dataset:
     subset: esc50.Subset = "esc10" if esc10 else "esc50"
     if path is None:
-        path = settings.home() / "esc50"
-        if not path.is_dir() and (fetch or (settings.home() / downloads.ARCHIVE_NAME).is_file()):
+        path = files.home() / "esc50"
+        if not path.is_dir() and (fetch or (files.home() / downloads.ARCHIVE_NAME).is_file()):
             with release.shown("ESC-50") as progress:
-                path = downloads.esc50_archive(settings.home(), progress)
+                path = downloads.esc50_archive(files.home(), progress)
     parts = [sources.read_any(path, subset, _say)]
     parts += [own.read(each, _say, known=parts[0].labels) for each in added]
     parts += [own.background(each, _say) for each in backgrounds]

@@ -2,17 +2,19 @@
 
 import logging
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from tagger.checkpoints import checkpoint
 from tagger.checkpoints.checkpoint import CheckpointInfo
-from tagger.checkpoints.store import official_name
+from tagger.checkpoints.store import SUFFIX, folder
 from tagger.errors import CheckpointError
 from tagger.features.logmel import MelConfig
-from tagger.files import sha256
+from tagger.files import replacing, sha256
 from tagger.models import DyMN, DyMNConfig, EfficientAT, EfficientATConfig
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,34 @@ _AUDIOSET_LICENCE = "Labels: AudioSet ontology, Google LLC, CC BY-SA 4.0"
 def audioset_labels() -> tuple[str, ...]:
     """AudioSet's 527 display names, in the order of the networks' outputs."""
     return tuple((Path(__file__).parent / "audioset_labels.txt").read_text("utf-8").splitlines())
+
+
+def add(path: Path) -> Path:
+    """Takes a checkpoint, or one of EfficientAT's official `.pt` files, into `$TAGGER_HOME/models`; its path there.
+
+    Raises:
+        CheckpointError: the file is neither.
+    """
+    if path.suffix == SUFFIX:
+        checkpoint.load(path)  # a damaged one is refused here, not when it is needed
+        target = folder() / path.name
+        if target.resolve() != path.resolve():
+            with replacing(target) as partial:
+                shutil.copyfile(path, partial)
+        return target
+    info, model = convert(path)
+    target = folder() / f"{info.name}{SUFFIX}"
+    checkpoint.save(target, info, model)
+    return target
+
+
+def official_name(path: Path) -> str:
+    """The name of an official file's model: its stem up to `_mAP`.
+
+    >>> official_name(Path("mn04_as_mAP_432.pt"))
+    'mn04_as'
+    """
+    return re.split("_mAP", path.stem)[0]
 
 
 def convert(path: Path) -> tuple[CheckpointInfo, nn.Module]:

@@ -2,16 +2,14 @@
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tagger import settings
+from tagger import files
 from tagger.checkpoints.header import read_header
 from tagger.errors import CheckpointError, near
-from tagger.files import replacing
 
 SUFFIX = ".safetensors"
 BUNDLED = Path(__file__).parent
@@ -31,7 +29,7 @@ class Entry:
 
 
 def folder() -> Path:
-    return settings.home() / "models"
+    return files.home() / "models"
 
 
 def entries() -> Iterator[Entry]:
@@ -70,38 +68,6 @@ def find(model: str) -> Path:
     raise CheckpointError(
         f"no model {model!r}{near(model, (entry.name for entry in entries()))} (`tagger models` lists them)"
     )
-
-
-def add(path: Path) -> Path:
-    """Takes a checkpoint, or one of EfficientAT's official `.pt` files, into `$TAGGER_HOME/models`; its path there.
-
-    Raises:
-        CheckpointError: the file is neither.
-    """
-    if path.suffix == SUFFIX:
-        from tagger.checkpoints import checkpoint
-
-        checkpoint.load(path)  # a damaged one is refused here, not when it is needed
-        target = folder() / path.name
-        if target.resolve() != path.resolve():
-            with replacing(target) as partial:
-                shutil.copyfile(path, partial)
-        return target
-    from tagger.checkpoints import checkpoint, official
-
-    info, model = official.convert(path)
-    target = folder() / f"{info.name}{SUFFIX}"
-    checkpoint.save(target, info, model)
-    return target
-
-
-def official_name(path: Path) -> str:
-    """The name of an official file's model: its stem up to `_mAP`.
-
-    >>> official_name(Path("mn04_as_mAP_432.pt"))
-    'mn04_as'
-    """
-    return re.split("_mAP", path.stem)[0]
 
 
 def describe_metric(key: str, value: Any) -> str:

@@ -68,11 +68,11 @@ def check(ctx: click.Context, /, **flags: Any) -> None:
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
 def init(output: Path | None, force: bool) -> None:
     """Ask five questions, and write a file with every option in it, commented."""
-    from tagger import settings
+    from tagger import files
     from tagger.config import ask
     from tagger.config.file import NAME
 
-    ask.init(output or settings.home() / NAME, force, is_usual=output is None)
+    ask.init(output or files.home() / NAME, force, is_usual=output is None)
 
 
 @config.command()

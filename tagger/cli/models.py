@@ -29,10 +29,10 @@ def models(ctx: click.Context) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 def models_add(files: Sequence[Path]) -> None:
     """Take in a checkpoint of your own, or one of EfficientAT's official mn*_as .pt files."""
-    from tagger.checkpoints import store
+    from tagger.checkpoints import official
 
     for path in files:
-        added = store.add(path)
+        added = official.add(path)
         click.echo(f"{added.stem}: {added}")
 
 
@@ -41,13 +41,13 @@ def models_add(files: Sequence[Path]) -> None:
 @click.option("--url", help="Where the release files lie. [default: EfficientAT's release v0.0.1]")
 def models_download(names: Sequence[str], url: str | None) -> None:
     """Fetch EfficientAT's official AudioSet weights: mn04, mn10. An interrupted download is continued."""
-    from tagger.checkpoints import release, store
+    from tagger.checkpoints import official, release, store
 
     for name in names:
         file = release.release_file(name)
         target = store.folder() / file.name
         with release.shown(file.name) as progress:
             release.download(file, target, url or release.RELEASE_URL, progress)
-        added = store.add(target)
+        added = official.add(target)
         target.unlink()
         click.echo(f"{added.stem}: {added}")

@@ -20,7 +20,7 @@ from tagger.clips.folder import EVENTS, REVIEWED, locked, read_reviews
 from tagger.clips.speaker import play as play_aloud
 from tagger.errors import AudioError, UserError
 from tagger.files import replacing
-from tagger.settings import slug
+from tagger.names import slug
 
 Verdict = Literal["right", "wrong", "other"]
 Say = Callable[[str], None]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tagger.clips.folder import Clip, ClipFolder
 from tagger.events import Block, Event, Stream
-from tagger.settings import slug
+from tagger.names import slug
 from tagger.times import rfc3339
 
 Pcm = NDArray[np.int16]

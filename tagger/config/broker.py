@@ -6,7 +6,8 @@ from pathlib import Path
 from tagger.config.given import Given
 from tagger.config.rules import Rules
 from tagger.errors import UserError
-from tagger.settings import MqttSettings, is_address
+from tagger.names import is_address
+from tagger.settings import MqttSettings
 
 _TLS = ("tls_ca_certs", "tls_client_cert", "tls_client_key", "tls_host_name", "tls_insecure")
 

@@ -11,6 +11,7 @@ from tagger.config.file import load, usual
 from tagger.config.given import Rank, gather
 from tagger.config.rules import Resolved
 from tagger.errors import UserError
+from tagger.names import is_topic
 from tagger.settings import (
     ClipSettings,
     EventLogSettings,
@@ -20,7 +21,6 @@ from tagger.settings import (
     MqttSettings,
     PcmFormat,
     WebhookSettings,
-    is_topic,
     pcm_encoding,
 )
 

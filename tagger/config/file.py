@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tagger import policy, settings
+from tagger import files, policy
 from tagger.config.options import OPTIONS, TABLES
 from tagger.config.source import Source
 from tagger.errors import UserError, near
@@ -32,7 +32,7 @@ class Document:
 
 def usual() -> Path | None:
     """`$TAGGER_HOME/tagger.toml`, if it is there: what holds without --config."""
-    path = settings.home() / NAME
+    path = files.home() / NAME
     return path if path.is_file() else None
 
 

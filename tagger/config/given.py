@@ -12,7 +12,7 @@ from tagger.config.file import Document
 from tagger.config.options import BY_KEY, ENV_PREFIX, OPTIONS, Option
 from tagger.config.source import Source
 from tagger.errors import near
-from tagger.settings import is_address
+from tagger.names import is_address
 
 HIDDEN = "(hidden)"
 

@@ -11,7 +11,8 @@ from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.requests import Controls, Requests
 from tagger.mqtt.sink import Home, MqttSink
 from tagger.mqtt.topics import Topics
-from tagger.settings import HomeAssistantSettings, ListenSettings, MqttSettings, slug
+from tagger.names import slug
+from tagger.settings import HomeAssistantSettings, ListenSettings, MqttSettings
 from tagger.sinks import Sink
 from tagger.sinks.console import ConsoleSink
 from tagger.sinks.eventlog import EventLogSink

@@ -21,10 +21,12 @@ from tagger.daemon.state import State
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import TaggerError
 from tagger.events import Stream
+from tagger.files import home
 from tagger.listen import Daemon, Listener, Task
 from tagger.mqtt.topics import NOT_SOURCES
+from tagger.names import unique_slugs
 from tagger.policy import Policy
-from tagger.settings import ClipSettings, ListenSettings, MqttSettings, check_window, home, unique_slugs
+from tagger.settings import ClipSettings, ListenSettings, MqttSettings, check_window
 from tagger.sources import Source, open_source, split_name
 from tagger.stop import Stop
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from tagger import settings, times
+from tagger import files, times
 from tagger.errors import UserError, near
 from tagger.history.log import Row, reading
 
@@ -28,7 +28,7 @@ _MARKS = {"test": "  (a test)", "restart": "  (end estimated)"}
 
 def file() -> Path:
     """The event log, where none is named."""
-    return settings.home() / "events.sqlite"
+    return files.home() / "events.sqlite"
 
 
 @dataclass(frozen=True)

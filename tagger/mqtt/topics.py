@@ -1,6 +1,6 @@
 """Names of all topics of a node. They are a contract that other people's automations hang on: see README."""
 
-from tagger.settings import unique_slugs
+from tagger.names import unique_slugs
 
 ANY = "any"
 """The label whose state is `ON` while any label's is."""

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from tagger.errors import UserError
 from tagger.events import Block
-from tagger.settings import PcmFormat, slug
+from tagger.names import slug
+from tagger.settings import PcmFormat
 
 
 class Source(Protocol):

@@ -54,7 +54,7 @@ def test_the_score_in_a_dymn_files_name(tmp_path):
 
 
 def test_a_dymn_file_becomes_a_model_that_listens(tmp_path, home):
-    added = store.add(saved(tmp_path, "dymn04_as.pt", weights("dymn")))
+    added = official.add(saved(tmp_path, "dymn04_as.pt", weights("dymn")))
     assert added == home / "models" / "dymn04_as.safetensors"
     scores = Classifier(checkpoint.load(store.find("dymn04_as")), "cpu")(np.zeros((1, 16_000), np.float32)).values
     assert scores.shape == (1, 527)
@@ -77,7 +77,7 @@ def test_no_im_pre_means_audioset(tmp_path):
 )
 def test_an_imagenet_file_is_a_start_that_hears_nothing(tmp_path, family, name, outputs, config):
     theirs = weights(family, outputs)
-    store.add(saved(tmp_path, f"{name}.pt", theirs))
+    official.add(saved(tmp_path, f"{name}.pt", theirs))
     loaded = checkpoint.load(store.find(name))
     assert loaded.info.config == loaded.model.config == config
     assert (loaded.info.labels, loaded.info.thresholds) == ((official.UNTRAINED,), (1.0,))
@@ -96,7 +96,7 @@ def test_an_imagenet_file_is_a_start_that_hears_nothing(tmp_path, family, name, 
 
 @pytest.mark.parametrize("command", [("tag",), ("listen", "--mqtt", "none", "--no-realtime")])
 def test_an_imagenet_file_is_refused_by_what_listens(tmp_path, command):
-    store.add(saved(tmp_path, "mn01_im.pt", weights("mn", 1000)))
+    official.add(saved(tmp_path, "mn01_im.pt", weights("mn", 1000)))
     sound = write_wav(tmp_path / "sound.wav", np.zeros(8_000))
     refused(run(*command, sound, "--model", "mn01_im"), "mn01_im", "was never trained on sounds", "`tagger train`")
 
@@ -154,4 +154,4 @@ def test_files_are_known_by_the_names_that_they_will_have():
     assert not release.UNPINNED_FILES.keys() & release.RELEASE_FILES.keys()
     files = release.UNPINNED_FILES | {key: file.name for key, file in release.RELEASE_FILES.items()}
     for key, file in files.items():
-        assert store.official_name(Path(file)) in (key, f"{key}_as")
+        assert official.official_name(Path(file)) in (key, f"{key}_as")

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from tagger.checkpoints.header import METADATA_KEY, read_header
 from tagger.checkpoints.store import BUNDLED
 from tagger.events import Event
-from tests.programs import refused, run, running, stop, tagger, write_wav
+from tests.programs import ROOT, refused, run, running, stop, tagger, write_wav
 from train.recipe import RECIPES
 
 RATE_HZ = 32_000
@@ -134,7 +134,7 @@ def test_table_and_json_say_the_same(wav: Path) -> None:
 # --- events of files ---
 
 
-DEMO = BUNDLED.parent / "demo" / "demo.ogg"
+DEMO = ROOT / "tagger" / "sources" / "demo" / "demo.ogg"
 
 
 def events_of(path: Path, *flags: object) -> list[dict[str, Any]]:

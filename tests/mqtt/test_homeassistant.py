@@ -21,7 +21,8 @@ from tagger.mqtt.homeassistant import components, config_topic, device_message, 
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.sink import Home, MqttSink
 from tagger.mqtt.topics import Topics
-from tagger.settings import HomeAssistantSettings, MqttSettings, slug, unique_slugs
+from tagger.names import slug, unique_slugs
+from tagger.settings import HomeAssistantSettings, MqttSettings
 from tests.programs import ROOT, Mosquitto, subscribed, until
 
 DATA = ROOT / "tests" / "data"

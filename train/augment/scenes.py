@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from train.augment.waveform import Noise, Waveform
-from train.fit.trained import Corpus
+from train.data.corpus import Corpus
 
 _MOMENT_SECONDS = 0.02
 _ACTIVE_DB = 25.0

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger import settings
+from tagger import files
 from tagger.files import replacing
 
 
 def folder() -> Path:
-    return settings.home() / "cache"
+    return files.home() / "cache"
 
 
 def cached(name: str, key: dict[str, Any], make: Callable[[Path], None]) -> NDArray[Any]:

@@ -12,10 +12,10 @@ from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
 from train.data import waveforms
+from train.data.corpus import Corpus, Say
 from train.data.dataset import FOLDS, Dataset, Rows, leak, leaks
 from train.evaluate import report, streams
 from train.evaluate.metrics import BACKGROUND, Predictions, accuracy, accuracy_by_fold, calibration_error, mean_and_std
-from train.fit.trained import Corpus, Say
 
 _BATCH = 32
 

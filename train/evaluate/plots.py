@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from train.evaluate.report import Epoch
+    from train.curve import Epoch
 
 LEARNING_CURVES, CONFUSION, RECALLS, RELIABILITY = NAMES = (
     "learning_curves.png",

@@ -16,9 +16,10 @@ from tagger.features.logmel import front_end
 from tagger.stop import Stop
 from train.augment.views import Views, targets_of
 from train.data.cache import cached_arrays
+from train.data.corpus import Corpus
 from train.fit.distributed import Place
 from train.fit.origin import Origin
-from train.fit.trained import Corpus, unless_stopped
+from train.fit.trained import unless_stopped
 
 DRAWS = {"plain": 1, "placed": 4, "fragment": 1, "background": 1}
 """How many times each clip is heard in each view."""

@@ -20,8 +20,9 @@ from tagger.files import replacing
 from tagger.stop import Stop
 from train.augment.spectrogram import Mix, equalised, jittered_bank, masked, warped
 from train.augment.views import BATCH, VIEWS, Views
+from train.curve import Epoch
+from train.data.corpus import Corpus, Say
 from train.data.dataset import Rows
-from train.evaluate.report import Epoch
 from train.fit.batches import Batches
 from train.fit.distributed import Place
 from train.fit.logistic import cross_entropy, fit_start
@@ -29,7 +30,7 @@ from train.fit.origin import Origin, last_layer_name
 from train.fit.progress import NoBoard, bar, board, show
 from train.fit.stored import Spectrograms, StoredBatches
 from train.fit.teacher import Teacher
-from train.fit.trained import Corpus, Say, Trained, TrainingStoppedError, calibrated, unless_stopped
+from train.fit.trained import Trained, TrainingStoppedError, calibrated, unless_stopped
 from train.recipe import Recipe
 
 _KEPT_INNER = 1_000

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from train.evaluate.report import Epoch
-from train.fit.trained import Say
+from train.curve import Epoch
+from train.data.corpus import Say
 
 
 def bar(length: int, label: str, is_shown: bool) -> Any:

@@ -16,12 +16,13 @@ from tagger.checkpoints.header import read_header
 from tagger.errors import CheckpointError, UserError
 from tagger.files import replacing
 from tagger.stop import Stop
+from train.curve import Epoch
 from train.data import waveforms
+from train.data.corpus import Corpus, Say
 from train.data.dataset import FOLDS, Dataset, Rows, inner_split, leak, trained_on
 from train.evaluate import report
 from train.evaluate.clips import predict
 from train.evaluate.metrics import Predictions, accuracy, accuracy_by_fold, calibration_error, mean_and_std
-from train.evaluate.report import Epoch
 from train.fit.distributed import Place, joined
 from train.fit.finetune import Fit
 from train.fit.head import Frozen
@@ -30,7 +31,7 @@ from train.fit.origin import Origin, Start, origin
 from train.fit.stored import Spectrograms
 from train.fit.stream import Upper
 from train.fit.teacher import Teacher
-from train.fit.trained import Corpus, Say, Trained, TrainingStoppedError
+from train.fit.trained import Trained, TrainingStoppedError
 from train.recipe import Recipe
 
 WINDOW_SECONDS = 5.0

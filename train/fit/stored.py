@@ -15,10 +15,11 @@ from tagger.features.logmel import MelConfig, MfccConfig, front_end
 from tagger.stop import Stop
 from train.augment.views import BATCH, Views
 from train.data.cache import cached
+from train.data.corpus import Corpus
 from train.data.dataset import Rows
 from train.fit.batches import Batch, Batches
 from train.fit.distributed import Place
-from train.fit.trained import Corpus, unless_stopped
+from train.fit.trained import unless_stopped
 from train.recipe import Recipe
 
 _SOFT = 0.9

@@ -28,14 +28,15 @@ from tagger.models.efficientat import Followed, followed
 from tagger.stop import Stop
 from train.augment.scenes import MOST_SOUNDS, Scenes, labels_of
 from train.augment.views import BATCH, NOTHING, Views
+from train.curve import Epoch
 from train.data.cache import cached_arrays
+from train.data.corpus import Corpus, Say
 from train.data.dataset import Rows
-from train.evaluate.report import Epoch
 from train.fit.distributed import Place
 from train.fit.logistic import cross_entropy
 from train.fit.origin import Origin, others_of
 from train.fit.progress import bar
-from train.fit.trained import Corpus, Say, Trained, TrainingStoppedError, calibrated, unless_stopped
+from train.fit.trained import Trained, TrainingStoppedError, calibrated, unless_stopped
 from train.recipe import Recipe
 
 SCENES = 6

@@ -1,6 +1,6 @@
 """What every way of training gives: a network, how far its scores can be believed, and how it got there."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -10,13 +10,10 @@ from torch import Tensor, nn
 from tagger.errors import TaggerError
 from tagger.stop import Stop
 from train.augment.views import targets_of
-from train.data.dataset import Dataset
-from train.data.waveforms import Waveforms
+from train.curve import Epoch
 from train.evaluate.metrics import BACKGROUND, fit_line, fit_temperature
-from train.evaluate.report import Epoch
 from train.fit.logistic import best_threshold
 
-Say = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -38,24 +35,6 @@ def unless_stopped(items: Iterable[T], stop: Stop | None) -> Iterator[T]:
         if stop is not None and stop.interrupted:
             raise TrainingStoppedError
         yield item
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """What is trained on, ready to be heard."""
-
-    dataset: Dataset
-    waveforms: Waveforms
-    targets: Tensor
-    """[rows, labels], float32, 1 for the row's label; zeros for background."""
-
-    @classmethod
-    def of(cls, dataset: Dataset, waveforms: Waveforms) -> "Corpus":
-        targets = torch.zeros(len(dataset.clips), len(dataset.labels))
-        for row, clip in enumerate(dataset.clips):
-            if clip.label is not None:
-                targets[row, clip.label] = 1
-        return cls(dataset, waveforms, targets)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.trainings import FakeWaveforms
 from train.augment.scenes import MOST_SOUNDS, Active, Scene, Scenes, labels_of, moments, scene
+from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset
-from train.fit.trained import Corpus
 
 RATE_HZ = 8_000
 SAMPLES = 5 * RATE_HZ

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from train.curve import Epoch
 from train.evaluate import metrics, plots, report
 from train.evaluate.metrics import BACKGROUND, ESC50_LABELS, Predictions
-from train.evaluate.report import Epoch
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

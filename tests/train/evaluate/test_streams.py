@@ -24,12 +24,12 @@ from tagger.policy import EventsConfig, Policy
 from tests.fakes import FakeClassifier
 from tests.programs import refused, run, write_wav
 from tests.trainings import MEL, FakeWaveforms
+from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset
 from train.evaluate import detection, soundscape, streams
 from train.evaluate.detection import Found
 from train.evaluate.report import circumstances
 from train.evaluate.streams import THRESHOLDS, Played, Settings, at, decided, play
-from train.fit.trained import Corpus
 
 RATE_HZ = MEL.sample_rate_hz
 WINDOW_SECONDS = 2.0

@@ -37,10 +37,11 @@ from tests.trainings import (
     split,
 )
 from train.augment.spectrogram import Mix
+from train.data.corpus import Corpus
 from train.fit.finetune import Fit
 from train.fit.stored import Spectrograms
 from train.fit.teacher import Teacher
-from train.fit.trained import Corpus, Trained, TrainingStoppedError
+from train.fit.trained import Trained, TrainingStoppedError
 from train.recipe import Recipe
 
 LEARNING = replace(RECIPE, epochs=12, learning_rate=2e-2, head_learning_rate=2e-2)

@@ -24,11 +24,12 @@ from tests.trainings import (
     split,
 )
 from train.data import cache
+from train.data.corpus import Corpus
 from train.fit import embeddings, head, logistic
 from train.fit.embeddings import DRAWS, Embedder
 from train.fit.head import L2_CANDIDATES, SURPRISE, Frozen
 from train.fit.origin import Origin
-from train.fit.trained import Corpus, Trained, TrainingStoppedError
+from train.fit.trained import Trained, TrainingStoppedError
 
 VIEWS = sum(DRAWS.values())
 DATA = corpus()

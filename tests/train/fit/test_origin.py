@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from tagger.checkpoints import checkpoint, store
+from tagger.checkpoints import checkpoint, official
 from tagger.checkpoints.checkpoint import MODELS, CheckpointInfo
 from tagger.checkpoints.official import DYMN_WIDTHS, WIDTHS
 from tagger.errors import CheckpointError, UserError
@@ -28,7 +28,7 @@ def mn01(tmp_path) -> Path:
     for part in (".fc1.", ".fc2."):
         weights = {name.replace(part, f".conc_se_layers.0{part}"): value for name, value in weights.items()}
     torch.save(weights, tmp_path / "mn01_as_mAP_298.pt")
-    return store.add(tmp_path / "mn01_as_mAP_298.pt")
+    return official.add(tmp_path / "mn01_as_mAP_298.pt")
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_a_checkpoint_is_a_start_with_its_front_end_and_all_that_it_has_heard(ow
 
 
 def test_a_checkpoint_may_be_named(own):
-    store.add(own)
+    official.add(own)
     assert origin("mine", None, FINETUNE).digest == sha256(own)
 
 

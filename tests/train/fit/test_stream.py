@@ -18,10 +18,11 @@ from tests.trainings import HERE, LABELS, MEL, RATE_HZ, SAMPLES, Never, corpus, 
 from train.augment.scenes import MOST_SOUNDS
 from train.augment.views import Views
 from train.data import cache
+from train.data.corpus import Corpus
 from train.fit import stream
 from train.fit.origin import Origin
 from train.fit.stream import SCENES, Upper
-from train.fit.trained import Corpus, Trained, TrainingStoppedError
+from train.fit.trained import Trained, TrainingStoppedError
 from train.recipe import RECIPES, Recipe
 
 RECIPE = replace(

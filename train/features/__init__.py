@@ -1,0 +1,1 @@
+"""`tagger features`: a clip's features as numbers and as a picture."""

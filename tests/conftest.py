@@ -37,7 +37,16 @@ _LONG = ("test_end_to_end", "test_outages", "test_command", "test_sink", "test_c
 SHARED = ROOT.parent / "shared"
 
 
+_MARKERS = {"broker": "broker", "shared": "data"}
+"""Fixtures, and the marker of a test that uses one."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture, marker in _MARKERS.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
     items.sort(key=lambda item: item.path.stem not in _LONG)
 
 

@@ -74,7 +74,7 @@ def test_torchaudio_is_imported_in_one_place():
     ("module", "file"),
     [
         ("paho", "tagger/mqtt/connection.py"),
-        ("sounddevice", "tagger/sources/microphone.py"),
+        ("sounddevice", "tagger/sources/portaudio.py"),
         ("soxr", "tagger/audio/resample.py"),
         ("av", "tagger/audio/decode.py"),
         ("amqtt", "tagger/mqtt/embedded.py"),

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from tagger.audio.resample import ToMono, is_sound
+from tagger.audio.resample import ToMono, is_plausible
 from tagger.errors import AudioError
 
 Frames = NDArray[np.float32]
@@ -82,7 +82,7 @@ def decode(path: Path, rate_hz: int) -> Iterator[NDArray[np.float32]]:
 def _sound_of(decoder: Decoder, path: Path) -> Iterator[Frames]:
     given = 0
     for frames in decoder.frames():
-        bad = np.flatnonzero(~is_sound(frames).all(axis=1))
+        bad = np.flatnonzero(~is_plausible(frames).all(axis=1))
         if bad.size:
             yield frames[: bad[0]]
             at = (given + int(bad[0])) / decoder.rate_hz

@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 from tagger.events import Samples
 
 LOUDEST = 1e3
-"""No sample is beyond, 60 dB over full scale: what is, or is not a number, was never sound."""
+"""Limit of a sample's magnitude, 60 dB over full scale. A sample beyond it is damage, not sound."""
 
 
-def is_sound(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which samples are: neither NaN nor infinite nor absurd."""
+def is_plausible(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """True for each sample that is a number below `LOUDEST`; False for NaN, infinity and absurd values. Any shape."""
     return np.abs(samples) < LOUDEST
 
 

@@ -11,9 +11,9 @@ from tagger.errors import UserError
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON a device.")
 def devices(as_json: bool) -> None:
     """List the microphones that `tagger listen mic:NAME` can use."""
-    from tagger.sources.microphone import inputs
+    from tagger.sources.portaudio import input_devices
 
-    found = inputs()
+    found = input_devices()
     if not found:
         raise UserError("no input device: connect a microphone; `tagger listen demo` needs none")
     for each in found:

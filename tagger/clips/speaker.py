@@ -6,7 +6,7 @@ import numpy as np
 
 from tagger.audio.decode import decode
 from tagger.errors import UserError
-from tagger.sources.microphone import load_sounddevice
+from tagger.sources.portaudio import load_sounddevice
 
 
 def play(path: Path) -> None:

@@ -123,21 +123,21 @@ def _until(question: str, default: str, take: Callable[[str], _Answer], is_secre
 def _devices() -> list[str]:
     """Names of microphones; none where PortAudio is not."""
     try:
-        from tagger.sources.microphone import inputs
+        from tagger.sources.portaudio import input_devices
 
-        return [str(each["name"]) for each in inputs()]
+        return [str(each["name"]) for each in input_devices()]
     except UserError as error:
         click.echo(f"({error})")
         return []
 
 
 def _source(text: str, devices: Sequence[str]) -> str:
-    from tagger.sources import split_name
+    from tagger.sources import is_keyword, split_name
 
     if re.fullmatch("[0-9]+", text) and 1 <= int(text) <= len(devices):
         return f"mic:{devices[int(text) - 1]}"
     name, rest = split_name(text)
-    if rest in ("mic", "auto", "demo", "-") or rest.startswith("mic:"):
+    if is_keyword(rest):
         return text
     if not Path(rest).is_file():
         raise UserError(f"{text}: is no such file; write mic, mic:NAME or demo for something else")

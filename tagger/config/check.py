@@ -120,7 +120,7 @@ def _model(resolved: Resolved) -> Iterator[str]:
 
 
 def _sources(values: Values) -> Iterator[str]:
-    from tagger.sources import split_name
+    from tagger.sources import is_keyword, split_name
 
     given = values["listen.sources"]
     for source in given.value:
@@ -128,8 +128,7 @@ def _sources(values: Values) -> Iterator[str]:
         if "://" in rest:
             yield f"{given.place}: URLs are not supported; pipe what they hold into `tagger listen -`"
             continue
-        is_file = rest not in ("mic", "auto", "demo", "-") and not rest.startswith("mic:")
-        if is_file and not os.path.isfile(rest):  # noqa: PTH113  # Path.is_file raises for names that are too long
+        if not is_keyword(rest) and not os.path.isfile(rest):  # noqa: PTH113  # Path.is_file raises for names that are too long
             yield f"{given.place}: {rest}: no such file"
 
 

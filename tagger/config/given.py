@@ -181,10 +181,10 @@ def absolute(key: str, value: Any, document: Document) -> Any:
 
 
 def _source(folder: Path, uri: str) -> str:
-    from tagger.sources import split_name  # imports numpy
+    from tagger.sources import is_keyword, split_name
 
     name, rest = split_name(uri)
-    if rest in ("mic", "auto", "demo", "-") or rest.startswith("mic:") or "://" in rest:
+    if is_keyword(rest) or "://" in rest:
         return uri
     path = str(_below(folder, Path(rest)))
     return path if name is None else f"{name}={path}"

@@ -1,41 +1,75 @@
-"""Where audio comes from. A new kind of source is a file here and a line in `open_source`.
+"""Where audio comes from: the microphone, files, standard input.
 
-Every source yields blocks of mono float32 samples at the rate it was opened with, whatever the device or file has.
+A new kind of source is a module here with a function `open_source(request)`, and a line in `_MODULES`.
+What decodes, resamples or cuts samples is in `tagger.audio`. This module imports no numpy.
 """
 
+import importlib
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tagger.errors import UserError
-from tagger.events import Block
 from tagger.names import slug
 from tagger.settings import PcmFormat
 
+if TYPE_CHECKING:
+    from tagger.events import Block  # imports numpy
+
+_MODULES = {
+    "auto": "auto",
+    "mic": "microphone",
+    "mic:": "microphone",
+    "demo": "file",
+    "-": "pcm",
+}
+"""A whole URI, or what it begins with up to `:` or `://`, and the module in this package that opens it."""
+
 
 class Source(Protocol):
-    """A stream of audio. Constructing one checks all that can be checked; reading begins with `blocks`."""
+    """A stream of mono float32 blocks, at the rate that it was opened with.
+
+    The constructor checks all that can be checked; reading begins with `blocks`.
+    """
 
     name: str
     """One MQTT topic level."""
     description: str
-    """For people: what is listened to."""
+    """What is listened to, for people."""
 
     live: bool
-    """It may break and come back, as a microphone does: `blocks` can be called again after an error."""
+    """Whether it may break and come back, as a microphone does: `blocks` can be called again after an error."""
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> "Iterator[Block]":
         """Blocks until the stream ends or `close` is called.
 
         Raises:
-            TaggerError: the stream broke. What came before was good.
+            TaggerError: the stream broke. The blocks before the error are good.
         """
 
     def behind(self) -> float:
         """Seconds of audio that wait to be read; 0 where the stream waits for its reader, as a pipe does."""
 
     def close(self) -> None:
-        """Ends `blocks`, also from another thread or a signal handler's."""
+        """Ends `blocks`. May be called from another thread or a signal handler."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a module's `open_source` is given."""
+
+    name: str | None
+    """The source's name as the user gave it; None: the module chooses one."""
+    uri: str
+    """Without the name."""
+    rate_hz: int
+    """Rate of the blocks."""
+    realtime: bool
+    """Whether to replay files at the pace of the clock."""
+    pcm: PcmFormat
+    """Format of raw samples."""
 
 
 def open_source(uri: str, rate_hz: int, realtime: bool = True, pcm: PcmFormat | None = None) -> Source:
@@ -51,30 +85,41 @@ def open_source(uri: str, rate_hz: int, realtime: bool = True, pcm: PcmFormat | 
         UserError: there is no such device or file, or it is not audio.
     """
     name, uri = split_name(uri)
-    if "://" in uri:  # which may hold a password
+    return open_request(Request(name, uri, rate_hz, realtime, pcm or PcmFormat()))
+
+
+def open_request(request: Request) -> Source:
+    """
+    Raises:
+        UserError: as `open_source`.
+    """
+    module = _module(request.uri)
+    if module is None and "://" in request.uri:  # the message leaves the URL out: it may hold a password
         raise UserError("a source is a URL: these are not supported; pipe what it holds into `tagger listen -`")
-    if uri == "auto":
-        from tagger.sources.microphone import has_microphone
+    source: Source = importlib.import_module(f"tagger.sources.{module or 'file'}").open_source(request)
+    return source
 
-        uri = "mic" if has_microphone() else "demo"
-    if uri == "mic" or uri.startswith("mic:"):
-        from tagger.sources.microphone import MicrophoneSource
 
-        device = uri.partition(":")[2]
-        return MicrophoneSource(name or (f"mic_{slug(device)}" if device else "mic"), device or None, rate_hz)
-    if uri == "-":
-        from tagger.sources.pcm import PcmSource
+def is_keyword(uri: str) -> bool:
+    """Whether a URI without its name is one of the table above. If not, it is a file's path, or an unsupported URL.
 
-        return PcmSource(name or "stdin", pcm or PcmFormat(), rate_hz)
-    from tagger.sources.file import DEMO, FileSource
+    >>> is_keyword("mic:USB"), is_keyword("demo"), is_keyword("door.wav"), is_keyword("rtsp://camera/1")
+    (True, True, False, False)
+    """
+    return _module(uri) is not None
 
-    if uri == "demo":
-        return FileSource(name or "demo", DEMO, rate_hz, realtime, "the built-in demo, one minute")
-    return FileSource(name or slug(Path(uri).stem), Path(uri), rate_hz, realtime)
+
+def _module(uri: str) -> str | None:
+    if uri in _MODULES:
+        return _MODULES[uri]
+    prefix = re.match("[^:]*:(//)?", uri)
+    if prefix is None or ("://" in uri and not prefix[1]):
+        return None
+    return _MODULES.get(prefix[0])
 
 
 def split_name(uri: str) -> tuple[str | None, str]:
-    """A source's given name and the rest. An existing file is never taken apart.
+    """A source's given name, or None, and the rest. The path of an existing file is never taken apart.
 
     >>> split_name("kitchen=mic:USB"), split_name("mic")
     (('kitchen', 'mic:USB'), (None, 'mic'))

@@ -1,4 +1,4 @@
-"""A file, replayed as if it were heard now, or as fast as it goes."""
+"""A file, replayed in real time or as fast as it can be read."""
 
 import threading
 import time
@@ -9,16 +9,34 @@ import numpy as np
 
 from tagger.audio.decode import decode, open_audio
 from tagger.events import Block
+from tagger.names import slug
+from tagger.sources import Request
 
 DEMO = Path(__file__).parent / "demo" / "demo.ogg"
 _BLOCK_SECONDS = 0.1
 
 
+def open_source(request: Request) -> "FileSource":
+    """Opens `demo`, or a file's path."""
+    if request.uri == "demo":
+        name = request.name or "demo"
+        return FileSource(name, DEMO, request.rate_hz, request.realtime, "the built-in demo, one minute")
+    path = Path(request.uri)
+    return FileSource(request.name or slug(path.stem), path, request.rate_hz, request.realtime)
+
+
 class FileSource:
+    """Blocks of a file, once from its beginning to its end."""
+
     live = False
 
     def __init__(self, name: str, path: Path, rate_hz: int, realtime: bool, description: str | None = None) -> None:
         """
+        Args:
+            rate_hz: rate of the blocks.
+            realtime: give each block when its last sample would have sounded; else as soon as it is decoded.
+            description: for people; the path if it is None.
+
         Raises:
             AudioError: the file is missing, empty or not audio.
         """
@@ -29,12 +47,12 @@ class FileSource:
         self._path, self._rate_hz, self._realtime = path, rate_hz, realtime
         self._closed = threading.Event()
         self._due = float("inf")
-        """On the monotonic clock: when the block that comes next is due."""
+        """When the next block is due, by the monotonic clock."""
 
     def blocks(self) -> Iterator[Block]:
         """
         Raises:
-            AudioError: the file ends early or is damaged; what came before was good.
+            AudioError: the file ends early or is damaged. The blocks before the error are good.
         """
         began, started, given = time.time(), time.monotonic(), 0
         for decoded in decode(self._path, self._rate_hz):
@@ -42,7 +60,7 @@ class FileSource:
             for samples in np.split(decoded, range(size, len(decoded), size)):
                 given += len(samples)
                 if self._realtime:
-                    # A block is there when its last sample has sounded, as with a microphone.
+                    # A microphone, too, gives a block when its last sample has sounded.
                     self._due = started + given / self._rate_hz
                     self._closed.wait(max(0.0, self._due - time.monotonic()))
                 if self._closed.is_set():

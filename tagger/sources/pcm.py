@@ -11,10 +11,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.audio.resample import ToMono, is_sound
+from tagger.audio.resample import ToMono, is_plausible
 from tagger.errors import AudioError
 from tagger.events import Block
 from tagger.settings import PcmFormat
+from tagger.sources import Request
 
 ENCODINGS: dict[str, np.dtype[Any]] = {
     "u8": np.dtype("u1"),
@@ -26,18 +27,31 @@ ENCODINGS: dict[str, np.dtype[Any]] = {
 }
 _READ_BYTES = 1 << 16
 _POLL_SECONDS = 0.2
-"""How long `close` may go unnoticed while nothing comes."""
+"""Longest time until `close` is noticed while the pipe is silent."""
 _LATE_SECONDS = 2.0
-"""Samples that come so much later than the clock of those before says were not recorded without a break, or by a slow
-clock: times follow the wall clock again. (A pipe that is ahead of it, as from a file, is left alone.)"""
+"""Largest lag of the sample count behind the wall clock. Beyond it the recording had a break, or its clock is slow, and
+times follow the wall clock again. (A pipe that is ahead of the wall clock, as from a file, is left alone.)"""
+
+
+def open_source(request: Request) -> "PcmSource":
+    """Opens `-`."""
+    return PcmSource(request.name or "stdin", request.pcm, request.rate_hz)
 
 
 class PcmSource:
-    """Interleaved samples, read as they come. The pipe itself holds its writer back, so nothing is ever skipped."""
+    """Interleaved samples from a pipe. The pipe makes its writer wait for the reader, so no sample is skipped."""
 
     live = False
 
     def __init__(self, name: str, pcm: PcmFormat, rate_hz: int, pipe: BinaryIO | None = None) -> None:
+        """
+        Args:
+            rate_hz: rate of the blocks.
+            pipe: None is standard input.
+
+        Raises:
+            AudioError: standard input is closed.
+        """
         self.name = name
         self.description = (
             f"standard input, raw {pcm.encoding} at {pcm.rate_hz} Hz, {pcm.channels} channel{'s' * (pcm.channels > 1)}"
@@ -51,7 +65,7 @@ class PcmSource:
     def blocks(self) -> Iterator[Block]:
         """
         Raises:
-            AudioError: nothing came, or the stream ended inside a frame (after all whole frames were given).
+            AudioError: no sample came, or the stream ended inside a frame (all whole frames were given before).
         """
         to_mono = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels)
         dtype = ENCODINGS[self._pcm.encoding]
@@ -64,14 +78,14 @@ class PcmSource:
             whole = len(data) // frame_bytes * frame_bytes
             rest = data[whole:]
             frames = to_float(np.frombuffer(data[:whole], dtype)).reshape(-1, self._pcm.channels)
-            good = is_sound(frames).all(axis=1)
+            good = is_plausible(frames).all(axis=1)
             for piece in np.split(frames, np.flatnonzero(np.diff(good)) + 1):
-                heard = bool(is_sound(piece[:1]).all())  # a piece is of one kind
+                heard = bool(is_plausible(piece[:1]).all())  # all frames of a piece are alike
                 samples = to_mono.feed(piece) if heard else to_mono.flush()
                 if samples.size:
                     yield Block(samples, began + given / self._rate_hz, gap)
                     given, gap = given + samples.size, False
-                if not heard:  # the stream goes on, and what it says before and after is not joined
+                if not heard:  # no block joins the sound before the damage and after it
                     to_mono, gap = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels), True
                     given += round(len(piece) * self._rate_hz / self._pcm.rate_hz)
         if self._closed.is_set():
@@ -91,10 +105,10 @@ class PcmSource:
         return 0.0
 
     def _read(self) -> bytes:
-        """What is there now, at least one byte; empty at the end of the stream, and once closed."""
+        """The bytes that are there, at least one; waits for them. Empty at the end of the stream and after `close`."""
         try:
             descriptor = self._pipe.fileno()
-        except (AttributeError, OSError):  # no operating system's pipe
+        except (AttributeError, OSError):  # a file object without a descriptor
             return b"" if self._closed.is_set() else self._pipe.read(_READ_BYTES)
         while not self._closed.is_set():
             if select.select([descriptor], [], [], _POLL_SECONDS)[0]:
@@ -106,7 +120,7 @@ class PcmSource:
 
 
 def to_float(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Integers to full scale -1 to 1, float32; floats as they are.
+    """Samples as float32: integers scaled to -1 to 1, floats unscaled. Same shape.
 
     >>> to_float(np.array([-32768, 16384], "<i2")).tolist()
     [-1.0, 0.5]
@@ -115,5 +129,5 @@ def to_float(samples: NDArray[Any]) -> NDArray[np.float32]:
         return (samples.astype(np.float32) - 128) / np.float32(128)
     if samples.dtype.kind == "i":
         return samples.astype(np.float32) / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
-    with np.errstate(over="ignore"):  # becomes infinity, which is no sound
+    with np.errstate(over="ignore"):  # too large a value becomes infinity, which `is_plausible` rejects
         return samples.astype(np.float32)

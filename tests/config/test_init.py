@@ -81,7 +81,7 @@ def test_enter_is_an_answer_to_everything(home):
 
 
 def test_a_microphone_can_be_chosen_by_its_number(home, monkeypatch):
-    monkeypatch.setattr("tagger.sources.microphone.inputs", lambda: [{"name": "USB: one"}, {"name": "HDA"}])
+    monkeypatch.setattr("tagger.sources.portaudio.input_devices", lambda: [{"name": "USB: one"}, {"name": "HDA"}])
     done = init(answers="3\n2\nnone\n\n")
     assert done.exit_code == 0, done.output
     assert re.search(r"^ +2 +mic:HDA$", done.stdout, re.MULTILINE)
@@ -92,7 +92,7 @@ def test_without_portaudio_it_says_so_and_goes_on(home, monkeypatch):
     def inputs():
         raise UserError("no PortAudio")
 
-    monkeypatch.setattr("tagger.sources.microphone.inputs", inputs)
+    monkeypatch.setattr("tagger.sources.portaudio.input_devices", inputs)
     done = init(answers="\nnone\n\n")
     assert done.exit_code == 0, done.output
     assert "no PortAudio" in done.stdout

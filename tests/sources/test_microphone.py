@@ -13,7 +13,8 @@ import pytest
 from tagger.cli.main import main
 from tagger.errors import TaggerError, UserError
 from tagger.sources import microphone, open_source
-from tagger.sources.microphone import MicrophoneSource, find_input
+from tagger.sources.microphone import MicrophoneSource
+from tagger.sources.portaudio import find_input_device
 
 RATE_HZ = 32_000
 DEVICES = [
@@ -118,9 +119,9 @@ def test_devices_are_listed_with_the_default_marked(portaudio: FakePortAudio) ->
 
 
 def test_a_device_is_found_by_name_part_or_index(portaudio: FakePortAudio) -> None:
-    assert find_input(None)["name"] == "USB Audio Device"
-    assert find_input("camera")["name"] == "USB Camera"
-    assert find_input("0")["name"] == DEVICES[0]["name"]
+    assert find_input_device(None)["name"] == "USB Audio Device"
+    assert find_input_device("camera")["name"] == "USB Camera"
+    assert find_input_device("0")["name"] == DEVICES[0]["name"]
     assert open_source("mic", RATE_HZ).name == "mic"
     assert open_source("mic:USB Camera", RATE_HZ).name == "mic_usb_camera"
     assert open_source("attic=mic:USB Camera", RATE_HZ).name == "attic"
@@ -129,9 +130,9 @@ def test_a_device_is_found_by_name_part_or_index(portaudio: FakePortAudio) -> No
 
 def test_an_unknown_or_ambiguous_name_lists_the_near_ones(portaudio: FakePortAudio) -> None:
     with pytest.raises(UserError, match="did you mean USB Camera"):
-        find_input("USB Camrea")
+        find_input_device("USB Camrea")
     with pytest.raises(UserError, match=r"several .*2 'USB Audio Device', 3 'USB Camera'"):
-        find_input("USB")
+        find_input_device("USB")
 
 
 def test_samples_come_through_in_order_with_running_times(portaudio: FakePortAudio) -> None:

@@ -1,0 +1,158 @@
+"""PortAudio, through sounddevice: the input devices, and recording from one. No other module imports sounddevice."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from tagger.errors import TaggerError, UserError, near
+from tagger.events import Samples
+
+Device = dict[str, Any]
+"""An input device: `index`, `name`, `max_input_channels`, `default_samplerate` in Hz, `is_default`."""
+Callback = Callable[[Samples, int, Any, Any], None]
+"""Takes samples [N, 1], N, PortAudio's times, and its status. PortAudio's own thread calls it; it must not wait."""
+
+
+def load_sounddevice() -> ModuleType:
+    """
+    Raises:
+        UserError: the PortAudio library is missing.
+    """
+    try:
+        import sounddevice
+    except OSError:
+        raise UserError(
+            "the PortAudio library is missing, so no microphone can be used; "
+            "on Debian, Ubuntu or Raspberry Pi OS: sudo apt install libportaudio2"
+        ) from None
+    module: ModuleType = sounddevice
+    return module
+
+
+def input_devices() -> list[Device]:
+    """All input devices; none where PortAudio cannot list them.
+
+    Raises:
+        UserError: the PortAudio library is missing.
+    """
+    sounddevice = load_sounddevice()
+    try:
+        devices = [dict(device) for device in sounddevice.query_devices()]
+        default = sounddevice.default.device[0]
+    except sounddevice.PortAudioError:
+        return []
+    return [
+        device | {"index": index, "is_default": index == default}
+        for index, device in enumerate(devices)
+        if device["max_input_channels"] > 0
+    ]
+
+
+def has_input_device() -> bool:
+    """Whether there is an input device, and the PortAudio library to use it."""
+    try:
+        return bool(input_devices())
+    except UserError:
+        return False
+
+
+def find_input_device(wanted: str | None) -> Device:
+    """The input device that `wanted` names: its index, its name, or a part of its name that fits only one.
+
+    Args:
+        wanted: None is the system's default device, or the first one where there is no default.
+
+    Raises:
+        UserError: no PortAudio, no input device at all, none of that name, or several.
+    """
+    devices = input_devices()
+    if not devices:
+        raise UserError("no input device: connect a microphone, or listen to a file, to - (standard input) or to demo")
+    if wanted is None:
+        return next((device for device in devices if device["is_default"]), devices[0])
+    exact = [device for device in devices if wanted in (device["name"], str(device["index"]))]
+    partly = [device for device in devices if wanted.lower() in device["name"].lower()]
+    found = exact or partly
+    names = [device["name"] for device in devices]
+    if not found:
+        raise UserError(f"no input device {wanted!r}{near(wanted, names)} (`tagger devices` lists them)")
+    if len(found) > 1:
+        listed = ", ".join(f"{device['index']} {device['name']!r}" for device in found)
+        raise UserError(f"several input devices fit {wanted!r}: {listed}; give the index")
+    return found[0]
+
+
+class PortAudio:
+    """The process's one PortAudio, which all microphones share. Hold it (`with`) while a stream is opened or closed."""
+
+    def __init__(self) -> None:
+        self._open_streams = 0
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def rescan_devices(self) -> None:
+        """Restarts PortAudio, because it lists the devices only when it starts.
+
+        A restart ends every open stream, so the list stays as it is while another microphone is in use.
+
+        Raises:
+            TaggerError: PortAudio does not start.
+        """
+        if self._open_streams:
+            return
+        sounddevice = load_sounddevice()
+        try:
+            with contextlib.suppress(sounddevice.PortAudioError):  # an earlier attempt may have ended it already
+                sounddevice._terminate()
+            sounddevice._initialize()
+        except sounddevice.PortAudioError as error:
+            raise TaggerError(f"PortAudio does not start: {_reason(error)}") from None
+
+    def open_input(self, device: Device, rate_hz: int, block_size: int, callback: Callback) -> Any:
+        """Starts to record one channel, float32.
+
+        Args:
+            block_size: samples a callback.
+
+        Returns:
+            The stream, for `close`.
+
+        Raises:
+            TaggerError: the device cannot be opened.
+        """
+        sounddevice = load_sounddevice()
+        try:
+            stream = sounddevice.InputStream(
+                device=device["index"],
+                samplerate=rate_hz,
+                channels=1,
+                dtype="float32",
+                blocksize=block_size,
+                callback=callback,
+            )
+            stream.start()
+        except sounddevice.PortAudioError as error:
+            raise TaggerError(f"microphone {device['name']!r} cannot be opened: {_reason(error)}") from None
+        self._open_streams += 1
+        return stream
+
+    def close(self, stream: Any) -> None:
+        """Ends a stream of `open_input`, also one whose device has gone."""
+        self._open_streams -= 1
+        with contextlib.suppress(load_sounddevice().PortAudioError):
+            stream.close()
+
+
+PORTAUDIO = PortAudio()
+
+
+def _reason(error: Exception) -> str:
+    """PortAudio's own words, without its error number."""
+    return str(error).partition(": ")[2].partition(" [")[0] or str(error)

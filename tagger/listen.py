@@ -77,7 +77,11 @@ class Listener:
         self._clips = clips
         self._rate_hz, self._hop_s, self._top_k = rate_hz, hop_s, top_k
         self._stopping, self._called = threading.Event(), threading.Event()
-        self._finishing = threading.Lock()
+        self._lock = threading.RLock()
+        """Held by whichever thread touches the decider or the clips, or says something of the source: the listener's
+        own, and at the end, if that takes too long, the daemon's in `finish`.
+        """
+        self._finished = False
 
     def run(self) -> None:
         """Until the source ends or is stopped. A live source that breaks is tried again; another's error is kept."""
@@ -97,8 +101,11 @@ class Listener:
                     break
                 wait_s = _RETRY_SECONDS[0] if self.windows > heard else min(2 * wait_s, _RETRY_SECONDS[1])
                 log.warning("%s: %s; trying again in %g s", self.stream.source, error, wait_s)
-                self._end_events()
-                self._tell_status("disabled" if self.paused else "offline", str(error))
+                with self._lock:
+                    if self._finished:
+                        break
+                    self._end_events()
+                    self._tell_status("disabled" if self.paused else "offline", str(error))
                 self._wait(wait_s)
         why = "stopped" if self._stopping.is_set() else "ended"
         self.finish(why if self.error is None else str(self.error))
@@ -142,36 +149,43 @@ class Listener:
 
     def finish(self, why: str) -> None:
         """Ends open events and says that the source is gone. The first call counts: `run`'s, or the daemon's."""
-        if self._finishing.acquire(blocking=False):
+        with self._lock:
+            if self._finished:
+                return
             self._end_events()
             if self._clips is not None:
                 self._clips.close()
             self._tell_status("offline", why)
+            self._finished = True
 
     @property
     def finished(self) -> bool:
-        return self._finishing.locked()
+        return self._finished
 
     def _follow(self) -> None:
         """The loop. Time of a window's last sample to the sinks: one pass."""
-        for block in self.source.blocks():
+        for each in self.source.blocks():
             arrived = time.monotonic()
-            self._obey()
-            if self.paused:
-                continue
-            if not self._online:
-                self.reconnects += self._was_online and not self._is_resumed
-                self._tell_status("online", self.source.description)
-            elif block.gap:
-                self.overruns += 1
-            self._take_in(replace(block, gap=True) if self._is_resumed else block, arrived)
-            self._is_resumed = False
+            with self._lock:
+                if self._finished:  # the daemon could not wait any longer
+                    return
+                self._obey()
+                if self.paused:
+                    continue
+                if not self._online:
+                    self.reconnects += self._was_online and not self._is_resumed
+                    self._tell_status("online", self.source.description)
+                elif each.gap:
+                    self.overruns += 1
+                block = replace(each, gap=True) if self._is_resumed else each
+                self._is_resumed = False
+                if (level := self._level.feed(block)) is not None:
+                    self._sink.audio(self.stream, level)
+                if self._clips is not None:
+                    self._clips.heard(block)
+            self._take_in(block, arrived)
 
     def _take_in(self, block: Block, arrived: float) -> None:
-        if (level := self._level.feed(block)) is not None:
-            self._sink.audio(self.stream, level)
-        if self._clips is not None:
-            self._clips.heard(block)
         for window in self._sliding.feed(block):
             if self.source.behind() > self._hop_s:
                 self._skip(window)
@@ -186,15 +200,16 @@ class Listener:
     def _hear(self, window: Window, arrived: float) -> None:
         with self._turn:
             heard = self._classify(window.samples[None])
-        if self.finished:  # the daemon could not wait any longer
-            return
         scores = Scores.of(window, heard, 0, self._rate_hz)
-        self._tell(self._decider.update(scores))
-        latency_s = time.monotonic() - arrived
-        self._latencies.append(latency_s)
-        report = Report(scores, *self._decider.answers(scores, self._top_k), latency_s)
-        self._sink.report(self.stream, report)
-        self.windows += 1
+        with self._lock:
+            if self._finished:
+                return
+            self._tell(self._decider.update(scores))
+            latency_s = time.monotonic() - arrived
+            self._latencies.append(latency_s)
+            report = Report(scores, *self._decider.answers(scores, self._top_k), latency_s)
+            self._sink.report(self.stream, report)
+            self.windows += 1
 
     def _skip(self, window: Window) -> None:
         """The next window is nearly here: looking at this one would only make its labels late."""
@@ -213,7 +228,10 @@ class Listener:
         self._called.clear()
         with contextlib.suppress(queue.Empty):
             while True:
-                self._asked.get_nowait()()
+                step = self._asked.get_nowait()
+                with self._lock:
+                    if not self._finished:
+                        step()
 
     def _wait(self, seconds: float) -> None:
         """For a source that is gone; what is asked meanwhile is done."""

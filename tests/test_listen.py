@@ -20,8 +20,9 @@ from tagger import listen, tag
 from tagger.clips.folder import EVENTS, ClipFolder
 from tagger.clips.saver import ClipSaver
 from tagger.daemon import outputs
+from tagger.decide import Decider
 from tagger.errors import AudioError, TaggerError
-from tagger.events import Block, Stream
+from tagger.events import Block, Event, Samples, Scores, Stream
 from tagger.listen import Daemon, Listener, Task
 from tagger.policy import LabelPolicy, Policy
 from tagger.sources import Source, open_source
@@ -202,6 +203,86 @@ def test_a_defect_in_the_loop_stops_the_daemon_and_says_where() -> None:
     with pytest.raises(TaggerError, match="fake: ZeroDivisionError: by nothing"):
         Daemon([each], sink, Stop()).run()
     assert sink.of("offline")
+
+
+class Held:
+    """Stops a thread where it calls this, until it is let go."""
+
+    def __init__(self) -> None:
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, *_: object) -> None:
+        self.reached.set()
+        assert self.go_on.wait(10), "nobody let it go"
+
+
+@pytest.mark.parametrize("where", ["decider", "tap"])
+def test_the_daemon_never_closes_what_its_listener_is_inside_of(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """The listener's thread is held inside its decider, or its clip saver, while another ends it."""
+    held, order = Held(), list[str]()
+    sink = RecordingSink()
+
+    class Saver:
+        def heard(self, block: Block) -> None:
+            if where == "tap":
+                order.append("enter")
+                held()
+                order.append("leave")
+
+        def event(self, event: Event) -> None: ...
+
+        def close(self) -> None:
+            order.append("close")
+
+    def update(decider: Decider, scores: Scores) -> list[Event]:
+        order.append("enter")
+        held()
+        events = real(decider, scores)
+        order.append("leave")
+        return events
+
+    real = Decider.update
+    if where == "decider":
+        monkeypatch.setattr(Decider, "update", update)
+    each = listener(FakeSource([noise(1)], waits=True), sink, clips=Saver())  # type: ignore[arg-type]
+    hearing = threading.Thread(target=each.run)
+    hearing.start()
+    assert held.reached.wait(10)
+    ending = threading.Thread(target=each.finish, args=["stopped"])
+    ending.start()
+    ending.join(0.2)  # it waits for the listener's thread; only if it did not, this would return early
+    before = list(order)
+    held.go_on.set()
+    ending.join(10)
+    each.stop()
+    hearing.join(10)
+    assert not ending.is_alive()
+    assert not hearing.is_alive()
+    assert before == ["enter"]
+    assert order == ["enter", "leave", "close"]
+    assert len(sink.of("begin")) == len(sink.of("end"))
+    assert kinds(sink, "online", "offline") == ["online", "offline"], "nothing is told once the source is offline"
+
+
+def test_a_window_that_comes_after_the_end_is_told_to_nobody() -> None:
+    """The network took longer than the daemon waits."""
+    held, sink = Held(), RecordingSink()
+
+    def slow(samples: Samples) -> float:
+        held()
+        return 0.9
+
+    each = listener(FakeSource([noise(1)], waits=True), sink, classify=FakeClassifier(slow))
+    thread = threading.Thread(target=each.run)
+    thread.start()
+    assert held.reached.wait(10)
+    each.finish("stopped")
+    each.pause(True)
+    held.go_on.set()
+    each.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [kind for kind, _ in sink.told] == ["online", "offline"]
 
 
 def _signal_when(ready: object) -> None:

@@ -1,4 +1,4 @@
-"""Clips: the audio of events, kept where the user asks for it, and reviewed.
+"""Clips: audio of events, saved in a folder that the user names, and what a person says of them (`tagger review`).
 
-Training on them is in `train.data.own`.
+The daemon saves through `ClipSaver`. Training on reviewed clips is in `train.data.own`.
 """

@@ -1,8 +1,8 @@
-"""A folder of saved clips: written in the background, kept within bounds, listed in a table.
+"""A folder of saved clips: a thread writes them, deletes old ones, and keeps a table of them.
 
 A clip is `siren/20261122T193852Z_mic_01M82C9BXHNTRMQRDVRKQ5T24P.flac`: label, UTC time of the onset, source, id of the
-event. Its line in `events.jsonl` is the end event's JSON with `file`, `clip_onset` and `clip_offset`. `reviewed.csv` is
-what `tagger review` was told.
+event. Its line in `events.jsonl` is the end event's JSON with `file`, `clip_onset` and `clip_offset`. `reviewed.csv`
+holds the verdicts of `tagger review`.
 """
 
 import csv
@@ -32,41 +32,41 @@ log = logging.getLogger(__name__)
 
 EVENTS = "events.jsonl"
 REVIEWED = "reviewed.csv"
-_OURS = re.compile(r"\d{8}T\d{6}Z_[a-z0-9_]+_[0-9A-Za-z]+\.flac(\w*\.partial)?")
-"""Names of clips, and of what an interrupted write has left. Nothing else is ever deleted."""
-_QUEUED = 16
-"""Clips that may wait for the disk: 31 MB, were all 30 s at 32 kHz."""
+_CLIP_NAME = re.compile(r"\d{8}T\d{6}Z_[a-z0-9_]+_[0-9A-Za-z]+\.flac(\w*\.partial)?")
+"""Names of clips, and of files that an interrupted write leaves. Files of other names are never deleted."""
+_QUEUE_SIZE = 16
+"""Most clips that wait for the disk: 31 MB, if all are 30 s at 32 kHz."""
 _SHORTEN_EVERY = 1000
-"""So many clips are deleted before their lines leave `events.jsonl`; the first time, at the start."""
+"""Deleted clips after which their lines are removed from `events.jsonl`. It is also shortened at the start."""
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
-    """What is to be written."""
+class EventClip:
+    """The audio of one event, to be written."""
 
     file: str
-    """Below the folder, with `/`."""
+    """Path below the folder, with `/`."""
     samples: NDArray[np.int16]
-    """[N], mono."""
+    """[N], mono, full scale 32768."""
     rate_hz: int
     event: dict[str, Any]
-    """Its line of `events.jsonl`, but for `file`."""
+    """Its line of `events.jsonl`, without `file`."""
 
 
 class ClipFolder:
-    """Takes clips of all streams, from any thread, and never makes one wait. A clip that cannot be kept is counted and
-    said, as often as 1st, 2nd, 4th, 8th ...; listening goes on.
+    """Writes the clips of all streams. Any thread may call it; none waits for the disk.
 
+    A clip that cannot be saved is counted, and the 1st, 2nd, 4th, 8th ... is logged; listening goes on.
     Reviewed clips are training data: they are neither deleted nor counted against `keep_mb`.
     """
 
     def __init__(self, root: Path, keep_days: float | None = None, keep_mb: float | None = None) -> None:
         """
         Args:
-            root: made if it is not there.
-            keep_days: clips that are older and not reviewed are deleted. None: age does not matter.
-            keep_mb: of those that are not reviewed, the oldest are deleted until the rest takes no more, megabytes
-                (10^6 bytes). None: no limit.
+            root: the folder; made if it is missing.
+            keep_days: greatest age of a clip that is not reviewed, days; older ones are deleted. None: no limit.
+            keep_mb: greatest size of all clips that are not reviewed, megabytes (10^6 bytes); the oldest are deleted.
+                None: no limit.
 
         Raises:
             UserError: the folder cannot be made or written to.
@@ -78,35 +78,36 @@ class ClipFolder:
         except OSError as error:
             raise UserError(f"{root}: clips cannot be saved here ({error.strerror or error})") from None
         self.saved = 0
+        """Clips written."""
         self._troubles: Counter[str] = Counter()
-        self._telling = threading.Lock()
+        self._troubles_lock = threading.Lock()
         self._deleted = _SHORTEN_EVERY
         self._closed = False
-        self._queue: queue.Queue[Clip | None] = queue.Queue(_QUEUED)
-        self._thread = threading.Thread(target=self._work, name="clips", daemon=True)
+        self._queue: queue.Queue[EventClip | None] = queue.Queue(_QUEUE_SIZE)
+        self._thread = threading.Thread(target=self._run, name="clips", daemon=True)
         self._thread.start()
 
     @property
     def lost(self) -> int:
-        """Clips that could not be kept."""
+        """Clips that could not be saved."""
         return self._troubles["clips lost"]
 
-    def put(self, clip: Clip) -> None:
-        """To be written soon."""
+    def put(self, clip: EventClip) -> None:
+        """Queues a clip for the writing thread, or loses it where the queue is full."""
         if self._closed:
             self.lose(f"{clip.file}: came after the end")
             return
         try:
             self._queue.put_nowait(clip)
         except queue.Full:
-            self.lose(f"{clip.file}: the disk is too slow, {_QUEUED} clips wait for it already")
+            self.lose(f"{clip.file}: the disk is too slow, {_QUEUE_SIZE} clips wait for it already")
 
     def lose(self, why: str) -> None:
-        """Counts a clip that there will not be."""
-        self._tell("clips lost", why)
+        """Counts a clip that cannot be saved, and logs why."""
+        self._log_trouble("clips lost", why)
 
     def close(self, wait_s: float) -> None:
-        """Writes what still waits, within `wait_s` seconds; then what is left is lost, and said."""
+        """Writes the queued clips for at most `wait_s` seconds; clips left then are lost, and logged."""
         self._closed = True
         until = time.monotonic() + wait_s
         with suppress(queue.Full):
@@ -123,15 +124,15 @@ class ClipFolder:
             with suppress(queue.Full):
                 self._queue.put_nowait(None)
 
-    def _tell(self, what: str, why: str) -> None:
-        with self._telling:
+    def _log_trouble(self, what: str, why: str) -> None:
+        with self._troubles_lock:
             self._troubles[what] += 1
             count = self._troubles[what]
         if count & (count - 1) == 0:
             log.warning("%s: %s (%s so far: %d)", self.root, why, what, count)
 
-    def _work(self) -> None:
-        """The thread: whatever fails here, listening goes on."""
+    def _run(self) -> None:
+        """Runs in the writing thread. No error leaves it, so listening goes on."""
         self._tidy_up()
         while (clip := self._queue.get()) is not None:
             try:
@@ -143,8 +144,8 @@ class ClipFolder:
                 self.saved += 1
             self._tidy_up()
 
-    def _write(self, clip: Clip) -> None:
-        content = io.BytesIO()  # libsndfile does not say when a disk is full, Python does
+    def _write(self, clip: EventClip) -> None:
+        content = io.BytesIO()  # a full disk is an error of Python's write, but not of libsndfile's
         soundfile.write(content, clip.samples, clip.rate_hz, format="FLAC", subtype="PCM_16")
         path = self.root / clip.file
         with replacing(path) as partial:
@@ -153,7 +154,7 @@ class ClipFolder:
             with locked(self.root):
                 append_line(self.root / EVENTS, json.dumps(clip.event | {"file": clip.file}))
         except OSError:
-            path.unlink(missing_ok=True)  # nobody would know what it is
+            path.unlink(missing_ok=True)  # without its line, a clip cannot be used
             raise
 
     def _tidy_up(self) -> None:
@@ -165,25 +166,25 @@ class ClipFolder:
                 if self._deleted >= _SHORTEN_EVERY:
                     _shorten(self.root)
                     self._deleted = 0
-        except Exception as error:  # a damaged reviewed.csv, too: what it names is unknown, so all is kept
-            self._tell("times that nothing could be deleted", _reason(error))
+        except Exception as error:  # also a damaged reviewed.csv: it does not say which clips to keep, so all are kept
+            self._log_trouble("times that nothing could be deleted", _reason(error))
             log.debug("while deleting clips", exc_info=True)
 
     def _delete_old(self) -> int:
-        """How many were deleted."""
-        days = float("inf") if self._keep_days is None else self._keep_days
-        most = float("inf") if self._keep_mb is None else 1e6 * self._keep_mb
+        """Deletes clips beyond the limits. Returns how many."""
+        keep_days = float("inf") if self._keep_days is None else self._keep_days
+        keep_bytes = float("inf") if self._keep_mb is None else 1e6 * self._keep_mb
         reviewed = {row["filename"] for row in read_reviews(self.root)}
-        found = []
+        clips = []
         for path in self.root.glob("*/*"):
-            if _OURS.fullmatch(path.name) and path.relative_to(self.root).as_posix() not in reviewed:
+            if _CLIP_NAME.fullmatch(path.name) and path.relative_to(self.root).as_posix() not in reviewed:
                 with suppress(FileNotFoundError):
                     status = path.stat()
-                    found.append((status.st_mtime, status.st_size, path))
-        found.sort()
-        total, oldest, deleted = sum(size for _, size, _ in found), time.time() - 86_400 * days, 0
-        for modified, size, path in found:
-            if modified >= oldest and total <= most:
+                    clips.append((status.st_mtime, status.st_size, path))
+        clips.sort()
+        total, oldest, deleted = sum(size for _, size, _ in clips), time.time() - 86_400 * keep_days, 0
+        for modified, size, path in clips:
+            if modified >= oldest and total <= keep_bytes:
                 break
             path.unlink(missing_ok=True)
             total -= size
@@ -193,7 +194,7 @@ class ClipFolder:
 
 @contextmanager
 def locked(root: Path, make: bool = False) -> Iterator[None]:
-    """Holds off other processes and threads that change the folder's tables, or delete what is in it.
+    """Locks the folder against other processes and threads that change its tables or delete its clips.
 
     Raises:
         OSError: the folder is missing or cannot be written to.
@@ -204,16 +205,16 @@ def locked(root: Path, make: bool = False) -> Iterator[None]:
         if sys.platform != "win32":
             import fcntl
 
-            with suppress(OSError):  # some network drives cannot
+            with suppress(OSError):  # some network drives have no locks
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def read_reviews(root: Path) -> list[dict[str, str]]:
-    """The rows of `reviewed.csv`, in its order, values stripped; none where there is no such file.
+    """The rows of `reviewed.csv`, in its order, values stripped; none if the file is missing.
 
     Raises:
-        UserError: it is damaged. Nothing may then be written over it.
+        UserError: the file is damaged. The caller must not overwrite it.
     """
     table = root / REVIEWED
     try:
@@ -234,18 +235,18 @@ def read_reviews(root: Path) -> list[dict[str, str]]:
 
 
 def _shorten(root: Path) -> None:
-    """Takes the lines of clips that are gone out of `events.jsonl`; what cannot be read stays."""
+    """Removes the lines of deleted clips from `events.jsonl`. Lines that cannot be read stay."""
     try:
         lines = (root / EVENTS).read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return
-    kept = [line for line in lines if not _is_of_nothing(root, line)]
+    kept = [line for line in lines if not _has_no_clip(root, line)]
     if len(kept) < len(lines):
         with replacing(root / EVENTS) as partial:
             partial.write_bytes(b"".join(kept))
 
 
-def _is_of_nothing(root: Path, line: bytes) -> bool:
+def _has_no_clip(root: Path, line: bytes) -> bool:
     try:
         return not (root / json.loads(line)["file"]).exists()
     except (ValueError, KeyError, TypeError):

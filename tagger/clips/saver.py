@@ -1,4 +1,4 @@
-"""The audio of events: what was heard just before, during and after each, cut out of the stream."""
+"""Cuts the audio of each event, with some before and after it, out of a stream."""
 
 import threading
 import time
@@ -11,25 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.clips.folder import Clip, ClipFolder
+from tagger.clips.folder import ClipFolder, EventClip
 from tagger.events import Block, Event, Stream
 from tagger.names import slug
 from tagger.times import rfc3339
 
 Pcm = NDArray[np.int16]
+"""[N] samples, full scale 32768."""
 
 _SAME_CLOCK_SECONDS = 0.001
-"""A block's time that differs by less from what the samples before it say is no correction of the clock."""
+"""Smallest difference of a block's time from the count of samples that is taken as a correction of the clock."""
 
 
 class ClipSaver:
-    """Follows one stream and hands the clip of each event to a folder.
+    """Follows one stream and gives the clip of each event to a folder.
 
-    A clip reaches from `pre_roll_s` before the onset to `post_roll_s` after the offset. It is shorter where that audio
-    was lost, not heard yet at the stream's begin, or is more than `longest_s`; and it never joins what a gap parts: it
-    stays on the side of the onset. It is handed over as soon as its last sample was heard.
+    A clip reaches from `pre_roll_s` before the onset to `post_roll_s` after the offset. It is shorter where audio was
+    lost, where the stream began later, and where it would be longer than `longest_s`. It never spans a gap: it stays on
+    the side of the onset. The folder gets it as soon as its last sample has arrived.
 
-    In memory are the newest seconds of the stream, 16 bits a sample, and up to `longest_s` of each event that lasts
+    The memory holds the newest seconds of the stream, 16 bits a sample, and up to `longest_s` of each event that lasts
     longer than that.
     """
 
@@ -45,9 +46,15 @@ class ClipSaver:
     ) -> None:
         """
         Args:
-            rate_hz: of the stream.
-            memory_s: the most that may lie between an event's onset and its announcement: the window, and what the
+            rate_hz: the stream's rate.
+            memory_s: longest time from an event's onset to its announcement, seconds: the window, and the time that the
                 decision takes.
+            pre_roll_s: audio before the onset, seconds.
+            post_roll_s: audio after the offset, seconds.
+            longest_s: longest clip, seconds.
+
+        Raises:
+            ValueError: a time is negative, or `longest_s` or the rate is 0.
         """
         if not (memory_s >= 0 and pre_roll_s >= 0 and post_roll_s >= 0 and longest_s > 0 and rate_hz > 0):
             raise ValueError(f"memory {memory_s}, pre-roll {pre_roll_s}, post-roll {post_roll_s}, longest {longest_s}")
@@ -57,12 +64,14 @@ class ClipSaver:
         self._memory = max(round(memory_s * rate_hz) + self._before, self._longest)
         self._past = _Past(rate_hz)
         self._recordings: dict[str, _Recording] = {}
-        """By the event's id: those that have not ended, and those whose post-roll is awaited."""
+        """Event id -> recording, until the event has ended and its post-roll has arrived."""
         self._closed = False
-        self._lock = threading.Lock()  # at the end, the daemon's thread closes what the listener's may still feed
+        self._lock = (
+            threading.Lock()
+        )  # at the end the daemon's thread calls `close` while the listener's may still call `heard`
 
     def heard(self, block: Block) -> None:
-        """Takes in what comes next. To be called before the events of this block."""
+        """Takes the stream's next block. Call this before `event` for the events of the block."""
         with self._lock:
             if self._closed:
                 return
@@ -70,53 +79,54 @@ class ClipSaver:
                 for each in self._recordings.values():
                     each.limit = min(each.limit, self._past.end)
             self._past.add(block)
-            self._collect()
+            self._save_complete()
             self._past.forget(self._past.end - block.samples.size - self._memory)
 
     def event(self, event: Event) -> None:
-        """Begins a recording, or ends one. An end whose begin was never told is cut out of what is in memory."""
+        """Begins or ends a recording. An end without a begin is cut out of the audio in memory."""
         with self._lock:
             if self._closed:
                 self._folder.lose(f"{event.label} {event.id}: came after the stream's end")
                 return
             recording = self._recordings.get(event.id)
             if recording is None:
-                recording = self._recordings[event.id] = self._begun(event)
+                recording = self._recordings[event.id] = self._begin(event)
             if event.offset is not None:
                 recording.message = event.to_json(self._stream, time.time())
                 recording.end = self._past.number(event.offset) + self._after
-            self._collect()
+            self._save_complete()
 
     def close(self) -> None:
-        """The stream is over: what waits for its post-roll is handed over as it is. All events must have ended."""
+        """Ends the stream: clips that wait for their post-roll are saved without it. All events must have ended."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             for each in self._recordings.values():
                 each.limit = min(each.limit, self._past.end)
-            self._collect()
+            self._save_complete()
             for each in self._recordings.values():
                 self._folder.lose(f"{each.event.label} {each.event.id}: never ended")
             self._recordings.clear()
             self._past = _Past(self._rate_hz)
 
-    def _begun(self, event: Event) -> "_Recording":
+    def _begin(self, event: Event) -> "_Recording":
         onset = self._past.number(event.onset)
         first, last = self._past.stretch(onset)
         start = max(onset - self._before, first, self._past.start)
         limit = start + self._longest if last is None else min(start + self._longest, last)
         return _Recording(event, start, limit, self._past.time(start))
 
-    def _collect(self) -> None:
+    def _save_complete(self) -> None:
+        """Saves the clips whose event has ended and whose last sample has arrived."""
         for id_, each in list(self._recordings.items()):
             if each.samples is None and self._past.end >= each.stop:
                 each.samples = self._past.read(each.start, each.stop)
             if each.samples is not None and each.message is not None:
                 del self._recordings[id_]
-                self._hand_over(each, each.samples[: max(0, each.stop - each.start)], each.message)
+                self._save(each, each.samples[: max(0, each.stop - each.start)], each.message)
 
-    def _hand_over(self, recording: "_Recording", samples: Pcm, message: dict[str, Any]) -> None:
+    def _save(self, recording: "_Recording", samples: Pcm, message: dict[str, Any]) -> None:
         event, source = recording.event, slug(self._stream.source)
         if not samples.size:
             self._folder.lose(f"{event.label} {event.id}: none of its audio is held")
@@ -125,54 +135,58 @@ class ClipSaver:
         clip_offset = recording.time + samples.size / self._rate_hz
         spans = {"clip_onset": rfc3339(recording.time), "clip_offset": rfc3339(clip_offset)}
         file = f"{slug(event.label)}/{began}_{source}_{event.id}.flac"
-        self._folder.put(Clip(file, samples, self._rate_hz, message | spans))
+        self._folder.put(EventClip(file, samples, self._rate_hz, message | spans))
 
 
 @dataclass
 class _Recording:
+    """A clip in the making. Samples have the numbers of `_Past`."""
+
     event: Event
-    """The begin."""
+    """The event when it began."""
     start: int
     """Number of the clip's first sample."""
     limit: int
-    """Number of the first sample that it cannot have, however long the event lasts."""
+    """Number of the first sample that is not in the clip, however long the event lasts."""
     time: float
-    """Wall-clock time of its first sample."""
+    """Wall-clock time of the first sample, seconds since the epoch."""
     end: int | None = None
-    """Number of the first sample after the post-roll. None: the event has not ended."""
+    """Number of the first sample after the post-roll; None until the event ends."""
     message: dict[str, Any] | None = None
-    """The end event's."""
+    """The end event's JSON; None until the event ends."""
     samples: Pcm | None = None
-    """All of it, and of an event that has not ended all that it can have."""
+    """The whole clip; while the event lasts, all that it can hold. None until its last sample has arrived."""
 
     @property
     def stop(self) -> int:
+        """Number of the first sample that is not in the clip."""
         return self.limit if self.end is None else min(self.end, self.limit)
 
 
 @dataclass(frozen=True)
 class _Mark:
-    """From this sample on, times count from this one."""
+    """A sample whose wall-clock time is known; times of later samples count from it, up to the next mark."""
 
     number: int
     time: float
     gap: bool
-    """Samples were lost before it."""
+    """Samples were lost before this one."""
 
 
 class _Past:
-    """The newest audio of a stream. Its samples are numbered from 0; lost ones are not counted."""
+    """The newest audio of a stream. Samples are numbered from 0; lost samples have no number."""
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._pieces: deque[Pcm] = deque()
         self._marks = [_Mark(0, 0.0, True)]
         self.start = 0
-        """Number of the first sample that is held."""
+        """Number of the oldest sample in memory."""
         self.end = 0
         """Number of the next sample."""
 
     def add(self, block: Block) -> None:
+        """Appends a block."""
         if block.gap or not self.end or abs(block.time - self.time(self.end)) > _SAME_CLOCK_SECONDS:
             self._marks.append(_Mark(self.end, block.time, block.gap))
         if block.samples.size:
@@ -181,36 +195,38 @@ class _Past:
             self.end += block.samples.size
 
     def forget(self, before: int) -> None:
-        """Blocks that lie wholly before this sample."""
+        """Drops the blocks that lie wholly before the sample of this number."""
         while self._pieces and self.start + self._pieces[0].size <= before:
             self.start += self._pieces.popleft().size
         while len(self._marks) > 1 and self._marks[1].number <= self.start:
             del self._marks[0]
 
     def number(self, time: float) -> int:
-        """Of the sample at this wall-clock time. Of lost ones, the next that was heard; of future ones, a number that
-        is not reached yet.
+        """Number of the sample at a wall-clock time, seconds since the epoch.
+
+        For a lost sample: the number of the next one that was not lost. For a future one: a number that is not reached
+        yet.
         """
         at = max((index for index, mark in enumerate(self._marks) if mark.time <= time), default=0)
         number = self._marks[at].number + round((time - self._marks[at].time) * self._rate_hz)
         return min([number, *(mark.number for mark in self._marks[at + 1 :])])
 
     def time(self, number: int) -> float:
-        """Wall-clock time of a sample."""
+        """Wall-clock time of a sample, seconds since the epoch."""
         mark = self._marks[max(0, bisect_right(self._marks, number, key=lambda mark: mark.number) - 1)]
         return mark.time + (number - mark.number) / self._rate_hz
 
     def stretch(self, number: int) -> tuple[int, int | None]:
-        """The first sample of the stretch without gaps that holds this one, and the first after it; None: it goes on.
+        """The stretch without gaps that holds a sample: its first number, and the first after it (None: no gap yet).
 
-        A sample before all that is known belongs to the oldest stretch.
+        A sample before the oldest mark belongs to the oldest stretch.
         """
         gaps = [mark.number for mark in self._marks if mark.gap]
         after = bisect_right(gaps, max(number, self._marks[0].number))
         return gaps[after - 1] if after else 0, gaps[after] if after < len(gaps) else None
 
     def read(self, start: int, stop: int) -> Pcm:
-        """[stop - start], or fewer: what is held of it. A copy."""
+        """A copy of the samples `start` to `stop` (excluded) that are in memory: [stop - start], or fewer."""
         first, parts = self.start, []
         for piece in self._pieces:
             parts.append(piece[max(0, start - first) : max(0, stop - first)])

@@ -1,4 +1,4 @@
-"""A clip on the loudspeaker, through PortAudio (sounddevice)."""
+"""Plays a clip on the loudspeaker, through PortAudio."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from tagger.sources.portaudio import load_sounddevice
 
 
 def play(path: Path) -> None:
-    """Returns when it was heard to its end. Ctrl-C ends it, too, and goes on to the caller.
+    """Plays a file to its end, then returns. Ctrl-C stops it, and the caller gets the KeyboardInterrupt.
 
     Raises:
         AudioError: the file is missing or damaged.
-        UserError: there is no loudspeaker, or it cannot be used.
+        UserError: there is no loudspeaker that can be used, or no PortAudio library.
     """
     sounddevice = load_sounddevice()
     try:

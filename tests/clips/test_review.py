@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagger.clips import review, speaker
+from tagger.clips import review, speaker, verdicts
 from tagger.clips.folder import EVENTS, REVIEWED, ClipFolder
 from tagger.clips.saver import ClipSaver
 from tagger.errors import UserError
@@ -63,8 +63,8 @@ def rows(root: Path) -> dict[str, dict[str, str]]:
         return {Path(row["filename"]).stem.rpartition("_")[2]: row for row in csv.DictReader(file)}
 
 
-def verdicts(root: Path) -> dict[str, tuple[str | None, str | None]]:
-    return {clip.id: (clip.verdict, clip.told) for clip in review.load(root)}
+def verdict_by_id(root: Path) -> dict[str, tuple[str | None, str | None]]:
+    return {clip.id: (clip.verdict, clip.told) for clip in verdicts.load(root)}
 
 
 def refused(call: Callable[[], Any]) -> str:
@@ -81,36 +81,36 @@ def file_of(root: Path, id_: str) -> Path:
 
 
 def test_marks_are_written_as_training_reads_them(root):
-    review.mark(root, {"E0": "wrong", "E1": "right", "E2": "fire alarm"})
+    verdicts.mark(root, {"E0": "wrong", "E1": "right", "E2": "fire alarm"})
     table = rows(root)
     assert [(table[f"E{n}"]["label"], table[f"E{n}"]["verdict"]) for n in range(3)] == [
         *(("background", "wrong"), ("dog", "right"), ("fire alarm", "other"))
     ]
     assert table["E1"]["filename"] == "dog/20270115T090000Z_mic_E1.flac"
     assert [table[f"E{n}"]["source"] for n in range(3)] == [f"attic/mic/2027-01-15T{7 + n:02}" for n in range(3)]
-    assert verdicts(root) == {
+    assert verdict_by_id(root) == {
         "E0": ("wrong", None), "E1": ("right", "dog"), "E2": ("other", "fire alarm"), "E3": (None, None),
     }  # fmt: skip
 
 
 def test_those_not_reviewed_come_first_and_then_the_oldest(root):
-    review.mark(root, {"E0": "right", "E2": "right"})
-    assert [clip.id for clip in review.load(root)] == ["E1", "E3", "E0", "E2"]
+    verdicts.mark(root, {"E0": "right", "E2": "right"})
+    assert [clip.id for clip in verdicts.load(root)] == ["E1", "E3", "E0", "E2"]
 
 
 def test_a_mark_can_be_changed_and_undone(root):
-    review.mark(root, {"E0": "wrong", "E1": "right"})
-    review.mark(root, {"E0": "right"})
+    verdicts.mark(root, {"E0": "wrong", "E1": "right"})
+    verdicts.mark(root, {"E0": "right"})
     assert rows(root)["E0"]["label"] == "siren"
-    review.mark(root, {"E0": "undo"})
+    verdicts.mark(root, {"E0": "undo"})
     assert list(rows(root)) == ["E1"]
-    review.mark(root, {"E1": "undo"})
+    verdicts.mark(root, {"E1": "undo"})
     assert rows(root) == {}
 
 
 @pytest.mark.parametrize("name", ["dog/20270115T090000Z_mic_E1.flac", "20270115T090000Z_mic_E1.flac", "full"])
 def test_a_clip_may_be_named_by_its_file(root, name):
-    review.mark(root, {str(file_of(root, "E1")) if name == "full" else name: "right"})
+    verdicts.mark(root, {str(file_of(root, "E1")) if name == "full" else name: "right"})
     assert list(rows(root)) == ["E1"]
 
 
@@ -119,39 +119,39 @@ def test_a_clip_may_be_named_by_its_file(root, name):
     [("Dog", "dog"), ("siren", "siren"), ("background", None), ("Crying baby", "Crying baby"), ("犬", "犬")],
 )
 def test_labels_are_spelled_as_before(root, said, told):
-    (clip,) = review.mark(root, {"E0": said})
+    (clip,) = verdicts.mark(root, {"E0": said})
     assert clip.told == told
     assert clip.verdict == {"siren": "right", None: "wrong"}.get(told, "other")
 
 
 @pytest.mark.parametrize("label", ["a/b", "a+", "#", "bell\x07", "\udcff"])
 def test_what_cannot_be_a_label(root, label):
-    assert "cannot be a label" in refused(lambda: review.mark(root, {"E1": "right", "E0": label}))
+    assert "cannot be a label" in refused(lambda: verdicts.mark(root, {"E1": "right", "E0": label}))
     assert not (root / REVIEWED).exists(), "all or nothing"
 
 
 def test_an_unknown_clip(root):
-    message = refused(lambda: review.mark(root, {"E0": "right", "E9": "right"}))
+    message = refused(lambda: verdicts.mark(root, {"E0": "right", "E9": "right"}))
     assert message == f"E9: no clip of that id or file in {root}; `tagger review {root} --list` shows them"
     assert not (root / REVIEWED).exists()
 
 
 def test_a_clip_that_was_deleted(root):
-    review.mark(root, {"E0": "right"})
+    verdicts.mark(root, {"E0": "right"})
     for id_ in ("E0", "E1"):
         file_of(root, id_).unlink()
-    assert "was deleted meanwhile" in refused(lambda: review.mark(root, {"E1": "right"}))
-    assert [clip.id for clip in review.load(root)] == ["E2", "E3"]
-    review.mark(root, {"E2": "wrong"})
+    assert "was deleted meanwhile" in refused(lambda: verdicts.mark(root, {"E1": "right"}))
+    assert [clip.id for clip in verdicts.load(root)] == ["E2", "E3"]
+    verdicts.mark(root, {"E2": "wrong"})
     assert list(rows(root)) == ["E0", "E2"], "what was said of it stays"
-    review.mark(root, {"E0": "undo"})
+    verdicts.mark(root, {"E0": "undo"})
     assert list(rows(root)) == ["E2"]
 
 
 def test_no_folder_of_clips(tmp_path):
-    assert "no such folder; `tagger listen --save-clips" in refused(lambda: review.load(tmp_path / "gone"))
-    assert "events.jsonl is missing" in refused(lambda: review.load(tmp_path))
-    assert "events.jsonl is missing" in refused(lambda: review.mark(tmp_path, {"E0": "right"}))
+    assert "no such folder; `tagger listen --save-clips" in refused(lambda: verdicts.load(tmp_path / "gone"))
+    assert "events.jsonl is missing" in refused(lambda: verdicts.load(tmp_path))
+    assert "events.jsonl is missing" in refused(lambda: verdicts.mark(tmp_path, {"E0": "right"}))
     assert list(tmp_path.iterdir()) == [tmp_path / "home"] or not list(tmp_path.iterdir())
 
 
@@ -166,9 +166,9 @@ def test_damaged_lines_are_left_out_and_said(root, line):
     good = (root / EVENTS).read_bytes().splitlines()
     (root / EVENTS).write_bytes(b"\n".join([good[0], line, *good[1:], b""]))
     said: list[str] = []
-    assert len(review.load(root, said.append)) == 4
+    assert len(verdicts.load(root, said.append)) == 4
     assert said == [f"{root / EVENTS}, line 2: not an event; left out"]
-    review.mark(root, {"E3": "right"})
+    verdicts.mark(root, {"E3": "right"})
     assert list(rows(root)) == ["E3"]
 
 
@@ -181,7 +181,7 @@ def test_no_line_brings_it_down(tmp_path_factory, junk, key, data):
     json_value = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(["2027"])
     event[key] = data.draw(json_value)
     (root / EVENTS).write_bytes(junk + b"\n" + json.dumps(event).encode() + b"\n")
-    assert review.load(root) == []
+    assert verdicts.load(root) == []
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ def test_no_line_brings_it_down(tmp_path_factory, junk, key, data):
 )
 def test_a_damaged_table_is_never_written_over(root, content, message):
     (root / REVIEWED).write_bytes(content)
-    assert message in refused(lambda: review.mark(root, {"E0": "right"}))
-    assert message in refused(lambda: review.load(root))
+    assert message in refused(lambda: verdicts.mark(root, {"E0": "right"}))
+    assert message in refused(lambda: verdicts.load(root))
     assert (root / REVIEWED).read_bytes() == content
 
 
@@ -206,8 +206,8 @@ def test_what_was_written_by_hand_stays(root):
     file = file_of(root, "E1").relative_to(root)
     text = f"filename, label,fold,note\n{file},wolf,3,howls\nmine.wav,kettle,,\n"
     (root / REVIEWED).write_text(text, "utf-8-sig")
-    assert verdicts(root)["E1"] == ("other", "wolf")
-    review.mark(root, {"E0": "wrong"})
+    assert verdict_by_id(root)["E1"] == ("other", "wolf")
+    verdicts.mark(root, {"E0": "wrong"})
     table = rows(root)
     assert (table["E1"]["label"], table["E1"]["fold"], table["E1"]["note"]) == ("wolf", "3", "howls")
     assert (table["mine"]["filename"], table["mine"]["label"]) == ("mine.wav", "kettle")
@@ -217,8 +217,8 @@ def test_what_was_written_by_hand_stays(root):
 def test_marks_of_two_at_once_are_all_kept(tmp_path):
     root = saved(tmp_path / "clips", *((f"E{n}", "siren", n * HOUR, 1.0) for n in range(12)))
     code = (
-        "import sys; from pathlib import Path; from tagger.clips import review\n"
-        "for id in sys.argv[2:]: review.mark(Path(sys.argv[1]), {id: 'right'})"
+        "import sys; from pathlib import Path; from tagger.clips import verdicts\n"
+        "for id in sys.argv[2:]: verdicts.mark(Path(sys.argv[1]), {id: 'right'})"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", code, root, *(f"E{n}" for n in range(12) if n % 3 == part)])
@@ -230,12 +230,12 @@ def test_marks_of_two_at_once_are_all_kept(tmp_path):
 
 def test_clips_of_one_hour_are_one_recording_and_so_are_those_that_overlap(tmp_path):
     root = saved(tmp_path / "hour", ("A", "a", 10, 2), ("B", "b", 3500, 2), ("C", "c", 3700, 2), ("D", "a", 9000, 2))
-    review.mark(root, dict.fromkeys("ABCD", "right"))
+    verdicts.mark(root, dict.fromkeys("ABCD", "right"))
     assert {id_: row["source"][-2:] for id_, row in rows(root).items()} == {"A": "08", "B": "08", "C": "09", "D": "10"}
     root = saved(
         tmp_path / "border", ("A", "a", 3590, 8), ("B", "b", 3597, 8), ("C", "c", 3605, 2), ("D", "d", 3700, 1)
     )
-    review.mark(root, dict.fromkeys("ABCD", "right"))
+    verdicts.mark(root, dict.fromkeys("ABCD", "right"))
     assert {id_: row["source"][-2:] for id_, row in rows(root).items()} == {"A": "08", "B": "08", "C": "08", "D": "09"}
 
 
@@ -245,12 +245,12 @@ def test_clips_of_one_hour_are_one_recording_and_so_are_those_that_overlap(tmp_p
 )
 def test_what_is_wrong_is_background_only_if_nothing_else_was_in_it(tmp_path, said, label):
     root = saved(tmp_path / "clips", ("A", "cat", 0, 3), ("B", "dog", 2.5, 3), ("C", "siren", 60, 3))
-    review.mark(root, {"A": "wrong", **said})
+    verdicts.mark(root, {"A": "wrong", **said})
     assert rows(root)["A"]["label"] == label
-    assert verdicts(root)["A"] == ("wrong", None)
-    review.mark(root, {"B": "wrong"})
+    assert verdict_by_id(root)["A"] == ("wrong", None)
+    verdicts.mark(root, {"B": "wrong"})
     assert rows(root)["A"]["label"] == "background", "what is said later counts"
-    review.mark(root, {"B": "right"})
+    verdicts.mark(root, {"B": "right"})
     assert rows(root)["A"]["label"] == ""
 
 
@@ -300,7 +300,7 @@ def test_other_answers_are_asked_again(root):
 
 
 def test_nothing_left_to_review(root):
-    review.mark(root, dict.fromkeys(("E0", "E1", "E2", "E3"), "right"))
+    verdicts.mark(root, dict.fromkeys(("E0", "E1", "E2", "E3"), "right"))
     assert Person().review(root) == ["nothing to review: each clip was"]
 
 
@@ -330,7 +330,7 @@ def test_ctrl_c_ends_the_sound_not_the_review(root):
 
 
 def test_the_list(root, capsys):
-    review.mark(root, {"E0": "wrong", "E1": "wolf"})
+    verdicts.mark(root, {"E0": "wrong", "E1": "wolf"})
     review.show(root)
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["E2", "E3", "E0", "E1"]
@@ -409,7 +409,7 @@ def test_two_labels_of_one_moment_are_one_sound(tmp_path, dog, labels):
     saver.close()
     folder.close(10)
     assert file_of(root, "siren0").read_bytes() == file_of(root, "dog0").read_bytes()
-    review.mark(root, {"siren0": "right", "siren1": "right", "dog0": dog, "dog1": dog})
+    verdicts.mark(root, {"siren0": "right", "siren1": "right", "dog0": dog, "dog1": dog})
     if not labels:
         assert "no labelled sounds" in refused(lambda: own.read(root))
         return

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagger.clips import folder as clip_folder
-from tagger.clips.folder import EVENTS, REVIEWED, Clip, ClipFolder
+from tagger.clips.folder import EVENTS, REVIEWED, ClipFolder, EventClip
 from tagger.clips.saver import ClipSaver
 from tagger.errors import UserError
 from tagger.events import Block, Event, Samples, Stream
@@ -254,9 +254,9 @@ def test_what_is_not_held_is_counted(tmp_path, caplog):
     one.event(end("A", 2, 3))
     one.close()
     one.event(end("C", 19, 20))
-    folder.put(Clip("a/b.flac", np.zeros(5, np.int16), RATE, {}))
+    folder.put(EventClip("a/b.flac", np.zeros(5, np.int16), RATE, {}))
     folder.close(10)
-    folder.put(Clip("a/b.flac", np.zeros(5, np.int16), RATE, {}))
+    folder.put(EventClip("a/b.flac", np.zeros(5, np.int16), RATE, {}))
     assert folder.lost == 4
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3, "1st, 2nd and 4th"
     assert "none of its audio is held (clips lost so far: 1)" in caplog.text
@@ -268,13 +268,13 @@ def test_settings_that_make_no_sense(tmp_path):
         saver(ClipFolder(tmp_path), longest_s=0)
 
 
-def clip(number: int, label: str = "siren", seconds: float = 1.0) -> Clip:
+def clip(number: int, label: str = "siren", seconds: float = 1.0) -> EventClip:
     rng = np.random.default_rng(number)
     noise = rng.integers(-3000, 3000, round(seconds * RATE), np.int16)
-    return Clip(f"{label}/20270115T080004Z_mic_{number}.flac", noise, RATE, {"id": str(number), "label": label})
+    return EventClip(f"{label}/20270115T080004Z_mic_{number}.flac", noise, RATE, {"id": str(number), "label": label})
 
 
-def saved(root: Path, *made: Clip, **limits: float) -> ClipFolder:
+def saved(root: Path, *made: EventClip, **limits: float) -> ClipFolder:
     """A folder that has written these, and is closed."""
     folder = ClipFolder(root, **limits)
     for each in made:

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
+from tagger.config.restart import keep_fixed
 from tagger.daemon.fanout import Fanout
 from tagger.daemon.outputs import Daemon, Wanted, wanted
 from tagger.errors import TaggerError
@@ -15,9 +16,6 @@ from tagger.sinks import Sink
 
 log = logging.getLogger(__name__)
 
-_CHANGES = {"events", "threshold", "allow", "deny", "mqtt", "homeassistant", "jsonl", "webhook", "event_log", "config"}
-"""Settings that a running daemon can change; all others need a restart."""
-_FIXED_MQTT = {"node": "mqtt.node", "prefix": "mqtt.topic_prefix", "embedded": "mqtt.url"}
 _CLOSE_SECONDS = 2.0
 """So long may a sink that goes take for what it still has."""
 
@@ -49,7 +47,8 @@ class Running:
     def reload(self) -> None:
         """Says what came of it; after an error everything is as it was."""
         try:
-            settings, fixed = self._may_change(self._build())
+            # With the port that an embedded broker got.
+            settings, fixed = keep_fixed(replace(self._daemon.settings, mqtt=self._daemon.mqtt), self._build())
             rules, asked = self._rules(settings)
         except TaggerError as error:
             log.warning("reload: %s; nothing was changed", error)
@@ -62,21 +61,6 @@ class Running:
         log.info("reload: done%s", f"; sinks: {', '.join(changed)}" if changed else "")
         if fixed:
             log.warning("reload: %s: changed only by a restart", ", ".join(fixed))
-
-    def _may_change(self, new: ListenSettings) -> tuple[ListenSettings, list[str]]:
-        """What can be had now, and the keys of what cannot."""
-        now = self._daemon.settings
-        mqtt = self._daemon.mqtt  # with the embedded broker's port
-        fixed = [each.name for each in fields(new) if each.name not in _CHANGES]
-        kept = [_key(name) for name in fixed if getattr(new, name) != getattr(now, name)]
-        if (new.mqtt is None) != (mqtt is None) or (new.mqtt and mqtt and new.mqtt.embedded != mqtt.embedded):
-            kept.append("mqtt.url")
-            new = replace(new, mqtt=mqtt, homeassistant=new.homeassistant if mqtt else None)
-        elif new.mqtt is not None and mqtt is not None:
-            kept += [key for name, key in _FIXED_MQTT.items() if getattr(new.mqtt, name) != getattr(mqtt, name)]
-            port = mqtt.port if mqtt.embedded else new.mqtt.port
-            new = replace(new, mqtt=replace(new.mqtt, node=mqtt.node, prefix=mqtt.prefix, port=port))
-        return replace(new, **{name: getattr(now, name) for name in fixed}), kept
 
     def _change_sinks(self, streams: Sequence[Stream]) -> list[str]:
         want, before = wanted(self._daemon), self._want
@@ -113,8 +97,3 @@ class Running:
             *(f"with {kind}{' anew' if kind in went else ''}" for kind in came),
             *(f"without {kind}" for kind in went if kind not in came),
         ]
-
-
-def _key(name: str) -> str:
-    """Of a setting, as the file and `tagger config check` call it."""
-    return name if name in ("clips", "pcm", "json", "watch", "explain") else f"listen.{name.removesuffix('_seconds')}"

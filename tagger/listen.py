@@ -21,6 +21,7 @@ from tagger.engine.runtime_torch import Classifier
 from tagger.errors import TaggerError
 from tagger.events import Block, Event, Report, Scores, Stream, Window
 from tagger.policy import Policy
+from tagger.retry import Retry, is_power_of_two
 from tagger.sinks import Sink, SourceState
 from tagger.sources import Source
 from tagger.stop import Stop
@@ -36,8 +37,8 @@ _JOIN_SECONDS = 2.0
 _LATENCIES = 10_000
 """So many are kept for the next statistics."""
 _PAUSED = "paused"
-_RETRY_SECONDS = (1.0, 60.0)
-"""First and longest wait before a broken live source is tried again."""
+_WAITING = "trying again in {first:g} s, then less often, up to every {longest:g} s"
+"""What happens while a live source is away."""
 
 
 class Listener:
@@ -82,14 +83,13 @@ class Listener:
         own, and at the end, if that takes too long, the daemon's in `finish`.
         """
         self._finished = False
+        self._retry = Retry(stream.source, _WAITING)
 
     def run(self) -> None:
         """Until the source ends or is stopped. A live source that breaks is tried again; another's error is kept."""
-        wait_s = _RETRY_SECONDS[0]
         if self.paused:
             self._tell_status("disabled", _PAUSED)
         while not self._stopping.is_set():
-            heard = self.windows
             try:
                 self._follow()
                 self._hear_rest()
@@ -99,8 +99,7 @@ class Listener:
                     self.error = error
                     self._hear_rest()
                     break
-                wait_s = _RETRY_SECONDS[0] if self.windows > heard else min(2 * wait_s, _RETRY_SECONDS[1])
-                log.warning("%s: %s; trying again in %g s", self.stream.source, error, wait_s)
+                wait_s = self._retry.failed(str(error))
                 with self._lock:
                     if self._finished:
                         break
@@ -210,11 +209,13 @@ class Listener:
             report = Report(scores, *self._decider.answers(scores, self._top_k), latency_s)
             self._sink.report(self.stream, report)
             self.windows += 1
+        if self._retry.why is not None:
+            self._retry.worked()
 
     def _skip(self, window: Window) -> None:
         """The next window is nearly here: looking at this one would only make its labels late."""
         self.skipped += 1
-        if self.skipped & (self.skipped - 1) == 0:  # 1st, 2nd, 4th, 8th ...: said, but never a flood
+        if is_power_of_two(self.skipped):
             log.warning(
                 "%s: inference is slower than the hop of %g s; %d of %d windows skipped so far; use a longer --hop",
                 *(self.stream.source, self._hop_s, self.skipped, self.skipped + self.windows),

@@ -1,4 +1,4 @@
-"""What fails for the moment is said once, tried again less and less often, and said when it is over."""
+"""Failures that repeat: waits that grow between tries, and messages that become rarer."""
 
 import logging
 import random
@@ -7,43 +7,72 @@ import time
 log = logging.getLogger(__name__)
 
 PAUSES = (1.0, 60.0)
-"""Between tries, first and longest, seconds."""
+"""First and longest wait between tries, seconds."""
 _QUIET_SECONDS = 60.0
-"""At least so long between two warnings, whatever happens."""
+"""Shortest time between two warnings of different reasons."""
 _REMIND_SECONDS = 3_600.0
-"""After so long the same trouble is said again."""
+"""Time after which the same reason is logged again."""
+
+
+def pause_s(tries: int, pauses: tuple[float, float] | None = None, jitter: tuple[float, float] = (0.5, 1.0)) -> float:
+    """The wait after so many failed tries, seconds: each twice as long as the one before, up to a limit.
+
+    Args:
+        tries: failed before this one.
+        pauses: first and longest wait, seconds. None: PAUSES.
+        jitter: the wait is multiplied by a random number between these, so that many clients that failed together do
+            not all come back together.
+    """
+    first, longest = pauses or PAUSES
+    return min(longest, first * 2.0 ** min(tries, 30)) * random.uniform(*jitter)
 
 
 class Retry:
-    """Of one place that is written to. Not for several threads at once."""
+    """Tries of one thing that fails for now: how long to wait, and what to log. Not for several threads at once.
 
-    def __init__(self, where: str) -> None:
+    A reason is logged once, and again after an hour; so is the end of the trouble.
+    """
+
+    def __init__(self, where: str, meanwhile: str = "events wait, trying again, every {longest:g} s at last") -> None:
         """
         Args:
-            where: as it may be shown to people.
+            where: what is tried, for people.
+            meanwhile: what happens until it works, for people; `{first}` and `{longest}` are the waits, seconds.
         """
-        self._where = where
+        self._where, self._meanwhile = where, meanwhile
         self._tries = 0
         self.why: str | None = None
         """Why it fails at present; None while it does not."""
-        self._said: str | None = None
-        self._said_at = -float("inf")
+        self._logged: str | None = None
+        """The reason that was logged last; None after it worked."""
+        self._logged_at = -float("inf")
 
     def failed(self, why: str) -> float:
-        """Returns how long to wait before the next try, seconds; drawn, so that many that failed together do not come
-        back together.
+        """Notes a failure, and logs it unless that was done.
+
+        Returns:
+            The wait before the next try, seconds.
         """
-        first, longest = PAUSES
-        pause_s = min(longest, first * 2.0 ** min(self._tries, 30)) * random.uniform(0.5, 1.0)
-        self._tries += 1
         self.why = why
-        quiet_s = time.monotonic() - self._said_at
-        if quiet_s >= (_QUIET_SECONDS if why != self._said else _REMIND_SECONDS):
-            log.warning("%s: %s; events wait, trying again, every %g s at last", self._where, why, longest)
-            self._said, self._said_at = why, time.monotonic()
-        return pause_s
+        quiet_s = time.monotonic() - self._logged_at
+        if quiet_s >= (_QUIET_SECONDS if why != self._logged else _REMIND_SECONDS):
+            first, longest = PAUSES
+            log.warning("%s: %s; %s", self._where, why, self._meanwhile.format(first=first, longest=longest))
+            self._logged, self._logged_at = why, time.monotonic()
+        self._tries += 1
+        return pause_s(self._tries - 1)
 
     def worked(self) -> None:
-        if self._said is not None:
+        """Notes that it works; the next failure is a new one."""
+        if self._logged is not None:
             log.info("%s: works again", self._where)
-        self._tries, self.why, self._said = 0, None, None
+        self._tries, self.why, self._logged = 0, None, None
+
+
+def is_power_of_two(count: int) -> bool:
+    """Whether to log the `count`-th of the same: the 1st, 2nd, 4th, 8th, so that there is never a flood.
+
+    >>> [count for count in range(20) if is_power_of_two(count)]
+    [1, 2, 4, 8, 16]
+    """
+    return count > 0 and count & (count - 1) == 0

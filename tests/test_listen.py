@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from tagger import listen, tag
+from tagger import retry, tag
 from tagger.clips.folder import EVENTS, ClipFolder
 from tagger.clips.saver import ClipSaver
 from tagger.daemon import outputs
 from tagger.decide import Decider
-from tagger.errors import AudioError, TaggerError
+from tagger.errors import AudioError, TaggerError, UserError
 from tagger.events import Block, Event, Samples, Scores, Stream
 from tagger.listen import Daemon, Listener, Task
 from tagger.policy import LabelPolicy, Policy
@@ -141,7 +141,7 @@ def test_a_file_that_breaks_is_heard_to_the_break_and_its_error_kept() -> None:
 
 
 def test_a_live_source_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listen, "_RETRY_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(retry, "PAUSES", (0.01, 0.02))
     sink = RecordingSink()
     gone = TaggerError("unplugged")
     source = FakeSource([noise(1.5), gone], [gone], [silence(1, gap=True)], live=True)
@@ -150,6 +150,27 @@ def test_a_live_source_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatc
     assert each.error is None
     states = kinds(sink, "online", "begin", "end", "offline")
     assert states == ["online", "begin", "end", "offline", "offline", "online", "offline"]
+
+
+def test_a_live_source_that_is_missing_at_the_start_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retry, "PAUSES", (0.01, 0.02))
+    caplog.set_level("INFO", "tagger")
+    sink, missing = RecordingSink(), UserError("no input device: connect a microphone")
+    other = listener(FakeSource([silence(2)]), RecordingSink())
+    source = FakeSource([missing], [missing], [missing], [noise(2)], live=True)
+    each = listener(source, sink)
+    Daemon([each, other], sink, Stop()).run()
+    assert each.error is None
+    assert other.windows == 3
+    assert sink.of("offline") == [*[str(missing)] * 3, "ended"]
+    assert kinds(sink, "online", "begin") == ["online", "begin"]
+    assert each.reconnects == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        "fake: no input device: connect a microphone; trying again in 0.01 s, then less often, up to every 0.02 s",
+        "fake: works again",
+    ]
 
 
 def test_late_windows_are_skipped_whole_and_counted() -> None:
@@ -363,7 +384,7 @@ def test_a_source_that_was_paused_before_starts_paused() -> None:
 
 
 def test_a_source_that_is_gone_can_be_paused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listen, "_RETRY_SECONDS", (30, 30))
+    monkeypatch.setattr(retry, "PAUSES", (30, 30))
     sink, source = RecordingSink(), FakeSource([TaggerError("unplugged")], live=True)
     each = listener(source, sink)
     thread = threading.Thread(target=each.run)
@@ -386,7 +407,7 @@ def test_levels_come_whether_or_not_windows_are_skipped() -> None:
 
 
 def test_losses_and_returns_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listen, "_RETRY_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(retry, "PAUSES", (0.01, 0.02))
     source = FakeSource([silence(1), silence(1, gap=True), TaggerError("gone")], [silence(1, gap=True)], live=True)
     each = listener(source, RecordingSink())
     each.run()

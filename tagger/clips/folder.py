@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from tagger.errors import UserError
 from tagger.files import append_line, replacing
+from tagger.retry import is_power_of_two
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class ClipFolder:
         with self._troubles_lock:
             self._troubles[what] += 1
             count = self._troubles[what]
-        if count & (count - 1) == 0:
+        if is_power_of_two(count):
             log.warning("%s: %s (%s so far: %d)", self.root, why, what, count)
 
     def _run(self) -> None:

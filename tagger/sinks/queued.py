@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic
 
 from tagger.errors import TaggerError
-from tagger.retry import Retry
+from tagger.retry import Retry, is_power_of_two
 from tagger.sinks import Sink
 from tagger.sinks.worker import Item, Worker
 
@@ -43,7 +43,7 @@ class QueuedSink(Sink, Generic[Item]):
             self._worker.put(item)
             overflown, before = self._worker.dropped, self._overflown
             self._overflown = overflown
-        if overflown > before and overflown & (overflown - 1) == 0:  # 1st, 2nd, 4th ...: said, but never a flood
+        if overflown > before and is_power_of_two(overflown):
             log.warning(
                 "%s: %d events wait already; the oldest are dropped (%d so far)",
                 *(self._where, self._limit, overflown),

@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from tagger import __version__
 from tagger.events import Event, Stream
+from tagger.retry import is_power_of_two
 from tagger.settings import WebhookSettings
 from tagger.sinks.queued import QueuedSink
 
@@ -141,7 +142,7 @@ class WebhookSink(QueuedSink[Post]):
     def _say_given_up(self) -> None:
         self._given_up += 1
         count = self._given_up
-        if count & (count - 1) == 0:
+        if is_power_of_two(count):
             log.warning("%s: gave up after %g s (%d events so far)", self._where, self._give_up_s, count)
 
 

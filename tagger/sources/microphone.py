@@ -15,7 +15,7 @@ from tagger.events import Block, Samples
 from tagger.names import slug
 from tagger.sources import Request
 from tagger.sources.clock import SampleClock
-from tagger.sources.portaudio import PORTAUDIO, find_input_device
+from tagger.sources.portaudio import PORTAUDIO, Device, MissingDeviceError, find_input_device
 
 _BUFFER_SECONDS = 10.0
 """Longest audio that waits for the reader."""
@@ -50,41 +50,47 @@ class MicrophoneSource:
     def __init__(self, name: str, device: str | None, rate_hz: int) -> None:
         """
         Args:
-            device: part of a device's name, or its index; None is the system's default input.
+            device: part of a device's name, or its index; None is the system's default input. It may be missing as
+                yet: `blocks` looks for it again.
             rate_hz: rate of the blocks; the device keeps its own.
 
         Raises:
-            UserError: no PortAudio, no input device, or none of that name.
+            UserError: no PortAudio, or several devices of that name.
         """
         self.name = name
         self._wanted, self._rate_hz = device, rate_hz
-        self._find_device()
+        self._device: Device | None = None
+        self.description = f"microphone {device!r}, not connected yet" if device else "microphone, not connected yet"
+        with contextlib.suppress(MissingDeviceError):
+            self._find_device()
         self._queue: queue.Queue[_Captured | None] = queue.Queue(int(_BUFFER_SECONDS / _BLOCK_SECONDS))
         self._lost = False
         """Audio was lost since the last block."""
         self._opened_before = False
         self._closed = threading.Event()
 
-    def _find_device(self) -> None:
-        self._device = find_input_device(self._wanted)
-        self._device_hz = int(self._device["default_samplerate"])
-        self.description = f"microphone {self._device['name']!r}, {self._device_hz} Hz"
+    def _find_device(self) -> Device:
+        self._device = device = find_input_device(self._wanted)
+        self._device_hz = int(device["default_samplerate"])
+        self.description = f"microphone {device['name']!r}, {self._device_hz} Hz"
+        return device
 
     def blocks(self) -> Iterator[Block]:
         """
         Raises:
-            TaggerError: the device cannot be opened, or has gone. The next call looks for it again.
+            TaggerError: the device is missing, cannot be opened, or has gone. The next call looks for it again.
         """
         with PORTAUDIO:
-            if self._opened_before:
+            device = self._device
+            if self._opened_before or device is None:
                 PORTAUDIO.rescan_devices()
-                self._find_device()
-                self._lost = True
+                device = self._find_device()
+                self._lost = self._opened_before
             self._opened_before = True
             block_size = int(self._device_hz * _BLOCK_SECONDS)
-            stream = PORTAUDIO.open_input(self._device, self._device_hz, block_size, self._on_audio)
+            stream = PORTAUDIO.open_input(device, self._device_hz, block_size, self._on_audio)
         try:
-            yield from self._captured_blocks()
+            yield from self._captured_blocks(device["name"])
         finally:
             with PORTAUDIO:
                 PORTAUDIO.close(stream)
@@ -106,13 +112,13 @@ class MicrophoneSource:
         except queue.Full:
             self._lost = True
 
-    def _captured_blocks(self) -> Iterator[Block]:
+    def _captured_blocks(self, name: str) -> Iterator[Block]:
         to_mono, clock = ToMono(self._device_hz, self._rate_hz, 1), SampleClock(self._rate_hz)
         while not self._closed.is_set():
             try:
                 captured = self._queue.get(timeout=_SILENT_DEVICE_SECONDS)
             except queue.Empty:
-                raise TaggerError(f"microphone {self._device['name']!r} delivers no audio any more") from None
+                raise TaggerError(f"microphone {name!r} delivers no audio any more") from None
             if captured is None:
                 return
             data, gap = captured.samples, captured.gap

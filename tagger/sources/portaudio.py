@@ -15,6 +15,10 @@ Callback = Callable[[Samples, int, Any, Any], None]
 """Takes samples [N, 1], N, PortAudio's times, and its status. PortAudio's own thread calls it; it must not wait."""
 
 
+class MissingDeviceError(UserError):
+    """The input device is not there now; it may come."""
+
+
 def load_sounddevice() -> ModuleType:
     """
     Raises:
@@ -65,11 +69,14 @@ def find_input_device(wanted: str | None) -> Device:
         wanted: None is the system's default device, or the first one where there is no default.
 
     Raises:
-        UserError: no PortAudio, no input device at all, none of that name, or several.
+        UserError: no PortAudio, or several devices of that name.
+        MissingDeviceError: no input device at all, or none of that name.
     """
     devices = input_devices()
     if not devices:
-        raise UserError("no input device: connect a microphone, or listen to a file, to - (standard input) or to demo")
+        raise MissingDeviceError(
+            "no input device: connect a microphone, or listen to a file, to - (standard input) or to demo"
+        )
     if wanted is None:
         return next((device for device in devices if device["is_default"]), devices[0])
     exact = [device for device in devices if wanted in (device["name"], str(device["index"]))]
@@ -77,7 +84,7 @@ def find_input_device(wanted: str | None) -> Device:
     found = exact or partly
     names = [device["name"] for device in devices]
     if not found:
-        raise UserError(f"no input device {wanted!r}{near(wanted, names)} (`tagger devices` lists them)")
+        raise MissingDeviceError(f"no input device {wanted!r}{near(wanted, names)} (`tagger devices` lists them)")
     if len(found) > 1:
         listed = ", ".join(f"{device['index']} {device['name']!r}" for device in found)
         raise UserError(f"several input devices fit {wanted!r}: {listed}; give the index")

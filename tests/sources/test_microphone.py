@@ -102,11 +102,36 @@ def test_no_portaudio_library_is_said_with_the_package_to_install(monkeypatch: p
 
 def test_no_input_device(portaudio: FakePortAudio) -> None:
     portaudio.devices = DEVICES[1:2]
-    for command in (["devices"], ["listen", "mic", "--mqtt", "none"]):
-        result = click.testing.CliRunner().invoke(main, command)
-        assert result.exit_code == 2
-        assert "no input device" in result.stderr
+    result = click.testing.CliRunner().invoke(main, ["devices"])
+    assert result.exit_code == 2
+    assert "no input device" in result.stderr
     assert open_source("auto", RATE_HZ, realtime=False).name == "demo"
+
+
+@pytest.mark.parametrize("device", [None, "USB Audio"])
+def test_a_device_that_is_missing_at_the_start_is_looked_for_by_each_call(
+    portaudio: FakePortAudio, device: str | None
+) -> None:
+    portaudio.devices = DEVICES[1:2] if device is None else DEVICES[:2]
+    source = MicrophoneSource("mic", device, RATE_HZ)
+    assert "not connected yet" in source.description
+    for _ in range(2):
+        blocks, error = heard(source)
+        assert blocks == []
+        assert "no input device" in str(error)
+    portaudio.devices = DEVICES
+    portaudio.script = [(np.zeros(1_600, np.float32), False)]
+    blocks, _ = heard(source)
+    assert portaudio.opened == [2]
+    assert [block.gap for block in blocks] == [False]
+    assert source.description == "microphone 'USB Audio Device', 32000 Hz"
+
+
+def test_a_device_that_cannot_be_told_from_another_is_an_error_at_once(portaudio: FakePortAudio) -> None:
+    """Waiting would not help: someone must name one of them."""
+    result = click.testing.CliRunner().invoke(main, ["listen", "mic:USB", "--mqtt", "none"])
+    assert result.exit_code == 2
+    assert "several input devices fit 'USB'" in result.stderr
 
 
 def test_devices_are_listed_with_the_default_marked(portaudio: FakePortAudio) -> None:

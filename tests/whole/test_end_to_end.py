@@ -249,6 +249,30 @@ def test_a_microphone_that_goes_away_is_waited_for(broker: Mosquitto, tmp_path: 
     assert "trying again in 1 s" in err
 
 
+def test_a_microphone_that_comes_after_the_start_is_heard(broker: Mosquitto, tmp_path: Path) -> None:
+    """As after a power cut: the daemon starts first."""
+    microphone = VirtualMicrophone(tmp_path)
+    microphone.close()
+    node = "tagger/room"
+    try:
+        listen = ("listen", "mic", "demo", "--mqtt", broker.url, "--node", "room")
+        with subscribed(broker.port) as subscriber, running(*listen, **microphone.env) as daemon:
+            until(lambda: subscriber.payloads(f"{node}/mic/status"), "its absence is said", 40)
+            assert subscriber.payloads(f"{node}/mic/status")[-1] == "offline"
+            until(lambda: subscriber.payloads(f"{node}/demo/scores"), "the other source is heard", 40)
+            assert subscriber.payloads(f"{node}/status")[-1] == "online"
+            microphone = VirtualMicrophone(tmp_path)
+            until(lambda: subscriber.payloads(f"{node}/mic/scores"), "the microphone is heard", 90)
+            assert subscriber.payloads(f"{node}/mic/status")[-1] == "online"
+            code, _, err = stop(daemon)
+    finally:
+        microphone.close()
+    assert code == 0, err
+    assert "listening to  mic: microphone, not connected yet" in err
+    assert err.count("no input device") == 1
+    assert "mic: works again" in err
+
+
 def test_two_microphones_survive_the_loss_of_both(broker: Mosquitto, tmp_path: Path) -> None:
     microphone = VirtualMicrophone(tmp_path)
     sources = ("one", "two")

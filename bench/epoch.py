@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from tagger.audio.decode import decode
-from tagger.features.logmel import LogMel, MelConfig, mel_bank
+from tagger.features.config import MelConfig
+from tagger.features.logmel import LogMel, mel_bank
 from train.data import waveforms
 from train.data.corpus import Corpus
 from train.data.layouts import read_any

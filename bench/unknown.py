@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tagger.features.logmel import MelConfig
+from tagger.features.config import MelConfig
 from train.data import esc50, waveforms
 from train.data.corpus import Corpus
 from train.data.dataset import FOLDS

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tagger.checkpoints.checkpoint import Checkpoint, CheckpointInfo
 from tagger.errors import TaggerError
 from tagger.events import Block, Event, Heard, Level, Report, Samples, Stream
-from tagger.features.logmel import MelConfig
+from tagger.features.config import MelConfig
 from tagger.models import EfficientATConfig
 from tagger.models.efficientat import Followed
 from tagger.sinks import Sink, SourceState

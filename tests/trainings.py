@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from tagger.checkpoints.checkpoint import MODELS, Checkpoint, CheckpointInfo
-from tagger.features.logmel import MelConfig, front_end
+from tagger.features.config import MelConfig
+from tagger.features.logmel import front_end
 from tagger.models import CRNNConfig, EfficientATConfig
 from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset, Rows

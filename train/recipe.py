@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tagger.errors import UserError, near
-from tagger.features.logmel import FRONT_ENDS
+from tagger.features.config import FRONT_ENDS
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Recipe:
 
     # The front end, for networks that start from nothing; others keep the one that they were trained with
     front_end: str = "efficientat"
-    """A key of tagger.features.logmel.FRONT_ENDS."""
+    """A key of tagger.features.config.FRONT_ENDS."""
     bandwidth_hz: float | None = 7_500.0
     """What is above is treated as silence, in training and ever after. Every copy of ESC-50 holds this much."""
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tagger.checkpoints.header import FORMAT, METADATA_KEY, read_header
 from tagger.errors import CheckpointError
-from tagger.features.logmel import CONFIGS, MelConfig
+from tagger.features.config import CONFIGS, MelConfig
 from tagger.files import replacing
 from tagger.models import MODELS
 

@@ -13,7 +13,7 @@ from tagger.checkpoints import checkpoint
 from tagger.checkpoints.checkpoint import CheckpointInfo
 from tagger.checkpoints.store import SUFFIX, folder
 from tagger.errors import CheckpointError
-from tagger.features.logmel import MelConfig
+from tagger.features.config import MelConfig
 from tagger.files import replacing, sha256
 from tagger.models import DyMN, DyMNConfig, EfficientAT, EfficientATConfig
 

@@ -1,4 +1,4 @@
 """Front ends: waveforms to mel spectrograms and MFCC.
 
-How they are configured, and how they are computed. Networks are in `tagger.models`.
+Configuration (no numpy), filters (numpy) and their computation (torch). Networks are in `tagger.models`.
 """

@@ -15,7 +15,7 @@ from tagger.checkpoints import checkpoint
 from tagger.checkpoints.checkpoint import Checkpoint, CheckpointInfo
 from tagger.checkpoints.header import METADATA_KEY, read_header
 from tagger.errors import CheckpointError
-from tagger.features.logmel import FRONT_ENDS, MelConfig, MfccConfig
+from tagger.features.config import FRONT_ENDS, MelConfig, MfccConfig
 from tagger.files import sha256
 from tagger.models import EfficientATConfig
 

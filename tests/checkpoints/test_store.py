@@ -10,7 +10,7 @@ from torch import nn
 from tagger.checkpoints import checkpoint, official, store
 from tagger.checkpoints.checkpoint import CheckpointInfo
 from tagger.errors import CheckpointError
-from tagger.features.logmel import MelConfig
+from tagger.features.config import MelConfig
 from tagger.files import sha256
 from tagger.models import EfficientATConfig
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tagger.checkpoints import checkpoint
 from tagger.checkpoints.checkpoint import CheckpointInfo
 from tagger.engine.runtime_torch import without_batch_norm
-from tagger.features.logmel import MelConfig
+from tagger.features.config import MelConfig
 from tagger.models import MODELS, CRNNConfig, DyMNConfig, EfficientATConfig
 
 LABELS = 3

@@ -13,7 +13,8 @@ from tagger.checkpoints.checkpoint import Checkpoint, CheckpointInfo
 from tagger.checkpoints.header import read_header
 from tagger.engine.runtime_torch import Classifier, without_batch_norm
 from tagger.errors import CheckpointError
-from tagger.features.logmel import FRONT_ENDS, MelConfig, front_end
+from tagger.features.config import FRONT_ENDS, MelConfig
+from tagger.features.logmel import front_end
 from tagger.models import CRNN, CRNNConfig
 
 SMALL = CRNNConfig(labels=5, channels=(4, 4, 8, 8), sequence=8, hidden=6)

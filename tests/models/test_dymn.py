@@ -15,7 +15,7 @@ from torch.nn import functional
 from tagger.checkpoints import checkpoint
 from tagger.checkpoints.checkpoint import Checkpoint, CheckpointInfo
 from tagger.engine.runtime_torch import Classifier, without_batch_norm
-from tagger.features.logmel import MelConfig
+from tagger.features.config import MelConfig
 from tagger.models import DyMN, DyMNConfig, EfficientAT, EfficientATConfig
 from tagger.models.dymn import DynamicConv, DynamicReLU
 

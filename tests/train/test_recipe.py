@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagger.errors import UserError
-from tagger.features.logmel import FRONT_ENDS
+from tagger.features.config import FRONT_ENDS
 from train.recipe import RECIPES, Recipe, named
 
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]

@@ -22,7 +22,8 @@ from tagger.checkpoints import checkpoint
 from tagger.checkpoints.store import BUNDLED
 from tagger.engine.runtime_torch import Classifier
 from tagger.events import Samples
-from tagger.features.logmel import LogMel, MelConfig
+from tagger.features.config import MelConfig
+from tagger.features.logmel import LogMel
 from tagger.models import EfficientAT
 from tests.programs import ROOT, Mosquitto, VirtualMicrophone, running, stop, subscribed, tagger, until, write_wav
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tagger.features.logmel import MelConfig, MfccConfig, mel_bank
+from tagger.features.config import MelConfig, MfccConfig
+from tagger.features.logmel import mel_bank
 from train.recipe import Recipe
 
 _LOWEST_CUTOFF_HZ = 3_000.0

@@ -13,7 +13,8 @@ from tagger.audio.decode import decode
 from tagger.checkpoints import checkpoint, store
 from tagger.errors import AudioError, UserError, near
 from tagger.events import Samples
-from tagger.features.logmel import FRONT_ENDS, LogMel, MelConfig, front_end
+from tagger.features.config import FRONT_ENDS, MelConfig
+from tagger.features.logmel import LogMel, front_end
 from tagger.files import replacing
 
 DEFAULT_FRONT_END = "efficientat"

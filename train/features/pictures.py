@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.features.logmel import MelConfig, MfccConfig
+from tagger.features.config import MelConfig, MfccConfig
 from tagger.files import replacing
 
 if TYPE_CHECKING:

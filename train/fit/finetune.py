@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from tagger.errors import TaggerError, UserError
-from tagger.features.logmel import MelConfig, front_end
+from tagger.features.config import MelConfig
+from tagger.features.logmel import front_end
 from tagger.files import replacing
 from tagger.stop import Stop
 from train.augment.spectrogram import Mix, equalised, jittered_bank, masked, warped

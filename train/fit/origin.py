@@ -10,7 +10,7 @@ from torch import nn
 from tagger.checkpoints import checkpoint, release, store
 from tagger.checkpoints.official import DYMN_WIDTHS, WIDTHS
 from tagger.errors import CheckpointError, UserError, near
-from tagger.features.logmel import FRONT_ENDS, MelConfig
+from tagger.features.config import FRONT_ENDS, MelConfig
 from tagger.files import sha256
 from tagger.models import MODELS
 from tagger.models.efficientat import Others

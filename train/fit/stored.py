@@ -11,7 +11,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.features.logmel import MelConfig, MfccConfig, front_end
+from tagger.features.config import MelConfig, MfccConfig
+from tagger.features.logmel import front_end
 from tagger.stop import Stop
 from train.augment.views import BATCH, Views
 from train.data.cache import cached

@@ -6,7 +6,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tagger.features.logmel import FRONT_ENDS, MelConfig, front_end, mel_bank
+from tagger.features.config import FRONT_ENDS, MelConfig
+from tagger.features.logmel import front_end, mel_bank
 from train.augment.spectrogram import Mix, equalised, jittered_bank, masked, warped
 from train.recipe import RECIPES, Recipe
 

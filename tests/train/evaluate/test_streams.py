@@ -17,7 +17,7 @@ from tagger.checkpoints.checkpoint import MODELS, Checkpoint, CheckpointInfo
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
 from tagger.events import Scores
-from tagger.features.logmel import MelConfig
+from tagger.features.config import MelConfig
 from tagger.models import EfficientATConfig
 from tagger.models.efficientat import Followed
 from tagger.policy import EventsConfig, Policy

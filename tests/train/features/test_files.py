@@ -19,7 +19,8 @@ from tagger.audio.decode import decode
 from tagger.checkpoints import checkpoint
 from tagger.checkpoints.store import BUNDLED
 from tagger.cli.main import main
-from tagger.features.logmel import FRONT_ENDS, MelConfig, MfccConfig, front_end
+from tagger.features.config import FRONT_ENDS, MelConfig, MfccConfig
+from tagger.features.logmel import front_end
 from tests.programs import write_wav
 from train.features import files, pictures
 

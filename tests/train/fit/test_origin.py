@@ -9,7 +9,7 @@ from tagger.checkpoints import checkpoint, official
 from tagger.checkpoints.checkpoint import MODELS, CheckpointInfo
 from tagger.checkpoints.official import DYMN_WIDTHS, WIDTHS
 from tagger.errors import CheckpointError, UserError
-from tagger.features.logmel import FRONT_ENDS, MelConfig
+from tagger.features.config import FRONT_ENDS, MelConfig
 from tagger.files import sha256
 from tagger.models import CRNN, CRNNConfig, EfficientATConfig
 from tests.trainings import mn_origin

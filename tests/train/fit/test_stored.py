@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.features.logmel import FRONT_ENDS, front_end
+from tagger.features.config import FRONT_ENDS
+from tagger.features.logmel import front_end
 from tests.trainings import HERE, MEL, RECIPE, corpus
 from train.fit.stored import Spectrograms, StoredBatches
 from train.fit.trained import TrainingStoppedError

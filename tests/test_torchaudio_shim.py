@@ -1,4 +1,4 @@
-"""`tagger.features._torchaudio`, beside fakes of torchaudio that load, or fail as PyPI's does beside a CPU torch."""
+"""`tests.torchaudio_shim`, beside fakes of torchaudio that load, or fail as PyPI's does beside a CPU torch."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ def run(folder: Path, code: str, extension: str | None) -> str:
 
 def test_where_the_native_library_does_not_load_a_stub_takes_its_place(tmp_path):
     code = """
-from tagger.features._torchaudio import torchaudio
+from tests.torchaudio_shim import torchaudio
 print(torchaudio.ready, torchaudio.functional.available, torchaudio.functional.forced_align())
 import torchaudio as again
 print(again is torchaudio, sys.modules["torchaudio"] is torchaudio)
@@ -61,7 +61,7 @@ print(again is torchaudio, sys.modules["torchaudio"] is torchaudio)
 
 def test_where_it_loads_nothing_is_replaced(tmp_path):
     code = """
-from tagger.features._torchaudio import torchaudio
+from tests.torchaudio_shim import torchaudio
 print(torchaudio.functional.available, torchaudio.functional.forced_align, torchaudio._extension.__file__)
 """
     available, decorated, file = run(tmp_path, code, WORKING_EXTENSION).split()
@@ -70,22 +70,22 @@ print(torchaudio.functional.available, torchaudio.functional.forced_align, torch
 
 
 def test_where_torchaudio_was_imported_before_it_is_that_one(tmp_path):
-    code = "import torchaudio as first\nfrom tagger.features._torchaudio import torchaudio\nprint(first is torchaudio)"
+    code = "import torchaudio as first\nfrom tests.torchaudio_shim import torchaudio\nprint(first is torchaudio)"
     assert run(tmp_path, code, WORKING_EXTENSION) == "True"
 
 
 def test_where_torchaudio_is_missing_that_is_said(tmp_path):
-    code = "try:\n    import tagger.features._torchaudio\nexcept ImportError as error:\n    print(error)"
+    code = "try:\n    import tests.torchaudio_shim\nexcept ImportError as error:\n    print(error)"
     assert run(tmp_path, code, None) == "No module named torchaudio"
 
 
 def test_other_failures_are_not_hidden(tmp_path):
-    code = "try:\n    import tagger.features._torchaudio\nexcept RuntimeError as error:\n    print(error)"
+    code = "try:\n    import tests.torchaudio_shim\nexcept RuntimeError as error:\n    print(error)"
     assert run(tmp_path, code, "raise RuntimeError('torch is too old')") == "torch is too old"
 
 
 def test_the_torchaudio_installed_here_works():
-    torchaudio = pytest.importorskip("tagger.features._torchaudio").torchaudio
+    torchaudio = pytest.importorskip("tests.torchaudio_shim").torchaudio
     assert torchaudio.compliance.kaldi.get_mel_banks(8, 512, 16_000.0, 20.0, 0.0, 100.0, -500.0, 1.0)[0].shape == (
         8,
         256,

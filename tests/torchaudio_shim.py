@@ -1,14 +1,16 @@
 """torchaudio, importable also where its native library is not.
 
 PyPI's torchaudio wheel is linked against CUDA. Beside a CPU build of torch (Raspberry Pi, small servers, CI) the
-dynamic linker does not find `libc10_cuda.so` and `import torchaudio` raises `OSError`, although all we use of it is
-Python. Only then, its extension module is replaced by a stub that says "not available".
+dynamic linker does not find `libc10_cuda.so` and `import torchaudio` raises `OSError`, although all that the tests use
+of it is Python. Only then, its extension module is replaced by a stub that says "not available".
 
-Use `from tagger.features._torchaudio import torchaudio`, never `import torchaudio`.
+Use `from tests.torchaudio_shim import torchaudio`, never `import torchaudio`.
 """
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 
@@ -37,3 +39,16 @@ def import_torchaudio() -> ModuleType:
 
 
 torchaudio = import_torchaudio()
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """torchaudio computes in float64 what is made inside: its filters in float32 are off by up to 2e-5."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

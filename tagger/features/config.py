@@ -1,0 +1,168 @@
+"""Configuration of front ends: every parameter of the features, and the named sets of parameters.
+
+Neither torch nor numpy is needed to describe features. The filters are in `tagger.features.filters`; the features are
+computed in `tagger.features.logmel`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+MEL_FILTERS = ("kaldi", "htk")
+
+
+def hertz_to_mel(hertz: float) -> float:
+    """Position of a frequency on Kaldi's and HTK's mel scale.
+
+    >>> round(hertz_to_mel(1000.0))
+    1000
+    """
+    return 1127 * math.log1p(hertz / 700)
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """Every parameter of the front end. A checkpoint carries one, and nothing else decides how features are made."""
+
+    name: ClassVar[str] = "log_mel"
+    """What a checkpoint's document calls these features."""
+
+    sample_rate_hz: int = 32_000
+    """Rate of the waveform that comes in."""
+    n_fft: int = 1024
+    """Length of the Fourier transform, samples."""
+    window_samples: int = 800
+    """Length of the Hann window, samples, centred in `n_fft`."""
+    hop_samples: int = 320
+    """Distance between frames, samples."""
+    n_mels: int = 128
+    """Number of mel bands."""
+    f_min_hz: float = 0.0
+    """Lower edge of the lowest band."""
+    f_max_hz: float = 15_000.0
+    """Upper edge of the highest band."""
+    preemphasis: float = 0.97
+    """First-order high-pass `y[n] = x[n] - preemphasis * x[n-1]`, which loses the first sample. 0: none."""
+    log_offset: float = 1e-5
+    """Added to the power before the logarithm, so that silence is finite."""
+    shift: float = 4.5
+    """`(log_mel + shift) / scale` brings AudioSet's log-mels near zero mean and unit range."""
+    scale: float = 5.0
+    """See `shift`."""
+    bandwidth_hz: float | None = None
+    """What lies above this frequency is treated as silence. A network trained on audio of limited bandwidth (ESC-50 at
+    16 kHz has nothing above 8 kHz) is confused by content it never saw; this takes it away. None: all is used."""
+    periodic_window: bool = False
+    """The Hann window's period is `window_samples`, as torchaudio has it; else one less, and both its ends are zero."""
+    mel_filters: str = "kaldi"
+    """`kaldi`: triangles whose sides are straight in mel, Nyquist left out; `htk`: in Hz, as torchaudio has them. Their
+    centres are the same: mel = 1127 ln(1 + Hz / 700)."""
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate_hz", "n_fft", "window_samples", "hop_samples", "n_mels"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number")
+        nyquist = self.sample_rate_hz / 2
+        if not 0 < self.window_samples <= self.n_fft:
+            raise ValueError(f"window_samples {self.window_samples} must be between 1 and n_fft {self.n_fft}")
+        if self.hop_samples <= 0 or self.n_mels <= 0:
+            raise ValueError("hop_samples and n_mels must be positive")
+        if self.n_fft % 2 or self.n_mels < 4:
+            raise ValueError(f"n_fft {self.n_fft} must be even and n_mels {self.n_mels} at least 4")
+        if not 0 <= self.f_min_hz < self.f_max_hz <= nyquist:
+            raise ValueError(f"0 <= f_min_hz < f_max_hz <= {nyquist:g} does not hold")
+        if not (0 < self.log_offset < math.inf and 0 < self.scale < math.inf):
+            raise ValueError("log_offset and scale must be positive")
+        if not (math.isfinite(self.shift) and math.isfinite(self.preemphasis)):
+            raise ValueError("shift and preemphasis must be finite")
+        if self.bandwidth_hz is not None and not self.bandwidth_hz > self.f_min_hz:
+            raise ValueError(f"bandwidth_hz {self.bandwidth_hz:g} leaves nothing above f_min_hz {self.f_min_hz:g}")
+        if not isinstance(self.periodic_window, bool):
+            raise ValueError(f"periodic_window {self.periodic_window!r} must be true or false")
+        if self.mel_filters not in MEL_FILTERS:
+            raise ValueError(f"mel_filters {self.mel_filters!r} must be one of {', '.join(MEL_FILTERS)}")
+
+    @property
+    def bands(self) -> int:
+        """Rows of the output."""
+        return self.n_mels
+
+    @property
+    def least_samples(self) -> int:
+        """The shortest waveform that gives features: its ends are mirrored, half a Fourier transform long."""
+        return self.n_fft // 2 + 1 + bool(self.preemphasis)
+
+    @property
+    def heard_bins(self) -> int:
+        """Number of frequencies of the transform, from 0 Hz on, that `bandwidth_hz` leaves."""
+        bins = self.n_fft // 2 + 1
+        if self.bandwidth_hz is None:
+            return bins
+        return min(bins, int(self.bandwidth_hz * self.n_fft / self.sample_rate_hz) + 1)
+
+    def frames(self, samples: int) -> int:
+        """Number of frames that `samples` samples give. Frame t is centred at sample t * `hop_samples`."""
+        return (samples - bool(self.preemphasis)) // self.hop_samples + 1
+
+    def band_at(self, hertz: float) -> float:
+        """The mel band whose centre is at this frequency, counted from 0; between two bands, a fraction."""
+        low, high = hertz_to_mel(self.f_min_hz), hertz_to_mel(self.f_max_hz)
+        return (hertz_to_mel(hertz) - low) / (high - low) * (self.n_mels + 1) - 1
+
+
+@dataclass(frozen=True)
+class MfccConfig(MelConfig):
+    """Mel-frequency cepstral coefficients: the orthonormal DCT-II of the normalised log-mels, along the mel axis."""
+
+    name: ClassVar[str] = "mfcc"
+    n_mfcc: int = 40
+    """Number of coefficients, from the 0th, which is the level."""
+    lifter: float = 1.0
+    """Coefficient k is multiplied by `1 + lifter * k`. Over ESC-50 its standard deviation is within a third of
+    1 / (1 + k), so with 1 all have about the same range, which `scale` brings near 1; 0 leaves them as they are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.n_mfcc, int) or not 0 < self.n_mfcc <= self.n_mels:
+            raise ValueError(f"n_mfcc {self.n_mfcc!r} must be a whole number from 1 to n_mels {self.n_mels}")
+        if not 0 <= self.lifter < math.inf:
+            raise ValueError(f"lifter {self.lifter:g} must not be negative")
+
+    @property
+    def bands(self) -> int:
+        return self.n_mfcc
+
+
+CONFIGS: Mapping[str, type[MelConfig]] = {config.name: config for config in (MelConfig, MfccConfig)}
+"""By the name that a checkpoint's document gives the features."""
+
+FRONT_ENDS: Mapping[str, MelConfig] = {
+    # EfficientAT's own, which its AudioSet weights need.
+    "efficientat": MelConfig(),
+    # The origin's custom setting: EfficientAT's with a window of 10 ms, which tells moments better and tones worse.
+    "origin": MelConfig(window_samples=320),
+    # torchaudio's MelSpectrogram and a logarithm: no pre-emphasis, all frequencies.
+    "mel": MelConfig(
+        window_samples=1024,
+        f_max_hz=16_000.0,
+        preemphasis=0.0,
+        log_offset=1e-6,
+        shift=6.0,
+        scale=6.5,
+        periodic_window=True,
+        mel_filters="htk",
+    ),
+    # torchaudio's MFCC(log_mels=True), normalised: 40 coefficients of the line above.
+    "mfcc": MfccConfig(
+        window_samples=1024,
+        f_max_hz=16_000.0,
+        preemphasis=0.0,
+        log_offset=1e-6,
+        shift=6.0,
+        scale=45.0,
+        periodic_window=True,
+        mel_filters="htk",
+    ),
+}
+"""Settings to train with, by the name that the command line gives them. `shift` and `scale` are measured on ESC-50."""

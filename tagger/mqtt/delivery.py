@@ -60,7 +60,7 @@ class Delivery:
         self.connection = Connection(settings, on_refused, client_id)
         self.connection.on_connected = self._on_connected
         self.connection.on_lost = self._on_lost
-        self.connection.on_published = lambda mid, refused: self.do(lambda: self._acknowledged(mid, refused))
+        self.connection.on_acknowledged = lambda mid, refused: self.do(lambda: self._acknowledged(mid, refused))
         self.first: Sequence[str] = ()
         """Retained topics that are said before any event."""
         self.on_connected: Callable[[], None] = _nothing
@@ -123,7 +123,7 @@ class Delivery:
 
     def say_now(self, topic: str, message: Mapping[str, Any]) -> None:
         """What is worth something now or never: not kept for a broker that is away. From any thread."""
-        if self.connection.is_up:
+        if self.connection.is_connected:
             payload = json.dumps(message, allow_nan=False)
             self.connection.publish(Outgoing(topic, payload, qos=0, expiry_s=_MOMENT_SECONDS))
 
@@ -215,14 +215,14 @@ class Delivery:
 
     def _parted(self) -> None:
         """A broker that hangs up each time that it is given something large is not given that again: events wait."""
-        largest = max((message.most_bytes for message in self._on_way.values()), default=0)
-        if self.connection.short < _HANG_UPS or largest < _LARGE_BYTES:
+        largest = max((message.max_bytes for message in self._on_way.values()), default=0)
+        if self.connection.short_connections < _HANG_UPS or largest < _LARGE_BYTES:
             return
         with self._gate:
             if self._generation:
                 return
             self._most_bytes = largest - 1
-            self.connection.take_back()
+            self.connection.discard_unacknowledged()
             messages, self._on_way = self._on_way.values(), {}
             for message in messages:
                 if self._fits(message):
@@ -230,8 +230,8 @@ class Delivery:
 
     def _fits(self, message: Outgoing) -> bool:
         """Whether the broker takes it; if not, it is left out, and said."""
-        limit = min(self._most_bytes, self.connection.most_bytes or math.inf)
-        if message.number is not None or message.most_bytes <= limit:
+        limit = min(self._most_bytes, self.connection.max_packet_bytes or math.inf)
+        if message.outbox_number is not None or message.max_bytes <= limit:
             return True
         if message.topic not in self._left_out:
             self._left_out.add(message.topic)
@@ -244,8 +244,8 @@ class Delivery:
 
     def _acknowledged(self, mid: int, refused: bool) -> None:
         message = self._on_way.pop(mid, None)
-        if message is not None and message.number is not None:
-            self.outbox.done(message.number)
+        if message is not None and message.outbox_number is not None:
+            self.outbox.done(message.outbox_number)
             self._refused += refused
         elif message is not None and message.retain and not message.payload:
             if message.topic in self._stale:
@@ -258,7 +258,7 @@ class Delivery:
         """Hands to paho as much as may be on its way at once."""
         if not self._settling or not self._on_way:
             self._settling = False
-            while len(self._on_way) < self.connection.window and self._hand_over():
+            while len(self._on_way) < self.connection.max_in_flight and self._hand_over():
                 pass
         if self.closing and not (self._on_way or self._urgent or self._stale or len(self.outbox)):
             self._drained.set()
@@ -275,7 +275,7 @@ class Delivery:
                 return False
             if self._fits(message):
                 self._on_way[self.connection.publish(message)] = message
-        self._handed_over = message.number or self._handed_over
+        self._handed_over = message.outbox_number or self._handed_over
         return True
 
     def _next(self) -> Outgoing | None:
@@ -285,7 +285,7 @@ class Delivery:
             for each in self.outbox.after(self._read, _BATCH):
                 self._read = each.number
                 self._ready.append(
-                    Outgoing(each.topic, each.payload, expiry_s=self._settings.expiry_s, number=each.number)
+                    Outgoing(each.topic, each.payload, expiry_s=self._settings.expiry_s, outbox_number=each.number)
                 )
         if self._ready:
             return self._ready.popleft()

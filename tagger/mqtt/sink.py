@@ -103,7 +103,7 @@ class MqttSink(Sink):
             said[topics.enabled(stream.source)] = "OFF" if stream.source in self._paused else "ON"
             for level in (*source.levels.values(), ANY):
                 said[topics.state(stream.source, level)] = "OFF"
-        self._connection.will(topics.node_status, "offline")
+        self._connection.set_will(topics.node_status, "offline")
         self._delivery.start(said)
 
     def resume(self, stream: Stream, state: SourceState, detail: str, events: Sequence[Event]) -> None:

@@ -168,13 +168,13 @@ def test_an_unreachable_broker_is_tried_after_the_first_wait_and_said_to_be(
 ) -> None:
     hurry(monkeypatch, 0.5, 10)
     tried: list[float] = []
-    words = connection._words
+    describe = connection.describe
 
     def counted(error: BaseException | None) -> str:
         tried.append(time.monotonic())
-        return words(error)
+        return describe(error)
 
-    monkeypatch.setattr(connection, "_words", counted)
+    monkeypatch.setattr(connection, "describe", counted)
     with connecting(free_port()):
         until(lambda: len(tried) >= 3, "three times")
     waits = [later - sooner for sooner, later in pairwise(tried)]
@@ -208,7 +208,7 @@ def test_a_broker_that_comes_later_is_found(
         assert not made.ready.is_set()
         late = Mosquitto(tmp_path, port=port)
         try:
-            until(lambda: made.is_up, "connected")
+            until(lambda: made.is_connected, "connected")
             assert made.reconnects == 0
         finally:
             late.kill()
@@ -243,7 +243,7 @@ def test_a_server_that_says_nothing_is_given_up_and_tried_again(
         made._client.connect_timeout = 1.0
         made.start()
         until(lambda: len(server.times) > 2, "it is tried again")
-        assert not made.is_up
+        assert not made.is_connected
         begun = time.monotonic()
         made.stop()
         assert time.monotonic() - begun < 5, "and it can be stopped"
@@ -312,7 +312,7 @@ from tagger.mqtt.connection import Connection
 from tagger.settings import MqttSettings
 settings = json.loads(sys.argv[1])
 connection = Connection(MqttSettings(**settings), print)
-connection.will("tagger/room/status", "offline")
+connection.set_will("tagger/room/status", "offline")
 connection.start()
 connection.ready.wait(20)
 print("up", flush=True)
@@ -348,7 +348,7 @@ def test_two_of_one_client_id_do_not_throw_each_other_out_for_ever(
         before, up = one.reconnects + other.reconnects, 0
         for _ in range(40):
             time.sleep(0.1)
-            up += one.is_up or other.is_up
+            up += one.is_connected or other.is_connected
         more = one.reconnects + other.reconnects - before
     assert before >= 2, "they did meet"
     assert more <= 5  # were one not to give way: 13
@@ -358,7 +358,7 @@ def test_two_of_one_client_id_do_not_throw_each_other_out_for_ever(
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 def test_it_stops_at_once_also_where_the_broker_has_frozen(broker: Mosquitto, version: str) -> None:
     with connecting(broker.port, version=version) as made:
-        until(lambda: made.is_up, "connected")
+        until(lambda: made.is_connected, "connected")
         broker.signal(signal.SIGSTOP)
         try:
             for _ in range(3):

@@ -124,7 +124,7 @@ def test_an_event_that_nobody_fetched_expires(tmp_path: Path, expiry_s: int, lef
     """For a subscriber with a session, who is away."""
     with Mosquitto(tmp_path) as here:
         with sink(here.port, expiry_s=expiry_s) as made:
-            until(lambda: made._connection.is_up, "connected")
+            until(lambda: made._connection.is_connected, "connected")
             Absent(here.port).subscribe(f"{BASE}/mic/event").leave()
             made.event(STREAM, begin(1))
             until(lambda: made.counts()["waiting"] == 0, "the broker has it")
@@ -134,9 +134,9 @@ def test_an_event_that_nobody_fetched_expires(tmp_path: Path, expiry_s: int, lef
 
 def test_it_reconnects_and_says_all_again(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as here, sink(here.port) as made:
-        until(lambda: made._connection.is_up, "connected")
+        until(lambda: made._connection.is_connected, "connected")
         here.kill()
-        until(lambda: not made._connection.is_up, "the loss is noticed")
+        until(lambda: not made._connection.is_connected, "the loss is noticed")
         made.event(STREAM, begin(1))
         here.start()
         until(lambda: made.counts()["waiting"] == 0, "the event was delivered")
@@ -153,8 +153,8 @@ def test_no_more_is_on_its_way_than_the_broker_wants(tmp_path: Path) -> None:
         subscribed(here.port, version=V5) as witness,
         sink(here.port) as made,
     ):
-        until(lambda: made._connection.is_up, "connected")
-        assert made._connection.window == 5
+        until(lambda: made._connection.is_connected, "connected")
+        assert made._connection.max_in_flight == 5
         for number in numbers:
             made.event(STREAM, begin(number))
         until(lambda: len(witness.payloads(f"{BASE}/mic/event")) >= len(numbers), "all came")
@@ -184,7 +184,7 @@ def test_a_topic_that_the_broker_does_not_allow_stops_no_other(
         assert len(said) == 1, "once a connection, not for each message"
         assert "refuses messages (Not authorized); check its access list" in said[0]
         here.kill()
-        until(lambda: not made._connection.is_up, "the loss is noticed")
+        until(lambda: not made._connection.is_connected, "the loss is noticed")
         here.start()
         until(lambda: caplog.text.count("refuses messages") == 2, "it is said again")
 

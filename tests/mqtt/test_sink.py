@@ -357,7 +357,7 @@ def test_a_broker_that_takes_nothing_any_more_keeps_nobody_from_stopping(caplog:
         stalled, _ = server.accept()
         with stalled:
             stalled.sendall(b"\x20\x02\x00\x00")  # CONNACK, and no more
-            until(lambda: sink._connection.is_up, "connected")
+            until(lambda: sink._connection.is_connected, "connected")
             for _ in range(200):
                 sink.stats({"filling": "x" * 100_000})
             began = time.monotonic()

@@ -111,20 +111,20 @@ def test_the_right_settings_connect(tmp_path: Path, files: Files, which: str, ve
     refusals: list[UserError] = []
     options = {"version": version, **RIGHT[which](files)}
     with Mosquitto(tmp_path, *shows(files.server)) as here, sink(here.port, refusals, **options) as made:
-        until(lambda: made._connection.is_up, "connected")
+        until(lambda: made._connection.is_connected, "connected")
     assert refusals == []
 
 
 @pytest.mark.parametrize("pair", ["expired", "elsewhere", "alone"])
 def test_tls_insecure_takes_any_certificate(tmp_path: Path, files: Files, pair: str) -> None:
     with Mosquitto(tmp_path, *shows(getattr(files, pair))) as here, sink(here.port, [], tls_insecure=True) as made:
-        until(lambda: made._connection.is_up, "connected")
+        until(lambda: made._connection.is_connected, "connected")
 
 
 def test_a_pinned_name_is_the_one_that_counts(tmp_path: Path, files: Files) -> None:
     options = {"tls_ca_certs": files.authority, "tls_host_name": "elsewhere.example"}
     with Mosquitto(tmp_path, *shows(files.elsewhere)) as here, sink(here.port, [], **options) as made:
-        until(lambda: made._connection.is_up, "connected")
+        until(lambda: made._connection.is_connected, "connected")
 
 
 @pytest.mark.parametrize("kept", ["apart", "together"])
@@ -137,7 +137,7 @@ def test_a_client_certificate_is_shown(tmp_path: Path, files: Files, kept: str) 
         options = {"tls_client_cert": both}
     options["tls_ca_certs"] = files.authority
     with Mosquitto(tmp_path, *asks_for_a_certificate(files)) as here, sink(here.port, [], **options) as made:
-        until(lambda: made._connection.is_up, "connected")
+        until(lambda: made._connection.is_connected, "connected")
 
 
 Case = tuple[Callable[[Files], tuple[str, ...]], Callable[[Files], dict[str, Any]], str]
@@ -214,7 +214,7 @@ def test_tls_1_2_also_tells_that_a_client_certificate_is_missing(
     refusals: list[UserError] = []
     with Mosquitto(tmp_path, *config) as here, sink(here.port, refusals, tls_ca_certs=files.authority) as made:
         until(lambda: "handshake failure" in caplog.text or refusals, "it is said")
-        assert not made._connection.is_up
+        assert not made._connection.is_connected
 
 
 UNUSABLE: dict[str, tuple[Callable[[Files], dict[str, Any]], str]] = {
@@ -308,7 +308,7 @@ def test_a_password_that_works_is_not_shown(
         Mosquitto(tmp_path, "allow_anonymous false", f"password_file {known}") as here,
         sink(here.port, [], **options) as made,
     ):
-        until(lambda: made._connection.is_up, "connected")
+        until(lambda: made._connection.is_connected, "connected")
     assert "sesame" not in caplog.text + "".join(capfd.readouterr())
 
 
@@ -324,7 +324,7 @@ def test_a_refusal_that_comes_later_is_waited_out(
         Mosquitto(tmp_path, "allow_anonymous false", f"password_file {known}") as here,
         sink(here.port, refusals, **options) as made,
     ):
-        until(lambda: made._connection.is_up, "connected")
+        until(lambda: made._connection.is_connected, "connected")
         here.kill()
         passwords(known, me="changed", witness="w")
         here.start()
@@ -352,7 +352,7 @@ def test_a_certificate_that_expires_later_is_waited_out(
     with Mosquitto(tmp_path, *shows(files.server)) as here:
         right = here.config.read_text()
         with sink(here.port, refusals, tls_ca_certs=files.authority) as made:
-            until(lambda: made._connection.is_up, "connected")
+            until(lambda: made._connection.is_connected, "connected")
             here.kill()
             here.config.write_text(right.replace("server.", "expired."))
             here.start()
@@ -360,7 +360,7 @@ def test_a_certificate_that_expires_later_is_waited_out(
             here.kill()
             here.config.write_text(right)
             here.start()
-            until(lambda: made._connection.is_up, "connected again")
+            until(lambda: made._connection.is_connected, "connected again")
     assert refusals == []
 
 

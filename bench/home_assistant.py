@@ -35,7 +35,7 @@ from typing import Any
 import paho.mqtt.client as paho
 
 from tagger.events import Event, Level, Stream
-from tagger.mqtt.homeassistant import components, config_topic, device_message, farewell, status_topic
+from tagger.mqtt.homeassistant import components, config_topic, device_message, removal_message, status_topic
 from tagger.mqtt.topics import ANY, Topics, label_levels
 from tagger.settings import HomeAssistantSettings
 
@@ -235,7 +235,7 @@ class Node:
             if said == "online":
                 self.births += 1
                 if self.gone:
-                    self.say(config_topic(SETTINGS, DEVICE), json.dumps(farewell(self.described)), True)
+                    self.say(config_topic(SETTINGS, DEVICE), json.dumps(removal_message(self.described)), True)
                     threading.Timer(FAREWELL_S, self.announce).start()
                 else:
                     self.announce()

@@ -9,7 +9,7 @@ from tagger.events import Stream
 from tagger.mqtt import homeassistant
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.requests import Controls, Requests
-from tagger.mqtt.sink import Home, MqttSink
+from tagger.mqtt.sink import Discovery, MqttSink
 from tagger.mqtt.topics import Topics
 from tagger.names import slug
 from tagger.settings import HomeAssistantSettings, ListenSettings, MqttSettings
@@ -76,13 +76,13 @@ def _mqtt(daemon: Daemon, mqtt: MqttSettings) -> Sink:
         client_id="" if state is None else f"tagger-{state.id}",
         paused=() if state is None else state.paused,
         requests=Requests(daemon.controls, mqtt.commands),
-        home=None if home is None else _home(daemon, mqtt, home),
+        discovery=None if home is None else _home(daemon, mqtt, home),
     )
 
 
-def _home(daemon: Daemon, mqtt: MqttSettings, home: HomeAssistantSettings) -> Home:
+def _home(daemon: Daemon, mqtt: MqttSettings, home: HomeAssistantSettings) -> Discovery:
     device_id = f"tagger_{daemon.state.id if daemon.state is not None else slug(mqtt.node)}"
-    return Home(
+    return Discovery(
         homeassistant.config_topic(home, device_id),
         homeassistant.status_topic(home),
         lambda streams, gone: homeassistant.device_message(
@@ -98,5 +98,5 @@ def _home(daemon: Daemon, mqtt: MqttSettings, home: HomeAssistantSettings) -> Ho
             daemon.settings.stats_s,
         ),
         homeassistant.components,
-        homeassistant.farewell,
+        homeassistant.removal_message,
     )

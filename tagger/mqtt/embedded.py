@@ -1,4 +1,4 @@
-"""An MQTT broker inside this process, for trying things out and for machines that have none (extra `broker`)."""
+"""An MQTT broker inside this process, for a first try and for machines without a broker (extra `broker`)."""
 
 import asyncio
 import logging
@@ -9,17 +9,18 @@ from typing import Any
 from tagger.errors import TaggerError, UserError
 
 _PORTS_TRIED = 20
+"""Number of ports to try, from the given one on."""
 
 
 class EmbeddedBroker:
-    """Listens on one address, for any client, without passwords. MQTT 3.1.1; forgets everything when it stops."""
+    """Accepts any client on one address, without passwords. MQTT 3.1.1 only. Keeps nothing after `stop`."""
 
     def __init__(self, host: str, port: int) -> None:
-        """Starts it, on the first free port from `port` on; `port` then tells which.
+        """Starts the broker on the first free port from `port` on, which the attribute `port` then holds.
 
         Raises:
             UserError: the broker's package is not installed.
-            TaggerError: it does not start.
+            TaggerError: the broker does not start, or no port is free.
         """
         try:
             import amqtt.broker
@@ -27,7 +28,7 @@ class EmbeddedBroker:
             raise UserError("--mqtt embedded needs a package more: pip install 'tagger[broker]'") from None
         for name in ("amqtt", "transitions"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self._make: Any = amqtt.broker.Broker
+        self._broker_class: Any = amqtt.broker.Broker
         self.host, self.port = host, _free_port(host, port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="broker", daemon=True)
@@ -40,14 +41,15 @@ class EmbeddedBroker:
     async def _start(self) -> Any:
         anonymous = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
         listener = {"type": "tcp", "bind": f"{self.host}:{self.port}"}
-        broker = self._make({"listeners": {"default": listener}, "plugins": anonymous})
+        broker = self._broker_class({"listeners": {"default": listener}, "plugins": anonymous})
         await broker.start()
         return broker
 
     def stop(self) -> None:
+        """Returns when the broker has ended, or after about 6 s."""
         try:
             asyncio.run_coroutine_threadsafe(self._broker.shutdown(), self._loop).result(timeout=3)
-        except Exception as error:  # it dies with this process anyway
+        except Exception as error:  # the broker ends with this process anyway
             logging.getLogger(__name__).debug("embedded broker: %s", error)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=3)

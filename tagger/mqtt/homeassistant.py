@@ -1,12 +1,12 @@
-"""What Home Assistant is told of a node: one retained message that describes a device and all its entities.
+"""The discovery message for Home Assistant: one retained message that describes a device and all its entities.
 
-Keys are the short ones that its MQTT integration documents: with AudioSet's 527 labels the message would else be half
-as large again. What the message must hold to is checked by `tests/mqtt/test_homeassistant.py`, and by a real Home
-Assistant in `bench/home_assistant.py`.
+The keys are the short ones that Home Assistant's MQTT integration documents. With AudioSet's 527 labels, long keys
+would make the message half as large again. `tests/mqtt/test_homeassistant.py` checks the message against written rules, and
+`bench/home_assistant.py` tries it on a real Home Assistant.
 
-Home Assistant knows an entity by its unique id for ever: area, name, history and automations hang on it. So these ids
-are made of the device's id, the source's key and the label, none of which change when the node or the source is
-renamed or the model replaced; topics and names, which do change, are only what the entity is told today.
+Home Assistant knows an entity by its unique id for ever; area, name, history and automations depend on it. So the ids
+consist of the device's id, the source's key and the label. None of these changes when the node or the source is renamed
+or the model replaced. Topics and names may change: Home Assistant takes them from the newest message.
 """
 
 import math
@@ -18,23 +18,23 @@ from tagger.events import Stream
 from tagger.mqtt.topics import ANY, Topics, label_levels
 from tagger.settings import HomeAssistantSettings
 
-_MISSED = 3
-"""A value that comes periodically is unavailable after so many periods without it."""
-_LONGEST_STATE = 255
-"""Characters; Home Assistant refuses longer states."""
+_MISSED_PERIODS = 3
+"""A periodic value becomes unavailable after this number of periods without a message."""
+_MAX_STATE_CHARACTERS = 255
+"""Home Assistant refuses longer states."""
 
 _IF_ONLINE = "{{'online' if value=='online' else 'offline'}}"
-"""A paused source says `disabled`; Home Assistant would take no notice of a word that is neither."""
+"""Availability from a source's status. Home Assistant would ignore `disabled`, the status of a paused source."""
 _CONNECTED = "{{{'online':'ON','offline':'OFF'}.get(value)}}"
-"""`None`, so unknown, while the source is paused."""
-_DETAIL = f"{{{{value[:{_LONGEST_STATE}] or None}}}}"
+"""State from a source's status. `None` means unknown: the source is paused."""
+_DETAIL = f"{{{{value[:{_MAX_STATE_CHARACTERS}] or None}}}}"
 _BEGIN = (
     "{% if value_json.type=='begin' %}"
     "{{{'event_type':value_json.label,'score':value_json.score,'onset':value_json.onset,'id':value_json.id,"
     "'cause':value_json.cause|default(none)}|to_json}}"
     "{% endif %}"
 )
-"""An event entity fires on what names its type, and passes over what is empty: the end of a sound."""
+"""An event entity fires on a payload with an `event_type`. It ignores an empty payload, which an end gives."""
 
 _STATS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("windows", "Windows", "{{value_json.windows}}", {"stat_cla": "total_increasing", "en": False}),
@@ -60,34 +60,38 @@ _STATS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
         {"stat_cla": "measurement", "dev_cla": "duration", "unit_of_meas": "s", "sug_dsp_prc": 0, "en": False},
     ),
 )
-"""Component id, name, value and form of what `stats` says of the node."""
+"""Sensors of the `stats` message: component id without prefix, name, value template, further keys."""
 
 
 def config_topic(settings: HomeAssistantSettings, device_id: str) -> str:
-    """Where the message is retained; an empty one there removes the device with all its entities."""
+    """Topic of the message, which is retained. An empty message removes the device with all its entities."""
     return f"{settings.prefix}/device/{device_id}/config"
 
 
 def status_topic(settings: HomeAssistantSettings) -> str:
-    """Where Home Assistant says `online` when it has started."""
+    """Topic at which Home Assistant publishes `online` when it has started."""
     return f"{settings.prefix}/status"
 
 
 def components(message: Mapping[str, Any]) -> dict[str, str]:
-    """Platform of each component of a message. To be remembered: what a later message lacks is `gone` there."""
+    """The components that a message describes: id -> platform. Keep them: a later `device_message` needs them."""
     return {name: each["p"] for name, each in message["cmps"].items() if len(each) > 1}
 
 
-def farewell(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The message, but what it removes is described once more, as little as is valid.
+def removal_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message with each component that it removes described once more, as briefly as is valid.
 
-    Home Assistant removes only what it has met since it started. What went while it was down stays in its registry for
-    ever, unless this message comes first and, some seconds later, `message` once more.
+    Home Assistant removes only components that it has seen since it started. A component that disappeared while Home
+    Assistant was down would stay in its registry for ever. So publish this message first and, some seconds later,
+    `message` once more.
     """
-    (device_id,), nowhere = message["dev"]["ids"], f"{message['avty'][0]['t']}/gone"
-    least: dict[str, dict[str, Any]] = {"event": {"stat_t": nowhere, "evt_typ": []}, "switch": {"cmd_t": nowhere}}
+    (device_id,), unused_topic = message["dev"]["ids"], f"{message['avty'][0]['t']}/gone"
+    minimal: dict[str, dict[str, Any]] = {
+        "event": {"stat_t": unused_topic, "evt_typ": []},
+        "switch": {"cmd_t": unused_topic},
+    }
     cmps = {
-        name: {**each, "uniq_id": f"{device_id}-{name}", **least.get(each["p"], {"stat_t": nowhere})}
+        name: {**each, "uniq_id": f"{device_id}-{name}", **minimal.get(each["p"], {"stat_t": unused_topic})}
         if len(each) == 1
         else each
         for name, each in message["cmps"].items()
@@ -100,31 +104,32 @@ def device_message(
     settings: HomeAssistantSettings,
     topics: Topics,
     streams: Sequence[Stream],
-    keys: Mapping[str, str],
-    asked: Collection[str],
+    source_keys: Mapping[str, str],
+    enabled_labels: Collection[str],
     commands: bool,
-    gone: Mapping[str, str],
+    earlier_components: Mapping[str, str],
     audio_s: float,
     stats_s: float,
 ) -> dict[str, Any]:
     """The message, for `json.dumps`.
 
     Args:
-        device_id: of letters, digits, `_` and `-`; never changes.
-        keys: of each source's name, what stands for it in ids; a slug, never changes.
-        asked: labels whose sensors are enabled from the start; those of others can be, in Home Assistant.
-        commands: whether the node obeys requests; then sources can be paused.
-        gone: `components` of earlier messages. Those that are no more are named as such, which removes them.
-        audio_s: between `audio` messages, seconds.
-        stats_s: between `stats` messages, seconds.
+        device_id: consists of letters, digits, `_` and `-`. Never changes.
+        source_keys: source name -> its part of the ids, a slug. The slug never changes.
+        enabled_labels: labels whose sensors are enabled from the start. The user can enable the others in Home
+            Assistant.
+        commands: whether the node obeys requests. Only then does each source get a switch.
+        earlier_components: `components` of all earlier messages. Those that exist no more are named as removed.
+        audio_s: time between `audio` messages, seconds.
+        stats_s: time between `stats` messages, seconds.
     """
-    present = _of_node(topics, stats_s)
+    present = _node_components(topics, stats_s)
     for stream in streams:
-        present |= _of_source(topics, stream, keys[stream.source], asked, commands, audio_s)
+        present |= _source_components(topics, stream, source_keys[stream.source], enabled_labels, commands, audio_s)
     described = {
         name: {**component, "uniq_id": f"{device_id}-{name}", "~": topics.base} for name, component in present.items()
     }
-    removed = {name: {"p": platform} for name, platform in gone.items() if name not in present}
+    removed = {name: {"p": platform} for name, platform in earlier_components.items() if name not in present}
     return {
         "dev": {
             "ids": [device_id],
@@ -140,30 +145,31 @@ def device_message(
     }
 
 
-def _of_node(topics: Topics, stats_s: float) -> dict[str, dict[str, Any]]:
+def _node_components(topics: Topics, stats_s: float) -> dict[str, dict[str, Any]]:
+    """Components of the node itself, by id."""
     return {
         f"stats-{name}": {
             "p": "sensor",
-            "name": words,
-            "stat_t": _short(topics, topics.stats),
+            "name": title,
+            "stat_t": _shorten(topics, topics.stats),
             "val_tpl": template,
             "ent_cat": "diagnostic",
-            "exp_aft": _expires(stats_s),
+            "exp_aft": _expire_after(stats_s),
             **form,
         }
-        for name, words, template, form in _STATS
+        for name, title, template, form in _STATS
     }
 
 
-def _of_source(
-    topics: Topics, stream: Stream, key: str, asked: Collection[str], commands: bool, audio_s: float
+def _source_components(
+    topics: Topics, stream: Stream, key: str, enabled_labels: Collection[str], commands: bool, audio_s: float
 ) -> dict[str, dict[str, Any]]:
-    """Components of one source, by their ids. `-` is in no key and no label's level: no two ids are the same."""
+    """Components of one source, by id. Neither a key nor a label's level contains `-`, so no two ids are equal."""
     source = stream.source
-    while_heard = {
+    while_online = {
         "avty": [
-            {"t": _short(topics, topics.node_status)},
-            {"t": _short(topics, topics.source_status(source)), "val_tpl": _IF_ONLINE},
+            {"t": _shorten(topics, topics.node_status)},
+            {"t": _shorten(topics, topics.source_status(source)), "val_tpl": _IF_ONLINE},
         ],
         "avty_mode": "all",
     }
@@ -172,31 +178,31 @@ def _of_source(
             "p": "event",
             "name": f"{source} sound",
             "ic": "mdi:ear-hearing",
-            "stat_t": _short(topics, topics.event(source)),
+            "stat_t": _shorten(topics, topics.event(source)),
             "val_tpl": _BEGIN,
             "evt_typ": list(stream.labels),
-            **while_heard,
+            **while_online,
         },
         f"{key}-sound-{ANY}": {
             "p": "binary_sensor",
             "name": f"{source} any sound",
             "dev_cla": "sound",
-            "stat_t": _short(topics, topics.state(source, ANY)),
-            **while_heard,
+            "stat_t": _shorten(topics, topics.state(source, ANY)),
+            **while_online,
         },
         f"{key}-connected": {
             "p": "binary_sensor",
             "name": f"{source} connected",
             "dev_cla": "connectivity",
             "ent_cat": "diagnostic",
-            "stat_t": _short(topics, topics.source_status(source)),
+            "stat_t": _shorten(topics, topics.source_status(source)),
             "val_tpl": _CONNECTED,
         },
         f"{key}-detail": {
             "p": "sensor",
             "name": f"{source} status",
             "ent_cat": "diagnostic",
-            "stat_t": _short(topics, topics.source_detail(source)),
+            "stat_t": _shorten(topics, topics.source_detail(source)),
             "val_tpl": _DETAIL,
             "en": False,
         },
@@ -206,39 +212,39 @@ def _of_source(
             "p": "sensor",
             "name": f"{source} {words}",
             "ic": "mdi:volume-high",
-            "stat_t": _short(topics, topics.audio(source)),
+            "stat_t": _shorten(topics, topics.audio(source)),
             "val_tpl": f"{{{{value_json.{level}_dbfs}}}}",
             "stat_cla": "measurement",
             "unit_of_meas": "dBFS",
             "sug_dsp_prc": 1,
-            "exp_aft": _expires(audio_s),
-            **while_heard,
+            "exp_aft": _expire_after(audio_s),
+            **while_online,
         }
     if commands:
         found[f"{key}-enabled"] = {
             "p": "switch",
             "name": f"{source} listening",
             "ic": "mdi:microphone",
-            "stat_t": _short(topics, topics.enabled(source)),
-            "cmd_t": _short(topics, topics.enabled_set(source)),
+            "stat_t": _shorten(topics, topics.enabled(source)),
+            "cmd_t": _shorten(topics, topics.enabled_set(source)),
         }
     for label, level in label_levels(stream.labels).items():
         found[f"{key}-sound-{level}"] = {
             "p": "binary_sensor",
             "name": " ".join([source, *label.replace("_", " ").split()]),
             "dev_cla": "sound",
-            "stat_t": _short(topics, topics.state(source, level)),
-            **while_heard,
-            **({} if label in asked else {"en": False}),
+            "stat_t": _shorten(topics, topics.state(source, level)),
+            **while_online,
+            **({} if label in enabled_labels else {"en": False}),
         }
     return found
 
 
-def _short(topics: Topics, topic: str) -> str:
-    """`~` stands for what all topics of a node begin with."""
+def _shorten(topics: Topics, topic: str) -> str:
+    """The topic with `~` for the common beginning of all topics of the node."""
     return "~" + topic.removeprefix(topics.base)
 
 
-def _expires(every_s: float) -> int:
-    """Seconds, whole and above 0: Home Assistant takes no others."""
-    return max(1, math.ceil(_MISSED * every_s))
+def _expire_after(period_s: float) -> int:
+    """Expiry of a periodic value, seconds. Home Assistant accepts whole numbers above 0 only."""
+    return max(1, math.ceil(_MISSED_PERIODS * period_s))

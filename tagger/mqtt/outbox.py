@@ -1,7 +1,7 @@
-"""What waits for the broker, on disk: events that were not acknowledged yet, in order; and what was left at the broker.
+"""The outbox on disk: events that the broker has not acknowledged, in order; and which messages it retains.
 
-One thread at a time. Written with SQLite's write-ahead log and without waiting for the disk: what is here survives the
-daemon's death; a power cut may cost the last half minute.
+For one thread at a time. SQLite writes to its write-ahead log and does not wait for the disk: the outbox survives the
+daemon's death; a power cut may lose the last half minute.
 """
 
 import logging
@@ -18,7 +18,7 @@ from tagger.errors import TaggerError, UserError
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-"""Of the tables."""
+"""Version of the tables."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload TEXT NOT NULL);
@@ -29,91 +29,95 @@ CREATE TABLE IF NOT EXISTS components (id TEXT PRIMARY KEY, platform TEXT NOT NU
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitingMessage:
     """A message that the broker has not acknowledged."""
 
     number: int
-    """Messages are sent in this order."""
+    """Position in the order of sending. No number is given twice."""
     topic: str
     payload: str
 
 
 class Outbox:
-    """A bounded queue of events. Its end is published for each event whose begin was, exactly once."""
+    """A bounded queue of events. It holds exactly one end for each event whose begin it has held, and no other end."""
 
     def __init__(self, path: Path | None, limit: int) -> None:
         """
         Args:
-            path: the database, made if it is not there. A damaged one is put aside, and said. None: in memory.
-            limit: so many messages wait at most; then the oldest are dropped.
+            path: the database; created if it is missing. A damaged one is renamed, with a warning. None: in memory.
+            limit: largest number of messages that wait. Beyond it the oldest are dropped.
 
         Raises:
             UserError: the database is of a later version, or cannot be written.
         """
         self._limit = limit
         self.dropped = 0
+        """Number of messages that were dropped."""
         self.is_durable = path is not None
-        """What waits survives this process."""
+        """Whether waiting messages survive this process."""
         self._database = _open(path)
         self._count: int
         (self._count,) = self._database.execute("SELECT count(*) FROM messages").fetchone()
-        self._last: int
-        """Number of the newest message; none is given twice."""
-        (self._last,) = self._database.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()
+        self._last_number: int
+        """Number of the newest message."""
+        (self._last_number,) = self._database.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()
 
     def __len__(self) -> int:
-        """Messages that wait."""
+        """Number of messages that wait."""
         return self._count
 
     def put(self, topic: str, payload: str, event_id: str, begins: bool, handed_over: int = 0) -> None:
-        """
+        """Adds the begin or the end of an event, and drops the oldest message if too many wait.
+
+        A second begin is ignored; so is an end whose begin was never added, or a second end.
+
         Args:
-            event_id: an end of an event whose begin never came here, or whose end did, is left out.
-            handed_over: number of the last message that may be on its way. None of these is dropped.
+            begins: whether this is the event's begin.
+            handed_over: number of the last message that may be in flight. Messages up to this one are not dropped.
         """
         try:
             self._put(topic, payload, event_id, begins, handed_over)
         except sqlite3.Error as error:
-            self._to_memory(error)
+            self._continue_in_memory(error)
             self._put(topic, payload, event_id, begins, handed_over)
 
-    def begun(self, event_id: str) -> None:
-        """Its begin was published elsewhere: its end is to be published here."""
+    def mark_begun(self, event_id: str) -> None:
+        """Accepts the end of an event whose begin was published elsewhere."""
         self._write("INSERT OR IGNORE INTO begun VALUES (?)", [(event_id,)])
 
-    def after(self, number: int, count: int) -> list[Waiting]:
-        """The `count` oldest messages that come after this one."""
+    def read_after(self, number: int, count: int) -> list[WaitingMessage]:
+        """The oldest messages with a higher number than `number`, at most `count`."""
         rows = self._read(
             "SELECT number, topic, payload FROM messages WHERE number > ? ORDER BY number LIMIT ?",
             (number, count),
         )
-        return [Waiting(*row) for row in rows]
+        return [WaitingMessage(*row) for row in rows]
 
-    def done(self, number: int) -> None:
-        """The broker has it."""
+    def acknowledge(self, number: int) -> None:
+        """Removes a message that the broker has acknowledged."""
         self._count -= self._write("DELETE FROM messages WHERE number = ?", [(number,)])
 
     @property
     def retained(self) -> set[str]:
-        """Topics at which this node has left a message at the broker."""
+        """Topics under which the broker may retain a message of this node."""
         return {topic for (topic,) in self._read("SELECT topic FROM retained")}
 
-    def retain(self, topics: Iterable[str]) -> None:
+    def add_retained(self, topics: Iterable[str]) -> None:
         self._write("INSERT OR IGNORE INTO retained VALUES (?)", [(topic,) for topic in topics])
 
-    def forget(self, topic: str) -> None:
-        """There is no message any more."""
+    def remove_retained(self, topic: str) -> None:
+        """For a topic that the broker retains no message of any more."""
         self._write("DELETE FROM retained WHERE topic = ?", [(topic,)])
 
     @property
     def components(self) -> dict[str, str]:
-        """What Home Assistant was told of at any time: id -> platform."""
+        """Every component that was ever announced in Home Assistant: id -> platform."""
         return dict(self._read("SELECT id, platform FROM components"))
 
-    def remember(self, components: dict[str, str]) -> None:
+    def add_components(self, components: dict[str, str]) -> None:
         self._write("INSERT OR REPLACE INTO components VALUES (?, ?)", list(components.items()))
 
-    def forget_components(self) -> None:
+    def remove_components(self) -> None:
         self._write("DELETE FROM components WHERE id <> ?", [("",)])
 
     def close(self) -> None:
@@ -132,7 +136,7 @@ class Outbox:
                 (handed_over, excess),
             ).rowcount
         self._count += 1 - gone
-        self._last = last or self._last
+        self._last_number = last or self._last_number
         if gone and not self.dropped:
             log.warning("MQTT: %d events wait for the broker already; the oldest are dropped from now on", self._limit)
         self.dropped += gone
@@ -141,61 +145,67 @@ class Outbox:
         try:
             return self._database.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            self._to_memory(error)
+            self._continue_in_memory(error)
             return self._database.execute(query, values).fetchall()
 
     def _write(self, statement: str, rows: Collection[tuple[object, ...]]) -> int:
-        """How many rows changed. A disk that is full is no reason to stop: at the next start they are done again."""
+        """Returns the number of rows that changed. If the disk is full, the outbox continues in memory, and the next
+        start repeats what is missing on disk.
+        """
         try:
             with self._database as database:
                 return database.executemany(statement, rows).rowcount
         except sqlite3.Error as error:
-            self._to_memory(error)
+            self._continue_in_memory(error)
             with self._database as database:
                 return database.executemany(statement, rows).rowcount
 
-    def _to_memory(self, error: sqlite3.Error) -> None:
-        """The disk is full, damaged or gone: goes on in memory, with all that can still be read."""
+    def _continue_in_memory(self, error: sqlite3.Error) -> None:
+        """Copies all that can still be read to memory: the disk is full, damaged or gone."""
         self.is_durable = False
         log.warning("MQTT: events cannot be kept on disk (%s); until the next start they wait in memory", error)
-        before, self._database = self._database, _open(None)
+        old, self._database = self._database, _open(None)
         for table in ("messages", "begun", "retained", "components"):
-            with self._database as database, suppress(sqlite3.Error):  # keeps the rows before one that cannot be read
-                for row in before.execute(f"SELECT * FROM {table}"):
+            with (
+                self._database as database,
+                suppress(sqlite3.Error),
+            ):  # keeps the rows before the first that cannot be read
+                for row in old.execute(f"SELECT * FROM {table}"):
                     database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
-        with self._database as database:  # the next message comes after those that were sent
+        with self._database as database:  # so that the next number is above all earlier ones
             database.execute("DELETE FROM sqlite_sequence")
-            database.execute("INSERT INTO sqlite_sequence VALUES ('messages', ?)", (self._last,))
+            database.execute("INSERT INTO sqlite_sequence VALUES ('messages', ?)", (self._last_number,))
         (self._count,) = self._database.execute("SELECT count(*) FROM messages").fetchone()
-        before.close()
+        old.close()
 
 
 def _open(path: Path | None) -> sqlite3.Connection:
+    """Opens the database; a damaged one is renamed, and an empty one takes its place."""
     try:
-        return _prepared(path)
+        return _connect(path)
     except sqlite3.DatabaseError as error:
         if path is None or isinstance(error, sqlite3.OperationalError):
             raise UserError(f"{path}: cannot be used ({error}); name another folder with --state") from None
     aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
     path.rename(aside)
-    for rest in ("-wal", "-shm"):
+    for suffix in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
-            path.with_name(path.name + rest).rename(aside.with_name(aside.name + rest))
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     log.warning("%s: is damaged; put aside as %s, and begun anew", path, aside.name)
-    return _prepared(path)
+    return _connect(path)
 
 
-def _prepared(path: Path | None) -> sqlite3.Connection:
-    # Used by one thread after the other: opened by the daemon's, then by the sink's own.
+def _connect(path: Path | None) -> sqlite3.Connection:
+    # The daemon's thread opens the database, then the delivery thread alone uses it.
     database = sqlite3.connect(path or ":memory:", timeout=5, check_same_thread=False)
     try:
         with closing(database.execute("PRAGMA user_version")) as cursor:
             (version,) = cursor.fetchone()
         if version > _VERSION:
             raise UserError(f"{path}: was written by a later version of tagger; update, or name another --state folder")
-        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError(found)
+        (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if result != "ok":
+            raise sqlite3.DatabaseError(result)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         with database:

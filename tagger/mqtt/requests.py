@@ -1,6 +1,6 @@
-"""Requests over MQTT: checked, and no more of them than a person would make. What they do is done elsewhere.
+"""Requests over MQTT: validates them, limits their rate, and passes them to the daemon's controls.
 
-A request is JSON on `.../request/<what>`; its answer is JSON on `.../response/<what>`, with its `transaction`:
+A request is JSON on `.../request/<kind>`; its answer is JSON on `.../response/<kind>`, with the same `transaction`:
 
     {"transaction": "7", "label": "dog", "enter": 0.9}
     {"transaction": "7", "status": "ok", "data": {...}}, or {"transaction": "7", "status": "error", "error": "..."}
@@ -17,14 +17,14 @@ from tagger.errors import UserError, near
 
 log = logging.getLogger(__name__)
 
-_LONGEST_BYTES = 4096
-_LONGEST_TRANSACTION = 128
+_MAX_BYTES = 4096
+_MAX_TRANSACTION_CHARACTERS = 128
 _BURST, _PER_SECOND = 10, 1.0
-"""So many requests at once, and so many a second after that."""
+"""Token bucket: number of requests at once, and number a second after that."""
 
 
 class Controls(Protocol):
-    """What can be asked of the daemon. Each returns what the answer tells, and raises UserError where it cannot."""
+    """What requests can do. Each method returns the `data` of the answer, and raises UserError if it cannot."""
 
     def pause(self, source: str | None, paused: bool) -> dict[str, Any]: ...
 
@@ -36,80 +36,88 @@ class Controls(Protocol):
 
 
 class Requests:
-    """Answers them; all are refused unless `enabled`. For one thread."""
+    """Answers requests, or refuses all of them unless `enabled`. For one thread."""
 
     def __init__(self, controls: Controls, enabled: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._controls, self._enabled, self._clock = controls, enabled, clock
-        self._tokens, self._filled = float(_BURST), clock()
-        self._refused_at = -60.0
+        self._tokens, self._refilled_at = float(_BURST), clock()
+        self._flood_logged_at = -60.0
         self.refused = 0
-        """Requests that came too fast."""
-        self._known: Mapping[str, _Request] = {
-            "pause": _Request({}, {"source": str}, lambda source=None: controls.pause(source, True)),
-            "resume": _Request({}, {"source": str}, lambda source=None: controls.pause(source, False)),
-            "threshold": _Request(
+        """Number of requests that came too fast."""
+        self._kinds: Mapping[str, _RequestKind] = {
+            "pause": _RequestKind({}, {"source": str}, lambda source=None: controls.pause(source, True)),
+            "resume": _RequestKind({}, {"source": str}, lambda source=None: controls.pause(source, False)),
+            "threshold": _RequestKind(
                 {"label": str, "enter": float},
                 {"source": str},
                 lambda label, enter, source=None: controls.threshold(source, label, enter),
             ),
-            "labels": _Request({}, {"source": str}, lambda source=None: controls.labels(source)),
-            "test": _Request(
+            "labels": _RequestKind({}, {"source": str}, lambda source=None: controls.labels(source)),
+            "test": _RequestKind(
                 {"label": str},
                 {"source": str, "duration_s": float},
                 lambda label, source=None, duration_s=1.0: controls.test(source, label, duration_s),
             ),
         }
 
-    def answer(self, what: str, payload: bytes) -> dict[str, Any] | None:
-        """What is to be published on `.../response/<what>`. None: nothing, lest a flood be answered by a flood."""
-        transaction, may_go_on = None, self._take_token()
-        try:
-            request = _parsed(payload)
-            transaction = _transaction(request.pop("transaction", None))
-            if may_go_on:
-                data = self._obey(what, request)
-        except UserError as error:
-            if may_go_on:
-                return _answer(transaction, "error", "error", str(error))
-        if not may_go_on:
-            return self._too_many(transaction)
-        log.info("MQTT: request %s: done", what)
-        return _answer(transaction, "ok", "data", data)
-
-    def enable(self, source: str, payload: bytes) -> bool | None:
-        """`.../<source>/enabled/set`, for a switch: its answer is the topic `enabled`.
+    def answer(self, kind: str, payload: bytes) -> dict[str, Any] | None:
+        """Executes a request from `.../request/<kind>`.
 
         Returns:
-            What that is to say. None: nothing was changed.
+            The answer for `.../response/<kind>`. None: no answer, so that a flood is not answered by a flood.
+        """
+        transaction, is_allowed = None, self._take_token()
+        try:
+            request = _parse(payload)
+            transaction = _check_transaction(request.pop("transaction", None))
+            if is_allowed:
+                data = self._execute(kind, request)
+        except UserError as error:
+            if is_allowed:
+                return _answer(transaction, "error", "error", str(error))
+        if not is_allowed:
+            return self._reject_flood(transaction)
+        log.info("MQTT: request %s: done", kind)
+        return _answer(transaction, "ok", "data", data)
+
+    def switch(self, source: str, payload: bytes) -> bool | None:
+        """Pauses or resumes a source, by a payload of `.../<source>/enabled/set`.
+
+        Returns:
+            Whether the source is now enabled. None: nothing has changed.
         """
         try:
             if not self._take_token():
-                self._too_many(None)
+                self._reject_flood(None)
                 return None
             self._check_enabled()
             if payload not in (b"ON", b"OFF"):
                 raise UserError("must be ON or OFF")
             self._controls.pause(source, payload == b"OFF")
         except UserError as error:
-            log.warning("MQTT: %s/enabled/set: %s", _short(source), error)
+            log.warning("MQTT: %s/enabled/set: %s", _quote(source), error)
             return None
         return payload == b"ON"
 
-    def _obey(self, what: str, request: dict[str, Any]) -> dict[str, Any]:
+    def _execute(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        """
+        Raises:
+            UserError: requests are not allowed; the kind or a field is unknown; a field is missing or has a wrong type.
+        """
         self._check_enabled()
-        if what not in self._known:
-            raise UserError(f"{_short(what)}: no such request{near(what[:60], self._known)}")
-        known = self._known[what]
+        if kind not in self._kinds:
+            raise UserError(f"{_quote(kind)}: no such request{near(kind[:60], self._kinds)}")
+        known = self._kinds[kind]
         fields = {**known.required, **known.optional}
         for key, value in request.items():
             if key not in fields:
-                raise UserError(f"{_short(key)}: is unknown{near(key[:60], ['transaction', *fields])}")
-            kind = (int, float) if fields[key] is float else fields[key]
-            if isinstance(value, bool) or not isinstance(value, kind):
+                raise UserError(f"{_quote(key)}: is unknown{near(key[:60], ['transaction', *fields])}")
+            types = (int, float) if fields[key] is float else fields[key]
+            if isinstance(value, bool) or not isinstance(value, types):
                 raise UserError(f"{key}: must be {'a number' if fields[key] is float else 'a text'}")
         if missing := [key for key in known.required if key not in request]:
-            raise UserError(f"{what}: needs {', '.join(missing)}")
-        return known.do(**request)
+            raise UserError(f"{kind}: needs {', '.join(missing)}")
+        return known.run(**request)
 
     def _check_enabled(self) -> None:
         if not self._enabled:
@@ -117,48 +125,48 @@ class Requests:
 
     def _take_token(self) -> bool:
         now = self._clock()
-        self._tokens = min(_BURST, self._tokens + (now - self._filled) * _PER_SECOND)
-        self._filled = now
-        may_go_on = self._tokens >= 1
-        self._tokens -= may_go_on
-        return may_go_on
+        self._tokens = min(_BURST, self._tokens + (now - self._refilled_at) * _PER_SECOND)
+        self._refilled_at = now
+        is_allowed = self._tokens >= 1
+        self._tokens -= is_allowed
+        return is_allowed
 
-    def _too_many(self, transaction: Any) -> dict[str, Any] | None:
-        """Said once a second."""
+    def _reject_flood(self, transaction: Any) -> dict[str, Any] | None:
+        """Returns an error once a second, and None in between."""
         self.refused += 1
         now = self._clock()
-        if now - self._refused_at < 1 / _PER_SECOND:
+        if now - self._flood_logged_at < 1 / _PER_SECOND:
             return None
-        self._refused_at = now
-        said = f"too many requests: {_PER_SECOND:g} a second are obeyed"
-        log.warning("MQTT: %s", said)
-        return _answer(transaction, "error", "error", said)
+        self._flood_logged_at = now
+        text = f"too many requests: {_PER_SECOND:g} a second are obeyed"
+        log.warning("MQTT: %s", text)
+        return _answer(transaction, "error", "error", text)
 
 
 @dataclass(frozen=True)
-class _Request:
-    """A kind of request: its fields, and what is done."""
+class _RequestKind:
+    """A kind of request: its fields (name -> type), and the function that executes it."""
 
     required: Mapping[str, type]
     optional: Mapping[str, type]
-    do: Callable[..., dict[str, Any]]
+    run: Callable[..., dict[str, Any]]
 
 
-def _transaction(value: Any) -> str | int | None:
+def _check_transaction(value: Any) -> str | int | None:
     if value is not None and not isinstance(value, str | int):
         raise UserError("transaction: must be a text or a number")
-    if len(str(value)) > _LONGEST_TRANSACTION:
-        raise UserError(f"transaction: must have at most {_LONGEST_TRANSACTION} characters")
+    if len(str(value)) > _MAX_TRANSACTION_CHARACTERS:
+        raise UserError(f"transaction: must have at most {_MAX_TRANSACTION_CHARACTERS} characters")
     return value
 
 
-def _parsed(payload: bytes) -> dict[str, Any]:
-    if len(payload) > _LONGEST_BYTES:
-        raise UserError(f"a request of {len(payload)} bytes; at most {_LONGEST_BYTES} are read")
+def _parse(payload: bytes) -> dict[str, Any]:
+    if len(payload) > _MAX_BYTES:
+        raise UserError(f"a request of {len(payload)} bytes; at most {_MAX_BYTES} are read")
     if not payload.strip():
         return {}
     try:
-        request = json.loads(payload, parse_constant=_no_number)
+        request = json.loads(payload, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         raise UserError('a request must be JSON, such as {"transaction": "1"}') from None
     if not isinstance(request, dict):
@@ -166,7 +174,7 @@ def _parsed(payload: bytes) -> dict[str, Any]:
     return request
 
 
-def _no_number(text: str) -> float:
+def _reject_constant(text: str) -> float:
     raise ValueError(text)
 
 
@@ -174,5 +182,5 @@ def _answer(transaction: Any, status: str, key: str, value: Any) -> dict[str, An
     return {**({} if transaction is None else {"transaction": transaction}), "status": status, key: value}
 
 
-def _short(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}...")

@@ -1,6 +1,6 @@
-"""Events over MQTT. The topics and payloads are a contract that other people's automations hang on: see README.
+"""Publishes events, states and statistics over MQTT. The topics and payloads are a contract: see the README.
 
-What is said, and where; how it reaches the broker is `tagger.mqtt.delivery`.
+This module decides what is published under which topic; `tagger.mqtt.delivery` brings it to the broker.
 """
 
 import json
@@ -19,34 +19,37 @@ from tagger.mqtt.topics import ANY, Topics, label_levels
 from tagger.settings import MqttSettings
 from tagger.sinks import Sink, SourceState
 
-_FAREWELL_SECONDS = 10
-"""Home Assistant has met by then what it is told to remove. It drops parts of a message that comes while it is busy."""
+_REMOVAL_SECONDS = 10
+"""Wait between the two messages that remove entities, seconds. Home Assistant ignores parts of the second while it handles
+the first."""
 
 
 @dataclass(frozen=True)
-class Home:
-    """How the node is announced in Home Assistant."""
+class Discovery:
+    """How the node is announced in Home Assistant, by MQTT discovery."""
 
-    topic: str
-    """Where, retained."""
-    birth: str
-    """Where Home Assistant says `online` when it has started: then all is said again."""
+    config_topic: str
+    """Topic of the discovery message, which is retained."""
+    birth_topic: str
+    """Topic at which Home Assistant publishes `online` when it has started. Everything is then published again."""
     message: Callable[[Sequence[Stream], Mapping[str, str]], dict[str, Any]]
-    """The message of these streams, and of components (id -> platform) that were announced once and may be gone."""
+    """Makes the discovery message from the streams, and from the components that were ever announced (id ->
+    platform): those that exist no more are named as removed."""
     components: Callable[[Mapping[str, Any]], dict[str, str]]
-    """The components of a message."""
-    farewell: Callable[[Mapping[str, Any]], dict[str, Any]]
-    """The message, with what is gone described once more: only what Home Assistant has met since it started goes."""
+    """The components of a discovery message: id -> platform."""
+    removal: Callable[[Mapping[str, Any]], dict[str, Any]]
+    """The discovery message with removed components described once more, because Home Assistant removes only what it
+    has seen since it started."""
 
 
 @dataclass
-class _Source:
-    """What is known of one source."""
+class _SourceStates:
+    """States of one source's labels."""
 
     levels: dict[str, str]
     """Topic level of each label."""
     open: dict[str, str] = field(default_factory=dict)
-    """Events that have begun: id -> label."""
+    """Events that have begun and not ended: id -> label."""
 
 
 class MqttSink(Sink):
@@ -60,79 +63,81 @@ class MqttSink(Sink):
         client_id: str = "",
         paused: Collection[str] = (),
         requests: Requests | None = None,
-        home: Home | None = None,
+        discovery: Discovery | None = None,
     ) -> None:
         """
         Args:
-            on_refused: called, from paho's thread, when the broker refuses the very first connection for good. None: it
-                is tried again all the same.
-            outbox: where events wait, closed by this sink. None: in memory.
+            on_refused: called in paho's thread, when the broker refuses the very first connection for good. None: the
+                connection is tried again even then.
+            outbox: where events wait; `close` closes it. None: one in memory.
             client_id: the same at every start. Empty: another each time.
-            paused: sources that are paused.
-            requests: obeys what is asked over MQTT.
-            home: None: not announced in Home Assistant; what an earlier run announced there is removed.
+            paused: names of the sources that are paused.
+            requests: answers requests over MQTT. None: there are none.
+            discovery: None: not announced in Home Assistant; what an earlier run announced there is removed.
 
         Raises:
             UserError: a certificate file cannot be used.
         """
-        self._settings, self._requests, self._home = settings, requests, home
+        self._settings, self._requests, self._discovery = settings, requests, discovery
         self._topics = Topics(settings.prefix, settings.node)
         self._paused = frozenset(paused)
         self._delivery = Delivery(settings, on_refused, outbox, settings.client_id or client_id)
         self._delivery.on_connected = self._subscribe
+        self._backlog = self._delivery.backlog
         self._connection = self._delivery.connection
-        self._connection.on_message = lambda topic, payload, retained: self._delivery.do(
-            lambda: self._received(topic, payload, retained)
+        self._connection.on_message = lambda topic, payload, retained: self._delivery.enqueue(
+            lambda: self._handle_message(topic, payload, retained)
         )
-        self._sources: dict[str, _Source] = {}
-        """Belongs to the delivery's thread, once that runs; so does the next."""
-        self._farewell = ""
-        """What Home Assistant is told once, when it starts next, before it is told what is gone."""
+
+        # Used in the delivery thread alone, once that runs.
+        self._sources: dict[str, _SourceStates] = {}
+        self._removal = ""
+        """Payload to publish once, at Home Assistant's next start, before the discovery message. Empty: none."""
 
     def open(self, streams: Sequence[Stream]) -> None:
-        topics, said = self._topics, {self._topics.node_status: "online"}
-        if self._home is not None:
-            said[self._home.topic] = self._announcement(self._home, streams)
+        topics, retained = self._topics, {self._topics.node_status: "online"}
+        if self._discovery is not None:
+            retained[self._discovery.config_topic] = self._discovery_payload(self._discovery, streams)
         else:
-            self._delivery.outbox.forget_components()
-        self._delivery.first = tuple(said)
+            self._delivery.outbox.remove_components()
+        self._backlog.first_topics = tuple(retained)
         for stream in streams:
-            source = self._sources[stream.source] = _Source(label_levels(stream.labels))
-            said[topics.source_status(stream.source)] = "offline"
-            said[topics.source_detail(stream.source)] = "starting"
-            said[topics.enabled(stream.source)] = "OFF" if stream.source in self._paused else "ON"
+            source = self._sources[stream.source] = _SourceStates(label_levels(stream.labels))
+            retained[topics.source_status(stream.source)] = "offline"
+            retained[topics.source_detail(stream.source)] = "starting"
+            retained[topics.enabled(stream.source)] = "OFF" if stream.source in self._paused else "ON"
             for level in (*source.levels.values(), ANY):
-                said[topics.state(stream.source, level)] = "OFF"
+                retained[topics.state(stream.source, level)] = "OFF"
         self._connection.set_will(topics.node_status, "offline")
-        self._delivery.start(said)
+        self._delivery.start(retained)
 
     def resume(self, stream: Stream, state: SourceState, detail: str, events: Sequence[Event]) -> None:
         self.status(stream, state, detail)
         for event in events:
             if self._delivery.outbox.is_durable:
-                self.event(stream, event)  # it knows whether the broker was told
+                self.event(stream, event)  # the outbox knows whether the begin was published
             else:
-                self._delivery.do(lambda event=event: self._take_over(stream, event))  # type: ignore[misc]
+                self._delivery.enqueue(lambda event=event: self._adopt_event(stream, event))  # type: ignore[misc]
 
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
         topics = self._topics
-        said = {topics.source_status(stream.source): state, topics.source_detail(stream.source): detail or state}
+        retained = {topics.source_status(stream.source): state, topics.source_detail(stream.source): detail or state}
         if state != "offline":
-            said[topics.enabled(stream.source)] = "OFF" if state == "disabled" else "ON"
-        self._delivery.do(lambda: self._delivery.say(said))
+            retained[topics.enabled(stream.source)] = "OFF" if state == "disabled" else "ON"
+        self._delivery.enqueue(lambda: self._backlog.update_retained(retained))
 
     def event(self, stream: Stream, event: Event) -> None:
         payload = json.dumps(event.to_json(stream, time.time()), allow_nan=False)
-        self._delivery.do(lambda: self._take(stream, event, payload))
+        self._delivery.enqueue(lambda: self._publish_event(stream, event, payload))
 
     def report(self, stream: Stream, report: Report) -> None:
-        self._delivery.say_now(self._topics.scores(stream.source), report.to_json(stream))
+        self._delivery.publish_if_connected(self._topics.scores(stream.source), report.to_json(stream))
 
     def audio(self, stream: Stream, level: Level) -> None:
-        self._delivery.say_now(self._topics.audio(stream.source), level.to_json(stream))
+        self._delivery.publish_if_connected(self._topics.audio(stream.source), level.to_json(stream))
 
     def stats(self, message: Mapping[str, Any]) -> None:
-        self._delivery.say_now(self._topics.stats, message)
+        self._delivery.publish_if_connected(self._topics.stats, message)
 
     def counts(self) -> Mapping[str, int]:
         return self._delivery.counts()
@@ -144,90 +149,99 @@ class MqttSink(Sink):
         """
         self._delivery.close(wait_s, self._topics.node_status, "offline")
 
-    # --- the delivery's thread ---
+    # --- the delivery thread ---
 
     def _subscribe(self) -> None:
         topics = [self._topics.node_status]
-        if self._home is not None:
-            topics.append(self._home.birth)
+        if self._discovery is not None:
+            topics.append(self._discovery.birth_topic)
         if self._requests is not None:
             topics += [self._topics.request("+"), self._topics.enabled_set("+")]
         self._connection.subscribe(topics)
 
-    def _take(self, stream: Stream, event: Event, payload: str) -> None:
+    def _publish_event(self, stream: Stream, event: Event, payload: str) -> None:
         topic = Topics(self._settings.prefix, stream.node).event(stream.source)
-        self._delivery.event(topic, payload, event.id, event.type == "begin")
-        self._follow(stream, event)
+        self._backlog.add_event(topic, payload, event.id, event.type == "begin")
+        self._update_states(stream, event)
 
-    def _take_over(self, stream: Stream, event: Event) -> None:
-        """The sink before this one has said that it began."""
-        self._delivery.outbox.begun(event.id)
-        self._follow(stream, event)
+    def _adopt_event(self, stream: Stream, event: Event) -> None:
+        """Takes over an open event whose begin an earlier sink has published."""
+        self._delivery.outbox.mark_begun(event.id)
+        self._update_states(stream, event)
 
-    def _follow(self, stream: Stream, event: Event) -> None:
-        """The states of an event."""
+    def _update_states(self, stream: Stream, event: Event) -> None:
+        """Publishes the states that this event changes: its label's, and that of ANY."""
         source = self._sources.get(stream.source)
         if source is None or stream.node != self._settings.node or event.label not in source.levels:
-            return  # of an earlier life: its states are gone, or were said to be OFF at the start
+            return  # from an earlier run: its states were emptied, or set to OFF at the start
         if event.type == "begin":
             source.open[event.id] = event.label
         else:
             source.open.pop(event.id, None)
         is_on = {source.levels[event.label]: event.label in source.open.values(), ANY: bool(source.open)}
-        self._delivery.say(
+        self._backlog.update_retained(
             {self._topics.state(stream.source, level): "ON" if on else "OFF" for level, on in is_on.items()}
         )
 
-    def _received(self, topic: str, payload: bytes, retained: bool) -> None:
+    def _handle_message(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == self._topics.node_status:
-            is_wrong = payload == b"offline" and not retained and not self._delivery.closing
-            if is_wrong:  # the will of an earlier connection, late
-                self._delivery.say_first(topic)
-        elif self._home is not None and topic == self._home.birth:
+            is_late_will = payload == b"offline" and not retained and not self._delivery.is_closing
+            if is_late_will:  # of an earlier connection, which the broker thought alive for longer
+                self._backlog.publish_retained_first(topic)
+        elif self._discovery is not None and topic == self._discovery.birth_topic:
             if payload == b"online":
-                self._born(self._home)
-        elif self._requests is not None and not retained:  # a request is for now, not for whoever comes later
-            self._ask(self._requests, topic.removeprefix(f"{self._topics.base}/"), payload)
+                self._handle_birth(self._discovery)
+        elif self._requests is not None and not retained:  # a retained request would be obeyed at every start
+            self._handle_request(self._requests, topic.removeprefix(f"{self._topics.base}/"), payload)
 
-    def _ask(self, requests: Requests, place: str, payload: bytes) -> None:
-        first, _, rest = place.partition("/")
+    def _handle_request(self, requests: Requests, subtopic: str, payload: bytes) -> None:
+        """
+        Args:
+            subtopic: `request/KIND`, or `SOURCE/enabled/set`.
+        """
+        first, _, kind = subtopic.partition("/")
         if first != "request":
-            if (enabled := requests.enable(first, payload)) is not None:
-                self._say_enabled([first], enabled)
+            if (enabled := requests.switch(first, payload)) is not None:
+                self._publish_enabled([first], enabled)
             return
-        answer = requests.answer(rest, payload)
+        answer = requests.answer(kind, payload)
         if answer is not None:
             data = answer.get("data", {})
             if "enabled" in data:
-                self._say_enabled(data["sources"], data["enabled"])
-            self._delivery.answer(self._topics.response(rest), json.dumps(answer))
+                self._publish_enabled(data["sources"], data["enabled"])
+            self._backlog.add_response(self._topics.response(kind), json.dumps(answer))
 
-    def _say_enabled(self, sources: Sequence[str], enabled: bool) -> None:
-        self._delivery.say({self._topics.enabled(source): "ON" if enabled else "OFF" for source in sources})
+    def _publish_enabled(self, sources: Sequence[str], enabled: bool) -> None:
+        self._backlog.update_retained({self._topics.enabled(source): "ON" if enabled else "OFF" for source in sources})
 
     # --- Home Assistant ---
 
-    def _announcement(self, home: Home, streams: Sequence[Stream]) -> str:
+    def _discovery_payload(self, discovery: Discovery, streams: Sequence[Stream]) -> str:
         outbox = self._delivery.outbox
-        message = home.message(streams, outbox.components)
-        outbox.remember(home.components(message))
-        if (last := home.farewell(message)) != message:
-            self._farewell = json.dumps(last, ensure_ascii=False)
+        message = discovery.message(streams, outbox.components)
+        outbox.add_components(discovery.components(message))
+        if (removal := discovery.removal(message)) != message:
+            self._removal = json.dumps(removal, ensure_ascii=False)
         return json.dumps(message, ensure_ascii=False)
 
-    def _born(self, home: Home) -> None:
-        """Home Assistant has started."""
-        if not self._farewell:
-            self._delivery.say_again()
+    def _handle_birth(self, discovery: Discovery) -> None:
+        """Publishes everything again: Home Assistant has started."""
+        if not self._removal:
+            self._backlog.republish_retained()
             return
-        self._delivery.say_first(home.topic, self._farewell)
-        self._farewell = ""
-        timer = threading.Timer(_FAREWELL_SECONDS, lambda: self._delivery.do(lambda: self._part(home)))
+        self._backlog.publish_retained_first(discovery.config_topic, self._removal)
+        self._removal = ""
+        timer = threading.Timer(
+            _REMOVAL_SECONDS, lambda: self._delivery.enqueue(lambda: self._finish_removal(discovery))
+        )
         timer.daemon = True
         timer.start()
 
-    def _part(self, home: Home) -> None:
-        """It has met what is gone: now it removes that, and need not be told again after the next start."""
-        self._delivery.say_again()
-        self._delivery.outbox.forget_components()
-        self._delivery.outbox.remember(home.components(json.loads(self._delivery.retained(home.topic))))
+    def _finish_removal(self, discovery: Discovery) -> None:
+        """Publishes the discovery message, by which Home Assistant removes the components that it has now seen. They
+        need not be named at its next start.
+        """
+        self._backlog.republish_retained()
+        self._delivery.outbox.remove_components()
+        message = json.loads(self._backlog.retained_payload(discovery.config_topic))
+        self._delivery.outbox.add_components(discovery.components(message))

@@ -1,15 +1,15 @@
-"""Names of all topics of a node. They are a contract that other people's automations hang on: see README."""
+"""Names of all topics of a node. They are a contract, on which other people's automations depend: see the README."""
 
 from tagger.names import unique_slugs
 
 ANY = "any"
-"""The label whose state is `ON` while any label's is."""
+"""Topic level of the state that is `ON` while any label's state is."""
 NOT_SOURCES = ("status", "stats", "request", "response")
-"""Levels below the node that no source may have as its name."""
+"""Topic levels below the node that are taken: no source may have such a name."""
 
 
 class Topics:
-    """Of one node.
+    """All topics of one node.
 
     >>> Topics("tagger", "attic").event("mic")
     'tagger/attic/mic/event'
@@ -27,7 +27,10 @@ class Topics:
         return f"{self.base}/{source}/status/detail"
 
     def state(self, source: str, level: str) -> str:
-        """`level`: the slug of a label, or ANY."""
+        """
+        Args:
+            level: topic level of a label (`label_levels`), or ANY.
+        """
         return f"{self.base}/{source}/{level}/state"
 
     def event(self, source: str) -> str:
@@ -40,21 +43,22 @@ class Topics:
         return f"{self.base}/{source}/audio"
 
     def enabled(self, source: str) -> str:
-        """`ON`, or `OFF` while the source is paused; retained."""
+        """Topic of `ON`, or of `OFF` while the source is paused; retained."""
         return f"{self.base}/{source}/enabled"
 
     def enabled_set(self, source: str) -> str:
+        """Topic at which `ON` and `OFF` resume and pause the source."""
         return f"{self.base}/{source}/enabled/set"
 
-    def request(self, what: str) -> str:
-        return f"{self.base}/request/{what}"
+    def request(self, kind: str) -> str:
+        return f"{self.base}/request/{kind}"
 
-    def response(self, what: str) -> str:
-        return f"{self.base}/response/{what}"
+    def response(self, kind: str) -> str:
+        return f"{self.base}/response/{kind}"
 
 
 def label_levels(labels: tuple[str, ...]) -> dict[str, str]:
-    """Topic level of each label.
+    """Topic level of each label. No two labels have the same.
 
     >>> label_levels(("Dog bark", "dog-bark", "any"))
     {'Dog bark': 'dog_bark', 'dog-bark': 'dog_bark_2', 'any': 'any_2'}

@@ -1,4 +1,4 @@
-"""What a node's subscribers see: events, printed as they arrive back from the broker."""
+"""`--watch`: subscribes to a node's events, and prints them as they arrive back from the broker."""
 
 import contextlib
 import json
@@ -12,49 +12,58 @@ from tagger.settings import MqttSettings
 
 
 class Watcher:
-    """A subscriber of its own, with its own connection. Knows nothing of the daemon but the broker's address."""
+    """A subscriber with a connection of its own. It knows the broker's address and the node's name, not the daemon."""
 
     def __init__(self, settings: MqttSettings, file: TextIO | None = None) -> None:
+        """
+        Args:
+            file: receives one line a message. None: standard output.
+        """
         self._topics = Topics(settings.prefix, settings.node)
         self._file = file or sys.stdout
         self._subscribed = threading.Event()
-        self._node_gone = threading.Event()
-        self._seen_online = False
+        self._node_offline = threading.Event()
+        self._was_online = False
         self._connection = Connection(settings, lambda error: self._subscribed.set(), quiet=True)
-        self._connection.on_connected = self._connected
+        self._connection.on_connected = self._subscribe
         self._connection.on_subscribed = self._subscribed.set
-        self._connection.on_message = self._on_message
+        self._connection.on_message = self._print_message
 
     def start(self, wait_s: float) -> None:
-        """Returns once it is subscribed, or after `wait_s` seconds; then it goes on trying."""
+        """Returns once subscribed, or after `wait_s` seconds; the connection is still tried after that."""
         self._connection.start()
         self._subscribed.wait(wait_s)
 
     def stop(self, wait_s: float = 2.0) -> None:
         """Returns once the node's `offline` has arrived, or after `wait_s` seconds."""
-        self._node_gone.wait(wait_s)
+        self._node_offline.wait(wait_s)
         self._connection.stop()
 
-    def _connected(self) -> None:
+    def _subscribe(self) -> None:
         self._connection.subscribe([self._topics.node_status, self._topics.event("+")])
 
-    def _on_message(self, topic: str, message: bytes, retained: bool) -> None:
+    def _print_message(self, topic: str, message: bytes, retained: bool) -> None:
         payload = message.decode(errors="replace")
         if topic == self._topics.node_status:
-            self._seen_online |= payload == "online"
-            if self._seen_online and payload == "offline":
-                self._node_gone.set()
+            self._was_online |= payload == "online"
+            if self._was_online and payload == "offline":
+                self._node_offline.set()
             line = payload
         else:
             try:
                 line = _describe(json.loads(payload))
-            except (ValueError, KeyError, TypeError):  # anyone may publish there
+            except (ValueError, KeyError, TypeError):  # another program may publish there
                 line = payload
-        with contextlib.suppress(OSError):  # nobody reads any more
+        with contextlib.suppress(OSError):  # the reader of the output has gone
             print(f"{topic:<28} {line}", file=self._file, flush=True)
 
 
 def _describe(event: dict[str, Any]) -> str:
+    """One line, from the JSON of an event.
+
+    Raises:
+        KeyError, TypeError, ValueError: this is no event.
+    """
     line = f"{event['type']:<5} {event['label']:<18} score {event['score']:.2f}"
     if event["type"] == "end":
         line += f"  peak {event['peak_score']:.2f}  lasted {event['duration_s']:.1f} s"

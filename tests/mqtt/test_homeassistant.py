@@ -17,9 +17,9 @@ from paho.mqtt import publish
 
 import tagger.health
 from tagger.events import Event, Level, Stream
-from tagger.mqtt.homeassistant import components, config_topic, device_message, farewell, status_topic
+from tagger.mqtt.homeassistant import components, config_topic, device_message, removal_message, status_topic
 from tagger.mqtt.outbox import Outbox
-from tagger.mqtt.sink import Home, MqttSink
+from tagger.mqtt.sink import Discovery, MqttSink
 from tagger.mqtt.topics import Topics
 from tagger.names import slug, unique_slugs
 from tagger.settings import HomeAssistantSettings, MqttSettings
@@ -64,7 +64,7 @@ DEVICE_CLASSES = {
 """Of these we would use. A binary sensor's and a sensor's category may not be `config`."""
 UNITS = {"duration": {"ms", "s", "min", "h", "d"}}
 STATE_CLASSES = {"measurement", "total", "total_increasing"}
-ROOT = {"device", "origin", "components", "availability", "availability_mode", "qos", "encoding", "state_topic"}
+ROOT_KEYS = {"device", "origin", "components", "availability", "availability_mode", "qos", "encoding", "state_topic"}
 AVAILABILITY = {"topic", "value_template", "payload_available", "payload_not_available"}
 
 
@@ -135,7 +135,7 @@ def check(message: dict[str, Any]) -> None:
     """All the rules."""
     assert json.loads(json.dumps(message, allow_nan=False)) == message
     root = spelt_out(message)
-    assert set(root) <= ROOT
+    assert set(root) <= ROOT_KEYS
     assert root["qos"] in {0, 1, 2}
     assert root["origin"]["name"]
     assert set(root["origin"]) <= {"name", "sw", "url"}
@@ -334,32 +334,32 @@ def test_what_is_gone_is_named_until_it_comes_back():
     assert message(stream(), stream("kitchen"), gone=components(first)) == first
 
 
-def test_a_farewell_describes_what_is_to_be_removed():
+def test_a_removal_message_describes_what_is_to_be_removed():
     first = message(stream(), stream("kitchen"))
-    assert farewell(first) == first
+    assert removal_message(first) == first
     second = message(stream(), gone=components(first))
-    last = farewell(second)
+    last = removal_message(second)
     check(last)
     assert components(last) == components(first)
     ids = {name: each["uniq_id"] for name, each in first["cmps"].items()}
     assert {name: each["uniq_id"] for name, each in last["cmps"].items()} == ids
-    assert farewell(last) == last
+    assert removal_message(last) == last
 
 
 @contextmanager
-def announced(broker: Mosquitto, folder: Path, *streams: Stream, home: bool = True) -> Iterator[MqttSink]:
+def announced(broker: Mosquitto, folder: Path, *streams: Stream, announce: bool = True) -> Iterator[MqttSink]:
     """The daemon's sink, with what it remembers in `folder`."""
 
     def described(streams: Sequence[Stream], gone: Mapping[str, str]) -> dict[str, Any]:
         return message(*streams, gone=dict(gone))
 
     ha = HomeAssistantSettings()
-    told = Home(config_topic(ha, DEVICE), status_topic(ha), described, components, farewell)
+    discovery = Discovery(config_topic(ha, DEVICE), status_topic(ha), described, components, removal_message)
     sink = MqttSink(
         MqttSettings("127.0.0.1", broker.port, node="attic"),
         pytest.fail,
         Outbox(folder / "outbox.sqlite", 10),
-        home=told if home else None,
+        discovery=discovery if announce else None,
     )
     sink.open(streams)
     try:
@@ -391,7 +391,7 @@ def test_the_daemon_says_it_all_again_when_home_assistant_has_started(broker: Mo
 def test_what_is_gone_is_said_until_home_assistant_must_know(
     broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tagger.mqtt.sink._FAREWELL_SECONDS", 0.2)
+    monkeypatch.setattr("tagger.mqtt.sink._REMOVAL_SECONDS", 0.2)
     less = stream(labels=("dog",))
     known = components(message())
     with subscribed(broker.port, CONFIG) as seen:
@@ -405,9 +405,9 @@ def test_what_is_gone_is_said_until_home_assistant_must_know(
         with announced(broker, tmp_path, less):
             until(lambda: len(seen.jsons(CONFIG)) == 4, "announced")
             born(broker)
-            until(lambda: len(seen.jsons(CONFIG)) == 6, "said farewell")
+            until(lambda: len(seen.jsons(CONFIG)) == 6, "both removal messages")
             gone = message(less, gone=known)
-            assert seen.jsons(CONFIG)[3:] == [gone, farewell(gone), gone]
+            assert seen.jsons(CONFIG)[3:] == [gone, removal_message(gone), gone]
             born(broker)
             until(lambda: len(seen.jsons(CONFIG)) == 7, "said again")
         with announced(broker, tmp_path, less):
@@ -419,7 +419,7 @@ def test_a_daemon_that_is_not_to_be_there_removes_its_device(broker: Mosquitto, 
     with subscribed(broker.port, CONFIG) as seen:
         with announced(broker, tmp_path, stream()):
             until(lambda: seen.payloads(CONFIG), "announced")
-        with announced(broker, tmp_path, stream(), home=False):
+        with announced(broker, tmp_path, stream(), announce=False):
             until(lambda: len(seen.payloads(CONFIG)) == 2, "removed")
         assert seen.payloads(CONFIG)[1] == ""
     with subscribed(broker.port, CONFIG) as seen, announced(broker, tmp_path, stream()):

@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def payloads(box: Outbox) -> list[str]:
-    return [each.payload for each in box.after(0, 1000)]
+    return [each.payload for each in box.read_after(0, 1000)]
 
 
 def test_messages_wait_in_order_until_they_are_done(path: Path) -> None:
@@ -25,11 +25,11 @@ def test_messages_wait_in_order_until_they_are_done(path: Path) -> None:
     box.put("t", "1", "a", True)
     box.put("t", "2", "b", True)
     box.put("u", "3", "a", False)
-    first, second = box.after(0, 2)
+    first, second = box.read_after(0, 2)
     assert (first.topic, first.payload, second.payload) == ("t", "1", "2")
-    assert [each.payload for each in box.after(second.number, 9)] == ["3"]
-    box.done(second.number)
-    box.done(second.number)
+    assert [each.payload for each in box.read_after(second.number, 9)] == ["3"]
+    box.acknowledge(second.number)
+    box.acknowledge(second.number)
     assert (payloads(box), len(box)) == (["1", "3"], 2)
     box.close()
     again = Outbox(path, 10)
@@ -58,7 +58,7 @@ def test_the_newest_are_kept_and_none_that_is_on_its_way_is_dropped(limit: int, 
     box, made, kept = Outbox(None, limit), 0, []
     for what, on_way in steps:
         if what == "put":
-            handed_over = box.after(0, 1000)[:on_way][-1].number if on_way and len(box) else 0
+            handed_over = box.read_after(0, 1000)[:on_way][-1].number if on_way and len(box) else 0
             box.put("t", str(made), str(made), True, handed_over)
             kept.append(made)
             protected = min(on_way, len(kept) - 1)
@@ -66,7 +66,7 @@ def test_the_newest_are_kept_and_none_that_is_on_its_way_is_dropped(limit: int, 
             del kept[protected : protected + excess]
             made += 1
         elif kept:
-            box.done(box.after(0, 1)[0].number)
+            box.acknowledge(box.read_after(0, 1)[0].number)
             kept.pop(0)
         assert payloads(box) == [str(each) for each in kept]
         assert len(box) == len(kept)
@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
 def test_when_the_disk_is_full_events_wait_in_memory(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     box = Outbox(path, 100)
     box.put("t", "1", "a", True)
-    box.retain(["x"])
+    box.add_retained(["x"])
     (pages,) = box._database.execute("PRAGMA page_count").fetchone()
     box._database.execute(f"PRAGMA max_page_count = {pages}")
     box.put("t", "2" * 100_000, "b", True)
@@ -147,21 +147,21 @@ def test_when_the_disk_cannot_be_read_what_comes_is_passed_on(path: Path, caplog
     assert len(payloads(box)) in (0, 200)
     box.put("t", "new", "new", True)
     assert payloads(box)[-1] == "new"
-    assert box.after(200, 10)[-1].number == 201
+    assert box.read_after(200, 10)[-1].number == 201
     assert caplog.text.count("wait in memory") == 1
     box.close()
 
 
 def test_what_was_left_at_the_broker_is_known_at_the_next_start(path: Path) -> None:
     box = Outbox(path, 10)
-    box.retain(["a", "b"])
-    box.retain(["b", "c"])
-    box.forget("b")
-    box.remember({"one": "sensor", "two": "event"})
+    box.add_retained(["a", "b"])
+    box.add_retained(["b", "c"])
+    box.remove_retained("b")
+    box.add_components({"one": "sensor", "two": "event"})
     box.close()
     again = Outbox(path, 10)
     assert again.retained == {"a", "c"}
     assert again.components == {"one": "sensor", "two": "event"}
-    again.forget_components()
+    again.remove_components()
     assert again.components == {}
     again.close()

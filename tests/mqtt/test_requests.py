@@ -116,7 +116,7 @@ def test_nothing_is_obeyed_unless_it_is_enabled() -> None:
     assert answer is not None
     assert (answer["transaction"], answer["status"]) == (1, "error")
     assert "--commands" in answer["error"]
-    requests.enable("mic", b"OFF")
+    requests.switch("mic", b"OFF")
     assert controls.asked == []
 
 
@@ -139,7 +139,7 @@ def test_a_flood_is_neither_obeyed_nor_answered(enabled: bool, payload: bytes) -
 
 def test_a_topic_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
     requests, _, _ = made()
-    requests.enable("mic\nMQTT: all is well" + "x" * 10_000, b"maybe")
+    requests.switch("mic\nMQTT: all is well" + "x" * 10_000, b"maybe")
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
     assert len(record.getMessage()) < 200
@@ -147,10 +147,10 @@ def test_a_topic_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCa
 
 def test_a_switch() -> None:
     requests, controls, _ = made()
-    assert requests.enable("mic", b"OFF") is False
-    assert requests.enable("mic", b"ON") is True
-    assert requests.enable("mic", b"maybe") is None
-    assert requests.enable("cellar", b"ON") is None
+    assert requests.switch("mic", b"OFF") is False
+    assert requests.switch("mic", b"ON") is True
+    assert requests.switch("mic", b"maybe") is None
+    assert requests.switch("cellar", b"ON") is None
     assert controls.asked == [("pause", "mic", True), ("pause", "mic", False), ("pause", "cellar", False)]
 
 

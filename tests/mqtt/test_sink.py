@@ -18,7 +18,7 @@ from tagger.errors import TaggerError
 from tagger.events import Event, Stream
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.requests import Requests
-from tagger.mqtt.sink import Home, MqttSink
+from tagger.mqtt.sink import Discovery, MqttSink
 from tagger.mqtt.topics import Topics
 from tests.mqtt.test_requests import FakeControls
 from tests.programs import Mosquitto, Subscriber, free_port, running, stop, subscribed, tagger, until, write_siren
@@ -321,10 +321,10 @@ def test_topics_that_are_no_more_are_emptied(broker: Mosquitto, tmp_path: Path) 
 def test_all_is_said_again_while_topics_are_being_emptied(broker: Mosquitto) -> None:
     """Home Assistant starts, or the connection is made anew, before the broker has acknowledged that they are empty."""
     outbox = Outbox(None, 100)
-    outbox.retain(f"{BASE}/mic/old{number}/state" for number in range(300))
-    home = Home("ha/device/x/config", "ha/status", lambda *_: {"cmps": {}}, lambda _: {}, dict)
+    outbox.add_retained(f"{BASE}/mic/old{number}/state" for number in range(300))
+    discovery = Discovery("ha/device/x/config", "ha/status", lambda *_: {"cmps": {}}, lambda _: {}, dict)
     with subscribed(broker.port) as subscriber:
-        sink = sink_of(broker, outbox, home=home)
+        sink = sink_of(broker, outbox, discovery=discovery)
         for _ in range(50):
             subscriber.publish("ha/status", "online")
         sink.close(10)
@@ -342,7 +342,7 @@ def test_a_disk_that_fills_up_keeps_no_event_from_the_broker(broker: Mosquitto, 
         sink.event(STREAM, begin(1))
         sink.event(STREAM, end(1))
         until(lambda: len(ids(subscriber)) == 2 and not sink.counts()["waiting"], "the events came")
-        sink._delivery.do(lambda: outbox._database.execute("PRAGMA max_page_count = 1") and None)
+        sink._delivery.enqueue(lambda: outbox._database.execute("PRAGMA max_page_count = 1") and None)
         long = "dog" * 100_000
         for each in (begin(2, long), end(2, long), begin(3)):
             sink.event(STREAM, each)
@@ -376,9 +376,9 @@ def test_a_message_too_large_for_the_broker_holds_up_no_other(
     monkeypatch.setattr("tagger.mqtt.connection._RETRY_SECONDS", (0.1, 1.0))
     broker = Mosquitto(tmp_path, "allow_anonymous true", "max_packet_size 5000")
     message = {"cmps": {"x": "x" * 6_000}}
-    home = Home("ha/device/x/config", "ha/status", lambda *_: message, lambda _: {}, dict)
+    discovery = Discovery("ha/device/x/config", "ha/status", lambda *_: message, lambda _: {}, dict)
     chosen = settings.MqttSettings("127.0.0.1", broker.port, node="room", version=version)
-    sink = MqttSink(chosen, pytest.fail, home=home)
+    sink = MqttSink(chosen, pytest.fail, discovery=discovery)
     try:
         with subscribed(broker.port) as subscriber:
             sink.open([STREAM])

@@ -1,8 +1,8 @@
 """The discovery message for Home Assistant: one retained message that describes a device and all its entities.
 
 The keys are the short ones that Home Assistant's MQTT integration documents. With AudioSet's 527 labels, long keys
-would make the message half as large again. `tests/mqtt/test_homeassistant.py` checks the message against written rules, and
-`bench/home_assistant.py` tries it on a real Home Assistant.
+would make the message half as large again. `tests/mqtt/test_homeassistant.py` checks the message against written rules,
+and `bench/home_assistant.py` tries it on a real Home Assistant.
 
 Home Assistant knows an entity by its unique id for ever; area, name, history and automations depend on it. So the ids
 consist of the device's id, the source's key and the label. None of these changes when the node or the source is renamed

@@ -20,8 +20,8 @@ from tagger.settings import MqttSettings
 from tagger.sinks import Sink, SourceState
 
 _REMOVAL_SECONDS = 10
-"""Wait between the two messages that remove entities, seconds. Home Assistant ignores parts of the second while it handles
-the first."""
+"""Wait between the two messages that remove entities, seconds. Home Assistant would ignore parts of the second while it
+handles the first."""
 
 
 @dataclass(frozen=True)

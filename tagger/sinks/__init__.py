@@ -1,4 +1,8 @@
-"""Where events go. A new kind of sink is a file here and an entry in `wanted` of `tagger.daemon.outputs`."""
+"""Where events go: the protocol of a sink, and every sink but MQTT's, which is in `tagger.mqtt`.
+
+A new kind of sink is a module here and an entry in `wanted` of `tagger.daemon.outputs`. What tells all sinks, and what
+starts or stops them, is in `tagger.daemon`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -9,47 +13,54 @@ SourceState = Literal["online", "offline", "disabled"]
 
 
 class Sink:
-    """Takes what the daemon says; does nothing with it. Real ones override what they care for.
+    """Receives everything that the daemon publishes, and ignores it. Subclasses override the methods that they need.
 
-    Called from the sources' threads, several at a time; no method but `open` and `close` waits for a disk or the
-    network: what takes time is left to a thread of the sink's own (`tagger.sinks.worker`).
+    The sources' threads call the methods, several at a time. Only `open` and `close` may wait for a disk or the
+    network: a sink leaves slow work to a thread of its own (`tagger.sinks.worker`).
     """
 
     def open(self, streams: Sequence[Stream]) -> None:
-        """Called once, before anything else.
+        """Called once, before all other methods.
 
         Raises:
-            TaggerError: nothing can be published there.
+            TaggerError: the sink cannot be used.
         """
 
     def resume(self, stream: Stream, state: SourceState, detail: str, events: Sequence[Event]) -> None:
-        """Called for each stream after `open`, where the daemon runs already: how the source is, and begins of events
-        that are open, which others were told of.
+        """Called for each stream after `open`, if the daemon was running already.
+
+        Args:
+            state, detail: as in `status`.
+            events: begins of the events that are open. Earlier sinks have received them.
         """
 
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
-        """A source came, went, or was paused."""
+        """Called when a source appears, disappears, is paused or is resumed.
+
+        Args:
+            detail: why, in words.
+        """
 
     def event(self, stream: Stream, event: Event) -> None:
-        """A sound began, or has ended. The end may be of an event whose begin came in an earlier life of the daemon,
-        and of a stream that is not among those of `open`.
+        """Called when a sound begins, and when it has ended. After a crash of the daemon, an end may belong to an event
+        of the earlier run, and to a stream that `open` did not name.
         """
 
     def report(self, stream: Stream, report: Report) -> None:
-        """What one window gave, every hop."""
+        """Called every hop with the result of one window."""
 
     def audio(self, stream: Stream, level: Level) -> None:
-        """How loud a source was, every few seconds."""
+        """Called every few seconds with the level of a source."""
 
     def stats(self, message: Mapping[str, Any]) -> None:
-        """How the daemon fares, every minute, as `tagger.health` has it."""
+        """Called every minute with the daemon's statistics (`tagger.health`)."""
 
     def counts(self) -> Mapping[str, int]:
-        """What the sink adds to `stats`: how many messages wait, and how many were dropped."""
+        """The sink's share of `stats`: number of messages that wait (`waiting`) and that were dropped (`dropped`)."""
         return {}
 
     def close(self, wait_s: float) -> None:
-        """Delivers what is still under way, within `wait_s` seconds. Called once, after everything else.
+        """Delivers what still waits, within `wait_s` seconds. Called once, after all other methods.
 
         Raises:
             TaggerError: something could not be delivered.

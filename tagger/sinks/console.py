@@ -1,4 +1,4 @@
-"""Events on standard output: a line each, as text for people or as JSON."""
+"""Prints each event on standard output, in one line: text for people, or JSON."""
 
 import json
 import logging
@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 
 class ConsoleSink(Sink):
+    """Prints events and, with `explain`, the scores of each window. Stops printing when nobody reads any more."""
+
     def __init__(self, as_json: bool = False, explain: bool = False, file: TextIO | None = None) -> None:
         self._as_json, self._explain, self._file = as_json, explain, file or sys.stdout
         self._lock = threading.Lock()
@@ -34,26 +36,26 @@ class ConsoleSink(Sink):
                 return
             try:
                 print(line, file=self._file, flush=True)
-            except OSError as error:  # whoever read it has gone; others still listen
+            except OSError as error:  # the reader has gone; other sinks still work
                 self._broken = True
                 log.warning("standard output: %s; nothing more is printed", error.strerror)
 
 
 def explain(report: Report, stream: Stream) -> str:
-    """One line a window: when it ended, and of each label its score and why it is not announced; local time."""
-    said = [f"{each.score:4.2f} {each.label} ({each.why or 'announced'})" for each in report.top]
-    return f"{_clock(report.scores.end_time)}  {stream.source:<10} {'  '.join(said)}"
+    """One line a window: local time of its end; then score and label, and why the label is not announced."""
+    labels = [f"{each.score:4.2f} {each.label} ({each.why or 'announced'})" for each in report.top]
+    return f"{_local_time(report.scores.end_time)}  {stream.source:<10} {'  '.join(labels)}"
 
 
 def describe(event: Event, stream: Stream) -> str:
-    """One line: when, where, what; local time."""
+    """One line an event: local time, source, what happened."""
     at = event.onset if event.offset is None else event.offset
-    clock = _clock(at)
+    clock = _local_time(at)
     if event.offset is None:
         return f"{clock}  {stream.source:<10} {event.label} begins, score {event.score:.2f}"
     lasted = event.offset - event.onset
     return f"{clock}  {stream.source:<10} {event.label} ends after {lasted:.1f} s, peak score {event.peak_score:.2f}"
 
 
-def _clock(time: float) -> str:
+def _local_time(time: float) -> str:
     return datetime.fromtimestamp(time).strftime("%H:%M:%S.%f")[:-5]

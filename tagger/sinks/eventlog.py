@@ -1,4 +1,4 @@
-"""Events in an SQLite database, which `tagger events` reads."""
+"""Writes events to an SQLite database, which `tagger events` reads."""
 
 import sqlite3
 import time
@@ -10,33 +10,37 @@ from tagger.history.log import EventLog, Row
 from tagger.settings import EventLogSettings
 from tagger.sinks.queued import QueuedSink
 
-_WAITING = 10_000
-_AT_ONCE = 500
-"""Events in one transaction, when so many wait."""
+_MAX_WAITING = 10_000
+"""Events."""
+_MAX_BATCH = 500
+"""Largest number of events in one transaction."""
 _DELETE_EVERY_SECONDS = 3_600.0
-_DELETED_AT_ONCE = 2_000
-"""Few enough that another process's events hardly wait."""
+"""Time between two deletions of old events."""
+_MAX_DELETED = 2_000
+"""Largest number of events deleted in one transaction: few enough that other processes hardly wait."""
 
 
 class EventLogSink(QueuedSink[Row]):
+    """Writes in batches. Deletes old events if `keep_days` is set."""
+
     def __init__(self, settings: EventLogSettings) -> None:
-        super().__init__("event log", str(settings.path), _WAITING)
+        super().__init__("event log", str(settings.path), _MAX_WAITING)
         self._path, self._keep_days = settings.path, settings.keep_days
         self._log: EventLog | None = None
         self._batch: list[Row] = []
         self._delete_at = 0.0
-        """On the monotonic clock."""
+        """Time of the next deletion, on the monotonic clock."""
 
     def open(self, streams: Sequence[Stream]) -> None:
         """
         Raises:
-            UserError: the file is damaged, something else, or cannot be written to. It is left as it was.
+            UserError: the file is damaged, is no event log, or cannot be written to. It is left unchanged.
         """
         self._log = EventLog(self._path)
-        self._start()
+        self._start_worker()
 
     def event(self, stream: Stream, event: Event) -> None:
-        self._put(
+        self._enqueue(
             Row(
                 id=event.id,
                 node=stream.node,
@@ -55,16 +59,16 @@ class EventLogSink(QueuedSink[Row]):
         try:
             super().close(wait_s)
         finally:
-            if self._log is not None and not self.counts()["waiting"]:  # else its thread may still be at it
+            if self._log is not None and not self.counts()["waiting"]:  # otherwise the worker's thread may still write
                 self._log.close()
 
-    def _do(self, item: Row) -> None:
+    def _deliver(self, item: Row) -> None:
         assert self._worker is not None
         self._batch.append(item)
-        if self._worker.waiting > 1 and len(self._batch) < _AT_ONCE:
-            return  # the next ones are written with it
-        if self._persist(self._write, TaggerError, OSError, sqlite3.Error):
-            self._delivered(len(self._batch))
+        if self._worker.waiting > 1 and len(self._batch) < _MAX_BATCH:
+            return  # the next events go into the same transaction
+        if self._retry_until_written(self._write, TaggerError, OSError, sqlite3.Error):
+            self._count_delivered(len(self._batch))
             self._batch.clear()
 
     def _write(self) -> None:
@@ -74,6 +78,6 @@ class EventLogSink(QueuedSink[Row]):
         self._log = self._log or EventLog(self._path)
         self._log.write(self._batch)
         if self._keep_days is not None and time.monotonic() >= self._delete_at:
-            deleted = self._log.delete_before(time.time() - 86_400 * self._keep_days, _DELETED_AT_ONCE)
-            if deleted < _DELETED_AT_ONCE:
+            deleted = self._log.delete_before(time.time() - 86_400 * self._keep_days, _MAX_DELETED)
+            if deleted < _MAX_DELETED:
                 self._delete_at = time.monotonic() + _DELETE_EVERY_SECONDS

@@ -1,4 +1,4 @@
-"""Events as lines of JSON in a file, which is rotated when it has grown."""
+"""Writes events as lines of JSON to a file, and rotates the file when it has grown."""
 
 import json
 import logging
@@ -14,22 +14,23 @@ from tagger.sinks.queued import QueuedSink
 
 log = logging.getLogger(__name__)
 
-_WAITING = 10_000
-"""Lines: 4 MB, while the disk is full."""
+_MAX_WAITING = 10_000
+"""Largest number of lines that wait in memory, about 4 MB, while the disk is full."""
 
 
 class JsonLinesSink(QueuedSink[str]):
-    """The file is opened for each line: who moves it away finds a new one in its place."""
+    """Opens the file for each line, so that another program may move it away. The next line then starts a new file."""
 
     def __init__(self, settings: JsonLinesSettings) -> None:
-        super().__init__("jsonl", str(settings.path), _WAITING)
+        super().__init__("jsonl", str(settings.path), _MAX_WAITING)
         self._path, self._max_bytes, self._keep = settings.path, 1e6 * settings.max_mb, settings.keep
-        self._stuck = False
+        self._cannot_rotate = False
+        """Whether the log says so already."""
 
     def open(self, streams: Sequence[Stream]) -> None:
         """
         Raises:
-            UserError: the file cannot be made or written to.
+            UserError: the file cannot be created or written to.
         """
         try:
             if self._path.exists() and not self._path.is_file():
@@ -39,37 +40,41 @@ class JsonLinesSink(QueuedSink[str]):
                 pass
         except OSError as error:
             raise UserError(f"{self._path}: events cannot be written here ({error.strerror or error})") from None
-        self._start()
+        self._start_worker()
 
     def event(self, stream: Stream, event: Event) -> None:
-        self._put(json.dumps(event.to_json(stream, time.time()), allow_nan=False))
+        self._enqueue(json.dumps(event.to_json(stream, time.time()), allow_nan=False))
 
-    def _do(self, item: str) -> None:
-        if self._persist(lambda: self._write(item), OSError):
-            self._delivered()
+    def _deliver(self, item: str) -> None:
+        if self._retry_until_written(lambda: self._write(item), OSError):
+            self._count_delivered()
 
     def _write(self, line: str) -> None:
-        """A folder that is gone is waited for, not made: it may be of a disk that is not mounted."""
+        """Appends a line. Does not create a missing folder: its disk may not be mounted.
+
+        Raises:
+            OSError: the line could not be written.
+        """
         self._rotate(len(line) + 1)
         append_line(self._path, line)
 
-    def _rotate(self, more: int) -> None:
-        """Before the file would become too large: renames NAME to NAME.1, what had this name to NAME.2, and so on."""
+    def _rotate(self, line_bytes: int) -> None:
+        """If the file would become too large: renames NAME to NAME.1, the old NAME.1 to NAME.2, and so on."""
         try:
             size = self._path.stat().st_size
-            if not size or size + more <= self._max_bytes:
+            if not size or size + line_bytes <= self._max_bytes:
                 return
             free = 1
             while free < self._keep and self._numbered(free).exists():
                 free += 1
             for i in range(free, 0, -1):
                 self._numbered(i - 1).replace(self._numbered(i))
-        except FileNotFoundError:  # moved away by someone else just now
+        except FileNotFoundError:  # another program has just moved it away
             pass
-        except OSError as error:  # a larger file is better than none
-            if not self._stuck:
+        except OSError as error:  # a file that is too large is better than none
+            if not self._cannot_rotate:
                 log.warning("%s: cannot be renamed (%s), so it grows", self._path, error.strerror or error)
-            self._stuck = True
+            self._cannot_rotate = True
 
     def _numbered(self, i: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{i}") if i else self._path

@@ -1,4 +1,4 @@
-"""A sink whose place takes time to write to, or may be away for a while: events wait for it, in order."""
+"""Base of sinks that write slowly, or whose destination may be unreachable for a while: events wait, in order."""
 
 import logging
 import threading
@@ -14,31 +14,34 @@ log = logging.getLogger(__name__)
 
 
 class QueuedSink(Sink, Generic[Item]):
-    """Subclasses write `_do`, call `_start` in `open` and `_put` in `event`."""
+    """Subclasses implement `_deliver`, call `_start_worker` in `open`, and call `_enqueue` in `event`."""
 
     def __init__(self, name: str, where: str, limit: int) -> None:
         """
         Args:
-            name: of the thread.
-            where: the place, as it may be shown to people.
-            limit: so many items may wait; then the oldest are dropped.
+            name: name of the worker's thread.
+            where: the destination as shown to people, without secrets.
+            limit: largest number of items that wait. Beyond it the oldest are dropped.
         """
         self._name, self._where, self._limit = name, where, limit
         self._retry = Retry(where)
         self._worker: Worker[Item] | None = None
-        self._counting = threading.Lock()
+        self._count_lock = threading.Lock()
         self._given, self._done, self._lost, self._overflown = 0, 0, 0, 0
 
-    def _do(self, item: Item) -> None:
-        """In a thread of its own. Calls `_delivered` or `_lose` for what it was given, or, at the very end, neither."""
+    def _deliver(self, item: Item) -> None:
+        """Delivers one item. Called in the worker's thread.
+
+        Calls `_count_delivered` or `_count_lost` once it is done with an item; neither if `close` came first.
+        """
         raise NotImplementedError
 
-    def _start(self) -> None:
-        self._worker = Worker(self._name, self._do, self._limit)
+    def _start_worker(self) -> None:
+        self._worker = Worker(self._name, self._deliver, self._limit)
 
-    def _put(self, item: Item) -> None:
+    def _enqueue(self, item: Item) -> None:
         assert self._worker is not None, "not open"
-        with self._counting:
+        with self._count_lock:
             self._given += 1
             self._worker.put(item)
             overflown, before = self._worker.dropped, self._overflown
@@ -49,8 +52,12 @@ class QueuedSink(Sink, Generic[Item]):
                 *(self._where, self._limit, overflown),
             )
 
-    def _persist(self, write: Callable[[], None], *errors: type[Exception]) -> bool:
-        """Writes, again and again until it works; when the daemon wants to end, once more. Returns whether it did."""
+    def _retry_until_written(self, write: Callable[[], None], *errors: type[Exception]) -> bool:
+        """Calls `write` until it raises none of `errors`. After `close`, calls it at most once more.
+
+        Returns:
+            Whether `write` has succeeded.
+        """
         assert self._worker is not None
         is_last = False
         while True:
@@ -60,21 +67,21 @@ class QueuedSink(Sink, Generic[Item]):
                 if is_last:
                     return False
                 why = getattr(error, "strerror", None) or str(error)
-                is_last = self._worker.rest(self._retry.failed(why.removeprefix(f"{self._where}: ")))
+                is_last = self._worker.wait_for_close(self._retry.failed(why.removeprefix(f"{self._where}: ")))
             else:
                 self._retry.worked()
                 return True
 
-    def _delivered(self, items: int = 1) -> None:
-        with self._counting:
+    def _count_delivered(self, items: int = 1) -> None:
+        with self._count_lock:
             self._done += items
 
-    def _lose(self) -> None:
-        with self._counting:
+    def _count_lost(self) -> None:
+        with self._count_lock:
             self._lost += 1
 
     def counts(self) -> Mapping[str, int]:
-        with self._counting:
+        with self._count_lock:
             dropped = self._lost + self._overflown
             return {"waiting": self._given - self._done - dropped, "dropped": dropped}
 
@@ -86,7 +93,7 @@ class QueuedSink(Sink, Generic[Item]):
         if self._worker is None:
             return
         self._worker.close(wait_s)
-        with self._counting:
+        with self._count_lock:
             missing = self._given - self._done
         if missing:
             why = f" ({self._retry.why})" if self._retry.why else ""

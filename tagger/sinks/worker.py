@@ -1,4 +1,4 @@
-"""A thread that does what takes time for a sink, in order, and never makes the sources wait."""
+"""A thread that does the slow work of a sink, in order, so that the sources never wait."""
 
 import threading
 import time
@@ -10,34 +10,42 @@ Item = TypeVar("Item")
 
 
 class Worker(Generic[Item]):
-    """Does one item after the other. When too many wait, the oldest is dropped, and counted."""
+    """A bounded queue and the thread that handles its items, one after the other. If the queue is full, the oldest item
+    is dropped.
+    """
 
-    def __init__(self, name: str, do: Callable[[Item], None], limit: int) -> None:
+    def __init__(self, name: str, handle: Callable[[Item], None], limit: int) -> None:
         """
         Args:
-            name: of the thread.
-            do: what is to be done with an item, in this thread. What it raises ends the daemon.
-            limit: so many items may wait.
+            name: name of the thread.
+            handle: called in the thread with each item. An exception ends the daemon.
+            limit: largest number of items that wait.
         """
-        self._do, self._limit = do, limit
+        self._handle, self._limit = handle, limit
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
-        self._busy, self._closed = False, False
+        self._is_busy, self._is_closed = False, False
         self.dropped = 0
+        """Number of items that were dropped."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Items that were not done, the one in hand included."""
-        return len(self._items) + self._busy
+        """Number of items that are not handled yet, including the one that is being handled."""
+        return len(self._items) + self._is_busy
 
-    def rest(self, seconds: float) -> bool:
-        """For `do`, before it tries again: waits, but not when the end is near. Returns whether it is."""
+    def wait_for_close(self, seconds: float) -> bool:
+        """Waits for `close`, for at most `seconds`. For `handle`, between two tries.
+
+        Returns:
+            Whether `close` was called.
+        """
         with self._changed:
-            return self._changed.wait_for(lambda: self._closed, seconds)
+            return self._changed.wait_for(lambda: self._is_closed, seconds)
 
     def put(self, item: Item) -> None:
+        """Queues an item. From any thread."""
         with self._changed:
             if len(self._items) >= self._limit:
                 self._items.popleft()
@@ -46,10 +54,10 @@ class Worker(Generic[Item]):
             self._changed.notify_all()
 
     def close(self, wait_s: float) -> None:
-        """Does what waits, for at most `wait_s` seconds; what is left then is not done."""
+        """Handles the items that wait, for at most `wait_s` seconds; drops those that remain then."""
         deadline = time.monotonic() + wait_s
         with self._changed:
-            self._closed = True
+            self._is_closed = True
             self._changed.notify_all()
         self._thread.join(max(0.0, deadline - time.monotonic()))
         with self._changed:
@@ -58,12 +66,12 @@ class Worker(Generic[Item]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._items or self._closed)
+                self._changed.wait_for(lambda: self._items or self._is_closed)
                 if not self._items:
                     return
                 item = self._items.popleft()
-                self._busy = True
+                self._is_busy = True
             try:
-                self._do(item)
+                self._handle(item)
             finally:
-                self._busy = False
+                self._is_busy = False

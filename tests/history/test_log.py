@@ -216,7 +216,7 @@ def test_old_events_are_deleted(path: Path) -> None:
 
 
 def test_many_old_events_are_deleted_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagger.sinks.eventlog._DELETED_AT_ONCE", 4)
+    monkeypatch.setattr("tagger.sinks.eventlog._MAX_DELETED", 4)
     with opened(path) as sink:
         for i in range(10):
             sink.event(STREAM, begin(f"old {i}", onset=1000 + i))

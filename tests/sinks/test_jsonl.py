@@ -166,7 +166,7 @@ def test_what_could_not_be_written_in_time_is_said(tmp_path: Path) -> None:
 def test_too_many_that_wait_push_the_oldest_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("tagger.sinks.jsonl._WAITING", 3)
+    monkeypatch.setattr("tagger.sinks.jsonl._MAX_WAITING", 3)
     path = tmp_path / "disk" / "events.jsonl"
     sink = JsonLinesSink(JsonLinesSettings(path))
     sink.open([STREAM])

@@ -158,7 +158,7 @@ def test_a_server_may_ask_for_patience(hook: Hook, as_date: bool) -> None:
 
 
 def test_but_not_for_ever(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "_MOST_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(webhook, "_MAX_RETRY_AFTER_SECONDS", 0.05)
     hook.answers = [(503, {"Retry-After": text}) for text in ("999999999", "inf", "-1", "nan", "soon", "")]
     sink = opened(hook.url())
     sink.event(STREAM, begin("A"))
@@ -330,7 +330,7 @@ def test_bounds_of_settings(bad: dict[str, object]) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_path_makes_a_request(path: str) -> None:
     """Whatever stands there is sent in ASCII, without spaces or line breaks."""
-    clean, _ = webhook._without_user(f"http://host/{path}")
+    clean, _ = webhook._split_user(f"http://host/{path}")
     assert clean.isascii()
     assert clean.startswith("http://host/")
     assert not any(letter.isspace() or not letter.isprintable() for letter in clean)

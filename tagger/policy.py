@@ -20,7 +20,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tagger.config.source import Source
+from tagger.config.tomlfile import TomlFile
 from tagger.errors import UserError, near
 from tagger.names import slug
 
@@ -180,7 +180,7 @@ class EventsConfig:
     """Only these are announced. None: all."""
     deny: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    source: Source | None = field(default=None, compare=False, repr=False)
+    source: TomlFile | None = field(default=None, compare=False, repr=False)
     """The file, for errors. Its text may hold a password."""
     flags: frozenset[str] = field(default=frozenset(), compare=False)
     """`allow`, `deny`: come from the command line."""
@@ -233,7 +233,7 @@ class EventsConfig:
             taken[slug(group)] = f"the group {group!r}"
 
 
-def parse(events: Any, source: Source) -> EventsConfig:
+def parse(events: Any, source: TomlFile) -> EventsConfig:
     """
     Args:
         events: the table of that name.
@@ -263,13 +263,13 @@ def parse(events: Any, source: Source) -> EventsConfig:
 _At = tuple[str, ...]
 
 
-def _table(value: Any, source: Source, at: _At) -> dict[str, Any]:
+def _table(value: Any, source: TomlFile, at: _At) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{source.place(at)}: must be a table, not {value!r}")
     return value
 
 
-def _known(table: Mapping[str, Any], keys: Sequence[str], source: Source, at: _At) -> None:
+def _known(table: Mapping[str, Any], keys: Sequence[str], source: TomlFile, at: _At) -> None:
     for key in table:
         if key not in keys:
             place = source.place((*at, key))
@@ -279,7 +279,7 @@ def _known(table: Mapping[str, Any], keys: Sequence[str], source: Source, at: _A
             raise UserError(f"{place}: is unknown{known}{there}{hint}")
 
 
-def _settings(table: Mapping[str, Any], source: Source, at: _At) -> None:
+def _settings(table: Mapping[str, Any], source: TomlFile, at: _At) -> None:
     _known(table, ("kind", *_FIELDS), source, at)
     if table.get("kind", "one-shot") not in list(KINDS):
         raise UserError(f"{source.place((*at, 'kind'))}: {table['kind']!r} is not one of {', '.join(KINDS)}")
@@ -288,7 +288,7 @@ def _settings(table: Mapping[str, Any], source: Source, at: _At) -> None:
             raise UserError(f"{source.place((*at, key))}: must be a number, not {table[key]!r}")
 
 
-def _names(value: Any, source: Source, at: _At) -> tuple[str, ...]:
+def _names(value: Any, source: TomlFile, at: _At) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise UserError(f"{source.place(at)}: must be a list of labels, not {value!r}")
     return tuple(value)

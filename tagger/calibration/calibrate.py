@@ -120,8 +120,8 @@ def calibrate(settings: Settings) -> bool:
     if old is None:
         text, mode = document(about, results, ""), 0o644
     else:  # it may hold a password
-        text = document(about, results, old.source.text, moved(old, settings.output.parent))
-        mode = old.source.path.stat().st_mode & 0o777
+        text = document(about, results, old.file.text, moved(old, settings.output.parent))
+        mode = old.file.path.stat().st_mode & 0o777
     with replacing(settings.output, mode) as partial:
         partial.write_text(text, "utf-8")
     for line in report(about, results, settings.excepted):

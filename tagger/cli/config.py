@@ -35,7 +35,7 @@ def check(ctx: click.Context, /, **flags: Any) -> None:
     resolved = resolve(given, os.environ, flags["config"])
     problems, rows = check.problems(resolved), list(check.rows(resolved))
     if flags["as_json"]:
-        file = resolved.document.source.path if resolved.document is not None else None
+        file = resolved.document.file.path if resolved.document is not None else None
         document = {
             "ok": not problems,
             "file": None if file is None else str(file),

@@ -77,7 +77,7 @@ class _Build(BrokerRules):
                 device=self._of("listen.device"),
                 window_seconds=self._of("listen.window"),
                 hop_seconds=self._of("listen.hop"),
-                config=self._document.source.path if self._document is not None else None,
+                config=self._document.file.path if self._document is not None else None,
                 events=events,
                 threshold=self._of("--threshold"),
                 allow=tuple(self._of("--allow")),
@@ -118,7 +118,7 @@ class _Build(BrokerRules):
         enabled, prefix = self._given["homeassistant.enabled"], self._given["homeassistant.prefix"]
         if not enabled.is_given:  # its table, or any of its other options, says so
             if self._document is not None and "homeassistant" in self._document.tables:
-                enabled = replace(enabled, value=True, rank=Rank.FILE, source=self._document.source)
+                enabled = replace(enabled, value=True, rank=Rank.FILE, file=self._document.file)
             for other in self._asked("homeassistant.prefix", "homeassistant.labels", "homeassistant.device_name"):
                 if other.rank > enabled.rank:
                     enabled = replace(other, option=enabled.option, value=True)
@@ -174,7 +174,7 @@ class _Build(BrokerRules):
     def _warn(self) -> None:
         """Of secrets that anybody on this machine can read."""
         in_file = [given for given in self._given.values() if given.rank is Rank.FILE and given.is_secret]
-        paths = {given.source.path: given.option.key for given in in_file if given.source is not None}
+        paths = {given.file.path: given.option.key for given in in_file if given.file is not None}
         paths |= {
             given.value: given.option.key for given in self._asked("mqtt.password_file", "sinks.webhook.token_file")
         }

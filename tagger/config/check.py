@@ -64,7 +64,7 @@ def rows(resolved: Resolved) -> Iterator[Row]:
         events = resolved.document.events
         for path, value in _leaves(_as_table(events)):
             keys = ("events", *path)
-            yield Row(".".join(keys), value, f"{resolved.document.source.path}:{resolved.document.source.line(keys)}")
+            yield Row(".".join(keys), value, f"{resolved.document.file.path}:{resolved.document.file.line(keys)}")
 
 
 def _as_table(events: EventsConfig) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def _edited(text: str, changes: Changes, with_comments: bool) -> str:
 
 def moved(document: Document, folder: Path) -> Changes:
     """What must change in a file that goes to another folder: paths in it are relative to it."""
-    if document.source.path.parent.resolve() == folder.resolve():
+    if document.file.path.parent.resolve() == folder.resolve():
         return {}
     here = {key: absolute(key, value, document) for key, value in document.values.items()}
     return {

@@ -9,7 +9,7 @@ from typing import Any
 
 from tagger import files, policy
 from tagger.config.options import OPTIONS, TABLES
-from tagger.config.source import Source
+from tagger.config.tomlfile import TomlFile
 from tagger.errors import UserError, near
 from tagger.policy import EventsConfig
 
@@ -20,7 +20,7 @@ NAME = "tagger.toml"
 class Document:
     """What one file says."""
 
-    source: Source
+    file: TomlFile
     values: Mapping[str, Any] = field(repr=False)
     """By the option's key; only what can be."""
     events: EventsConfig
@@ -74,7 +74,7 @@ def load(path: Path) -> Document:
         raise UserError(f"{path}, line {_line_of(str(error), text)}: is not TOML: {error}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path}: holds a number that is too long, or too many brackets within brackets") from None
-    return parse(Source(path, text), table)
+    return parse(TomlFile(path, text), table)
 
 
 def _line_of(error: str, text: str) -> int:
@@ -82,32 +82,32 @@ def _line_of(error: str, text: str) -> int:
     return int(match[1]) if match else text.rstrip().count("\n") + 1  # it says `at end of document`
 
 
-def parse(source: Source, table: Mapping[str, Any]) -> Document:
+def parse(file: TomlFile, table: Mapping[str, Any]) -> Document:
     """The document of a file that is TOML."""
     values: dict[str, Any] = {}
-    events, problems, tables = EventsConfig(source=source), [], set()
+    events, problems, tables = EventsConfig(source=file), [], set()
     for path, value in _walk(table, ()):
         key = ".".join(path)
         if path == ("events",):
             try:
-                events = policy.parse(value, source)
+                events = policy.parse(value, file)
             except UserError as error:
                 problems.append(str(error))
         elif option := _OPTIONS.get(path):
             if problem := option.problem(value):
-                problems.append(f"{source.place(path)}: {problem}")
+                problems.append(f"{file.place(path)}: {problem}")
             else:
                 values[key] = option.type(value) if option.type in (int, Path) else value
         elif path in _TABLES:
             if isinstance(value, dict):
                 tables.add(key)
             else:
-                problems.append(f"{source.place(path)}: must be a table")
+                problems.append(f"{file.place(path)}: must be a table")
         else:
             depth = len(path) - 1
             known = {each[depth] for each in _KNOWN if len(each) > depth and each[:depth] == path[:-1]}
-            problems.append(f"{source.place(path)}: is unknown{near(path[-1], known)}")
-    return Document(source, values, events, frozenset(tables), tuple(problems))
+            problems.append(f"{file.place(path)}: is unknown{near(path[-1], known)}")
+    return Document(file, values, events, frozenset(tables), tuple(problems))
 
 
 _OPTIONS = {option.path: option for option in OPTIONS if option.is_in_file}

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from tagger.config.file import Document
 from tagger.config.options import BY_KEY, ENV_PREFIX, OPTIONS, Option
-from tagger.config.source import Source
+from tagger.config.tomlfile import TomlFile
 from tagger.errors import near
 from tagger.names import is_address
 
@@ -36,7 +36,7 @@ class Given:
     rank: Rank = Rank.DEFAULT
     name: str = ""
     """Of the flag or the environment variable."""
-    source: Source | None = None
+    file: TomlFile | None = None
 
     @property
     def is_given(self) -> bool:
@@ -50,8 +50,8 @@ class Given:
     @property
     def place(self) -> str:
         """What an error about it begins with."""
-        if self.rank is Rank.FILE and self.source is not None:
-            return self.source.place(self.option.path)
+        if self.rank is Rank.FILE and self.file is not None:
+            return self.file.place(self.option.path)
         if self.rank is Rank.FLAG and not self.option.secret and self.option.type in (int, float, str):
             return f"{self.name} {self.value if isinstance(self.value, str) else f'{self.value:g}'}"
         return self.name or self.option.key
@@ -59,8 +59,8 @@ class Given:
     @property
     def origin(self) -> str:
         """For `tagger config check`: `flag --hop`, `TAGGER_LISTEN_HOP`, `FILE:12` or `default`."""
-        if self.rank is Rank.FILE and self.source is not None:
-            return f"{self.source.path}:{self.source.line(self.option.path) or self.source.line(self.option.path[:-1])}"
+        if self.rank is Rank.FILE and self.file is not None:
+            return f"{self.file.path}:{self.file.line(self.option.path) or self.file.line(self.option.path[:-1])}"
         return f"flag {self.name}" if self.rank is Rank.FLAG else self.name or "default"
 
     @property
@@ -122,7 +122,7 @@ def gather(
     problems = list(document.problems) if document is not None else []
     if document is not None:
         for key, value in document.values.items():
-            values[key] = Given(BY_KEY[key], absolute(key, value, document), Rank.FILE, source=document.source)
+            values[key] = Given(BY_KEY[key], absolute(key, value, document), Rank.FILE, file=document.file)
     for option in OPTIONS:
         for name in _variables(option):
             if not (text := env.get(name)):
@@ -170,7 +170,7 @@ def _flag(option: Option, value: Any) -> str:
 
 def absolute(key: str, value: Any, document: Document) -> Any:
     """Paths in a file are relative to the file."""
-    folder = document.source.path.absolute().parent
+    folder = document.file.path.absolute().parent
     if isinstance(value, Path):
         return _below(folder, value)
     if key == "listen.model" and ("/" in value or Path(value).suffix == ".safetensors"):

@@ -18,7 +18,7 @@ from tagger.config.edit import changed
 from tagger.config.given import Rank
 from tagger.config.options import BY_KEY, ENV_PREFIX, LABEL_FIELDS, OPTIONS, Option
 from tagger.config.rules import Resolved
-from tagger.config.source import Source
+from tagger.config.tomlfile import TomlFile
 from tagger.daemon import start
 from tagger.errors import UserError
 from tagger.policy import LabelPolicy
@@ -450,8 +450,8 @@ def test_the_line_of_every_statement(parts, table_at):
         wanted[(*table, name.strip("\"'"))] = text.count("\n") + 1
         text += f"{name} = {value}\n"
     tomllib.loads(text)
-    source = Source(Path("x"), text)
-    assert {keys: source.line(keys) for keys in wanted} == wanted
+    file = TomlFile(Path("x"), text)
+    assert {keys: file.line(keys) for keys in wanted} == wanted
 
 
 # --- changing a file ---

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tagger.config.file import load, parse
 from tagger.config.options import LABEL_FIELDS, OPTIONS, TABLES, Option
 from tagger.config.schema import schema
-from tagger.config.source import Source
 from tagger.config.template import commented
+from tagger.config.tomlfile import TomlFile
 from tests.programs import ROOT, run
 
 DOCS = ROOT / "docs"
@@ -129,7 +129,7 @@ def nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
 
 def accepted(document: dict[str, Any]) -> bool:
     """By what reads the file."""
-    return not parse(Source(Path("x"), ""), document).problems
+    return not parse(TomlFile(Path("x"), ""), document).problems
 
 
 scalars = st.one_of(

@@ -407,6 +407,7 @@ def test_listening_ends_where_the_source_does_and_says_so(room, tmp_path):
     read_events(tmp_path / "out.toml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("enough", [True, False])
 def test_ctrl_c_goes_on_with_what_was_heard(enough, tmp_path):
     quiet = b"\0\0" * RATE_HZ * (65 if enough else 10)

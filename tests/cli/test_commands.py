@@ -102,6 +102,7 @@ def test_absurdly_loud_samples_are_no_sound(tmp_path: Path) -> None:
     refused(run("tag", "--json", path), "absurd value at")
 
 
+@pytest.mark.slow
 def test_a_file_name_that_is_not_unicode(tmp_path: Path, wav: Path) -> None:
     odd = tmp_path / os.fsdecode(b"bad\xff.wav")
     shutil.copy(wav, odd)
@@ -395,6 +396,7 @@ def test_settings_out_of_bounds(flags: tuple[str, ...], words: str, wav: Path) -
     refused(run("listen", wav, *flags, "--mqtt", "none"), words)
 
 
+@pytest.mark.slow
 def test_standard_input_that_ends_at_once_or_inside_a_frame() -> None:
     listen = ("listen", "-", "--mqtt", "none", "--json")
     nothing = tagger(*listen, stdin=b"")
@@ -439,6 +441,7 @@ def test_a_reader_of_standard_output_that_leaves_does_not_stop_the_daemon(tmp_pa
     assert "nothing more is printed" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.4, 1.5, 4.0])
 def test_a_signal_at_any_moment_of_the_start_ends_it_well(after_s: float) -> None:
     with running("listen", "-", "--mqtt", "none", stdin=subprocess.PIPE) as daemon:

@@ -617,6 +617,7 @@ def test_check_finds_a_folder_that_cannot_be_written(tmp_path):
     assert "cannot be written to" in problem
 
 
+@pytest.mark.slow
 def test_a_file_that_is_missing_is_one_line():
     refused(run("config", "check", "--config", "nowhere.toml"), "nowhere.toml", "tagger config init")
     done = tagger("listen", "demo", TAGGER_LISTEN_CONFIG="nowhere.toml")

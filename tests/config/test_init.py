@@ -44,6 +44,7 @@ def test_the_file_that_init_writes_passes_check_and_is_what_was_answered(home):
     assert done.stdout.splitlines()[-2:] == ["next:    tagger config check", "then:    tagger listen"]
 
 
+@pytest.mark.slow
 def test_the_password_is_in_a_file_of_its_own_which_nobody_else_can_read(tmp_path):
     path = tmp_path / "new" / "mine.toml"
     done = tagger("config", "init", "-o", path, stdin=ANSWERS.format(password=SECRET).encode())
@@ -122,6 +123,7 @@ def test_an_answer_that_cannot_be_is_asked_for_again(home, tmp_path, monkeypatch
     assert settings.events.allow == ("dog",)
 
 
+@pytest.mark.slow
 def test_a_password_that_is_no_text_is_asked_for_again_and_spaces_belong_to_it(home):
     answers = b"demo\nmqtt://broker\nme\n\xff\xfe\n a b \nn\n\n"
     done = tagger("config", "init", stdin=answers, PYTHONIOENCODING="utf-8:surrogateescape")
@@ -130,6 +132,7 @@ def test_a_password_that_is_no_text_is_asked_for_again_and_spaces_belong_to_it(h
     assert (home / "tagger.password").read_text() == " a b \n"
 
 
+@pytest.mark.slow
 def test_a_strict_terminal_makes_no_traceback_of_it(home):
     done = tagger("config", "init", stdin=b"\xff\xfe\n", PYTHONIOENCODING="utf-8:strict")
     assert done.returncode == 1
@@ -158,6 +161,7 @@ def test_answers_that_end_too_early_write_nothing(answers, home):
     assert not home.exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_writes_nothing_and_the_password_is_not_echoed(home):
     """At a terminal."""
     parent, child = pty.openpty()

@@ -188,6 +188,7 @@ def command_line(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc")
 @pytest.mark.parametrize(
     "form",
@@ -217,6 +218,7 @@ def test_a_password_on_the_command_line_is_taken_off_and_warned_about(form):
     assert "TAGGER_LISTEN_PASSWORD" in warnings[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc")
 def test_without_a_password_the_command_line_stays(tmp_path):
     (tmp_path / "password").write_text(SECRET)
@@ -234,6 +236,7 @@ def test_without_a_password_the_command_line_stays(tmp_path):
     assert SECRET not in out + err
 
 
+@pytest.mark.slow
 def test_the_daemon_that_cannot_start_tells_no_password_either():
     url = f"mqtt://me:{SECRET}@127.0.0.1:99999"
     done = subprocess.run([*TAGGER, "listen", "demo", "--mqtt", url], capture_output=True, text=True, check=False)

@@ -196,6 +196,7 @@ def test_requests_are_allowed_and_forbidden(broker: Mosquitto, tmp_path: Path) -
             assert answer() == status
 
 
+@pytest.mark.broker
 def test_a_broker_that_refuses_what_was_changed_is_asked_again(tmp_path: Path) -> None:
     """The password changes in the file first, and then at the broker."""
     (tmp_path / "passwords").write_text("")
@@ -214,6 +215,7 @@ def test_a_broker_that_refuses_what_was_changed_is_asked_again(tmp_path: Path) -
         broker.kill()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_opened_leaves_what_there_was(broker: Mosquitto, tmp_path: Path) -> None:
     with daemon(broker, tmp_path, f'[sinks.log]\npath = "{tmp_path}/events.sqlite"\n') as it:
         (tmp_path / "no.sqlite").write_text("this is no database" * 100)

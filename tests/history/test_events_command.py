@@ -291,6 +291,7 @@ def test_a_day_is_as_long_as_it_is(
     assert header.split()[0] == f"{marks[0][1]:02d}"
 
 
+@pytest.mark.slow
 def test_a_year_is_answered_from_the_index(tmp_path: Path) -> None:
     """100,000 events: the answers are right, and found without reading the whole table."""
     draw = random.Random(0)

@@ -198,6 +198,7 @@ def test_clients_do_not_come_back_all_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert max(longests) <= 75
 
 
+@pytest.mark.broker
 def test_a_broker_that_comes_later_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

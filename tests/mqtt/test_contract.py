@@ -78,6 +78,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_a_file_publishes(broker: Mosquitto, clip: Path, config: Path) -> None:
     with subscribed(broker.port) as live:
         done = tagger("listen", clip, "--no-realtime", "--mqtt", broker.url, *FLAGS, "--config", config)
@@ -210,6 +211,7 @@ def test_a_test_event_is_an_event_with_its_states(room: Room) -> None:
     assert room.subscriber.payloads(f"{BASE}/clip/dog/state")[-2:] == ["ON", "OFF"]
 
 
+@pytest.mark.slow
 def test_a_source_is_paused_and_stays_so_over_a_restart(room: Room, tmp_path: Path) -> None:
     room.subscriber.publish(f"{BASE}/clip/enabled/set", "OFF")
     until(lambda: room.last("clip/status") == "disabled", "it is paused")
@@ -228,6 +230,7 @@ def test_a_source_is_paused_and_stays_so_over_a_restart(room: Room, tmp_path: Pa
         assert room.last("clip/enabled") == "ON"
 
 
+@pytest.mark.slow
 def test_retained_requests_are_no_requests(broker: Mosquitto, tmp_path: Path) -> None:
     """They would be obeyed again at every start."""
     quiet = write_siren(tmp_path / "clip.wav", silent_s=90)
@@ -240,6 +243,7 @@ def test_retained_requests_are_no_requests(broker: Mosquitto, tmp_path: Path) ->
             assert subscriber.payloads(f"{BASE}/response/pause") == []
 
 
+@pytest.mark.slow
 def test_without_commands_requests_are_refused(broker: Mosquitto, tmp_path: Path) -> None:
     quiet = write_siren(tmp_path / "clip.wav", silent_s=90)
     with subscribed(broker.port) as subscriber, running("listen", quiet, "--mqtt", broker.url, "--node", "room") as it:
@@ -276,6 +280,7 @@ def test_home_assistant_is_told_and_told_again_at_its_birth(room: Room) -> None:
         until(lambda: late.payloads(topic), "the config is retained")
 
 
+@pytest.mark.slow
 def test_home_assistant_forgets_what_is_not_announced_any_more(room: Room, tmp_path: Path) -> None:
     (topic,) = {m.topic for _, m in room.subscriber.messages if m.topic.startswith("homeassistant/")}
     assert stop(room.process)[0] == 0

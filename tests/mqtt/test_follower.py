@@ -8,9 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.mqtt.test_outages import Daemon
 from tests.programs import ROOT, Mosquitto, until
 from tests.relay import Relay
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 PLACE = "room/stdin"
 

@@ -56,6 +56,7 @@ def properties(subscriber: Subscriber, topic: str) -> Any:
     return [message.properties for _, message in list(subscriber.messages) if message.topic == topic][-1]
 
 
+@pytest.mark.broker
 def test_messages_say_what_they_are_and_for_how_long(tmp_path: Path) -> None:
     with (
         Mosquitto(tmp_path) as here,
@@ -119,6 +120,7 @@ class Absent:
         self._client.loop_stop()
 
 
+@pytest.mark.broker
 @pytest.mark.parametrize(("expiry_s", "left"), [(1, 0), (100, 1)])
 def test_an_event_that_nobody_fetched_expires(tmp_path: Path, expiry_s: int, left: int) -> None:
     """For a subscriber with a session, who is away."""
@@ -132,6 +134,7 @@ def test_an_event_that_nobody_fetched_expires(tmp_path: Path, expiry_s: int, lef
         assert Absent(here.port).messages() == left
 
 
+@pytest.mark.broker
 def test_it_reconnects_and_says_all_again(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as here, sink(here.port) as made:
         until(lambda: made._connection.is_connected, "connected")
@@ -146,6 +149,7 @@ def test_it_reconnects_and_says_all_again(tmp_path: Path) -> None:
         assert made.counts()["reconnects"] == 1
 
 
+@pytest.mark.broker
 def test_no_more_is_on_its_way_than_the_broker_wants(tmp_path: Path) -> None:
     numbers = range(1, 201)
     with (
@@ -162,6 +166,7 @@ def test_no_more_is_on_its_way_than_the_broker_wants(tmp_path: Path) -> None:
         until(lambda: made.counts() == {"waiting": 0, "dropped": 0, "reconnects": 0}, "the broker has all")
 
 
+@pytest.mark.broker
 def test_a_topic_that_the_broker_does_not_allow_stops_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -24,6 +24,8 @@ import pytest
 from tests.programs import TAGGER, Mosquitto, Subscriber, siren, subscribed, until
 from tests.relay import Relay
 
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
 RATE_HZ = 32_000
 _MOST_REPEATED = 3
 """Who dies between passing an event on and saying or noting so has it passed on again, with the same id and type: QoS 1

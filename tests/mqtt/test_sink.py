@@ -35,6 +35,7 @@ def door(broker: Mosquitto) -> Iterator[Relay]:
     relay.close()
 
 
+@pytest.mark.slow
 def test_the_last_will_says_offline_when_the_daemon_is_killed(broker: Mosquitto, clip: Path) -> None:
     with (
         subscribed(broker.port) as subscriber,
@@ -45,6 +46,7 @@ def test_the_last_will_says_offline_when_the_daemon_is_killed(broker: Mosquitto,
         until(lambda: subscriber.payloads(f"{BASE}/status")[-1] == "offline", "its last will arrived")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_events_says_offline_and_exits_0(broker: Mosquitto, clip: Path, number: int) -> None:
     with subscribed(broker.port) as subscriber:
@@ -62,6 +64,8 @@ def test_a_signal_ends_events_says_offline_and_exits_0(broker: Mosquitto, clip: 
         assert subscriber.payloads(f"{BASE}/clip/any/state")[-1] == "OFF"
 
 
+@pytest.mark.slow
+@pytest.mark.broker
 def test_a_broker_that_comes_late_gets_everything(tmp_path: Path, clip: Path) -> None:
     port = free_port()
     listen = (
@@ -98,6 +102,7 @@ def test_a_broker_that_comes_late_gets_everything(tmp_path: Path, clip: Path) ->
     assert b"trying again" in err
 
 
+@pytest.mark.slow
 def test_a_broker_lost_in_the_middle_is_found_again_and_nothing_is_lost(
     broker: Mosquitto, door: Relay, tmp_path: Path
 ) -> None:
@@ -125,6 +130,8 @@ def test_a_broker_lost_in_the_middle_is_found_again_and_nothing_is_lost(
     assert states[-1] == "OFF"
 
 
+@pytest.mark.slow
+@pytest.mark.broker
 def test_a_broker_that_refuses_the_password_ends_it_with_2(tmp_path: Path, clip: Path) -> None:
     (tmp_path / "passwords").write_text("")
     broker = Mosquitto(tmp_path, "allow_anonymous false", f"password_file {tmp_path / 'passwords'}")
@@ -138,6 +145,7 @@ def test_a_broker_that_refuses_the_password_ends_it_with_2(tmp_path: Path, clip:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_file_whose_events_reach_no_broker_says_so(clip: Path) -> None:
     done = tagger("listen", clip, "--no-realtime", "--mqtt", f"mqtt://127.0.0.1:{free_port()}", "--threshold", "0.3")
     assert done.returncode == 1
@@ -145,6 +153,7 @@ def test_a_file_whose_events_reach_no_broker_says_so(clip: Path) -> None:
     assert "begins" in done.stdout
 
 
+@pytest.mark.slow
 def test_two_sources_have_topics_of_their_own(broker: Mosquitto, clip: Path) -> None:
     with subscribed(broker.port) as subscriber:
         listen = ("listen", clip, clip, f"garden={clip}", "--no-realtime", "--mqtt", broker.url, "--node", "room")
@@ -157,6 +166,7 @@ def test_two_sources_have_topics_of_their_own(broker: Mosquitto, clip: Path) -> 
     assert len(tops[0]) == 31
 
 
+@pytest.mark.slow
 def test_the_line_that_listen_suggests_works(broker: Mosquitto, clip: Path) -> None:
     with running("listen", clip, "--mqtt", broker.url, "--node", "room") as daemon:
         assert daemon.stderr is not None
@@ -170,6 +180,7 @@ def test_the_line_that_listen_suggests_works(broker: Mosquitto, clip: Path) -> N
     assert f"{BASE}/status online" in seen.splitlines()
 
 
+@pytest.mark.slow
 def test_json_on_standard_output_is_what_the_broker_gets(broker: Mosquitto, clip: Path) -> None:
     with subscribed(broker.port) as subscriber:
         listen = (
@@ -368,6 +379,7 @@ def test_a_broker_that_takes_nothing_any_more_keeps_nobody_from_stopping(caplog:
     assert "Normal disconnection" not in caplog.text
 
 
+@pytest.mark.broker
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 def test_a_message_too_large_for_the_broker_holds_up_no_other(
     tmp_path: Path, version: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -105,6 +105,7 @@ RIGHT: dict[str, Callable[[Files], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.broker
 @pytest.mark.parametrize("which", RIGHT)
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 def test_the_right_settings_connect(tmp_path: Path, files: Files, which: str, version: str) -> None:
@@ -115,18 +116,21 @@ def test_the_right_settings_connect(tmp_path: Path, files: Files, which: str, ve
     assert refusals == []
 
 
+@pytest.mark.broker
 @pytest.mark.parametrize("pair", ["expired", "elsewhere", "alone"])
 def test_tls_insecure_takes_any_certificate(tmp_path: Path, files: Files, pair: str) -> None:
     with Mosquitto(tmp_path, *shows(getattr(files, pair))) as here, sink(here.port, [], tls_insecure=True) as made:
         until(lambda: made._connection.is_connected, "connected")
 
 
+@pytest.mark.broker
 def test_a_pinned_name_is_the_one_that_counts(tmp_path: Path, files: Files) -> None:
     options = {"tls_ca_certs": files.authority, "tls_host_name": "elsewhere.example"}
     with Mosquitto(tmp_path, *shows(files.elsewhere)) as here, sink(here.port, [], **options) as made:
         until(lambda: made._connection.is_connected, "connected")
 
 
+@pytest.mark.broker
 @pytest.mark.parametrize("kept", ["apart", "together"])
 def test_a_client_certificate_is_shown(tmp_path: Path, files: Files, kept: str) -> None:
     certificate, key = files.client
@@ -192,6 +196,7 @@ REFUSED: dict[str, Case] = {
 }
 
 
+@pytest.mark.broker
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_certificate_that_is_not_accepted_is_refused_at_once(tmp_path: Path, files: Files, case: str) -> None:
@@ -206,6 +211,7 @@ def test_a_certificate_that_is_not_accepted_is_refused_at_once(tmp_path: Path, f
     assert "\n" not in str(refusals[0])
 
 
+@pytest.mark.broker
 @pytest.mark.usefixtures("soon")
 def test_tls_1_2_also_tells_that_a_client_certificate_is_missing(
     tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture
@@ -258,6 +264,7 @@ def test_files_that_cannot_be_used_are_named(files: Files, case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.broker
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("client", ["encrypted", "plain"])
 def test_two_that_do_not_speak_the_same_say_so_and_try_again(
@@ -272,6 +279,7 @@ def test_two_that_do_not_speak_the_same_say_so_and_try_again(
     assert all("does it want mqtts://?" in each for each in said) == (client == "plain")
 
 
+@pytest.mark.broker
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 @pytest.mark.parametrize(("user", "password"), [("me", SECRET), ("you", SECRET), ("me", None), (None, None)])
 def test_a_wrong_password_is_refused_and_not_shown(
@@ -299,6 +307,7 @@ def test_a_wrong_password_is_refused_and_not_shown(
         assert "\n" not in str(refusals[0])
 
 
+@pytest.mark.broker
 def test_a_password_that_works_is_not_shown(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -312,6 +321,7 @@ def test_a_password_that_works_is_not_shown(
     assert "sesame" not in caplog.text + "".join(capfd.readouterr())
 
 
+@pytest.mark.broker
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 def test_a_refusal_that_comes_later_is_waited_out(
@@ -344,6 +354,7 @@ def test_a_refusal_that_comes_later_is_waited_out(
     assert "sesame" not in caplog.text
 
 
+@pytest.mark.broker
 @pytest.mark.usefixtures("soon")
 def test_a_certificate_that_expires_later_is_waited_out(
     tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture
@@ -369,6 +380,8 @@ def clip(tmp_path: Path) -> Path:
     return write_wav(tmp_path / "clip.wav", np.zeros(6 * 32_000))
 
 
+@pytest.mark.slow
+@pytest.mark.broker
 def test_the_command_trusts_the_systems_authorities(tmp_path: Path, files: Files, clip: Path) -> None:
     with Mosquitto(tmp_path, *shows(files.server)) as here:
         listen = ("listen", clip, "--no-realtime", "--mqtt", f"mqtts://localhost:{here.port}")
@@ -377,6 +390,8 @@ def test_the_command_trusts_the_systems_authorities(tmp_path: Path, files: Files
     assert "connected to mqtts://localhost" in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.broker
 def test_the_command_ends_with_2_and_one_line_where_the_password_is_wrong(
     tmp_path: Path, files: Files, clip: Path
 ) -> None:
@@ -389,6 +404,8 @@ def test_the_command_ends_with_2_and_one_line_where_the_password_is_wrong(
     assert "sesame" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.broker
 def test_the_command_ends_with_2_and_one_line_where_it_has_no_certificate(
     tmp_path: Path, files: Files, clip: Path
 ) -> None:

@@ -27,6 +27,8 @@ from train.fit import stream
 from train.fit.trained import TrainingStoppedError
 from train.recipe import RECIPES
 
+pytestmark = pytest.mark.train
+
 LABELS = ("bell", "hiss", "whistle")
 EACH = 5
 # Seconds on one core, and enough to learn something.
@@ -394,6 +396,7 @@ def is_same(folder: Path, other: Path) -> bool:
     return checkpoints(folder) == checkpoints(other) and tables[0] == tables[1] and epochs(folder) == epochs(other)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_an_epoch_loses_nothing(own: Path, uninterrupted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with running("train", own, *LONG, "-o", folder) as training:
@@ -410,6 +413,7 @@ def test_ctrl_c_in_an_epoch_loses_nothing(own: Path, uninterrupted: Path, tmp_pa
     assert is_same(folder, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_in_an_epoch_goes_on_from_the_last_one(
     own: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
@@ -450,6 +454,7 @@ def test_the_recipe_for_streams_goes_on_where_it_was_stopped(tmp_path: Path, mon
     assert document["training"]["inner_loss"] > 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_features_are_extracted_ends_it_at_once(own: Path, tmp_path: Path) -> None:
     freeze = ("train", own, "-m", "mn40", "--start", "nothing", "--freeze", "--fold", "1", "-o", tmp_path / "run")
     with running(*freeze) as training:
@@ -462,6 +467,7 @@ def test_ctrl_c_while_features_are_extracted_ends_it_at_once(own: Path, tmp_path
     assert b"features, fragment" not in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_clips_are_decoded_ends_it_at_once(own: Path, tmp_path: Path) -> None:
     data = shutil.copytree(own, tmp_path / "own")
     write_wav(data / "bell" / "hour.wav", np.zeros(8_000 * 3600, np.int16), 8_000)

@@ -63,6 +63,7 @@ def test_five_folds_reach_93_percent(trained: Trained) -> None:
     assert mean >= 93.0
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_checkpoint_and_repeats_nothing(trained: Trained, shared: Path) -> None:
     again = trained.folder / "again"
     done = tagger(
@@ -172,6 +173,7 @@ def announced(events: list[dict[str, Any]], played: list[Played], began: float) 
     ]
 
 
+@pytest.mark.slow
 def test_most_of_four_hundred_unheard_clips_are_announced_where_they_sound(
     trained: Trained, shared: Path, broker: Mosquitto, tmp_path: Path
 ) -> None:
@@ -200,6 +202,7 @@ def test_most_of_four_hundred_unheard_clips_are_announced_where_they_sound(
     )
 
 
+@pytest.mark.slow
 def test_ten_held_out_clips_through_the_microphone(
     trained: Trained, shared: Path, broker: Mosquitto, tmp_path: Path
 ) -> None:
@@ -229,6 +232,7 @@ def test_ten_held_out_clips_through_the_microphone(
     assert len(right) >= 9, f"only {right} of {[clip.label for clip in played]}; {err}"
 
 
+@pytest.mark.slow
 def test_a_microphone_that_goes_away_is_waited_for(broker: Mosquitto, tmp_path: Path) -> None:
     microphone = VirtualMicrophone(tmp_path)
     status, scores = "tagger/room/mic/status", "tagger/room/mic/scores"
@@ -250,6 +254,7 @@ def test_a_microphone_that_goes_away_is_waited_for(broker: Mosquitto, tmp_path: 
     assert "trying again in 1 s" in err
 
 
+@pytest.mark.slow
 def test_a_microphone_that_comes_after_the_start_is_heard(broker: Mosquitto, tmp_path: Path) -> None:
     """As after a power cut: the daemon starts first."""
     microphone = VirtualMicrophone(tmp_path)
@@ -274,6 +279,7 @@ def test_a_microphone_that_comes_after_the_start_is_heard(broker: Mosquitto, tmp
     assert "mic: works again" in err
 
 
+@pytest.mark.slow
 def test_two_microphones_survive_the_loss_of_both(broker: Mosquitto, tmp_path: Path) -> None:
     microphone = VirtualMicrophone(tmp_path)
     sources = ("one", "two")
@@ -298,6 +304,7 @@ def test_two_microphones_survive_the_loss_of_both(broker: Mosquitto, tmp_path: P
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_metro_station_by_audioset(trained: Trained, shared: Path) -> None:
     """The peer's own example and its published scores."""
     done = tagger(
@@ -343,6 +350,7 @@ def scores_of(broker: Mosquitto, *args: object, feed: tuple[bytes, int] | None =
         return [json.loads(message.payload) for _, message in subscriber.messages]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [None, 1, 160, 4_801, 50_000])
 def test_the_same_scores_however_the_audio_comes(sound: Path, broker: Mosquitto, block: int | None) -> None:
     done = tagger("tag", "--json", "--top", "50", sound)
@@ -359,6 +367,7 @@ def test_the_same_scores_however_the_audio_comes(sound: Path, broker: Mosquitto,
         assert by_label == pytest.approx({each["label"]: each["score"] for each in one["top"]}, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_readme_first_command_shows_labels_that_came_through_the_broker() -> None:
     """`tagger listen demo --mqtt embedded --watch`, without its minute of real time."""
     done = tagger("listen", "demo", "--no-realtime", "--mqtt", "embedded", "--watch", "--node", "room")
@@ -370,6 +379,7 @@ def test_readme_first_command_shows_labels_that_came_through_the_broker() -> Non
     assert re.search(r"^tagger/room/status +offline", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_clear_sounds_are_the_same_events_as_a_file_and_through_the_microphone_at_any_hop(tmp_path: Path) -> None:
     """Windows begin elsewhere live, and at another hop: what is announced, and when it sounded, must not."""
     demo = BUNDLED.parent / "demo" / "demo.ogg"

@@ -31,6 +31,8 @@ from train.evaluate.detection import Found
 from train.evaluate.report import circumstances
 from train.evaluate.streams import THRESHOLDS, Played, Settings, at, decided, play
 
+pytestmark = pytest.mark.train
+
 RATE_HZ = MEL.sample_rate_hz
 WINDOW_SECONDS = 2.0
 LABELS = ("low", "high")

@@ -44,6 +44,8 @@ from train.fit.teacher import Teacher
 from train.fit.trained import Trained, TrainingStoppedError
 from train.recipe import Recipe
 
+pytestmark = pytest.mark.train
+
 LEARNING = replace(RECIPE, epochs=12, learning_rate=2e-2, head_learning_rate=2e-2)
 """Enough for the small network to tell the sounds apart."""
 ONE = replace(RECIPE, epochs=1, average=0.0)

@@ -31,6 +31,8 @@ from train.fit.head import L2_CANDIDATES, SURPRISE, Frozen
 from train.fit.origin import Origin
 from train.fit.trained import Trained, TrainingStoppedError
 
+pytestmark = pytest.mark.train
+
 VIEWS = sum(DRAWS.values())
 DATA = corpus()
 REST, INNER = split(DATA)

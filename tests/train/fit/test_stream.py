@@ -25,6 +25,8 @@ from train.fit.stream import SCENES, Upper
 from train.fit.trained import Trained, TrainingStoppedError
 from train.recipe import RECIPES, Recipe
 
+pytestmark = pytest.mark.train
+
 RECIPE = replace(
     RECIPES["stream"],
     epochs=3,

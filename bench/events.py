@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ulid import ULID
 
-from tagger.history.log import EventLog, Row
+from tagger.history.log import EventLog, EventRow
 from tagger.times import bounds, rfc3339
 
 LABELS = 50
@@ -58,7 +58,7 @@ def main() -> None:
         measure("--day DAY --label LABEL", path, rows, days, label)
 
 
-def year(events: int) -> list[Row]:
+def year(events: int) -> list[EventRow]:
     draw = random.Random(0)
     weights = [1 / (1 + rank) for rank in range(LABELS)]
     busy = [draw.lognormvariate(0, 0.6) for _ in range(DAYS)]
@@ -72,11 +72,11 @@ def year(events: int) -> list[Row]:
         node, source = draw.choice(NODES)
         label = f"label_{draw.choices(range(LABELS), weights)[0]:02d}"
         identity = str(ULID.from_timestamp(onset))
-        rows.append(Row(identity, node, source, label, onset, onset + duration_s, peak / 2, peak, "esc50", None))
+        rows.append(EventRow(identity, node, source, label, onset, onset + duration_s, peak / 2, peak, "esc50", None))
     return rows
 
 
-def measure(what: str, path: Path, rows: list[Row], days: list[datetime], label: str | None) -> None:
+def measure(what: str, path: Path, rows: list[EventRow], days: list[datetime], label: str | None) -> None:
     """Prints the times of whole processes; stops where an answer is not right."""
     took = []
     for day in days:

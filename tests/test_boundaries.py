@@ -136,7 +136,7 @@ def loaded_by(statement: str) -> set[str]:
         "import tagger",
         "import tagger.cli.main",
         "import tagger.settings, tagger.checkpoints.store",
-        "import tagger.history.query, tagger.history.chart",  # `tagger events` answers at once
+        "import tagger.history.listing, tagger.history.chart",  # `tagger events` answers at once
     ],
 )
 def test_what_is_quick_stays_quick(statement):

@@ -29,8 +29,8 @@ def list_events(
 
     FILE is its event log. [default: $TAGGER_HOME/events.sqlite]
     """
-    from tagger.history.query import Query, show
-    from tagger.history.query import file as usual
+    from tagger.history.listing import show
+    from tagger.history.query import Query, default_path
 
     query = Query(
         labels=tuple(labels),
@@ -41,4 +41,4 @@ def list_events(
         last=flags["last"],
     )
     shown = {name: flags[name] for name in ("day", "since", "until", "as_json", "count", "chart", "plot")}
-    show(file or usual(), query=query, **shown)
+    show(file or default_path(), query=query, **shown)

@@ -66,9 +66,8 @@ class ClipSaver:
         self._recordings: dict[str, _Recording] = {}
         """Event id -> recording, until the event has ended and its post-roll has arrived."""
         self._closed = False
-        self._lock = (
-            threading.Lock()
-        )  # at the end the daemon's thread calls `close` while the listener's may still call `heard`
+        # At the end the daemon's thread calls `close`; the listener's thread may still call `heard`.
+        self._lock = threading.Lock()
 
     def heard(self, block: Block) -> None:
         """Takes the stream's next block. Call this before `event` for the events of the block."""

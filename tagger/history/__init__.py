@@ -1,4 +1,4 @@
-"""History: the database of events, `tagger events`, and a day as a picture.
+"""History: the event log (an SQLite database), and what `tagger events` shows of it.
 
-The sink that fills the database is in `tagger.sinks`.
+The sink that fills the event log is in `tagger.sinks`.
 """

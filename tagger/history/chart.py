@@ -1,4 +1,4 @@
-"""A day's events as a picture, by matplotlib's object interface. It is imported only when something is drawn."""
+"""A day's events as a picture. matplotlib is imported only when a picture is drawn."""
 
 import time
 import warnings
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tagger import times
 from tagger.errors import UserError
 from tagger.files import replacing
-from tagger.history.log import Row
+from tagger.history.log import EventRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,85 +20,85 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_LABELS = 40
-"""Rows; of more labels, the most frequent."""
-_MOST_LETTERS = 28
-"""Of a label, or a source."""
+"""Most rows of the picture; of more labels, the most frequent are drawn."""
+_NAME_LETTERS = 28
+"""Longest label or source name, letters."""
 _TITLE_LETTERS = 60
-"""Of all sources in the title."""
-_WIDTH, _DOTS_PER_INCH = 12.8, 110
-"""1,408 dots."""
-_LEAST_SECONDS = 200.0
-"""A bar is drawn at least as long: three dots."""
+"""Longest list of sources in the title, letters."""
+_WIDTH_INCHES, _DOTS_PER_INCH = 12.8, 110
+"""Together 1,408 dots."""
+SHORTEST_BAR_SECONDS = 200.0
+"""Shortest bar: three dots."""
 _INK, _GREY, _STRIPE, _GRID = "#222222", "#777777", "#F5F5F5", "#DDDDDD"
 
 
 def check() -> None:
     """
     Raises:
-        UserError: matplotlib is not there.
+        UserError: matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
         raise UserError("--plot needs matplotlib, which is not installed: pip install 'tagger[plot]'")
 
 
-def write(path: Path, of: date, rows: Sequence[Row]) -> None:
-    """Hours across, labels down, a bar for each event; above, how many began in each hour. A PNG.
+def write(path: Path, day: date, rows: Sequence[EventRow]) -> None:
+    """Writes a PNG: hours across, labels down, a bar for each event; above, how many events began in each hour.
 
     Args:
-        rows: events that began on this day, or were still heard when it began. Only the former are counted.
+        rows: events that began on the day, and events that lasted into it. Only the former are counted.
 
     Raises:
-        UserError: matplotlib is not there.
+        UserError: matplotlib is not installed.
         OSError: the file cannot be written.
     """
     check()
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # the same picture whatever the user's matplotlibrc says; labels are no mathematics
+        matplotlib.rcdefaults()  # the same picture whatever the user's matplotlibrc says
         matplotlib.rcParams.update(
             {
                 "axes.spines.right": False,
                 "axes.spines.top": False,
                 "axes.titlesize": 13,
                 "font.size": 10,
-                "text.parse_math": False,
+                "text.parse_math": False,  # a label may have a `$`
             }
         )
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a script that the font has no letters of
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the font lacks letters of some scripts
         with replacing(path) as partial:
-            draw(of, rows).savefig(partial, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+            draw(day, rows).savefig(partial, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
 
 
-def draw(of: date, rows: Sequence[Row]) -> "Figure":
-    """See `write`."""
+def draw(day: date, rows: Sequence[EventRow]) -> "Figure":
+    """The picture of `write` as a figure."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    begin, end = times.bounds(of)
+    begin, end = times.bounds(day)
     counted = [row for row in rows if row.onset >= begin and row.cause != "test"]
     numbers = Counter(row.label for row in counted)
     labels = sorted({row.label for row in rows}, key=lambda label: (-numbers[label], label))
     shown = labels[:MOST_LABELS]
     height = 0.27 * max(2, len(shown))
-    figure = Figure((_WIDTH, 2.6 + height), layout="constrained")
+    figure = Figure((_WIDTH_INCHES, 2.6 + height), layout="constrained")
     strip, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.95, height])
-    # Events have scores above a threshold: the scale begins near the lowest, and at 0.5 at the most.
+    # The colour scale begins near the lowest peak score, at 0.5 at most: no event is below its threshold.
     lowest = min(0.5, int(10 * min((row.peak_score for row in rows), default=1)) / 10)
     colours = _colours()
     _bars(axes, shown, rows, (begin, end), lambda score: colours((score - lowest) / (1 - lowest)))
     axes.set_yticks(range(len(shown)), [f"{_short(label)}  {numbers[label]:,}" for label in shown])
-    _counts(strip, counted, (begin, end))
-    marks = _hours(begin, end)
+    _hourly_counts(strip, counted, (begin, end))
+    marks = hour_marks(begin, end)
     axes.set_xticks([at for at, _ in marks], [f"{hour:02d}" for _, hour in marks])
     axes.set_xlim(begin, end)
     zones = dict.fromkeys(times.local(at).astimezone().tzname() for at in (begin, end))
     axes.set_xlabel(f"hour, local time ({', then '.join(map(str, zones))})", loc="left")
     notes = ["hollow: tests, not counted"] if any(row.cause == "test" for row in rows) else []
-    if left := set(labels[MOST_LABELS:]):
-        events = sum(row.label in left for row in rows)
-        notes.append(f"{len(left)} rarer labels with {events:,} events are not shown")
+    if hidden := set(labels[MOST_LABELS:]):
+        events = sum(row.label in hidden for row in rows)
+        notes.append(f"{len(hidden)} rarer labels with {events:,} events are not shown")
     if notes:
         axes.annotate(
             "; ".join(notes),
@@ -110,7 +110,7 @@ def draw(of: date, rows: Sequence[Row]) -> "Figure":
             va="top",
             color=_GREY,
         )
-    strip.set_title(_title(of, rows, len(counted)), loc="left", color=_INK)
+    strip.set_title(title(day, rows, len(counted)), loc="left", color=_INK)
     scale = ScalarMappable(Normalize(lowest, 1), colours)
     bar = figure.colorbar(
         scale, ax=axes, pad=0.01, fraction=0.025, aspect=30, shrink=min(1, 2.2 / height), anchor=(0, 1)
@@ -121,21 +121,31 @@ def draw(of: date, rows: Sequence[Row]) -> "Figure":
 
 
 def _bars(
-    axes: "Axes", labels: Sequence[str], rows: Sequence[Row], day: tuple[float, float], colour: Callable[[float], Any]
+    axes: "Axes",
+    labels: Sequence[str],
+    rows: Sequence[EventRow],
+    day: tuple[float, float],
+    colour: Callable[[float], Any],
 ) -> None:
     from matplotlib.collections import PolyCollection
 
+    """Draws a bar for each event, coloured by peak score; tests are hollow.
+
+    Args:
+        day: begin and end, seconds since the epoch.
+        colour: of a peak score.
+    """
     begin, end = day
     place = {label: i for i, label in enumerate(labels)}
     for i in range(0, len(labels), 2):
         axes.axhspan(i - 0.5, i + 0.5, color=_STRIPE, linewidth=0, zorder=0)
     for is_test in (False, True):
         corners, fills = [], []
-        # The longest first, so that none hides a shorter one; of equal ones the surest is on top.
+        # Long bars first, so that none hides a shorter one; of equally long ones the highest score is on top.
         some = [row for row in rows if row.label in place and (row.cause == "test") == is_test]
         for row in sorted(some, key=lambda row: (-(row.duration_s or 0), row.peak_score)):
-            right = min(max(_offset(row, end), max(row.onset, begin) + _LEAST_SECONDS), end)
-            left = max(begin, min(row.onset, right - _LEAST_SECONDS))  # an event just before midnight is seen, too
+            right = min(max(_offset(row, end), max(row.onset, begin) + SHORTEST_BAR_SECONDS), end)
+            left = max(begin, min(row.onset, right - SHORTEST_BAR_SECONDS))  # also shows an event just before midnight
             low, high = place[row.label] - 0.36, place[row.label] + 0.36
             corners.append([(left, low), (left, high), (right, high), (right, low)])
             fills.append(colour(row.peak_score))
@@ -152,8 +162,8 @@ def _bars(
         axes.text((begin + end) / 2, 0, "no events", ha="center", va="center", color=_GREY)
 
 
-def _counts(axes: "Axes", rows: Sequence[Row], day: tuple[float, float]) -> None:
-    """Of each hour, how many events began."""
+def _hourly_counts(axes: "Axes", rows: Sequence[EventRow], day: tuple[float, float]) -> None:
+    """Draws how many events began in each hour."""
     begin, end = day
     found = Counter(int((row.onset - begin) // 3600) for row in rows)
     hours = range(round((end - begin) / 3600 + 0.49))
@@ -185,22 +195,26 @@ def _counts(axes: "Axes", rows: Sequence[Row], day: tuple[float, float]) -> None
     axes.tick_params(axis="x", length=0, labelbottom=False)
 
 
-def _offset(row: Row, end: float) -> float:
-    """Of an open event of today, now; of one that was never ended, nothing is known."""
+def _offset(row: EventRow, end: float) -> float:
+    """End of an event. An open one ends now, or, if it is not of today, at its onset, because its end is unknown."""
     if row.offset is not None:
         return row.offset
     now = time.time()
     return now if row.onset <= now < end else row.onset
 
 
-def _hours(begin: float, end: float) -> list[tuple[float, int]]:
-    """Where the clock shows a full hour, and which. On a day on which clocks change one is twice there, or missing."""
+def hour_marks(begin: float, end: float) -> list[tuple[float, int]]:
+    """Times of the full hours, seconds since the epoch, and the hours, local time.
+
+    On a day on which clocks change, an hour appears twice or not at all.
+    """
     quarters = (begin + 900 * i for i in range(round((end - begin) / 900) + 1))
     marks = [(at, times.local(at)) for at in quarters]
     return [(at, clock.hour) for at, clock in marks if clock.minute == 0]
 
 
-def _title(of: date, rows: Sequence[Row], events: int) -> str:
+def title(day: date, rows: Sequence[EventRow], events: int) -> str:
+    """Date, number of events, and the rows' sources as far as they fit."""
     places = sorted({f"{row.node}/{row.source}" for row in rows})
     named = [_short(place) for place in places]
     while len(", ".join(named)) > _TITLE_LETTERS:
@@ -208,15 +222,15 @@ def _title(of: date, rows: Sequence[Row], events: int) -> str:
     more = len(places) - len(named)
     where = ", ".join(named) + (f" and {more} more" if more else "")
     count = f"{events:,} {'event' if events == 1 else 'events'}"
-    return "   ".join(part for part in (f"{of:%A}, {of.day} {of:%B %Y}", count, where) if part)
+    return "   ".join(part for part in (f"{day:%A}, {day.day} {day:%B %Y}", count, where) if part)
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= _MOST_LETTERS else f"{label[: _MOST_LETTERS - 1]}…"
+    return label if len(label) <= _NAME_LETTERS else f"{label[: _NAME_LETTERS - 1]}…"
 
 
 def _colours() -> "Colormap":
-    """From pale to dark, also for those who do not see all colours; without the palest, which would not be seen."""
+    """Viridis from pale to dark, which colour-blind people can read, without its palest part, invisible on white."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from tagger.errors import TaggerError, UserError
 
 VERSION = 1
-"""Of the tables, as the database's `user_version`. A newer one is refused."""
+"""Version of the tables, the database's `user_version`. A newer one is refused."""
 WAIT_SECONDS = 10.0
-"""So long is waited for another process that writes."""
+"""Longest wait for another process that writes."""
+Database = sqlite3.Connection
+
 _MAGIC = b"SQLite format 3\0"
 _TABLES = """
 CREATE TABLE events (
@@ -40,57 +42,57 @@ WHERE offset IS NULL
 
 
 @dataclass(frozen=True)
-class Row:
-    """An event as the table has it, in the order of its columns."""
+class EventRow:
+    """One event. The fields are the table's columns, in their order. Times are seconds since the epoch."""
 
     id: str
     node: str
     source: str
     label: str
     onset: float
-    """Seconds since the epoch."""
     offset: float | None
     """None while the event is open."""
     score: float
-    """Of the window that decided: that it began, or, when it has ended, that it ended."""
+    """Score of the window that decided the begin, or, once the event has ended, the end."""
     peak_score: float
+    """Highest score."""
     model: str
     cause: str | None
-    """`test`, `restart` (its end is an estimate), or None."""
+    """`test`, `restart` (the end is an estimate), or None."""
 
     @property
     def duration_s(self) -> float | None:
+        """Seconds; None while the event is open."""
         return None if self.offset is None else self.offset - self.onset
 
 
 class EventLog:
-    """One that is written. Not for several threads at once."""
+    """An event log open for writing. One thread at a time may use it."""
 
     def __init__(self, path: Path) -> None:
         """
         Args:
-            path: made if it is not there, with its folder.
+            path: the database; it and its folder are made if they are missing.
 
         Raises:
-            UserError: it is damaged, something else, or cannot be written to. It is left as it was.
+            UserError: the file is damaged, no event log, or cannot be written to. It is left as it was.
             TaggerError: another process keeps it locked.
         """
         self.path = path
-        with _said(path):
+        with _translated_errors(path):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise _unusable(path, error) from None
-            if path.exists():  # before anything is written to it
-                with closing(_reading(path)) as there:
-                    there.execute("BEGIN")  # one view of it: another process may be making the tables just now
+            if path.exists():  # checked before anything is written to it
+                with closing(_connect_read_only(path)) as there:
+                    there.execute("BEGIN")  # one view of it, while another process may make the tables
                     _check(path, there)
                     _check_pages(path, there)
             self._database = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
             try:
-                _patiently(
-                    lambda: self._database.execute("PRAGMA journal_mode = WAL")
-                )  # readers do not wait for writers
+                # In WAL mode readers do not wait for writers.
+                _retry_while_locked(lambda: self._database.execute("PRAGMA journal_mode = WAL"))
                 self._database.execute("PRAGMA synchronous = NORMAL")
                 self._make_tables()
                 self._file = _identity(path)
@@ -98,18 +100,18 @@ class EventLog:
                 self._database.close()
                 raise
 
-    def write(self, rows: Sequence[Row]) -> None:
-        """All of them, or none: begins (no offset) and ends, in their order. What is known already changes nothing.
+    def write(self, rows: Sequence[EventRow]) -> None:
+        """Writes all rows, or none: begins (no offset) and ends, in their order. A row that is there changes nothing.
 
         Raises:
-            OSError, sqlite3.Error: nothing was written.
+            OSError, sqlite3.Error: no row was written.
         """
         with self._transaction():
             for row in rows:
                 self._database.execute(_BEGIN if row.offset is None else _END, astuple(row))
 
     def delete_before(self, time: float, most: int) -> int:
-        """Deletes events that began before; the oldest, and at most so many. Returns how many these were."""
+        """Deletes the oldest events that began before `time`, at most `most`. Returns how many it deleted."""
         with self._transaction():
             return self._database.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE onset < ? ORDER BY onset LIMIT ?)",
@@ -118,18 +120,19 @@ class EventLog:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the path still leads to it: another process may have moved the file away."""
+        """Whether the path still leads to this file; another process may have moved it away."""
         return self._file is not None and _identity(self.path) == self._file
 
     def close(self) -> None:
-        if not self.is_in_place:  # or SQLite would read what waits in NAME-wal as a part of the file that is there now
+        """Closes the database."""
+        if not self.is_in_place:  # else SQLite would take NAME-wal for a part of the file that is there now
             with suppress(sqlite3.Error):
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.close()
 
     def _make_tables(self) -> None:
         with self._transaction():
-            _check(self.path, self._database)  # it may be another process's by now
+            _check(self.path, self._database)  # another process may have made them by now
             if not _version(self._database):
                 for statement in _TABLES.split(";"):
                     self._database.execute(statement)
@@ -149,11 +152,13 @@ class EventLog:
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """
+    """Opens an event log for reading.
+
     Raises:
-        UserError: it is not there, damaged, or no event log; also what is found out within the `with` block.
+        UserError: the file is missing, damaged, or no event log; damage may also show within the `with` block.
+        TaggerError: another process keeps it locked.
     """
-    with _said(path), closing(_reading(path)) as database:
+    with _translated_errors(path), closing(_connect_read_only(path)) as database:
         database.execute("BEGIN")
         _check(path, database)
         if not _version(database):
@@ -162,15 +167,15 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         yield database
 
 
-def _reading(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing.
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write.
 
     Raises:
-        UserError: the file cannot be read, or does not begin as a database does and is not empty.
+        UserError: the file cannot be read, or is neither empty nor begins as a database does.
     """
     try:
         with path.open("rb") as file:
-            if file.read(len(_MAGIC)) not in (_MAGIC, b""):  # SQLite takes a file of zeros for an empty one
+            if file.read(len(_MAGIC)) not in (_MAGIC, b""):  # SQLite would take a file of zeros for an empty one
                 raise _damaged(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such event log; `tagger listen --event-log {path}` writes one") from None
@@ -198,12 +203,12 @@ def _reading(path: Path) -> sqlite3.Connection:
 def _check(path: Path, database: sqlite3.Connection) -> None:
     """
     Raises:
-        UserError: it is neither an event log nor empty, or of a newer version.
+        UserError: the database is neither empty nor an event log, or of a newer version.
     """
     version = _version(database)
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     ours = "events" in tables and {name for _, name, *_ in database.execute("PRAGMA table_info(events)")} >= {
-        *Row.__dataclass_fields__
+        *EventRow.__dataclass_fields__
     }
     if version > VERSION and "events" in tables:
         raise UserError(
@@ -226,8 +231,8 @@ def _version(database: sqlite3.Connection) -> int:
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
+def _translated_errors(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors into ours."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -251,16 +256,16 @@ def _is_locked(error: sqlite3.Error) -> bool:
 
 
 def _primary(error: sqlite3.Error) -> int:
-    """The result code without its details."""
+    """SQLite's primary result code: the lowest 8 bits of the extended one."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def _patiently(do: Callable[[], object]) -> None:
-    """For the few statements for which SQLite itself does not wait."""
+def _retry_while_locked(statement: Callable[[], object]) -> None:
+    """Repeats a statement for which SQLite itself does not wait, for at most `WAIT_SECONDS`."""
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
-            do()
+            statement()
         except sqlite3.OperationalError as error:
             if not _is_locked(error) or time.monotonic() > deadline:
                 raise
@@ -270,6 +275,7 @@ def _patiently(do: Callable[[], object]) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; None: the file is missing."""
     try:
         status = path.stat()
     except OSError:

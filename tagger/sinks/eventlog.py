@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tagger.errors import TaggerError
 from tagger.events import Event, Stream
-from tagger.history.log import EventLog, Row
+from tagger.history.log import EventLog, EventRow
 from tagger.settings import EventLogSettings
 from tagger.sinks.queued import QueuedSink
 
@@ -20,14 +20,14 @@ _MAX_DELETED = 2_000
 """Largest number of events deleted in one transaction: few enough that other processes hardly wait."""
 
 
-class EventLogSink(QueuedSink[Row]):
+class EventLogSink(QueuedSink[EventRow]):
     """Writes in batches. Deletes old events if `keep_days` is set."""
 
     def __init__(self, settings: EventLogSettings) -> None:
         super().__init__("event log", str(settings.path), _MAX_WAITING)
         self._path, self._keep_days = settings.path, settings.keep_days
         self._log: EventLog | None = None
-        self._batch: list[Row] = []
+        self._batch: list[EventRow] = []
         self._delete_at = 0.0
         """Time of the next deletion, on the monotonic clock."""
 
@@ -41,7 +41,7 @@ class EventLogSink(QueuedSink[Row]):
 
     def event(self, stream: Stream, event: Event) -> None:
         self._enqueue(
-            Row(
+            EventRow(
                 id=event.id,
                 node=stream.node,
                 source=stream.source,
@@ -62,7 +62,7 @@ class EventLogSink(QueuedSink[Row]):
             if self._log is not None and not self.counts()["waiting"]:  # otherwise the worker's thread may still write
                 self._log.close()
 
-    def _deliver(self, item: Row) -> None:
+    def _deliver(self, item: EventRow) -> None:
         assert self._worker is not None
         self._batch.append(item)
         if self._worker.waiting > 1 and len(self._batch) < _MAX_BATCH:

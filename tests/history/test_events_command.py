@@ -20,8 +20,8 @@ from PIL import Image
 from tagger import times
 from tagger.errors import UserError
 from tagger.events import Event, Stream
-from tagger.history import chart, query
-from tagger.history.log import EventLog, Row, reading
+from tagger.history import chart, listing, query
+from tagger.history.log import EventLog, EventRow, reading
 from tagger.history.query import Query
 from tests.programs import refused, run, tagger
 
@@ -51,11 +51,11 @@ def at(hour: float) -> float:
     return datetime(2026, 11, 25, 23, tzinfo=UTC).timestamp() + 3600 * hour
 
 
-def row(number: int, hour: float, label: str = "dog", duration_s: float | None = 2.0, **others: object) -> Row:
+def row(number: int, hour: float, label: str = "dog", duration_s: float | None = 2.0, **others: object) -> EventRow:
     onset = at(hour)
     offset = None if duration_s is None else onset + duration_s
     values = {"node": "attic", "source": "mic", "score": 0.5, "peak_score": 0.9, "model": "esc50", "cause": None}
-    return Row(id=f"{ID}{number}", label=label, onset=onset, offset=offset, **values | others)  # type: ignore[arg-type]
+    return EventRow(id=f"{ID}{number}", label=label, onset=onset, offset=offset, **values | others)  # type: ignore[arg-type]
 
 
 ROWS = [
@@ -75,7 +75,7 @@ def log(home: Path) -> Path:
     return filled(home / "events.sqlite", ROWS)
 
 
-def filled(path: Path, rows: list[Row]) -> Path:
+def filled(path: Path, rows: list[EventRow]) -> Path:
     with closing(EventLog(path)) as events:
         events.write(rows)
     return path
@@ -149,8 +149,11 @@ def test_the_table(log: Path) -> None:
 
 
 def test_counts_of_a_long_label_stay_in_their_columns(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    counts = [query.Count("Vehicle horn, car horn, honking", 3, 4.0, 0.9, 0), query.Count("dog", 1, 2.0, 0.8, 0)]
-    query._show_counts(counts, as_json=False)
+    counts = [
+        query.LabelCount("Vehicle horn, car horn, honking", 3, 4.0, 0.9, 0),
+        query.LabelCount("dog", 1, 2.0, 0.8, 0),
+    ]
+    listing.show_counts(counts, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert len({line.rindex("  ") for line in lines}) == 1
@@ -284,10 +287,10 @@ def test_a_day_is_as_long_as_it_is(
     rows = [replace(row(i, 0), onset=onset) for i, onset in enumerate([begin - 0.001, begin, end - 0.001, end])]
     filled(home / "events.sqlite", rows)
     assert ids("--day", day) == "12"
-    marks = chart._hours(begin, end)
+    marks = chart.hour_marks(begin, end)
     assert len(marks) == hours + 1
-    header = query.day_chart(day, rows[1:3])[0]
-    assert len(query.day_chart(day, rows[1:3])[1].partition("|")[2].partition("|")[0]) == 2 * hours
+    header = listing.day_chart(day, rows[1:3])[0]
+    assert len(listing.day_chart(day, rows[1:3])[1].partition("|")[2].partition("|")[0]) == 2 * hours
     assert header.split()[0] == f"{marks[0][1]:02d}"
 
 
@@ -320,7 +323,7 @@ def test_a_year_is_answered_from_the_index(tmp_path: Path) -> None:
         )[-(asked.last or 0) :]
         with reading(path) as database:
             assert list(query.find(database, asked)) == expected
-            assert sum(each.events for each in query.counts(database, asked)) == len(expected)
+            assert sum(each.events for each in query.count_by_label(database, asked)) == len(expected)
             sql, values = asked.sql()
             plan = [text for *_, text in database.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
             plan += [
@@ -339,12 +342,14 @@ def test_a_year_is_answered_from_the_index(tmp_path: Path) -> None:
     assert len(found) > 200
 
 
-def _year(draw: random.Random, begin: float) -> list[Row]:
+def _year(draw: random.Random, begin: float) -> list[EventRow]:
     rows = []
     for i in range(100_000):
         onset = begin + draw.uniform(0, 365 * 86_400)
         label = "rare" if i % 1_000 == 0 else f"label {draw.randrange(50)}"
-        rows.append(Row(f"{i:08d}", "n", "s", label, onset, onset + draw.uniform(0, 9), 0.5, draw.random(), "m", None))
+        rows.append(
+            EventRow(f"{i:08d}", "n", "s", label, onset, onset + draw.uniform(0, 9), 0.5, draw.random(), "m", None)
+        )
     return rows
 
 
@@ -372,8 +377,8 @@ def test_a_chart(log: Path) -> None:
         max_size=30,
     )
 )
-def test_a_chart_counts_every_event_once(rows: list[Row]) -> None:
-    lines = query.day_chart(DAY, rows)
+def test_a_chart_counts_every_event_once(rows: list[EventRow]) -> None:
+    lines = listing.day_chart(DAY, rows)
     counted = [int(line.rpartition("| ")[2]) for line in lines if "| " in line and "|" in line[:-2]]
     heard = [each for each in rows if each.cause != "test"]
     assert sum(counted) == len(heard) or any("|" in each.label or "\n" in each.label for each in heard)
@@ -409,7 +414,7 @@ def test_a_picture_has_a_bar_for_each_event() -> None:
 def test_short_and_late_and_open_events_are_seen() -> None:
     rows = [row(0, 10, duration_s=0.1), row(1, 23.999, duration_s=0.1), row(2, 12, duration_s=None)]
     for left, right, _ in bars(chart.draw(DAY, rows)):
-        assert right - left >= chart._LEAST_SECONDS / 3600 - 1e-6
+        assert right - left >= chart.SHORTEST_BAR_SECONDS / 3600 - 1e-6
         assert 0 <= left < right <= 24
 
 
@@ -432,7 +437,7 @@ def test_a_picture_of_many_labels_says_what_it_leaves_out() -> None:
 
 def test_a_title_has_room_for_the_sources_it_names() -> None:
     rows = [row(i, i, source=f"a_source_with_a_long_name_{i}") for i in range(9)]
-    title = chart._title(DAY, rows, 9)
+    title = chart.title(DAY, rows, 9)
     assert title.endswith("   9 events   attic/a_source_with_a_long_…, attic/a_source_with_a_long_… and 7 more")
 
 
@@ -448,14 +453,14 @@ def test_a_picture_is_the_same_every_time_and_1400_wide(log: Path, tmp_path: Pat
 def test_a_picture_shows_what_was_still_heard_at_midnight(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Row] = []
+    drawn: list[EventRow] = []
     monkeypatch.setattr(chart, "write", lambda path, of, rows: drawn.extend(rows))
     run("events", "--day", "2026-11-26", "--plot", tmp_path / "day.png")
     assert drawn == ROWS[:7]
 
 
 @pytest.mark.parametrize("rows", [[], [row(0, 5, "$x_{y$" * 10)], [row(0, 5, "犬"), row(1, 5, "犬", None)]])
-def test_any_day_can_be_drawn(tmp_path: Path, rows: list[Row]) -> None:
+def test_any_day_can_be_drawn(tmp_path: Path, rows: list[EventRow]) -> None:
     chart.write(tmp_path / "day.png", DAY, rows)
     assert (tmp_path / "day.png").stat().st_size > 1000
 

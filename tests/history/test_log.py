@@ -19,7 +19,7 @@ from tagger import retry
 from tagger.errors import TaggerError, UserError
 from tagger.events import Event, Stream
 from tagger.history import log
-from tagger.history.log import EventLog, Row, reading
+from tagger.history.log import EventLog, EventRow, reading
 from tagger.settings import EventLogSettings
 from tagger.sinks.eventlog import EventLogSink
 from tests.events import STREAM, begin, end
@@ -47,9 +47,9 @@ def opened(path: Path, keep_days: float | None = None) -> Iterator[EventLogSink]
     sink.close(10)
 
 
-def rows(path: Path) -> dict[str, Row]:
+def rows(path: Path) -> dict[str, EventRow]:
     with reading(path) as database:
-        return {row[0]: Row(*row) for row in database.execute("SELECT * FROM events ORDER BY onset, id")}
+        return {row[0]: EventRow(*row) for row in database.execute("SELECT * FROM events ORDER BY onset, id")}
 
 
 def written(sink: EventLogSink) -> None:
@@ -69,9 +69,9 @@ def test_an_event_is_open_until_its_end(path: Path) -> None:
     with opened(path) as sink:
         sink.event(STREAM, begin("A"))
         written(sink)
-        assert rows(path)["A"] == Row("A", "attic", "mic", "dog", 1000, None, 0.8, 0.8, "fake", None)
+        assert rows(path)["A"] == EventRow("A", "attic", "mic", "dog", 1000, None, 0.8, 0.8, "fake", None)
         sink.event(STREAM, end("A"))
-    assert rows(path)["A"] == Row("A", "attic", "mic", "dog", 1000, 1002, 0.2, 0.9, "fake", None)
+    assert rows(path)["A"] == EventRow("A", "attic", "mic", "dog", 1000, 1002, 0.2, 0.9, "fake", None)
 
 
 def test_ends_without_begin_twice_and_late_begins(path: Path) -> None:
@@ -80,7 +80,7 @@ def test_ends_without_begin_twice_and_late_begins(path: Path) -> None:
         sink.event(stream, end("A", cause="restart"))
         sink.event(stream, end("A", offset=9999, score=0.7, peak=1))
         sink.event(stream, begin("A"))
-    assert rows(path) == {"A": Row("A", "attic", "unplugged", "dog", 1000, 1002, 0.2, 0.9, "fake", "restart")}
+    assert rows(path) == {"A": EventRow("A", "attic", "unplugged", "dog", 1000, 1002, 0.2, 0.9, "fake", "restart")}
 
 
 def test_a_test_stays_one(path: Path) -> None:
@@ -343,7 +343,9 @@ def test_what_is_no_database_is_refused(tmp_path_factory: pytest.TempPathFactory
 
 def filled(path: Path, events: int = 2_000) -> Path:
     with closing(EventLog(path)) as log:
-        log.write([Row(f"{i:08d}", "n", "s", f"label {i % 7}", i, i + 1, 0.5, 0.6, "m", None) for i in range(events)])
+        log.write(
+            [EventRow(f"{i:08d}", "n", "s", f"label {i % 7}", i, i + 1, 0.5, 0.6, "m", None) for i in range(events)]
+        )
     return path
 
 

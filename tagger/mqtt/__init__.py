@@ -1,1 +1,5 @@
-"""MQTT: names of topics, the connection, what waits for it, requests, and what Home Assistant is told."""
+"""MQTT: the sink, and how its messages reach the broker; requests; the discovery message for Home Assistant.
+
+From the top: sink, then delivery, backlog and outbox, then connection, tls and reasons. Only `connection` imports paho.
+Other sinks are in `tagger.sinks`. What requests do is in `tagger.daemon`.
+"""

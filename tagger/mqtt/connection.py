@@ -137,7 +137,7 @@ class Connection:
         )
         self._client.on_subscribe = lambda client, data, mid, reasons, properties: self._on_subscribe(reasons)
         self._client.on_log = self._on_log
-        self._back_off()
+        self._set_backoff()
 
     def set_will(self, topic: str, payload: str) -> None:
         """Sets the last will: the message that the broker publishes, retained, if this client vanishes."""
@@ -203,7 +203,8 @@ class Connection:
         if not self._quiet:
             log.log(level, text, *values)
 
-    def _back_off(self) -> None:
+    def _set_backoff(self) -> None:
+        """Sets first and longest wait between attempts to connect. paho doubles each wait itself."""
         first, longest = _RETRY_SECONDS
         first = min(first * 2**self.short_connections, longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
         longest *= random.uniform(1, 1 + _JITTER)
@@ -213,7 +214,7 @@ class Connection:
         """For a broker that could not be reached: the last connection was short because the broker had died."""
         if self.short_connections:
             self.short_connections = 0
-            self._back_off()
+            self._set_backoff()
 
     @property
     def _may_give_up(self) -> bool:
@@ -281,7 +282,7 @@ class Connection:
         if connected_at is not None:
             is_short = time.monotonic() - connected_at < _SHORT_SECONDS
             self.short_connections = min(self.short_connections + 1, _MAX_SHORT_CONNECTIONS) if is_short else 0
-            self._back_off()
+            self._set_backoff()
             self.on_lost()
         else:
             self._reset_short_connections()

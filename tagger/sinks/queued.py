@@ -27,12 +27,13 @@ class QueuedSink(Sink, Generic[Item]):
         self._retry = Retry(where)
         self._worker: Worker[Item] | None = None
         self._count_lock = threading.Lock()
-        self._given, self._done, self._lost, self._overflown = 0, 0, 0, 0
+        self._received, self._delivered, self._lost, self._overflowed = 0, 0, 0, 0
+        """Number of events that arrived, were delivered, were given up, and were dropped because the queue was full."""
 
     def _deliver(self, item: Item) -> None:
         """Delivers one item. Called in the worker's thread.
 
-        Calls `_count_delivered` or `_count_lost` once it is done with an item; neither if `close` came first.
+        Calls `_count_delivered` or `_count_lost` when it is done with the item; neither if time runs out after `close`.
         """
         raise NotImplementedError
 
@@ -42,14 +43,14 @@ class QueuedSink(Sink, Generic[Item]):
     def _enqueue(self, item: Item) -> None:
         assert self._worker is not None, "not open"
         with self._count_lock:
-            self._given += 1
+            self._received += 1
             self._worker.put(item)
-            overflown, before = self._worker.dropped, self._overflown
-            self._overflown = overflown
-        if overflown > before and is_power_of_two(overflown):
+            overflowed, before = self._worker.dropped, self._overflowed
+            self._overflowed = overflowed
+        if overflowed > before and is_power_of_two(overflowed):
             log.warning(
                 "%s: %d events wait already; the oldest are dropped (%d so far)",
-                *(self._where, self._limit, overflown),
+                *(self._where, self._limit, overflowed),
             )
 
     def _retry_until_written(self, write: Callable[[], None], *errors: type[Exception]) -> bool:
@@ -74,7 +75,7 @@ class QueuedSink(Sink, Generic[Item]):
 
     def _count_delivered(self, items: int = 1) -> None:
         with self._count_lock:
-            self._done += items
+            self._delivered += items
 
     def _count_lost(self) -> None:
         with self._count_lock:
@@ -82,8 +83,8 @@ class QueuedSink(Sink, Generic[Item]):
 
     def counts(self) -> Mapping[str, int]:
         with self._count_lock:
-            dropped = self._lost + self._overflown
-            return {"waiting": self._given - self._done - dropped, "dropped": dropped}
+            dropped = self._lost + self._overflowed
+            return {"waiting": self._received - self._delivered - dropped, "dropped": dropped}
 
     def close(self, wait_s: float) -> None:
         """
@@ -94,7 +95,7 @@ class QueuedSink(Sink, Generic[Item]):
             return
         self._worker.close(wait_s)
         with self._count_lock:
-            missing = self._given - self._done
+            missing = self._received - self._delivered
         if missing:
             why = f" ({self._retry.why})" if self._retry.why else ""
-            raise TaggerError(f"{missing} of {self._given} events were not delivered to {self._where}{why}")
+            raise TaggerError(f"{missing} of {self._received} events were not delivered to {self._where}{why}")

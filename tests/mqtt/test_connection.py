@@ -1,4 +1,4 @@
-"""The connection to a broker, where things go wrong: unreachable, silent or mad ones, and two clients of one name."""
+"""The connection to a broker when something fails: unreachable, silent and mad brokers, two clients with one id."""
 
 import gc
 import json
@@ -31,21 +31,21 @@ WELCOME = {"3.1.1": b"\x20\x02\x00\x00", "5": b"\x20\x03\x00\x00\x00"}
 
 
 class Server:
-    """Does with each client as it is told to, and then hangs up."""
+    """Accepts clients, calls `handle` with each one's socket in a thread of its own, and then hangs up."""
 
-    def __init__(self, do: Callable[[socket.socket], None]) -> None:
-        self._do = do
+    def __init__(self, handle: Callable[[socket.socket], None]) -> None:
+        self._handle = handle
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.times: list[float] = []
-        """When clients came, on the monotonic clock."""
+        """When each client connected, on the monotonic clock."""
         self._clients: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
     @property
     def waits(self) -> list[float]:
-        """Seconds between them."""
+        """Time between one client and the next, seconds."""
         return [later - sooner for sooner, later in pairwise(self.times)]
 
     def _accept(self) -> None:
@@ -61,7 +61,7 @@ class Server:
 
     def _serve(self, client: socket.socket) -> None:
         with client, suppress(OSError):
-            self._do(client)
+            self._handle(client)
 
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
@@ -74,8 +74,8 @@ class Server:
 
 
 @contextmanager
-def serving(do: Callable[[socket.socket], None]) -> Iterator[Server]:
-    made = Server(do)
+def serving(handle: Callable[[socket.socket], None]) -> Iterator[Server]:
+    made = Server(handle)
     try:
         yield made
     finally:
@@ -93,11 +93,11 @@ def connecting(port: int, client_id: str = "", **settings: Any) -> Iterator[Conn
 
 
 @pytest.fixture(autouse=True)
-def news_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def info_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
-def hurry(monkeypatch: pytest.MonkeyPatch, first: float, longest: float) -> None:
+def shorten_waits(monkeypatch: pytest.MonkeyPatch, first: float, longest: float) -> None:
     monkeypatch.setattr(connection, "_RETRY_SECONDS", (first, longest))
 
 
@@ -110,16 +110,16 @@ def welcome(client: socket.socket) -> None:
     client.sendall(WELCOME["3.1.1"])
 
 
-@pytest.mark.parametrize("do", [hang_up, welcome])
+@pytest.mark.parametrize("handle", [hang_up, welcome])
 def test_a_broker_that_hangs_up_is_asked_less_and_less_often(
-    monkeypatch: pytest.MonkeyPatch, do: Callable[[socket.socket], None]
+    monkeypatch: pytest.MonkeyPatch, handle: Callable[[socket.socket], None]
 ) -> None:
-    """Also one that says welcome each time: else it would be asked once a second for ever."""
-    hurry(monkeypatch, 0.1, 0.4)
-    with serving(do) as server, connecting(server.port):
+    """Also one that accepts each connection first: otherwise it would be asked once a second for ever."""
+    shorten_waits(monkeypatch, 0.1, 0.4)
+    with serving(handle) as server, connecting(server.port):
         until(lambda: len(server.times) >= 6, "it was asked six times")
     waits = server.waits
-    # First wait, twice that, ...; each a quarter shorter or longer, and what the machine takes.
+    # The first wait, twice that, and so on; each up to a quarter shorter or longer, plus what the machine needs.
     for wait, wanted in zip(waits, [0.1, 0.2, 0.4, 0.4, 0.4], strict=False):
         assert wanted * 0.75 <= wait <= wanted * 4 + 1, waits
 
@@ -133,15 +133,15 @@ def test_the_real_waits_keep_a_broker_from_being_hammered() -> None:
 
 
 def test_after_a_good_while_the_first_wait_is_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch, 0.1, 10)
+    shorten_waits(monkeypatch, 0.1, 10)
     monkeypatch.setattr(connection, "_SHORT_SECONDS", 0.3)
     stay = iter([0.0, 0.0, 0.0, 0.0, 0.6, 0.0])
 
-    def do(client: socket.socket) -> None:
+    def handle(client: socket.socket) -> None:
         welcome(client)
         time.sleep(next(stay, 0.0))
 
-    with serving(do) as server, connecting(server.port):
+    with serving(handle) as server, connecting(server.port):
         until(lambda: len(server.times) >= 6, "it was asked six times")
     waits = server.waits
     assert waits[3] >= 0.6, "eight times the first"
@@ -149,8 +149,8 @@ def test_after_a_good_while_the_first_wait_is_short_again(monkeypatch: pytest.Mo
 
 
 def test_after_a_broker_was_away_the_first_wait_is_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is restarted again and again is not one that throws us out."""
-    hurry(monkeypatch, 0.1, 10)
+    """A broker that restarts again and again is no broker that rejects this client."""
+    shorten_waits(monkeypatch, 0.1, 10)
     answers = iter([welcome, welcome, welcome, hang_up, welcome])
 
     def answer(client: socket.socket) -> None:
@@ -166,7 +166,7 @@ def test_after_a_broker_was_away_the_first_wait_is_short_again(monkeypatch: pyte
 def test_an_unreachable_broker_is_tried_after_the_first_wait_and_said_to_be(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hurry(monkeypatch, 0.5, 10)
+    shorten_waits(monkeypatch, 0.5, 10)
     tried: list[float] = []
     describe = connection.describe
 
@@ -185,7 +185,7 @@ def test_an_unreachable_broker_is_tried_after_the_first_wait_and_said_to_be(
 
 
 def test_clients_do_not_come_back_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits of many clients are spread by a quarter to either side."""
+    """Chance lengthens or shortens each client's waits by up to a quarter."""
     waits: list[tuple[float, float]] = []
     monkeypatch.setattr(connection.paho.Client, "reconnect_delay_set", lambda self, *delays: waits.append(delays))
     for _ in range(60):
@@ -202,7 +202,7 @@ def test_clients_do_not_come_back_all_at_once(monkeypatch: pytest.MonkeyPatch) -
 def test_a_broker_that_comes_later_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hurry(monkeypatch, 0.1, 0.2)
+    shorten_waits(monkeypatch, 0.1, 0.2)
     port = free_port()
     with connecting(port) as made:
         until(lambda: caplog.text.count("cannot reach") > 2, "it is said")
@@ -218,7 +218,7 @@ def test_a_broker_that_comes_later_is_found(
 def test_a_name_that_nobody_knows_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hurry(monkeypatch, 0.1, 0.2)
+    shorten_waits(monkeypatch, 0.1, 0.2)
     with connecting(1883, host="nobody.invalid"):
         until(lambda: caplog.text.count("cannot reach mqtt://nobody.invalid:1883") > 1, "it is said twice", 30)
     assert "Traceback" not in caplog.text
@@ -230,15 +230,15 @@ def test_a_name_that_nobody_knows_is_tried_again(
 def test_a_server_that_says_nothing_is_given_up_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tls: bool
 ) -> None:
-    """After the keepalive; an encrypted one after the time that paho gives a handshake."""
-    hurry(monkeypatch, 0.1, 0.2)
+    """After the keepalive; with TLS, after paho's time limit for a handshake."""
+    shorten_waits(monkeypatch, 0.1, 0.2)
     monkeypatch.setattr(connection, "_KEEPALIVE_SECONDS", 1)
 
-    def listen(client: socket.socket) -> None:
+    def read_only(client: socket.socket) -> None:
         while client.recv(1000):
             pass
 
-    with serving(listen) as server:
+    with serving(read_only) as server:
         settings = MqttSettings("127.0.0.1", server.port, tls=tls, tls_insecure=tls)
         made = Connection(settings, pytest.fail)
         made._client.connect_timeout = 1.0
@@ -254,12 +254,12 @@ def test_a_server_that_says_nothing_is_given_up_and_tried_again(
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 def test_rubbish_ends_no_thread(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    """Of 150 connections to a server gone mad, each is followed by another; pytest fails where a thread dies."""
-    hurry(monkeypatch, 0.002, 0.004)
+    """After each of 150 connections to a server that sends rubbish comes another. pytest fails if a thread dies."""
+    shorten_waits(monkeypatch, 0.002, 0.004)
     chance = random.Random(1)
     kinds = [0x20, 0x30, 0x32, 0x34, 0x40, 0x50, 0x62, 0x70, 0x90, 0xB0, 0xD0, 0xE0, 0xF0]
 
-    def rave(client: socket.socket) -> None:
+    def send_rubbish(client: socket.socket) -> None:
         client.recv(1000)
         if chance.random() < 0.7:
             client.sendall(WELCOME[version])
@@ -268,7 +268,7 @@ def test_rubbish_ends_no_thread(monkeypatch: pytest.MonkeyPatch, version: str) -
             client.sendall(bytes([chance.choice(kinds), length]) + chance.randbytes(length))
 
     monkeypatch.setattr(connection, "_SHORT_SECONDS", 0)
-    with serving(rave) as server, connecting(server.port, version=version):
+    with serving(send_rubbish) as server, connecting(server.port, version=version):
         until(lambda: len(server.times) > 150, "it goes on", 60)
 
 
@@ -276,7 +276,7 @@ def test_rubbish_ends_no_thread(monkeypatch: pytest.MonkeyPatch, version: str) -
 def test_a_broker_that_cannot_now_is_tried_again_with_one_line_each_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: str
 ) -> None:
-    hurry(monkeypatch, 0.1, 0.2)
+    shorten_waits(monkeypatch, 0.1, 0.2)
     unavailable = {"3.1.1": b"\x20\x02\x00\x03", "5": b"\x20\x03\x00\x88\x00"}[version]
 
     def refuse(client: socket.socket) -> None:
@@ -307,7 +307,7 @@ def test_a_subscription_that_is_refused_is_said_to_be(caplog: pytest.LogCaptureF
     assert "refuses a subscription (Unspecified error); requests do not arrive" in caplog.text
 
 
-DIES = """
+PROGRAM = """
 import json, sys, time
 from tagger.mqtt.connection import Connection
 from tagger.settings import MqttSettings
@@ -325,7 +325,7 @@ time.sleep(60)
 def test_the_last_will_is_told_when_the_process_is_killed(broker: Mosquitto, version: str) -> None:
     given = json.dumps({"host": "127.0.0.1", "port": broker.port, "version": version})
     with subscribed(broker.port) as witness:
-        process = subprocess.Popen([sys.executable, "-c", DIES, given], stdout=subprocess.PIPE)
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM, given], stdout=subprocess.PIPE)
         assert process.stdout is not None
         with process.stdout:
             assert process.stdout.readline() == b"up\n"
@@ -340,9 +340,9 @@ def test_the_last_will_is_told_when_the_process_is_killed(broker: Mosquitto, ver
 def test_two_of_one_client_id_do_not_throw_each_other_out_for_ever(
     broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One gives way, and asks less and less often; the other is there for most of the time."""
+    """One gives way, and connects less and less often; the other is connected for most of the time."""
     first, short = 0.3, connection._SHORT_SECONDS / connection._RETRY_SECONDS[0]
-    hurry(monkeypatch, first, 60 * first)
+    shorten_waits(monkeypatch, first, 60 * first)
     monkeypatch.setattr(connection, "_SHORT_SECONDS", short * first)
     with connecting(broker.port, "same") as one, connecting(broker.port, "same") as other:
         time.sleep(4)
@@ -393,7 +393,7 @@ def test_a_refusal_is_told_once_and_ends_it() -> None:
 
 
 def test_what_has_stopped_is_let_go_at_once(broker: Mosquitto) -> None:
-    """With its sockets: a daemon may make many connections in its life, one at each reload."""
+    """With its sockets: a daemon opens a connection at each reload."""
     made = MqttSink(MqttSettings("127.0.0.1", broker.port), pytest.fail)
     made.open([Stream("room", "mic", "fake", ("dog",))])
     assert made._connection.ready.wait(10)

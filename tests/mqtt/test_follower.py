@@ -1,4 +1,4 @@
-"""That what the README says is enough: a stranger's subscriber, and the picture it has in the end."""
+"""The README says enough: a subscriber written from it alone (tests/follower.py) ends with the right picture."""
 
 import json
 import subprocess
@@ -26,8 +26,8 @@ class Follower:
         command = [sys.executable, str(ROOT / "tests" / "follower.py"), "127.0.0.1", str(port)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(self) -> dict[str, Any]:
-        """What it knows now."""
+    def known(self) -> dict[str, Any]:
+        """What the follower knows now."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -35,7 +35,7 @@ class Follower:
         known: dict[str, Any] = json.loads(self._process.stdout.readline())
         return known
 
-    def end(self) -> dict[str, Any]:
+    def stop(self) -> dict[str, Any]:
         out, _ = self._process.communicate(timeout=20)
         assert self._process.returncode == 0
         known: dict[str, Any] = json.loads(out)
@@ -47,8 +47,8 @@ class Follower:
             self._process.communicate()
 
 
-def is_in_tune(known: dict[str, Any]) -> bool:
-    """The states say what the events say."""
+def states_match_events(known: dict[str, Any]) -> bool:
+    """Whether the states are those that the events lead to."""
     on = known["on"].get(PLACE, [])
     states = known["states"].get(PLACE, {})
     expected = {label: "ON" if label in on or (label == "any" and on) else "OFF" for label in states}
@@ -59,8 +59,8 @@ def is_in_tune(known: dict[str, Any]) -> bool:
 def world(folder: Path) -> Iterator[tuple[Mosquitto, Follower, Relay, Daemon]]:
     broker = Mosquitto(folder)
     follower = Follower(broker.port)
-    until(lambda: follower.ask()["subscriptions"] == 1, "the follower has subscribed")
-    relay = Relay(broker.port)  # lets the daemon in only when the follower is back: the broker forgets who subscribed
+    until(lambda: follower.known()["subscriptions"] == 1, "the follower has subscribed")
+    relay = Relay(broker.port)  # lets the daemon in only when the follower is back: a broker forgets subscriptions
     daemon = Daemon(relay.port, folder)
     try:
         yield broker, follower, relay, daemon
@@ -73,31 +73,31 @@ def world(folder: Path) -> Iterator[tuple[Mosquitto, Follower, Relay, Daemon]]:
 
 def test_a_stranger_follows_through_an_outage(tmp_path: Path) -> None:
     with world(tmp_path) as (broker, follower, relay, daemon):
-        until(lambda: len(follower.ask()["events"]) >= 6, "events come", 60)
-        known = follower.ask()
+        until(lambda: len(follower.known()["events"]) >= 6, "events come", 60)
+        known = follower.known()
         assert known["nodes"] == {"room": "online"}
         assert known["sources"][PLACE]["status"] == "online"
         assert known["sources"][PLACE]["enabled"] == "ON"
-        until(lambda: follower.ask()["states"][PLACE]["siren"] == "ON", "the siren is on")
+        until(lambda: follower.known()["states"][PLACE]["siren"] == "ON", "the siren is on")
 
         relay.shut()
         broker.kill()
-        during = len(daemon.told)
-        until(lambda: len(daemon.told) >= during + 4, "the daemon goes on", 60)
+        during = len(daemon.published)
+        until(lambda: len(daemon.published) >= during + 4, "the daemon goes on", 60)
         broker.start()
-        until(lambda: follower.ask()["subscriptions"] == 2, "the follower is back")
+        until(lambda: follower.known()["subscriptions"] == 2, "the follower is back")
         relay.open()
 
-        until(lambda: len(follower.ask()["events"]) >= during + 10, "it hears what it missed, and more", 60)
-        until(lambda: is_in_tune(follower.ask()), "states and events agree")
-        until(lambda: {"siren", "alarm"} <= set(follower.ask()["on"].get(PLACE, [])), "it sounds again", 60)
-        until(lambda: follower.ask()["states"][PLACE]["alarm"] == "ON", "which the state says too")
+        until(lambda: len(follower.known()["events"]) >= during + 10, "it hears what it missed, and more", 60)
+        until(lambda: states_match_events(follower.known()), "states and events agree")
+        until(lambda: {"siren", "alarm"} <= set(follower.known()["on"].get(PLACE, [])), "it sounds again", 60)
+        until(lambda: follower.known()["states"][PLACE]["alarm"] == "ON", "which the state says too")
 
         assert daemon.stop() == 0, (tmp_path / "daemon.log").read_text()
-        until(lambda: follower.ask()["nodes"] == {"room": "offline"}, "the node says offline")
-        known = follower.end()
-    assert [(event["id"], event["type"]) for event in known["events"]] == daemon.told
-    assert len(daemon.told) >= 20
+        until(lambda: follower.known()["nodes"] == {"room": "offline"}, "the node says offline")
+        known = follower.stop()
+    assert [(event["id"], event["type"]) for event in known["events"]] == daemon.published
+    assert len(daemon.published) >= 20
     assert {event["label"] for event in known["events"]} == {"siren", "alarm"}
     assert known["sources"][PLACE]["status"] == "offline"
     assert known["on"] == {}
@@ -106,17 +106,17 @@ def test_a_stranger_follows_through_an_outage(tmp_path: Path) -> None:
 
 
 def test_a_stranger_sees_a_daemon_die(tmp_path: Path) -> None:
-    """The last will tells; and what was open is ended, and said, when the daemon is back."""
+    """The last will says so. Events that were open are ended when the daemon is back."""
     with world(tmp_path) as (_, follower, _, daemon):
-        until(lambda: follower.ask()["on"], "something sounds", 60)
+        until(lambda: follower.known()["on"], "something sounds", 60)
         daemon.kill()
-        until(lambda: follower.ask()["nodes"] == {"room": "offline"}, "its last will says so")
-        left_open = [event["id"] for event in follower.ask()["events"] if event["type"] == "begin"]
+        until(lambda: follower.known()["nodes"] == {"room": "offline"}, "its last will says so")
+        left_open = [event["id"] for event in follower.known()["events"] if event["type"] == "begin"]
         daemon.start()
-        until(lambda: follower.ask()["nodes"] == {"room": "online"}, "it is back", 60)
+        until(lambda: follower.known()["nodes"] == {"room": "online"}, "it is back", 60)
         assert daemon.stop() == 0, (tmp_path / "daemon.log").read_text()
-        until(lambda: follower.ask()["nodes"] == {"room": "offline"}, "the node says offline")
-        known = follower.end()
+        until(lambda: follower.known()["nodes"] == {"room": "offline"}, "the node says offline")
+        known = follower.stop()
     assert known["on"] == {}
     assert set(left_open) <= {event["id"] for event in known["events"] if event["type"] == "end"}
     assert set(known["states"][PLACE].values()) == {"OFF"}

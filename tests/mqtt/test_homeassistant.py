@@ -1,5 +1,5 @@
-"""What Home Assistant is told, against the rules of its MQTT integration: written down here, from its documentation
-and its source. `bench/home_assistant.py` asks a real one.
+"""The discovery message, against the rules of Home Assistant's MQTT integration, written down here from its
+documentation and its source. `bench/home_assistant.py` tries a real Home Assistant.
 """
 
 import json
@@ -38,7 +38,7 @@ LONG = {
     **{"uniq_id": "unique_id", "unit_of_meas": "unit_of_measurement", "val_tpl": "value_template"},
 }
 LONG_DEVICE = {"ids": "identifiers", "mf": "manufacturer", "mdl": "model", "name": "name", "sw": "sw_version"}
-"""Short keys as Home Assistant reads them. One that is not here is none that we mean to use."""
+"""Short keys as Home Assistant reads them; only those that the message may use."""
 
 EVERY = {"unique_id", "name", "icon", "entity_category", "enabled_by_default", "availability", "availability_mode"}
 READING = {*EVERY, "state_topic", "value_template", "qos", "encoding"}
@@ -61,7 +61,7 @@ DEVICE_CLASSES = {
     "sensor": {"duration"},
     "switch": {"switch"},
 }
-"""Of these we would use. A binary sensor's and a sensor's category may not be `config`."""
+"""Those that the message may use. The category of a binary sensor or a sensor may not be `config`."""
 UNITS = {"duration": {"ms", "s", "min", "h", "d"}}
 STATE_CLASSES = {"measurement", "total", "total_increasing"}
 ROOT_KEYS = {"device", "origin", "components", "availability", "availability_mode", "qos", "encoding", "state_topic"}
@@ -89,11 +89,11 @@ def message(
     )
 
 
-def spelt_out(what: dict[str, Any], names: dict[str, str] = LONG) -> dict[str, Any]:
-    """With the long keys, and whole topics. A short key that is not known fails."""
+def with_long_keys(what: dict[str, Any], names: dict[str, str] = LONG) -> dict[str, Any]:
+    """The same with long keys and whole topics. Raises KeyError for an unknown short key."""
     found = {names[key]: value for key, value in what.items()}
     if "availability" in found:
-        found["availability"] = [spelt_out(each) for each in found["availability"]]
+        found["availability"] = [with_long_keys(each) for each in found["availability"]]
     if (base := found.pop("~", None)) is not None:
         for each in (found, *found.get("availability", ())):
             for key in [key for key in each if key.endswith("topic")]:
@@ -102,9 +102,9 @@ def spelt_out(what: dict[str, Any], names: dict[str, str] = LONG) -> dict[str, A
 
 
 def described(message: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each component as Home Assistant sees it: spelt out, with what it inherits from the root."""
-    root = spelt_out(message)
-    found = {name: spelt_out(each) for name, each in root["components"].items()}
+    """Each component as Home Assistant sees it: with long keys, and with what it inherits from the root."""
+    root = with_long_keys(message)
+    found = {name: with_long_keys(each) for name, each in root["components"].items()}
     return {
         name: {key: root[key] for key in ("availability", "qos")} | each
         for name, each in found.items()
@@ -132,14 +132,14 @@ def check_availability(what: dict[str, Any]) -> None:
 
 
 def check(message: dict[str, Any]) -> None:
-    """All the rules."""
+    """Asserts all rules."""
     assert json.loads(json.dumps(message, allow_nan=False)) == message
-    root = spelt_out(message)
+    root = with_long_keys(message)
     assert set(root) <= ROOT_KEYS
     assert root["qos"] in {0, 1, 2}
     assert root["origin"]["name"]
     assert set(root["origin"]) <= {"name", "sw", "url"}
-    device = spelt_out(root["device"], LONG_DEVICE)
+    device = with_long_keys(root["device"], LONG_DEVICE)
     assert device["identifiers"]
     assert all(isinstance(value, str) and value for key, value in device.items() if key != "identifiers")
     check_availability({"availability_mode": "latest", **root})
@@ -184,7 +184,7 @@ def check_component(what: dict[str, Any]) -> None:
 
 
 def environment() -> jinja2.Environment:
-    """Jinja as Home Assistant has it, as far as we use it. A name that is not there is an error."""
+    """Jinja with the filters of Home Assistant that the templates use. An undefined name is an error."""
     env = jinja2.Environment(undefined=jinja2.StrictUndefined)
     env.filters["to_json"] = json.dumps
     return env
@@ -199,7 +199,7 @@ def rendered(template: str, payload: str) -> str:
 
 
 def test_the_message_is_the_one_that_is_frozen():
-    """Other people's automations hang on the ids. Whoever changes the stored message must know what becomes of them."""
+    """Other people's automations depend on the ids. Before you change the stored message, know what becomes of them."""
     both = stream("mic", ("dog", "Glass, breaking", "alarms")), stream("kitchen", ("dog",))
     keys = {"mic": "mic", "kitchen": "mic_2"}
     found = message(*both, keys=keys, asked=("dog", "alarms"), gone={"mic-sound-cat": "binary_sensor"})
@@ -348,7 +348,7 @@ def test_a_removal_message_describes_what_is_to_be_removed():
 
 @contextmanager
 def announced(broker: Mosquitto, folder: Path, *streams: Stream, announce: bool = True) -> Iterator[MqttSink]:
-    """The daemon's sink, with what it remembers in `folder`."""
+    """The daemon's sink, with its outbox in `folder`."""
 
     def described(streams: Sequence[Stream], gone: Mapping[str, str]) -> dict[str, Any]:
         return message(*streams, gone=dict(gone))
@@ -371,8 +371,8 @@ def announced(broker: Mosquitto, folder: Path, *streams: Stream, announce: bool 
 CONFIG = f"homeassistant/device/{DEVICE}/config"
 
 
-def born(broker: Mosquitto) -> None:
-    """What Home Assistant says when it has started."""
+def publish_birth(broker: Mosquitto) -> None:
+    """Publishes the message by which Home Assistant says that it has started."""
     publish.single("homeassistant/status", "online", 1, hostname="127.0.0.1", port=broker.port)
 
 
@@ -381,7 +381,7 @@ def test_the_daemon_says_it_all_again_when_home_assistant_has_started(broker: Mo
         until(lambda: seen.payloads("tagger/attic/mic/any/state"), "states")
         assert seen.jsons(CONFIG) == [message()]
         before = len(seen.messages)
-        born(broker)
+        publish_birth(broker)
         until(lambda: len(seen.payloads("tagger/attic/mic/any/state")) == 2, "states again")
         topics = [each.topic for _, each in seen.messages[before:]]
         assert seen.jsons(CONFIG) == [message()] * 2
@@ -397,18 +397,18 @@ def test_what_is_gone_is_said_until_home_assistant_must_know(
     with subscribed(broker.port, CONFIG) as seen:
         with announced(broker, tmp_path, stream()):
             until(lambda: len(seen.jsons(CONFIG)) == 1, "announced")
-        for times in (2, 3):  # nobody has said that it heard
+        for times in (2, 3):  # Home Assistant has not said that it started
             with announced(broker, tmp_path, less):
                 until(lambda times=times: len(seen.jsons(CONFIG)) == times, "announced")
             assert seen.jsons(CONFIG)[-1] == message(less, gone=known)
             assert "mic-sound-glass_breaking" in seen.jsons(CONFIG)[-1]["cmps"]
         with announced(broker, tmp_path, less):
             until(lambda: len(seen.jsons(CONFIG)) == 4, "announced")
-            born(broker)
+            publish_birth(broker)
             until(lambda: len(seen.jsons(CONFIG)) == 6, "both removal messages")
             gone = message(less, gone=known)
             assert seen.jsons(CONFIG)[3:] == [gone, removal_message(gone), gone]
-            born(broker)
+            publish_birth(broker)
             until(lambda: len(seen.jsons(CONFIG)) == 7, "said again")
         with announced(broker, tmp_path, less):
             until(lambda: len(seen.jsons(CONFIG)) == 8, "announced")
@@ -431,7 +431,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="+#/\x00"), min_
 SLUGS = st.from_regex("[a-z0-9]+(_[a-z0-9]+)*", fullmatch=True)
 LABELS = st.lists(st.text(min_size=1, max_size=12), max_size=8, unique=True)
 PLAIN = st.lists(NAMES, min_size=1, max_size=8, unique_by=slug).filter(lambda names: "any" not in map(slug, names))
-"""Labels of which no two share a topic level."""
+"""Lists of labels with different topic levels."""
 
 
 @settings(max_examples=60, deadline=None)

@@ -29,8 +29,8 @@ V5 = MQTTProtocolVersion.MQTTv5
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """What is tried again is tried again at once."""
+def short_waits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Shortens the waits between attempts to connect."""
     monkeypatch.setattr(connection, "_RETRY_SECONDS", (0.1, 0.3))
     caplog.set_level(logging.INFO)
 
@@ -52,7 +52,7 @@ def begin(number: int, label: str = "dog") -> Event:
 
 
 def properties(subscriber: Subscriber, topic: str) -> Any:
-    """Of the newest message."""
+    """MQTT 5 properties of the newest message."""
     return [message.properties for _, message in list(subscriber.messages) if message.topic == topic][-1]
 
 
@@ -87,8 +87,8 @@ def test_messages_say_what_they_are_and_for_how_long(tmp_path: Path) -> None:
         assert level.MessageExpiryInterval <= 60
 
 
-class Absent:
-    """A subscriber whose session the broker keeps."""
+class PersistentSubscriber:
+    """A subscriber whose session the broker keeps while it is away."""
 
     def __init__(self, port: int) -> None:
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, "absent", protocol=V5)
@@ -105,7 +105,7 @@ class Absent:
     def _counted(self) -> None:
         self._count += 1
 
-    def subscribe(self, topic: str) -> "Absent":
+    def subscribe(self, topic: str) -> "PersistentSubscriber":
         self._client.subscribe(topic, qos=1)
         assert self._subscribed.wait(10)
         return self
@@ -123,15 +123,15 @@ class Absent:
 @pytest.mark.broker
 @pytest.mark.parametrize(("expiry_s", "left"), [(1, 0), (100, 1)])
 def test_an_event_that_nobody_fetched_expires(tmp_path: Path, expiry_s: int, left: int) -> None:
-    """For a subscriber with a session, who is away."""
+    """The broker does not keep it for an absent subscriber with a session."""
     with Mosquitto(tmp_path) as here:
         with sink(here.port, expiry_s=expiry_s) as made:
             until(lambda: made._connection.is_connected, "connected")
-            Absent(here.port).subscribe(f"{BASE}/mic/event").leave()
+            PersistentSubscriber(here.port).subscribe(f"{BASE}/mic/event").leave()
             made.event(STREAM, begin(1))
             until(lambda: made.counts()["waiting"] == 0, "the broker has it")
         time.sleep(2.2)  # the broker counts in whole seconds
-        assert Absent(here.port).messages() == left
+        assert PersistentSubscriber(here.port).messages() == left
 
 
 @pytest.mark.broker
@@ -195,7 +195,7 @@ def test_a_topic_that_the_broker_does_not_allow_stops_no_other(
 
 
 def test_a_broker_that_knows_no_version_5_is_said_to_be_such() -> None:
-    """The one that is built in knows 3.1.1 alone."""
+    """The embedded broker knows only 3.1.1."""
     here = EmbeddedBroker("127.0.0.1", free_port())
     refusals: list[UserError] = []
     try:
@@ -210,8 +210,8 @@ def test_a_broker_that_knows_no_version_5_is_said_to_be_such() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        b"\x20\x02\x00\x01",  # as a broker of 3.1.1 has it
-        b"\x20\x03\x00\x84\x00",  # as one of 5, which will not have it
+        b"\x20\x02\x00\x01",  # from a broker that knows only 3.1.1
+        b"\x20\x03\x00\x84\x00",  # from a broker that knows 5 and refuses it
     ],
 )
 def test_version_5_is_refused(answer: bytes) -> None:

@@ -1,10 +1,10 @@
-"""Brokers that die, daemons that die: what a subscriber has been told in the end.
+"""Brokers and daemons that die: what a subscriber has received in the end.
 
     pytest tests/mqtt/test_outages.py -s        prints what was seen
 
-The daemon is the real one, and hears a siren that comes and goes, several times faster than real time. It reaches the
-broker through a relay that lets it in only when the witness has subscribed again: a broker that died has forgotten who
-subscribed, and what is published before a subscriber is back, no publisher can bring to it.
+The daemon is the real one. It hears a siren that comes and goes, several times faster than real time. It reaches the
+broker through a relay, which lets it in only when the witness has subscribed again: a broker that died has forgotten
+its subscriptions, and no publisher can deliver a message to a subscriber that was not back yet.
 """
 
 import json
@@ -28,8 +28,9 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 RATE_HZ = 32_000
 _MOST_REPEATED = 3
-"""Who dies between passing an event on and saying or noting so has it passed on again, with the same id and type: QoS 1
-cannot do better. It takes a death within a millisecond or two, so it is rare, but it happens.
+"""Largest number of repeated messages. A broker that dies between forwarding an event and acknowledging it, or a daemon
+that dies before it has noted the acknowledgement, sends the event again, with the same id and type: QoS 1 cannot do
+better. The death must fall into a millisecond or two, so it is rare.
 """
 SPEED = 14.0
 """Seconds of audio a second."""
@@ -46,20 +47,20 @@ alarm = ["siren", "clock_alarm"]
 
 
 def siren_and_silence() -> bytes:
-    """Ten seconds: a siren of four, then nothing."""
+    """Ten seconds of PCM (16 bit): a siren of four seconds, then silence."""
     return (np.concatenate([siren(4), np.zeros(6 * RATE_HZ)]) * 32767).clip(-32768, 32767).astype("<i2").tobytes()
 
 
 class Daemon:
-    """`tagger listen -`, fed at SPEED. What it prints are the events as it tells them."""
+    """`tagger listen -`, fed at SPEED. It prints each event that it publishes."""
 
     def __init__(self, port: int, folder: Path) -> None:
         self._command = [*TAGGER, "listen", "-", "--mqtt", f"mqtt://127.0.0.1:{port}", "--node", "room", "--json"]
         config = folder / "events.toml"
         config.write_text(CONFIG)
         self._command += ["--config", str(config)]
-        self.told: list[tuple[str, str]] = []
-        """Id and type of each event."""
+        self.published: list[tuple[str, str]] = []
+        """Id and type of each event that the daemon has printed."""
         self._log = (folder / "daemon.log").open("ab")
         self.start()
 
@@ -106,11 +107,11 @@ class Daemon:
         with process.stdout:
             for line in process.stdout:
                 event = json.loads(line)
-                self.told.append((event["id"], event["type"]))
+                self.published.append((event["id"], event["type"]))
 
 
 class World:
-    """A broker that can be killed, a daemon behind a relay, and a witness who sees everything."""
+    """A broker that can be killed, a daemon behind a relay, and a witness that receives everything."""
 
     def __init__(self, folder: Path) -> None:
         self.broker = Mosquitto(folder)
@@ -150,7 +151,7 @@ def world(folder: Path) -> Iterator[World]:
 
 
 def states(events: list[tuple[str, str]], labels: dict[str, str]) -> dict[str, str]:
-    """What the retained states must be after these events."""
+    """The retained states that these events must lead to: topic level -> payload."""
     on = {labels[each] for each, kind in events if kind == "begin"}
     ended = {each for each, kind in events if kind == "end"}
     on = {labels[each] for each, kind in events if kind == "begin" and each not in ended}
@@ -161,61 +162,61 @@ def labels_of(witness: Subscriber) -> dict[str, str]:
     return {event["id"]: event["label"] for event in witness.jsons(f"{BASE}/event")}
 
 
-def say(**numbers: Any) -> None:
+def print_json(**numbers: Any) -> None:
     print(json.dumps(numbers))
 
 
 @pytest.mark.parametrize(("events", "kills"), [(200, 20)])
 def test_a_broker_that_is_killed_again_and_again(tmp_path: Path, events: int, kills: int) -> None:
-    """None lost, none twice by its id, order kept, and the retained states are right afterwards."""
+    """No event is lost or arrives twice by its id; the order is kept; the retained states are right afterwards."""
     chance = random.Random(5)
     with world(tmp_path) as here:
         until(lambda: here.seen, "the first event", 60)
         for _ in range(kills):
             time.sleep(chance.uniform(0.5, 3))
             here.outage(chance.uniform(0, 2.5))
-        until(lambda: len(here.daemon.told) >= events, f"{events} events", 120)
-        until(lambda: here.daemon.told[-1] in here.seen[-3:], "it has caught up", 60)
+        until(lambda: len(here.daemon.published) >= events, f"{events} events", 120)
+        until(lambda: here.daemon.published[-1] in here.seen[-3:], "it has caught up", 60)
         code = here.daemon.stop()
         assert code == 0, (tmp_path / "daemon.log").read_text()
-        told = here.daemon.told
+        published = here.daemon.published
         here.witness.settle()
         seen = here.seen
-        lost, repeated = len(set(told) - set(seen)), len(seen) - len(set(seen))
-        say(events=len(told), kills=kills, seen=len(seen), lost=lost, repeated=repeated)
-        assert list(dict.fromkeys(seen)) == told, (tmp_path / "daemon.log").read_text()
+        lost, repeated = len(set(published) - set(seen)), len(seen) - len(set(seen))
+        print_json(events=len(published), kills=kills, seen=len(seen), lost=lost, repeated=repeated)
+        assert list(dict.fromkeys(seen)) == published, (tmp_path / "daemon.log").read_text()
         assert repeated <= _MOST_REPEATED
-        assert {kind for _, kind in told} == {"begin", "end"}
+        assert {kind for _, kind in published} == {"begin", "end"}
         kept = here.retained()
-        assert {level: kept[level] for level in ("siren", "alarm", "any")} == states(told, labels_of(here.witness))
+        assert {level: kept[level] for level in ("siren", "alarm", "any")} == states(published, labels_of(here.witness))
 
 
 @pytest.mark.parametrize(("kills", "daemon_kills"), [(6, 10)])
 def test_a_daemon_that_is_killed_too(tmp_path: Path, kills: int, daemon_kills: int) -> None:
-    """Every event begun is ended, exactly once, by the time the daemon has stopped."""
+    """Each event that has begun has exactly one end when the daemon has stopped."""
     chance = random.Random(6)
     deaths = ["broker"] * kills + ["daemon"] * daemon_kills
     chance.shuffle(deaths)
     with world(tmp_path) as here:
         until(lambda: here.seen, "the first event", 60)
         for what in deaths:
-            count = len(here.daemon.told)
-            until(lambda count=count: len(here.daemon.told) > count, "an event more", 60)  # type: ignore[misc]
+            count = len(here.daemon.published)
+            until(lambda count=count: len(here.daemon.published) > count, "an event more", 60)  # type: ignore[misc]
             time.sleep(chance.uniform(0, 1.5))
             if what == "broker":
                 here.outage(chance.uniform(0, 1.5))
             else:
                 here.daemon.kill()
                 here.daemon.start()
-        count = len(here.daemon.told)
-        until(lambda: len(here.daemon.told) > count + 4, "some events more", 60)
+        count = len(here.daemon.published)
+        until(lambda: len(here.daemon.published) > count + 4, "some events more", 60)
         code = here.daemon.stop()
         assert code == 0, (tmp_path / "daemon.log").read_text()
-        until(lambda: set(here.daemon.told[count:]) <= set(here.seen), "the last of them arrived", 20)
+        until(lambda: set(here.daemon.published[count:]) <= set(here.seen), "the last of them arrived", 20)
         seen = Counter(here.seen)
         begun, ended = ({each for each, kind in seen if kind == wanted} for wanted in ("begin", "end"))
         causes = Counter(event.get("cause") for event in here.witness.jsons(f"{BASE}/event"))
-        say(
+        print_json(
             events=len(seen),
             broker_kills=kills,
             daemon_kills=daemon_kills,

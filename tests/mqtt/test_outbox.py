@@ -1,4 +1,4 @@
-"""What waits for the broker: order, bounds, exactly one end, and what survives."""
+"""The outbox: order, bounds, exactly one end for each event, and what survives."""
 
 import sqlite3
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Requests over MQTT: what is obeyed, what is refused, and that no flood is answered by one."""
+"""Requests over MQTT: which are executed, which are refused, and that a flood gets no flood of answers."""
 
 import json
 from typing import Any
@@ -41,7 +41,7 @@ class Clock:
         return self.now
 
 
-def made(enabled: bool = True) -> tuple[Requests, FakeControls, Clock]:
+def make_requests(enabled: bool = True) -> tuple[Requests, FakeControls, Clock]:
     controls, clock = FakeControls(), Clock()
     return Requests(controls, enabled, clock), controls, clock
 
@@ -60,14 +60,14 @@ def made(enabled: bool = True) -> tuple[Requests, FakeControls, Clock]:
     ],
 )
 def test_what_can_be_asked(what: str, request_: dict[str, Any], asked: tuple[Any, ...]) -> None:
-    requests, controls, _ = made()
+    requests, controls, _ = make_requests()
     answer = requests.answer(what, json.dumps({**request_, "transaction": "t1"}).encode())
     assert answer == {"transaction": "t1", "status": "ok", "data": {"done": 1}}
     assert controls.asked == [asked]
 
 
 def test_the_caller_gets_its_transaction_back_if_it_gave_one() -> None:
-    requests, _, _ = made()
+    requests, _, _ = make_requests()
     assert requests.answer("labels", b"") == {"status": "ok", "data": {"done": 1}}
     assert requests.answer("labels", b'{"transaction": 12}') == {"transaction": 12, "status": "ok", "data": {"done": 2}}
 
@@ -95,7 +95,7 @@ def test_the_caller_gets_its_transaction_back_if_it_gave_one() -> None:
     ],
 )
 def test_what_is_refused(what: str, payload: bytes, said: str) -> None:
-    requests, _, _ = made()
+    requests, _, _ = make_requests()
     answer = requests.answer(what, payload)
     assert answer is not None
     assert answer["status"] == "error"
@@ -104,14 +104,14 @@ def test_what_is_refused(what: str, payload: bytes, said: str) -> None:
 
 
 def test_an_error_has_the_transaction_too() -> None:
-    requests, _, _ = made()
+    requests, _, _ = make_requests()
     answer = requests.answer("threshold", b'{"transaction": "t", "label": "dog"}')
     assert answer is not None
     assert answer["transaction"] == "t"
 
 
 def test_nothing_is_obeyed_unless_it_is_enabled() -> None:
-    requests, controls, _ = made(enabled=False)
+    requests, controls, _ = make_requests(enabled=False)
     answer = requests.answer("pause", b'{"transaction": 1}')
     assert answer is not None
     assert (answer["transaction"], answer["status"]) == (1, "error")
@@ -123,7 +123,7 @@ def test_nothing_is_obeyed_unless_it_is_enabled() -> None:
 @pytest.mark.parametrize("enabled", [True, False])
 @pytest.mark.parametrize("payload", [b"{}", b"rubbish"])
 def test_a_flood_is_neither_obeyed_nor_answered(enabled: bool, payload: bytes) -> None:
-    requests, controls, clock = made(enabled)
+    requests, controls, clock = make_requests(enabled)
     answers = []
     for i in range(1000):
         clock.now = i / 1000
@@ -138,7 +138,7 @@ def test_a_flood_is_neither_obeyed_nor_answered(enabled: bool, payload: bytes) -
 
 
 def test_a_topic_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    requests, _, _ = made()
+    requests, _, _ = make_requests()
     requests.switch("mic\nMQTT: all is well" + "x" * 10_000, b"maybe")
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
@@ -146,7 +146,7 @@ def test_a_topic_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCa
 
 
 def test_a_switch() -> None:
-    requests, controls, _ = made()
+    requests, controls, _ = make_requests()
     assert requests.switch("mic", b"OFF") is False
     assert requests.switch("mic", b"ON") is True
     assert requests.switch("mic", b"maybe") is None
@@ -156,7 +156,7 @@ def test_a_switch() -> None:
 
 @given(st.text(max_size=80), st.binary(max_size=300))
 def test_no_bytes_are_a_traceback(what: str, payload: bytes) -> None:
-    requests, controls, _ = made()
+    requests, controls, _ = make_requests()
     answer = requests.answer(what, payload)
     assert answer is not None
     json.dumps(answer, allow_nan=False)

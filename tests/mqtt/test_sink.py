@@ -1,4 +1,4 @@
-"""What is published, against a real broker."""
+"""What the sink publishes, against a real broker."""
 
 import json
 import shlex
@@ -29,7 +29,9 @@ BASE = "tagger/room"
 
 @pytest.fixture
 def door(broker: Mosquitto) -> Iterator[Relay]:
-    """What a broker gets before its subscribers are back, they never hear of: here they come first."""
+    """A relay to the broker, which lets a test reconnect its subscribers before the daemon: a broker does not deliver
+    what was published before a subscriber is back.
+    """
     relay = Relay(broker.port)
     yield relay
     relay.close()
@@ -215,15 +217,15 @@ def end(number: int, label: str = "dog") -> Event:
     return replace(begin(number, label), type="end", offset=number + 1.0)
 
 
-def sink_of(broker: Mosquitto | Relay, outbox: Outbox | None = None, **options: Any) -> MqttSink:
+def open_sink(broker: Mosquitto | Relay, outbox: Outbox | None = None, **options: Any) -> MqttSink:
     made = MqttSink(settings.MqttSettings("127.0.0.1", broker.port, node="room"), pytest.fail, outbox, **options)
     made.open([STREAM])
     return made
 
 
-def sink_without_its_broker(broker: Mosquitto, door: Relay, outbox: Outbox | None = None) -> MqttSink:
-    """One that was connected, and has noticed that the broker is gone. It stays out until the door is opened."""
-    sink = sink_of(door, outbox)
+def sink_that_lost_its_broker(broker: Mosquitto, door: Relay, outbox: Outbox | None = None) -> MqttSink:
+    """A sink that was connected and has noticed that the broker is gone. It cannot connect until `door` opens."""
+    sink = open_sink(door, outbox)
     until(sink._connection.ready.is_set, "connected")
     door.shut()
     broker.kill()
@@ -236,7 +238,7 @@ def ids(subscriber: Subscriber) -> list[tuple[str, str]]:
 
 
 def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosquitto, door: Relay) -> None:
-    sink = sink_without_its_broker(broker, door, Outbox(None, limit=40))
+    sink = sink_that_lost_its_broker(broker, door, Outbox(None, limit=40))
     for number in range(1, 31):
         sink.event(STREAM, begin(number))
         sink.event(STREAM, end(number))
@@ -258,7 +260,7 @@ def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosq
 
 
 def test_after_an_outage_a_state_never_runs_ahead_of_its_event(broker: Mosquitto, door: Relay) -> None:
-    sink = sink_without_its_broker(broker, door)
+    sink = sink_that_lost_its_broker(broker, door)
     sink.event(STREAM, begin(1))
     broker.start()
     with subscribed(broker.port) as subscriber:
@@ -270,22 +272,22 @@ def test_after_an_outage_a_state_never_runs_ahead_of_its_event(broker: Mosquitto
 
 
 def test_what_waited_at_the_end_is_delivered_at_the_next_start(broker: Mosquitto, door: Relay, tmp_path: Path) -> None:
-    sink = sink_without_its_broker(broker, door, Outbox(tmp_path / "outbox.sqlite", 100))
+    sink = sink_that_lost_its_broker(broker, door, Outbox(tmp_path / "outbox.sqlite", 100))
     for each in (begin(1), end(1), begin(2)):
         sink.event(STREAM, each)
     with pytest.raises(TaggerError, match=r"3 events were not delivered to .*; they wait on disk"):
         sink.close(0.2)
     broker.start()
     with subscribed(broker.port) as subscriber:
-        again = sink_of(broker, Outbox(tmp_path / "outbox.sqlite", 100))
+        again = open_sink(broker, Outbox(tmp_path / "outbox.sqlite", 100))
         again.event(STREAM, replace(end(2), cause="restart"))
-        again.event(STREAM, replace(end(2), cause="restart"))  # a second time: is known to have ended
+        again.event(STREAM, replace(end(2), cause="restart"))  # a second end
         again.event(STREAM, replace(end(3), cause="restart"))  # its begin was never published
         again.close(10)
         until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "all came")
         assert ids(subscriber) == [("1", "begin"), ("1", "end"), ("2", "begin"), ("2", "end")]
         assert [event.get("cause") for event in subscriber.jsons(f"{BASE}/mic/event")] == [None] * 3 + ["restart"]
-    third = sink_of(broker, Outbox(tmp_path / "outbox.sqlite", 100))
+    third = open_sink(broker, Outbox(tmp_path / "outbox.sqlite", 100))
     with subscribed(broker.port) as subscriber:
         third.close(10)
         until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "all came")
@@ -298,10 +300,10 @@ def test_a_sink_that_takes_the_place_of_another_repeats_nothing(
 ) -> None:
     path = tmp_path / "outbox.sqlite" if on_disk else None
     with subscribed(broker.port) as subscriber:
-        sink = sink_of(broker, Outbox(path, 100))
+        sink = open_sink(broker, Outbox(path, 100))
         sink.event(STREAM, begin(1))
         sink.close(10)
-        again = sink_of(broker, Outbox(path, 100))
+        again = open_sink(broker, Outbox(path, 100))
         again.resume(STREAM, "online", "a microphone", [begin(1)])
         until(lambda: subscriber.payloads(f"{BASE}/mic/status")[-1:] == ["online"], "it goes on")
         again.event(STREAM, begin(2))
@@ -315,7 +317,7 @@ def test_a_sink_that_takes_the_place_of_another_repeats_nothing(
 
 
 def test_topics_that_are_no_more_are_emptied(broker: Mosquitto, tmp_path: Path) -> None:
-    sink = sink_of(broker, Outbox(tmp_path / "outbox.sqlite", 100))
+    sink = open_sink(broker, Outbox(tmp_path / "outbox.sqlite", 100))
     sink.close(10)
     again = MqttSink(
         settings.MqttSettings("127.0.0.1", broker.port, node="room"), pytest.fail, Outbox(tmp_path / "outbox.sqlite", 9)
@@ -330,12 +332,12 @@ def test_topics_that_are_no_more_are_emptied(broker: Mosquitto, tmp_path: Path) 
 
 
 def test_all_is_said_again_while_topics_are_being_emptied(broker: Mosquitto) -> None:
-    """Home Assistant starts, or the connection is made anew, before the broker has acknowledged that they are empty."""
+    """Home Assistant starts, or the sink reconnects, before the broker has acknowledged the empty payloads."""
     outbox = Outbox(None, 100)
     outbox.add_retained(f"{BASE}/mic/old{number}/state" for number in range(300))
     discovery = Discovery("ha/device/x/config", "ha/status", lambda *_: {"cmps": {}}, lambda _: {}, dict)
     with subscribed(broker.port) as subscriber:
-        sink = sink_of(broker, outbox, discovery=discovery)
+        sink = open_sink(broker, outbox, discovery=discovery)
         for _ in range(50):
             subscriber.publish("ha/status", "online")
         sink.close(10)
@@ -348,7 +350,7 @@ def test_all_is_said_again_while_topics_are_being_emptied(broker: Mosquitto) -> 
 
 def test_a_disk_that_fills_up_keeps_no_event_from_the_broker(broker: Mosquitto, tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.sqlite", 100)
-    sink = sink_of(broker, outbox)
+    sink = open_sink(broker, outbox)
     with subscribed(broker.port) as subscriber:
         sink.event(STREAM, begin(1))
         sink.event(STREAM, end(1))
@@ -384,7 +386,7 @@ def test_a_broker_that_takes_nothing_any_more_keeps_nobody_from_stopping(caplog:
 def test_a_message_too_large_for_the_broker_holds_up_no_other(
     tmp_path: Path, version: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """3.1.1 knows no limit: the broker hangs up; after some such times it is understood."""
+    """With 3.1.1 the broker cannot name its limit and hangs up; after three times the sink leaves the message out."""
     monkeypatch.setattr("tagger.mqtt.connection._RETRY_SECONDS", (0.1, 1.0))
     broker = Mosquitto(tmp_path, "allow_anonymous true", "max_packet_size 5000")
     message = {"cmps": {"x": "x" * 6_000}}
@@ -409,8 +411,8 @@ def test_a_message_too_large_for_the_broker_holds_up_no_other(
 
 
 def test_a_late_will_is_set_right(broker: Mosquitto) -> None:
-    """Of a connection that the broker thought alive for longer than we did."""
-    sink = sink_of(broker)
+    """The will of an earlier connection, which the broker thought alive for longer than the sink did."""
+    sink = open_sink(broker)
     with subscribed(broker.port) as subscriber:
         until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["online"], "online")
         subscriber.publish(f"{BASE}/status", "offline", retain=True)
@@ -420,7 +422,7 @@ def test_a_late_will_is_set_right(broker: Mosquitto) -> None:
 
 
 def test_transitions_are_seen_one_by_one_while_there_is_a_broker(broker: Mosquitto) -> None:
-    sink = sink_of(broker)
+    sink = open_sink(broker)
     with subscribed(broker.port) as subscriber:
         until(lambda: subscriber.payloads(f"{BASE}/mic/any/state"), "states are there")
         for number in range(1, 4):
@@ -444,8 +446,8 @@ class Controls(FakeControls):
 def test_what_was_switched_says_so_though_the_source_says_nothing(
     broker: Mosquitto, topic: str, off: str, on: str
 ) -> None:
-    """A microphone that is unplugged can be paused and resumed."""
-    sink = sink_of(broker, requests=Requests(Controls(), enabled=True))
+    """An unplugged microphone can be paused and resumed."""
+    sink = open_sink(broker, requests=Requests(Controls(), enabled=True))
     with subscribed(broker.port) as subscriber:
         until(lambda: subscriber.payloads(f"{BASE}/mic/enabled") == ["ON"], "it is enabled")
         for number, what in enumerate((off, on), 2):
@@ -456,7 +458,7 @@ def test_what_was_switched_says_so_though_the_source_says_nothing(
 
 
 def test_overlapping_events_of_a_label_keep_its_state_on(broker: Mosquitto) -> None:
-    sink = sink_of(broker)
+    sink = open_sink(broker)
     with subscribed(broker.port) as subscriber:
         for each in (begin(1), begin(2), end(1)):
             sink.event(STREAM, each)

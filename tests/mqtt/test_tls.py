@@ -26,12 +26,12 @@ STREAM = Stream("room", "mic", "fake", ("dog",))
 
 @dataclass
 class Files:
-    """Pairs are a certificate and its key."""
+    """Certificate files. A pair is a certificate and its key."""
 
     folder: Path
     authority: Path
     stranger: Path
-    """Another authority."""
+    """An authority that the broker does not know."""
     server: tuple[Path, Path]
     """For localhost."""
     expired: tuple[Path, Path]
@@ -61,13 +61,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     )
 
 
-def shows(pair: tuple[Path, Path], *more: str) -> tuple[str, ...]:
-    """A broker's configuration."""
+def showing(pair: tuple[Path, Path], *more: str) -> tuple[str, ...]:
+    """Configuration of a broker that shows this certificate."""
     return ("allow_anonymous true", f"certfile {pair[0]}", f"keyfile {pair[1]}", *more)
 
 
-def asks_for_a_certificate(files: Files, *more: str) -> tuple[str, ...]:
-    return shows(files.server, f"cafile {files.authority}", "require_certificate true", *more)
+def requiring_client_certificate(files: Files, *more: str) -> tuple[str, ...]:
+    return showing(files.server, f"cafile {files.authority}", "require_certificate true", *more)
 
 
 @contextmanager
@@ -79,18 +79,18 @@ def sink(port: int, refusals: list[UserError], **settings: Any) -> Iterator[Mqtt
         yield made
     finally:
         made._connection.stop()
-        with suppress(TaggerError):  # what was not delivered is looked at elsewhere
+        with suppress(TaggerError):  # undelivered messages are tested elsewhere
             made.close(0)
 
 
 @pytest.fixture(autouse=True)
-def everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def log_everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
 
 
 @pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tried again is tried again at once."""
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortens the waits between attempts to connect."""
     monkeypatch.setattr(connection, "_RETRY_SECONDS", (0.1, 0.3))
 
 
@@ -111,7 +111,7 @@ RIGHT: dict[str, Callable[[Files], dict[str, Any]]] = {
 def test_the_right_settings_connect(tmp_path: Path, files: Files, which: str, version: str) -> None:
     refusals: list[UserError] = []
     options = {"version": version, **RIGHT[which](files)}
-    with Mosquitto(tmp_path, *shows(files.server)) as here, sink(here.port, refusals, **options) as made:
+    with Mosquitto(tmp_path, *showing(files.server)) as here, sink(here.port, refusals, **options) as made:
         until(lambda: made._connection.is_connected, "connected")
     assert refusals == []
 
@@ -119,14 +119,14 @@ def test_the_right_settings_connect(tmp_path: Path, files: Files, which: str, ve
 @pytest.mark.broker
 @pytest.mark.parametrize("pair", ["expired", "elsewhere", "alone"])
 def test_tls_insecure_takes_any_certificate(tmp_path: Path, files: Files, pair: str) -> None:
-    with Mosquitto(tmp_path, *shows(getattr(files, pair))) as here, sink(here.port, [], tls_insecure=True) as made:
+    with Mosquitto(tmp_path, *showing(getattr(files, pair))) as here, sink(here.port, [], tls_insecure=True) as made:
         until(lambda: made._connection.is_connected, "connected")
 
 
 @pytest.mark.broker
 def test_a_pinned_name_is_the_one_that_counts(tmp_path: Path, files: Files) -> None:
     options = {"tls_ca_certs": files.authority, "tls_host_name": "elsewhere.example"}
-    with Mosquitto(tmp_path, *shows(files.elsewhere)) as here, sink(here.port, [], **options) as made:
+    with Mosquitto(tmp_path, *showing(files.elsewhere)) as here, sink(here.port, [], **options) as made:
         until(lambda: made._connection.is_connected, "connected")
 
 
@@ -140,52 +140,52 @@ def test_a_client_certificate_is_shown(tmp_path: Path, files: Files, kept: str) 
         both.write_bytes(certificate.read_bytes() + key.read_bytes())
         options = {"tls_client_cert": both}
     options["tls_ca_certs"] = files.authority
-    with Mosquitto(tmp_path, *asks_for_a_certificate(files)) as here, sink(here.port, [], **options) as made:
+    with Mosquitto(tmp_path, *requiring_client_certificate(files)) as here, sink(here.port, [], **options) as made:
         until(lambda: made._connection.is_connected, "connected")
 
 
 Case = tuple[Callable[[Files], tuple[str, ...]], Callable[[Files], dict[str, Any]], str]
-"""The broker's configuration, the client's settings, what is said."""
+"""The broker's configuration, the client's settings, words of the message."""
 
 REFUSED: dict[str, Case] = {
     "another authority": (
-        lambda files: shows(files.server),
+        lambda files: showing(files.server),
         lambda files: {"tls_ca_certs": files.stranger},
         "unable to get local issuer certificate",
     ),
-    "none of the system's authorities": (lambda files: shows(files.server), lambda files: {}, "certificate verify"),
+    "none of the system's authorities": (lambda files: showing(files.server), lambda files: {}, "certificate verify"),
     "self-signed": (
-        lambda files: shows(files.alone),
+        lambda files: showing(files.alone),
         lambda files: {"tls_ca_certs": files.authority},
         "self-signed certificate",
     ),
     "expired": (
-        lambda files: shows(files.expired),
+        lambda files: showing(files.expired),
         lambda files: {"tls_ca_certs": files.authority},
         "certificate has expired",
     ),
     "another name": (
-        lambda files: shows(files.elsewhere),
+        lambda files: showing(files.elsewhere),
         lambda files: {"tls_ca_certs": files.authority},
         "not valid for 'localhost'",
     ),
     "another name than the pinned one": (
-        lambda files: shows(files.server),
+        lambda files: showing(files.server),
         lambda files: {"tls_ca_certs": files.authority, "tls_host_name": "elsewhere.example"},
         "not valid for 'elsewhere.example'",
     ),
     "an address": (
-        lambda files: shows(files.server),
+        lambda files: showing(files.server),
         lambda files: {"tls_ca_certs": files.authority, "host": "127.0.0.1"},
         "not valid for '127.0.0.1'",
     ),
     "no client certificate": (
-        asks_for_a_certificate,
+        requiring_client_certificate,
         lambda files: {"tls_ca_certs": files.authority},
         "wants a client certificate",
     ),
     "a client certificate that the broker does not trust": (
-        asks_for_a_certificate,
+        requiring_client_certificate,
         lambda files: {
             "tls_ca_certs": files.authority,
             "tls_client_cert": files.strange_client[0],
@@ -197,12 +197,12 @@ REFUSED: dict[str, Case] = {
 
 
 @pytest.mark.broker
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_certificate_that_is_not_accepted_is_refused_at_once(tmp_path: Path, files: Files, case: str) -> None:
     config, settings, words = REFUSED[case]
     refusals: list[UserError] = []
-    # TLS 1.3 tells of a client's certificate after the connection stands, and the word may be lost with it: then again.
+    # With TLS 1.3 a client certificate is refused after the handshake. The alert may be lost: then comes another try.
     with Mosquitto(tmp_path, *config(files)) as here, sink(here.port, refusals, **settings(files)):
         until(lambda: refusals, "it is refused")
     assert len(refusals) == 1
@@ -212,11 +212,11 @@ def test_a_certificate_that_is_not_accepted_is_refused_at_once(tmp_path: Path, f
 
 
 @pytest.mark.broker
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("short_waits")
 def test_tls_1_2_also_tells_that_a_client_certificate_is_missing(
     tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = asks_for_a_certificate(files, "tls_version tlsv1.2")
+    config = requiring_client_certificate(files, "tls_version tlsv1.2")
     refusals: list[UserError] = []
     with Mosquitto(tmp_path, *config) as here, sink(here.port, refusals, tls_ca_certs=files.authority) as made:
         until(lambda: "handshake failure" in caplog.text or refusals, "it is said")
@@ -265,12 +265,12 @@ def test_files_that_cannot_be_used_are_named(files: Files, case: str) -> None:
 
 
 @pytest.mark.broker
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize("client", ["encrypted", "plain"])
 def test_two_that_do_not_speak_the_same_say_so_and_try_again(
     tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture, client: str
 ) -> None:
-    config = ("allow_anonymous true",) if client == "encrypted" else shows(files.server)
+    config = ("allow_anonymous true",) if client == "encrypted" else showing(files.server)
     with Mosquitto(tmp_path, *config) as here, sink(here.port, [], tls=client == "encrypted"):
         until(lambda: len(caplog.records) > 1, "it is said twice")
     said = [record.getMessage() for record in caplog.records]
@@ -322,7 +322,7 @@ def test_a_password_that_works_is_not_shown(
 
 
 @pytest.mark.broker
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 def test_a_refusal_that_comes_later_is_waited_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, version: str
@@ -355,12 +355,12 @@ def test_a_refusal_that_comes_later_is_waited_out(
 
 
 @pytest.mark.broker
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("short_waits")
 def test_a_certificate_that_expires_later_is_waited_out(
     tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusals: list[UserError] = []
-    with Mosquitto(tmp_path, *shows(files.server)) as here:
+    with Mosquitto(tmp_path, *showing(files.server)) as here:
         right = here.config.read_text()
         with sink(here.port, refusals, tls_ca_certs=files.authority) as made:
             until(lambda: made._connection.is_connected, "connected")
@@ -383,7 +383,7 @@ def clip(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.broker
 def test_the_command_trusts_the_systems_authorities(tmp_path: Path, files: Files, clip: Path) -> None:
-    with Mosquitto(tmp_path, *shows(files.server)) as here:
+    with Mosquitto(tmp_path, *showing(files.server)) as here:
         listen = ("listen", clip, "--no-realtime", "--mqtt", f"mqtts://localhost:{here.port}")
         done = tagger(*listen, SSL_CERT_FILE=str(files.authority))
     assert done.returncode == 0, done.stderr
@@ -396,7 +396,7 @@ def test_the_command_ends_with_2_and_one_line_where_the_password_is_wrong(
     tmp_path: Path, files: Files, clip: Path
 ) -> None:
     known = passwords(tmp_path / "passwords", me="another")
-    config = shows(files.server)[1:]
+    config = showing(files.server)[1:]
     with Mosquitto(tmp_path, "allow_anonymous false", f"password_file {known}", *config) as here:
         url = f"mqtts://me:open%20sesame@localhost:{here.port}"
         done = tagger("listen", clip, "--no-realtime", SSL_CERT_FILE=str(files.authority), TAGGER_LISTEN_MQTT=url)
@@ -409,7 +409,7 @@ def test_the_command_ends_with_2_and_one_line_where_the_password_is_wrong(
 def test_the_command_ends_with_2_and_one_line_where_it_has_no_certificate(
     tmp_path: Path, files: Files, clip: Path
 ) -> None:
-    with Mosquitto(tmp_path, *asks_for_a_certificate(files)) as here:
+    with Mosquitto(tmp_path, *requiring_client_certificate(files)) as here:
         listen = ("listen", clip, "--no-realtime", "--mqtt", f"mqtts://localhost:{here.port}")
         done = tagger(*listen, SSL_CERT_FILE=str(files.authority))
     refused_process(done, "wants a client certificate")

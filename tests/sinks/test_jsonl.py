@@ -1,4 +1,4 @@
-"""Events as lines of JSON in a file."""
+"""The sink that writes JSON lines to a file."""
 
 import json
 import resource
@@ -35,7 +35,7 @@ def opened(path: Path, max_mb: float = 10, keep: int = 5) -> Iterator[JsonLinesS
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "PAUSES", (0.01, 0.02))
 
 
@@ -93,7 +93,7 @@ def test_it_may_be_moved_away(tmp_path: Path) -> None:
 def test_rotated_files_hold_the_newest_lines_in_order(
     tmp_path_factory: pytest.TempPathFactory, keep: int, lines: int, gap: int
 ) -> None:
-    """Whatever an interrupted rotation left: `gap` is the number of a file that is missing."""
+    """Also after an interrupted rotation: `gap` is the number of a file that is missing."""
     folder = tmp_path_factory.mktemp("rotated")
     path = folder / "events.jsonl"
     size = len(json.dumps(begin("00").to_json(STREAM, 0))) + 1
@@ -114,7 +114,9 @@ def test_rotated_files_hold_the_newest_lines_in_order(
         assert len(kept) == lines or len(kept) > 3 * keep
 
 
-def test_a_folder_that_is_gone_is_waited_for(tmp_path: Path, impatient: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_is_gone_is_waited_for(
+    tmp_path: Path, short_waits: None, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "disk" / "events.jsonl"
     with caplog.at_level("INFO"), opened(path) as sink:
         shutil.rmtree(path.parent)
@@ -131,7 +133,7 @@ def test_a_folder_that_is_gone_is_waited_for(tmp_path: Path, impatient: None, ca
     assert said[1] == f"{path}: works again"
 
 
-def test_a_full_disk_leaves_no_half_line(tmp_path: Path, impatient: None) -> None:
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path, short_waits: None) -> None:
     path = tmp_path / "events.jsonl"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with opened(path) as sink:
@@ -200,7 +202,7 @@ def test_several_streams_at_a_time_mix_no_lines(tmp_path: Path) -> None:
 
 
 def test_what_is_written_survives_a_kill(tmp_path: Path) -> None:
-    """Every line but the last is whole, and the next daemon begins a new one."""
+    """Every line but the last is whole. The next daemon starts a new line."""
     path = tmp_path / "events.jsonl"
     code = f"""
 import itertools, pathlib

@@ -1,4 +1,4 @@
-"""Events to a web server that fails in the ways that servers fail."""
+"""The webhook sink, with a server that fails in every way that servers fail."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def hook() -> Iterator[Hook]:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "PAUSES", (0.01, 0.05))
     monkeypatch.setattr(webhook, "LAST_PAUSE_SECONDS", 0.02)
     for name in ("http_proxy", "https_proxy", "all_proxy"):
@@ -329,7 +329,7 @@ def test_bounds_of_settings(bad: dict[str, object]) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_path_makes_a_request(path: str) -> None:
-    """Whatever stands there is sent in ASCII, without spaces or line breaks."""
+    """It is sent in ASCII, without spaces or line breaks."""
     clean, _ = webhook._split_user(f"http://host/{path}")
     assert clean.isascii()
     assert clean.startswith("http://host/")

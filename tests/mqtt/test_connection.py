@@ -124,7 +124,7 @@ def test_a_broker_that_hangs_up_is_asked_less_and_less_often(
         assert wanted * 0.75 <= wait <= wanted * 4 + 1, waits
 
 
-def test_the_real_waits_keep_a_broker_from_being_hammered() -> None:
+def test_default_waits_do_not_overload_a_broker() -> None:
     with serving(welcome) as first, serving(hang_up) as second:
         with connecting(first.port), connecting(second.port):
             time.sleep(4)
@@ -163,7 +163,7 @@ def test_after_a_broker_was_away_the_first_wait_is_short_again(monkeypatch: pyte
     assert waits[3] < 0.5
 
 
-def test_an_unreachable_broker_is_tried_after_the_first_wait_and_said_to_be(
+def test_an_unreachable_broker_is_tried_again_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shorten_waits(monkeypatch, 0.5, 10)
@@ -184,7 +184,7 @@ def test_an_unreachable_broker_is_tried_after_the_first_wait_and_said_to_be(
     assert all("trying again" in record.getMessage() for record in caplog.records)
 
 
-def test_clients_do_not_come_back_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_do_not_reconnect_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chance lengthens or shortens each client's waits by up to a quarter."""
     waits: list[tuple[float, float]] = []
     monkeypatch.setattr(connection.paho.Client, "reconnect_delay_set", lambda self, *delays: waits.append(delays))
@@ -215,9 +215,7 @@ def test_a_broker_that_comes_later_is_found(
             late.kill()
 
 
-def test_a_name_that_nobody_knows_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unknown_host_name_is_tried_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     shorten_waits(monkeypatch, 0.1, 0.2)
     with connecting(1883, host="nobody.invalid"):
         until(lambda: caplog.text.count("cannot reach mqtt://nobody.invalid:1883") > 1, "it is said twice", 30)
@@ -227,7 +225,7 @@ def test_a_name_that_nobody_knows_is_tried_again(
 # paho leaves the socket of a failed handshake to the garbage collector.
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_server_that_says_nothing_is_given_up_and_tried_again(
+def test_a_silent_server_is_given_up_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tls: bool
 ) -> None:
     """After the keepalive; with TLS, after paho's time limit for a handshake."""
@@ -273,7 +271,7 @@ def test_rubbish_ends_no_thread(monkeypatch: pytest.MonkeyPatch, version: str) -
 
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
-def test_a_broker_that_cannot_now_is_tried_again_with_one_line_each_time(
+def test_an_unavailable_broker_is_tried_again_with_one_line_each_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: str
 ) -> None:
     shorten_waits(monkeypatch, 0.1, 0.2)
@@ -291,7 +289,7 @@ def test_a_broker_that_cannot_now_is_tried_again_with_one_line_each_time(
     assert all("refuses (Server unavailable); trying again" in each for each in said)
 
 
-def test_a_subscription_that_is_refused_is_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refused_subscription_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     def refuse(client: socket.socket) -> None:
         welcome(client)
         number = client.recv(1000)[2:4]
@@ -322,7 +320,7 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
-def test_the_last_will_is_told_when_the_process_is_killed(broker: Mosquitto, version: str) -> None:
+def test_the_last_will_is_published_when_the_process_is_killed(broker: Mosquitto, version: str) -> None:
     given = json.dumps({"host": "127.0.0.1", "port": broker.port, "version": version})
     with subscribed(broker.port) as witness:
         process = subprocess.Popen([sys.executable, "-c", PROGRAM, given], stdout=subprocess.PIPE)
@@ -337,7 +335,7 @@ def test_the_last_will_is_told_when_the_process_is_killed(broker: Mosquitto, ver
         until(lambda: late.payloads("tagger/room/status") == ["offline"], "and keeps it")
 
 
-def test_two_of_one_client_id_do_not_throw_each_other_out_for_ever(
+def test_two_clients_with_one_id_do_not_disconnect_each_other_for_ever(
     broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One gives way, and connects less and less often; the other is connected for most of the time."""
@@ -357,7 +355,7 @@ def test_two_of_one_client_id_do_not_throw_each_other_out_for_ever(
 
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
-def test_it_stops_at_once_also_where_the_broker_has_frozen(broker: Mosquitto, version: str) -> None:
+def test_stop_returns_soon_while_the_broker_is_frozen(broker: Mosquitto, version: str) -> None:
     with connecting(broker.port, version=version) as made:
         until(lambda: made.is_connected, "connected")
         broker.signal(signal.SIGSTOP)
@@ -372,7 +370,7 @@ def test_it_stops_at_once_also_where_the_broker_has_frozen(broker: Mosquitto, ve
             broker.signal(signal.SIGCONT)
 
 
-def test_a_refusal_is_told_once_and_ends_it() -> None:
+def test_a_final_refusal_is_reported_once_and_ends_the_attempts() -> None:
     def refuse(client: socket.socket) -> None:
         client.recv(1000)
         client.sendall(b"\x20\x02\x00\x05")
@@ -392,7 +390,7 @@ def test_a_refusal_is_told_once_and_ends_it() -> None:
     ]
 
 
-def test_what_has_stopped_is_let_go_at_once(broker: Mosquitto) -> None:
+def test_a_stopped_connection_is_freed_at_once(broker: Mosquitto) -> None:
     """With its sockets: a daemon opens a connection at each reload."""
     made = MqttSink(MqttSettings("127.0.0.1", broker.port), pytest.fail)
     made.open([Stream("room", "mic", "fake", ("dog",))])

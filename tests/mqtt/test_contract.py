@@ -231,7 +231,7 @@ def test_a_source_is_paused_and_stays_so_over_a_restart(room: Room, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_retained_requests_are_no_requests(broker: Mosquitto, tmp_path: Path) -> None:
+def test_retained_requests_are_ignored(broker: Mosquitto, tmp_path: Path) -> None:
     """They would be obeyed again at every start."""
     quiet = write_siren(tmp_path / "clip.wav", silent_s=90)
     with subscribed(broker.port) as subscriber:
@@ -257,7 +257,7 @@ def test_without_commands_requests_are_refused(broker: Mosquitto, tmp_path: Path
         assert room.last("clip/status") == "online"
 
 
-def test_home_assistant_is_told_and_told_again_at_its_birth(room: Room) -> None:
+def test_the_discovery_message_is_published_again_at_home_assistants_birth(room: Room) -> None:
     (topic,) = {m.topic for _, m in room.subscriber.messages if m.topic.startswith("homeassistant/")}
     assert re.fullmatch(r"homeassistant/device/tagger_[0-9a-f]{8}/config", topic)
     message = room.subscriber.jsons(topic)[-1]
@@ -281,7 +281,7 @@ def test_home_assistant_is_told_and_told_again_at_its_birth(room: Room) -> None:
 
 
 @pytest.mark.slow
-def test_home_assistant_forgets_what_is_not_announced_any_more(room: Room, tmp_path: Path) -> None:
+def test_home_assistant_removes_what_is_no_longer_announced(room: Room, tmp_path: Path) -> None:
     (topic,) = {m.topic for _, m in room.subscriber.messages if m.topic.startswith("homeassistant/")}
     assert stop(room.process)[0] == 0
     args = ("listen", tmp_path / "clip.wav", "--mqtt", room.broker.url, "--node", "room")

@@ -198,7 +198,7 @@ def rendered(template: str, payload: str) -> str:
     return environment().from_string(template).render(values)
 
 
-def test_the_message_is_the_one_that_is_frozen():
+def test_the_message_is_the_stored_one():
     """Other people's automations depend on the ids. Before you change the stored message, know what becomes of them."""
     both = stream("mic", ("dog", "Glass, breaking", "alarms")), stream("kitchen", ("dog",))
     keys = {"mic": "mic", "kitchen": "mic_2"}
@@ -242,7 +242,7 @@ def test_the_device_is_named_after_the_node_unless_the_user_says_otherwise():
     assert message(ha=HomeAssistantSettings(device_name="Attic ears"))["dev"]["name"] == "Attic ears"
 
 
-def test_only_what_hears_is_unavailable_while_a_source_is_paused():
+def test_only_entities_of_sounds_are_unavailable_while_a_source_is_paused():
     found = by_name(message())
     node = {"topic": "tagger/attic/status"}
     for name in ("mic dog", "mic any sound", "mic sound", "mic level", "mic peak level"):
@@ -322,7 +322,7 @@ def test_a_source_can_be_paused_where_commands_are_obeyed():
     assert "mic listening" not in by_name(message(commands=False))
 
 
-def test_what_is_gone_is_named_until_it_comes_back():
+def test_a_removed_component_is_named_until_it_comes_back():
     first = message(stream(), stream("kitchen"))
     second = message(stream(labels=("dog",)), commands=False, gone=components(first))
     check(second)
@@ -376,7 +376,7 @@ def publish_birth(broker: Mosquitto) -> None:
     publish.single("homeassistant/status", "online", 1, hostname="127.0.0.1", port=broker.port)
 
 
-def test_the_daemon_says_it_all_again_when_home_assistant_has_started(broker: Mosquitto, tmp_path: Path) -> None:
+def test_everything_is_published_again_when_home_assistant_has_started(broker: Mosquitto, tmp_path: Path) -> None:
     with subscribed(broker.port) as seen, announced(broker, tmp_path, stream()):
         until(lambda: seen.payloads("tagger/attic/mic/any/state"), "states")
         assert seen.jsons(CONFIG) == [message()]
@@ -388,7 +388,7 @@ def test_the_daemon_says_it_all_again_when_home_assistant_has_started(broker: Mo
         assert topics.index(CONFIG) < topics.index("tagger/attic/mic/dog/state")
 
 
-def test_what_is_gone_is_said_until_home_assistant_must_know(
+def test_a_removed_component_is_named_until_home_assistant_has_removed_it(
     broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tagger.mqtt.sink._REMOVAL_SECONDS", 0.2)
@@ -415,7 +415,7 @@ def test_what_is_gone_is_said_until_home_assistant_must_know(
         assert seen.jsons(CONFIG)[6:] == [gone, message(less)]
 
 
-def test_a_daemon_that_is_not_to_be_there_removes_its_device(broker: Mosquitto, tmp_path: Path) -> None:
+def test_a_daemon_that_is_not_announced_removes_its_device(broker: Mosquitto, tmp_path: Path) -> None:
     with subscribed(broker.port, CONFIG) as seen:
         with announced(broker, tmp_path, stream()):
             until(lambda: seen.payloads(CONFIG), "announced")

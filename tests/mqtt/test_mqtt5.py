@@ -135,7 +135,7 @@ def test_an_event_that_nobody_fetched_expires(tmp_path: Path, expiry_s: int, lef
 
 
 @pytest.mark.broker
-def test_it_reconnects_and_says_all_again(tmp_path: Path) -> None:
+def test_it_reconnects_and_publishes_everything_again(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as here, sink(here.port) as made:
         until(lambda: made._connection.is_connected, "connected")
         here.kill()
@@ -150,7 +150,7 @@ def test_it_reconnects_and_says_all_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.broker
-def test_no_more_is_on_its_way_than_the_broker_wants(tmp_path: Path) -> None:
+def test_no_more_messages_are_in_flight_than_the_broker_wants(tmp_path: Path) -> None:
     numbers = range(1, 201)
     with (
         Mosquitto(tmp_path, "allow_anonymous true", "max_inflight_messages 5") as here,
@@ -194,7 +194,7 @@ def test_a_topic_that_the_broker_does_not_allow_stops_no_other(
         until(lambda: caplog.text.count("refuses messages") == 2, "it is said again")
 
 
-def test_a_broker_that_knows_no_version_5_is_said_to_be_such() -> None:
+def test_a_broker_without_version_5_is_reported() -> None:
     """The embedded broker knows only 3.1.1."""
     here = EmbeddedBroker("127.0.0.1", free_port())
     refusals: list[UserError] = []

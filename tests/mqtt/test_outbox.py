@@ -20,7 +20,7 @@ def payloads(box: Outbox) -> list[str]:
     return [each.payload for each in box.read_after(0, 1000)]
 
 
-def test_messages_wait_in_order_until_they_are_done(path: Path) -> None:
+def test_messages_wait_in_order_until_they_are_acknowledged(path: Path) -> None:
     box = Outbox(path, 10)
     box.put("t", "1", "a", True)
     box.put("t", "2", "b", True)
@@ -37,7 +37,7 @@ def test_messages_wait_in_order_until_they_are_done(path: Path) -> None:
     again.close()
 
 
-def test_an_event_ends_once_and_only_if_its_begin_was_taken(path: Path) -> None:
+def test_an_event_ends_once_and_only_if_its_begin_was_added(path: Path) -> None:
     box = Outbox(path, 10)
     box.put("t", "end of nothing", "x", False)
     box.put("t", "begin", "a", True)
@@ -54,7 +54,7 @@ def test_an_event_ends_once_and_only_if_its_begin_was_taken(path: Path) -> None:
     limit=st.integers(1, 8),
     steps=st.lists(st.one_of(st.tuples(st.just("put"), st.integers(0, 4)), st.tuples(st.just("done"), st.just(0)))),
 )
-def test_the_newest_are_kept_and_none_that_is_on_its_way_is_dropped(limit: int, steps: list[tuple[str, int]]) -> None:
+def test_the_newest_are_kept_and_none_in_flight_is_dropped(limit: int, steps: list[tuple[str, int]]) -> None:
     box, made, kept = Outbox(None, limit), 0, []
     for what, on_way in steps:
         if what == "put":
@@ -74,7 +74,7 @@ def test_the_newest_are_kept_and_none_that_is_on_its_way_is_dropped(limit: int, 
     box.close()
 
 
-def test_a_damaged_file_is_put_aside_and_said(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_put_aside_and_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.write_bytes(b"this is no database at all, but it is long enough to look like one" * 40)
     box = Outbox(path, 10)
     box.put("t", "1", "a", True)
@@ -102,7 +102,7 @@ def test_damage_within_the_file_is_put_aside_too(path: Path, page: int, caplog: 
     again.close()
 
 
-def test_one_of_a_later_version_is_left_alone(path: Path) -> None:
+def test_a_file_of_a_later_version_is_left_alone(path: Path) -> None:
     Outbox(path, 10).close()
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version = 99")
@@ -131,7 +131,7 @@ def test_when_the_disk_is_full_events_wait_in_memory(path: Path, caplog: pytest.
     box.close()
 
 
-def test_when_the_disk_cannot_be_read_what_comes_is_passed_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_when_the_disk_cannot_be_read_new_events_are_passed_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     box = Outbox(path, 1000)
     for number in range(200):
         box.put("t", "x" * 300, str(number), True)
@@ -152,7 +152,7 @@ def test_when_the_disk_cannot_be_read_what_comes_is_passed_on(path: Path, caplog
     box.close()
 
 
-def test_what_was_left_at_the_broker_is_known_at_the_next_start(path: Path) -> None:
+def test_retained_topics_and_components_are_known_at_the_next_start(path: Path) -> None:
     box = Outbox(path, 10)
     box.add_retained(["a", "b"])
     box.add_retained(["b", "c"])

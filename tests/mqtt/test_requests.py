@@ -59,7 +59,7 @@ def make_requests(enabled: bool = True) -> tuple[Requests, FakeControls, Clock]:
         ("test", {"label": "dog", "duration_s": 3, "source": "mic"}, ("test", "mic", "dog", 3)),
     ],
 )
-def test_what_can_be_asked(what: str, request_: dict[str, Any], asked: tuple[Any, ...]) -> None:
+def test_each_request_calls_its_control(what: str, request_: dict[str, Any], asked: tuple[Any, ...]) -> None:
     requests, controls, _ = make_requests()
     answer = requests.answer(what, json.dumps({**request_, "transaction": "t1"}).encode())
     assert answer == {"transaction": "t1", "status": "ok", "data": {"done": 1}}
@@ -94,7 +94,7 @@ def test_the_caller_gets_its_transaction_back_if_it_gave_one() -> None:
         ("labels", json.dumps({"transaction": "x" * 129}).encode(), "transaction: must have at most"),
     ],
 )
-def test_what_is_refused(what: str, payload: bytes, said: str) -> None:
+def test_wrong_requests_are_refused(what: str, payload: bytes, said: str) -> None:
     requests, _, _ = make_requests()
     answer = requests.answer(what, payload)
     assert answer is not None
@@ -110,7 +110,7 @@ def test_an_error_has_the_transaction_too() -> None:
     assert answer["transaction"] == "t"
 
 
-def test_nothing_is_obeyed_unless_it_is_enabled() -> None:
+def test_no_request_is_executed_unless_enabled() -> None:
     requests, controls, _ = make_requests(enabled=False)
     answer = requests.answer("pause", b'{"transaction": 1}')
     assert answer is not None
@@ -122,7 +122,7 @@ def test_nothing_is_obeyed_unless_it_is_enabled() -> None:
 
 @pytest.mark.parametrize("enabled", [True, False])
 @pytest.mark.parametrize("payload", [b"{}", b"rubbish"])
-def test_a_flood_is_neither_obeyed_nor_answered(enabled: bool, payload: bytes) -> None:
+def test_a_flood_is_neither_executed_nor_answered(enabled: bool, payload: bytes) -> None:
     requests, controls, clock = make_requests(enabled)
     answers = []
     for i in range(1000):
@@ -145,7 +145,7 @@ def test_a_topic_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCa
     assert len(record.getMessage()) < 200
 
 
-def test_a_switch() -> None:
+def test_a_switch_pauses_and_resumes() -> None:
     requests, controls, _ = make_requests()
     assert requests.switch("mic", b"OFF") is False
     assert requests.switch("mic", b"ON") is True
@@ -155,7 +155,7 @@ def test_a_switch() -> None:
 
 
 @given(st.text(max_size=80), st.binary(max_size=300))
-def test_no_bytes_are_a_traceback(what: str, payload: bytes) -> None:
+def test_any_bytes_get_an_answer(what: str, payload: bytes) -> None:
     requests, controls, _ = make_requests()
     answer = requests.answer(what, payload)
     assert answer is not None

@@ -259,7 +259,7 @@ def test_states_are_right_after_an_outage_that_overflowed_the_queue(broker: Mosq
         until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
 
 
-def test_after_an_outage_a_state_never_runs_ahead_of_its_event(broker: Mosquitto, door: Relay) -> None:
+def test_after_an_outage_a_state_never_arrives_before_its_event(broker: Mosquitto, door: Relay) -> None:
     sink = sink_that_lost_its_broker(broker, door)
     sink.event(STREAM, begin(1))
     broker.start()
@@ -271,7 +271,9 @@ def test_after_an_outage_a_state_never_runs_ahead_of_its_event(broker: Mosquitto
     assert seen.index(f"{BASE}/mic/event") < seen.index(f"{BASE}/mic/dog/state")
 
 
-def test_what_waited_at_the_end_is_delivered_at_the_next_start(broker: Mosquitto, door: Relay, tmp_path: Path) -> None:
+def test_events_that_waited_at_the_end_are_delivered_at_the_next_start(
+    broker: Mosquitto, door: Relay, tmp_path: Path
+) -> None:
     sink = sink_that_lost_its_broker(broker, door, Outbox(tmp_path / "outbox.sqlite", 100))
     for each in (begin(1), end(1), begin(2)):
         sink.event(STREAM, each)
@@ -295,9 +297,7 @@ def test_what_waited_at_the_end_is_delivered_at_the_next_start(broker: Mosquitto
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
-def test_a_sink_that_takes_the_place_of_another_repeats_nothing(
-    broker: Mosquitto, tmp_path: Path, on_disk: bool
-) -> None:
+def test_a_sink_that_replaces_another_repeats_nothing(broker: Mosquitto, tmp_path: Path, on_disk: bool) -> None:
     path = tmp_path / "outbox.sqlite" if on_disk else None
     with subscribed(broker.port) as subscriber:
         sink = open_sink(broker, Outbox(path, 100))
@@ -316,7 +316,7 @@ def test_a_sink_that_takes_the_place_of_another_repeats_nothing(
         assert subscriber.payloads(f"{BASE}/mic/any/state")[-1] == "OFF"
 
 
-def test_topics_that_are_no_more_are_emptied(broker: Mosquitto, tmp_path: Path) -> None:
+def test_topics_that_no_longer_exist_are_emptied(broker: Mosquitto, tmp_path: Path) -> None:
     sink = open_sink(broker, Outbox(tmp_path / "outbox.sqlite", 100))
     sink.close(10)
     again = MqttSink(
@@ -331,7 +331,7 @@ def test_topics_that_are_no_more_are_emptied(broker: Mosquitto, tmp_path: Path) 
     assert {topic.split("/")[2] for topic in kept} == {"kitchen", "status"}
 
 
-def test_all_is_said_again_while_topics_are_being_emptied(broker: Mosquitto) -> None:
+def test_everything_is_published_again_while_topics_are_being_emptied(broker: Mosquitto) -> None:
     """Home Assistant starts, or the sink reconnects, before the broker has acknowledged the empty payloads."""
     outbox = Outbox(None, 100)
     outbox.add_retained(f"{BASE}/mic/old{number}/state" for number in range(300))
@@ -348,7 +348,7 @@ def test_all_is_said_again_while_topics_are_being_emptied(broker: Mosquitto) -> 
         assert not any("/old" in message.topic for _, message in late.messages)
 
 
-def test_a_disk_that_fills_up_keeps_no_event_from_the_broker(broker: Mosquitto, tmp_path: Path) -> None:
+def test_events_reach_the_broker_though_the_disk_is_full(broker: Mosquitto, tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.sqlite", 100)
     sink = open_sink(broker, outbox)
     with subscribed(broker.port) as subscriber:
@@ -363,7 +363,7 @@ def test_a_disk_that_fills_up_keeps_no_event_from_the_broker(broker: Mosquitto, 
         sink.close(10)
 
 
-def test_a_broker_that_takes_nothing_any_more_keeps_nobody_from_stopping(caplog: pytest.LogCaptureFixture) -> None:
+def test_close_returns_though_the_broker_accepts_no_more_data(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         sink = MqttSink(settings.MqttSettings("127.0.0.1", server.getsockname()[1], node="room"), pytest.fail)
         sink.open([STREAM])
@@ -410,7 +410,7 @@ def test_a_message_too_large_for_the_broker_holds_up_no_other(
     assert [record.getMessage().count("ha/device/x/config (6") for record in caplog.records].count(1) == 1
 
 
-def test_a_late_will_is_set_right(broker: Mosquitto) -> None:
+def test_a_late_will_is_corrected(broker: Mosquitto) -> None:
     """The will of an earlier connection, which the broker thought alive for longer than the sink did."""
     sink = open_sink(broker)
     with subscribed(broker.port) as subscriber:
@@ -443,9 +443,7 @@ class Controls(FakeControls):
     ("topic", "off", "on"),
     [("mic/enabled/set", "OFF", "ON"), ("request/{}", "pause", "resume")],
 )
-def test_what_was_switched_says_so_though_the_source_says_nothing(
-    broker: Mosquitto, topic: str, off: str, on: str
-) -> None:
+def test_enabled_changes_though_the_source_reports_nothing(broker: Mosquitto, topic: str, off: str, on: str) -> None:
     """An unplugged microphone can be paused and resumed."""
     sink = open_sink(broker, requests=Requests(Controls(), enabled=True))
     with subscribed(broker.port) as subscriber:

@@ -267,7 +267,7 @@ def test_files_that_cannot_be_used_are_named(files: Files, case: str) -> None:
 @pytest.mark.broker
 @pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize("client", ["encrypted", "plain"])
-def test_two_that_do_not_speak_the_same_say_so_and_try_again(
+def test_encrypted_and_plain_do_not_connect_and_try_again(
     tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture, client: str
 ) -> None:
     config = ("allow_anonymous true",) if client == "encrypted" else showing(files.server)

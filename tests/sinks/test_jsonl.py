@@ -43,7 +43,7 @@ def ids(path: Path) -> list[str]:
     return [json.loads(line)["id"] for line in path.read_text().splitlines()]
 
 
-def test_what_a_listener_hears_is_a_line_each(tmp_path: Path) -> None:
+def test_each_event_of_a_listener_is_a_line(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "events.jsonl"
     with opened(path) as sink:
         listener(FakeSource([silence(2, 100), noise(1, 102), silence(2, 103)]), sink).run()  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ def test_what_a_listener_hears_is_a_line_each(tmp_path: Path) -> None:
     assert list(first)[:3] == ["schema", "id", "type"]
 
 
-def test_an_end_of_an_earlier_life_is_taken(tmp_path: Path) -> None:
+def test_an_end_of_an_earlier_run_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     stream = Stream("attic", "unplugged", "fake", ())
     with opened(path) as sink:
@@ -62,7 +62,7 @@ def test_an_end_of_an_earlier_life_is_taken(tmp_path: Path) -> None:
     assert (line["source"], line["label"], line["cause"], line["duration_s"]) == ("unplugged", "cat", "restart", 2)
 
 
-def test_what_is_there_is_added_to(tmp_path: Path) -> None:
+def test_an_existing_file_is_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     for id_ in "AB":
         with opened(path) as sink:
@@ -79,7 +79,7 @@ def test_a_line_that_a_crash_cut_off_does_not_swallow_the_next(tmp_path: Path) -
     assert (json.loads(first)["id"], cut, json.loads(last)["id"]) == ("A", '{"id": "B", "la', "C")
 
 
-def test_it_may_be_moved_away(tmp_path: Path) -> None:
+def test_the_file_may_be_moved_away(tmp_path: Path) -> None:
     path, moved = tmp_path / "events.jsonl", tmp_path / "events.jsonl-20261126"
     with opened(path) as sink:
         sink.event(STREAM, begin("A"))
@@ -151,7 +151,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, short_waits: None) -> N
     assert ids(path) == ["A", "B"]
 
 
-def test_what_could_not_be_written_in_time_is_said(tmp_path: Path) -> None:
+def test_events_that_could_not_be_written_in_time_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "disk" / "events.jsonl"
     sink = JsonLinesSink(JsonLinesSettings(path))
     sink.open([STREAM])
@@ -165,7 +165,7 @@ def test_what_could_not_be_written_in_time_is_said(tmp_path: Path) -> None:
     assert raised.value.exit_code == 1
 
 
-def test_too_many_that_wait_push_the_oldest_out(
+def test_when_too_many_wait_the_oldest_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tagger.sinks.jsonl._MAX_WAITING", 3)
@@ -201,7 +201,7 @@ def test_several_streams_at_a_time_mix_no_lines(tmp_path: Path) -> None:
     assert [each for each in written if each[0] == "a"] == [f"a{i}" for i in range(50)]
 
 
-def test_what_is_written_survives_a_kill(tmp_path: Path) -> None:
+def test_written_lines_survive_a_kill(tmp_path: Path) -> None:
     """Every line but the last is whole. The next daemon starts a new line."""
     path = tmp_path / "events.jsonl"
     code = f"""
@@ -230,7 +230,7 @@ for i in itertools.count():
 
 
 @pytest.mark.parametrize("name", ["folder", "file/events.jsonl"])
-def test_a_place_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_impossible_path_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match=str(tmp_path / name)):

@@ -54,7 +54,7 @@ def ids(hook: Hook) -> list[str]:
     return [body["id"] for _, _, body in hook.posts]
 
 
-def test_what_a_listener_hears_is_posted(hook: Hook) -> None:
+def test_each_event_of_a_listener_is_posted(hook: Hook) -> None:
     sink = opened(hook.url("hook?room=1"), token="t0ken")
     listener(FakeSource([silence(2, 100), noise(1, 102), silence(2, 103)]), sink).run()  # type: ignore[arg-type]
     sink.close(10)
@@ -68,7 +68,7 @@ def test_what_a_listener_hears_is_posted(hook: Hook) -> None:
     assert (headers["idempotency-key"], later["idempotency-key"]) == (f"{first['id']}-begin", f"{first['id']}-end")
 
 
-def test_an_end_of_an_earlier_life_is_taken(hook: Hook) -> None:
+def test_an_end_of_an_earlier_run_is_accepted(hook: Hook) -> None:
     sink = opened(hook.url())
     sink.event(Stream("attic", "unplugged", "fake", ()), Event("end", "A", "cat", 0, 0.9, 1, 2, cause="restart"))
     sink.close(10)
@@ -85,7 +85,7 @@ def test_the_user_of_the_url_is_basic_authorization(hook: Hook) -> None:
 
 
 @pytest.mark.parametrize("failure", [500, 502, 503, 408, 429, None])
-def test_what_fails_for_the_moment_is_tried_again_in_order(
+def test_temporary_failures_are_tried_again_in_order(
     hook: Hook, failure: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     hook.answers = [(failure, {})] * 4
@@ -118,7 +118,7 @@ def test_a_server_that_comes_later_gets_all(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("said", [b"nonsense\r\n\r\n", b"HTTP/1.1 2", b"\xff" * 70_000, b"SSH-2.0-OpenSSH_9.2\r\n"])
-def test_what_is_no_web_server_is_tried_again(said: bytes) -> None:
+def test_a_server_that_speaks_no_http_is_tried_again(said: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)
         sink = opened(f"http://127.0.0.1:{server.getsockname()[1]}/")
@@ -145,7 +145,7 @@ def test_a_server_that_does_not_answer_is_given_up_for_the_moment(hook: Hook, mo
 
 
 @pytest.mark.parametrize("as_date", [False, True])
-def test_a_server_may_ask_for_patience(hook: Hook, as_date: bool) -> None:
+def test_retry_after_is_respected(hook: Hook, as_date: bool) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=2.5), usegmt=True)  # dates have whole seconds
     hook.answers = [(429, {"Retry-After": later if as_date else "1"})]
     sink = opened(hook.url())
@@ -157,7 +157,7 @@ def test_a_server_may_ask_for_patience(hook: Hook, as_date: bool) -> None:
     assert ids(hook) == ["A", "A"]
 
 
-def test_but_not_for_ever(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_after_is_limited(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "_MAX_RETRY_AFTER_SECONDS", 0.05)
     hook.answers = [(503, {"Retry-After": text}) for text in ("999999999", "inf", "-1", "nan", "soon", "")]
     sink = opened(hook.url())
@@ -168,7 +168,7 @@ def test_but_not_for_ever(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410, 422, 302, 303])
-def test_what_is_refused_is_dropped_and_said_once(hook: Hook, status: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_events_are_dropped_and_logged_once(hook: Hook, status: int, caplog: pytest.LogCaptureFixture) -> None:
     hook.answers = [(status, {"Location": hook.url("login")} if status < 400 else {})] * 3 + [(403, {})]
     sink = opened(hook.url("s3cret"))
     for id_ in "ABCDE":
@@ -232,7 +232,7 @@ def test_events_are_given_up_when_they_are_old(caplog: pytest.LogCaptureFixture)
         sink.close(1)
 
 
-def test_too_many_that_wait_push_the_oldest_out() -> None:
+def test_when_too_many_wait_the_oldest_are_dropped() -> None:
     port = free_port()
     sink = opened(f"http://127.0.0.1:{port}/", queue_events=2)
     sink.event(STREAM, begin("held"))
@@ -246,7 +246,7 @@ def test_too_many_that_wait_push_the_oldest_out() -> None:
         assert ids(hook) == ["held", "C", "D"]
 
 
-def test_the_end_waits_only_so_long() -> None:
+def test_close_waits_only_for_a_limited_time() -> None:
     sink = opened(f"http://127.0.0.1:{free_port()}/s3cret?key=s3cret", token="s3cret")
     for id_ in "ABC":
         sink.event(STREAM, begin(id_))
@@ -257,7 +257,7 @@ def test_the_end_waits_only_so_long() -> None:
     assert "s3cret" not in str(raised.value)
 
 
-def test_nothing_that_is_logged_is_a_secret(hook: Hook, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_is_logged(hook: Hook, caplog: pytest.LogCaptureFixture) -> None:
     hook.answers = [(500, {}), (None, {}), (301, {"Location": "/s3cret/more"}), (404, {})]
     with caplog.at_level("DEBUG"):
         settings = WebhookSettings(f"http://s3cret:s3cret@127.0.0.1:{hook.port}/s3cret?s3cret=s3cret#s3cret")

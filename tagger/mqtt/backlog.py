@@ -7,7 +7,7 @@ outage no state arrives before its event, and none is outdated.
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from tagger.mqtt.connection import Outgoing
+from tagger.mqtt.message import Outgoing
 from tagger.mqtt.outbox import Outbox
 
 _BATCH = 50

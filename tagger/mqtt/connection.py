@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -20,6 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from tagger import __version__
 from tagger.errors import UserError
+from tagger.mqtt.message import Outgoing
 from tagger.mqtt.reasons import ADVICE, certificate_refusal, describe
 from tagger.mqtt.tls import tls_context
 from tagger.settings import MqttSettings
@@ -40,31 +40,6 @@ _MAX_IN_FLIGHT = 20
 """Messages without acknowledgement at any time, unless the broker wants fewer. Mosquitto's default is the same."""
 _STOP_SECONDS = 1.0
 """Longest wait for the disconnect, seconds."""
-_MAX_OVERHEAD_BYTES = 512
-"""Bound of a packet's size without topic and payload, MQTT 5 properties included."""
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """A message to publish."""
-
-    topic: str
-    payload: str
-    qos: int = 1
-    retain: bool = False
-    expiry_s: int | None = None
-    """MQTT 5 message expiry interval: the broker may discard the message after this time, seconds."""
-    outbox_number: int | None = None
-    """Number in the outbox. None: the message is not in the outbox."""
-
-    @property
-    def max_bytes(self) -> int:
-        """Upper bound of the packet's size."""
-        return len(self.payload.encode()) + len(self.topic.encode()) + _MAX_OVERHEAD_BYTES
-
-    @property
-    def is_json(self) -> bool:
-        return self.payload.startswith("{")
 
 
 class Connection:

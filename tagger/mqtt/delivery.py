@@ -18,16 +18,18 @@ from typing import Any
 
 from tagger.errors import TaggerError, UserError
 from tagger.mqtt.backlog import Backlog
-from tagger.mqtt.connection import Connection, Outgoing
+from tagger.mqtt.connection import Connection
+from tagger.mqtt.message import Outgoing
 from tagger.mqtt.outbox import Outbox
 from tagger.settings import MqttSettings
 
 log = logging.getLogger(__name__)
 
 _LARGE_BYTES = 4_000
-"""Every event is smaller. The message for Home Assistant is larger, and a broker may limit the size of a packet ..."""
+"""Every event is smaller; the message for Home Assistant may be larger. With MQTT 3.1.1 a broker cannot name its
+limit and hangs up, so a message of this size may be the cause."""
 _SHORT_CONNECTIONS = 3
-"""... which MQTT 3.1.1 cannot tell: the broker hangs up. After this number of times the size is taken for the cause."""
+"""Number of short connections in a row after which the largest message in flight is taken for the cause."""
 _FIRST_CONNECTION_SECONDS = 1.0
 """Longest wait for the first connection, seconds. A broker that comes later is served from then on."""
 _EPHEMERAL_EXPIRY_SECONDS = 60

@@ -22,7 +22,8 @@ import pytest
 from tagger.errors import UserError
 from tagger.events import Stream
 from tagger.mqtt import connection
-from tagger.mqtt.connection import Connection, Outgoing
+from tagger.mqtt.connection import Connection
+from tagger.mqtt.message import Outgoing
 from tagger.mqtt.sink import MqttSink
 from tagger.settings import MqttSettings
 from tests.programs import Mosquitto, free_port, subscribed, until

@@ -148,12 +148,12 @@ class Room:
     def __init__(self, broker: Mosquitto, process: Any, subscriber: Subscriber) -> None:
         self.broker, self.process, self.subscriber = broker, process, subscriber
 
-    def ask(self, what: str, **fields: Any) -> dict[str, Any]:
-        """The answer to a request."""
-        topic = f"{BASE}/response/{what}"
+    def request(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """Sends a request and returns its answer."""
+        topic = f"{BASE}/response/{kind}"
         before = len(self.subscriber.payloads(topic))
-        self.subscriber.publish(f"{BASE}/request/{what}", json.dumps(fields))
-        until(lambda: len(self.subscriber.payloads(topic)) > before, f"the answer to {what}")
+        self.subscriber.publish(f"{BASE}/request/{kind}", json.dumps(fields))
+        until(lambda: len(self.subscriber.payloads(topic)) > before, f"the answer to {kind}")
         return self.subscriber.jsons(topic)[-1]
 
     def last(self, topic: str) -> str:
@@ -181,7 +181,7 @@ def test_statistics(room: Room) -> None:
 
 
 def test_requests_are_answered(room: Room) -> None:
-    labels = room.ask("labels", transaction="a")
+    labels = room.request("labels", transaction="a")
     assert (labels["transaction"], labels["status"]) == ("a", "ok")
     (of_clip,) = labels["data"].values()
     by_label = {each["label"]: each for each in of_clip}
@@ -189,19 +189,19 @@ def test_requests_are_answered(room: Room) -> None:
     assert list(by_label["dog"]) == ["label", "topic", "enter", "exit", "announced"]
     assert (by_label["dog"]["announced"], by_label["cat"]["announced"]) == (True, False)
 
-    changed = room.ask("threshold", transaction=2, label="dog", enter=0.75)
+    changed = room.request("threshold", transaction=2, label="dog", enter=0.75)
     assert (changed["transaction"], changed["data"]["enter"]) == (2, 0.75)
     until(
-        lambda: {each["label"]: each for each in room.ask("labels")["data"]["clip"]}["dog"]["enter"] == 0.75,
+        lambda: {each["label"]: each for each in room.request("labels")["data"]["clip"]}["dog"]["enter"] == 0.75,
         "the threshold is in force",
     )
-    refused = room.ask("threshold", transaction=3, label="dgo", enter=0.75)
+    refused = room.request("threshold", transaction=3, label="dgo", enter=0.75)
     assert (refused["transaction"], refused["status"]) == (3, "error")
     assert "did you mean dog" in refused["error"]
 
 
 def test_a_test_event_is_an_event_with_its_states(room: Room) -> None:
-    answer = room.ask("test", transaction="t", label="dog", duration_s=0.3)
+    answer = room.request("test", transaction="t", label="dog", duration_s=0.3)
     until(lambda: len(room.subscriber.jsons(f"{BASE}/clip/event")) == 2, "begin and end")
     begin, end = room.subscriber.jsons(f"{BASE}/clip/event")
     for event in (begin, end):
@@ -225,7 +225,7 @@ def test_a_source_is_paused_and_stays_so_over_a_restart(room: Room, tmp_path: Pa
     flags = ("--node", "room", "--commands")
     with running("listen", tmp_path / "clip.wav", "--mqtt", room.broker.url, *flags):
         until(lambda: room.last("clip/status") == "disabled", "it is still paused", 30)
-        assert room.ask("resume", source="clip")["status"] == "ok"
+        assert room.request("resume", source="clip")["status"] == "ok"
         until(lambda: room.last("clip/status") == "online", "it listens again")
         assert room.last("clip/enabled") == "ON"
 
@@ -249,11 +249,11 @@ def test_without_commands_requests_are_refused(broker: Mosquitto, tmp_path: Path
     with subscribed(broker.port) as subscriber, running("listen", quiet, "--mqtt", broker.url, "--node", "room") as it:
         until(lambda: "online" in subscriber.payloads(f"{BASE}/clip/status"), "it listens", 30)
         room = Room(broker, it, subscriber)
-        answer = room.ask("pause", transaction=1)
+        answer = room.request("pause", transaction=1)
         assert (answer["transaction"], answer["status"]) == (1, "error")
         assert "--commands" in answer["error"]
         subscriber.publish(f"{BASE}/clip/enabled/set", "OFF")
-        assert room.ask("labels")["status"] == "error"
+        assert room.request("labels")["status"] == "error"
         assert room.last("clip/status") == "online"
 
 

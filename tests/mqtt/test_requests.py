@@ -13,25 +13,25 @@ from tagger.mqtt.requests import Requests
 
 class FakeControls:
     def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
 
-    def _done(self, *what: Any) -> dict[str, Any]:
-        self.asked.append(what)
-        if "cellar" in what:
+    def _record(self, *call: Any) -> dict[str, Any]:
+        self.calls.append(call)
+        if "cellar" in call:
             raise UserError("source: there is no 'cellar'; there is mic")
-        return {"done": len(self.asked)}
+        return {"done": len(self.calls)}
 
     def pause(self, source: str | None, paused: bool) -> dict[str, Any]:
-        return self._done("pause", source, paused)
+        return self._record("pause", source, paused)
 
     def threshold(self, source: str | None, label: str, enter: float) -> dict[str, Any]:
-        return self._done("threshold", source, label, enter)
+        return self._record("threshold", source, label, enter)
 
     def labels(self, source: str | None) -> dict[str, Any]:
-        return self._done("labels", source)
+        return self._record("labels", source)
 
     def test(self, source: str | None, label: str, duration_s: float) -> dict[str, Any]:
-        return self._done("test", source, label, duration_s)
+        return self._record("test", source, label, duration_s)
 
 
 class Clock:
@@ -47,7 +47,7 @@ def make_requests(enabled: bool = True) -> tuple[Requests, FakeControls, Clock]:
 
 
 @pytest.mark.parametrize(
-    ("what", "request_", "asked"),
+    ("kind", "request_", "asked"),
     [
         ("pause", {}, ("pause", None, True)),
         ("pause", {"source": "mic"}, ("pause", "mic", True)),
@@ -59,11 +59,11 @@ def make_requests(enabled: bool = True) -> tuple[Requests, FakeControls, Clock]:
         ("test", {"label": "dog", "duration_s": 3, "source": "mic"}, ("test", "mic", "dog", 3)),
     ],
 )
-def test_each_request_calls_its_control(what: str, request_: dict[str, Any], asked: tuple[Any, ...]) -> None:
+def test_each_request_calls_its_control(kind: str, request_: dict[str, Any], asked: tuple[Any, ...]) -> None:
     requests, controls, _ = make_requests()
-    answer = requests.answer(what, json.dumps({**request_, "transaction": "t1"}).encode())
+    answer = requests.answer(kind, json.dumps({**request_, "transaction": "t1"}).encode())
     assert answer == {"transaction": "t1", "status": "ok", "data": {"done": 1}}
-    assert controls.asked == [asked]
+    assert controls.calls == [asked]
 
 
 def test_the_caller_gets_its_transaction_back_if_it_gave_one() -> None:
@@ -73,7 +73,7 @@ def test_the_caller_gets_its_transaction_back_if_it_gave_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "payload", "said"),
+    ("kind", "payload", "said"),
     [
         ("labels", b"\xff", "must be JSON"),
         ("labels", b"[1]", "must be a JSON object"),
@@ -94,9 +94,9 @@ def test_the_caller_gets_its_transaction_back_if_it_gave_one() -> None:
         ("labels", json.dumps({"transaction": "x" * 129}).encode(), "transaction: must have at most"),
     ],
 )
-def test_wrong_requests_are_refused(what: str, payload: bytes, said: str) -> None:
+def test_wrong_requests_are_refused(kind: str, payload: bytes, said: str) -> None:
     requests, _, _ = make_requests()
-    answer = requests.answer(what, payload)
+    answer = requests.answer(kind, payload)
     assert answer is not None
     assert answer["status"] == "error"
     assert said in answer["error"]
@@ -117,7 +117,7 @@ def test_no_request_is_executed_unless_enabled() -> None:
     assert (answer["transaction"], answer["status"]) == (1, "error")
     assert "--commands" in answer["error"]
     requests.switch("mic", b"OFF")
-    assert controls.asked == []
+    assert controls.calls == []
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -128,7 +128,7 @@ def test_a_flood_is_neither_executed_nor_answered(enabled: bool, payload: bytes)
     for i in range(1000):
         clock.now = i / 1000
         answers.append(requests.answer("labels", payload))
-    assert len(controls.asked) == (10 if enabled and payload == b"{}" else 0)
+    assert len(controls.calls) == (10 if enabled and payload == b"{}" else 0)
     assert sum(answer is not None for answer in answers) == 11
     assert requests.refused == 990
     clock.now = 60.0
@@ -151,13 +151,13 @@ def test_a_switch_pauses_and_resumes() -> None:
     assert requests.switch("mic", b"ON") is True
     assert requests.switch("mic", b"maybe") is None
     assert requests.switch("cellar", b"ON") is None
-    assert controls.asked == [("pause", "mic", True), ("pause", "mic", False), ("pause", "cellar", False)]
+    assert controls.calls == [("pause", "mic", True), ("pause", "mic", False), ("pause", "cellar", False)]
 
 
 @given(st.text(max_size=80), st.binary(max_size=300))
-def test_any_bytes_get_an_answer(what: str, payload: bytes) -> None:
+def test_any_bytes_get_an_answer(kind: str, payload: bytes) -> None:
     requests, controls, _ = make_requests()
-    answer = requests.answer(what, payload)
+    answer = requests.answer(kind, payload)
     assert answer is not None
     json.dumps(answer, allow_nan=False)
-    assert answer["status"] == "error" or controls.asked
+    assert answer["status"] == "error" or controls.calls

@@ -246,7 +246,7 @@ class Listener:
         self.paused = paused
         if paused:
             self._end_events()
-            self._level.forget()
+            self._level.reset()
             self._tell_status("disabled", _PAUSED)
         else:
             self._is_resumed = True

@@ -1,4 +1,4 @@
-"""Samples: decoded from files, resampled, cut into windows, measured.
+"""Samples: decoding files, resampling, cutting windows, measuring the level.
 
-numpy only, and the libraries that decode and resample. What opens a microphone or a stream is in `tagger.sources`.
+Needs numpy and the libraries that decode and resample. Microphones and pipes are opened in `tagger.sources`.
 """

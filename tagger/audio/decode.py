@@ -1,4 +1,4 @@
-"""Any audio file to frames, block by block: libsndfile where it knows the format, FFmpeg (PyAV) for the rest."""
+"""Decodes audio files block by block: libsndfile where it knows the format, FFmpeg (PyAV) for the rest."""
 
 import os
 import re
@@ -15,33 +15,37 @@ from tagger.audio.resample import ToMono, is_plausible
 from tagger.errors import AudioError
 
 Frames = NDArray[np.float32]
+"""[N, channels], full scale -1 to 1."""
 _BLOCK_SECONDS = 0.5
 _RATES_HZ = range(1_000, 768_001)
-"""A header that names another rate is damaged; believing 1 Hz would fill the memory with one second's samples."""
+"""Plausible rates. A header with another one is damaged. Audio of 1 Hz, resampled, would not fit into memory."""
 _PROMISE = r"^ *(?:data|SSND|Data Size|riff) *: *(\d+) \(should be (\d+)\)"
-"""In libsndfile's log of WAV, AIFF, AU and W64: bytes that the header promises, and that there are."""
+"""Line of libsndfile's log for WAV, AIFF, AU and W64: bytes that the header promises, and bytes in the file."""
 _UNKNOWN_FRAMES = 1 << 62
-"""libsndfile's count for a FLAC written to a pipe begins here."""
+"""libsndfile's count of frames is this or more for a FLAC that was written to a pipe."""
 _STREAMED_BYTES = 0x7FFF_0000
-"""A WAV header from this size on was written to a pipe, by a program that could not know the length."""
+"""Data size from which a WAV was written to a pipe, by a program that could not know the length."""
 
 
 class Decoder(Protocol):
+    """An open audio file."""
+
     rate_hz: int
     channels: int
 
     def frames(self) -> Iterator[Frames]:
-        """[N, channels], float32.
+        """All frames of the file, once, in blocks [N, channels], float32.
 
         Raises:
-            AudioError: the file is damaged or ends early; every good frame was given before.
+            AudioError: the file is damaged or ends early. Every good frame was given before.
         """
 
 
 def open_audio(path: Path) -> Decoder:
-    """
+    """Opens a file and checks its header.
+
     Raises:
-        AudioError: the file is missing, empty, or nothing that either library decodes.
+        AudioError: the file is missing, empty, or neither library can decode it.
     """
     if not path.exists():
         raise AudioError(f"{path}: no such file" + (" (URLs are not supported)" if ":/" in str(path) else ""))
@@ -63,15 +67,15 @@ def open_audio(path: Path) -> Decoder:
 
 
 def decode(path: Path, rate_hz: int) -> Iterator[NDArray[np.float32]]:
-    """A whole file as blocks of mono samples, [N], at `rate_hz`.
+    """A whole file as blocks of mono samples, [N], float32, at `rate_hz`.
 
     Raises:
-        AudioError: as `open_audio`; and for damage, early ends, NaN, after everything good before it was given.
+        AudioError: as `open_audio`; or the file is damaged, ends early or has NaN. All good samples were given before.
     """
     decoder = open_audio(path)
     to_mono = ToMono(decoder.rate_hz, rate_hz, decoder.channels)
     try:
-        for frames in _sound_of(decoder, path):
+        for frames in _plausible_frames(decoder, path):
             yield to_mono.feed(frames)
     except AudioError:
         yield to_mono.flush()
@@ -79,7 +83,12 @@ def decode(path: Path, rate_hz: int) -> Iterator[NDArray[np.float32]]:
     yield to_mono.flush()
 
 
-def _sound_of(decoder: Decoder, path: Path) -> Iterator[Frames]:
+def _plausible_frames(decoder: Decoder, path: Path) -> Iterator[Frames]:
+    """The decoder's frames up to the first one that is not sound.
+
+    Raises:
+        AudioError: there is such a frame.
+    """
     given = 0
     for frames in decoder.frames():
         bad = np.flatnonzero(~is_plausible(frames).all(axis=1))
@@ -91,9 +100,11 @@ def _sound_of(decoder: Decoder, path: Path) -> Iterator[Frames]:
         given += len(frames)
 
 
-class _Forward(soundfile.SoundFile):  # type: ignore[misc]
-    """Read from front to end. soundfile seeks after each read of a file that can, to where it is already: that breaks
-    MP3, whose frames need those before them, and a FLAC without length, where no seek succeeds.
+class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Reads from front to end without seeking.
+
+    soundfile seeks after each read of a seekable file, to the place where it is already. That breaks MP3, whose frames
+    need the frames before them, and FLAC without length, where seeking fails.
     """
 
     def seekable(self) -> bool:
@@ -105,7 +116,7 @@ class _SoundFile:
     path: Path
 
     def __post_init__(self) -> None:
-        self._file = _Forward(os.fsencode(self.path))
+        self._file = _ForwardSoundFile(os.fsencode(self.path))
         self.rate_hz, self.channels = self._file.samplerate, self._file.channels
 
     def frames(self) -> Iterator[Frames]:
@@ -123,7 +134,7 @@ class _SoundFile:
             promised = max(self._promised_frames(), 0)
             if read == 0 and promised == 0:
                 raise AudioError(f"{self.path}: holds no samples")
-            # An MP3 without an index has only an estimate of its length.
+            # The length of an MP3 without an index is an estimate.
             slack = max(0.05 * self.rate_hz, 0.01 * promised) if file.format == "MP3" else 0
             if slack < promised - read and promised < _UNKNOWN_FRAMES:
                 raise self._broken(read, f"its header promises {promised / self.rate_hz:.2f} s")
@@ -131,10 +142,10 @@ class _SoundFile:
                 raise self._broken(read, "its last page is missing")
 
     def _promised_frames(self) -> int:
-        """What the header says; libsndfile itself corrects a WAV's, and says so only in its log."""
-        told = re.search(_PROMISE, self._file.extra_info, re.MULTILINE)
-        if told and int(told[2]) < int(told[1]) < _STREAMED_BYTES:
-            return int(self._file.frames * int(told[1]) / max(int(told[2]), 1))
+        """Number of frames in the header. libsndfile corrects a WAV's, and keeps the original only in its log."""
+        logged = re.search(_PROMISE, self._file.extra_info, re.MULTILINE)
+        if logged and int(logged[2]) < int(logged[1]) < _STREAMED_BYTES:
+            return int(self._file.frames * int(logged[1]) / max(int(logged[2]), 1))
         return int(self._file.frames)
 
     def _broken(self, read: int, why: str) -> AudioError:
@@ -172,7 +183,7 @@ class _AvFile:
         import av
 
         read, promised_s = 0, (self.container.duration or 0) / av.time_base
-        # FFmpeg's formats are many; one conversion makes them float32, with rate and channels as they are.
+        # Converts each of FFmpeg's sample formats to float32; rate and channels stay.
         resampler = av.AudioResampler(format="flt", layout=self.container.streams.audio[0].codec_context.layout)
         with self.container as container:
             try:
@@ -186,6 +197,8 @@ class _AvFile:
                 raise AudioError(f"{self.path}: truncated or damaged after {at:.2f} s ({error.strerror})") from None
         if not read:
             raise AudioError(f"{self.path}: holds no samples")
-        if promised_s - read / self.rate_hz > max(0.2, 0.01 * promised_s):  # some containers round it, or estimate
+        if promised_s - read / self.rate_hz > max(
+            0.2, 0.01 * promised_s
+        ):  # some containers round the length, or estimate it
             at = read / self.rate_hz
             raise AudioError(f"{self.path}: truncated after {at:.2f} s (its header promises {promised_s:.2f} s)")

@@ -1,4 +1,4 @@
-"""How loud a stream is: RMS and peak over some seconds."""
+"""Level of a stream: RMS and peak, dBFS."""
 
 import math
 
@@ -7,38 +7,44 @@ import numpy as np
 from tagger.events import SILENCE_DBFS, Block, Level
 
 _FULL_SCALE = 1 - 2**-15
-"""A 16-bit sample can be no higher."""
+"""Highest 16-bit sample. One from here on counts as clipped."""
 
 
 class LevelMeter:
-    """Follows one stream."""
+    """Measures one stream, span after span."""
 
     def __init__(self, rate_hz: int, seconds: float) -> None:
-        self._rate_hz, self._wanted = rate_hz, max(1, round(seconds * rate_hz))
-        self.forget()
+        """
+        Args:
+            rate_hz: the stream's rate.
+            seconds: length of a span.
+        """
+        self._rate_hz, self._span = rate_hz, max(1, round(seconds * rate_hz))
+        self.reset()
 
-    def forget(self) -> None:
-        """What was heard so far says nothing about what comes."""
-        self._heard, self._squares, self._peak, self._clipped = 0, 0.0, 0.0, 0
+    def reset(self) -> None:
+        """Begins a new span."""
+        self._measured, self._squares, self._peak, self._clipped = 0, 0.0, 0.0, 0
 
     def feed(self, block: Block) -> Level | None:
-        """The level, once so many seconds have been heard."""
+        """Measures a block. Returns the level when a span is complete, else None; the next block begins a new span."""
         samples = block.samples
         if samples.size:
             magnitude = np.abs(samples)
-            self._heard += samples.size
+            self._measured += samples.size
             self._squares += float(np.dot(samples, samples))
             self._peak = max(self._peak, float(magnitude.max()))
             self._clipped += int(np.count_nonzero(magnitude >= _FULL_SCALE))
-        if self._heard < self._wanted:
+        if self._measured < self._span:
             return None
-        rms, peak, clipped = math.sqrt(self._squares / self._heard), self._peak, self._clipped
-        self.forget()
+        rms, peak, clipped = math.sqrt(self._squares / self._measured), self._peak, self._clipped
+        self.reset()
         return Level(_dbfs(rms), _dbfs(peak), clipped, block.time + samples.size / self._rate_hz)
 
 
 def _dbfs(amplitude: float) -> float:
-    """
+    """Amplitude, 1 at full scale, in dBFS: 20 log10, at least `SILENCE_DBFS`.
+
     >>> _dbfs(1.0), round(_dbfs(0.5), 2), _dbfs(0.0)
     (0.0, -6.02, -120.0)
     """

@@ -1,4 +1,4 @@
-"""Blocks of any size to overlapping windows of one size."""
+"""Cuts blocks of any size into overlapping windows of one size."""
 
 from collections.abc import Iterator
 
@@ -19,6 +19,10 @@ class SlidingWindows:
     """
 
     def __init__(self, window: int, hop: int, rate_hz: int) -> None:
+        """
+        Raises:
+            ValueError: unless 0 < hop <= window.
+        """
         if not 0 < hop <= window:
             raise ValueError(f"a hop of {hop} samples does not fit a window of {window}")
         self._window, self._hop, self._rate_hz = window, hop, rate_hz
@@ -26,14 +30,14 @@ class SlidingWindows:
         self._filled = 0
         """Samples in the buffer."""
         self._seen = 0
-        """How many of them an earlier window already held."""
+        """Samples in the buffer that were in an earlier window."""
         self._start = 0
         """Index in the stream of the buffer's first sample."""
         self._time = 0.0
-        """Wall-clock time of the buffer's first sample."""
+        """Wall-clock time of the buffer's first sample, seconds since the epoch."""
 
     def feed(self, block: Block) -> Iterator[Window]:
-        """The windows that `block` completes, in order. `block` is taken in as the iterator is read, to its end."""
+        """The windows that `block` completes, in order. Reading the iterator to its end takes in the whole block."""
         if block.gap:
             self._start += self._filled
             self._filled = self._seen = 0
@@ -49,7 +53,7 @@ class SlidingWindows:
                 self._advance()
 
     def flush(self) -> Iterator[Window]:
-        """At the stream's end: one window padded with silence, if some samples were in no window yet."""
+        """Ends the stream: one window padded with silence, if some samples were in no window yet."""
         if self._filled > self._seen:
             padded = np.zeros_like(self._buffer)
             padded[: self._filled] = self._buffer[: self._filled]

@@ -1,4 +1,4 @@
-"""Checkpoints: the file and its header, models by name, downloads, official weights; and the bundled ones.
+"""Checkpoints: their file format, finding them by name, downloads, conversion of official weights; the bundled files.
 
-What a network computes is in `tagger.models`, how it is run in `tagger.engine`.
+Networks are in `tagger.models`; what runs them is in `tagger.engine`.
 """

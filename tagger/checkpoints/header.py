@@ -1,17 +1,17 @@
-"""What a checkpoint file says of itself: its JSON document, read and checked without torch.
+"""The header of a checkpoint file: a JSON document, read and checked without torch.
 
 A checkpoint is one `.safetensors` file. Its metadata holds, under the key `tagger`, one JSON document:
 
     format        1; another number is refused
-    name          what the model is called in events and lists
+    name          name of the model in events and lists
     architecture  {"name": a key of tagger.models.MODELS, "config": its fields}
     features      {"name": "log_mel", "window_seconds": 5.0, "mel": the fields of MelConfig}, or "mfcc" and MfccConfig's
     labels        names in output order
-    activation    "softmax" (exactly one label holds) or "sigmoid" (each on its own)
+    activation    "softmax" (exactly one label is true) or "sigmoid" (any number of labels)
     thresholds    one score a label at which its event begins
-    calibration   {"temperature": logits are divided by it, "bias": and this is added; "surprise": before, so much of
-                  the highest surprise is taken away}; bias and surprise are 0 if they are not there
-    others        names of other classes that it recognises (tagger.models.efficientat.Others); may be missing
+    calibration   {"surprise": this times the highest surprise is subtracted from the logits, which are then divided by
+                  "temperature", and "bias" is added}; surprise and bias are 0 if they are missing
+    others        names of classes besides the labels (tagger.models.efficientat.Others); may be missing
     training      recipe, fold, seed, data fingerprint: how it was made
     metrics       what was measured, and on what
     licences      notices that travel with the weights
@@ -42,10 +42,10 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The checkpoint's document, checked for format, keys and types.
+    """The document of a checkpoint, with its format, keys and types checked.
 
     Raises:
-        CheckpointError: no such file, not a checkpoint, truncated, of another format, or keys are missing.
+        CheckpointError: the file is missing, truncated, no checkpoint, or of another format; or keys are missing.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -56,7 +56,7 @@ def read_header(path: Path) -> dict[str, Any]:
             start = file.read(9)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    # A .safetensors file begins with its header's length, which may look like a pickle's start; then comes its JSON.
+    # A .safetensors file begins with 8 bytes, the length of its header, which may look like a pickle; `{` follows.
     if start.startswith(_PICKLE_STARTS) and not start.endswith(b"{"):
         raise CheckpointError(
             f"{path}: a pickled PyTorch file, which can run code when it is read; "

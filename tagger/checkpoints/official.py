@@ -1,4 +1,4 @@
-"""EfficientAT's official weights, converted to our checkpoints."""
+"""Converts EfficientAT's official weights to checkpoints."""
 
 import logging
 import re
@@ -20,16 +20,16 @@ from tagger.models import DyMN, DyMNConfig, EfficientAT, EfficientATConfig
 log = logging.getLogger(__name__)
 
 WIDTHS = (0.1, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0, 3.0, 4.0)
-"""Of the `mn` family."""
+"""Widths of the `mn` family."""
 DYMN_WIDTHS = (0.4, 1.0, 2.0)
-"""Of the `dymn` family."""
+"""Widths of the `dymn` family."""
 UNTRAINED = "untrained"
-"""The one label of what was only ever shown pictures."""
+"""The only label of a network that was trained on pictures alone."""
 _WINDOW_SECONDS = 10.0
-"""AudioSet's clips, on which these networks were trained."""
+"""Length of AudioSet's clips, on which these networks were trained."""
 _THRESHOLD = 0.5
 _IMAGENET_TEMPERATURE = 30.0
-"""Of DyMN's attention over kernels: where ImageNet's training ended (AudioSet's: 1)."""
+"""Temperature of DyMN's attention over kernels at the end of the ImageNet training (AudioSet training: 1)."""
 _LICENCE = (
     "Weights: EfficientAT, https://github.com/fschmid56/EfficientAT, MIT licence, copyright (c) 2022 Florian Schmid"
 )
@@ -42,13 +42,13 @@ def audioset_labels() -> tuple[str, ...]:
 
 
 def add(path: Path) -> Path:
-    """Takes a checkpoint, or one of EfficientAT's official `.pt` files, into `$TAGGER_HOME/models`; its path there.
+    """Copies a checkpoint, or converts an official `.pt` file, into `$TAGGER_HOME/models`. Returns the path there.
 
     Raises:
         CheckpointError: the file is neither.
     """
     if path.suffix == SUFFIX:
-        checkpoint.load(path)  # a damaged one is refused here, not when it is needed
+        checkpoint.load(path)  # refuses a damaged one now, not at its first use
         target = folder() / path.name
         if target.resolve() != path.resolve():
             with replacing(target) as partial:
@@ -61,7 +61,7 @@ def add(path: Path) -> Path:
 
 
 def official_name(path: Path) -> str:
-    """The name of an official file's model: its stem up to `_mAP`.
+    """Name of the model in an official file: the file's stem up to `_mAP`.
 
     >>> official_name(Path("mn04_as_mAP_432.pt"))
     'mn04_as'
@@ -70,17 +70,21 @@ def official_name(path: Path) -> str:
 
 
 def convert(path: Path) -> tuple[CheckpointInfo, nn.Module]:
-    """
-    A network that was trained on ImageNet alone is a start for training, which replaces its last layer, and hears
-    nothing: its checkpoint has the one label `untrained`, whose score is always 0.5 and whose threshold is 1, and says
+    """Reads an official file.
+
+    A network that was trained on ImageNet alone recognises no sound; it is where training begins, which replaces its
+    last layer. Its checkpoint has one label, `untrained`, with the score 0.5 for every input and the threshold 1, and
     `"data": "ImageNet"` under `training`.
 
     Args:
         path: an official `.pt` file of the `mn` or `dymn` family, trained on AudioSet or ImageNet, such as
-            `mn04_as_mAP_432.pt`, `dymn10_as.pt` or `mn10_im.pt`. Nothing in it is executed.
+            `mn04_as_mAP_432.pt`, `dymn10_as.pt` or `mn10_im.pt`. No code in it is run.
+
+    Returns:
+        The description and the network, in evaluation mode.
 
     Raises:
-        CheckpointError: not such a file.
+        CheckpointError: the file is not such a file.
     """
     weights = _read(path)
     name = official_name(path)
@@ -88,11 +92,11 @@ def convert(path: Path) -> tuple[CheckpointInfo, nn.Module]:
         raise CheckpointError(
             f"{path}: {name} has another front end, head or network than mn*_as and dymn*_as; not supported"
         )
-    model = _matching(weights, path)
+    model = _network_of(weights, path)
     is_imagenet = re.match(r"(dy)?mn\d\d_im(_|$)", name) is not None
     labels = (UNTRAINED,) if is_imagenet else audioset_labels()
     if is_imagenet:
-        _forget(model)
+        _replace_outputs(model)
     elif model.config.labels != len(labels):
         raise CheckpointError(f"{path}: has {model.config.labels} outputs, AudioSet has {len(labels)} labels")
     info = CheckpointInfo(
@@ -117,11 +121,16 @@ def convert(path: Path) -> tuple[CheckpointInfo, nn.Module]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    """Weights by name.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds anything but finite weights.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's unpickler meets any bytes, and fails in any way
+    except Exception as error:  # torch's unpickler may raise anything for bytes that are no pickle
         log.debug("torch.load: %s", error)
         raise CheckpointError(
             f"{path}: not a whole file of PyTorch weights, or one that holds more than weights"
@@ -135,10 +144,13 @@ def _read(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _matching(weights: dict[str, Tensor], path: Path) -> EfficientAT | DyMN:
-    """The network of the family and width that these weights have, with every one of them in its place.
+def _network_of(weights: dict[str, Tensor], path: Path) -> EfficientAT | DyMN:
+    """The network of the family and width that these weights fit, loaded with all of them.
 
-    Names are the official ones, but for squeeze-excitation, which lies two levels deeper there.
+    Our parameters have the official names, except squeeze-excitation, which lies two levels deeper in the files.
+
+    Raises:
+        CheckpointError: the weights fit no network.
     """
     ours = {key.replace(".conc_se_layers.0.", "."): value for key, value in weights.items()}
     shapes = {key: value.shape for key, value in ours.items()}
@@ -164,8 +176,8 @@ def _network(config: EfficientATConfig) -> EfficientAT | DyMN:
     return DyMN(config) if isinstance(config, DyMNConfig) else EfficientAT(config)
 
 
-def _forget(model: EfficientAT | DyMN) -> None:
-    """Puts one output that is always 0 in the place of ImageNet's."""
+def _replace_outputs(model: EfficientAT | DyMN) -> None:
+    """Replaces ImageNet's outputs by one that is always 0."""
     replaced = model.classifier[-1]
     assert isinstance(replaced, nn.Linear)
     last = nn.Linear(replaced.in_features, 1)

@@ -1,4 +1,4 @@
-"""EfficientAT's release files: which there are, where, and how they are fetched."""
+"""Downloads EfficientAT's release files, whose names and checksums are here."""
 
 import sys
 import urllib.error
@@ -20,19 +20,23 @@ _CHUNK_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 30
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes there will be, if the server said."""
+"""Takes the number of bytes that have arrived, and of all bytes; None if the server does not say."""
 
 
 @dataclass(frozen=True)
 class ReleaseFile:
+    """A file of EfficientAT's release."""
+
     name: str
     sha256: str
+    """Lower-case hexadecimal."""
 
 
 RELEASE_FILES = {
     "mn04": ReleaseFile("mn04_as_mAP_432.pt", "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"),
     "mn10": ReleaseFile("mn10_as_mAP_471.pt", "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e"),
 }
+"""The files that can be downloaded, by model name without `_as`."""
 UNPINNED_FILES = {
     "mn01": "mn01_as_mAP_298.pt",
     "mn02": "mn02_as_mAP_378.pt",
@@ -49,13 +53,14 @@ UNPINNED_FILES = {
     **{f"mn{width}_im": f"mn{width}_im.pt" for width in ("01", "02", "04", "05", "10", "20", "30", "40")},
     **{f"dymn{width}_im": f"dymn{width}_im.pt" for width in ("04", "10", "20")},
 }
-"""Published too, but their sha256 is not known to us, so what comes could not be checked."""
+"""Other published files. We do not know their sha256, so a download could not be checked."""
 
 
 def release_file(name: str) -> ReleaseFile:
-    """
+    """The file of a model, such as `mn10_as`.
+
     Raises:
-        UserError: no such model, or one whose sha256 is not known.
+        UserError: there is no such model, or its sha256 is not known.
     """
     key = name.removesuffix("_as")
     if file := UNPINNED_FILES.get(key):
@@ -70,23 +75,23 @@ def release_file(name: str) -> ReleaseFile:
 
 @contextmanager
 def shown(label: str) -> Iterator[Progress]:
-    """A progress bar on standard error."""
+    """Shows a progress bar on standard error. Yields what moves it."""
     with click.progressbar(length=0, label=label, file=sys.stderr) as bar:
 
-        def progress(have: int, total: int | None) -> None:
+        def progress(received: int, total: int | None) -> None:
             bar.length = total
-            bar.update(have - bar.pos)
+            bar.update(received - bar.pos)
 
         yield progress
 
 
 def download(file: ReleaseFile, target: Path, base_url: str = RELEASE_URL, progress: Progress | None = None) -> None:
-    """Fetches `file` to `target`. What an interrupted download left beside it (`.part`) is continued, not repeated.
+    """Downloads `file` to `target`. Continues an interrupted download, which is in a `.part` file beside it.
 
     `target` appears in one step, and only with the right content.
 
     Raises:
-        DownloadError: the server cannot be reached, or what it sends is not the pinned file.
+        DownloadError: the server cannot be reached, or the file's sha256 is not the expected one.
     """
     if target.is_file() and sha256(target) == file.sha256:
         return
@@ -102,10 +107,10 @@ def download(file: ReleaseFile, target: Path, base_url: str = RELEASE_URL, progr
 
 
 def fetch(url: str, part: Path, progress: Progress | None) -> None:
-    """Fetches what `part` lacks; all of it where the server cannot continue.
+    """Downloads the rest of a file into `part`, or the whole file if the server cannot continue.
 
     Raises:
-        DownloadError: the server cannot be reached, refuses, or ends early; what has arrived stays.
+        DownloadError: the server cannot be reached, refuses, or ends early. What has arrived stays in `part`.
     """
     have = part.stat().st_size if part.is_file() else 0
     try:
@@ -116,7 +121,7 @@ def fetch(url: str, part: Path, progress: Progress | None) -> None:
         request.add_header("Range", f"bytes={have}-")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
-            if response.status != 206:  # the whole file comes, whatever was asked for
+            if response.status != 206:  # the server sends the whole file
                 have = 0
             length = response.headers.get("Content-Length")
             total = have + int(length) if length else None
@@ -130,7 +135,7 @@ def fetch(url: str, part: Path, progress: Progress | None) -> None:
             raise DownloadError(f"{url}: ended after {have} of {total} bytes; the same command continues")
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # the part is as long as the file, or longer: its hash decides
+        if error.code == 416:  # `part` is as long as the file, or longer; `download` checks its hash
             return
         raise DownloadError(f"{url}: the server answers {error.code} {error.reason}") from None
     except (OSError, HTTPException) as error:

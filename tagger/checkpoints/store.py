@@ -1,4 +1,4 @@
-"""The checkpoints at hand: those that come with the package, and those under `$TAGGER_HOME/models`."""
+"""Checkpoints that have a name: those that come with the package, and those in `$TAGGER_HOME/models`."""
 
 import os
 import re
@@ -13,27 +13,30 @@ from tagger.errors import CheckpointError, near
 
 SUFFIX = ".safetensors"
 BUNDLED = Path(__file__).parent
+"""Folder of the checkpoints that come with the package."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint that can be named."""
+    """A checkpoint that `--model NAME` can name."""
 
     name: str
     path: Path
     origin: Literal["bundled", "downloaded", "own"]
-    """With the package; converted from EfficientAT's release; trained or added by the user."""
+    """`bundled`: comes with the package; `downloaded`: converted from EfficientAT's release; `own`: the user's."""
     document: dict[str, Any] | None
-    """Its header. None: the file cannot be read."""
+    """The header's JSON document; None: the file cannot be read."""
     problem: str | None = None
+    """Why the file cannot be read."""
 
 
 def folder() -> Path:
+    """Folder of the user's checkpoints. It may be missing."""
     return files.home() / "models"
 
 
 def entries() -> Iterator[Entry]:
-    """All of them, the user's first: those hide bundled ones of the same name."""
+    """All checkpoints, the user's first. A user's checkpoint hides a bundled one of the same name."""
     seen: set[str] = set()
     for place in (folder(), BUNDLED):
         for path in sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else []:
@@ -56,7 +59,7 @@ def find(model: str) -> Path:
     """The file that `--model NAME|PATH` means.
 
     Raises:
-        CheckpointError: no checkpoint of that name, and no such file.
+        CheckpointError: there is no checkpoint of that name and no such file.
     """
     looks_like_path = "/" in model or "\\" in model or Path(model).suffix in (SUFFIX, ".pt", ".pth", ".ckpt")
     named = [] if looks_like_path else [place / f"{model}{SUFFIX}" for place in (folder(), BUNDLED)]
@@ -71,7 +74,7 @@ def find(model: str) -> Path:
 
 
 def describe_metric(key: str, value: Any) -> str:
-    """A metric of a checkpoint's document, for people.
+    """A metric of a checkpoint's document, in words.
 
     >>> describe_metric("five_fold_accuracy", 0.9355)
     'five-fold accuracy 93.5 %'

@@ -148,7 +148,7 @@ def _read(path: Path | None, esc10: bool, added: Sequence[Path], backgrounds: Se
     if path is None:
         path = files.home() / "esc50"
         if not path.is_dir() and (fetch or (files.home() / downloads.ARCHIVE_NAME).is_file()):
-            with release.shown("ESC-50") as progress:
+            with release.progress_bar("ESC-50") as progress:
                 path = downloads.esc50_archive(files.home(), progress)
     parts = [sources.read_any(path, subset, _say)]
     parts += [own.read(each, _say, known=parts[0].labels) for each in added]

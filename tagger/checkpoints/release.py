@@ -74,7 +74,7 @@ def release_file(name: str) -> ReleaseFile:
 
 
 @contextmanager
-def shown(label: str) -> Iterator[Progress]:
+def progress_bar(label: str) -> Iterator[Progress]:
     """Shows a progress bar on standard error. Yields what moves it."""
     with click.progressbar(length=0, label=label, file=sys.stderr) as bar:
 

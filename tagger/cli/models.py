@@ -46,7 +46,7 @@ def models_download(names: Sequence[str], url: str | None) -> None:
     for name in names:
         file = release.release_file(name)
         target = store.folder() / file.name
-        with release.shown(file.name) as progress:
+        with release.progress_bar(file.name) as progress:
             release.download(file, target, url or release.RELEASE_URL, progress)
         added = official.add(target)
         target.unlink()

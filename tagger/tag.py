@@ -9,7 +9,7 @@ import numpy as np
 
 from tagger.audio.decode import decode
 from tagger.audio.window import SlidingWindows
-from tagger.checkpoints.checkpoint import CheckpointInfo
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.decide import Decider
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import AudioError

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tagger.checkpoints.checkpoint import Checkpoint, CheckpointInfo
+from tagger.checkpoints.checkpoint import Checkpoint
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.errors import TaggerError
 from tagger.events import Block, Event, Heard, Level, Report, Samples, Stream
 from tagger.features.config import MelConfig
-from tagger.models import EfficientATConfig
+from tagger.models.config import EfficientATConfig
 from tagger.models.efficientat import Followed
 from tagger.sinks import Sink, SourceState
 

@@ -8,10 +8,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from tagger.checkpoints.checkpoint import MODELS, Checkpoint, CheckpointInfo
+from tagger.checkpoints.checkpoint import Checkpoint
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.features.config import MelConfig
 from tagger.features.logmel import front_end
-from tagger.models import CRNNConfig, EfficientATConfig
+from tagger.models.config import CRNNConfig, EfficientATConfig
+from tagger.models.registry import NETWORKS
 from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset, Rows
 from train.fit.distributed import Place
@@ -117,7 +119,7 @@ def mn_origin(seed: int = 0, head: Literal["linear", "mlp"] = "linear") -> Origi
     """An `mn` network that has weights: random ones, and batch norms that have seen some sounds."""
     torch.manual_seed(seed)
     config = EfficientATConfig(labels=7, width=0.1, head=head, dropout=0.0)
-    network = MODELS["efficientat"].network(config)
+    network = NETWORKS["efficientat"](config)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0

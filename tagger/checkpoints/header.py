@@ -4,7 +4,7 @@ A checkpoint is one `.safetensors` file. Its metadata holds, under the key `tagg
 
     format        1; another number is refused
     name          name of the model in events and lists
-    architecture  {"name": a key of tagger.models.MODELS, "config": its fields}
+    architecture  {"name": a key of tagger.models.config.ARCHITECTURES, "config": its fields}
     features      {"name": "log_mel", "window_seconds": 5.0, "mel": the fields of MelConfig}, or "mfcc" and MfccConfig's
     labels        names in output order
     activation    "softmax" (exactly one label is true) or "sigmoid" (any number of labels)

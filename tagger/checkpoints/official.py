@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from tagger.checkpoints import checkpoint
-from tagger.checkpoints.checkpoint import CheckpointInfo
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.checkpoints.store import SUFFIX, folder
 from tagger.errors import CheckpointError
 from tagger.features.config import MelConfig
 from tagger.files import replacing, sha256
-from tagger.models import DyMN, DyMNConfig, EfficientAT, EfficientATConfig
+from tagger.models.config import DyMNConfig, EfficientATConfig
+from tagger.models.dymn import DyMN
+from tagger.models.efficientat import EfficientAT
 
 log = logging.getLogger(__name__)
 

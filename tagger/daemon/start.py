@@ -11,6 +11,7 @@ import click
 
 from tagger import health, policy
 from tagger.checkpoints import checkpoint, store
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.clips.folder import ClipFolder
 from tagger.clips.saver import ClipSaver
 from tagger.daemon import outputs
@@ -144,9 +145,7 @@ def _no_thread_dies_unseen(stop: Stop) -> Iterator[None]:
         threading.excepthook = previous
 
 
-def _policy(
-    settings: ListenSettings, info: checkpoint.CheckpointInfo, window_s: float
-) -> tuple[Policy, tuple[str, ...]]:
+def _policy(settings: ListenSettings, info: CheckpointInfo, window_s: float) -> tuple[Policy, tuple[str, ...]]:
     """What counts as an event, and which labels and groups the user named."""
     config = (settings.events or policy.EventsConfig()).but(settings.allow, settings.deny)
     rules = policy.policy(info.labels, info.thresholds, window_s, settings.hop_seconds, config, settings.threshold)

@@ -7,41 +7,11 @@ it: batch norm, residual connections (He et al., CVPR 2016), and attention pooli
 step alone.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from tagger.models.config import CRNNConfig
 from tagger.models.efficientat import Followed
-
-_LEAST_BANDS = 32
-"""The convolutions bring 32 bands to one row, and 16 frames to one step."""
-
-
-@dataclass(frozen=True)
-class CRNNConfig:
-    """Shape of a CRNN."""
-
-    labels: int
-    """Number of outputs."""
-    bands: int = 128
-    """Rows of the spectrogram."""
-    channels: tuple[int, int, int, int] = (24, 40, 80, 128)
-    """Feature maps after each of the four stages."""
-    sequence: int = 128
-    """Size of each step's vector after reshape, permute and linear."""
-    hidden: int = 96
-    """Size of the LSTM's state, each direction."""
-    dropout: float = 0.3
-    """Dropout before the LSTM and before the last layer, while training."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(self.channels))  # JSON has lists
-        sizes = (self.labels, self.bands, *self.channels, self.sequence, self.hidden)
-        if len(self.channels) != 4 or not all(isinstance(size, int) and 1 <= size <= 4096 for size in sizes):
-            raise ValueError(f"four channels, and sizes from 1 to 4096, do not hold: {self}")
-        if self.bands < _LEAST_BANDS or not 0 <= self.dropout < 1:
-            raise ValueError(f"bands >= {_LEAST_BANDS} and 0 <= dropout < 1 do not hold: {self}")
 
 
 class CRNN(nn.Module):

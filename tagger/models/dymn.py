@@ -5,18 +5,18 @@ the network and its weights. Parameters have EfficientAT's names, so its files l
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tagger.models.config import DyMNConfig
 from tagger.models.efficientat import (
     BLOCKS,
     HEAD_CHANNELS,
     STEM_CHANNELS,
     STEP_FRAMES,
-    EfficientATConfig,
     Followed,
     Others,
     conv_norm,
@@ -32,23 +32,6 @@ _CONTEXT_RATIO = 4
 """A context has so many times fewer channels than the expanded block, ..."""
 _CONTEXT_CHANNELS = (32, 128)
 """... but no fewer and no more than these, times the width."""
-
-
-@dataclass(frozen=True)
-class DyMNConfig(EfficientATConfig):
-    """Shape of a `dymn` network: that of an `mn` (width 0.4 is `dymn04`, 1.0 is `dymn10`), and a temperature."""
-
-    temperature: float = 1.0
-    """Of the attention over kernels: its logits are divided by it, so a high one mixes all kernels evenly.
-
-    Weights work at the temperature of their last training step. EfficientAT cools from 30 to 1 on AudioSet; its
-    ImageNet weights are from 30.
-    """
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature {self.temperature} must be positive")
 
 
 class DyMN(nn.Module):

@@ -4,12 +4,13 @@ Howard et al., "Searching for MobileNetV3" (ICCV 2019), table 1, for the shape; 
 Audio Tagging via Transformer-to-CNN Knowledge Distillation" (ICASSP 2023) for the audio network and its weights.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tagger.models.config import EfficientATConfig
 
 STEM_CHANNELS = 16
 HEAD_CHANNELS = 1280
@@ -18,8 +19,6 @@ LOUDEST_STEPS = 2
 """A sound that is short fills no more than these of the window's steps."""
 STEP_FRAMES = 32
 """Frames of the input from one step of the last feature map to the next: five strides of 2."""
-_WIDEST = 8.0
-"""Twice the widest that was ever published: more is a mistake that would fill the memory."""
 
 # MobileNetV3-Large: kernel, expanded channels, output channels, squeeze-excitation, hard swish, stride.
 BLOCKS = (
@@ -39,32 +38,6 @@ BLOCKS = (
     (5, 960, 160, True, True, 1),
     (5, 960, 160, True, True, 1),
 )
-
-
-@dataclass(frozen=True)
-class EfficientATConfig:
-    """Shape of an `mn` network."""
-
-    labels: int
-    """Number of outputs."""
-    width: float = 1.0
-    """Multiplies every channel count: 0.4 is `mn04`, 1.0 is `mn10`."""
-    head: Literal["mlp", "linear"] = "mlp"
-    """What follows the pooled features: EfficientAT's two layers, or one."""
-    dropout: float = 0.2
-    """Dropout before the last layer of an `mlp` head, while training."""
-    moments: bool = False
-    """Has a last layer of its own for the steps of its time axis; else the one for the whole does both."""
-    others: int = 0
-    """Number of classes that it knew before it learnt its labels, and still recognises. 0: none."""
-
-    def __post_init__(self) -> None:
-        if self.head not in ("mlp", "linear"):
-            raise ValueError(f"head {self.head!r} is neither mlp nor linear")
-        if not isinstance(self.labels, int) or self.labels < 1:
-            raise ValueError(f"labels {self.labels} must be a whole number from 1 on")
-        if not 0 < self.width <= _WIDEST or not 0 <= self.dropout < 1:
-            raise ValueError(f"0 < width <= {_WIDEST:g} and 0 <= dropout < 1 do not hold: {self}")
 
 
 class EfficientAT(nn.Module):

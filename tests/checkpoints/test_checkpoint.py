@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tagger.checkpoints import checkpoint
-from tagger.checkpoints.checkpoint import Checkpoint, CheckpointInfo
+from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.checkpoints.header import METADATA_KEY, read_header
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.errors import CheckpointError
 from tagger.features.config import FRONT_ENDS, MelConfig, MfccConfig
 from tagger.files import sha256
-from tagger.models import EfficientATConfig
+from tagger.models.config import EfficientATConfig
 
 INFO = CheckpointInfo(
     name="small",

@@ -10,7 +10,9 @@ from torch import Tensor
 from tagger.checkpoints import checkpoint, official, release, store
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import CheckpointError, UserError
-from tagger.models import DyMN, DyMNConfig, EfficientAT, EfficientATConfig
+from tagger.models.config import DyMNConfig, EfficientATConfig
+from tagger.models.dymn import DyMN
+from tagger.models.efficientat import EfficientAT
 from tests.programs import refused, run, write_wav
 
 

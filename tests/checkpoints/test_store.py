@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from tagger.checkpoints import checkpoint, official, store
-from tagger.checkpoints.checkpoint import CheckpointInfo
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.errors import CheckpointError
 from tagger.features.config import MelConfig
 from tagger.files import sha256
-from tagger.models import EfficientATConfig
+from tagger.models.config import EfficientATConfig
+from tagger.models.registry import NETWORKS
 
 OFFICIAL = "mn04_as_mAP_432.pt"
 
@@ -234,7 +235,7 @@ def official_weights(labels: int = 527) -> dict[str, torch.Tensor]:
     info = EfficientATConfig(labels=labels, width=0.1)
     return {
         name.replace(".fc1.", ".conc_se_layers.0.fc1.").replace(".fc2.", ".conc_se_layers.0.fc2."): value
-        for name, value in checkpoint.MODELS["efficientat"].network(info).state_dict().items()
+        for name, value in NETWORKS["efficientat"](info).state_dict().items()
     }
 
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from tagger.checkpoints import checkpoint
-from tagger.checkpoints.checkpoint import CheckpointInfo
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.runtime_torch import without_batch_norm
 from tagger.features.config import MelConfig
-from tagger.models import MODELS, CRNNConfig, DyMNConfig, EfficientATConfig
+from tagger.models.config import CRNNConfig, DyMNConfig, EfficientATConfig
+from tagger.models.registry import NETWORKS
 
 LABELS = 3
 CONFIGS = {
@@ -23,7 +24,7 @@ CONFIGS = {
 def lively(name: str, config: object = None) -> nn.Module:
     """One whose batch norms pass on what they get, in eval mode."""
     torch.manual_seed(3)
-    network = MODELS[name].network(config or CONFIGS[name])
+    network = NETWORKS[name](config or CONFIGS[name])
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.fill_(2.0)

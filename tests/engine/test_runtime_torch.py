@@ -9,7 +9,7 @@ from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.engine.runtime_torch import Classifier, choose_device
 from tagger.errors import UserError
 from tagger.events import Heard, Scores, Window
-from tagger.models import EfficientATConfig
+from tagger.models.config import EfficientATConfig
 from tagger.models.efficientat import Followed
 from tests.fakes import constant_checkpoint
 

@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tagger.checkpoints import checkpoint
-from tagger.checkpoints.checkpoint import Checkpoint, CheckpointInfo
+from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.checkpoints.header import read_header
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.runtime_torch import Classifier, without_batch_norm
 from tagger.errors import CheckpointError
 from tagger.features.config import FRONT_ENDS, MelConfig
 from tagger.features.logmel import front_end
-from tagger.models import CRNN, CRNNConfig
+from tagger.models.config import CRNNConfig
+from tagger.models.crnn import CRNN
 
 SMALL = CRNNConfig(labels=5, channels=(4, 4, 8, 8), sequence=8, hidden=6)
 MEL = MelConfig(bandwidth_hz=7_500.0)

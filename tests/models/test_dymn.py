@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tagger.checkpoints import checkpoint
-from tagger.checkpoints.checkpoint import Checkpoint, CheckpointInfo
+from tagger.checkpoints.checkpoint import Checkpoint
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.runtime_torch import Classifier, without_batch_norm
 from tagger.features.config import MelConfig
-from tagger.models import DyMN, DyMNConfig, EfficientAT, EfficientATConfig
-from tagger.models.dymn import DynamicConv, DynamicReLU
+from tagger.models.config import DyMNConfig, EfficientATConfig
+from tagger.models.dymn import DyMN, DynamicConv, DynamicReLU
+from tagger.models.efficientat import EfficientAT
 
 OFFICIAL_DIGESTS = {
     0.4: "9527a05ef6b6febd4dee0ff69a10bd4dd0e9275d9434e44f3ee683c331bac51a",

@@ -5,8 +5,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tagger.checkpoints import official
-from tagger.models import EfficientAT, EfficientATConfig
-from tagger.models.efficientat import LOUDEST_STEPS, Others, conv_norm, followed, hidden_steps, round_channels
+from tagger.models.config import EfficientATConfig
+from tagger.models.efficientat import (
+    LOUDEST_STEPS,
+    EfficientAT,
+    Others,
+    conv_norm,
+    followed,
+    hidden_steps,
+    round_channels,
+)
 
 OFFICIAL = "mn04_as_mAP_432.pt"
 

@@ -24,7 +24,7 @@ from tagger.engine.runtime_torch import Classifier
 from tagger.events import Samples
 from tagger.features.config import MelConfig
 from tagger.features.logmel import LogMel
-from tagger.models import EfficientAT
+from tagger.models.efficientat import EfficientAT
 from tests.programs import ROOT, Mosquitto, VirtualMicrophone, running, stop, subscribed, tagger, until, write_wav
 
 RATE_HZ = 32_000

@@ -12,8 +12,9 @@ from tagger.checkpoints.official import DYMN_WIDTHS, WIDTHS
 from tagger.errors import CheckpointError, UserError, near
 from tagger.features.config import FRONT_ENDS, MelConfig
 from tagger.files import sha256
-from tagger.models import MODELS
+from tagger.models.config import ARCHITECTURES
 from tagger.models.efficientat import Others
+from tagger.models.registry import NETWORKS
 from train.recipe import Recipe
 
 Start = Literal["audioset", "imagenet", "nothing"]
@@ -27,7 +28,7 @@ class Origin:
 
     name: str
     architecture: str
-    """A key of MODELS."""
+    """A key of `tagger.models.config.ARCHITECTURES`."""
     config: Any
     """That architecture's; its number of labels does not count."""
     mel: MelConfig
@@ -49,7 +50,7 @@ class Origin:
 
     def build(self, labels: int, dropout: float | None = None) -> nn.Module:
         """With a new last layer. Random numbers are torch's own."""
-        model = MODELS[self.architecture].network(self.config_for(labels, dropout))
+        model = NETWORKS[self.architecture](self.config_for(labels, dropout))
         if self.weights is not None:
             ours, new = model.state_dict(), last_layer_name(model)
             kept = {key: self.weights[key] for key in ours if not key.startswith(new)}
@@ -96,9 +97,9 @@ def origin(name: str, start: Start | None, recipe: Recipe) -> Origin:
 
 
 def network_config(name: str) -> tuple[str, Any] | None:
-    """Key of MODELS and shape of the network with this name; None: it is no network's name."""
+    """Key of ARCHITECTURES and shape of the network with this name; None: it is no network's name."""
     if name == "crnn":
-        return "crnn", MODELS["crnn"].config(labels=1)
+        return "crnn", ARCHITECTURES["crnn"](labels=1)
     found = re.fullmatch(r"(mn|dymn)(\d\d)", name)
     if not found:
         return None
@@ -107,7 +108,7 @@ def network_config(name: str) -> tuple[str, Any] | None:
     if width not in widths:
         known = [f"{found[1]}{round(10 * each):02d}" for each in widths]
         raise UserError(f"no network {name!r}{near(name, known)}")
-    return architecture, MODELS[architecture].config(labels=1, width=width)
+    return architecture, ARCHITECTURES[architecture](labels=1, width=width)
 
 
 def last_layer_name(model: nn.Module) -> str | tuple[str, ...]:

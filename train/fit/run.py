@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from tagger.checkpoints import checkpoint, store
-from tagger.checkpoints.checkpoint import Checkpoint, CheckpointInfo
+from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.checkpoints.header import read_header
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.errors import CheckpointError, UserError
 from tagger.files import replacing
 from tagger.stop import Stop

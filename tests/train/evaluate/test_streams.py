@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from tagger import policy
 from tagger.checkpoints import checkpoint
-from tagger.checkpoints.checkpoint import MODELS, Checkpoint, CheckpointInfo
+from tagger.checkpoints.checkpoint import Checkpoint
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
 from tagger.events import Scores
 from tagger.features.config import MelConfig
-from tagger.models import EfficientATConfig
+from tagger.models.config import EfficientATConfig
 from tagger.models.efficientat import Followed
+from tagger.models.registry import NETWORKS
 from tagger.policy import EventsConfig, Policy
 from tests.fakes import FakeClassifier
 from tests.programs import refused, run, write_wav
@@ -470,7 +472,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("models") / "small.safetensors"
-    checkpoint.save(path, info, MODELS["efficientat"].network(info.config))
+    checkpoint.save(path, info, NETWORKS["efficientat"](info.config))
     return path
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tagger.checkpoints.checkpoint import Checkpoint, CheckpointInfo
+from tagger.checkpoints.checkpoint import Checkpoint
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
 from tagger.features.logmel import front_end

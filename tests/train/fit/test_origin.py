@@ -6,12 +6,14 @@ import torch
 from torch import nn
 
 from tagger.checkpoints import checkpoint, official
-from tagger.checkpoints.checkpoint import MODELS, CheckpointInfo
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.checkpoints.official import DYMN_WIDTHS, WIDTHS
 from tagger.errors import CheckpointError, UserError
 from tagger.features.config import FRONT_ENDS, MelConfig
 from tagger.files import sha256
-from tagger.models import CRNN, CRNNConfig, EfficientATConfig
+from tagger.models.config import CRNNConfig, EfficientATConfig
+from tagger.models.crnn import CRNN
+from tagger.models.registry import NETWORKS
 from tests.trainings import mn_origin
 from train.fit.origin import last_layer_name, network_config, origin, others_of
 from train.recipe import RECIPES, Recipe
@@ -24,7 +26,7 @@ SMALL = CRNNConfig(labels=2, channels=(4, 4, 8, 8), sequence=8, hidden=8)
 def mn01(tmp_path) -> Path:
     """EfficientAT's smallest network is here, as after `tagger models add`."""
     torch.manual_seed(3)
-    weights = MODELS["efficientat"].network(EfficientATConfig(labels=527, width=0.1)).state_dict()
+    weights = NETWORKS["efficientat"](EfficientATConfig(labels=527, width=0.1)).state_dict()
     for part in (".fc1.", ".fc2."):
         weights = {name.replace(part, f".conc_se_layers.0{part}"): value for name, value in weights.items()}
     torch.save(weights, tmp_path / "mn01_as_mAP_298.pt")

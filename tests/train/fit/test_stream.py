@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from tagger.checkpoints import checkpoint
-from tagger.checkpoints.checkpoint import CheckpointInfo
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
 from tagger.features.logmel import front_end
-from tagger.models import MODELS, DyMNConfig
+from tagger.models.config import DyMNConfig
+from tagger.models.registry import NETWORKS
 from tagger.stop import Stop
 from tests.trainings import HERE, LABELS, MEL, RATE_HZ, SAMPLES, Never, corpus, crnn_origin, mn_origin, quiet
 from train.augment.scenes import MOST_SOUNDS
@@ -437,7 +438,7 @@ def test_a_network_without_such_blocks_is_the_users_mistake():
 def test_dymn_networks_learn_as_mn_networks_do(fresh, tmp_path):
     torch.manual_seed(0)
     shape = DyMNConfig(labels=7, width=0.1)
-    given = MODELS["dymn"].network(shape).state_dict()
+    given = NETWORKS["dymn"](shape).state_dict()
     start = replace(ORIGIN, architecture="dymn", config=shape, weights=given, digest="dymn")
     found = finished(made(replace(RECIPE, epochs=1), start), tmp_path)
     assert (found.model.config.moments, found.model.config.others) == (True, 7)

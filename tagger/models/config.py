@@ -1,0 +1,89 @@
+"""Shapes of the networks: what a checkpoint says of its architecture. No torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+_WIDEST = 8.0
+"""Twice the widest that was ever published: more is a mistake that would fill the memory."""
+_LEAST_BANDS = 32
+"""The convolutions bring 32 bands to one row, and 16 frames to one step."""
+
+
+@dataclass(frozen=True)
+class EfficientATConfig:
+    """Shape of an `mn` network."""
+
+    labels: int
+    """Number of outputs."""
+    width: float = 1.0
+    """Multiplies every channel count: 0.4 is `mn04`, 1.0 is `mn10`."""
+    head: Literal["mlp", "linear"] = "mlp"
+    """What follows the pooled features: EfficientAT's two layers, or one."""
+    dropout: float = 0.2
+    """Dropout before the last layer of an `mlp` head, while training."""
+    moments: bool = False
+    """Has a last layer of its own for the steps of its time axis; else the one for the whole does both."""
+    others: int = 0
+    """Number of classes that it knew before it learnt its labels, and still recognises. 0: none."""
+
+    def __post_init__(self) -> None:
+        if self.head not in ("mlp", "linear"):
+            raise ValueError(f"head {self.head!r} is neither mlp nor linear")
+        if not isinstance(self.labels, int) or self.labels < 1:
+            raise ValueError(f"labels {self.labels} must be a whole number from 1 on")
+        if not 0 < self.width <= _WIDEST or not 0 <= self.dropout < 1:
+            raise ValueError(f"0 < width <= {_WIDEST:g} and 0 <= dropout < 1 do not hold: {self}")
+
+
+@dataclass(frozen=True)
+class DyMNConfig(EfficientATConfig):
+    """Shape of a `dymn` network: that of an `mn` (width 0.4 is `dymn04`, 1.0 is `dymn10`), and a temperature."""
+
+    temperature: float = 1.0
+    """Of the attention over kernels: its logits are divided by it, so a high one mixes all kernels evenly.
+
+    Weights work at the temperature of their last training step. EfficientAT cools from 30 to 1 on AudioSet; its
+    ImageNet weights are from 30.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature {self.temperature} must be positive")
+
+
+@dataclass(frozen=True)
+class CRNNConfig:
+    """Shape of a CRNN."""
+
+    labels: int
+    """Number of outputs."""
+    bands: int = 128
+    """Rows of the spectrogram."""
+    channels: tuple[int, int, int, int] = (24, 40, 80, 128)
+    """Feature maps after each of the four stages."""
+    sequence: int = 128
+    """Size of each step's vector after reshape, permute and linear."""
+    hidden: int = 96
+    """Size of the LSTM's state, each direction."""
+    dropout: float = 0.3
+    """Dropout before the LSTM and before the last layer, while training."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))  # JSON has lists
+        sizes = (self.labels, self.bands, *self.channels, self.sequence, self.hidden)
+        if len(self.channels) != 4 or not all(isinstance(size, int) and 1 <= size <= 4096 for size in sizes):
+            raise ValueError(f"four channels, and sizes from 1 to 4096, do not hold: {self}")
+        if self.bands < _LEAST_BANDS or not 0 <= self.dropout < 1:
+            raise ValueError(f"bands >= {_LEAST_BANDS} and 0 <= dropout < 1 do not hold: {self}")
+
+
+ARCHITECTURES: Mapping[str, type[Any]] = {
+    "efficientat": EfficientATConfig,
+    "dymn": DyMNConfig,
+    "crnn": CRNNConfig,
+}
+"""Configurations by the name that a checkpoint's document gives the architecture. Each is a frozen dataclass of
+everything that shapes the network, and has a field `labels`. `tagger.models.registry` has the networks."""

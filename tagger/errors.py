@@ -1,7 +1,7 @@
 """Errors that reach the person at the keyboard as one line: what was wrong, where, and what to do."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class TaggerError(Exception):
@@ -14,6 +14,29 @@ class UserError(TaggerError):
     """What the user gave cannot be used. The command ends with exit code 2."""
 
     exit_code = 2
+
+
+class SettingError(UserError):
+    """A setting cannot be used. It is data: `tagger.config` adds where the user wrote the value, and words it so."""
+
+    def __init__(self, field: str | Sequence[str], problem: str, value: object = None) -> None:
+        """
+        Args:
+            field: path in ListenSettings, `"mqtt.host"` or `("events", "labels", "dog", "enter")`.
+            problem: what is wrong with the value, as the rest of a sentence: `must be more than 0`.
+            value: what is wrong, for the message. None: it is not shown; it may be a secret, or long.
+        """
+        self.field = tuple(field.split(".") if isinstance(field, str) else field)
+        self.problem, self.value = problem, value
+        super().__init__(f"{'.'.join(self.field)}{f' = {self.shown}' if self.shown else ''}: {problem}")
+
+    @property
+    def shown(self) -> str:
+        """The value as part of one line; "" if it is not to be shown."""
+        if self.value is None:
+            return ""
+        is_number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
+        return f"{self.value:g}" if is_number else repr(self.value)
 
 
 class AudioError(UserError):

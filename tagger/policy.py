@@ -20,8 +20,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tagger.config.tomlfile import TomlFile
-from tagger.errors import UserError, near
+from tagger.errors import SettingError, near
 from tagger.names import slug
 
 ANY = "any"
@@ -56,28 +55,30 @@ class LabelPolicy:
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value < 0:
-                raise ValueError(f"{name} = {value!r} must be a number, 0 or more")
+                raise SettingError((name,), "must be a number, 0 or more", value)
             if math.isinf(value) and name != "max_s":
-                raise ValueError(f"{name} = {value!r} must be finite")
+                raise SettingError((name,), "must be finite", value)
         if not 0 < self.enter <= 1:
-            raise ValueError(f"enter = {self.enter:g} must be above 0 and at most 1")
+            raise SettingError("enter", "must be above 0 and at most 1", self.enter)
         if self.exit > self.enter:
-            raise ValueError(f"exit = {self.exit:g} must not be above enter = {self.enter:g}")
+            raise SettingError("exit", f"must not be above enter = {self.enter:g}", self.exit)
         if not self.max_s > self.min_s:
-            raise ValueError(f"max_s = {self.max_s:g} must be longer than min_s = {self.min_s:g}")
+            raise SettingError("max_s", f"must be longer than min_s = {self.min_s:g}", self.max_s)
         if self.merge_s < _LEAST_MERGE_SECONDS:
-            raise ValueError(f"merge_s = {self.merge_s:g} must be at least {_LEAST_MERGE_SECONDS:g}")
+            raise SettingError("merge_s", f"must be at least {_LEAST_MERGE_SECONDS:g}", self.merge_s)
 
     def check(self, kind: str, window_s: float, hop_s: float) -> None:
         """
         Raises:
-            ValueError: no sound of this kind can ever be confirmed.
+            SettingError: no sound of this kind can ever be confirmed.
         """
         longest = _longest_confirmation(window_s, hop_s)
         if kind == "one-shot" and self.confirm_s > longest:
-            raise ValueError(
-                f"confirm_s = {self.confirm_s:g} can never be met: a short sound stays in windows of {window_s:g} s, "
-                f"one every {hop_s:g} s, for no more than {longest:g} s"
+            raise SettingError(
+                "confirm_s",
+                f"can never be met: a short sound stays in windows of {window_s:g} s, one every {hop_s:g} s, for no "
+                f"more than {longest:g} s",
+                self.confirm_s,
             )
 
 
@@ -140,7 +141,7 @@ def policy(
         threshold: `enter` of all labels but those that have one of their own in `config`.
 
     Raises:
-        UserError: a label is unknown, or a setting cannot be met.
+        SettingError: a label is unknown, or a setting cannot be met.
     """
     config = config or EventsConfig()
     config.check_names(labels)
@@ -155,17 +156,17 @@ def policy(
         try:
             made = LabelPolicy(**{**usual, **changes})
             made.check(kind, window_s, hop_s)
-        except ValueError as error:
-            raise UserError(f"{config.culprit(label, str(error))}{label}: {error}") from None
+        except SettingError as error:
+            raise SettingError(("events", "labels", label, *error.field), error.problem, error.value) from None
         each.append(made)
     denied = set(config.deny) | (set(labels) - set(config.allow) if config.allow is not None else set())
     if denied >= set(labels):
-        raise UserError(f"{config.place('allow' if config.allow is not None else 'deny')}: leaves no label")
+        raise SettingError(("events", "allow" if config.allow is not None else "deny"), "leaves no label")
     return Policy(tuple(labels), tuple(each), frozenset(denied), config.groups)
 
 
-_FIELDS = tuple(each.name for each in dataclasses.fields(LabelPolicy))
-_EVENTS = ("allow", "deny", "groups", "labels", "kind", *_FIELDS)
+FIELDS = tuple(each.name for each in dataclasses.fields(LabelPolicy))
+"""Names of what can be set for a label, besides `kind`."""
 
 
 @dataclass(frozen=True)
@@ -180,115 +181,31 @@ class EventsConfig:
     """Only these are announced. None: all."""
     deny: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    source: TomlFile | None = field(default=None, compare=False, repr=False)
-    """The file, for errors. Its text may hold a password."""
-    flags: frozenset[str] = field(default=frozenset(), compare=False)
-    """`allow`, `deny`: come from the command line."""
 
     def but(self, allow: Sequence[str], deny: Sequence[str]) -> "EventsConfig":
-        """With the command line's lists in place of the file's, where it has any."""
-        changed = replace(self, allow=tuple(allow), flags=self.flags | {"allow"}) if allow else self
-        return replace(changed, deny=tuple(deny), flags=changed.flags | {"deny"}) if deny else changed
-
-    def place(self, *keys: str) -> str:
-        """What an error about it begins with: `FILE, line 3: events.labels.dog`, or `--allow`."""
-        if keys[0] in self.flags or (self.source is None and keys[0] in ("allow", "deny")):
-            return f"--{keys[0]}"
-        keys = ("events", *keys)
-        return ".".join(keys) if self.source is None else self.source.place(keys)
-
-    def culprit(self, label: str, problem: str) -> str:
-        """File and line of the setting that makes a label's policy impossible, as far as that is in the file."""
-        if self.source is None:
-            return ""
-        name = problem.partition(" ")[0]
-        for keys in (("events", "labels", label, name), ("events", name), ("events", "labels", label)):
-            if line := self.source.line(keys):
-                return f"{self.source.path}, line {line}: "
-        return f"{self.source.path}: "
+        """With these lists in place of its own, where they have any."""
+        return replace(self, allow=tuple(allow) or self.allow, deny=tuple(deny) or self.deny)
 
     def check_names(self, labels: Collection[str]) -> None:
         """
         Raises:
-            UserError: a label is unknown, or a group is empty or has the name of something else.
+            SettingError: a label is unknown, or a group is empty or has the name of something else.
         """
-        for label in self.labels:
-            if label not in labels:
-                raise UserError(
-                    f"{self.place('labels', label)}: this model has no label {label!r}{near(label, labels)}"
-                )
-        named: dict[tuple[str, ...], Sequence[str]] = {("allow",): self.allow or (), ("deny",): self.deny}
-        named |= {("groups", group): members for group, members in self.groups.items()}
-        for keys, found in named.items():
+        named: list[tuple[tuple[str, ...], Sequence[str]]] = [
+            *((("labels", label), [label]) for label in self.labels),
+            (("allow",), self.allow or ()),
+            (("deny",), self.deny),
+            *((("groups", group), members) for group, members in self.groups.items()),
+        ]
+        for path, found in named:
             for label in found:
                 if label not in labels:
-                    raise UserError(f"{self.place(*keys)}: this model has no label {label!r}{near(label, labels)}")
+                    raise SettingError(("events", *path), f"this model has no label {label!r}{near(label, labels)}")
         taken = {ANY: "all labels", **{slug(label): f"the label {label!r}" for label in labels}}
         for group, members in self.groups.items():
-            place = self.place("groups", group)
+            place = ("events", "groups", group)
             if slug(group) in taken:
-                raise UserError(f"{place}: is the name of {taken[slug(group)]}; choose another")
+                raise SettingError(place, f"is the name of {taken[slug(group)]}; choose another")
             if not members:
-                raise UserError(f"{place}: has no labels")
+                raise SettingError(place, "has no labels")
             taken[slug(group)] = f"the group {group!r}"
-
-
-def parse(events: Any, source: TomlFile) -> EventsConfig:
-    """
-    Args:
-        events: the table of that name.
-
-    Raises:
-        UserError: unknown keys or impossible values; the place is named.
-    """
-    at = ("events",)
-    _known(_table(events, source, at), _EVENTS, source, at)
-    labels = _table(events.get("labels", {}), source, (*at, "labels"))
-    for label, changes in labels.items():
-        here = (*at, "labels", label)
-        _settings(_table(changes, source, here), source, here)
-    defaults = {key: value for key, value in events.items() if key in ("kind", *_FIELDS)}
-    _settings(defaults, source, at)
-    groups = _table(events.get("groups", {}), source, (*at, "groups"))
-    return EventsConfig(
-        defaults=defaults,
-        labels=labels,
-        allow=_names(events["allow"], source, (*at, "allow")) if "allow" in events else None,
-        deny=_names(events.get("deny", []), source, (*at, "deny")),
-        groups={group: _names(members, source, (*at, "groups", group)) for group, members in groups.items()},
-        source=source,
-    )
-
-
-_At = tuple[str, ...]
-
-
-def _table(value: Any, source: TomlFile, at: _At) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UserError(f"{source.place(at)}: must be a table, not {value!r}")
-    return value
-
-
-def _known(table: Mapping[str, Any], keys: Sequence[str], source: TomlFile, at: _At) -> None:
-    for key in table:
-        if key not in keys:
-            place = source.place((*at, key))
-            known = near(key, keys)
-            there = "" if known.startswith("; there is") else f"; there is {', '.join(keys)}"
-            hint = "; what is for one label goes into [events.labels.LABEL]" if isinstance(table[key], dict) else ""
-            raise UserError(f"{place}: is unknown{known}{there}{hint}")
-
-
-def _settings(table: Mapping[str, Any], source: TomlFile, at: _At) -> None:
-    _known(table, ("kind", *_FIELDS), source, at)
-    if table.get("kind", "one-shot") not in list(KINDS):
-        raise UserError(f"{source.place((*at, 'kind'))}: {table['kind']!r} is not one of {', '.join(KINDS)}")
-    for key in table.keys() & set(_FIELDS):
-        if isinstance(table[key], bool) or not isinstance(table[key], int | float):
-            raise UserError(f"{source.place((*at, key))}: must be a number, not {table[key]!r}")
-
-
-def _names(value: Any, source: TomlFile, at: _At) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise UserError(f"{source.place(at)}: must be a list of labels, not {value!r}")
-    return tuple(value)

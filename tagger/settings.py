@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from tagger.errors import UserError, near
+from tagger.errors import SettingError, near
 from tagger.names import is_host, is_topic, slug
 
 if TYPE_CHECKING:
@@ -59,37 +59,41 @@ class MqttSettings:
     def __post_init__(self) -> None:
         for name, value in (("prefix", self.prefix), ("node", self.node)):
             if not is_topic(value):
-                raise UserError(f"--{name} {value!r}: must be a topic level without spaces, `+`, `#` and a leading `$`")
+                raise SettingError(
+                    f"mqtt.{name}", "must be a topic level without spaces, `+`, `#` and a leading `$`", value
+                )
         if "/" in self.node:
-            raise UserError(f"--node {self.node!r}: must be one topic level, without `/`")
+            raise SettingError("mqtt.node", "must be one topic level, without `/`", self.node)
 
     @classmethod
     def from_url(cls, url: str, **others: Any) -> "MqttSettings":
         """From `mqtt://user:password@host:port`, both percent-encoded, `mqtts://...`, `embedded` or `embedded:PORT`.
 
         Raises:
-            UserError: anything else. The message never shows the password.
+            SettingError: anything else. The message never shows the password.
         """
         if url == "embedded" or url.startswith("embedded:"):
             port = url.partition(":")[2] or "1883"
             if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
-                raise UserError(f"--mqtt {url}: the port must be a number from 1 to 65535")
+                raise SettingError("mqtt.url", "the port must be a number from 1 to 65535")
             return cls(host="127.0.0.1", port=int(port), embedded=True, **others)
         form = "write mqtt://user:password@host:port, mqtts://..., embedded or none"
         try:
             parts = urlsplit(url)
             host, port_given = parts.hostname, parts.port
         except ValueError:
-            raise UserError(f"--mqtt: the URL's host or port is malformed; {form}") from None
+            raise SettingError("mqtt.url", f"the URL's host or port is malformed; {form}") from None
         if parts.scheme not in _MQTT_PORTS:
             scheme = f"{parts.scheme}://" if "://" in url else "a URL without scheme"
-            raise UserError(f"--mqtt: {scheme} is unknown; {form}")
+            raise SettingError("mqtt.url", f"{scheme} is unknown; {form}")
         if host is None or not is_host(host):
-            raise UserError(f"--mqtt: the URL names no host; {form}")
+            raise SettingError("mqtt.url", f"the URL names no host; {form}")
         if port_given == 0:
-            raise UserError("--mqtt: the port must be a number from 1 to 65535")
+            raise SettingError("mqtt.url", "the port must be a number from 1 to 65535")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise UserError(f"--mqtt: nothing may follow the host and port; {form} (topics begin with --prefix)")
+            raise SettingError(
+                "mqtt.url", f"nothing may follow the host and port; {form} (topics begin with mqtt.prefix)"
+            )
         return cls(
             host=host,
             port=port_given or _MQTT_PORTS[parts.scheme],
@@ -110,7 +114,7 @@ def pcm_encoding(name: str) -> str:
     """The encoding that `name` means, also as ALSA writes it, or without its byte order.
 
     Raises:
-        UserError: none of PCM_ENCODINGS.
+        SettingError: none of PCM_ENCODINGS.
 
     >>> pcm_encoding("S16_LE"), pcm_encoding("f32")
     ('s16le', 'f32le')
@@ -121,7 +125,7 @@ def pcm_encoding(name: str) -> str:
     for candidate in (plain, f"{plain}le"):
         if candidate in PCM_ENCODINGS:
             return candidate
-    raise UserError(f"--format {name}: unknown{near(name, PCM_ENCODINGS)}")
+    raise SettingError("pcm.encoding", f"unknown{near(name, PCM_ENCODINGS)}", name)
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,9 @@ class PcmFormat:
 
     def __post_init__(self) -> None:
         if not 1_000 <= self.rate_hz <= 768_000:
-            raise UserError(f"--rate {self.rate_hz}: must be between 1000 and 768000 Hz")
+            raise SettingError("pcm.rate_hz", "must be between 1000 and 768000 Hz", self.rate_hz)
         if not 1 <= self.channels <= 64:
-            raise UserError(f"--channels {self.channels}: must be between 1 and 64")
+            raise SettingError("pcm.channels", "must be between 1 and 64", self.channels)
 
 
 @dataclass(frozen=True)
@@ -153,9 +157,9 @@ class ClipSettings:
     """Before the onset: what the network had heard when it decided."""
 
     def __post_init__(self) -> None:
-        for flag, value in (("--keep-days", self.keep_days), ("--keep-mb", self.keep_mb)):
+        for name, value in (("keep_days", self.keep_days), ("keep_mb", self.keep_mb)):
             if value is not None and not value > 0:
-                raise UserError(f"{flag} {value:g}: must be more than 0")
+                raise SettingError(f"clips.{name}", "must be more than 0", value)
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,12 @@ class HomeAssistantSettings:
     """Whose sensors are enabled from the start. Empty: those that the user's file or flags name, and groups."""
     device_name: str | None = None
     """None: `tagger NODE`."""
+
+    def __post_init__(self) -> None:
+        if not is_topic(self.prefix):
+            raise SettingError(
+                "homeassistant.prefix", "must be topic levels without spaces, `+`, `#` and a leading `$`", self.prefix
+            )
 
 
 @dataclass(frozen=True)
@@ -182,9 +192,9 @@ class JsonLinesSettings:
 
     def __post_init__(self) -> None:
         if not self.max_mb > 0:
-            raise UserError(f"{self.path}: a file of at most {self.max_mb:g} MB holds no events; must be more than 0")
+            raise SettingError("jsonl.max_mb", "must be more than 0", self.max_mb)
         if not 1 <= self.keep <= 1_000:
-            raise UserError(f"{self.path}: {self.keep} older files cannot be kept; must be between 1 and 1000")
+            raise SettingError("jsonl.keep", "must be between 1 and 1000", self.keep)
 
 
 @dataclass(frozen=True)
@@ -206,19 +216,19 @@ class WebhookSettings:
             parts = urlsplit(self.url)
             host, port = parts.hostname, parts.port
         except ValueError:
-            raise UserError(f"webhook: the URL's host or port is malformed; {form}") from None
+            raise SettingError("webhook.url", f"the URL's host or port is malformed; {form}") from None
         if parts.scheme not in _WEB_PORTS:
-            raise UserError(f"webhook: the URL must begin with http:// or https://; {form}")
+            raise SettingError("webhook.url", f"the URL must begin with http:// or https://; {form}")
         if not host or not re.fullmatch(r"[^\s/\\%]+", host) or not is_host(host) or port == 0:
-            raise UserError(f"webhook: the URL names no host; {form}")
+            raise SettingError("webhook.url", f"the URL names no host; {form}")
         if self.token is not None and not re.fullmatch("[!-~]+", self.token):
-            raise UserError("webhook: the token must be of letters, digits and punctuation, without spaces")
+            raise SettingError("webhook.token", "the token must be of letters, digits and punctuation, without spaces")
         if self.token is not None and parts.username is not None:
-            raise UserError("webhook: a token, and a user in the URL, are both given; choose one")
+            raise SettingError("webhook.token", "a token, and a user in the URL, are both given; choose one")
         if self.queue_events < 1:
-            raise UserError(f"webhook: {self.queue_events} events cannot wait; must be at least 1")
+            raise SettingError("webhook.queue_events", "must be at least 1", self.queue_events)
         if not self.give_up_s > 0:
-            raise UserError(f"webhook: giving up after {self.give_up_s:g} s; must be more than 0")
+            raise SettingError("webhook.give_up_s", "must be more than 0", self.give_up_s)
 
     @property
     def where(self) -> str:
@@ -238,7 +248,7 @@ class EventLogSettings:
 
     def __post_init__(self) -> None:
         if self.keep_days is not None and not self.keep_days > 0:
-            raise UserError(f"{self.path}: events cannot be kept for {self.keep_days:g} days; must be more than 0")
+            raise SettingError("event_log.keep_days", "must be more than 0", self.keep_days)
 
 
 @dataclass(frozen=True)
@@ -292,32 +302,27 @@ class ListenSettings:
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise UserError(f"--threshold {self.threshold:g}: must be above 0 and at most 1")
+            raise SettingError("threshold", "must be above 0 and at most 1", self.threshold)
         if self.top < 1:
-            raise UserError(f"--top {self.top}: must be at least 1")
+            raise SettingError("top", "must be at least 1", self.top)
         if not self.sources:
-            raise UserError("no source: name one, such as mic, demo or a file")
-        if self.watch and self.json:
-            raise UserError("--watch prints text for people, --json what programs read: choose one")
-        if self.explain and (self.watch or self.json):
-            raise UserError("--explain, --watch and --json print different things: choose one")
-        if self.watch and self.mqtt is None:
-            raise UserError("--watch shows what arrives over MQTT; --mqtt none publishes nothing there")
+            raise SettingError("sources", "no source: name one, such as mic, demo or a file")
         check_window(self.window_seconds, self.hop_seconds)
 
 
 def check_window(window_seconds: float | None, hop_seconds: float, default_seconds: float | None = None) -> None:
     """
     Raises:
-        UserError: the hop does not fit the window, or one of them is out of bounds.
+        SettingError: the hop does not fit the window, or one of them is out of bounds.
     """
     if window_seconds is not None and not 0.5 <= window_seconds <= 60:
-        raise UserError(f"--window {window_seconds:g}: must be between 0.5 and 60 seconds")
+        raise SettingError("window_seconds", "must be between 0.5 and 60 seconds", window_seconds)
     if not hop_seconds >= 0.01:
-        raise UserError(f"--hop {hop_seconds:g}: must be at least 0.01 seconds")
+        raise SettingError("hop_seconds", "must be at least 0.01 seconds", hop_seconds)
     window = window_seconds if window_seconds is not None else default_seconds
     if window is not None and hop_seconds > window:
-        raise UserError(
-            f"--hop {hop_seconds:g}: longer than the window of {window:g} s, so sounds between windows would be lost; "
-            f"use at most --hop {window:g}"
+        raise SettingError(
+            "hop_seconds",
+            f"longer than the window of {window:g} s, so sounds between windows would be lost; use at most {window:g}",
+            hop_seconds,
         )

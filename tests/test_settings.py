@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger import files
-from tagger.errors import UserError
+from tagger.errors import SettingError, UserError
 from tagger.names import slug, unique_slugs
 from tagger.settings import ListenSettings, MqttSettings, PcmFormat, check_window
 
@@ -113,7 +113,7 @@ def test_malformed_urls_are_refused_without_telling_the_password(url):
     with pytest.raises(UserError) as caught:
         MqttSettings.from_url(url)
     assert caught.value.exit_code == 2
-    assert str(caught.value).startswith("--mqtt")
+    assert str(caught.value).startswith("mqtt.url: ")
     assert SECRET not in str(caught.value)
     # Not by a traceback either.
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
@@ -151,7 +151,7 @@ def test_the_shown_url_leads_to_the_same_broker(url):
 @pytest.mark.parametrize("field", ["prefix", "node"])
 @pytest.mark.parametrize("level", ["", "a b", "a+", "#", "/a", "a/", "a\0b", "a\n"])
 def test_prefix_and_node_must_be_topic_levels(field, level):
-    with pytest.raises(UserError, match=f"--{field}"):
+    with pytest.raises(SettingError, match=f"^mqtt.{field} = "):
         MqttSettings(**{field: level})
 
 
@@ -195,48 +195,48 @@ def test_windows_that_fit(window, hop, default):
 
 
 @pytest.mark.parametrize(
-    ("window", "hop", "default", "flag"),
+    ("window", "hop", "default", "field"),
     [
-        (0.49, 0.1, None, "--window"),
-        (60.1, 1, None, "--window"),
-        (-1, 1, None, "--window"),
-        (float("nan"), 1, None, "--window"),
-        (float("inf"), 1, None, "--window"),
-        (5, 0, None, "--hop"),
-        (5, -1, None, "--hop"),
-        (5, 0.009, None, "--hop"),
-        (5, float("nan"), None, "--hop"),
-        (5, 5.1, None, "--hop"),
-        (None, 6, 5, "--hop"),
-        (None, float("inf"), 5, "--hop"),
+        (0.49, 0.1, None, "window_seconds"),
+        (60.1, 1, None, "window_seconds"),
+        (-1, 1, None, "window_seconds"),
+        (float("nan"), 1, None, "window_seconds"),
+        (float("inf"), 1, None, "window_seconds"),
+        (5, 0, None, "hop_seconds"),
+        (5, -1, None, "hop_seconds"),
+        (5, 0.009, None, "hop_seconds"),
+        (5, float("nan"), None, "hop_seconds"),
+        (5, 5.1, None, "hop_seconds"),
+        (None, 6, 5, "hop_seconds"),
+        (None, float("inf"), 5, "hop_seconds"),
     ],
 )
-def test_windows_that_do_not_fit(window, hop, default, flag):
-    with pytest.raises(UserError, match=flag) as caught:
+def test_windows_that_do_not_fit(window, hop, default, field):
+    with pytest.raises(SettingError, match=f"^{field} = ") as caught:
         check_window(window, hop, default)
     assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
-    ("wrong", "flag"),
+    ("wrong", "field"),
     [
-        ({"threshold": 0}, "--threshold"),
-        ({"threshold": 1.1}, "--threshold"),
-        ({"threshold": float("nan")}, "--threshold"),
-        ({"top": 0}, "--top"),
-        ({"sources": ()}, "no source"),
-        ({"watch": True, "mqtt": None}, "--watch"),
-        ({"window_seconds": 5, "hop_seconds": 6}, "--hop"),
+        ({"threshold": 0}, "threshold"),
+        ({"threshold": 1.1}, "threshold"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"top": 0}, "top"),
+        ({"sources": ()}, "sources"),
+        ({"window_seconds": 5, "hop_seconds": 6}, "hop_seconds"),
     ],
 )
-def test_listen_settings_are_checked(wrong, flag):
-    with pytest.raises(UserError, match=flag):
+def test_listen_settings_are_checked(wrong, field):
+    with pytest.raises(SettingError) as caught:
         ListenSettings(**wrong)
+    assert caught.value.field == (field,)
 
 
 @pytest.mark.parametrize("wrong", [{"rate_hz": 999}, {"rate_hz": 768_001}, {"channels": 0}, {"channels": 65}])
 def test_pcm_formats_are_checked(wrong):
-    with pytest.raises(UserError, match=r"--rate|--channels"):
+    with pytest.raises(UserError, match=r"^pcm\.(rate_hz|channels) = "):
         PcmFormat(**wrong)
 
 

@@ -74,7 +74,8 @@ def evaluate(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    from tagger.config.file import read_events
+    from tagger.config.file import load_right
+    from tagger.config.places import placed
     from train.evaluate import clips
     from train.evaluate.streams import Settings
 
@@ -84,14 +85,15 @@ def evaluate(
     if not streamed and (given or config is not None):
         names = {"backgrounds": "background"}
         raise UserError(f"--{names.get(name := next(iter(given), 'config'), name)} is for --streamed")
-    settings_ = None
+    settings_, document = None, load_right(config) if config is not None else None
     if streamed:
         if flags["shifts"] != 1:
             raise UserError("--shifts is for whole clips: --streamed hears streams as the daemon does")
         given["hop_s"] = given.pop("hop", Settings.hop_s)
-        settings_ = Settings(config=read_events(config) if config is not None else None, **given)
+        settings_ = Settings(config=document.events if document is not None else None, **given)
     dataset = _read(data, esc10, added, (), False)
-    clips.evaluate(dataset, models_, wanted, say=_say, streamed=settings_, **flags)
+    with placed(document):
+        clips.evaluate(dataset, models_, wanted, say=_say, streamed=settings_, **flags)
 
 
 def recipes(as_json: bool) -> None:

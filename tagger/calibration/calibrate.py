@@ -17,6 +17,7 @@ from tagger.calibration.wishes import Wishes
 from tagger.checkpoints import checkpoint, store
 from tagger.config.edit import moved
 from tagger.config.file import load_right
+from tagger.config.places import placed
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError, near
 from tagger.files import replacing
@@ -88,7 +89,8 @@ def calibrate(settings: Settings) -> bool:
     check_window(settings.window_s, settings.hop_s, window_s)
     old = load_right(settings.config) if settings.config is not None else None
     config = old.events if old is not None else EventsConfig()
-    now = policy.policy(info.labels, info.thresholds, window_s, settings.hop_s, config)
+    with placed(old):
+        now = policy.policy(info.labels, info.thresholds, window_s, settings.hop_s, config)
     for label in settings.excepted:
         if label not in info.labels:
             raise UserError(f"--except {label}: no such label in this model{near(label, info.labels)}")

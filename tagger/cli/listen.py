@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from tagger.config.flags import listen_options, typed
+from tagger.errors import SettingError
 
 
 @click.command()
@@ -20,22 +21,23 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
     kitchen=mic:USB. Ctrl-C stops. `tagger config init` writes a file for --config; flags come before the environment
     before the file.
     """
-    given, env, config = typed(ctx), dict(os.environ), flags["config"]
+    given = typed(ctx)
     hide_secrets(given)
-    from tagger.config.build import resolve, settings_from
+    from tagger.config.build import Configuration
     from tagger.stop import Stop
 
-    resolved = resolve(given, env, config)
-    chosen = resolved.right()
-    config = chosen.config  # should it be gone at a reload, that is a mistake, and no wish for defaults
-    for warning in resolved.warnings:
+    configuration = Configuration(given, dict(os.environ), flags["config"])
+    for warning in configuration.warnings:
         click.echo(f"Warning: {warning}", err=True)
 
     with Stop(reloads=True) as stop:  # before torch is imported, which takes a while
         from tagger.daemon import start
 
         start.configure_logging()
-        start.listen(chosen, stop, lambda: settings_from(given, env, config))
+        try:
+            start.listen(configuration.settings, stop, configuration)
+        except SettingError as error:  # the model knows more: its labels, and the length of its window
+            raise configuration.located(error) from None
 
 
 def hide_secrets(given: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from tagger.cli.models import models
 from tagger.cli.review import review
 from tagger.cli.tag import tag_files
 from tagger.cli.train import evaluate, features, recipes, train
-from tagger.errors import TaggerError, UserError
+from tagger.errors import SettingError, TaggerError, UserError
 
 
 class _Failure(click.ClickException):
@@ -29,6 +29,10 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except SettingError as error:
+            from tagger.config.places import located
+
+            raise _Failure(located(error)) from None
         except TaggerError as error:
             raise _Failure(error) from None
         except BrokenPipeError:  # click ends quietly where a reader has seen enough

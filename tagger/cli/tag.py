@@ -41,15 +41,18 @@ def tag_files(
     settings.check_window(window, hop)
     from tagger import policy, tag
     from tagger.checkpoints import checkpoint, store
-    from tagger.config.file import read_events
+    from tagger.config.file import load_right
+    from tagger.config.places import placed
     from tagger.engine.runtime_torch import Classifier
 
     classify = Classifier(checkpoint.load_trained(store.find(model)), device)
     info = classify.info
     window_s = window or info.window_seconds
     settings.check_window(window, hop, window_s)
-    chosen = read_events(config) if config is not None else None
-    rules = policy.policy(info.labels, info.thresholds, window_s, hop, chosen)
+    document = load_right(config) if config is not None else None
+    with placed(document):
+        events_ = document.events if document is not None else None
+        rules = policy.policy(info.labels, info.thresholds, window_s, hop, events_)
     failed = 0
     for path in files:
         if not as_json:

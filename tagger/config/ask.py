@@ -14,7 +14,7 @@ from tagger.checkpoints import store
 from tagger.checkpoints.header import read_header
 from tagger.config.schema import schema
 from tagger.config.template import SCHEMA_NAME, commented
-from tagger.errors import UserError, near
+from tagger.errors import SettingError, UserError, near
 from tagger.files import replacing
 from tagger.settings import DEFAULT_MODEL, DEFAULT_MQTT_URL, MqttSettings
 
@@ -151,8 +151,8 @@ def _broker(text: str) -> tuple[MqttSettings | None, str]:
     is_url = "://" in text or re.fullmatch("embedded(:.*)?", text)
     try:
         broker = MqttSettings.from_url(text if is_url else f"mqtt://{text}")
-    except UserError as error:
-        raise UserError(str(error).removeprefix("--mqtt").lstrip(": ")) from None
+    except SettingError as error:
+        raise UserError(error.problem) from None
     if broker.embedded:
         return broker, text
     host = f"[{broker.host}]" if ":" in broker.host else broker.host

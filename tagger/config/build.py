@@ -1,4 +1,7 @@
-"""What was given to settings."""
+"""Flags, environment and file to settings: what does not follow from the table of options alone.
+
+That is secrets, defaults that depend on each other, and checks across options.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tagger.config import secret
-from tagger.config.broker import BrokerRules
+from tagger.config.broker import BrokerResolver
 from tagger.config.file import load, usual
 from tagger.config.given import Rank, gather
-from tagger.config.rules import Resolved
-from tagger.errors import UserError
-from tagger.names import is_topic
+from tagger.config.places import located
+from tagger.config.resolver import Resolved
+from tagger.errors import SettingError, UserError
 from tagger.settings import (
     ClipSettings,
     EventLogSettings,
@@ -25,16 +28,36 @@ from tagger.settings import (
 )
 
 
-def settings_from(flags: Mapping[str, Any], env: Mapping[str, str], config: Path | None) -> ListenSettings:
-    """Reads the file and builds the settings.
+class Configuration:
+    """The settings of one run of `tagger listen`: read once at the start, and again at each reload."""
 
-    Raises:
-        UserError: something cannot be.
-    """
-    try:
-        return resolve(flags, env, config).right()
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}") from None
+    def __init__(self, flags: Mapping[str, Any], env: Mapping[str, str], config: Path | None) -> None:
+        """
+        Args: as `resolve`.
+
+        Raises:
+            UserError: something cannot be.
+        """
+        self._flags, self._env = flags, env
+        self._resolved = resolve(flags, env, config)
+        self.settings = self._resolved.right()
+        self.warnings = tuple(self._resolved.warnings)
+
+    def __call__(self) -> ListenSettings:
+        """The settings, from the file as it now is. A file that is gone is an error, and no wish for defaults.
+
+        Raises:
+            UserError: something cannot be.
+        """
+        try:
+            self._resolved = resolve(self._flags, self._env, self.settings.config)
+            return self._resolved.right()
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from None
+
+    def located(self, error: SettingError) -> UserError:
+        """An error about these settings that was found later, with the place where the user wrote what is wrong."""
+        return located(error, self._resolved.values, self._resolved.document)
 
 
 def resolve(flags: Mapping[str, Any], env: Mapping[str, str], config: Path | None) -> Resolved:
@@ -50,57 +73,40 @@ def resolve(flags: Mapping[str, Any], env: Mapping[str, str], config: Path | Non
     document = load(path) if path is not None else None
     values, problems, warnings = gather(flags, env, document)
     resolved = Resolved(values, document, problems, warnings)
-    made = _Build(resolved).listen()
+    made = _ListenResolver(resolved).listen()
     if not resolved.problems:
         resolved.settings = made
     return resolved
 
 
-class _Build(BrokerRules):
-    """All of `tagger listen`."""
+class _ListenResolver(BrokerResolver):
+    """Makes the settings of `tagger listen`."""
 
     def listen(self) -> ListenSettings | None:
-        self._warn()
-        self._sources()
+        self._warn_of_open_secrets()
+        self._check_sources()
         mqtt = self._mqtt()
-        events = self._document.events if self._document is not None else None
-        sinks = (self._homeassistant(mqtt), self._jsonl(), self._webhook(), self._event_log())
-        self._apart()
-        clips = self._clips()
-        pcm = self._make(
-            lambda: PcmFormat(self._of("--rate"), pcm_encoding(self._of("--format")), self._of("--channels"))
-        )
+        groups: dict[str, Any] = {
+            "homeassistant": self._homeassistant(mqtt),
+            "jsonl": self._group("jsonl", JsonLinesSettings),
+            "webhook": self._webhook(),
+            "event_log": self._group("event_log", EventLogSettings),
+        }
+        self._check_files()
+        groups["clips"] = self._group("clips", ClipSettings)
+        self._check_output(mqtt)
         return self._make(
             lambda: ListenSettings(
-                sources=tuple(self._of("listen.sources")),
-                model=self._of("listen.model"),
-                device=self._of("listen.device"),
-                window_seconds=self._of("listen.window"),
-                hop_seconds=self._of("listen.hop"),
-                config=self._document.file.path if self._document is not None else None,
-                events=events,
-                threshold=self._of("--threshold"),
-                allow=tuple(self._of("--allow")),
-                deny=tuple(self._of("--deny")),
-                top=self._of("listen.top"),
-                realtime=self._of("listen.realtime"),
-                pcm=pcm or PcmFormat(),
+                **self._fields(""),
+                **groups,
                 mqtt=mqtt,
-                json=self._of("--json"),
-                watch=self._of("--watch"),
-                explain=self._of("--explain"),
-                clips=clips,
-                homeassistant=sinks[0],
-                jsonl=sinks[1],
-                webhook=sinks[2],
-                event_log=sinks[3],
-                state=self._of("listen.state"),
-                audio_s=self._of("listen.audio_s"),
-                stats_s=self._of("listen.stats_s"),
+                pcm=self._pcm() or PcmFormat(),
+                config=self._document.file.path if self._document is not None else None,
+                events=self._document.events if self._document is not None else None,
             )
         )
 
-    def _sources(self) -> None:
+    def _check_sources(self) -> None:
         given = self._given["listen.sources"]
         if not given.value:
             self._problem(given, "no source: name one, such as mic, demo or a file")
@@ -108,14 +114,24 @@ class _Build(BrokerRules):
         if sum(each == "-" or each.endswith("=-") for each in given.value) > 1:
             self._problem(given, "standard input can be listened to only once")
 
-    def _apart(self) -> None:
+    def _check_files(self) -> None:
         """Two sinks in one file would destroy it."""
         log, jsonl = self._given["sinks.log.path"], self._given["sinks.jsonl.path"]
         if None not in (log.value, jsonl.value) and log.value.absolute() == jsonl.value.absolute():
             self._problem(max(log, jsonl, key=lambda given: given.rank), "is the file of sinks.log and of sinks.jsonl")
 
+    def _check_output(self, mqtt: MqttSettings | None) -> None:
+        """Standard output is for one of these."""
+        watch, json, explain = (bool(self._value(key)) for key in ("--watch", "--json", "--explain"))
+        if watch and json:
+            self._problems.append("--watch prints text for people, --json what programs read: choose one")
+        elif explain and (watch or json):
+            self._problems.append("--explain, --watch and --json print different things: choose one")
+        elif watch and mqtt is None and self._value("mqtt.url") == "none":
+            self._problems.append("--watch shows what arrives over MQTT; --mqtt none publishes nothing there")
+
     def _homeassistant(self, mqtt: MqttSettings | None) -> HomeAssistantSettings | None:
-        enabled, prefix = self._given["homeassistant.enabled"], self._given["homeassistant.prefix"]
+        enabled = self._given["homeassistant.enabled"]
         if not enabled.is_given:  # its table, or any of its other options, says so
             if self._document is not None and "homeassistant" in self._document.tables:
                 enabled = replace(enabled, value=True, rank=Rank.FILE, file=self._document.file)
@@ -125,54 +141,29 @@ class _Build(BrokerRules):
             self._given["homeassistant.enabled"] = enabled
         if not enabled.value:
             return None
-        if not is_topic(prefix.value):
-            self._problem(prefix, "must be topic levels without spaces, `+`, `#` and a leading `$`")
-        if mqtt is None:
-            if self._of("mqtt.url") == "none":
-                self._useless(self._given["mqtt.url"], "needs MQTT, and mqtt.url is none", "homeassistant.enabled")
-            return None
-        labels = tuple(self._of("homeassistant.labels") or ())
-        return HomeAssistantSettings(prefix.value, labels, self._of("homeassistant.device_name"))
-
-    def _jsonl(self) -> JsonLinesSettings | None:
-        path = self._with("sinks.jsonl.path", "sinks.jsonl.max_mb", "sinks.jsonl.keep")
-        if path is None:
-            return None
-        max_mb, keep = self._of("sinks.jsonl.max_mb"), int(self._of("sinks.jsonl.keep"))
-        return self._make(lambda: JsonLinesSettings(path, max_mb, keep))
+        if mqtt is None and self._value("mqtt.url") == "none":
+            self._no_effect(self._given["mqtt.url"], "needs MQTT, and mqtt.url is none", "homeassistant.enabled")
+        made = self._make(lambda: HomeAssistantSettings(**self._fields("homeassistant")))
+        return made if mqtt is not None else None
 
     def _webhook(self) -> WebhookSettings | None:
-        names = ("token", "token_file", "queue_events", "give_up_s")
-        url = self._with("sinks.webhook.url", *(f"sinks.webhook.{name}" for name in names))
-        if url is None:
-            return None
         tokens = sorted(self._asked("sinks.webhook.token", "sinks.webhook.token_file"), key=lambda given: given.rank)
+        if self._value("sinks.webhook.url") is None or not tokens:
+            return self._group("webhook", WebhookSettings)
         if len(tokens) == 2 and tokens[0].rank == tokens[1].rank:
             self._problem(
                 tokens[0], "one token is enough: sinks.webhook.token and sinks.webhook.token_file both say one"
             )
-        token = None
-        if tokens:
-            token = self._secret(tokens[-1]) if tokens[-1].option.name == "token_file" else tokens[-1].value
-        queue_events, give_up_s = int(self._of("sinks.webhook.queue_events")), self._of("sinks.webhook.give_up_s")
-        try:
-            return WebhookSettings(url, token, queue_events, give_up_s)
-        except UserError as error:
-            problem = str(error).removeprefix("webhook: ")
-            self._problem(tokens[-1] if tokens and "token" in problem else self._given["sinks.webhook.url"], problem)
-            return None
+        best = tokens[-1]
+        token = self._secret(best) if best.option.name == "token_file" else best.value
+        return self._group("webhook", lambda **fields: WebhookSettings(**fields | {"token": token}), at={"token": best})
 
-    def _event_log(self) -> EventLogSettings | None:
-        path = self._with("sinks.log.path", "sinks.log.keep_days")
-        return None if path is None else self._make(lambda: EventLogSettings(path, self._of("sinks.log.keep_days")))
+    def _pcm(self) -> PcmFormat | None:
+        fields = self._fields("pcm")
+        return self._make(lambda: PcmFormat(**fields | {"encoding": pcm_encoding(fields["encoding"])}))
 
-    def _clips(self) -> ClipSettings | None:
-        folder = self._with("clips.folder", "clips.keep_days", "clips.keep_mb")
-        keep = self._of("clips.keep_days"), self._of("clips.keep_mb")
-        return None if folder is None else self._make(lambda: ClipSettings(folder, *keep))
-
-    def _warn(self) -> None:
-        """Of secrets that anybody on this machine can read."""
+    def _warn_of_open_secrets(self) -> None:
+        """Warns of secrets that anybody on this machine can read."""
         in_file = [given for given in self._given.values() if given.rank is Rank.FILE and given.is_secret]
         paths = {given.file.path: given.option.key for given in in_file if given.file is not None}
         paths |= {

@@ -16,8 +16,9 @@ from tagger import policy, settings
 from tagger.checkpoints import store
 from tagger.checkpoints.header import read_header
 from tagger.config.given import Values
-from tagger.config.rules import Resolved, at_its_place
-from tagger.errors import TaggerError, UserError, near
+from tagger.config.places import located
+from tagger.config.resolver import Resolved
+from tagger.errors import SettingError, TaggerError, UserError, near
 from tagger.history import log
 from tagger.policy import ANY, EventsConfig
 
@@ -110,8 +111,8 @@ def _model(resolved: Resolved) -> Iterator[str]:
             events.but(values["--allow"].value, values["--deny"].value),
             values["--threshold"].value,
         )
-    except UserError as error:
-        if (said := at_its_place(str(error), values)) not in resolved.problems:
+    except SettingError as error:
+        if (said := str(located(error, values, resolved.document))) not in resolved.problems:
             yield said
     known = {*labels, *events.groups, ANY}
     for label in values["homeassistant.labels"].value or ():

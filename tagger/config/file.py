@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tagger import files, policy
+from tagger import files
+from tagger.config import events
 from tagger.config.options import OPTIONS, TABLES
 from tagger.config.tomlfile import TomlFile
 from tagger.errors import UserError, near
@@ -85,12 +86,12 @@ def _line_of(error: str, text: str) -> int:
 def parse(file: TomlFile, table: Mapping[str, Any]) -> Document:
     """The document of a file that is TOML."""
     values: dict[str, Any] = {}
-    events, problems, tables = EventsConfig(source=file), [], set()
+    rules, problems, tables = EventsConfig(), [], set()
     for path, value in _walk(table, ()):
         key = ".".join(path)
         if path == ("events",):
             try:
-                events = policy.parse(value, file)
+                rules = events.parse(value, file)
             except UserError as error:
                 problems.append(str(error))
         elif option := _OPTIONS.get(path):
@@ -107,7 +108,7 @@ def parse(file: TomlFile, table: Mapping[str, Any]) -> Document:
             depth = len(path) - 1
             known = {each[depth] for each in _KNOWN if len(each) > depth and each[:depth] == path[:-1]}
             problems.append(f"{file.place(path)}: is unknown{near(path[-1], known)}")
-    return Document(file, values, events, frozenset(tables), tuple(problems))
+    return Document(file, values, rules, frozenset(tables), tuple(problems))
 
 
 _OPTIONS = {option.path: option for option in OPTIONS if option.is_in_file}

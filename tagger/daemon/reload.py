@@ -4,10 +4,11 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
+from tagger.config.build import Configuration
 from tagger.config.restart import keep_fixed
 from tagger.daemon.fanout import Fanout
 from tagger.daemon.outputs import Daemon, Wanted, wanted
-from tagger.errors import TaggerError
+from tagger.errors import SettingError, TaggerError
 from tagger.events import Stream
 from tagger.listen import Listener
 from tagger.policy import Policy
@@ -30,7 +31,7 @@ class Running:
         want: Wanted,
         open_: dict[tuple[str, Hashable], Sink],
         listeners: Sequence[Listener],
-        build: Callable[[], ListenSettings],
+        build: Configuration,
         rules: Callable[[ListenSettings], tuple[Policy, Sequence[str]]],
     ) -> None:
         """
@@ -51,7 +52,8 @@ class Running:
             settings, fixed = keep_fixed(replace(self._daemon.settings, mqtt=self._daemon.mqtt), self._build())
             rules, asked = self._rules(settings)
         except TaggerError as error:
-            log.warning("reload: %s; nothing was changed", error)
+            said = self._build.located(error) if isinstance(error, SettingError) else error
+            log.warning("reload: %s; nothing was changed", said)
             return
         streams = tuple(replace(stream, labels=rules.names) for stream in self._daemon.streams)
         self._daemon = replace(self._daemon, settings=settings, mqtt=settings.mqtt, streams=streams, asked=tuple(asked))

@@ -14,6 +14,7 @@ from tagger.checkpoints import checkpoint, store
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.clips.folder import ClipFolder
 from tagger.clips.saver import ClipSaver
+from tagger.config.build import Configuration
 from tagger.daemon import outputs
 from tagger.daemon.control import Control
 from tagger.daemon.fanout import Fanout
@@ -41,7 +42,7 @@ _ALIVE_SECONDS = 5.0
 """So exactly is it known, after the daemon died, until when an open event lasted."""
 
 
-def listen(settings: ListenSettings, stop: Stop, build: Callable[[], ListenSettings] | None = None) -> None:
+def listen(settings: ListenSettings, stop: Stop, build: Configuration | None = None) -> None:
     """`tagger listen`. Returns when all sources have ended, or when asked to stop.
 
     Args:

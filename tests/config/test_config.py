@@ -13,11 +13,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tagger.config.build import resolve, settings_from
+from tagger.config.build import Configuration, resolve
 from tagger.config.edit import changed
 from tagger.config.given import Rank
 from tagger.config.options import BY_KEY, ENV_PREFIX, LABEL_FIELDS, OPTIONS, Option
-from tagger.config.rules import Resolved
+from tagger.config.resolver import Resolved
 from tagger.config.tomlfile import TomlFile
 from tagger.daemon import start
 from tagger.errors import UserError
@@ -652,4 +652,5 @@ def test_whatever_a_file_says_it_is_settings_or_problems_of_one_line(tmp_path, d
     assert (resolved.settings is None) == bool(resolved.problems)
     assert all("\n" not in problem for problem in resolved.problems)
     if resolved.settings is not None:
-        assert settings_from({}, {}, path) == resolved.settings
+        configuration = Configuration({}, {}, path)
+        assert configuration.settings == configuration() == resolved.settings

@@ -312,7 +312,7 @@ def test_a_certificate_is_checked(tmp_path: Path, hook: Hook) -> None:
     ],
 )
 def test_a_url_that_cannot_be_is_refused_without_showing_it(url: str) -> None:
-    with pytest.raises(UserError, match=r"^webhook: ") as raised:
+    with pytest.raises(UserError, match=r"^webhook\.url: ") as raised:
         WebhookSettings(url)
     assert not url or url not in str(raised.value)
 
@@ -321,7 +321,7 @@ def test_a_url_that_cannot_be_is_refused_without_showing_it(url: str) -> None:
     "bad", [{"token": "a\nb"}, {"token": "é"}, {"token": ""}, {"queue_events": 0}, {"give_up_s": 0}, {"give_up_s": -1}]
 )
 def test_bounds_of_settings(bad: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="webhook: "):
+    with pytest.raises(UserError, match=r"^webhook\.(token|queue_events|give_up_s)"):
         WebhookSettings("http://host/", **bad)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="choose one"):
         WebhookSettings("http://user@host/", token="token")

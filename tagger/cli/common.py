@@ -1,4 +1,7 @@
-"""Options that several commands have in common."""
+"""What several commands share: options, and secrets that leave the command line."""
+
+import sys
+from typing import Any
 
 import click
 
@@ -12,3 +15,20 @@ window_option = click.option("--window", type=float, metavar="S", help="Window, 
 hop_option = click.option(
     "--hop", type=float, metavar="S", default=1.0, show_default=True, help="Between windows, seconds."
 )
+
+
+def hide_secrets(given: dict[str, Any]) -> None:
+    """Takes secrets off the command line that `ps` shows. Called before anything else is done."""
+    from tagger.config import secret
+    from tagger.config.given import has_secret
+
+    urls = [given.get(key) or "" for key in ("mqtt.url", "sinks.webhook.url")]
+    # Of a flag that is there twice, the last holds, but `ps` shows both.
+    urls += [url for each in sys.orig_argv if "://" in (url := each.partition("=")[2] if each[:2] == "--" else each)]
+    seen = secret.take_off_command_line(filter(has_secret, urls))
+    if any("@" in url or url.startswith("http") for url in seen):
+        click.echo(
+            "Warning: a secret in a URL on the command line can be seen by others on this machine, and stays in the "
+            "shell's history; better: TAGGER_LISTEN_PASSWORD, --password-file FILE, or `tagger config init`",
+            err=True,
+        )

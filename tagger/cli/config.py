@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tagger.cli.listen import hide_secrets
+from tagger.cli.common import hide_secrets
 from tagger.config.flags import listen_options, typed
 from tagger.errors import UserError
 

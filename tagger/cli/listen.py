@@ -1,11 +1,11 @@
 """`tagger listen`."""
 
 import os
-import sys
 from typing import Any
 
 import click
 
+from tagger.cli.common import hide_secrets
 from tagger.config.flags import listen_options, typed
 from tagger.errors import SettingError
 
@@ -38,20 +38,3 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
             start.listen(configuration.settings, stop, configuration)
         except SettingError as error:  # the model knows more: its labels, and the length of its window
             raise configuration.located(error) from None
-
-
-def hide_secrets(given: dict[str, Any]) -> None:
-    """Off the command line, before anything else is done."""
-    from tagger.config import secret
-    from tagger.config.given import has_secret
-
-    urls = [given.get(key) or "" for key in ("mqtt.url", "sinks.webhook.url")]
-    # Of a flag that is there twice, the last holds, but `ps` shows both.
-    urls += [url for each in sys.orig_argv if "://" in (url := each.partition("=")[2] if each[:2] == "--" else each)]
-    seen = secret.take_off_command_line(filter(has_secret, urls))
-    if any("@" in url or url.startswith("http") for url in seen):
-        click.echo(
-            "Warning: a secret in a URL on the command line can be seen by others on this machine, and stays in the "
-            "shell's history; better: TAGGER_LISTEN_PASSWORD, --password-file FILE, or `tagger config init`",
-            err=True,
-        )

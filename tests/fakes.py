@@ -35,7 +35,7 @@ class FakeSource:
                 raise each
             yield each
         if self._waits and not self._plays:
-            self.closed.wait(10)
+            self.closed.wait(90)
 
     def behind(self) -> float:
         return self.late_s

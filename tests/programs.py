@@ -25,6 +25,10 @@ from tagger.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 TAGGER = [sys.executable, "-m", "tagger"]
+LONG_S = 90.0
+"""Time limit of what takes some seconds on a quiet machine, seconds. Generous: only a failure waits so long."""
+_FENCE = "fence/"
+"""Topics of a subscriber's own messages begin with this."""
 
 
 def run(*args: object, stdin: bytes | None = None, **env: str) -> click.testing.Result:
@@ -82,7 +86,7 @@ def running(*args: object, stdin: int | None = subprocess.DEVNULL, **env: str) -
 def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> tuple[int, str, str]:
     """Asks it to end; its exit code and what it printed."""
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=LONG_S)
     return process.returncode, out.decode(), err.decode()
 
 
@@ -125,7 +129,7 @@ class Mosquitto:
         self._process = subprocess.Popen(
             [self.program, "-c", str(self.config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        until(lambda: can_connect(self.port), "mosquitto answers", 10)
+        until(lambda: can_connect(self.port), "mosquitto answers")
 
     def signal(self, number: int) -> None:
         assert self._process is not None
@@ -140,7 +144,7 @@ class Mosquitto:
 
 def can_connect(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except OSError:
         return False
     return True
@@ -161,6 +165,9 @@ class Subscriber:
         self.messages: list[tuple[float, paho.MQTTMessage]] = []
         self.subscriptions = 0
         """How often it has subscribed."""
+        self._fence = f"{_FENCE}{id(self)}"
+        self._fences = 0
+        """Number of fence messages that came back."""
         subscribed = threading.Event()
 
         def on_subscribe(*_: object) -> None:
@@ -170,13 +177,25 @@ class Subscriber:
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=version)
         if user is not None:
             self._client.username_pw_set(user, password)
-        self._client.on_connect = lambda client, *_: client.subscribe(topics, qos=1)
+        self._client.on_connect = lambda client, *_: client.subscribe([(topics, 1), (self._fence, 1)])
         self._client.on_subscribe = on_subscribe
-        self._client.on_message = lambda _client, _data, message: self.messages.append((time.monotonic(), message))
+        self._client.on_message = lambda _client, _data, message: self._received(message)
         self._client.reconnect_delay_set(retry_s, retry_s)  # type: ignore[arg-type]
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert subscribed.wait(10), "the subscriber was never subscribed"
+        assert subscribed.wait(LONG_S), "the subscriber was never subscribed"
+
+    def _received(self, message: paho.MQTTMessage) -> None:
+        if message.topic == self._fence:
+            self._fences += 1
+        elif not message.topic.startswith(_FENCE):
+            self.messages.append((time.monotonic(), message))
+
+    def catch_up(self) -> None:
+        """Waits for everything that the broker has for it by now, such as all retained messages."""
+        before = self._fences
+        self.publish(self._fence, "")  # a broker keeps the order of what it passes on
+        until(lambda: self._fences > before, "the broker passes on what it has")
 
     def payloads(self, topic: str) -> list[str]:
         return [message.payload.decode() for _, message in list(self.messages) if message.topic == topic]
@@ -190,7 +209,7 @@ class Subscriber:
             time.sleep(0.05)
 
     def publish(self, topic: str, payload: str, retain: bool = False) -> None:
-        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(LONG_S)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -208,7 +227,7 @@ def subscribed(port: int, topics: str = "#", **options: Any) -> Iterator[Subscri
         subscriber.close()
 
 
-def until(true: Callable[[], object], what: str, seconds: float = 20) -> None:
+def until(true: Callable[[], object], what: str, seconds: float = LONG_S) -> None:
     """Waits until `true()` is; fails the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while not true():

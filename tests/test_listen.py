@@ -28,7 +28,7 @@ from tagger.policy import LabelPolicy, Policy
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
 from tests.fakes import RATE_HZ, FakeClassifier, FakeSource, RecordingSink, noise, silence
-from tests.programs import run, until, write_wav
+from tests.programs import LONG_S, run, until, write_wav
 
 WINDOW_S, HOP_S = 1.0, 0.5
 RULES = Policy(FakeClassifier.LABELS, (LabelPolicy(confirm_s=0, merge_s=0.5),) * 2)
@@ -301,7 +301,7 @@ def test_a_window_that_comes_after_the_end_is_told_to_nobody() -> None:
     each.pause(True)
     held.go_on.set()
     each.stop()
-    thread.join(10)
+    thread.join(LONG_S)
     assert not thread.is_alive()
     assert [kind for kind, _ in sink.told] == ["online", "offline"]
 
@@ -320,7 +320,7 @@ class Fed(FakeSource):
         self.queue: queue.SimpleQueue[Block | TaggerError | None] = queue.SimpleQueue()
 
     def blocks(self) -> Iterator[Block]:
-        while (each := self.queue.get(timeout=10)) is not None:
+        while (each := self.queue.get(timeout=LONG_S)) is not None:
             if isinstance(each, TaggerError):
                 raise each
             yield each
@@ -345,7 +345,7 @@ def fed(sink: RecordingSink, **options: object) -> Iterator[tuple[Listener, Call
         yield each, feed
     finally:
         each.stop()
-        thread.join(10)
+        thread.join(LONG_S)
 
 
 def test_a_paused_source_is_heard_by_nobody() -> None:
@@ -393,7 +393,7 @@ def test_a_source_that_is_gone_can_be_paused(monkeypatch: pytest.MonkeyPatch) ->
     each.pause(True)
     until(lambda: sink.of("disabled"), "it is paused while nothing comes")
     each.stop()
-    thread.join(10)
+    thread.join(LONG_S)
     assert not thread.is_alive()
 
 

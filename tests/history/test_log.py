@@ -298,7 +298,7 @@ for i in itertools.count():
 """
     process = subprocess.Popen([sys.executable, "-c", code])
     try:
-        until(lambda: path.exists() and _count(path) > 300, "some are written", 60)
+        until(lambda: path.exists() and _count(path) > 300, "some are written")
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -26,7 +26,7 @@ from tagger.mqtt.connection import Connection
 from tagger.mqtt.message import Outgoing
 from tagger.mqtt.sink import MqttSink
 from tagger.settings import MqttSettings
-from tests.programs import Mosquitto, free_port, subscribed, until
+from tests.programs import LONG_S, Mosquitto, free_port, subscribed, until
 
 WELCOME = {"3.1.1": b"\x20\x02\x00\x00", "5": b"\x20\x03\x00\x00\x00"}
 
@@ -126,11 +126,11 @@ def test_a_broker_that_hangs_up_is_asked_less_and_less_often(
 
 
 def test_default_waits_do_not_overload_a_broker() -> None:
-    with serving(welcome) as first, serving(hang_up) as second:
-        with connecting(first.port), connecting(second.port):
-            time.sleep(4)
-        assert len(first.times) <= 3  # at 0, 1.5 to 2.5, then after 3 s or more
-        assert 2 <= len(second.times) <= 4  # at 0, 0.75 to 1.25, 2.25 to 3.75
+    with serving(welcome) as first, serving(hang_up) as second, connecting(first.port), connecting(second.port):
+        until(lambda: len(first.times) >= 2 and len(second.times) >= 3, "both were asked again")
+    # The servers may note a client late, but no more than so: half of each shortest wait.
+    for waits, shortest in ((first.waits, (1.5, 3)), (second.waits, (0.75, 1.5, 3))):
+        assert all(wait >= least / 2 for wait, least in zip(waits, shortest, strict=False)), waits
 
 
 def test_after_a_good_while_the_first_wait_is_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_after_a_good_while_the_first_wait_is_short_again(monkeypatch: pytest.Mo
         until(lambda: len(server.times) >= 6, "it was asked six times")
     waits = server.waits
     assert waits[3] >= 0.6, "eight times the first"
-    assert waits[4] - 0.6 < 0.5, "the fifth connection was a good one"
+    assert waits[4] - 0.6 < 1.1, "the fifth connection was a good one: else at least 1.2"
 
 
 def test_after_a_broker_was_away_the_first_wait_is_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_after_a_broker_was_away_the_first_wait_is_short_again(monkeypatch: pyte
         until(lambda: len(server.times) >= 5, "it was asked five times")
     waits = server.waits
     assert waits[2] >= 0.6, "eight times the first"
-    assert waits[3] < 0.5
+    assert waits[3] < 1.1, "else at least 1.2"
 
 
 def test_an_unreachable_broker_is_tried_again_and_logged(
@@ -179,7 +179,7 @@ def test_an_unreachable_broker_is_tried_again_and_logged(
     with connecting(free_port()):
         until(lambda: len(tried) >= 3, "three times")
     waits = [later - sooner for sooner, later in pairwise(tried)]
-    assert 0.375 <= waits[0] < 1, "not the first wait and the second"
+    assert 0.375 <= waits[0] < 1.1, "not the first wait and the second: together at least 1.125"
     assert waits[1] >= 0.75
     assert all("Connection refused" in record.getMessage() for record in caplog.records)
     assert all("trying again" in record.getMessage() for record in caplog.records)
@@ -219,7 +219,7 @@ def test_a_broker_that_comes_later_is_found(
 def test_an_unknown_host_name_is_tried_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     shorten_waits(monkeypatch, 0.1, 0.2)
     with connecting(1883, host="nobody.invalid"):
-        until(lambda: caplog.text.count("cannot reach mqtt://nobody.invalid:1883") > 1, "it is said twice", 30)
+        until(lambda: caplog.text.count("cannot reach mqtt://nobody.invalid:1883") > 1, "it is said twice")
     assert "Traceback" not in caplog.text
 
 
@@ -246,7 +246,7 @@ def test_a_silent_server_is_given_up_and_tried_again(
         assert not made.is_connected
         begun = time.monotonic()
         made.stop()
-        assert time.monotonic() - begun < 5, "and it can be stopped"
+        assert time.monotonic() - begun < 20, "and it can be stopped"
     words = "(The handshake operation timed out); trying again" if tls else "does not answer (Keep alive timeout"
     assert words in caplog.text
 
@@ -268,7 +268,7 @@ def test_rubbish_ends_no_thread(monkeypatch: pytest.MonkeyPatch, version: str) -
 
     monkeypatch.setattr(connection, "_SHORT_SECONDS", 0)
     with serving(send_rubbish) as server, connecting(server.port, version=version):
-        until(lambda: len(server.times) > 150, "it goes on", 60)
+        until(lambda: len(server.times) > 150, "it goes on")
 
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
@@ -300,9 +300,9 @@ def test_a_refused_subscription_is_logged(caplog: pytest.LogCaptureFixture) -> N
     asked = threading.Event()
     with serving(refuse) as server, connecting(server.port) as made:
         made.on_subscribed = asked.set
-        assert made.ready.wait(10)
+        assert made.ready.wait(LONG_S)
         made.subscribe(["tagger/room/request/+"])
-        assert asked.wait(10)
+        assert asked.wait(LONG_S)
     assert "refuses a subscription (Unspecified error); requests do not arrive" in caplog.text
 
 
@@ -314,7 +314,7 @@ settings = json.loads(sys.argv[1])
 connection = Connection(MqttSettings(**settings), print)
 connection.set_will("tagger/room/status", "offline")
 connection.start()
-connection.ready.wait(20)
+connection.ready.wait(90)
 print("up", flush=True)
 time.sleep(60)
 """
@@ -345,12 +345,12 @@ def test_two_clients_with_one_id_do_not_disconnect_each_other_for_ever(
     monkeypatch.setattr(connection, "_SHORT_SECONDS", short * first)
     with connecting(broker.port, "same") as one, connecting(broker.port, "same") as other:
         time.sleep(4)
+        until(lambda: one.reconnects + other.reconnects >= 2, "they meet")
         before, up = one.reconnects + other.reconnects, 0
         for _ in range(40):
             time.sleep(0.1)
             up += one.is_connected or other.is_connected
         more = one.reconnects + other.reconnects - before
-    assert before >= 2, "they did meet"
     assert more <= 5  # were one not to give way: 13
     assert up > 30
 
@@ -366,7 +366,7 @@ def test_stop_returns_soon_while_the_broker_is_frozen(broker: Mosquitto, version
             time.sleep(0.2)
             begun = time.monotonic()
             made.stop()
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 20  # the keepalive is 30
         finally:
             broker.signal(signal.SIGCONT)
 
@@ -382,7 +382,7 @@ def test_a_final_refusal_is_reported_once_and_ends_the_attempts() -> None:
         made = Connection(MqttSettings("127.0.0.1", server.port, user="me", password="sesame"), refusals.append)
         made.start()
         until(lambda: refusals, "it is refused")
-        assert made.ready.wait(5)
+        assert made.ready.wait(LONG_S)
         time.sleep(1.5)
         made.stop()
         assert len(server.times) == 1
@@ -395,7 +395,7 @@ def test_a_stopped_connection_is_freed_at_once(broker: Mosquitto) -> None:
     """With its sockets: a daemon opens a connection at each reload."""
     made = MqttSink(MqttSettings("127.0.0.1", broker.port), pytest.fail)
     made.open([Stream("room", "mic", "fake", ("dog",))])
-    assert made._connection.ready.wait(10)
+    assert made._connection.ready.wait(LONG_S)
     client = weakref.ref(made._connection._client)
     gc.disable()
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.mqtt.test_outages import Daemon
-from tests.programs import ROOT, Mosquitto, until
+from tests.programs import LONG_S, ROOT, Mosquitto, until
 from tests.relay import Relay
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -36,7 +36,7 @@ class Follower:
         return known
 
     def stop(self) -> dict[str, Any]:
-        out, _ = self._process.communicate(timeout=20)
+        out, _ = self._process.communicate(timeout=LONG_S)
         assert self._process.returncode == 0
         known: dict[str, Any] = json.loads(out)
         return known
@@ -73,7 +73,7 @@ def world(folder: Path) -> Iterator[tuple[Mosquitto, Follower, Relay, Daemon]]:
 
 def test_a_stranger_follows_through_an_outage(tmp_path: Path) -> None:
     with world(tmp_path) as (broker, follower, relay, daemon):
-        until(lambda: len(follower.known()["events"]) >= 6, "events come", 60)
+        until(lambda: len(follower.known()["events"]) >= 6, "events come")
         known = follower.known()
         assert known["nodes"] == {"room": "online"}
         assert known["sources"][PLACE]["status"] == "online"
@@ -83,14 +83,14 @@ def test_a_stranger_follows_through_an_outage(tmp_path: Path) -> None:
         relay.shut()
         broker.kill()
         during = len(daemon.published)
-        until(lambda: len(daemon.published) >= during + 4, "the daemon goes on", 60)
+        until(lambda: len(daemon.published) >= during + 4, "the daemon goes on")
         broker.start()
         until(lambda: follower.known()["subscriptions"] == 2, "the follower is back")
         relay.open()
 
-        until(lambda: len(follower.known()["events"]) >= during + 10, "it hears what it missed, and more", 60)
+        until(lambda: len(follower.known()["events"]) >= during + 10, "it hears what it missed, and more")
         until(lambda: states_match_events(follower.known()), "states and events agree")
-        until(lambda: {"siren", "alarm"} <= set(follower.known()["on"].get(PLACE, [])), "it sounds again", 60)
+        until(lambda: {"siren", "alarm"} <= set(follower.known()["on"].get(PLACE, [])), "it sounds again")
         until(lambda: follower.known()["states"][PLACE]["alarm"] == "ON", "which the state says too")
 
         assert daemon.stop() == 0, (tmp_path / "daemon.log").read_text()
@@ -108,12 +108,12 @@ def test_a_stranger_follows_through_an_outage(tmp_path: Path) -> None:
 def test_a_stranger_sees_a_daemon_die(tmp_path: Path) -> None:
     """The last will says so. Events that were open are ended when the daemon is back."""
     with world(tmp_path) as (_, follower, _, daemon):
-        until(lambda: follower.known()["on"], "something sounds", 60)
+        until(lambda: follower.known()["on"], "something sounds")
         daemon.kill()
         until(lambda: follower.known()["nodes"] == {"room": "offline"}, "its last will says so")
         left_open = [event["id"] for event in follower.known()["events"] if event["type"] == "begin"]
         daemon.start()
-        until(lambda: follower.known()["nodes"] == {"room": "online"}, "it is back", 60)
+        until(lambda: follower.known()["nodes"] == {"room": "online"}, "it is back")
         assert daemon.stop() == 0, (tmp_path / "daemon.log").read_text()
         until(lambda: follower.known()["nodes"] == {"room": "offline"}, "the node says offline")
         known = follower.stop()

@@ -21,7 +21,7 @@ from tagger.mqtt import connection
 from tagger.mqtt.embedded import EmbeddedBroker
 from tagger.mqtt.sink import MqttSink
 from tagger.settings import MqttSettings
-from tests.programs import Mosquitto, Subscriber, free_port, subscribed, until
+from tests.programs import LONG_S, Mosquitto, Subscriber, free_port, subscribed, until
 
 BASE = "tagger/room"
 STREAM = Stream("room", "mic", "fake", ("dog", "cat"))
@@ -92,26 +92,33 @@ class PersistentSubscriber:
 
     def __init__(self, port: int) -> None:
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, "absent", protocol=V5)
-        self._subscribed, self._connected, self._count = threading.Event(), threading.Event(), 0
+        self._subscribed, self._connected, self._all_came = (threading.Event() for _ in range(3))
+        self._count = 0
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_connect = lambda *_: self._connected.set()
-        self._client.on_message = lambda *_: self._counted()
+        self._client.on_message = lambda _client, _data, message: self._received(message.topic)
         session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         session.SessionExpiryInterval = 100
         self._client.connect("127.0.0.1", port, clean_start=False, properties=session)
         self._client.loop_start()
-        assert self._connected.wait(10)
+        assert self._connected.wait(LONG_S)
 
-    def _counted(self) -> None:
-        self._count += 1
+    def _received(self, topic: str) -> None:
+        if topic == "absent/fence":
+            self._all_came.set()
+        else:
+            self._count += 1
 
     def subscribe(self, topic: str) -> "PersistentSubscriber":
         self._client.subscribe(topic, qos=1)
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(LONG_S)
         return self
 
     def messages(self) -> int:
-        time.sleep(0.3)
+        """Number of those that the broker has kept for it."""
+        self.subscribe("absent/fence")
+        self._client.publish("absent/fence", qos=1)  # comes after them
+        assert self._all_came.wait(LONG_S)
         self.leave()
         return self._count
 
@@ -229,7 +236,7 @@ def test_version_5_is_refused(answer: bytes) -> None:
         thread.start()
         with sink(listening.getsockname()[1], refusals):
             until(lambda: refusals, "it is refused")
-        thread.join(10)
+        thread.join(LONG_S)
     assert len(refusals) == 1
     assert "Unsupported protocol version" in str(refusals[0])
     assert "\n" not in str(refusals[0])

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.programs import TAGGER, Mosquitto, Subscriber, siren, subscribed, until
+from tests.programs import LONG_S, TAGGER, Mosquitto, Subscriber, siren, subscribed, until
 from tests.relay import Relay
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -79,7 +79,7 @@ class Daemon:
         return self._reap()
 
     def _reap(self) -> int:
-        code = self._process.wait(30)
+        code = self._process.wait(LONG_S)
         for thread in self._threads:
             thread.join()
         return code
@@ -171,12 +171,12 @@ def test_a_broker_that_is_killed_again_and_again(tmp_path: Path, events: int, ki
     """No event is lost or arrives twice by its id; the order is kept; the retained states are right afterwards."""
     chance = random.Random(5)
     with world(tmp_path) as here:
-        until(lambda: here.seen, "the first event", 60)
+        until(lambda: here.seen, "the first event")
         for _ in range(kills):
             time.sleep(chance.uniform(0.5, 3))
             here.outage(chance.uniform(0, 2.5))
-        until(lambda: len(here.daemon.published) >= events, f"{events} events", 120)
-        until(lambda: here.daemon.published[-1] in here.seen[-3:], "it has caught up", 60)
+        until(lambda: len(here.daemon.published) >= events, f"{events} events", 300)
+        until(lambda: here.daemon.published[-1] in here.seen[-3:], "it has caught up")
         code = here.daemon.stop()
         assert code == 0, (tmp_path / "daemon.log").read_text()
         published = here.daemon.published
@@ -198,10 +198,10 @@ def test_a_daemon_that_is_killed_too(tmp_path: Path, kills: int, daemon_kills: i
     deaths = ["broker"] * kills + ["daemon"] * daemon_kills
     chance.shuffle(deaths)
     with world(tmp_path) as here:
-        until(lambda: here.seen, "the first event", 60)
+        until(lambda: here.seen, "the first event")
         for what in deaths:
             count = len(here.daemon.published)
-            until(lambda count=count: len(here.daemon.published) > count, "an event more", 60)  # type: ignore[misc]
+            until(lambda count=count: len(here.daemon.published) > count, "an event more")  # type: ignore[misc]
             time.sleep(chance.uniform(0, 1.5))
             if what == "broker":
                 here.outage(chance.uniform(0, 1.5))
@@ -209,10 +209,10 @@ def test_a_daemon_that_is_killed_too(tmp_path: Path, kills: int, daemon_kills: i
                 here.daemon.kill()
                 here.daemon.start()
         count = len(here.daemon.published)
-        until(lambda: len(here.daemon.published) > count + 4, "some events more", 60)
+        until(lambda: len(here.daemon.published) > count + 4, "some events more")
         code = here.daemon.stop()
         assert code == 0, (tmp_path / "daemon.log").read_text()
-        until(lambda: set(here.daemon.published[count:]) <= set(here.seen), "the last of them arrived", 20)
+        until(lambda: set(here.daemon.published[count:]) <= set(here.seen), "the last of them arrived")
         seen = Counter(here.seen)
         begun, ended = ({each for each, kind in seen if kind == wanted} for wanted in ("begin", "end"))
         causes = Counter(event.get("cause") for event in here.witness.jsons(f"{BASE}/event"))

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,18 @@ from tagger.mqtt.requests import Requests
 from tagger.mqtt.sink import Discovery, MqttSink
 from tagger.mqtt.topics import Topics
 from tests.mqtt.test_requests import FakeControls
-from tests.programs import Mosquitto, Subscriber, free_port, running, stop, subscribed, tagger, until, write_siren
+from tests.programs import (
+    LONG_S,
+    Mosquitto,
+    Subscriber,
+    free_port,
+    running,
+    stop,
+    subscribed,
+    tagger,
+    until,
+    write_siren,
+)
 from tests.relay import Relay
 
 BASE = "tagger/room"
@@ -54,7 +66,7 @@ def test_a_signal_ends_events_says_offline_and_exits_0(broker: Mosquitto, clip: 
     with subscribed(broker.port) as subscriber:
         listen = ("listen", clip, "--mqtt", broker.url, "--node", "room", "--hop", "0.5", "--threshold", "0.1")
         with running(*listen) as daemon:
-            until(lambda: subscriber.jsons(f"{BASE}/clip/event"), "something is announced", 40)
+            until(lambda: subscriber.jsons(f"{BASE}/clip/event"), "something is announced")
             code, _, err = stop(daemon, number)
         assert code == 0, err
         assert "Traceback" not in err
@@ -84,16 +96,15 @@ def test_a_broker_that_comes_late_gets_everything(tmp_path: Path, clip: Path) ->
     with running(*listen) as daemon:
         assert daemon.stderr is not None
         said = b""
-        while b"cannot reach" not in said:
+        while said.count(b"cannot reach") < 2:  # it waits for the broker
             line = daemon.stderr.readline()
             assert line, said.decode()
             said += line
-        time.sleep(2)
-        assert daemon.poll() is None, "it waits for the broker"
+        assert daemon.poll() is None
         broker = Mosquitto(tmp_path)
         with subscribed(broker.port) as subscriber:
             door = Relay(broker.port, port)
-            _, err = daemon.communicate(timeout=30)
+            _, err = daemon.communicate(timeout=LONG_S)
             err = said + err
             assert daemon.returncode == 0, err.decode()
             until(lambda: subscriber.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
@@ -112,14 +123,15 @@ def test_a_broker_lost_in_the_middle_is_found_again_and_nothing_is_lost(
     listen = ("listen", path, "--mqtt", f"mqtt://127.0.0.1:{door.port}", "--node", "room", "--threshold", "0.2")
     with running(*listen) as daemon:
         with subscribed(broker.port) as before:
-            until(lambda: before.payloads(f"{BASE}/late/scores"), "it listens", 30)
+            until(lambda: before.payloads(f"{BASE}/late/scores"), "it listens")
         door.shut()
         broker.kill()
-        time.sleep(8)  # the siren begins while there is no broker
+        assert daemon.stdout is not None
+        assert any(b"siren begins" in line for line in daemon.stdout), "the siren begins while there is no broker"
         broker.start()
         with subscribed(broker.port) as after:
             door.open()
-            _, err = daemon.communicate(timeout=60)
+            _, err = daemon.communicate(timeout=LONG_S)
             until(lambda: after.payloads(f"{BASE}/status")[-1:] == ["offline"], "the node said offline")
             events = after.jsons(f"{BASE}/late/event")
             states = after.payloads(f"{BASE}/late/any/state")
@@ -173,13 +185,15 @@ def test_the_line_that_listen_suggests_works(broker: Mosquitto, clip: Path) -> N
     with running("listen", clip, "--mqtt", broker.url, "--node", "room") as daemon:
         assert daemon.stderr is not None
         line = next(text for text in map(bytes.decode, daemon.stderr) if text.startswith("try"))
-        command = [*shlex.split(line.removeprefix("try")), "-W", "3"]
+        command = [*shlex.split(line.removeprefix("try")), "-W", f"{LONG_S:g}"]
         assert command[0] == "mosquitto_sub"
-        try:
-            seen = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20).stdout
-        except FileNotFoundError:
+        if shutil.which(command[0]) is None:
             pytest.skip("mosquitto_sub is not installed (apt install mosquitto-clients)")
-    assert f"{BASE}/status online" in seen.splitlines()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as subscriber:
+            assert subscriber.stdout is not None
+            is_online = any(line == f"{BASE}/status online\n" for line in subscriber.stdout)
+            subscriber.kill()
+    assert is_online
 
 
 @pytest.mark.slow
@@ -326,7 +340,7 @@ def test_topics_that_no_longer_exist_are_emptied(broker: Mosquitto, tmp_path: Pa
     again.close(10)
     with subscribed(broker.port) as late:
         until(lambda: f"{BASE}/kitchen/bird/state" in {m.topic for _, m in late.messages}, "retained topics came")
-        time.sleep(0.2)
+        late.catch_up()
         kept = {message.topic for _, message in late.messages}
     assert {topic.split("/")[2] for topic in kept} == {"kitchen", "status"}
 
@@ -377,7 +391,7 @@ def test_close_returns_though_the_broker_accepts_no_more_data(caplog: pytest.Log
             sink.event(STREAM, begin(1))
             with pytest.raises(TaggerError, match="not delivered"):
                 sink.close(0.5)
-            assert time.monotonic() - began < 10  # paho's keepalive would be 30
+            assert time.monotonic() - began < 25  # paho's keepalive would be 30
     assert "Normal disconnection" not in caplog.text
 
 

@@ -217,7 +217,7 @@ for i in itertools.count():
         pass
 """
     process = subprocess.Popen([sys.executable, "-c", code])
-    until(lambda: path.exists() and path.stat().st_size > 30_000, "some are written", 60)
+    until(lambda: path.exists() and path.stat().st_size > 30_000, "some are written")
     process.send_signal(signal.SIGKILL)
     process.wait()
     with opened(path) as sink:

@@ -40,7 +40,8 @@ class Retry:
             meanwhile: what happens until it works, for people; `{first}` and `{longest}` are the waits, seconds.
         """
         self._where, self._meanwhile = where, meanwhile
-        self._tries = 0
+        self.tries = 0
+        """Failed tries since it last worked."""
         self.why: str | None = None
         """Why it fails at present; None while it does not."""
         self._logged: str | None = None
@@ -59,14 +60,14 @@ class Retry:
             first, longest = PAUSES
             log.warning("%s: %s; %s", self._where, why, self._meanwhile.format(first=first, longest=longest))
             self._logged, self._logged_at = why, time.monotonic()
-        self._tries += 1
-        return pause_s(self._tries - 1)
+        self.tries += 1
+        return pause_s(self.tries - 1)
 
     def worked(self) -> None:
         """Notes that it works; the next failure is a new one."""
         if self._logged is not None:
             log.info("%s: works again", self._where)
-        self._tries, self.why, self._logged = 0, None, None
+        self.tries, self.why, self._logged = 0, None, None
 
 
 def is_power_of_two(count: int) -> bool:

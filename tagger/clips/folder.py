@@ -89,6 +89,11 @@ class ClipFolder:
         self._thread.start()
 
     @property
+    def waiting(self) -> int:
+        """Clips that wait for the disk."""
+        return self._queue.qsize()
+
+    @property
     def lost(self) -> int:
         """Clips that could not be saved."""
         return self._troubles["clips lost"]

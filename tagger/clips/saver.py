@@ -62,7 +62,8 @@ class ClipSaver:
         self._before, self._after = round(pre_roll_s * rate_hz), round(post_roll_s * rate_hz)
         self._longest = max(1, round(longest_s * rate_hz))
         self._memory = max(round(memory_s * rate_hz) + self._before, self._longest)
-        self._past = _Past(rate_hz)
+        self.past = _Past(rate_hz)
+        """The newest audio: no more than the longest clip needs."""
         self._recordings: dict[str, _Recording] = {}
         """Event id -> recording, until the event has ended and its post-roll has arrived."""
         self._closed = False
@@ -76,10 +77,10 @@ class ClipSaver:
                 return
             if block.gap:
                 for each in self._recordings.values():
-                    each.limit = min(each.limit, self._past.end)
-            self._past.add(block)
+                    each.limit = min(each.limit, self.past.end)
+            self.past.add(block)
             self._save_complete()
-            self._past.forget(self._past.end - block.samples.size - self._memory)
+            self.past.forget(self.past.end - block.samples.size - self._memory)
 
     def event(self, event: Event) -> None:
         """Begins or ends a recording. An end without a begin is cut out of the audio in memory."""
@@ -92,7 +93,7 @@ class ClipSaver:
                 recording = self._recordings[event.id] = self._begin(event)
             if event.offset is not None:
                 recording.message = event.to_json(self._stream, time.time())
-                recording.end = self._past.number(event.offset) + self._after
+                recording.end = self.past.number(event.offset) + self._after
             self._save_complete()
 
     def close(self) -> None:
@@ -102,25 +103,25 @@ class ClipSaver:
                 return
             self._closed = True
             for each in self._recordings.values():
-                each.limit = min(each.limit, self._past.end)
+                each.limit = min(each.limit, self.past.end)
             self._save_complete()
             for each in self._recordings.values():
                 self._folder.lose(f"{each.event.label} {each.event.id}: never ended")
             self._recordings.clear()
-            self._past = _Past(self._rate_hz)
+            self.past = _Past(self._rate_hz)
 
     def _begin(self, event: Event) -> "_Recording":
-        onset = self._past.number(event.onset)
-        first, last = self._past.stretch(onset)
-        start = max(onset - self._before, first, self._past.start)
+        onset = self.past.number(event.onset)
+        first, last = self.past.stretch(onset)
+        start = max(onset - self._before, first, self.past.start)
         limit = start + self._longest if last is None else min(start + self._longest, last)
-        return _Recording(event, start, limit, self._past.time(start))
+        return _Recording(event, start, limit, self.past.time(start))
 
     def _save_complete(self) -> None:
         """Saves the clips whose event has ended and whose last sample has arrived."""
         for id_, each in list(self._recordings.items()):
-            if each.samples is None and self._past.end >= each.stop:
-                each.samples = self._past.read(each.start, each.stop)
+            if each.samples is None and self.past.end >= each.stop:
+                each.samples = self.past.read(each.start, each.stop)
             if each.samples is not None and each.message is not None:
                 del self._recordings[id_]
                 self._save(each, each.samples[: max(0, each.stop - each.start)], each.message)
@@ -178,7 +179,8 @@ class _Past:
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._pieces: deque[Pcm] = deque()
-        self._marks = [_Mark(0, 0.0, True)]
+        self.marks = [_Mark(0, 0.0, True)]
+        """Where the clock was set, for the samples in memory."""
         self.start = 0
         """Number of the oldest sample in memory."""
         self.end = 0
@@ -187,7 +189,7 @@ class _Past:
     def add(self, block: Block) -> None:
         """Appends a block."""
         if block.gap or not self.end or abs(block.time - self.time(self.end)) > _SAME_CLOCK_SECONDS:
-            self._marks.append(_Mark(self.end, block.time, block.gap))
+            self.marks.append(_Mark(self.end, block.time, block.gap))
         if block.samples.size:
             scaled = np.rint(block.samples * np.float32(32768))
             self._pieces.append(np.clip(scaled, -32768, 32767).astype(np.int16))
@@ -197,8 +199,8 @@ class _Past:
         """Drops the blocks that lie wholly before the sample of this number."""
         while self._pieces and self.start + self._pieces[0].size <= before:
             self.start += self._pieces.popleft().size
-        while len(self._marks) > 1 and self._marks[1].number <= self.start:
-            del self._marks[0]
+        while len(self.marks) > 1 and self.marks[1].number <= self.start:
+            del self.marks[0]
 
     def number(self, time: float) -> int:
         """Number of the sample at a wall-clock time, seconds since the epoch.
@@ -206,13 +208,13 @@ class _Past:
         For a lost sample: the number of the next one that was not lost. For a future one: a number that is not reached
         yet.
         """
-        at = max((index for index, mark in enumerate(self._marks) if mark.time <= time), default=0)
-        number = self._marks[at].number + round((time - self._marks[at].time) * self._rate_hz)
-        return min([number, *(mark.number for mark in self._marks[at + 1 :])])
+        at = max((index for index, mark in enumerate(self.marks) if mark.time <= time), default=0)
+        number = self.marks[at].number + round((time - self.marks[at].time) * self._rate_hz)
+        return min([number, *(mark.number for mark in self.marks[at + 1 :])])
 
     def time(self, number: int) -> float:
         """Wall-clock time of a sample, seconds since the epoch."""
-        mark = self._marks[max(0, bisect_right(self._marks, number, key=lambda mark: mark.number) - 1)]
+        mark = self.marks[max(0, bisect_right(self.marks, number, key=lambda mark: mark.number) - 1)]
         return mark.time + (number - mark.number) / self._rate_hz
 
     def stretch(self, number: int) -> tuple[int, int | None]:
@@ -220,8 +222,8 @@ class _Past:
 
         A sample before the oldest mark belongs to the oldest stretch.
         """
-        gaps = [mark.number for mark in self._marks if mark.gap]
-        after = bisect_right(gaps, max(number, self._marks[0].number))
+        gaps = [mark.number for mark in self.marks if mark.gap]
+        after = bisect_right(gaps, max(number, self.marks[0].number))
         return gaps[after - 1] if after else 0, gaps[after] if after < len(gaps) else None
 
     def read(self, start: int, stop: int) -> Pcm:

@@ -50,7 +50,7 @@ def wanted(daemon: Daemon) -> Wanted:
         sinks["console", None] = lambda: ConsoleSink(as_json=settings.json, explain=settings.explain)
     if mqtt is not None:
         home = settings.homeassistant
-        made_of = (mqtt, _renewed(mqtt), home, daemon.streams, None if home is None else daemon.asked)
+        made_of = (mqtt, certificate_times(mqtt), home, daemon.streams, None if home is None else daemon.asked)
         sinks["mqtt", made_of] = lambda: _mqtt(daemon, mqtt)
     if (jsonl := settings.jsonl) is not None:
         sinks["jsonl", jsonl] = lambda: JsonLinesSink(jsonl)
@@ -61,7 +61,7 @@ def wanted(daemon: Daemon) -> Wanted:
     return sinks
 
 
-def _renewed(mqtt: MqttSettings) -> tuple[int, ...]:
+def certificate_times(mqtt: MqttSettings) -> tuple[int, ...]:
     """When the certificate files were written: one that was renewed is another, though its name is the same."""
     paths = (mqtt.tls_ca_certs, mqtt.tls_client_cert, mqtt.tls_client_key)
     return tuple(path.stat().st_mtime_ns if path is not None and path.exists() else 0 for path in paths)

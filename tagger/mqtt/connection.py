@@ -26,12 +26,15 @@ from tagger.settings import MqttSettings
 
 log = logging.getLogger(__name__)
 
-_KEEPALIVE_SECONDS = 30
-_RETRY_SECONDS = (1.0, 60.0)
+KEEPALIVE_SECONDS = 30
+"""Silence after which broker and client take each other for gone, seconds."""
+CONNECT_SECONDS = 5.0
+"""Longest wait for a connection, and for its TLS handshake, seconds."""
+RETRY_SECONDS = (1.0, 60.0)
 """First and longest wait between two attempts to connect, seconds. Each wait is twice the one before."""
 _JITTER = 0.25
 """Each wait is longer or shorter by up to this share, so that a broker's clients do not all come back at once."""
-_SHORT_SECONDS = 1.5
+SHORT_SECONDS = 1.5
 """A connection that ends sooner than this is short. The broker may have a lasting reason to hang up, so the next wait
 is longer. Longer than any first wait: of two clients with one id, which throw each other out, one then gives way."""
 _MAX_SHORT_CONNECTIONS = 3
@@ -101,6 +104,7 @@ class Connection:
         if settings.tls:
             self._client.tls_set_context(tls_context(settings))
             self._client.tls_insecure_set(settings.tls_insecure)
+        self._client.connect_timeout = CONNECT_SECONDS
         self._client.max_queued_messages_set(0)
         self._client.max_inflight_messages_set(0)  # the publisher bounds their number
         self._client.on_connect = self._on_connect
@@ -163,7 +167,7 @@ class Connection:
 
     def _set_address(self) -> None:
         clean: Any = {"clean_start": True} if self._is_version_5 else {}
-        self._client.connect_async(self._settings.host, self._settings.port, _KEEPALIVE_SECONDS, **clean)
+        self._client.connect_async(self._settings.host, self._settings.port, KEEPALIVE_SECONDS, **clean)
 
     def _properties(self, message: Outgoing) -> Properties:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -180,7 +184,7 @@ class Connection:
 
     def _set_backoff(self) -> None:
         """Sets first and longest wait between attempts to connect. paho doubles each wait itself."""
-        first, longest = _RETRY_SECONDS
+        first, longest = RETRY_SECONDS
         first = min(first * 2**self.short_connections, longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
         longest *= random.uniform(1, 1 + _JITTER)
         self._client.reconnect_delay_set(first, max(first, longest))
@@ -236,7 +240,7 @@ class Connection:
         self._reset_short_connections()
         if not self.ever_connected:
             self._set_address()  # set once more, because paho would wait twice before its second attempt
-        first, longest = _RETRY_SECONDS
+        first, longest = RETRY_SECONDS
         self._log(
             logging.WARNING,
             "MQTT: cannot reach %s (%s); trying again, after %.0f s at first, then less often, up to %.0f s",
@@ -255,7 +259,7 @@ class Connection:
         error, self._socket_error = self._socket_error, None
         why = describe(error) if error is not None else str(reason).replace("Unspecified error", "it hung up")
         if connected_at is not None:
-            is_short = time.monotonic() - connected_at < _SHORT_SECONDS
+            is_short = time.monotonic() - connected_at < SHORT_SECONDS
             self.short_connections = min(self.short_connections + 1, _MAX_SHORT_CONNECTIONS) if is_short else 0
             self._set_backoff()
             self.on_lost()

@@ -55,12 +55,13 @@ class Outbox:
         """Number of messages that were dropped."""
         self.is_durable = path is not None
         """Whether waiting messages survive this process."""
-        self._database = _open(path)
+        self.database = _open(path)
+        """The open SQLite database."""
         self._count: int
-        (self._count,) = self._database.execute("SELECT count(*) FROM messages").fetchone()
+        (self._count,) = self.database.execute("SELECT count(*) FROM messages").fetchone()
         self._last_number: int
         """Number of the newest message."""
-        (self._last_number,) = self._database.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()
+        (self._last_number,) = self.database.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()
 
     def __len__(self) -> int:
         """Number of messages that wait."""
@@ -121,10 +122,10 @@ class Outbox:
         self._write("DELETE FROM components WHERE id <> ?", [("",)])
 
     def close(self) -> None:
-        self._database.close()
+        self.database.close()
 
     def _put(self, topic: str, payload: str, event_id: str, begins: bool, handed_over: int) -> None:
-        with self._database as database:
+        with self.database as database:
             change = "INSERT OR IGNORE INTO begun VALUES (?)" if begins else "DELETE FROM begun WHERE id = ?"
             if not database.execute(change, (event_id,)).rowcount:
                 return
@@ -143,39 +144,39 @@ class Outbox:
 
     def _read(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         try:
-            return self._database.execute(query, values).fetchall()
+            return self.database.execute(query, values).fetchall()
         except sqlite3.Error as error:
             self._continue_in_memory(error)
-            return self._database.execute(query, values).fetchall()
+            return self.database.execute(query, values).fetchall()
 
     def _write(self, statement: str, rows: Collection[tuple[object, ...]]) -> int:
         """Returns the number of rows that changed. If the disk is full, the outbox continues in memory, and the next
         start repeats what is missing on disk.
         """
         try:
-            with self._database as database:
+            with self.database as database:
                 return database.executemany(statement, rows).rowcount
         except sqlite3.Error as error:
             self._continue_in_memory(error)
-            with self._database as database:
+            with self.database as database:
                 return database.executemany(statement, rows).rowcount
 
     def _continue_in_memory(self, error: sqlite3.Error) -> None:
         """Copies all that can still be read to memory: the disk is full, damaged or gone."""
         self.is_durable = False
         log.warning("MQTT: events cannot be kept on disk (%s); until the next start they wait in memory", error)
-        old, self._database = self._database, _open(None)
+        old, self.database = self.database, _open(None)
         for table in ("messages", "begun", "retained", "components"):
             with (
-                self._database as database,
+                self.database as database,
                 suppress(sqlite3.Error),
             ):  # keeps the rows before the first that cannot be read
                 for row in old.execute(f"SELECT * FROM {table}"):
                     database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
-        with self._database as database:  # so that the next number is above all earlier ones
+        with self.database as database:  # so that the next number is above all earlier ones
             database.execute("DELETE FROM sqlite_sequence")
             database.execute("INSERT INTO sqlite_sequence VALUES ('messages', ?)", (self._last_number,))
-        (self._count,) = self._database.execute("SELECT count(*) FROM messages").fetchone()
+        (self._count,) = self.database.execute("SELECT count(*) FROM messages").fetchone()
         old.close()
 
 

@@ -78,14 +78,14 @@ class MqttSink(Sink):
         Raises:
             UserError: a certificate file cannot be used.
         """
-        self._settings, self._requests, self._discovery = settings, requests, discovery
+        self.settings, self._requests, self._discovery = settings, requests, discovery
         self._topics = Topics(settings.prefix, settings.node)
         self._paused = frozenset(paused)
-        self._delivery = Delivery(settings, on_refused, outbox, settings.client_id or client_id)
-        self._delivery.on_connected = self._subscribe
-        self._backlog = self._delivery.backlog
-        self._connection = self._delivery.connection
-        self._connection.on_message = lambda topic, payload, retained: self._delivery.enqueue(
+        self.delivery = Delivery(settings, on_refused, outbox, settings.client_id or client_id)
+        self.delivery.on_connected = self._subscribe
+        self._backlog = self.delivery.backlog
+        self.connection = self.delivery.connection
+        self.connection.on_message = lambda topic, payload, retained: self.delivery.enqueue(
             lambda: self._handle_message(topic, payload, retained)
         )
 
@@ -99,7 +99,7 @@ class MqttSink(Sink):
         if self._discovery is not None:
             retained[self._discovery.config_topic] = self._discovery_payload(self._discovery, streams)
         else:
-            self._delivery.outbox.remove_components()
+            self.delivery.outbox.remove_components()
         self._backlog.first_topics = tuple(retained)
         for stream in streams:
             source = self._sources[stream.source] = _SourceStates(label_levels(stream.labels))
@@ -108,46 +108,46 @@ class MqttSink(Sink):
             retained[topics.enabled(stream.source)] = "OFF" if stream.source in self._paused else "ON"
             for level in (*source.levels.values(), ANY):
                 retained[topics.state(stream.source, level)] = "OFF"
-        self._connection.set_will(topics.node_status, "offline")
-        self._delivery.start(retained)
+        self.connection.set_will(topics.node_status, "offline")
+        self.delivery.start(retained)
 
     def resume(self, stream: Stream, state: SourceState, detail: str, events: Sequence[Event]) -> None:
         self.status(stream, state, detail)
         for event in events:
-            if self._delivery.outbox.is_durable:
+            if self.delivery.outbox.is_durable:
                 self.event(stream, event)  # the outbox knows whether the begin was published
             else:
-                self._delivery.enqueue(lambda event=event: self._adopt_event(stream, event))  # type: ignore[misc]
+                self.delivery.enqueue(lambda event=event: self._adopt_event(stream, event))  # type: ignore[misc]
 
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
         topics = self._topics
         retained = {topics.source_status(stream.source): state, topics.source_detail(stream.source): detail or state}
         if state != "offline":
             retained[topics.enabled(stream.source)] = "OFF" if state == "disabled" else "ON"
-        self._delivery.enqueue(lambda: self._backlog.update_retained(retained))
+        self.delivery.enqueue(lambda: self._backlog.update_retained(retained))
 
     def event(self, stream: Stream, event: Event) -> None:
         payload = json.dumps(event.to_json(stream, time.time()), allow_nan=False)
-        self._delivery.enqueue(lambda: self._publish_event(stream, event, payload))
+        self.delivery.enqueue(lambda: self._publish_event(stream, event, payload))
 
     def report(self, stream: Stream, report: Report) -> None:
-        self._delivery.publish_if_connected(self._topics.scores(stream.source), report.to_json(stream))
+        self.delivery.publish_if_connected(self._topics.scores(stream.source), report.to_json(stream))
 
     def audio(self, stream: Stream, level: Level) -> None:
-        self._delivery.publish_if_connected(self._topics.audio(stream.source), level.to_json(stream))
+        self.delivery.publish_if_connected(self._topics.audio(stream.source), level.to_json(stream))
 
     def stats(self, message: Mapping[str, Any]) -> None:
-        self._delivery.publish_if_connected(self._topics.stats, message)
+        self.delivery.publish_if_connected(self._topics.stats, message)
 
     def counts(self) -> Mapping[str, int]:
-        return self._delivery.counts()
+        return self.delivery.counts()
 
     def close(self, wait_s: float) -> None:
         """
         Raises:
             TaggerError: messages could not be delivered in time.
         """
-        self._delivery.close(wait_s, self._topics.node_status, "offline")
+        self.delivery.close(wait_s, self._topics.node_status, "offline")
 
     # --- the delivery thread ---
 
@@ -157,22 +157,22 @@ class MqttSink(Sink):
             topics.append(self._discovery.birth_topic)
         if self._requests is not None:
             topics += [self._topics.request("+"), self._topics.enabled_set("+")]
-        self._connection.subscribe(topics)
+        self.connection.subscribe(topics)
 
     def _publish_event(self, stream: Stream, event: Event, payload: str) -> None:
-        topic = Topics(self._settings.prefix, stream.node).event(stream.source)
+        topic = Topics(self.settings.prefix, stream.node).event(stream.source)
         self._backlog.add_event(topic, payload, event.id, event.type == "begin")
         self._update_states(stream, event)
 
     def _adopt_event(self, stream: Stream, event: Event) -> None:
         """Takes over an open event whose begin an earlier sink has published."""
-        self._delivery.outbox.mark_begun(event.id)
+        self.delivery.outbox.mark_begun(event.id)
         self._update_states(stream, event)
 
     def _update_states(self, stream: Stream, event: Event) -> None:
         """Publishes the states that this event changes: its label's, and that of ANY."""
         source = self._sources.get(stream.source)
-        if source is None or stream.node != self._settings.node or event.label not in source.levels:
+        if source is None or stream.node != self.settings.node or event.label not in source.levels:
             return  # from an earlier run: its states were emptied, or set to OFF at the start
         if event.type == "begin":
             source.open[event.id] = event.label
@@ -185,7 +185,7 @@ class MqttSink(Sink):
 
     def _handle_message(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == self._topics.node_status:
-            is_late_will = payload == b"offline" and not retained and not self._delivery.is_closing
+            is_late_will = payload == b"offline" and not retained and not self.delivery.is_closing
             if is_late_will:  # of an earlier connection, which the broker thought alive for longer
                 self._backlog.publish_retained_first(topic)
         elif self._discovery is not None and topic == self._discovery.birth_topic:
@@ -217,7 +217,7 @@ class MqttSink(Sink):
     # --- Home Assistant ---
 
     def _discovery_payload(self, discovery: Discovery, streams: Sequence[Stream]) -> str:
-        outbox = self._delivery.outbox
+        outbox = self.delivery.outbox
         message = discovery.message(streams, outbox.components)
         outbox.add_components(discovery.components(message))
         if (removal := discovery.removal(message)) != message:
@@ -232,7 +232,7 @@ class MqttSink(Sink):
         self._backlog.publish_retained_first(discovery.config_topic, self._removal)
         self._removal = ""
         timer = threading.Timer(
-            _REMOVAL_SECONDS, lambda: self._delivery.enqueue(lambda: self._finish_removal(discovery))
+            _REMOVAL_SECONDS, lambda: self.delivery.enqueue(lambda: self._finish_removal(discovery))
         )
         timer.daemon = True
         timer.start()
@@ -242,6 +242,6 @@ class MqttSink(Sink):
         need not be named at its next start.
         """
         self._backlog.republish_retained()
-        self._delivery.outbox.remove_components()
+        self.delivery.outbox.remove_components()
         message = json.loads(self._backlog.retained_payload(discovery.config_topic))
-        self._delivery.outbox.add_components(discovery.components(message))
+        self.delivery.outbox.add_components(discovery.components(message))

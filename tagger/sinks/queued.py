@@ -24,7 +24,8 @@ class QueuedSink(Sink, Generic[Item]):
             limit: largest number of items that wait. Beyond it the oldest are dropped.
         """
         self._name, self._where, self._limit = name, where, limit
-        self._retry = Retry(where)
+        self.retry = Retry(where)
+        """What fails at present, and how often it has."""
         self._worker: Worker[Item] | None = None
         self._count_lock = threading.Lock()
         self._received, self._delivered, self._lost, self._overflowed = 0, 0, 0, 0
@@ -68,9 +69,9 @@ class QueuedSink(Sink, Generic[Item]):
                 if is_last:
                     return False
                 why = getattr(error, "strerror", None) or str(error)
-                is_last = self._worker.wait_for_close(self._retry.failed(why.removeprefix(f"{self._where}: ")))
+                is_last = self._worker.wait_for_close(self.retry.failed(why.removeprefix(f"{self._where}: ")))
             else:
-                self._retry.worked()
+                self.retry.worked()
                 return True
 
     def _count_delivered(self, items: int = 1) -> None:
@@ -97,5 +98,5 @@ class QueuedSink(Sink, Generic[Item]):
         with self._count_lock:
             missing = self._received - self._delivered
         if missing:
-            why = f" ({self._retry.why})" if self._retry.why else ""
+            why = f" ({self.retry.why})" if self.retry.why else ""
             raise TaggerError(f"{missing} of {self._received} events were not delivered to {self._where}{why}")

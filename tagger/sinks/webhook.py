@@ -30,7 +30,7 @@ TIMEOUT_SECONDS = 10.0
 """Longest wait for a connection or an answer."""
 LAST_PAUSE_SECONDS = 0.25
 """Wait between tries after `close`."""
-_MAX_RETRY_AFTER_SECONDS = 300.0
+MAX_RETRY_AFTER_SECONDS = 300.0
 """Longest wait that a server's Retry-After can ask for."""
 _RETRIABLE = (408, 429)
 """4xx status codes after which the same request may succeed later. All 5xx are such."""
@@ -70,7 +70,7 @@ class WebhookSink(QueuedSink[Post]):
     def __init__(self, settings: WebhookSettings) -> None:
         super().__init__("webhook", settings.where, settings.queue_events)
         self._give_up_s = settings.give_up_s
-        self._url, user = _split_user(settings.url)
+        self._url, user = split_user(settings.url)
         self._headers = {"Content-Type": "application/json", "User-Agent": f"tagger/{__version__}"}
         if settings.token is not None:
             self._headers["Authorization"] = f"Bearer {settings.token}"
@@ -105,13 +105,13 @@ class WebhookSink(QueuedSink[Post]):
                 return
             except _AwayError as away:
                 is_too_old = time.monotonic() - item.queued_at >= self._give_up_s
-                self._pause(max(self._retry.failed(str(away)), min(away.wait_s, _MAX_RETRY_AFTER_SECONDS)))
+                self._pause(max(self.retry.failed(str(away)), min(away.wait_s, MAX_RETRY_AFTER_SECONDS)))
                 if is_too_old:
                     self._count_lost()
                     self._log_given_up()
                     return
             else:
-                self._retry.worked()
+                self.retry.worked()
                 self._count_delivered()
                 return
 
@@ -169,7 +169,7 @@ class _SameHostRedirects(urllib.request.HTTPRedirectHandler):
         return urllib.request.Request(new.geturl(), req.data, dict(req.headers), method="POST")
 
 
-def _split_user(url: str) -> tuple[str, str | None]:
+def split_user(url: str) -> tuple[str, str | None]:
     """The URL for a request, percent-encoded and without user; and `user:password`, decoded. None: no user."""
     parts = urlsplit(url)
     at, host = parts.netloc.rpartition("@")[1:]

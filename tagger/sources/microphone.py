@@ -20,7 +20,7 @@ from tagger.sources.portaudio import PORTAUDIO, Device, MissingDeviceError, find
 _BUFFER_SECONDS = 10.0
 """Longest audio that waits for the reader."""
 _BLOCK_SECONDS = 0.05
-_SILENT_DEVICE_SECONDS = 3.0
+SILENT_DEVICE_SECONDS = 3.0
 """Longest wait for the device's next block; after it, the device counts as gone."""
 
 
@@ -116,7 +116,7 @@ class MicrophoneSource:
         to_mono, clock = ToMono(self._device_hz, self._rate_hz, 1), SampleClock(self._rate_hz)
         while not self._closed.is_set():
             try:
-                captured = self._queue.get(timeout=_SILENT_DEVICE_SECONDS)
+                captured = self._queue.get(timeout=SILENT_DEVICE_SECONDS)
             except queue.Empty:
                 raise TaggerError(f"microphone {name!r} delivers no audio any more") from None
             if captured is None:

@@ -19,6 +19,7 @@ from tagger.clips.folder import EVENTS, REVIEWED, ClipFolder
 from tagger.clips.saver import ClipSaver
 from tagger.errors import UserError
 from tagger.events import Block, Event, Stream
+from tests.programs import until
 from train.data import own
 from train.data.dataset import FOLDS
 
@@ -46,8 +47,7 @@ def saved(root: Path, *sounds: Sound) -> Path:
 
 def wait_for(folder: ClipFolder) -> None:
     """The folder takes no more than a few clips at once."""
-    while folder._queue.qsize() > 4:
-        pass
+    until(lambda: folder.waiting <= 4, "most clips are written")
 
 
 @pytest.fixture

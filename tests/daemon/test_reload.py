@@ -234,9 +234,9 @@ def test_a_certificate_that_was_renewed_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_text("one")
     mqtt = MqttSettings(tls=True, tls_ca_certs=path)
-    before = outputs._renewed(mqtt)
-    assert outputs._renewed(mqtt) == before
+    before = outputs.certificate_times(mqtt)
+    assert outputs.certificate_times(mqtt) == before
     os.utime(path, ns=(1, 1))
-    assert outputs._renewed(mqtt) != before
+    assert outputs.certificate_times(mqtt) != before
     path.unlink()
-    assert outputs._renewed(mqtt) == (0, 0, 0)
+    assert outputs.certificate_times(mqtt) == (0, 0, 0)

@@ -66,14 +66,14 @@ def test_events_left_open_are_ended_when_it_last_lived(tmp_path: Path) -> None:
     state.begun(STREAM, begin(2, now - 30))
     state.ended(begin(1))
     state.alive()
-    state._lock_file.close()  # as if it had been killed
+    state.close()  # as if it had been killed
 
     after = State(tmp_path)
     ((stream, end),) = after.left_open()
     assert stream == STREAM
     assert (end.id, end.type, end.cause, end.label, end.peak_score) == ("2", "end", "restart", "dog", 0.95)
     assert end.offset == pytest.approx(now, abs=2)
-    after._lock_file.close()  # killed before it could tell
+    after.close()  # killed before it could tell
 
     third = State(tmp_path)
     ((_, end),) = third.left_open()

@@ -142,7 +142,7 @@ def test_a_locked_database_is_waited_for(path: Path, impatient: None, caplog: py
     with opened(path) as sink, closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         sink.event(STREAM, begin("A"))
-        until(lambda: sink._retry._tries > 2, "it was tried again")
+        until(lambda: sink.retry.tries > 2, "it was tried again")
         other.rollback()
         written(sink)
     assert list(rows(path)) == ["A"]
@@ -198,7 +198,7 @@ def test_what_takes_its_place_is_left_as_it_is(path: Path, impatient: None) -> N
     path.write_bytes(b"SQLite format 3\0" + b"and what is no database " * 20)
     before = path.read_bytes()
     sink.event(STREAM, begin("A"))
-    until(lambda: sink._retry._tries > 2, "it was tried again")
+    until(lambda: sink.retry.tries > 2, "it was tried again")
     with pytest.raises(TaggerError, match="no event log") as raised:
         sink.close(5)
     assert str(raised.value).count(str(path)) == 1

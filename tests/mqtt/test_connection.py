@@ -10,13 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
 
 from tagger.errors import UserError
@@ -99,7 +99,7 @@ def info_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def shorten_waits(monkeypatch: pytest.MonkeyPatch, first: float, longest: float) -> None:
-    monkeypatch.setattr(connection, "_RETRY_SECONDS", (first, longest))
+    monkeypatch.setattr(connection, "RETRY_SECONDS", (first, longest))
 
 
 def hang_up(client: socket.socket) -> None:
@@ -135,7 +135,7 @@ def test_default_waits_do_not_overload_a_broker() -> None:
 
 def test_after_a_good_while_the_first_wait_is_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_waits(monkeypatch, 0.1, 10)
-    monkeypatch.setattr(connection, "_SHORT_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "SHORT_SECONDS", 0.3)
     stay = iter([0.0, 0.0, 0.0, 0.0, 0.6, 0.0])
 
     def handle(client: socket.socket) -> None:
@@ -229,9 +229,10 @@ def test_an_unknown_host_name_is_tried_again(monkeypatch: pytest.MonkeyPatch, ca
 def test_a_silent_server_is_given_up_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tls: bool
 ) -> None:
-    """After the keepalive; with TLS, after paho's time limit for a handshake."""
+    """After the keepalive; with TLS, after the time limit of a connection."""
     shorten_waits(monkeypatch, 0.1, 0.2)
-    monkeypatch.setattr(connection, "_KEEPALIVE_SECONDS", 1)
+    monkeypatch.setattr(connection, "KEEPALIVE_SECONDS", 1)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1.0)
 
     def read_only(client: socket.socket) -> None:
         while client.recv(1000):
@@ -240,7 +241,6 @@ def test_a_silent_server_is_given_up_and_tried_again(
     with serving(read_only) as server:
         settings = MqttSettings("127.0.0.1", server.port, tls=tls, tls_insecure=tls)
         made = Connection(settings, pytest.fail)
-        made._client.connect_timeout = 1.0
         made.start()
         until(lambda: len(server.times) > 2, "it is tried again")
         assert not made.is_connected
@@ -266,7 +266,7 @@ def test_rubbish_ends_no_thread(monkeypatch: pytest.MonkeyPatch, version: str) -
             length = chance.choice([0, 1, 2, 3, 5, 12, 60])
             client.sendall(bytes([chance.choice(kinds), length]) + chance.randbytes(length))
 
-    monkeypatch.setattr(connection, "_SHORT_SECONDS", 0)
+    monkeypatch.setattr(connection, "SHORT_SECONDS", 0)
     with serving(send_rubbish) as server, connecting(server.port, version=version):
         until(lambda: len(server.times) > 150, "it goes on")
 
@@ -340,9 +340,9 @@ def test_two_clients_with_one_id_do_not_disconnect_each_other_for_ever(
     broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One gives way, and connects less and less often; the other is connected for most of the time."""
-    first, short = 0.3, connection._SHORT_SECONDS / connection._RETRY_SECONDS[0]
+    first, short = 0.3, connection.SHORT_SECONDS / connection.RETRY_SECONDS[0]
     shorten_waits(monkeypatch, first, 60 * first)
-    monkeypatch.setattr(connection, "_SHORT_SECONDS", short * first)
+    monkeypatch.setattr(connection, "SHORT_SECONDS", short * first)
     with connecting(broker.port, "same") as one, connecting(broker.port, "same") as other:
         time.sleep(4)
         until(lambda: one.reconnects + other.reconnects >= 2, "they meet")
@@ -393,14 +393,20 @@ def test_a_final_refusal_is_reported_once_and_ends_the_attempts() -> None:
 
 def test_a_stopped_connection_is_freed_at_once(broker: Mosquitto) -> None:
     """With its sockets: a daemon opens a connection at each reload."""
+
+    def clients() -> int:
+        return sum(isinstance(each, paho.Client) for each in gc.get_objects())
+
+    gc.collect()
+    before = clients()
     made = MqttSink(MqttSettings("127.0.0.1", broker.port), pytest.fail)
     made.open([Stream("room", "mic", "fake", ("dog",))])
-    assert made._connection.ready.wait(LONG_S)
-    client = weakref.ref(made._connection._client)
+    assert made.connection.ready.wait(LONG_S)
     gc.disable()
     try:
+        assert clients() == before + 1
         made.close(10)
         del made
-        assert client() is None
+        assert clients() == before
     finally:
         gc.enable()

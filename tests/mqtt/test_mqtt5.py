@@ -31,7 +31,7 @@ V5 = MQTTProtocolVersion.MQTTv5
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Shortens the waits between attempts to connect."""
-    monkeypatch.setattr(connection, "_RETRY_SECONDS", (0.1, 0.3))
+    monkeypatch.setattr(connection, "RETRY_SECONDS", (0.1, 0.3))
     caplog.set_level(logging.INFO)
 
 
@@ -133,7 +133,7 @@ def test_an_event_that_nobody_fetched_expires(tmp_path: Path, expiry_s: int, lef
     """The broker does not keep it for an absent subscriber with a session."""
     with Mosquitto(tmp_path) as here:
         with sink(here.port, expiry_s=expiry_s) as made:
-            until(lambda: made._connection.is_connected, "connected")
+            until(lambda: made.connection.is_connected, "connected")
             PersistentSubscriber(here.port).subscribe(f"{BASE}/mic/event").leave()
             made.event(STREAM, begin(1))
             until(lambda: made.counts()["waiting"] == 0, "the broker has it")
@@ -144,9 +144,9 @@ def test_an_event_that_nobody_fetched_expires(tmp_path: Path, expiry_s: int, lef
 @pytest.mark.broker
 def test_it_reconnects_and_publishes_everything_again(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as here, sink(here.port) as made:
-        until(lambda: made._connection.is_connected, "connected")
+        until(lambda: made.connection.is_connected, "connected")
         here.kill()
-        until(lambda: not made._connection.is_connected, "the loss is noticed")
+        until(lambda: not made.connection.is_connected, "the loss is noticed")
         made.event(STREAM, begin(1))
         here.start()
         until(lambda: made.counts()["waiting"] == 0, "the event was delivered")
@@ -164,8 +164,8 @@ def test_no_more_messages_are_in_flight_than_the_broker_wants(tmp_path: Path) ->
         subscribed(here.port, version=V5) as witness,
         sink(here.port) as made,
     ):
-        until(lambda: made._connection.is_connected, "connected")
-        assert made._connection.max_in_flight == 5
+        until(lambda: made.connection.is_connected, "connected")
+        assert made.connection.max_in_flight == 5
         for number in numbers:
             made.event(STREAM, begin(number))
         until(lambda: len(witness.payloads(f"{BASE}/mic/event")) >= len(numbers), "all came")
@@ -196,7 +196,7 @@ def test_a_topic_that_the_broker_does_not_allow_stops_no_other(
         assert len(said) == 1, "once a connection, not for each message"
         assert "refuses messages (Not authorized); check its access list" in said[0]
         here.kill()
-        until(lambda: not made._connection.is_connected, "the loss is noticed")
+        until(lambda: not made.connection.is_connected, "the loss is noticed")
         here.start()
         until(lambda: caplog.text.count("refuses messages") == 2, "it is said again")
 

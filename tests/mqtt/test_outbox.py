@@ -120,8 +120,8 @@ def test_when_the_disk_is_full_events_wait_in_memory(path: Path, caplog: pytest.
     box = Outbox(path, 100)
     box.put("t", "1", "a", True)
     box.add_retained(["x"])
-    (pages,) = box._database.execute("PRAGMA page_count").fetchone()
-    box._database.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = box.database.execute("PRAGMA page_count").fetchone()
+    box.database.execute(f"PRAGMA max_page_count = {pages}")
     box.put("t", "2" * 100_000, "b", True)
     box.put("t", "3", "a", False)
     assert payloads(box) == ["1", "2" * 100_000, "3"]

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -240,10 +241,12 @@ def open_sink(broker: Mosquitto | Relay, outbox: Outbox | None = None, **options
 def sink_that_lost_its_broker(broker: Mosquitto, door: Relay, outbox: Outbox | None = None) -> MqttSink:
     """A sink that was connected and has noticed that the broker is gone. It cannot connect until `door` opens."""
     sink = open_sink(door, outbox)
-    until(sink._connection.ready.is_set, "connected")
+    until(sink.connection.ready.is_set, "connected")
+    lost, on_lost = threading.Event(), sink.connection.on_lost
+    sink.connection.on_lost = lambda: (on_lost(), lost.set())  # type: ignore[func-returns-value]
     door.shut()
     broker.kill()
-    until(lambda: not sink._connection.ready.is_set(), "the loss is noticed")
+    assert lost.wait(LONG_S), "the loss is noticed"
     return sink
 
 
@@ -369,7 +372,7 @@ def test_events_reach_the_broker_though_the_disk_is_full(broker: Mosquitto, tmp_
         sink.event(STREAM, begin(1))
         sink.event(STREAM, end(1))
         until(lambda: len(ids(subscriber)) == 2 and not sink.counts()["waiting"], "the events came")
-        sink._delivery.enqueue(lambda: outbox._database.execute("PRAGMA max_page_count = 1") and None)
+        sink.delivery.enqueue(lambda: outbox.database.execute("PRAGMA max_page_count = 1") and None)
         long = "dog" * 100_000
         for each in (begin(2, long), end(2, long), begin(3)):
             sink.event(STREAM, each)
@@ -384,7 +387,7 @@ def test_close_returns_though_the_broker_accepts_no_more_data(caplog: pytest.Log
         stalled, _ = server.accept()
         with stalled:
             stalled.sendall(b"\x20\x02\x00\x00")  # CONNACK, and no more
-            until(lambda: sink._connection.is_connected, "connected")
+            until(lambda: sink.connection.is_connected, "connected")
             for _ in range(200):
                 sink.stats({"filling": "x" * 100_000})
             began = time.monotonic()
@@ -401,7 +404,7 @@ def test_a_message_too_large_for_the_broker_holds_up_no_other(
     tmp_path: Path, version: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 3.1.1 the broker cannot name its limit and hangs up; after three times the sink leaves the message out."""
-    monkeypatch.setattr("tagger.mqtt.connection._RETRY_SECONDS", (0.1, 1.0))
+    monkeypatch.setattr("tagger.mqtt.connection.RETRY_SECONDS", (0.1, 1.0))
     broker = Mosquitto(tmp_path, "allow_anonymous true", "max_packet_size 5000")
     message = {"cmps": {"x": "x" * 6_000}}
     discovery = Discovery("ha/device/x/config", "ha/status", lambda *_: message, lambda _: {}, dict)

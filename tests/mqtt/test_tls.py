@@ -78,7 +78,7 @@ def sink(port: int, refusals: list[UserError], **settings: Any) -> Iterator[Mqtt
     try:
         yield made
     finally:
-        made._connection.stop()
+        made.connection.stop()
         with suppress(TaggerError):  # undelivered messages are tested elsewhere
             made.close(0)
 
@@ -91,7 +91,7 @@ def log_everything(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shortens the waits between attempts to connect."""
-    monkeypatch.setattr(connection, "_RETRY_SECONDS", (0.1, 0.3))
+    monkeypatch.setattr(connection, "RETRY_SECONDS", (0.1, 0.3))
 
 
 RIGHT: dict[str, Callable[[Files], dict[str, Any]]] = {
@@ -112,7 +112,7 @@ def test_the_right_settings_connect(tmp_path: Path, files: Files, which: str, ve
     refusals: list[UserError] = []
     options = {"version": version, **RIGHT[which](files)}
     with Mosquitto(tmp_path, *showing(files.server)) as here, sink(here.port, refusals, **options) as made:
-        until(lambda: made._connection.is_connected, "connected")
+        until(lambda: made.connection.is_connected, "connected")
     assert refusals == []
 
 
@@ -120,14 +120,14 @@ def test_the_right_settings_connect(tmp_path: Path, files: Files, which: str, ve
 @pytest.mark.parametrize("pair", ["expired", "elsewhere", "alone"])
 def test_tls_insecure_takes_any_certificate(tmp_path: Path, files: Files, pair: str) -> None:
     with Mosquitto(tmp_path, *showing(getattr(files, pair))) as here, sink(here.port, [], tls_insecure=True) as made:
-        until(lambda: made._connection.is_connected, "connected")
+        until(lambda: made.connection.is_connected, "connected")
 
 
 @pytest.mark.broker
 def test_a_pinned_name_is_the_one_that_counts(tmp_path: Path, files: Files) -> None:
     options = {"tls_ca_certs": files.authority, "tls_host_name": "elsewhere.example"}
     with Mosquitto(tmp_path, *showing(files.elsewhere)) as here, sink(here.port, [], **options) as made:
-        until(lambda: made._connection.is_connected, "connected")
+        until(lambda: made.connection.is_connected, "connected")
 
 
 @pytest.mark.broker
@@ -141,7 +141,7 @@ def test_a_client_certificate_is_shown(tmp_path: Path, files: Files, kept: str) 
         options = {"tls_client_cert": both}
     options["tls_ca_certs"] = files.authority
     with Mosquitto(tmp_path, *requiring_client_certificate(files)) as here, sink(here.port, [], **options) as made:
-        until(lambda: made._connection.is_connected, "connected")
+        until(lambda: made.connection.is_connected, "connected")
 
 
 Case = tuple[Callable[[Files], tuple[str, ...]], Callable[[Files], dict[str, Any]], str]
@@ -220,7 +220,7 @@ def test_tls_1_2_also_tells_that_a_client_certificate_is_missing(
     refusals: list[UserError] = []
     with Mosquitto(tmp_path, *config) as here, sink(here.port, refusals, tls_ca_certs=files.authority) as made:
         until(lambda: "handshake failure" in caplog.text or refusals, "it is said")
-        assert not made._connection.is_connected
+        assert not made.connection.is_connected
 
 
 UNUSABLE: dict[str, tuple[Callable[[Files], dict[str, Any]], str]] = {
@@ -298,7 +298,7 @@ def test_a_wrong_password_is_refused_and_not_shown(
         sink(here.port, refusals, **options) as made,
     ):
         until(lambda: refusals, "it is refused")
-        shown = [repr(made._settings), str(made._settings), made._settings.url, repr(vars(made))]
+        shown = [repr(made.settings), str(made.settings), made.settings.url, repr(vars(made))]
     assert len(refusals) == 1
     assert "check user and password" in str(refusals[0])
     printed = capfd.readouterr()
@@ -317,7 +317,7 @@ def test_a_password_that_works_is_not_shown(
         Mosquitto(tmp_path, "allow_anonymous false", f"password_file {known}") as here,
         sink(here.port, [], **options) as made,
     ):
-        until(lambda: made._connection.is_connected, "connected")
+        until(lambda: made.connection.is_connected, "connected")
     assert "sesame" not in caplog.text + "".join(capfd.readouterr())
 
 
@@ -334,7 +334,7 @@ def test_a_refusal_that_comes_later_is_waited_out(
         Mosquitto(tmp_path, "allow_anonymous false", f"password_file {known}") as here,
         sink(here.port, refusals, **options) as made,
     ):
-        until(lambda: made._connection.is_connected, "connected")
+        until(lambda: made.connection.is_connected, "connected")
         here.kill()
         passwords(known, me="changed", witness="w")
         here.start()
@@ -363,7 +363,7 @@ def test_a_certificate_that_expires_later_is_waited_out(
     with Mosquitto(tmp_path, *showing(files.server)) as here:
         right = here.config.read_text()
         with sink(here.port, refusals, tls_ca_certs=files.authority) as made:
-            until(lambda: made._connection.is_connected, "connected")
+            until(lambda: made.connection.is_connected, "connected")
             here.kill()
             here.config.write_text(right.replace("server.", "expired."))
             here.start()
@@ -371,7 +371,7 @@ def test_a_certificate_that_expires_later_is_waited_out(
             here.kill()
             here.config.write_text(right)
             here.start()
-            until(lambda: made._connection.is_connected, "connected again")
+            until(lambda: made.connection.is_connected, "connected again")
     assert refusals == []
 
 

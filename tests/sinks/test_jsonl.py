@@ -122,7 +122,7 @@ def test_a_folder_that_is_gone_is_waited_for(
         shutil.rmtree(path.parent)
         sink.event(STREAM, begin("A"))
         sink.event(STREAM, begin("B"))
-        until(lambda: sink._retry._tries > 5, "it was tried again")
+        until(lambda: sink.retry.tries > 5, "it was tried again")
         assert sink.counts() == {"waiting": 2, "dropped": 0}
         path.parent.mkdir()
         until(lambda: not sink.counts()["waiting"], "both are written")
@@ -143,8 +143,8 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, short_waits: None) -> N
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))  # a line begins to fit
         try:
             sink.event(STREAM, begin("B"))
-            until(lambda: sink._retry._tries > 3, "it was tried again")
-            assert sink._retry.why in ("No space left on device", "File too large")
+            until(lambda: sink.retry.tries > 3, "it was tried again")
+            assert sink.retry.why in ("No space left on device", "File too large")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes()[: len(before)] == before
@@ -174,7 +174,7 @@ def test_when_too_many_wait_the_oldest_are_dropped(
     sink.open([STREAM])
     shutil.rmtree(path.parent)
     sink.event(STREAM, begin("held"))
-    until(lambda: sink._retry.why, "one is in hand")
+    until(lambda: sink.retry.why, "one is in hand")
     for i in range(10):
         sink.event(STREAM, begin(str(i)))
     assert sink.counts() == {"waiting": 4, "dropped": 7}

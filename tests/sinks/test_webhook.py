@@ -108,7 +108,7 @@ def test_a_server_that_comes_later_gets_all(caplog: pytest.LogCaptureFixture) ->
     sink = opened(f"http://127.0.0.1:{port}/")
     for id_ in "ABC":
         sink.event(STREAM, begin(id_))
-    until(lambda: sink._retry._tries > 3, "it was tried")
+    until(lambda: sink.retry.tries > 3, "it was tried")
     assert sink.counts()["waiting"] == 3
     with hooked(port) as hook:
         sink.close(10)
@@ -128,7 +128,7 @@ def test_a_server_that_speaks_no_http_is_tried_again(said: bytes) -> None:
             with connection:
                 connection.recv(10_000)
                 connection.sendall(said)
-        until(lambda: sink._retry._tries >= 2, "it was tried twice")
+        until(lambda: sink.retry.tries >= 2, "it was tried twice")
     with pytest.raises(TaggerError, match=r"1 of 1 events were not delivered"):
         sink.close(0.1)
 
@@ -138,7 +138,7 @@ def test_a_server_that_does_not_answer_is_given_up_for_the_moment(hook: Hook, mo
     hook.hangs_s = 0.5
     sink = opened(hook.url())
     sink.event(STREAM, begin("A"))
-    until(lambda: sink._retry.why == "does not answer in time", "it was given up")
+    until(lambda: sink.retry.why == "does not answer in time", "it was given up")
     hook.hangs_s = 0
     until(lambda: not sink.counts()["waiting"], "it arrived")
     sink.close(1)
@@ -158,7 +158,7 @@ def test_retry_after_is_respected(hook: Hook, as_date: bool) -> None:
 
 
 def test_retry_after_is_limited(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "_MAX_RETRY_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr(webhook, "MAX_RETRY_AFTER_SECONDS", 0.05)
     hook.answers = [(503, {"Retry-After": text}) for text in ("999999999", "inf", "-1", "nan", "soon", "")]
     sink = opened(hook.url())
     sink.event(STREAM, begin("A"))
@@ -236,7 +236,7 @@ def test_when_too_many_wait_the_oldest_are_dropped() -> None:
     port = free_port()
     sink = opened(f"http://127.0.0.1:{port}/", queue_events=2)
     sink.event(STREAM, begin("held"))
-    until(lambda: sink._retry.why, "one is in hand")
+    until(lambda: sink.retry.why, "one is in hand")
     for id_ in "ABCD":
         sink.event(STREAM, begin(id_))
     assert sink.counts() == {"waiting": 3, "dropped": 2}
@@ -290,8 +290,8 @@ def test_a_certificate_is_checked(tmp_path: Path, hook: Hook) -> None:
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         sink = opened(f"https://localhost:{server.port}/")
         sink.event(STREAM, begin("A"))
-        until(lambda: sink._retry.why, "it was tried")
-        assert "self-signed certificate" in (sink._retry.why or "")
+        until(lambda: sink.retry.why, "it was tried")
+        assert "self-signed certificate" in (sink.retry.why or "")
         with pytest.raises(TaggerError):
             sink.close(0.1)
         assert not server.posts
@@ -330,7 +330,7 @@ def test_bounds_of_settings(bad: dict[str, object]) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_path_makes_a_request(path: str) -> None:
     """It is sent in ASCII, without spaces or line breaks."""
-    clean, _ = webhook._split_user(f"http://host/{path}")
+    clean, _ = webhook.split_user(f"http://host/{path}")
     assert clean.isascii()
     assert clean.startswith("http://host/")
     assert not any(letter.isspace() or not letter.isprintable() for letter in clean)

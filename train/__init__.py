@@ -1,1 +1,5 @@
-"""The offline package: makes checkpoints that `tagger` runs. It imports tagger; tagger never imports it."""
+"""Training and evaluation, offline: makes the checkpoints that `tagger` runs.
+
+It imports `tagger`; of `tagger`, only the commands in `tagger.cli.train` import it. Nothing here knows the daemon or
+MQTT. Long streams are scored through the daemon's own loop, `tagger.listen`.
+"""

@@ -1,4 +1,5 @@
-"""Windows to scores: runs a checkpoint's network.
+"""Windows to scores: runs a checkpoint's network on its device.
 
-Whether a score is an event is decided in `tagger.decide`, not here.
+Networks are in `tagger.models`, their files in `tagger.checkpoints`. Whether a score is an event is decided in
+`tagger.decide`, not here.
 """

@@ -1,4 +1,5 @@
 """Augmentation: what training does to waveforms and spectrograms.
 
-Which clips there are is in `train.data`.
+Functions of samples, a recipe and a random generator. Which clips there are is in `train.data`; who calls it is in
+`train.fit`.
 """

@@ -1,4 +1,5 @@
 """Data sets: ESC-50 and a user's own clips, decoded once and kept.
 
-What training does to the sound is in `train.augment`.
+Clips, labels, folds and waveforms. What training does to the sound is in `train.augment`; nothing here knows recipes
+or networks.
 """

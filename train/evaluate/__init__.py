@@ -1,4 +1,4 @@
 """Evaluation: scores of clips and of streams, what they mean, and how it is shown.
 
-It changes no network.
+Metrics, reports, pictures. It runs networks and changes none; training, in `train.fit`, calls it.
 """

@@ -1,6 +1,6 @@
 """The MQTT contract, against a real broker: topics, payloads, retain flags, QoS.
 
-Automations hang on it: change this file only on purpose, and with it README.md, docs/mqtt.md and CHANGELOG.md.
+Automations depend on it: change this file only on purpose, and with it README.md, docs/mqtt.md and CHANGELOG.md.
 """
 
 import json
@@ -71,7 +71,7 @@ FLAGS = ("--node", "room", "--threshold", "0.3")
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Levels and statistics come quickly."""
+    """A configuration with frequent levels and statistics."""
     path = tmp_path / "quick.toml"
     path.write_text("[listen]\naudio_s = 5\nstats_s = 1\n")
     return path

@@ -130,7 +130,7 @@ class PersistentSubscriber:
 @pytest.mark.broker
 @pytest.mark.parametrize(("expiry_s", "left"), [(1, 0), (100, 1)])
 def test_an_event_that_nobody_fetched_expires(tmp_path: Path, expiry_s: int, left: int) -> None:
-    """The broker does not keep it for an absent subscriber with a session."""
+    """The broker does not deliver an expired event to a subscriber that was away."""
     with Mosquitto(tmp_path) as here:
         with sink(here.port, expiry_s=expiry_s) as made:
             until(lambda: made.connection.is_connected, "connected")

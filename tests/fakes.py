@@ -14,7 +14,7 @@ from tagger.errors import TaggerError
 from tagger.events import Block, Event, Heard, Level, Report, Samples, Stream
 from tagger.features.config import MelConfig
 from tagger.models.config import EfficientATConfig
-from tagger.models.efficientat import Followed
+from tagger.models.efficientat import Outputs
 from tagger.sinks import Sink, SourceState
 
 RATE_HZ = 32_000
@@ -110,9 +110,9 @@ class _Constant(nn.Module):
     def forward(self, log_mel: Tensor) -> Tensor:
         return self.logits.expand(len(log_mel), -1)
 
-    def follow(self, log_mel: Tensor) -> Followed:
+    def outputs(self, log_mel: Tensor) -> Outputs:
         logits = self(log_mel)
-        return Followed(logits, logits[:, None].repeat(1, self.steps, 1))
+        return Outputs(logits, logits[:, None].repeat(1, self.steps, 1))
 
 
 def constant_checkpoint(activation: str, temperature: float, *logits: float) -> Checkpoint:

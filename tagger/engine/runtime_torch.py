@@ -12,7 +12,7 @@ from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.errors import UserError
 from tagger.events import Heard, Samples
 from tagger.features.logmel import front_end
-from tagger.models.efficientat import Followed
+from tagger.models.efficientat import Outputs
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -46,7 +46,7 @@ class Classifier:
         """
         with torch.inference_mode():
             features = self._features(torch.from_numpy(waveforms).to(self.device))
-            heard: Followed = self._model.follow(features.to(memory_format=torch.channels_last))
+            heard: Outputs = self._model.outputs(features.to(memory_format=torch.channels_last))
             has_moments = getattr(self._model, "moments", None) is not None
             activity = heard.steps.sigmoid() if has_moments else self._scores(heard.steps)
             plain, within = _array(self._scores(heard.logits)), _array(activity.transpose(1, 2))

@@ -1,4 +1,4 @@
-"""Shapes of the networks: what a checkpoint says of its architecture. No torch."""
+"""Shapes of the networks, which a checkpoint's header carries. No torch."""
 
 import math
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 _WIDEST = 8.0
-"""Twice the widest that was ever published: more is a mistake that would fill the memory."""
+"""Greatest width: twice the widest published one. A greater one is a mistake that would fill the memory."""
 _LEAST_BANDS = 32
-"""The convolutions bring 32 bands to one row, and 16 frames to one step."""
+"""Fewest bands: the convolutions reduce 32 bands to one row."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class EfficientATConfig:
     width: float = 1.0
     """Multiplies every channel count: 0.4 is `mn04`, 1.0 is `mn10`."""
     head: Literal["mlp", "linear"] = "mlp"
-    """What follows the pooled features: EfficientAT's two layers, or one."""
+    """Layers after the pooled features: `mlp` is EfficientAT's two, `linear` is one."""
     dropout: float = 0.2
     """Dropout before the last layer of an `mlp` head, while training."""
     moments: bool = False
-    """Has a last layer of its own for the steps of its time axis; else the one for the whole does both."""
+    """Whether the steps of the time axis have a last layer of their own; else they use that of the whole window."""
     others: int = 0
-    """Number of classes that it knew before it learnt its labels, and still recognises. 0: none."""
+    """Number of classes that the network learnt before its labels and still recognises. 0: none."""
 
     def __post_init__(self) -> None:
         if self.head not in ("mlp", "linear"):
@@ -42,9 +42,9 @@ class DyMNConfig(EfficientATConfig):
     """Shape of a `dymn` network: that of an `mn` (width 0.4 is `dymn04`, 1.0 is `dymn10`), and a temperature."""
 
     temperature: float = 1.0
-    """Of the attention over kernels: its logits are divided by it, so a high one mixes all kernels evenly.
+    """Divides the logits of the attention over kernels; a high temperature mixes all kernels evenly.
 
-    Weights work at the temperature of their last training step. EfficientAT cools from 30 to 1 on AudioSet; its
+    Weights need the temperature of their last training step. EfficientAT lowers it from 30 to 1 on AudioSet; its
     ImageNet weights are from 30.
     """
 
@@ -85,5 +85,5 @@ ARCHITECTURES: Mapping[str, type[Any]] = {
     "dymn": DyMNConfig,
     "crnn": CRNNConfig,
 }
-"""Configurations by the name that a checkpoint's document gives the architecture. Each is a frozen dataclass of
-everything that shapes the network, and has a field `labels`. `tagger.models.registry` has the networks."""
+"""Configurations by the architecture's name in a checkpoint's document. Each is a frozen dataclass of everything that
+shapes the network, and has a field `labels`. The networks are in `tagger.models.registry`."""

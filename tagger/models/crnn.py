@@ -1,4 +1,4 @@
-"""CRNN: convolutions find patterns in the spectrogram, a recurrent network follows them over time.
+"""CRNN: convolutions find patterns in the spectrogram, and a recurrent network connects them over time.
 
 The layout is Shi et al., "An End-to-End Trainable Neural Network for Image-based Sequence Recognition" (TPAMI 2017):
 convolutions, feature maps, map to sequence (reshape, permute, linear), bidirectional LSTM, fully connected. Added to
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from tagger.models.config import CRNNConfig
-from tagger.models.efficientat import Followed
+from tagger.models.efficientat import Outputs
 
 
 class CRNN(nn.Module):
     """Spectrogram to one logit a label.
 
-    Input: [B, 1, bands, frames], float32, of any number of frames from 16 on.
-    Output: [B, labels], logits (before softmax or sigmoid).
+    Input: [B, 1, bands, frames], float32; frames >= 16.
+    Output: [B, labels], float32, logits (before softmax or sigmoid).
 
     >>> CRNN(CRNNConfig(labels=50))(torch.zeros(2, 1, 128, 500)).shape
     torch.Size([2, 50])
@@ -28,7 +28,7 @@ class CRNN(nn.Module):
         super().__init__()
         self.config = config
         first, *others = config.channels
-        # Neighbouring bands say much the same: the first layer keeps one row in four, and every other frame.
+        # Neighbouring bands are alike, so the first layer keeps every fourth row, and every other frame.
         first_layer = nn.Conv2d(1, first, (7, 5), (4, 2), (3, 2), bias=False)
         stages: list[nn.Module] = [nn.Sequential(first_layer, nn.BatchNorm2d(first), nn.ReLU())]
         channels, rows = first, -(-config.bands // 4)
@@ -47,32 +47,36 @@ class CRNN(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """From input to output, without the head."""
+        """The layers from input to output, without the head."""
         return [*self.features, self.to_sequence, self.lstm]
 
     def steps(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of each step and label, and how much each step counts for the label: both [B, steps, labels].
+        """Logits, and the weight of each step for each label, which sum to 1 over the steps: both [B, steps, labels].
 
         A step is 16 frames long.
         """
         maps = self.features(log_mel)  # [B, channels, rows, steps]
         sequence = self.to_sequence(maps.flatten(1, 2).permute(0, 2, 1).contiguous())  # [B, steps, sequence]
-        followed = torch.cat([sequence, self.lstm(sequence)[0]], 2)  # what is there now, and what was around it
-        followed = self.dropout(followed)
-        return self.classifier(followed), self.attention(followed).softmax(1)
+        context = torch.cat([sequence, self.lstm(sequence)[0]], 2)  # each step, and its context
+        context = self.dropout(context)
+        return self.classifier(context), self.attention(context).softmax(1)
 
     step_frames = 16
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        return self.follow(log_mel).logits
+        return self.outputs(log_mel).logits
 
-    def follow(self, log_mel: Tensor) -> Followed:
+    def outputs(self, log_mel: Tensor) -> Outputs:
+        """Logits of the window and of its steps."""
         logits, weights = self.steps(log_mel)
-        return Followed((logits * weights).sum(1), logits)
+        return Outputs((logits * weights).sum(1), logits)
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions, and around them the input, pooled and projected where the shape changes."""
+    """Two 3x3 convolutions, plus the input, pooled and projected where the shape changes. He et al. (CVPR 2016).
+
+    Input: [B, channels, F, T]. Output: [B, out, ceil(F / stride), ceil(T / stride)].
+    """
 
     def __init__(self, channels: int, out: int, stride: int = 1) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""EfficientAT's `dymn` family: the blocks of `mn`, with convolutions, activations and gates made for each input.
+"""EfficientAT's `dymn` family: the blocks of `mn`, with convolutions, activations and gates that depend on the input.
 
 Schmid et al., "Dynamic Convolutional Neural Networks as Efficient Pre-trained Audio Models" (IEEE/ACM TASLP 2024), for
-the network and its weights. Parameters have EfficientAT's names, so its files load as they are.
+the network and its weights. Parameters have EfficientAT's names, so its files load unchanged.
 """
 
 import math
@@ -17,28 +17,28 @@ from tagger.models.efficientat import (
     HEAD_CHANNELS,
     STEM_CHANNELS,
     STEP_FRAMES,
-    Followed,
     Others,
+    Outputs,
     conv_norm,
-    followed,
+    outputs_of,
     round_channels,
 )
 
 _KERNELS = 4
-"""Kernels that a dynamic convolution mixes."""
+"""Number of kernels that a dynamic convolution mixes."""
 _PIECES = 2
-"""Straight lines that a dynamic ReLU is the maximum of."""
+"""Number of straight lines whose maximum is a dynamic ReLU."""
 _CONTEXT_RATIO = 4
-"""A context has so many times fewer channels than the expanded block, ..."""
+"""Channels of the expanded block for each channel of the context."""
 _CONTEXT_CHANNELS = (32, 128)
-"""... but no fewer and no more than these, times the width."""
+"""Fewest and most channels of a context, at width 1."""
 
 
 class DyMN(nn.Module):
     """Log-mel spectrogram to one logit a label.
 
-    Input: [B, 1, n_mels, frames], float32, of any number of frames.
-    Output: [B, labels], logits (before softmax or sigmoid).
+    Input: [B, 1, n_mels, frames], float32; any number of frames.
+    Output: [B, labels], float32, logits (before softmax or sigmoid).
 
     >>> DyMN(DyMNConfig(labels=50, width=0.4)).eval()(torch.zeros(2, 1, 128, 500)).shape
     torch.Size([2, 50])
@@ -77,7 +77,7 @@ class DyMN(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """From input to output, without the classifier."""
+        """The layers from input to output, without the classifier."""
         return [self.in_c, *self.layers, self.out_c]
 
     @property
@@ -86,10 +86,10 @@ class DyMN(nn.Module):
         return nn.Sequential(*self.blocks)
 
     def set_temperature(self, temperature: float) -> None:
-        """For all dynamic convolutions. `config` says it from then on, and so a checkpoint made with that `config`.
+        """Sets the temperature of all dynamic convolutions, and of `config`, which a checkpoint stores.
 
         Raises:
-            ValueError: not positive.
+            ValueError: the temperature is not positive.
         """
         self.config = replace(self.config, temperature=temperature)
         for module in self.modules():
@@ -97,13 +97,14 @@ class DyMN(nn.Module):
                 module.temperature = temperature
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        return self.follow(log_mel).logits
+        return self.outputs(log_mel).logits
 
-    def follow(self, log_mel: Tensor) -> Followed:
-        return followed(self, self._maps(log_mel))
+    def outputs(self, log_mel: Tensor) -> Outputs:
+        """Everything that the network computes."""
+        return outputs_of(self, self._maps(log_mel))
 
     def embed(self, log_mel: Tensor) -> Tensor:
-        """The pooled features, before the head. Output: [B, embedding_size]."""
+        """Pooled features, before the head. Input: as `forward`. Output: [B, embedding_size]."""
         return self._maps(log_mel).mean((2, 3))
 
     def _maps(self, x: Tensor) -> Tensor:
@@ -115,7 +116,9 @@ class DyMN(nn.Module):
 class DynamicBlock(nn.Module):
     """Expand (1x1), filter each channel (kxk), gate rows and columns, project (1x1); add the input where shapes agree.
 
-    All of it follows from a context, which sums the input up.
+    Convolutions, activation and gates depend on a context, a summary of the input.
+
+    Input: [B, channels, F, T]. Output: [B, out, F', T'], of the size that F and T have after the stride.
     """
 
     def __init__(
@@ -147,9 +150,9 @@ class DynamicBlock(nn.Module):
 
 
 class ContextGeneration(nn.Module):
-    """What the other parts of a block need to know of its input, from the means of its rows and columns.
+    """Computes a block's context and gates from the means of its input's rows and columns.
 
-    The gates are Hou et al., "Coordinate Attention for Efficient Mobile Network Design" (CVPR 2021).
+    The gates are from Hou et al., "Coordinate Attention for Efficient Mobile Network Design" (CVPR 2021).
 
     Input: [B, channels, F, T].
     Output: the context [B, H]; gates of rows [B, expanded, F', 1] and columns [B, expanded, 1, T'], each 0 to 1, of the
@@ -177,7 +180,7 @@ class ContextGeneration(nn.Module):
 
 
 class DynamicConv(nn.Module):
-    """A convolution with a kernel of its own for each input: a mixture of a few, weighed by the context.
+    """A convolution whose kernel is different for each input: a mixture of a few kernels, weighted by the context.
 
     Chen et al., "Dynamic Convolution: Attention over Convolution Kernels" (CVPR 2020).
 
@@ -192,18 +195,18 @@ class DynamicConv(nn.Module):
         self.groups = groups
         self.shape = (out, channels // groups, kernel, kernel)
         self.is_pointwise = kernel == stride == groups == 1
-        spread = (2 / (out // groups * kernel**2)) ** 0.5  # He et al. (ICCV 2015), for the backward pass
+        spread = (2 / (out // groups * kernel**2)) ** 0.5  # He et al. (ICCV 2015), fan-out
         self.weight = nn.Parameter(torch.randn(1, 1, _KERNELS, math.prod(self.shape)) * spread)
-        self.residuals = nn.Sequential(quiet_linear(context, _KERNELS))
+        self.residuals = nn.Sequential(small_linear(context, _KERNELS))
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         batch, _, rows, columns = x.shape
         out, channels, kernel, _ = self.shape
         mixture = (self.residuals(context) / self.temperature).softmax(1)  # [B, kernels]
         weight: Tensor = mixture @ self.weight[0, 0]
-        if self.is_pointwise:  # a matrix for each input: the same as below, and training takes a quarter less time
+        if self.is_pointwise:  # a matrix product an input equals the code below and trains in 3/4 of the time
             return (weight.view(batch, out, channels) @ x.flatten(2)).view(batch, out, rows, columns)
-        # All inputs side by side, as groups of one: each meets its own kernel.
+        # The inputs of the batch become groups of one input, so that each meets its own kernel.
         y = functional.conv2d(
             x.reshape(1, -1, rows, columns),
             weight.view(batch * out, channels, kernel, kernel),
@@ -215,11 +218,11 @@ class DynamicConv(nn.Module):
 
 
 class DynamicReLU(nn.Module):
-    """The maximum of straight lines, whose slopes and offsets the context sets for each channel; a ReLU at first.
+    """The maximum of straight lines, whose slopes and offsets depend on the context, for each channel; at first a ReLU.
 
     Chen et al., "Dynamic ReLU" (ECCV 2020), variant B.
 
-    Input: [B, channels, F, T] and the context [B, H]. Output: as the first.
+    Input: [B, channels, F, T] and the context [B, H]. Output: [B, channels, F, T].
     """
 
     lambdas: Tensor
@@ -227,8 +230,8 @@ class DynamicReLU(nn.Module):
 
     def __init__(self, channels: int, context: int) -> None:
         super().__init__()
-        self.coef_net = nn.Sequential(quiet_linear(context, 2 * _PIECES * channels))
-        # How far coefficients may go from where they begin: first all slopes, then all offsets.
+        self.coef_net = nn.Sequential(small_linear(context, 2 * _PIECES * channels))
+        # `lambdas`: greatest change of each coefficient; `init_v`: its first value. All slopes, then all offsets.
         self.register_buffer("lambdas", torch.tensor([1.0] * _PIECES + [0.5] * _PIECES))
         self.register_buffer("init_v", torch.tensor([1.0] + [0.0] * (2 * _PIECES - 1)))
 
@@ -238,8 +241,8 @@ class DynamicReLU(nn.Module):
         return torch.maximum(x * slope1 + offset1, x * slope2 + offset2)
 
 
-def quiet_linear(size: int, out: int) -> nn.Linear:
-    """It begins with almost no effect: small weights, no bias."""
+def small_linear(size: int, out: int) -> nn.Linear:
+    """A linear layer that has almost no effect at first: small weights, biases of 0."""
     linear = nn.Linear(size, out)
     nn.init.normal_(linear.weight, std=0.01)
     nn.init.zeros_(linear.bias)
@@ -247,5 +250,5 @@ def quiet_linear(size: int, out: int) -> nn.Linear:
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
-    """As in `conv_norm`."""
+    """Batch norm with the settings of `conv_norm`."""
     return nn.BatchNorm2d(channels, eps=0.001, momentum=0.01)

@@ -16,7 +16,7 @@ STEM_CHANNELS = 16
 HEAD_CHANNELS = 1280
 _CHANNEL_DIVISOR = 8
 LOUDEST_STEPS = 2
-"""A sound that is short fills no more than these of the window's steps."""
+"""Most steps of a window that a short sound fills."""
 STEP_FRAMES = 32
 """Frames of the input from one step of the last feature map to the next: five strides of 2."""
 
@@ -43,8 +43,8 @@ BLOCKS = (
 class EfficientAT(nn.Module):
     """Log-mel spectrogram to one logit a label.
 
-    Input: [B, 1, n_mels, frames], float32, of any number of frames.
-    Output: [B, labels], logits (before softmax or sigmoid).
+    Input: [B, 1, n_mels, frames], float32; any number of frames.
+    Output: [B, labels], float32, logits (before softmax or sigmoid).
 
     >>> EfficientAT(EfficientATConfig(labels=50, width=0.4))(torch.zeros(2, 1, 128, 500)).shape
     torch.Size([2, 50])
@@ -80,22 +80,26 @@ class EfficientAT(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """From input to output, without the classifier."""
+        """The layers from input to output, without the classifier."""
         return list(self.features)
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        return self.follow(log_mel).logits
+        return self.outputs(log_mel).logits
 
-    def follow(self, log_mel: Tensor) -> "Followed":
-        return followed(self, self.features(log_mel))
+    def outputs(self, log_mel: Tensor) -> "Outputs":
+        """Everything that the network computes."""
+        return outputs_of(self, self.features(log_mel))
 
     def embed(self, log_mel: Tensor) -> Tensor:
-        """The pooled features, before the head. Output: [B, embedding_size]."""
+        """Pooled features, before the head. Input: as `forward`. Output: [B, embedding_size]."""
         return self.features(log_mel).mean((2, 3))  # type: ignore[no-any-return]
 
 
 class InvertedResidual(nn.Module):
-    """Expand (1x1), filter each channel (kxk), weigh the channels, project (1x1); add the input where shapes agree."""
+    """Expand (1x1), filter each channel (kxk), weight the channels, project (1x1); add the input where shapes agree.
+
+    Input: [B, channels, F, T]. Output: [B, out, F', T'], of the size that F and T have after the stride.
+    """
 
     def __init__(
         self, channels: int, expanded: int, out: int, kernel: int, stride: int, squeeze: bool, hard_swish: bool
@@ -118,7 +122,10 @@ class InvertedResidual(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Weighs channels by a gate computed from their means. Hu et al., "Squeeze-and-Excitation Networks" (CVPR 2018)."""
+    """Multiplies each channel by a gate, computed from the means of all channels. Shapes stay.
+
+    Hu et al., "Squeeze-and-Excitation Networks" (CVPR 2018).
+    """
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__()
@@ -132,8 +139,10 @@ class SqueezeExcitation(nn.Module):
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution, batch norm and, perhaps, activation. A norm whose statistics stand still is computed as part of the
-    convolution, in training too: the same function and the same gradients, without two passes over the maps.
+    """Convolution, batch norm and an optional activation.
+
+    A norm with fixed statistics (in evaluation mode) is folded into the convolution, also while the rest is trained:
+    the same function and the same gradients, without two passes over the maps.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -165,10 +174,10 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) 
 
 
 class Others(nn.Module):
-    """The classes that a network knew before: a second opinion on what the labels do not explain.
+    """The surprise of a window: classes that the network learnt before its labels, and that no label explains.
 
-    Input: [B, features]. Output: [B, classes], each 0 to 1: the class's probability, times the share of it that none of
-    the labels' sounds would give it.
+    Input: [B, features]. Output: [B, classes], each 0 to 1: the class's probability, times one minus `expected`, the
+    probability that the labels' own sounds give it.
     """
 
     expected: Tensor
@@ -183,40 +192,41 @@ class Others(nn.Module):
         return surprise
 
 
-class Followed(NamedTuple):
-    """All that a network has to say."""
+class Outputs(NamedTuple):
+    """Everything that a network computes."""
 
     logits: Tensor
-    """[B, labels], of the whole. With `moments`, the mean of what the classifier says of the pooled features, which is
-    right for sounds that go on, and of the highest steps, which is right for short ones."""
+    """[B, labels], of the whole window. With `moments`, the mean of two: the logits of the pooled features, which suit
+    lasting sounds, and the mean of the highest steps, which suit short ones."""
     steps: Tensor
     """[B, steps, labels], logits of each step; step t is centred at frame t * `step_frames`."""
     surprise: Tensor | None = None
-    """[B, other classes], 0 to 1: what it hears that no label explains."""
+    """[B, other classes], 0 to 1: sounds that no label explains (`Others`). None: the network has no such layer."""
 
 
-def followed(network: nn.Module, maps: Tensor) -> Followed:
-    """
+def outputs_of(network: nn.Module, maps: Tensor) -> Outputs:
+    """Everything that a network computes from its last feature map.
+
     Args:
         network: has a `classifier` (pooling, flattening, hidden layers, last layer), `moments` and `others`.
-        maps: [B, C, rows, steps], its last feature map.
+        maps: [B, C, rows, steps], the last feature map.
     """
     *hidden, last = network.classifier  # type: ignore[misc]
     whole = maps
     for layer in hidden:
         whole = layer(whole)
-    logits, within = last(whole), hidden_steps(maps, network.classifier)  # type: ignore[arg-type]
+    logits, within = last(whole), step_features(maps, network.classifier)  # type: ignore[arg-type]
     moments, others = getattr(network, "moments", None), getattr(network, "others", None)
     surprise = others(whole) if others is not None else None
     if moments is None:
-        return Followed(logits, last(within), surprise)
+        return Outputs(logits, last(within), surprise)
     steps = moments(within)
     loudest = steps.topk(min(LOUDEST_STEPS, steps.shape[1]), dim=1).values.mean(1)
-    return Followed((logits + loudest) / 2, steps, surprise)
+    return Outputs((logits + loudest) / 2, steps, surprise)
 
 
-def hidden_steps(maps: Tensor, classifier: nn.Sequential) -> Tensor:
-    """What the last layer is given, of each step instead of the whole.
+def step_features(maps: Tensor, classifier: nn.Sequential) -> Tensor:
+    """Input of the last layer, for each step instead of the whole window.
 
     Args:
         maps: [B, C, rows, steps], the last feature map.
@@ -239,7 +249,7 @@ def conv_norm(
     groups: int = 1,
     activation: type[nn.Module] | None = None,
 ) -> "ConvNorm":
-    """Convolution that keeps the size (at stride 1), batch norm, activation."""
+    """Convolution that keeps the size at stride 1, batch norm, and activation (None: no activation)."""
     layers = [
         nn.Conv2d(channels, out, kernel, stride, padding=(kernel - 1) // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out, eps=0.001, momentum=0.01),
@@ -248,7 +258,7 @@ def conv_norm(
 
 
 def round_channels(channels: float) -> int:
-    """The nearest multiple of 8, at least 8, and never more than 10 % below: MobileNet's rule for scaled widths.
+    """The nearest multiple of 8, at least 8, but never more than 10 % less: MobileNet's rule for scaled widths.
 
     >>> [round_channels(c) for c in (6.4, 25.6, 26.8, 64.0)]
     [8, 24, 32, 64]

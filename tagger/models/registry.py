@@ -13,7 +13,7 @@ NETWORKS: Mapping[str, type[nn.Module]] = {
     "dymn": DyMN,
     "crnn": CRNN,
 }
-"""Keys as in `tagger.models.config.ARCHITECTURES`; each takes an instance of that configuration.
+"""Networks with the keys of `tagger.models.config.ARCHITECTURES`; each is made from an instance of that configuration.
 
-Forward: log-mel [B, 1, n_mels, frames] to logits [B, labels]. `follow` gives all that the network computes
-(`Followed`); the steps of its time axis are `step_frames` frames apart."""
+`forward` takes log-mels [B, 1, n_mels, frames], float32, and gives logits [B, labels]. `outputs` gives everything that
+the network computes (`Outputs`); the steps of its time axis are `step_frames` frames apart."""

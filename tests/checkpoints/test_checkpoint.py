@@ -461,7 +461,7 @@ def test_other_classes_and_steps_of_their_own_round_trip(tmp_path, half):
     assert document["calibration"] == {"temperature": 1.5, "bias": -0.25, "surprise": 1.5}
     assert torch.equal(loaded.model.others.expected, network.others.expected)  # a vector: whole, also in half
     with torch.inference_mode():
-        one, other = network.follow(spectrogram()), loaded.model.follow(spectrogram())
+        one, other = network.outputs(spectrogram()), loaded.model.outputs(spectrogram())
     for mine, theirs in zip(one, other, strict=True):
         assert torch.equal(mine, theirs) or half
         torch.testing.assert_close(mine, theirs, atol=1e-2, rtol=1e-2)

@@ -54,7 +54,7 @@ def info(name: str, config: object) -> CheckpointInfo:
 def test_the_whole_is_what_forward_says_and_steps_are_one_every_so_many_frames(name, frames):
     network = lively(name)
     with torch.inference_mode():
-        logits, steps, *_ = network.follow(noise(frames))
+        logits, steps, *_ = network.outputs(noise(frames))
         assert torch.equal(logits, network(noise(frames)))
     assert logits.shape == (2, LABELS)
     assert steps.shape == (2, -(-frames // network.step_frames), LABELS)
@@ -71,7 +71,7 @@ def test_a_short_sound_is_heard_at_its_own_step(name):
         click = quiet.clone()
         click[..., step * size - size // 4 : step * size + size // 4] = 3.0
         with torch.inference_mode():
-            changed = (network.follow(click)[1] - network.follow(quiet)[1])[0].abs().sum(1)  # [steps]
+            changed = (network.outputs(click)[1] - network.outputs(quiet)[1])[0].abs().sum(1)  # [steps]
         assert abs(int(changed.argmax()) - step) <= 1
         assert changed[step - 1 : step + 2].max() > 2 * changed.median()
 
@@ -79,7 +79,7 @@ def test_a_short_sound_is_heard_at_its_own_step(name):
 def test_steps_of_the_crnn_give_the_whole_by_its_attention():
     network = lively("crnn")
     with torch.inference_mode():
-        logits, steps = network.follow(noise(200))[:2]
+        logits, steps = network.outputs(noise(200))[:2]
         assert logits == pytest.approx((steps * network.steps(noise(200))[1]).sum(1), abs=1e-5)
 
 
@@ -87,7 +87,7 @@ def test_steps_of_the_crnn_give_the_whole_by_its_attention():
 def test_of_a_linear_head_the_whole_is_the_mean_of_the_steps(name):
     network = lively(name, replace(CONFIGS[name], head="linear"))
     with torch.inference_mode():
-        logits, steps, *_ = network.follow(noise(300))
+        logits, steps, *_ = network.outputs(noise(300))
     torch.testing.assert_close(steps.mean(1), logits, atol=1e-4, rtol=1e-4)
 
 
@@ -100,11 +100,11 @@ def test_moments_have_a_last_layer_of_their_own_and_live_in_the_checkpoint(name,
     loaded = checkpoint.load(path)
     assert loaded.info.config == loaded.model.config == config
     with torch.inference_mode():
-        for expected, found in zip(network.follow(noise(100))[:2], loaded.model.follow(noise(100))[:2], strict=True):
+        for expected, found in zip(network.outputs(noise(100))[:2], loaded.model.outputs(noise(100))[:2], strict=True):
             assert torch.equal(expected, found)
-        logits, steps, *_ = network.follow(noise(100))
+        logits, steps, *_ = network.outputs(noise(100))
         network.moments.bias += 1
-        again, moved, *_ = network.follow(noise(100))
+        again, moved, *_ = network.outputs(noise(100))
         torch.testing.assert_close(moved, steps + 1)
         torch.testing.assert_close(again, logits + 0.5)  # the mean of the whole and of the loudest steps
 
@@ -114,7 +114,7 @@ def test_moments_have_a_last_layer_of_their_own_and_live_in_the_checkpoint(name,
 def test_folded_batch_norms_say_the_same_of_each_step(name, moments):
     network = lively(name, replace(CONFIGS[name], moments=moments)).double()
     with torch.inference_mode():
-        expected = network.follow(noise(100).double())
-        found = without_batch_norm(network).follow(noise(100).double())
+        expected = network.outputs(noise(100).double())
+        found = without_batch_norm(network).outputs(noise(100).double())
     for one, other in zip(expected[:2], found[:2], strict=True):
         torch.testing.assert_close(one, other)

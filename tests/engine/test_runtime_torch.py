@@ -10,7 +10,7 @@ from tagger.engine.runtime_torch import Classifier, choose_device
 from tagger.errors import UserError
 from tagger.events import Heard, Scores, Window
 from tagger.models.config import EfficientATConfig
-from tagger.models.efficientat import Followed
+from tagger.models.efficientat import Outputs
 from tests.fakes import constant_checkpoint
 
 WINDOWS = np.zeros((3, 32_000), np.float32)
@@ -50,8 +50,8 @@ class _Surprised(nn.Module):
         super().__init__()
         self.moments = nn.Identity() if moments else None
 
-    def follow(self, log_mel: Tensor) -> Followed:
-        return Followed(torch.full((3, 2), 2.0), torch.full((3, 2, 2), -1.0), torch.tensor(self.SURPRISE))
+    def outputs(self, log_mel: Tensor) -> Outputs:
+        return Outputs(torch.full((3, 2), 2.0), torch.full((3, 2, 2), -1.0), torch.tensor(self.SURPRISE))
 
 
 def surprised(surprise: float, moments: bool = True) -> Heard:

@@ -11,9 +11,9 @@ from tagger.models.efficientat import (
     EfficientAT,
     Others,
     conv_norm,
-    followed,
-    hidden_steps,
+    outputs_of,
     round_channels,
+    step_features,
 )
 
 OFFICIAL = "mn04_as_mAP_432.pt"
@@ -185,7 +185,7 @@ def with_all(head: str = "mlp", moments: bool = True, others: int = 5) -> Effici
 def test_logits_are_between_the_whole_and_the_loudest_steps(head):
     network = with_all(head)
     with torch.inference_mode():
-        found = network.follow(noise(2, 320))
+        found = network.outputs(noise(2, 320))
         plain = EfficientAT(EfficientATConfig(labels=3, width=0.1, head=head)).eval()  # type: ignore[arg-type]
         plain.load_state_dict({name: network.state_dict()[name] for name in plain.state_dict()})
         whole = plain(noise(2, 320))
@@ -198,17 +198,17 @@ def test_logits_are_between_the_whole_and_the_loudest_steps(head):
 def test_steps_have_a_layer_of_their_own():
     network = with_all()
     with torch.inference_mode():
-        within = hidden_steps(network.features(noise(2, 320)), network.classifier)
-        torch.testing.assert_close(network.follow(noise(2, 320)).steps, network.moments(within))
+        within = step_features(network.features(noise(2, 320)), network.classifier)
+        torch.testing.assert_close(network.outputs(noise(2, 320)).steps, network.moments(within))
         shared = with_all(moments=False)
-        within = hidden_steps(shared.features(noise(2, 320)), shared.classifier)
-        torch.testing.assert_close(shared.follow(noise(2, 320)).steps, shared.classifier[-1](within))
+        within = step_features(shared.features(noise(2, 320)), shared.classifier)
+        torch.testing.assert_close(shared.outputs(noise(2, 320)).steps, shared.classifier[-1](within))
 
 
 @pytest.mark.parametrize("frames", [1, 20, 33])
 def test_windows_of_few_steps_have_fewer_loud_ones(frames):
     with torch.inference_mode():
-        found = with_all().follow(noise(1, frames))
+        found = with_all().outputs(noise(1, frames))
     assert found.steps.shape[1] <= LOUDEST_STEPS
     assert found.logits.isfinite().all()
 
@@ -217,11 +217,11 @@ def test_windows_of_few_steps_have_fewer_loud_ones(frames):
 def test_what_is_known_besides_the_labels_is_said_with_and_without_steps_of_its_own(moments):
     network = with_all(moments=moments)
     with torch.inference_mode():
-        found = network.follow(noise(2, 320))
+        found = network.outputs(noise(2, 320))
         hidden = network.classifier[:-1](network.features(noise(2, 320)))
         assert found.surprise is not None
         torch.testing.assert_close(found.surprise, network.others(hidden))
-    assert with_all(moments=moments, others=0).follow(noise(1, 64)).surprise is None
+    assert with_all(moments=moments, others=0).outputs(noise(1, 64)).surprise is None
 
 
 def test_surprise_is_the_share_that_is_not_expected():
@@ -233,9 +233,9 @@ def test_surprise_is_the_share_that_is_not_expected():
         assert others(torch.randn(2, 4)).tolist() == [pytest.approx([0.5, 1, 0], abs=1e-6)] * 2
 
 
-def test_a_followed_network_needs_neither_steps_nor_others(linear):
+def test_outputs_of_a_network_need_neither_moments_nor_others(linear):
     with torch.inference_mode():
         maps = linear.features(noise(2, 100))
-        found = followed(linear, maps)
+        found = outputs_of(linear, maps)
         torch.testing.assert_close(found.logits, linear(noise(2, 100)))
     assert found.surprise is None

@@ -24,7 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tagger.errors import UserError
 from tagger.features.logmel import front_end
 from tagger.files import replacing
-from tagger.models.efficientat import Followed, followed
+from tagger.models.efficientat import Outputs, outputs_of
 from tagger.stop import Stop
 from train.augment.scenes import MOST_SOUNDS, Scenes, labels_of
 from train.augment.views import BATCH, NOTHING, Views
@@ -294,7 +294,7 @@ class _Run:
         has_steps = windows["has_steps"][chosen].float().to(device)
         self._classifier.train()  # dropout
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision):
-            heard, hidden = self._follow(maps)
+            heard, hidden = self._outputs(maps)
         of_steps = binary_cross_entropy_with_logits(heard.steps.float(), moments, reduction="none").sum(2).mean(1)
         loss = cross_entropy(heard.logits.float(), truth)
         loss = loss + _STEPS_SHARE * (of_steps * has_steps).sum() / has_steps.sum().clamp(min=1)
@@ -314,13 +314,13 @@ class _Run:
                 torch._foreach_lerp_(self._average, [weight.detach() for weight in self._weights], 1 - recipe.average)
         return float(loss.detach())
 
-    def _follow(self, maps: Tensor) -> tuple[Followed, Tensor]:
+    def _outputs(self, maps: Tensor) -> tuple[Outputs, Tensor]:
         """What the network says, and what its last layer is given, [B, F]."""
         high = self._upper(maps)
         hidden = high
         for layer in list(self.network.classifier)[:-1]:  # type: ignore[arg-type]
             hidden = layer(hidden)
-        return followed(self.network, high), hidden
+        return outputs_of(self.network, high), hidden
 
     @torch.inference_mode()
     def _scored(self, chosen: Tensor) -> Tensor:
@@ -329,7 +329,7 @@ class _Run:
         parts = []
         for some in torch.split(chosen, 256):
             maps = self._windows["maps"][some].to(self._place.device).float().to(memory_format=torch.channels_last)
-            heard = followed(self.network, self._upper(maps))
+            heard = outputs_of(self.network, self._upper(maps))
             surprise = heard.surprise.amax(1, keepdim=True) if heard.surprise is not None else 0.0
             parts.append((heard.logits - self._recipe.surprise * surprise).cpu())
         return torch.cat(parts)

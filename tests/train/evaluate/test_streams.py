@@ -20,7 +20,7 @@ from tagger.errors import UserError
 from tagger.events import Scores
 from tagger.features.config import MelConfig
 from tagger.models.config import EfficientATConfig
-from tagger.models.efficientat import Followed
+from tagger.models.efficientat import Outputs
 from tagger.models.registry import NETWORKS
 from tagger.policy import EventsConfig, Policy
 from tests.fakes import FakeClassifier
@@ -50,12 +50,12 @@ class Bands(nn.Module):
         super().__init__()
         self.config = EfficientATConfig(labels=2)
 
-    def follow(self, log_mel: Tensor) -> Followed:
+    def outputs(self, log_mel: Tensor) -> Outputs:
         bands = log_mel[:, 0].unfold(2, 8, 8).mean(3)  # [B, rows, steps]
         floor = bands.median(1).values
         peaks = [bands[:, :10].amax(1), bands[:, 16:].amax(1)]
         steps = torch.stack([8 * (peak - floor) - 8 for peak in peaks], 2)
-        return Followed(steps.amax(1), steps)
+        return Outputs(steps.amax(1), steps)
 
 
 BANDS = Checkpoint(

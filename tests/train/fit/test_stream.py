@@ -169,7 +169,7 @@ def test_what_is_known_of_the_moments_is_of_sounds_that_are_there():
 def test_steps_are_as_many_as_the_network_has():
     network = ORIGIN.build(len(LABELS)).eval()
     with torch.inference_mode():
-        steps = network.follow(front_end(MEL)(torch.zeros(1, SAMPLES))).steps.shape[1]
+        steps = network.outputs(front_end(MEL)(torch.zeros(1, SAMPLES))).steps.shape[1]
     assert made()._windows["active"].shape[2] == steps
 
 

@@ -1,11 +1,11 @@
-"""How long an epoch of fine-tuning takes, beside a loop that decodes and resamples every clip in every epoch.
+"""Time of an epoch of fine-tuning, compared with a loop that decodes and resamples every clip in every epoch.
 
     python bench/epoch.py ../shared/data/esc50
 
 The other loop does what EfficientAT's own example does (ex_esc50.py), with this project's parts: each epoch reads every
 file and resamples it to 32 kHz, shifts it and changes its level, builds its mel bank for each batch, and trains the
-whole network in the default memory format with Adam. Both train `mn04` on the same clips, in turns, in processes of
-their own; ratios are of neighbours, so what else the machine does cancels out.
+whole network in the default memory format with Adam. Both train `mn04` on the same clips, in turns, each in its own
+process. A ratio is of two neighbouring runs, so other load on the machine cancels out.
 """
 
 import multiprocessing
@@ -56,7 +56,7 @@ def decoding_epoch(corpus: Corpus, rows: np.ndarray, network: nn.Module, optimis
 
 
 def our_epoch(fit: Fit, number: int) -> None:
-    """An epoch of `tagger train`, without what it does between epochs."""
+    """Runs an epoch of `tagger train`, without the work between epochs."""
     fit.state.epoch, fit.state.step = 0, 0
     for step, (waves, targets) in enumerate(fit._batches.epoch(number)):
         fit._train_mode()
@@ -65,7 +65,7 @@ def our_epoch(fit: Fit, number: int) -> None:
 
 
 def seconds_a_clip(which: str, data: Path, clips: int) -> float:
-    """Of the second epoch; the first is a warm-up."""
+    """Time of the second epoch, seconds a clip; the first epoch is a warm-up."""
     recipe = Recipe(batch=BATCH)
     start = origin("mn04", None, recipe)
     corpus = Corpus.of(*waveforms.load(read_any(data), RATE_HZ, 5.0, False, click.echo))
@@ -84,8 +84,8 @@ def seconds_a_clip(which: str, data: Path, clips: int) -> float:
     return (time.perf_counter() - began) / clips
 
 
-def apart(which: str, data: Path, clips: int) -> float:
-    """The same, in a new process."""
+def in_new_process(which: str, data: Path, clips: int) -> float:
+    """`seconds_a_clip` in a new process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(seconds_a_clip, which, data, clips).result()
 
@@ -98,7 +98,7 @@ def main(data: Path, clips: int, rounds: int) -> None:
     times: dict[str, list[float]] = {"decoding": [], "ours": []}
     for _ in range(rounds):
         for which, found in times.items():
-            found.append(apart(which, data, clips))
+            found.append(in_new_process(which, data, clips))
     ratios = [a / b for a, b in zip(times["decoding"], times["ours"], strict=True)]
     for name, values in times.items():
         click.echo(f"{name:9} {1000 * statistics.median(values):6.1f} ms a clip")

@@ -1,9 +1,9 @@
-"""How long `tagger events --day DAY` takes, as a whole process, on a year of events.
+"""Time of `tagger events --day DAY`, as a whole process, on a year of events.
 
     python bench/events.py [--events 100000] [--runs 15]
 
-The log is made by the daemon's own code in a temporary folder: days that are not alike, quiet nights, frequent labels
-and rare ones, most sounds short and some long. Each answer is compared with what was put in.
+The daemon's own code writes the log, in a temporary folder: days differ, nights are quiet, some labels are frequent and
+others rare, most sounds are short and some long. Each answer is compared with the events that were written.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def year(events: int) -> list[EventRow]:
 
 
 def measure(what: str, path: Path, rows: list[EventRow], days: list[datetime], label: str | None) -> None:
-    """Prints the times of whole processes; stops where an answer is not right."""
+    """Prints the times of whole processes. Exits if an answer is wrong."""
     took = []
     for day in days:
         command = [sys.executable, "-m", "tagger", "--version"]

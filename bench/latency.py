@@ -1,10 +1,10 @@
-"""How long until a subscriber knows: from the last sample of a window to its `scores` message in a subscriber's hands.
+"""Latency from the last sample of a window to its `scores` message at a subscriber.
 
     python bench/latency.py [--seconds 60] [--hop 0.5] [--model esc50]
 
 One live source: raw PCM written to `tagger listen -` at the pace of a microphone, 50 ms at a time. A window's clock
 starts when the block that completes it has been written to the pipe, and stops when an independent MQTT client has the
-message. Broker: mosquitto where it is installed, the embedded one else.
+message. The broker is mosquitto if it is installed, else the embedded one.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def subscribe(port: int) -> dict[int, float]:
-    """Fills itself with the time at which the message of the window that ends at sample N arrived, by N."""
+    """End of a window, samples -> monotonic time at which its message arrived. A thread fills the result."""
     arrived: dict[int, float] = {}
 
     def on_message(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
@@ -75,7 +75,7 @@ def subscribe(port: int) -> dict[int, float]:
 
 
 def feed(daemon: "subprocess.Popen[bytes]", seconds: float) -> dict[int, float]:
-    """Plays noise at real-time pace; the time at which sample N had been written, by N."""
+    """Plays noise in real time. Returns: number of samples written -> monotonic time after the write."""
     assert daemon.stdin is not None
     block = int(RATE_HZ * BLOCK_SECONDS)
     noise = (np.random.default_rng(0).standard_normal(block * 40) * 1000).astype("<i2")

@@ -1,10 +1,10 @@
-"""How often the daemon announces a sound that it never heard, and how often it says something else besides.
+"""How often the daemon announces the label of a held-out clip, and how many other labels besides.
 
     python bench/streams.py ESC-50/ runs/mn04-head [--fold 1] [--hop 1.0]
 
 Every clip of a fold, alone in a quiet room (white noise at -70 dBFS, 6 s before and after), goes through the daemon's
-own windows, classifier and decisions, with the checkpoint that held that fold out (`foldN.safetensors`). Right: an
-event of the clip's label begins while a window holds the clip. Other: any further label that is announced.
+own windows, classifier and decisions, with the checkpoint whose training left that fold out (`foldN.safetensors`).
+Right: an event of the clip's label begins while a window holds the clip. Other: each further label that is announced.
 """
 
 import argparse
@@ -26,7 +26,9 @@ from train.data.dataset import FOLDS
 
 QUIET_SECONDS = 6
 FLOOR = 10 ** (-70 / 20)
+"""RMS of the room's noise."""
 TENS = 10_000
+"""Random draws of ten clips."""
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""How well "none of these" is told from the labels: ten of ESC-50's labels are left out of training, and then heard.
+"""How well known labels are told from unknown sounds: ten of ESC-50's labels are left out of training, then tested.
 
     python bench/unknown.py ESC-50/ [--choices 5] [--first 0]
 
 For each of five seeded choices of ten labels and each official fold, a sigmoid head on frozen `mn04` features is
-fitted to the forty other labels of the other four folds; then all fifty are heard in the held-out fold. Reported are
-the area under the ROC curve of known against unknown clips, and how many unknown clips pass where 90 % of the known
-ones do: the score that the daemon uses (highest logit less surprise) and, beside it, what is usually tried.
+fitted to the forty other labels of the other four folds, then tested on all fifty in the held-out fold. It prints, for
+the daemon's score (highest logit less surprise) and for the usual alternatives, the area under the ROC curve of known
+against unknown clips, and the share of unknown clips that pass where 90 % of the known ones do.
 
 Other choices of labels: `--first 100`.
 """
@@ -78,7 +78,7 @@ def scores(
     choice: int,
     fold: int,
 ) -> Iterator[tuple[str, Array, Array]]:
-    """By each method, of known and of unknown clips of the fold: higher is more known."""
+    """Each method's name, and its scores of known and of unknown clips of the fold; known ones should be higher."""
     labels = np.array([clip.label for clip in corpus.dataset.clips])
     left_out = np.isin(
         labels, np.random.default_rng(choice).choice(len(corpus.dataset.labels), LEFT_OUT, replace=False)
@@ -110,7 +110,7 @@ def scores(
 
 
 def neighbours(known: Array, heard: Array) -> Array:
-    """Mean cosine of the nearest known clips."""
+    """Mean cosine similarity to the nearest known clips, [N]."""
     cosine = unit(heard) @ unit(known).T
     nearest: Array = np.sort(cosine, 1)[:, -NEIGHBOURS:].mean(1)
     return nearest
@@ -145,13 +145,14 @@ def distance(rows: Array, inverse: Array) -> Array:
 
 
 def auroc(known: Array, unknown: Array) -> float:
-    """Chance that a known clip scores higher than an unknown one; half of ties count."""
+    """Probability that a known clip scores higher than an unknown one; a tie counts half."""
     order = np.sort(unknown)
     below = np.searchsorted(order, known, "left") + np.searchsorted(order, known, "right")
     return float(below.mean() / 2 / len(unknown))
 
 
 def passing(known: Array, unknown: Array) -> float:
+    """Share of unknown clips at or above the score that 90 % of the known clips reach."""
     return float((unknown >= np.quantile(known, 0.1)).mean())
 
 

@@ -2,14 +2,14 @@
 
     python scripts/nontarget.py nontarget/ --set test
 
-Needs Debian or Ubuntu (`apt-get download`: no root, nothing is installed), FFmpeg and nothing beyond Python. A package
-at a time is downloaded, unpacked into a temporary folder, cut and deleted. What is written is 16 kHz mono Ogg Vorbis,
-DEST/SET/KIND/PACKAGE__NAME.ogg, and DEST/manifest.csv, which says of each file where it comes from. Packages that the
-manifest has are skipped, so that after Ctrl-C the same command goes on.
+Needs Debian or Ubuntu (`apt-get download`: no root, nothing is installed), FFmpeg, and no Python packages. It downloads
+one package at a time, unpacks it into a temporary folder, cuts its sounds and deletes it. It writes 16 kHz mono Ogg
+Vorbis, DEST/SET/KIND/PACKAGE__NAME.ogg, and DEST/manifest.csv, which names the origin of each file. Packages in the
+manifest are skipped, so after Ctrl-C the same command continues.
 
-nontarget.csv, beside this file, lists the packages. In each of its lines `only` and `except` are regular expressions
-of paths, `seconds` is about how much is taken, all if empty, and `licence` says what a script cannot read from the
-package. Music stays in the tracks it comes in; of all other kinds the clips are joined into longer files.
+nontarget.csv, beside this file, lists the packages. In each line `only` and `except` are regular expressions of paths,
+`seconds` is the approximate length taken (empty: all), and `licence` names a licence that the package does not state in
+a readable form. Music stays in its tracks; clips of all other kinds are joined into longer files.
 """
 
 import argparse
@@ -30,24 +30,24 @@ from pathlib import Path
 
 RATE_HZ = 16_000
 PAUSE_S = 0.5
-"""After each of the clips that are joined."""
+"""Silence after each joined clip."""
 JOINED_S = {"speech": 300, "instrument": 120, "effects": 120}
 """A file of joined clips ends with the clip that makes it this long."""
 CLIP_S = {"speech": 60, "instrument": 10, "effects": 12}
-"""What is longer is cut. A longer effect is left out: it is a melody or the sound of a place."""
+"""Longest clip; a longer one is cut. A longer effect is left out: it is a melody or the sound of a place."""
 COLUMNS = "path,set,kind,package,version,seconds,licence"
 TRACK_S = 45, 600
-"""The least and the most that is taken of a track."""
+"""Shortest and longest part that is taken of a track."""
 MUSIC_BYTES = 250_000
-"""In packages whose line does not say which paths are music, it is the files from this size on."""
+"""Smallest file that counts as music, in packages whose line has no `only`."""
 LEAST_BYTES, LEAST_S, LEAST_PEAK = 800, 0.15, 150
-"""Files and clips with less in them are left out; the peak is of 32767."""
+"""Smallest file, shortest clip and lowest peak (of 32767); anything below is left out."""
 
 AUDIO = re.compile(r"\.(ogg|oga|wav|mp3|flac|opus|au|spx|g722)$", re.I)
 NO_EFFECT = re.compile(
     "weapons?/|ringtone|announcer|tutorial|campaign|taunt|countdown|player|footst|ambien|music|voice|speech", re.I
 )
-"""Paths of what is no sound effect, or might be one of ESC-50's sounds."""
+"""Paths of files that are no sound effects, or might be one of ESC-50's sounds."""
 LIKE_ESC50 = re.compile(
     "animal|dog|bark|wolf|cat|cow|pig|boar|sheep|rooster|cock|hen|bird|crow|frog|cricket|insect|bee|fly|bug|growl|hiss|"
     "water|wave|rain|splash|splat|drip|drop|swim|sink|bubbl|ripple|wind|storm|thunder|ice|fire|crackl|smolder|lava|"
@@ -59,11 +59,11 @@ LIKE_ESC50 = re.compile(
     "sniper|shot|gun|weapon|beam|attack|kill|damage|destroy|enem|alien|unit|mov|idle|camp|intro",
     re.I,
 )
-"""File names of sound effects that might be one of ESC-50's sounds. Better too many than one too few."""
+"""File names of sound effects that might be one of ESC-50's sounds; rather too many than too few."""
 
 
 class UserError(Exception):
-    """What the user can put right."""
+    """A problem that the user can solve."""
 
 
 class AbsentError(Exception):
@@ -72,7 +72,7 @@ class AbsentError(Exception):
 
 @dataclass(frozen=True)
 class Choice:
-    """A line of nontarget.csv: what is taken from a package."""
+    """A line of nontarget.csv: the files to take from a package."""
 
     set: str
     kind: str
@@ -83,7 +83,7 @@ class Choice:
     licence: str
 
     def paths(self, root: Path) -> list[Path]:
-        """The audio files under `root` that are meant, as they are taken: by the hash of their path."""
+        """The chosen audio files under `root`, in the order of the hash of their path (all of them: of the path)."""
         inside = {path: path.relative_to(root).as_posix() for path in root.rglob("*") if AUDIO.search(path.name)}
         chosen = sorted((path for path in inside if self.means(path, inside[path])), key=inside.__getitem__)
         if self.seconds < math.inf:
@@ -100,7 +100,7 @@ class Choice:
         return self.kind != "music" or bool(self.only) or path.stat().st_size >= MUSIC_BYTES
 
     def tracks(self, paths: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
-        """Names and samples of the files to write: one of each path."""
+        """Names and samples of the files to write: one for each path."""
         taken_s = 0.0
         for path in paths:
             sound = decode(path, min(TRACK_S[1], max(TRACK_S[0], 1.15 * self.seconds / len(paths))))
@@ -111,7 +111,7 @@ class Choice:
                 break
 
     def joined(self, paths: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
-        """The same, with a file of many paths."""
+        """Names and samples of the files to write: many paths in one file."""
         taken_s, number, joined, seen = 0.0, 0, b"", set[bytes]()
         for path in paths:
             sound = decode(path, CLIP_S[self.kind] + (self.kind == "effects"))
@@ -135,7 +135,7 @@ def md5(text: str) -> bytes:
 
 
 def seconds(sound: bytes) -> float:
-    """How long 16-bit samples last."""
+    """Duration of 16-bit samples."""
     return len(sound) / 2 / RATE_HZ
 
 
@@ -144,7 +144,7 @@ def is_audible(sound: bytes) -> bool:
 
 
 def run(*command: str | Path, cwd: Path | None = None, given: bytes = b"") -> bytes:
-    """What an external program prints. Raises RuntimeError with the last line of its complaint."""
+    """Standard output of an external program. Raises RuntimeError with the last line of its standard error."""
     english = os.environ | {"LC_ALL": "C"}
     done = subprocess.run(command, cwd=cwd, input=given, capture_output=True, env=english, check=False)
     if done.returncode:
@@ -172,7 +172,7 @@ def encode(sound: bytes, path: Path) -> None:
 
 
 def unpack(package: str, root: Path) -> str:
-    """Downloads a package and lays its files out under `root`/`package`. Returns its version."""
+    """Downloads a package and unpacks it into `root`/`package`. Returns its version."""
     try:
         run("apt-get", "download", "-o", "Acquire::Retries=3", package, cwd=root)
     except RuntimeError as error:
@@ -192,9 +192,9 @@ def unpack(package: str, root: Path) -> str:
 
 
 def unpack_queen(data: bytes, folder: Path) -> None:
-    """Voices from Flight of the Amazon Queen's one file, in ScummVM's format: their names begin with a digit.
+    """Unpacks the voices, whose names begin with a digit, of Flight of the Amazon Queen's file in ScummVM's format.
 
-    An entry of its table has 21 bytes: a name in 12, one byte more, offset and size.
+    An entry of the file's table has 21 bytes: a name of 12, one byte, offset and size of 4 each.
     """
     folder.mkdir()
     entries = [data[start : start + 21] for start in range(15, 15 + 21 * int.from_bytes(data[13:15], "big"), 21)]
@@ -212,7 +212,7 @@ def licences(copyright_file: Path) -> str:
 
 
 def gather(choices: Sequence[Choice], destination: Path) -> list[list[str]]:
-    """Downloads one package and writes what is chosen of it. Returns the manifest's lines."""
+    """Downloads one package and writes the chosen sounds. Returns the manifest's lines."""
     rows, package = [], choices[0].package
     with tempfile.TemporaryDirectory(prefix="nontarget-") as folder:
         root = Path(folder)

@@ -1,12 +1,12 @@
 """Renders the stream that `tagger listen demo` plays: ten sounds of ESC-50's labels in a quiet room, all synthesised.
 
-No recording is used. The samples depend on this file alone, so that a second run gives the same ones. Writes
+No recording is used. The samples depend only on this file, so a second run gives the same ones. Writes
 tagger/sources/demo/demo.ogg (mono, 32 kHz) and, as an Audacity label track, tagger/sources/demo/demo.txt:
 
     python scripts/render_demo.py
 
-Sounds, takes and their order were picked so that an ESC-50 checkpoint recognises each scene and nothing else: the
-stream shows that tagger works, not how well.
+Sounds, takes and order were chosen so that an ESC-50 checkpoint recognises each scene and nothing else. The stream
+shows that tagger works, not how well.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,12 +23,12 @@ Rng = np.random.Generator
 RATE_HZ = 32_000
 SCENE_S = 5.0
 PAUSE_S = 1.15
-"""Before, between and after the scenes."""
+"""Silence before, between and after the scenes."""
 _FADE_IN_S, _FADE_OUT_S = 0.03, 0.3
 _ROOM_DB = -65.0
-"""RMS of the noise of the room, dBFS. It is under everything: no room is digitally silent."""
+"""RMS of the room's noise, dBFS. It is everywhere in the stream, because no room is digitally silent."""
 _QUALITY = 0.6
-"""Vorbis, as libsndfile counts: 0 is the best and the largest."""
+"""Vorbis compression level of libsndfile: 0 is the best and the largest file."""
 _FOLDER = Path(__file__).parent.parent / "tagger" / "sources" / "demo"
 
 
@@ -41,7 +41,7 @@ class Scene:
     peak_db: float
     """Highest magnitude, dBFS."""
     take: int = 1
-    """Seed: which of the sound's random performances."""
+    """Seed of the sound's random performance."""
 
 
 def church_bells(rng: Rng) -> Signal:
@@ -190,12 +190,12 @@ def times(seconds: float) -> Signal:
 
 
 def silence(seconds: float) -> Signal:
-    """Somewhere to add sounds."""
+    """Zeros, to which sounds are added."""
     return np.zeros(round(seconds * RATE_HZ))
 
 
 def add(onto: Signal, sound: Signal, at_s: float, level: float = 1.0) -> None:
-    """Mixes `sound` into `onto` from `at_s`; what would lie beyond the end is lost."""
+    """Adds `sound` to `onto` from `at_s`; samples beyond the end are dropped."""
     start = round(at_s * RATE_HZ)
     rest = onto[start : start + len(sound)]
     rest += level * sound[: len(rest)]
@@ -246,7 +246,7 @@ def harmonics(pitch_hz: Signal, levels: Sequence[float]) -> Signal:
 
 
 def band(sound: Signal, low_hz: float, high_hz: float, order: int = 1) -> Signal:
-    """What lies between two frequencies, with the gentle edges of Butterworth filters and no phase shift."""
+    """Band-pass between two frequencies, with the edges of Butterworth filters and no phase shift."""
     hz = np.maximum(np.fft.rfftfreq(len(sound), 1 / RATE_HZ), 1e-3)
     gain = 1 / np.sqrt((1 + (low_hz / hz) ** (2 * order)) * (1 + (hz / high_hz) ** (2 * order)))
     filtered: Signal = np.fft.irfft(np.fft.rfft(sound) * gain, len(sound))
@@ -254,7 +254,7 @@ def band(sound: Signal, low_hz: float, high_hz: float, order: int = 1) -> Signal
 
 
 def in_room(sound: Signal, decay_s: float, level: float, rng: Rng) -> Signal:
-    """With reverberation that takes `decay_s` to fall by 60 dB: convolved with noise that dies away, RMS `level`."""
+    """Adds reverberation that falls by 60 dB in `decay_s`: convolution with decaying noise of RMS `level`."""
     response = band(burst(decay_s, decay_s / np.log(1000), rng), 150, 5000)
     response *= level / np.sqrt(np.sum(response**2))
     padded = len(sound) + len(response)
@@ -263,7 +263,7 @@ def in_room(sound: Signal, decay_s: float, level: float, rng: Rng) -> Signal:
 
 
 def staged(scene: Scene) -> Signal:
-    """[SCENE_S], at its level, without clicks at its ends."""
+    """Samples of a scene, `SCENE_S` long, at its level, faded at both ends."""
     sound, time = scene.play(np.random.default_rng(scene.take)), times(SCENE_S)
     ramp = np.clip(np.minimum(time / _FADE_IN_S, (SCENE_S - time) / _FADE_OUT_S), 0, 1)
     sound *= np.sin(np.pi / 2 * ramp) ** 2

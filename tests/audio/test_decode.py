@@ -25,7 +25,7 @@ def whole(path: Path, rate_hz: int = RATE) -> NDArray[np.float32]:
 
 
 def until_error(path: Path, rate_hz: int = RATE) -> tuple[NDArray[np.float32], AudioError]:
-    """What was given, and the error that ended it."""
+    """The samples decoded, and the error at their end."""
     given: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
     with pytest.raises(AudioError) as caught:
         given.extend(decode(path, rate_hz))
@@ -69,7 +69,7 @@ def test_formats_rates_and_channels(tmp_path, name, rate_hz, channels, form):
 
 
 def same_sound(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> bool:
-    """Level and place agree: the level in each 0.2 s is the same within 10 %, the ends apart."""
+    """The level of each 0.2 s equals the expected one within 10 %, except at the ends."""
     count, step = min(len(ours), len(theirs)), RATE // 5
     levels = [np.abs(each[: count - count % step]).reshape(-1, step).mean(1)[1:-1] for each in (ours, theirs)]
     return bool(np.allclose(*levels, rtol=0.1))
@@ -167,7 +167,7 @@ def test_no_samples(tmp_path, form):
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
 def test_truncated(tmp_path, name, share):
     path = tmp_path / name
-    # Noise, so that lossless packing and lossy rates cannot make the parts of a file unequally long.
+    # Noise, so that all parts of a file have the same size, whatever the compression.
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 44_100 * 4).astype(np.float32)
     soundfile.write(path, noise, 44_100)
     complete = whole(path)
@@ -175,9 +175,9 @@ def test_truncated(tmp_path, name, share):
     path.write_bytes(content[: int(share * len(content))])
     given, error = until_error(path)
     assert "truncated" in str(error)
-    # Packets and pages are up to half a second long; of a cut one nothing is good.
+    # Packets and pages are up to half a second long; a cut one is lost whole.
     assert len(given) == pytest.approx(share * len(complete), abs=RATE / 2)
-    # All that was given is good: the same as from the whole file, but for the filter's ring at the cut.
+    # All samples equal those of the whole file, except for the filter's ringing at the cut.
     good = len(given) - 2000
     np.testing.assert_allclose(given[:good], complete[:good], atol=1e-4)
 

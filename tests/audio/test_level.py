@@ -1,4 +1,4 @@
-"""How loud a stream is, by physics."""
+"""Levels of signals whose RMS and peak are known."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ chunkings = st.lists(st.integers(0, 60), max_size=12)
 
 
 def ramp(count: int, start: int = 1) -> np.ndarray:
-    """Samples that name themselves: 1, 2, 3 ... so that zeros are padding alone."""
+    """Samples 1, 2, 3 ..., so that only padding is zero."""
     return np.arange(start, start + count, dtype=np.float32)
 
 

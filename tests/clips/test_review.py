@@ -32,7 +32,7 @@ Sound = tuple[str, str, float, float]
 
 
 def saved(root: Path, *sounds: Sound) -> Path:
-    """As `tagger listen --save-clips` leaves them."""
+    """A folder as `tagger listen --save-clips` writes it."""
     folder, rng = ClipFolder(root), np.random.default_rng(0)
     for id_, label, onset, lasted in sounds:
         saver = ClipSaver(folder, Stream("attic", "mic", "fake", ()), RATE, 5.0)
@@ -46,7 +46,7 @@ def saved(root: Path, *sounds: Sound) -> Path:
 
 
 def wait_for(folder: ClipFolder) -> None:
-    """The folder takes no more than a few clips at once."""
+    """The folder queues only a few clips at once."""
     until(lambda: folder.waiting <= 4, "most clips are written")
 
 
@@ -58,7 +58,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def rows(root: Path) -> dict[str, dict[str, str]]:
-    """By id."""
+    """Event id -> verdict, label given."""
     with (root / REVIEWED).open(newline="") as file:
         return {Path(row["filename"]).stem.rpartition("_")[2]: row for row in csv.DictReader(file)}
 
@@ -255,7 +255,7 @@ def test_what_is_wrong_is_background_only_if_nothing_else_was_in_it(tmp_path, sa
 
 
 class Person:
-    """Gives the answers at hand, then quits."""
+    """Gives the prepared answers, then quits."""
 
     def __init__(self, *answers: str) -> None:
         self.answers, self.asked, self.said, self.heard = list(answers), [], [], []
@@ -397,7 +397,7 @@ def test_no_loudspeaker(root, monkeypatch):
 
 @pytest.mark.parametrize(("dog", "labels"), [("right", ()), ("wrong", ("siren",)), ("undo", ("siren",))])
 def test_two_labels_of_one_moment_are_one_sound(tmp_path, dog, labels):
-    """Announced together and ended together: the same audio twice."""
+    """Two events that begin and end together: the same audio twice."""
     root, folder = tmp_path / "clips", ClipFolder(tmp_path / "clips")
     saver = ClipSaver(folder, Stream("attic", "mic", "fake", ()), RATE, 5.0)
     for hour in range(2):

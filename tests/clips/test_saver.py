@@ -30,7 +30,7 @@ STREAM = Stream("attic", "mic", "fake", ("Dog bark", "siren"))
 
 
 def ramp(start: int, stop: int) -> Samples:
-    """Samples that name themselves, exactly, also in 16 bits."""
+    """Samples whose values are their numbers, exact in 16 bits."""
     return (np.arange(start, stop) / 32768).astype(np.float32)
 
 
@@ -51,7 +51,7 @@ def lines(root: Path) -> list[dict[str, Any]]:
 
 
 def clips(root: Path) -> dict[str, list[int]]:
-    """The samples of each clip, by the event's id, as the numbers of a ramp."""
+    """Event id -> samples of its clip, as the numbers of a ramp."""
     found = {}
     for line in lines(root) if (root / EVENTS).exists() else []:
         samples, rate_hz = soundfile.read(root / line["file"], dtype="int16")
@@ -191,7 +191,7 @@ def test_memory_is_bounded(tmp_path):
 
 
 def test_times_that_gather_rounding_errors(tmp_path):
-    """As a microphone's do: an hour of additions."""
+    """Times drift as a microphone's do: an hour of rounded additions."""
     folder, now, onset = ClipFolder(tmp_path), EPOCH, 0.0
     one = saver(folder)
     for number in range(72_000):
@@ -205,7 +205,7 @@ def test_times_that_gather_rounding_errors(tmp_path):
 
 
 def with_gap(lost_s: float = 10) -> list[Block]:
-    """Samples 0 to 5999, then a gap, then from 6000 on: heard `lost_s` later."""
+    """Samples 0 to 5999, then a gap of `lost_s` seconds, then samples from 6000 on."""
     later = EPOCH + lost_s
     return [
         Block(ramp(0, 6000), EPOCH),
@@ -273,7 +273,7 @@ def clip(number: int, label: str = "siren", seconds: float = 1.0) -> EventClip:
 
 
 def saved(root: Path, *made: EventClip, **limits: float) -> ClipFolder:
-    """A folder that has written these, and is closed."""
+    """A folder that has written these clips and is closed."""
     folder = ClipFolder(root, **limits)
     for each in made:
         folder.put(each)

@@ -26,7 +26,7 @@ from tagger.history.query import Query
 from tests.programs import refused, run, tagger
 
 BERLIN = "CET-1CEST,M3.5.0,M10.5.0/3"
-"""As POSIX has it, so that no table of time zones is needed."""
+"""In POSIX form, which needs no table of time zones."""
 HAVANA = "CST5CDT,M3.2.0/0,M11.1.0/1"
 """Clocks go forward at midnight."""
 DAY = date(2026, 11, 26)
@@ -47,7 +47,7 @@ def set_zone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 
 def at(hour: float) -> float:
-    """Of DAY, in Berlin."""
+    """Time of an hour of DAY in Berlin, seconds since the epoch."""
     return datetime(2026, 11, 25, 23, tzinfo=UTC).timestamp() + 3600 * hour
 
 
@@ -82,7 +82,7 @@ def filled(path: Path, rows: list[EventRow]) -> Path:
 
 
 def ids(*args: object) -> str:
-    """The last letters of the ids of the events that the command finds."""
+    """Last letters of the ids of the events that the command finds."""
     result = run("events", "--json", *args)
     assert result.exit_code == 0, result.output
     return "".join(json.loads(line)["id"][-1] for line in result.stdout.splitlines())

@@ -31,7 +31,7 @@ def encode(samples: NDArray[np.float64], encoding: str) -> bytes:
 
 
 class Trickle:
-    """A stream that gives what it likes: pieces of the given sizes, over and over."""
+    """A stream that gives pieces of the given sizes, in turn."""
 
     def __init__(self, data: bytes, sizes: list[int]) -> None:
         self._stream, self._sizes, self._reads = io.BytesIO(data), sizes, 0

@@ -1,4 +1,12 @@
-"""Errors that reach the person at the keyboard as one line: what was wrong, where, and what to do."""
+"""Errors that reach the user as one line: what was wrong, where, and what to do.
+
+TaggerError              exit code 1: not the user's mistake
+|-- DownloadError
+`-- UserError            exit code 2: the user's mistake
+|-- SettingError     data: field and problem
+|-- AudioError
+`-- CheckpointError
+"""
 
 import difflib
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Files: written in one step or line by line, known by their hash; those in a folder that may be sounds."""
+"""Files: atomic writes, appended lines, hashes, and the files of a folder that may be sounds."""
 
 import errno
 import hashlib
@@ -17,15 +17,15 @@ _DOCUMENT = re.compile(
     r"|pt|py|rst|rtf|safetensors|sh|svg|tar|textgrid|toml|tsv|txt|url|xlsx?|xml|ya?ml|zip)",
     re.IGNORECASE,
 )
-"""Suffixes of files that are no audio."""
+"""Suffixes of files that are not audio."""
 
 
 @contextmanager
 def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
-    """A path to write to, which then takes the place of `path` in one step. Until then only its owner may read it.
+    """Gives a temporary path to write to, then renames it to `path`. Until then only the owner may read it.
 
-    Whoever reads `path` sees the old file or the new one, never a part. After an error the old one stays, and nothing
-    else is left. Folders are made as needed.
+    A reader of `path` sees the old file or the new one, never a part. After an error the old file stays and the
+    temporary one is deleted. Missing folders are made.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -45,7 +45,7 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """A whole line, or nothing. What a crash left of an earlier one stays a line of its own.
+    """Appends a whole line, or nothing. The part of a line that a crash left becomes a line of its own.
 
     Raises:
         OSError: nothing could be appended: the disk is full, or the folder is gone.
@@ -62,25 +62,25 @@ def append_line(path: Path, line: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of the content, hexadecimal."""
+    """SHA-256 of the content, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folders_in(root: Path) -> list[Path]:
-    """Those right below that are not hidden, in the order of their names."""
+    """Folders directly below that are not hidden, in the order of their names."""
     return [path for path in sorted(root.iterdir()) if path.is_dir() and not _is_hidden(path.name)]
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """All files below, hidden ones and those in hidden folders apart, in the order of their names."""
+    """All files below, in the order of their names. Hidden files and folders are left out."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
         yield from (Path(folder, name) for name in sorted(names) if not _is_hidden(name))
 
 
 def is_sound(path: Path) -> bool:
-    """Whether it may be one: the decoder knows."""
+    """Whether the file may be audio. Only the decoder knows for sure."""
     return path.is_file() and not _DOCUMENT.fullmatch(path.suffix)  # no pipe, no broken link
 
 
@@ -89,7 +89,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def home() -> Path:
-    """Where models and caches live: `$TAGGER_HOME`, or else the platform's folder for user data."""
+    """Folder of models and caches: `$TAGGER_HOME`, or else the platform's folder for user data."""
     if chosen := os.environ.get("TAGGER_HOME"):
         try:
             return Path(chosen).expanduser()

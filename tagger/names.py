@@ -1,4 +1,4 @@
-"""Names: topic levels made of names, and which texts can be topics, hosts and addresses."""
+"""Makes topic levels of names, and checks whether a text can be a topic, a host or an address."""
 
 import ipaddress
 import re
@@ -32,13 +32,13 @@ def unique_slugs(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str
 
 
 def is_topic(text: str) -> bool:
-    """Whether it can be a part of an MQTT topic: levels, none of them empty."""
+    """Whether the text can be part of an MQTT topic: one or more levels, none of them empty."""
     forbidden = re.search(r"[+#\s\x00-\x1f\x7f\ud800-\udfff]|^\$", text)
     return all(text.split("/")) and not forbidden and len(text) <= 200
 
 
 def is_host(host: str) -> bool:
-    """Whether the network can look it up: no empty or overlong part, and nothing that ends a URL's host."""
+    """Whether a name can be looked up: no part is empty or too long, and no character ends the host of a URL."""
     if not host or re.search(r"[\s/@]", host):
         return False
     try:
@@ -49,7 +49,7 @@ def is_host(host: str) -> bool:
 
 
 def is_address(host: str) -> bool:
-    """Whether it is a host's name or an IP address, and nothing more: no port."""
+    """Whether the text is a host name or an IP address, without a port."""
     if ":" not in host:
         return is_host(host)
     try:

@@ -26,11 +26,11 @@ from tagger.names import slug
 ANY = "any"
 """The group of all labels, which is always there."""
 _LEAST_SECONDS = 0.5
-"""So much of a sound must be in a window before it can be known."""
+"""Shortest part of a sound in a window by which a network can know it."""
 _LEAST_MERGE_SECONDS = 0.5
-"""A shorter pause cannot be told from the step between two moments of a network's time axis."""
+"""Shortest pause that can be told from the step between two moments of a network's time axis."""
 _EXIT_SHARE = 0.5
-"""Of `enter`, where no `exit` is given."""
+"""`exit` as a share of `enter`, where no `exit` is given."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ class LabelPolicy:
     """When one label's event begins and ends. Seconds are of audio, whatever the hop."""
 
     enter: float = 0.5
-    """An event begins at a window's score of at least this, 0 to 1 ..."""
+    """Lowest score of a window that begins an event, above 0 to 1."""
     exit: float = 0.25
-    """... and the sound is still heard while the score is at least this, 0 to `enter`."""
+    """Lowest score at which the sound is still heard, 0 to `enter`."""
     confirm_s: float = 0.5
-    """For so long must the score stay at `enter` or above before the event is announced."""
+    """Time that the score must stay at `enter` or above before the event is announced."""
     min_s: float = 0.0
-    """A shorter sound is no event."""
+    """Shortest sound that is an event."""
     max_s: float = math.inf
-    """A longer one ends then, and the label stays silent until the sound has stopped."""
+    """Longest event. It ends then, and the label stays silent until the sound has stopped."""
     refractory_s: float = 0.0
-    """For so long after an offset no event of the label begins."""
+    """Time after an offset in which no event of the label begins."""
     merge_s: float = 2.0
-    """Sounds with a shorter pause between them are one event, whose end is known so long after the last of them."""
+    """Shortest pause between two events. The end of an event is known this long after its last sound."""
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -83,7 +83,7 @@ class LabelPolicy:
 
 
 def _longest_confirmation(window_s: float, hop_s: float) -> float:
-    """From the first to the last of the windows that surely hold a sound of a moment, seconds."""
+    """Time from the first to the last window that surely holds a sound of a moment, seconds."""
     return max(round(window_s - hop_s - _LEAST_SECONDS, 6), 0.0)
 
 
@@ -91,7 +91,7 @@ KINDS: Mapping[str, Mapping[str, float]] = {
     "one-shot": {"confirm_s": 0.5, "merge_s": 2.0},
     "continuous": {"confirm_s": 0.5, "merge_s": 3.0},
 }
-"""What differs from LabelPolicy's defaults: sounds of a moment, and sounds that go on."""
+"""Differences from LabelPolicy's defaults for sounds of a moment and for sounds that go on."""
 
 # fmt: off
 CONTINUOUS = frozenset([
@@ -100,7 +100,7 @@ CONTINUOUS = frozenset([
     "vacuum_cleaner", "washing_machine", "wind",
 ])
 # fmt: on
-"""Of ESC-50's labels. Any other label is taken for a one-shot sound, whose rules also find those that go on."""
+"""Labels of ESC-50 that are continuous. All others are one-shot, whose rules also find sounds that go on."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Policy:
 
     labels: tuple[str, ...]
     each: tuple[LabelPolicy, ...]
-    """One a label."""
+    """One policy per label."""
     denied: frozenset[str] = frozenset()
     """Labels that are never announced."""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Policy:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that events can be of: labels, then groups."""
+        """Everything that can have events: labels, then groups."""
         return (*self.labels, *self.groups)
 
 
@@ -137,8 +137,8 @@ def policy(
     Args:
         labels, thresholds: the checkpoint's.
         window_s, hop_s: length of the windows and distance between them.
-        config: what the user wants otherwise.
-        threshold: `enter` of all labels but those that have one of their own in `config`.
+        config: the user's changes.
+        threshold: `enter` of all labels that have none of their own in `config`.
 
     Raises:
         SettingError: a label is unknown, or a setting cannot be met.
@@ -151,7 +151,7 @@ def policy(
         changes = {"enter": own, **config.defaults, **flags, **config.labels.get(label, {})}
         kind = changes.pop("kind", "continuous" if label in CONTINUOUS else "one-shot")
         usual = dict(KINDS[kind], exit=round(_EXIT_SHARE * changes["enter"], 6))
-        if kind == "one-shot":  # windows far apart: only what someone asks for is refused
+        if kind == "one-shot":  # with windows far apart, only a wish that cannot be met is an error
             usual["confirm_s"] = min(usual["confirm_s"], _longest_confirmation(window_s, hop_s))
         try:
             made = LabelPolicy(**{**usual, **changes})
@@ -171,14 +171,14 @@ FIELDS = tuple(each.name for each in dataclasses.fields(LabelPolicy))
 
 @dataclass(frozen=True)
 class EventsConfig:
-    """The table `events` of the user's file, as it is there."""
+    """The user's wishes: the table `events` of the file."""
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Fields of LabelPolicy, and `kind`, for all labels."""
     labels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """The same, for single ones."""
+    """The same for single labels."""
     allow: tuple[str, ...] | None = None
-    """Only these are announced. None: all."""
+    """Labels that are announced. None: all."""
     deny: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

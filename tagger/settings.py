@@ -1,4 +1,7 @@
-"""What the user asked for: built once by the command line, validated, frozen. Nothing below reads flags."""
+"""Settings of `tagger listen`: built once by `tagger.config`, validated, frozen. Nothing below reads flags.
+
+A new setting is two lines: a field here, and an Option in `tagger/config/options.py` that names it.
+"""
 
 import re
 import socket
@@ -22,14 +25,14 @@ _WEB_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class MqttSettings:
-    """Where and as whom to publish."""
+    """Broker, credentials and topics of MQTT."""
 
     host: str = "localhost"
     port: int = 1883
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
-    """Encrypted, and the broker's certificate checked against the system's authorities (`mqtts://`)."""
+    """Encrypt, and check the broker's certificate against the system's authorities (`mqtts://`)."""
     embedded: bool = False
     """Start a broker in this process, on `host` and the first free port from `port` on."""
     prefix: str = "tagger"
@@ -37,24 +40,25 @@ class MqttSettings:
     node: str = field(default_factory=lambda: slug(socket.gethostname().partition(".")[0]))
     """Second level: this machine."""
     client_id: str | None = None
-    """None: one that stays the same for as long as the state folder does."""
+    """None: an id that is kept in the state folder."""
     version: Literal["3.1.1", "5"] = "3.1.1"
-    """Of MQTT."""
+    """MQTT protocol version."""
     tls_ca_certs: Path | None = None
-    """PEM: authorities that the broker's certificate may be from. None: the system's."""
+    """PEM file of the authorities that may sign the broker's certificate. None: the system's."""
     tls_client_cert: Path | None = None
+    """PEM file of this client's certificate."""
     tls_client_key: Path | None = None
-    """PEM: this client's certificate, and its key, if that is not in the same file."""
+    """PEM file of its key, if the key is not in the same file."""
     tls_host_name: str | None = None
-    """The name that the broker's certificate must be for. None: `host`."""
+    """Name that the broker's certificate must have. None: `host`."""
     tls_insecure: bool = False
     """Accept any certificate."""
     queue_events: int = 10_000
-    """So many wait on disk while the broker is away; then the oldest are dropped."""
+    """Most events that wait on disk while the broker is away. The oldest are dropped first."""
     expiry_s: int = 86_400
-    """MQTT 5: after so long the broker need not deliver an event any more."""
+    """MQTT 5: seconds after which the broker may drop an event that it could not deliver."""
     commands: bool = False
-    """Whether requests over MQTT are obeyed."""
+    """Whether the daemon obeys requests over MQTT."""
 
     def __post_init__(self) -> None:
         for name, value in (("prefix", self.prefix), ("node", self.node)):
@@ -67,7 +71,9 @@ class MqttSettings:
 
     @classmethod
     def from_url(cls, url: str, **others: Any) -> "MqttSettings":
-        """From `mqtt://user:password@host:port`, both percent-encoded, `mqtts://...`, `embedded` or `embedded:PORT`.
+        """Settings from `mqtt://user:password@host:port`, `mqtts://...`, `embedded` or `embedded:PORT`.
+
+        User and password are percent-encoded. `others` are more fields.
 
         Raises:
             SettingError: anything else. The message never shows the password.
@@ -105,16 +111,16 @@ class MqttSettings:
 
     @property
     def url(self) -> str:
-        """For people to read: without the password."""
+        """URL for people to read, without the password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtts' if self.tls else 'mqtt'}://{f'{self.user}@' if self.user else ''}{host}:{self.port}"
 
 
 def pcm_encoding(name: str) -> str:
-    """The encoding that `name` means, also as ALSA writes it, or without its byte order.
+    """The encoding of this name, which may be written as ALSA does, or without a byte order.
 
     Raises:
-        SettingError: none of PCM_ENCODINGS.
+        SettingError: `name` is none of PCM_ENCODINGS.
 
     >>> pcm_encoding("S16_LE"), pcm_encoding("f32")
     ('s16le', 'f32le')
@@ -130,7 +136,7 @@ def pcm_encoding(name: str) -> str:
 
 @dataclass(frozen=True)
 class PcmFormat:
-    """Raw samples on standard input."""
+    """Format of raw samples on standard input."""
 
     rate_hz: int = 32_000
     encoding: str = "s16le"
@@ -146,15 +152,15 @@ class PcmFormat:
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """Where the audio of events is kept, and for how long."""
+    """Folder of the audio of events, and how long it is kept."""
 
     folder: Path
     keep_days: float | None = None
-    """None: for ever."""
+    """Age at which clips are deleted, days. None: never."""
     keep_mb: float | None = None
-    """Together at most so much; the oldest go first. None: no limit."""
+    """Largest size of all clips together, MB. The oldest are deleted first. None: no limit."""
     pre_roll_s: float = 3.0
-    """Before the onset: what the network had heard when it decided."""
+    """Audio before the onset in a clip, seconds: what the network had heard when it decided."""
 
     def __post_init__(self) -> None:
         for name, value in (("keep_days", self.keep_days), ("keep_mb", self.keep_mb)):
@@ -164,12 +170,12 @@ class ClipSettings:
 
 @dataclass(frozen=True)
 class HomeAssistantSettings:
-    """How this node appears in Home Assistant."""
+    """Appearance of this node in Home Assistant."""
 
     prefix: str = "homeassistant"
-    """First level of its discovery topics, and of its own `status`."""
+    """First level of Home Assistant's discovery topics, and of its `status` topic."""
     labels: tuple[str, ...] = ()
-    """Whose sensors are enabled from the start. Empty: those that the user's file or flags name, and groups."""
+    """Labels whose sensors are enabled from the start. Empty: those that the user's file or flags name, and groups."""
     device_name: str | None = None
     """None: `tagger NODE`."""
 
@@ -186,9 +192,9 @@ class JsonLinesSettings:
 
     path: Path
     max_mb: float = 10.0
-    """A file that would become larger is renamed to `NAME.1`, that to `NAME.2`, and so on."""
+    """Largest size of the file, MB. Then it is renamed to `NAME.1`, that one to `NAME.2`, and so on."""
     keep: int = 5
-    """So many of these are kept."""
+    """Number of renamed files that are kept."""
 
     def __post_init__(self) -> None:
         if not self.max_mb > 0:
@@ -199,16 +205,16 @@ class JsonLinesSettings:
 
 @dataclass(frozen=True)
 class WebhookSettings:
-    """Events to a web server, one POST each."""
+    """Web server that gets each event by POST."""
 
     url: str = field(repr=False)
-    """Its path and query may be a secret."""
+    """Address. Its path and query may be a secret."""
     token: str | None = field(default=None, repr=False)
     """Sent as `Authorization: Bearer ...`."""
     queue_events: int = 1_000
-    """So many wait while the server is away; then the oldest are dropped."""
+    """Most events that wait while the server is away. The oldest are dropped first."""
     give_up_s: float = 3_600.0
-    """An event that could not be delivered for so long is dropped."""
+    """Time after which an event that could not be delivered is dropped, seconds."""
 
     def __post_init__(self) -> None:
         form = "write http://host:port/path or https://user:password@host/path"
@@ -232,7 +238,7 @@ class WebhookSettings:
 
     @property
     def where(self) -> str:
-        """For people to read: nothing that may be a secret."""
+        """Scheme, host and port, for people to read. Holds no secret."""
         parts = urlsplit(self.url)
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return f"{parts.scheme}://{host}:{parts.port or _WEB_PORTS[parts.scheme]}"
@@ -240,11 +246,11 @@ class WebhookSettings:
 
 @dataclass(frozen=True)
 class EventLogSettings:
-    """Events in an SQLite database, for `tagger events`."""
+    """SQLite database of events, for `tagger events`."""
 
     path: Path
     keep_days: float | None = None
-    """None: for ever."""
+    """Age at which events are deleted, days. None: never."""
 
     def __post_init__(self) -> None:
         if self.keep_days is not None and not self.keep_days > 0:
@@ -253,7 +259,7 @@ class EventLogSettings:
 
 @dataclass(frozen=True)
 class ListenSettings:
-    """Everything `tagger listen` was told."""
+    """Everything that `tagger listen` was told."""
 
     sources: tuple[str, ...] = ("mic",)
     """`mic`, `mic:NAME`, `demo`, `auto`, `-`, or a file; each may be named: `kitchen=mic:USB`."""
@@ -261,44 +267,45 @@ class ListenSettings:
     """A name that `tagger models` lists, or a checkpoint's path."""
     device: str = "auto"
     window_seconds: float | None = None
-    """None: the length that the checkpoint was trained on."""
+    """Length of a window. None: the length that the checkpoint was trained on."""
     hop_seconds: float = 1.0
+    """Time between the starts of two windows."""
     config: Path | None = None
     """The file that was read."""
     events: "EventsConfig | None" = None
-    """What it says of what counts as an event."""
+    """The file's table `events`: what counts as an event."""
     threshold: float | None = None
-    """Score from which a label is announced. None: the checkpoint's own, one a label."""
+    """Score that begins an event. None: the checkpoint's own, one per label."""
     allow: tuple[str, ...] = ()
-    """Only these labels are announced; none named: all."""
+    """Labels that are announced. Empty: all."""
     deny: tuple[str, ...] = ()
-    """These are not."""
+    """Labels that are never announced."""
     top: int = 5
-    """Labels in a `scores` message."""
+    """Number of labels in a `scores` message."""
     realtime: bool = True
     """Replay files at the pace of the clock."""
     pcm: PcmFormat = field(default_factory=PcmFormat)
     mqtt: MqttSettings | None = field(default_factory=MqttSettings)
-    """None: publish nowhere but on standard output."""
+    """None: events go to standard output only."""
     json: bool = False
     """Print events as lines of JSON instead of text."""
     watch: bool = False
-    """Print what arrives back from the broker instead of what was sent to it."""
+    """Print events as they arrive back from the broker, not as they are sent."""
     explain: bool = False
-    """Print of every window what is heard, and why it is or is not announced."""
+    """Print for every window what is heard, and why it is announced or not."""
     clips: ClipSettings | None = None
-    """None: no audio is ever kept."""
+    """None: no audio is kept."""
     homeassistant: HomeAssistantSettings | None = None
-    """None: not announced there; what an earlier run announced is removed."""
+    """None: this node does not appear there; what an earlier run announced is removed."""
     jsonl: JsonLinesSettings | None = None
     webhook: WebhookSettings | None = None
     event_log: EventLogSettings | None = None
     state: Path | None = None
-    """Folder of what must survive a restart. None: `$TAGGER_HOME/state`."""
+    """Folder for what must survive a restart. None: `$TAGGER_HOME/state`."""
     audio_s: float = 10.0
-    """Between `audio` messages, seconds."""
+    """Time between `audio` messages, seconds."""
     stats_s: float = 60.0
-    """Between `stats` messages, seconds."""
+    """Time between `stats` messages, seconds."""
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold <= 1:

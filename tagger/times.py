@@ -1,4 +1,4 @@
-"""Times as people and messages write them. A day is one of the local calendar, whatever its clocks do."""
+"""Times as people and messages write them. A day is a day of the local calendar: 23, 24 or 25 hours."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -8,7 +8,7 @@ _WORDS = {"today": 0, "yesterday": 1}
 
 
 def rfc3339(time: float) -> str:
-    """UTC, milliseconds.
+    """A time (seconds since the epoch) in UTC, to the millisecond.
 
     >>> rfc3339(0.25)
     '1970-01-01T00:00:00.250+00:00'
@@ -19,10 +19,11 @@ def rfc3339(time: float) -> str:
 def day(flag: str, text: str) -> date:
     """
     Args:
+        flag: for the error, `--day`.
         text: `2026-11-26`, `today` or `yesterday`.
 
     Raises:
-        UserError: it is none of these.
+        UserError: `text` is none of these.
     """
     try:
         return _day(text)
@@ -35,10 +36,10 @@ def moment(flag: str, text: str, end: bool = False) -> float:
 
     Args:
         text: a day as `day` takes it, or `2026-11-26T14:30`, local or with an offset from UTC.
-        end: of a day its end is meant, not its beginning.
+        end: whether a day means its end instead of its beginning.
 
     Raises:
-        UserError: it is neither.
+        UserError: `text` is neither.
     """
     try:
         return bounds(_day(text))[1 if end else 0]
@@ -53,19 +54,20 @@ def moment(flag: str, text: str, end: bool = False) -> float:
 
 
 def bounds(of: date) -> tuple[float, float]:
-    """Where a day begins and where the next one does, seconds since the epoch: 23, 24 or 25 hours apart.
+    """Begin of a day and of the next one, seconds since the epoch: 23, 24 or 25 hours apart.
 
-    Where clocks go forward at midnight, the day begins when they do.
+    If clocks go forward at midnight, the day begins at that moment.
     """
     return _midnight(of), _midnight(of + timedelta(days=1))
 
 
 def local(time: float) -> datetime:
+    """A time (seconds since the epoch) on the local clock."""
     return datetime.fromtimestamp(time)
 
 
 def _midnight(of: date) -> float:
-    return datetime(of.year, of.month, of.day).timestamp()  # of two midnights the first; of none, the jump
+    return datetime(of.year, of.month, of.day).timestamp()  # the first of two midnights; the jump, if there is none
 
 
 def _day(text: str) -> date:

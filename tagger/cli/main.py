@@ -1,4 +1,4 @@
-"""The command `tagger`: a list of commands; errors to one line."""
+"""The command `tagger`: the list of its commands. An error becomes one line and an exit code."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`tagger train`, `eval`, `recipes` and `features`: what is done offline. Only here does `tagger` know `train`."""
+"""`tagger train`, `eval`, `recipes` and `features`. The only module of `tagger` that imports `train`."""
 
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tagger.errors import UserError
 
 
 def _data_options(command: Any) -> Any:
-    """What `train` and `eval` read."""
+    """Decorator: the arguments that name the clips for `train` and `eval`."""
     options = (
         click.argument("data", required=False, type=click.Path(path_type=Path)),
         click.option("--esc10", is_flag=True, help="Of ESC-50, its ten labels that are ESC-10."),

@@ -1,4 +1,4 @@
-"""`tagger config init`: five questions, and the file that the answers make."""
+"""`tagger config init`: asks five questions and writes the file."""
 
 import json
 import re
@@ -24,18 +24,18 @@ _Answer = TypeVar("_Answer")
 @dataclass
 class _Answers:
     chosen: dict[str, Any] = field(default_factory=dict)
-    """By the option's key."""
+    """Answers by the option's key."""
     password: str | None = field(default=None, repr=False)
 
 
 def init(path: Path, force: bool, is_usual: bool) -> None:
-    """Asks, and writes the file, the password's and the schema beside it. After Ctrl-C nothing is written.
+    """Asks, then writes the file and, beside it, the schema and a file for the password. Ctrl-C writes nothing.
 
     Args:
-        is_usual: `path` is where `tagger listen` looks by itself.
+        is_usual: whether `tagger listen` finds `path` without --config.
 
     Raises:
-        UserError: a file is there already, and not `force`.
+        UserError: a file is there already, without `force`.
     """
     secret = path.with_name(f"{path.stem}.password")
     for each in (path, secret):
@@ -100,7 +100,7 @@ def _ask(secret: Path) -> _Answers:
 def _prompt(question: str, default: str, hide_input: bool = False) -> str:
     """
     Raises:
-        UserError: the answer is no text that a file could hold.
+        UserError: the answer is not UTF-8 text.
     """
     try:
         text: str = click.prompt(question, default=default, show_default=bool(default), hide_input=hide_input)
@@ -111,7 +111,7 @@ def _prompt(question: str, default: str, hide_input: bool = False) -> str:
 
 
 def _until(question: str, default: str, take: Callable[[str], _Answer], is_secret: bool = False) -> _Answer:
-    """Asks again until the answer can be used. Spaces around it are none of it, but of a password."""
+    """Asks until `take` accepts the answer. Spaces around an answer are dropped, but kept in a password."""
     while True:
         try:
             answer = _prompt(question, default, hide_input=is_secret and sys.stdin.isatty())
@@ -121,7 +121,7 @@ def _until(question: str, default: str, take: Callable[[str], _Answer], is_secre
 
 
 def _devices() -> list[str]:
-    """Names of microphones; none where PortAudio is not."""
+    """Names of microphones; empty where PortAudio is missing."""
     try:
         from tagger.sources.portaudio import input_devices
 
@@ -145,7 +145,7 @@ def _source(text: str, devices: Sequence[str]) -> str:
 
 
 def _broker(text: str) -> tuple[MqttSettings | None, str]:
-    """Its settings, and its URL without user and password."""
+    """Settings of the broker that was typed, and its URL without user and password. `none`: no settings."""
     if text == "none":
         return None, text
     is_url = "://" in text or re.fullmatch("embedded(:.*)?", text)

@@ -1,4 +1,4 @@
-"""Which MQTT broker, as whom, and how: what of it goes together."""
+"""Settings of the MQTT broker: address, credentials and TLS, which depend on each other."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +77,7 @@ class BrokerResolver(Resolver):
                 self._problem(given, problem)
 
     def _credentials(self, base: MqttSettings, url: Given) -> tuple[str | None, str | None]:
-        """User and password: each from the highest rank that names one."""
+        """User and password, each from the highest rank that names one."""
         user = self._given["mqtt.user"]
         name = user.value
         if base.user is not None:

@@ -1,6 +1,6 @@
-"""`tagger config check`: all that is in force and where it is from, and what can be known to be wrong before listening.
+"""`tagger config check`: lists all settings with their origin, and finds mistakes before `tagger listen` does.
 
-Without audio, network and torch.
+Needs no audio, no network and no torch.
 """
 
 import json
@@ -24,12 +24,12 @@ from tagger.policy import ANY, EventsConfig
 
 
 @dataclass(frozen=True)
-class Row:
-    """One option in force."""
+class Shown:
+    """One option in force, as it is printed."""
 
     key: str
     value: Any
-    """A text, number, truth, list of texts, or None; "(hidden)" in place of a secret."""
+    """Text, number, boolean, list of texts, or None; "(hidden)" in place of a secret."""
     origin: str
 
     @property
@@ -43,7 +43,7 @@ class Row:
 
 
 def toml(value: Any) -> str:
-    """A text, number, truth or list of texts, as TOML has it.
+    """A text, number, boolean or list of texts in TOML.
 
     >>> toml(["mic", 1.0, True])
     '["mic", 1, true]'
@@ -57,15 +57,15 @@ def toml(value: Any) -> str:
     return str(value)
 
 
-def rows(resolved: Resolved) -> Iterator[Row]:
-    """Every option of the table, then what the file says of events."""
+def rows(resolved: Resolved) -> Iterator[Shown]:
+    """Every option of the table, then the file's settings of events."""
     for key, given in resolved.values.items():
-        yield Row(key, given.shown, given.origin)
+        yield Shown(key, given.shown, given.origin)
     if resolved.document is not None:
         events = resolved.document.events
         for path, value in _leaves(_as_table(events)):
             keys = ("events", *path)
-            yield Row(".".join(keys), value, f"{resolved.document.file.path}:{resolved.document.file.line(keys)}")
+            yield Shown(".".join(keys), value, f"{resolved.document.file.path}:{resolved.document.file.line(keys)}")
 
 
 def _as_table(events: EventsConfig) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _leaves(table: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 def problems(resolved: Resolved) -> list[str]:
-    """All that is wrong: what resolving found, and what model, files and folders say of it."""
+    """All mistakes, one line each: those that `resolve` found, then those of model, sources, files and folders."""
     return [*resolved.problems, *_model(resolved), *_sources(resolved.values), *_places(resolved.values)]
 
 
@@ -134,7 +134,7 @@ def _sources(values: Values) -> Iterator[str]:
 
 
 def _places(values: Values) -> Iterator[str]:
-    """Files and folders that the daemon will write."""
+    """Problems of the files and folders that the daemon will write."""
     for key, is_file in (("listen.state", False), ("sinks.jsonl.path", True), ("sinks.log.path", True),
                          ("clips.folder", False)):  # fmt: skip
         path: Path | None = values[key].value

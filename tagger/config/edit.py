@@ -1,4 +1,4 @@
-"""A TOML file with some values changed: comments, order and all else stay."""
+"""Changes some values of a TOML file. Comments, order and everything else stay."""
 
 import re
 import tomllib
@@ -14,11 +14,11 @@ from tagger.config.file import Document
 from tagger.config.given import absolute
 
 Changes = Mapping[tuple[str, ...], tuple[Any, str]]
-"""Key -> its new value, and a word of comment on it."""
+"""Key -> new value, and a comment on it."""
 
 
 def changed(text: str, changes: Changes) -> str:
-    r"""The text with these values. What it means is checked; if it cannot be had with the comments, it comes without.
+    r"""The text with these values. The result is checked; if comments cannot be kept, the text comes without them.
 
     >>> changed("[a]  # mine", {("a", "b"): (0.5, "was 0.4")})
     '[a]  # mine\nb = 0.5 # was 0.4\n'
@@ -57,7 +57,7 @@ def _edited(text: str, changes: Changes, with_comments: bool) -> str:
 
 
 def moved(document: Document, folder: Path) -> Changes:
-    """What must change in a file that goes to another folder: paths in it are relative to it."""
+    """Changes that a file needs when it moves to another folder: its paths are relative to it."""
     if document.file.path.parent.resolve() == folder.resolve():
         return {}
     here = {key: absolute(key, value, document) for key, value in document.values.items()}

@@ -1,4 +1,4 @@
-"""`tagger.toml`: read, and refused where it holds what the table of options does not know."""
+"""Reads `tagger.toml`. Keys that the table of options does not know, and impossible values, are problems."""
 
 import re
 import tomllib
@@ -19,31 +19,22 @@ NAME = "tagger.toml"
 
 @dataclass(frozen=True)
 class Document:
-    """What one file says."""
+    """Content of one file."""
 
     file: TomlFile
     values: Mapping[str, Any] = field(repr=False)
-    """By the option's key; only what can be."""
+    """Valid values, by the option's key."""
     events: EventsConfig
     tables: frozenset[str]
-    """Those that are there: `homeassistant` means something even if it is empty."""
+    """Tables that the file has: `homeassistant` means something even if it is empty."""
     problems: tuple[str, ...]
-    """All that is unknown or cannot be, one line each."""
+    """Unknown keys and impossible values, one line each."""
 
 
 def usual() -> Path | None:
-    """`$TAGGER_HOME/tagger.toml`, if it is there: what holds without --config."""
+    """The file that is read without --config: `$TAGGER_HOME/tagger.toml`. None: it is not there."""
     path = files.home() / NAME
     return path if path.is_file() else None
-
-
-def read_events(path: Path) -> EventsConfig:
-    """What the file says of events. The rest of it must be right too, but is not looked at.
-
-    Raises:
-        UserError: as `load_right`.
-    """
-    return load_right(path).events
 
 
 def load_right(path: Path) -> Document:
@@ -60,7 +51,7 @@ def load_right(path: Path) -> Document:
 def load(path: Path) -> Document:
     """
     Raises:
-        UserError: the file is missing or no TOML. What else is wrong is among `problems`.
+        UserError: the file is missing or no TOML. All other mistakes are in `problems`.
     """
     try:
         text = path.read_text("utf-8-sig")  # some editors begin a file with a byte order mark
@@ -80,11 +71,11 @@ def load(path: Path) -> Document:
 
 def _line_of(error: str, text: str) -> int:
     match = re.search(r"at line (\d+)", error)
-    return int(match[1]) if match else text.rstrip().count("\n") + 1  # it says `at end of document`
+    return int(match[1]) if match else text.rstrip().count("\n") + 1  # the parser says `at end of document`
 
 
 def parse(file: TomlFile, table: Mapping[str, Any]) -> Document:
-    """The document of a file that is TOML."""
+    """The document of a file that is valid TOML."""
     values: dict[str, Any] = {}
     rules, problems, tables = EventsConfig(), [], set()
     for path, value in _walk(table, ()):
@@ -117,7 +108,7 @@ _KNOWN = (*_OPTIONS, *_TABLES, ("events",))
 
 
 def _walk(table: Mapping[str, Any], at: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """All keys, and what they hold; of tables that are known, also what is in them."""
+    """All keys with their values; known tables are followed by their content."""
     for key, value in table.items():
         path = (*at, key)
         yield path, value

@@ -1,4 +1,4 @@
-"""The table of options as flags of a command, and what was typed of them."""
+"""Flags of a command, made from the table of options, and the values that were typed."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +13,11 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def listen_options(without: Sequence[str] = ()) -> Callable[[_Command], _Command]:
-    """Decorates with all that `tagger listen` takes: SOURCE, --config and the table's flags, but those of some keys."""
+    """Decorator: adds the arguments of `tagger listen`, which are SOURCE, --config and the flags of the table.
+
+    Args:
+        without: keys of options that the command does not take.
+    """
 
     def decorate(command: _Command) -> _Command:
         for option in reversed(OPTIONS):
@@ -32,7 +36,7 @@ def listen_options(without: Sequence[str] = ()) -> Callable[[_Command], _Command
 
 
 def typed(ctx: click.Context) -> dict[str, Any]:
-    """By the option's key: what is on the command line. The environment is looked at elsewhere, for all options."""
+    """Values on the command line, by the option's key. `given.gather` reads the environment."""
     given = {
         option.key: ctx.params[_parameter(option)]
         for option in OPTIONS
@@ -42,7 +46,7 @@ def typed(ctx: click.Context) -> dict[str, Any]:
 
 
 def _parameter(option: Option) -> str:
-    """Its name in click's context."""
+    """Name of the option in click's context."""
     return option.flags[0].removeprefix("--").replace("-", "_")
 
 

@@ -1,4 +1,4 @@
-"""What was given for each option, by whom: a flag comes before an environment variable before the file."""
+"""Value of each option, and who gave it. A flag overrides an environment variable, and that overrides the file."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ HIDDEN = "(hidden)"
 
 
 class Rank(IntEnum):
-    """Who said it. The highest holds."""
+    """Who gave a value. The highest rank wins."""
 
     DEFAULT = 0
     FILE = 1
@@ -28,14 +28,14 @@ class Rank(IntEnum):
 
 @dataclass(frozen=True)
 class Given:
-    """The value of one option that is in force."""
+    """Value of one option that is in force."""
 
     option: Option
     value: Any = field(repr=False)
     """May be a secret."""
     rank: Rank = Rank.DEFAULT
     name: str = ""
-    """Of the flag or the environment variable."""
+    """Name of the flag or environment variable; "" for the file and defaults."""
     file: TomlFile | None = None
 
     @property
@@ -44,12 +44,12 @@ class Given:
 
     @property
     def is_secret(self) -> bool:
-        """Whether it holds what must not be shown."""
+        """Whether the value holds something that must not be shown."""
         return self.option.secret and self.value is not None and HIDDEN in self.shown
 
     @property
     def place(self) -> str:
-        """What an error about it begins with."""
+        """Beginning of an error about the value: the flag, the variable, or the file and line."""
         if self.rank is Rank.FILE and self.file is not None:
             return self.file.place(self.option.path)
         if self.rank is Rank.FLAG and not self.option.secret and self.option.type in (int, float, str):
@@ -58,14 +58,14 @@ class Given:
 
     @property
     def origin(self) -> str:
-        """For `tagger config check`: `flag --hop`, `TAGGER_LISTEN_HOP`, `FILE:12` or `default`."""
+        """Where the value comes from: `flag --hop`, `TAGGER_LISTEN_HOP`, `FILE:12` or `default`."""
         if self.rank is Rank.FILE and self.file is not None:
             return f"{self.file.path}:{self.file.line(self.option.path) or self.file.line(self.option.path[:-1])}"
         return f"flag {self.name}" if self.rank is Rank.FLAG else self.name or "default"
 
     @property
     def shown(self) -> Any:
-        """The value as JSON may have it, without secrets."""
+        """The value as JSON has it, without secrets."""
         value = self.value
         if isinstance(value, Path):
             return str(value)
@@ -79,12 +79,12 @@ class Given:
 
 
 def has_secret(url: str) -> bool:
-    """Whether a URL, which may be malformed, holds what must not be shown."""
+    """Whether a URL, which may be malformed, holds something that must not be shown."""
     return HIDDEN in without_secret(url)
 
 
 def without_secret(text: str) -> str:
-    """Of a URL, what is surely none."""
+    """The parts of a URL that are surely no secret; "(hidden)" in place of the others."""
     if not text or re.fullmatch(r"none|embedded(:\d*)?", text):
         return text
     try:
@@ -104,7 +104,7 @@ def without_secret(text: str) -> str:
 
 
 Values = dict[str, Given]
-"""By the option's key; every option is there."""
+"""Given values by the option's key; every option is there."""
 
 
 def gather(
@@ -112,7 +112,7 @@ def gather(
 ) -> tuple[Values, list[str], list[str]]:
     """
     Args:
-        flags: by the option's key, those that were typed.
+        flags: the flags that were typed, by the option's key.
         env: the whole environment.
 
     Returns:
@@ -162,14 +162,14 @@ def _unknown(env: Mapping[str, str]) -> Iterator[str]:
 
 
 def _flag(option: Option, value: Any) -> str:
-    """As it was typed."""
+    """The flag as it was typed."""
     if not option.flags:
         return "SOURCE"
     return option.flags[1] if option.type is bool and value is False else option.flags[0]
 
 
 def absolute(key: str, value: Any, document: Document) -> Any:
-    """Paths in a file are relative to the file."""
+    """The value, with paths made absolute: those in a file are relative to the file."""
     folder = document.file.path.absolute().parent
     if isinstance(value, Path):
         return _below(folder, value)

@@ -1,7 +1,10 @@
 """The one table of all that can be set, in the file, by an environment variable, or by a flag.
 
-Made from it: the flags of `tagger listen`, what is refused in the file, its JSON Schema, the commented file that
-`tagger config init` writes, the list that `tagger config check` prints, and the table in docs/configuration.md.
+Made from it: the settings, the flags of `tagger listen`, the checks of the file, its JSON Schema, the commented file
+that `tagger config init` writes, the list that `tagger config check` prints, and the table in docs/configuration.md.
+
+A new setting is two lines: a field in `tagger/settings.py`, and an Option here whose `field` names it and whose
+`reload` says whether a running daemon can change it. (tests/config then print the line for docs/configuration.md.)
 """
 
 import math
@@ -41,28 +44,31 @@ class Option:
     """One thing that can be set."""
 
     key: str
-    """Table and name in the file, `mqtt.port`; or its flag, `--watch`, if it has no place in the file."""
+    """Table and name in the file, `mqtt.port`; or the flag, `--watch`, if the option has no place in the file."""
     type: type
     """str, Path, int, float, bool, or list (of str)."""
     help: str
     default: Any = None
-    """None: there is none, or `help` says what then holds."""
+    """None: there is no default, or `help` says what holds then."""
     flag: str | None = None
     """As click takes it: `--hop`, `--model -m`, `--realtime/--no-realtime`. None: file and environment only."""
     metavar: str | None = None
-    """Of the flag, in its help."""
+    """Name of the flag's value in `--help`."""
     choices: tuple[str, ...] = ()
     least: float | None = None
+    """Lowest value."""
     above: float | None = None
+    """The value must be more than this."""
     most: float | None = None
+    """Highest value."""
     secret: bool = False
-    """Never shown. A URL's scheme and host may be."""
+    """The value is never shown; of a URL, scheme and host may be."""
     example: Any = None
-    """For the commented file, where there is no default."""
+    """Value in the commented file, where there is no default."""
     formerly: str | None = None
     """A second environment variable that sets it."""
     field: str | None = None
-    """Dotted path of the field of ListenSettings that it sets, `mqtt.host`. None: `build` makes something of it."""
+    """Dotted path of the field in ListenSettings that the option sets, `mqtt.host`. None: `config.build` uses it."""
     reload: bool = False
     """Whether a running daemon can change it (SIGHUP). If not, a change needs a restart."""
 
@@ -80,30 +86,28 @@ class Option:
 
     @property
     def name(self) -> str:
-        """Without its table."""
+        """Name in the file, without the table."""
         return self.key.rpartition(".")[2]
 
     @property
     def group(self) -> str:
-        """The field of ListenSettings that holds the group of settings it belongs to: `mqtt`; "": none, it is directly
-        in ListenSettings.
-        """
+        """Field of ListenSettings that holds the settings of this group: `mqtt`. "": ListenSettings itself."""
         return (self.field or "").rpartition(".")[0]
 
     @property
     def leaf(self) -> str:
-        """The last part of its field: `host`."""
+        """Last part of `field`: `host`."""
         return (self.field or "").rpartition(".")[2]
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """One by one, the long one first: `--model`, `-m`."""
+        """The flags one by one, the long one first: `--model`, `-m`."""
         return tuple(self.flag.replace("/", " ").split()) if self.flag else ()
 
     @property
     def env(self) -> str:
-        """`TAGGER_LISTEN_` and the flag's name, or, without a flag, the key's; `listen`, `mqtt` and `sinks` go without
-        saying.
+        """Environment variable: `TAGGER_LISTEN_` and the name of the flag; without a flag the key, less a leading
+        `listen`, `mqtt` or `sinks`.
 
         >>> BY_KEY["mqtt.url"].env, BY_KEY["mqtt.password"].env, BY_KEY["sinks.webhook.token"].env
         ('TAGGER_LISTEN_MQTT', 'TAGGER_LISTEN_PASSWORD', 'TAGGER_LISTEN_WEBHOOK_TOKEN')
@@ -116,7 +120,7 @@ class Option:
         return ENV_PREFIX + "_".join(parts).replace("-", "_").upper()
 
     def problem(self, value: Any) -> str | None:
-        """Why the value, as TOML has it, cannot be; None if it can. Never shows text, which may be a secret."""
+        """What is wrong with a value, given as TOML has it. None: nothing. Never shows text, which may be a secret."""
         if not self._has_type(value):
             return self._wrong_type(value)
         if value == "" or (isinstance(value, str) and "\0" in value):
@@ -163,10 +167,10 @@ class Option:
         return None
 
     def parse(self, text: str) -> Any:
-        """The value that an environment variable means.
+        """Value of an environment variable's text.
 
         Raises:
-            ValueError: it is of another type; says which is wanted.
+            ValueError: the text is of another type; the message says which type is wanted.
         """
         try:
             if self.type is bool:
@@ -181,7 +185,7 @@ class Option:
 
 
 def _is_text(value: str) -> bool:
-    """Bytes of the environment or the command line that are no UTF-8 cannot be written to a file, nor published."""
+    """Whether the text can be encoded. Bytes of the command line that are not UTF-8 can neither be saved nor sent."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -315,7 +319,7 @@ TABLES: Mapping[str, str] = {
     "sinks.log": "A database of events.",
     "clips": "Audio of events. None is kept unless `folder` is set.",
 }
-"""Besides `events`, and what each is for."""
+"""Tables of the file besides `events`, and the purpose of each."""
 
 LABEL_FIELDS: tuple[Option, ...] = (
     Option("enter", float, "Score from which an event begins; without it the model's own.", example=0.95),

@@ -1,4 +1,4 @@
-"""The JSON Schema of `tagger.toml`, for editors: from the table of options."""
+"""JSON Schema of `tagger.toml`, for editors, made from the table of options."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +12,7 @@ _LABELS = {"type": "array", "items": {"type": "string"}}
 
 
 def schema() -> dict[str, Any]:
-    """The whole document."""
+    """The schema as a JSON document."""
     document = {"$schema": DIALECT, "title": NAME, "description": "Settings of `tagger listen`.", **_table(())}
     for name, description in TABLES.items():
         *parents, last = name.split(".")

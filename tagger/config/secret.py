@@ -1,4 +1,4 @@
-"""Passwords: from a file of their own, off the command line, and never where everybody can read them."""
+"""Passwords: reads them from files, hides them from `ps`, and finds files that everybody can read."""
 
 import os
 import stat
@@ -9,13 +9,14 @@ from pathlib import Path
 from tagger.errors import UserError
 
 _LONGEST = 64 * 1024
+"""Longest first line that is read, bytes."""
 
 
 def first_line(path: Path) -> str:
-    """The secret that the file holds.
+    """The secret in the file's first line.
 
     Raises:
-        UserError: there is no such file, it is no text, or its first line is empty. Never shows what it holds.
+        UserError: the file is missing or no text, or its first line is empty. The message never shows the content.
     """
     try:
         with path.open("rb") as file:
@@ -30,7 +31,7 @@ def first_line(path: Path) -> str:
 
 
 def is_open_to_all(path: Path) -> bool:
-    """Whether every user of this machine may read it."""
+    """Whether every user of this machine may read the file."""
     try:
         mode = path.stat().st_mode
         return os.name == "posix" and stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
@@ -39,10 +40,10 @@ def is_open_to_all(path: Path) -> bool:
 
 
 def take_off_command_line(urls: Iterable[str]) -> list[str]:
-    """Hides secrets of URLs from `ps`. In one step: each time the whole command line is written anew.
+    """Hides secret URLs from `ps`. All at once, because each change rewrites the whole command line.
 
     Returns:
-        Those that were on the command line.
+        The URLs that were on the command line.
     """
     seen = [url for url in sorted(set(urls), key=len, reverse=True) if any(url in each for each in sys.orig_argv)]
     if not seen:

@@ -1,4 +1,4 @@
-"""The commented file that `tagger config init` writes: every option, its help, and its default, commented out."""
+"""The file that `tagger config init` writes: every option with its help and its default, commented out."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,7 +30,7 @@ def commented(chosen: Mapping[str, Any]) -> str:
     """The file's text.
 
     Args:
-        chosen: by key, also `events.allow`: what is set, and so not commented out.
+        chosen: values that are set, and so not commented out, by key; also `events.allow`.
     """
     return "\n".join(_lines(chosen)) + "\n"
 

@@ -18,7 +18,7 @@ from tagger.calibration.rates import HIGHEST, Evidence, Tail, choose, logit, mos
 from tagger.calibration.report import About, Result, document, report
 from tagger.calibration.tracks import Recorder, Rules, begins, confirmed
 from tagger.calibration.wishes import Wish, Wishes
-from tagger.config.file import read_events
+from tagger.config.file import load_right
 from tagger.decide import Decider
 from tagger.errors import UserError
 from tagger.events import Samples, Scores
@@ -235,9 +235,9 @@ merge_s = 4
 def test_the_document_keeps_what_the_configuration_said(tmp_path):
     path = tmp_path / "tagger.toml"
     path.write_text(OLD)
-    config = read_events(path)
+    config = load_right(path).events
     path.write_text(document(ABOUT, results(0.9), OLD), "utf-8")
-    again = read_events(path)
+    again = load_right(path).events
     assert again.defaults == config.defaults
     assert again.labels == {"rain": config.labels["rain"], "dog": {"enter": 0.9, "merge_s": 4}}
     assert (again.deny, again.allow, again.groups) == (config.deny, config.allow, config.groups)
@@ -338,7 +338,7 @@ def test_from_a_recording_to_a_file_that_listen_takes(room, tmp_path):
     assert done.exit_code == 0, done.output
     assert "left alone: rain" in done.stdout
     assert "of 1" in done.stdout
-    changed = read_events(output).labels
+    changed = load_right(output).events.labels
     assert changed
     assert "rain" not in changed
     assert all(0.75 < each["enter"] <= HIGHEST for each in changed.values())
@@ -355,7 +355,7 @@ def test_a_file_that_is_there_is_kept(room, tmp_path):
     output.chmod(0o600)
     done = run("calibrate", room, "-o", output, "--config", output, "--force")
     assert done.exit_code == 0, done.output
-    assert read_events(output).defaults == {"confirm_s": 2.0}
+    assert load_right(output).events.defaults == {"confirm_s": 2.0}
     assert output.stat().st_mode & 0o777 == 0o600
 
 
@@ -377,7 +377,7 @@ def test_a_damaged_file_does_not_lose_the_others(room, tmp_path):
     (folder / "deeper" / "room.wav").write_bytes(room.read_bytes())
     done = run("calibrate", folder, "-o", tmp_path / "out.toml")
     refused(done, "bad.wav")
-    read_events(tmp_path / "out.toml")
+    load_right(tmp_path / "out.toml")
 
 
 def test_mistakes(room, tmp_path):
@@ -404,7 +404,7 @@ def test_listening_ends_where_the_source_does_and_says_so(room, tmp_path):
     done = run("calibrate", "--listen", "10m", "--source", room, "-o", tmp_path / "out.toml")
     assert done.exit_code == 0, done.output
     assert "1.2 min that were heard" in done.stderr
-    read_events(tmp_path / "out.toml")
+    load_right(tmp_path / "out.toml")
 
 
 @pytest.mark.slow
@@ -422,7 +422,7 @@ def test_ctrl_c_goes_on_with_what_was_heard(enough, tmp_path):
     if enough:
         assert process.returncode == 0, errors
         assert b"ended early" in errors
-        read_events(out)
+        load_right(out)
     else:
         assert process.returncode == 2, errors
         assert b"at least 60 s" in errors

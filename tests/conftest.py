@@ -31,9 +31,6 @@ settings.load_profile("tagger")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_LONG = ("test_end_to_end", "test_outages", "test_command", "test_sink", "test_contract", "test_reload")
-"""Of tests that run two at a time, these files come first, lest one of them be what all wait for at the end."""
-
 SHARED = ROOT.parent / "shared"
 
 
@@ -43,11 +40,19 @@ _MARKERS = {"broker": "broker", "shared": "data"}
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests by their fixtures, and keeps the tests of a file together where a fixture trains a network.
+
+    With `--dist loadgroup` such a file is one unit, and the largest units come first; all other tests go one by one to
+    whichever process is free. So no network is trained twice, and no process waits long for another at the end.
+    """
     for item in items:
+        fixtures = getattr(item, "fixturenames", ())
         for fixture, marker in _MARKERS.items():
-            if fixture in getattr(item, "fixturenames", ()):
+            if fixture in fixtures:
                 item.add_marker(marker)
-    items.sort(key=lambda item: item.path.stem not in _LONG)
+        trains = item.get_closest_marker("train") is not None or "trained" in fixtures
+        if trains and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)

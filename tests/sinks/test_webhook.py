@@ -22,11 +22,11 @@ from tagger.events import Event, Stream
 from tagger.settings import WebhookSettings
 from tagger.sinks import webhook
 from tagger.sinks.webhook import WebhookSink
+from tests.builders import daemon, plays
 from tests.events import STREAM, begin
-from tests.fakes import FakeSource, noise, silence
+from tests.fakes import noise, silence
 from tests.programs import free_port, until
 from tests.servers import Hook, hooked
-from tests.test_listen import listener
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def ids(hook: Hook) -> list[str]:
 
 def test_each_event_of_a_listener_is_posted(hook: Hook) -> None:
     sink = opened(hook.url("hook?room=1"), token="t0ken")
-    listener(FakeSource([silence(2, 100), noise(1, 102), silence(2, 103)]), sink).run()  # type: ignore[arg-type]
-    sink.close(10)
+    with daemon(plays(silence(2), noise(1), silence(2)), [sink]):
+        until(lambda: len(hook.posts) == 2, "the event has ended")
     (path, headers, first), (_, later, last) = hook.posts
     assert path == "/hook?room=1"
     assert (first["type"], last["type"]) == ("begin", "end")

@@ -1,0 +1,78 @@
+"""Builders: what a test of the daemon needs, in one call each.
+
+with daemon(plays(silence(2), noise(1), silence(2))) as heard:
+    until(lambda: heard.of("end"), "the event has ended")
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from tagger.daemon.fanout import Fanout
+from tagger.errors import TaggerError
+from tagger.events import Block, Stream
+from tagger.listen import Daemon, Listener
+from tagger.policy import LabelPolicy, Policy
+from tagger.sinks import Sink
+from tagger.sources import Source
+from tagger.stop import Stop
+from tests.fakes import RATE_HZ, FakeClassifier, FakeSource, RecordingSink
+from tests.programs import LONG_S
+
+RULES = Policy(FakeClassifier.LABELS, (LabelPolicy(confirm_s=0, merge_s=0.5),) * 2)
+"""Events of FakeClassifier's labels, without delay."""
+
+
+def plays(*blocks: Block, start: float = 100.0) -> FakeSource:
+    """A source that plays these blocks, one right after the other, and ends.
+
+    Args:
+        start: time of the first sample, seconds since the epoch.
+    """
+    timed = []
+    for block in blocks:
+        timed.append(replace(block, time=start))
+        start += len(block.samples) / RATE_HZ
+    return FakeSource(timed)
+
+
+@contextmanager
+def daemon(source: Source, sinks: Sequence[Sink] = (), policy: Policy = RULES) -> Iterator[RecordingSink]:
+    """A daemon that listens to `source` with a FakeClassifier: windows of 1 s, every 0.5 s. It stops with the block.
+
+    Args:
+        sinks: are told everything, like the sink that is returned.
+
+    Raises:
+        TaggerError: at the end of the block, what the daemon raised.
+    """
+    heard, stop, errors = RecordingSink(), Stop(), list[TaggerError]()
+    told = Fanout([heard, *sinks])
+    listener = Listener(
+        source=source,
+        stream=Stream("node", source.name, source.description, policy.names),
+        classify=FakeClassifier(),  # type: ignore[arg-type]
+        turn=threading.Lock(),
+        sink=told,
+        window_s=1.0,
+        hop_s=0.5,
+        policy=policy,
+        top_k=2,
+    )
+
+    def run() -> None:
+        try:
+            Daemon([listener], told, stop).run()
+        except TaggerError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield heard
+    finally:
+        stop.set()
+        thread.join(LONG_S)
+    if errors:
+        raise errors[0]

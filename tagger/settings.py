@@ -7,14 +7,12 @@ import re
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from tagger.errors import SettingError, near
 from tagger.names import is_host, is_topic, slug
-
-if TYPE_CHECKING:
-    from tagger.policy import EventsConfig
+from tagger.policy import EventsConfig
 
 DEFAULT_MODEL = "esc50"
 DEFAULT_MQTT_URL = "mqtt://localhost:1883"
@@ -272,7 +270,7 @@ class ListenSettings:
     """Time between the starts of two windows."""
     config: Path | None = None
     """The file that was read."""
-    events: "EventsConfig | None" = None
+    events: EventsConfig | None = None
     """The file's table `events`: what counts as an event."""
     threshold: float | None = None
     """Score that begins an event. None: the checkpoint's own, one per label."""

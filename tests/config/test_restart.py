@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from tagger import settings as module
 from tagger.config.options import OPTIONS
 from tagger.config.restart import keep_fixed
 from tagger.policy import EventsConfig
@@ -29,7 +28,7 @@ WITHOUT_OPTION = {
 def fields(of: type = ListenSettings, at: str = "") -> list[str]:
     """Dotted paths of all fields, also of settings within settings."""
     found = []
-    hints = get_type_hints(of, vars(module) | {"EventsConfig": EventsConfig})
+    hints = get_type_hints(of)
     for each in dataclasses.fields(of):
         kinds = [kind for kind in (hints[each.name], *get_args(hints[each.name])) if dataclasses.is_dataclass(kind)]
         if kinds and kinds[0] is not EventsConfig:

@@ -25,10 +25,10 @@ from tagger.features.logmel import LogMel, mel_bank
 from train.data import waveforms
 from train.data.corpus import Corpus
 from train.data.layouts import read_any
+from train.fit.backbone import origin
 from train.fit.distributed import Place
 from train.fit.finetune import Fit
 from train.fit.memory import keep_memory
-from train.fit.origin import origin
 from train.recipe import Recipe
 
 RATE_HZ = 32_000

@@ -26,10 +26,10 @@ from tagger.features.config import MelConfig
 from train.data import esc50, waveforms
 from train.data.corpus import Corpus
 from train.data.dataset import FOLDS
+from train.fit.backbone import Origin, origin, others_of
 from train.fit.distributed import Place
 from train.fit.embeddings import Embedder
 from train.fit.logistic import fit
-from train.fit.origin import Origin, origin, others_of
 from train.recipe import RECIPES
 
 LEFT_OUT = 10

@@ -16,10 +16,10 @@ from tagger.models.config import CRNNConfig, EfficientATConfig
 from tagger.models.registry import NETWORKS
 from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset, Rows
+from train.fit.backbone import Origin
 from train.fit.distributed import Place
 from train.fit.finetune import Fit
-from train.fit.origin import Origin
-from train.fit.trained import Trained, TrainingStoppedError
+from train.fit.trainer import Trained, TrainingStoppedError
 from train.recipe import Recipe
 
 RATE_HZ = 8_000

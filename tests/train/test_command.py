@@ -24,7 +24,7 @@ from tagger.checkpoints.store import BUNDLED
 from tests.programs import refused, run, running, write_wav
 from train.evaluate import plots
 from train.fit import stream
-from train.fit.trained import TrainingStoppedError
+from train.fit.trainer import TrainingStoppedError
 from train.recipe import RECIPES
 
 pytestmark = pytest.mark.train

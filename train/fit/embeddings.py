@@ -17,9 +17,9 @@ from tagger.stop import Stop
 from train.augment.views import Views, targets_of
 from train.data.cache import cached_arrays
 from train.data.corpus import Corpus
+from train.fit.backbone import Origin
 from train.fit.distributed import Place
-from train.fit.origin import Origin
-from train.fit.trained import unless_stopped
+from train.fit.trainer import unless_stopped
 
 DRAWS = {"plain": 1, "placed": 4, "fragment": 1, "background": 1}
 """How many times each clip is heard in each view."""

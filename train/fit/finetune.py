@@ -24,14 +24,14 @@ from train.augment.views import BATCH, VIEWS, Views
 from train.curve import Epoch
 from train.data.corpus import Corpus, Say
 from train.data.dataset import Rows
+from train.fit.backbone import Origin, last_layer_name
 from train.fit.batches import Batches
 from train.fit.distributed import Place
 from train.fit.logistic import cross_entropy, fit_start
-from train.fit.origin import Origin, last_layer_name
 from train.fit.progress import NoBoard, bar, board, show
-from train.fit.stored import Spectrograms, StoredBatches
+from train.fit.stored_spectrograms import Spectrograms, StoredBatches
 from train.fit.teacher import Teacher
-from train.fit.trained import Trained, TrainingStoppedError, calibrated, unless_stopped
+from train.fit.trainer import Trained, TrainingStoppedError, calibrated, unless_stopped
 from train.recipe import Recipe
 
 _KEPT_INNER = 1_000

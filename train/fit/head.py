@@ -9,11 +9,11 @@ from tagger.models.efficientat import Others
 from tagger.stop import Stop
 from train.data.corpus import Corpus
 from train.data.dataset import Rows
+from train.fit.backbone import Origin, others_of
 from train.fit.distributed import Place
 from train.fit.embeddings import Embedder
 from train.fit.logistic import Head, cross_entropy, fit
-from train.fit.origin import Origin, others_of
-from train.fit.trained import Trained, calibrated, unless_stopped
+from train.fit.trainer import Trained, calibrated, unless_stopped
 
 L2_CANDIDATES = (3e-4, 1e-3, 3e-3)
 SURPRISE = 4.0

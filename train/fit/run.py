@@ -24,15 +24,15 @@ from train.data.dataset import FOLDS, Dataset, Rows, inner_split, leak, trained_
 from train.evaluate import report
 from train.evaluate.clips import predict
 from train.evaluate.metrics import Predictions, accuracy, accuracy_by_fold, calibration_error, mean_and_std
+from train.fit.backbone import Origin, Start, origin
 from train.fit.distributed import Place, joined
 from train.fit.finetune import Fit
 from train.fit.head import Frozen
 from train.fit.memory import keep_memory
-from train.fit.origin import Origin, Start, origin
-from train.fit.stored import Spectrograms
+from train.fit.stored_spectrograms import Spectrograms
 from train.fit.stream import Upper
 from train.fit.teacher import Teacher
-from train.fit.trained import Trained, TrainingStoppedError
+from train.fit.trainer import Trained, TrainingStoppedError
 from train.recipe import Recipe
 
 WINDOW_SECONDS = 5.0

@@ -32,11 +32,11 @@ from train.curve import Epoch
 from train.data.cache import cached_arrays
 from train.data.corpus import Corpus, Say
 from train.data.dataset import Rows
+from train.fit.backbone import Origin, others_of
 from train.fit.distributed import Place
 from train.fit.logistic import cross_entropy
-from train.fit.origin import Origin, others_of
 from train.fit.progress import bar
-from train.fit.trained import Trained, TrainingStoppedError, calibrated, unless_stopped
+from train.fit.trainer import Trained, TrainingStoppedError, calibrated, unless_stopped
 from train.recipe import Recipe
 
 SCENES = 6

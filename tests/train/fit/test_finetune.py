@@ -39,9 +39,9 @@ from tests.trainings import (
 from train.augment.spectrogram import Mix
 from train.data.corpus import Corpus
 from train.fit.finetune import Fit
-from train.fit.stored import Spectrograms
+from train.fit.stored_spectrograms import Spectrograms
 from train.fit.teacher import Teacher
-from train.fit.trained import Trained, TrainingStoppedError
+from train.fit.trainer import Trained, TrainingStoppedError
 from train.recipe import Recipe
 
 pytestmark = pytest.mark.train

@@ -27,10 +27,10 @@ from tests.trainings import (
 from train.data import cache
 from train.data.corpus import Corpus
 from train.fit import embeddings, head, logistic
+from train.fit.backbone import Origin
 from train.fit.embeddings import DRAWS, Embedder
 from train.fit.head import L2_CANDIDATES, SURPRISE, Frozen
-from train.fit.origin import Origin
-from train.fit.trained import Trained, TrainingStoppedError
+from train.fit.trainer import Trained, TrainingStoppedError
 
 pytestmark = pytest.mark.train
 

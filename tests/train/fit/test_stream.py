@@ -21,9 +21,9 @@ from train.augment.views import Views
 from train.data import cache
 from train.data.corpus import Corpus
 from train.fit import stream
-from train.fit.origin import Origin
+from train.fit.backbone import Origin
 from train.fit.stream import SCENES, Upper
-from train.fit.trained import Trained, TrainingStoppedError
+from train.fit.trainer import Trained, TrainingStoppedError
 from train.recipe import RECIPES, Recipe
 
 pytestmark = pytest.mark.train

@@ -20,7 +20,7 @@ from train.data.corpus import Corpus
 from train.data.dataset import Rows
 from train.fit.batches import Batch, Batches
 from train.fit.distributed import Place
-from train.fit.trained import unless_stopped
+from train.fit.trainer import unless_stopped
 from train.recipe import Recipe
 
 _SOFT = 0.9

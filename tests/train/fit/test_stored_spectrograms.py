@@ -9,8 +9,8 @@ import torch
 from tagger.features.config import FRONT_ENDS
 from tagger.features.logmel import front_end
 from tests.trainings import HERE, MEL, RECIPE, corpus
-from train.fit.stored import Spectrograms, StoredBatches
-from train.fit.trained import TrainingStoppedError
+from train.fit.stored_spectrograms import Spectrograms, StoredBatches
+from train.fit.trainer import TrainingStoppedError
 
 STILL = replace(RECIPE, stored_views=2, gain_db=0.0, roll=0.0, placed=0.0, nothing=1.0, batch=48)
 """Clips as they are, and as many windows of nothing."""

@@ -15,7 +15,7 @@ from tagger.models.config import CRNNConfig, EfficientATConfig
 from tagger.models.crnn import CRNN
 from tagger.models.registry import NETWORKS
 from tests.trainings import mn_origin
-from train.fit.origin import last_layer_name, network_config, origin, others_of
+from train.fit.backbone import last_layer_name, network_config, origin, others_of
 from train.recipe import RECIPES, Recipe
 
 FINETUNE, HEAD, CRNN_RECIPE = RECIPES["finetune"], RECIPES["head"], RECIPES["crnn"]

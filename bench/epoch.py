@@ -25,10 +25,11 @@ from tagger.features.logmel import LogMel, mel_bank
 from train.data import waveforms
 from train.data.corpus import Corpus
 from train.data.layouts import read_any
-from train.fit.backbone import origin
+from train.fit.backbone import load_backbone
 from train.fit.distributed import Place
-from train.fit.finetune import Fit
+from train.fit.finetune import FineTuneLearner
 from train.fit.memory import keep_memory
+from train.fit.trainer import Setup
 from train.recipe import Recipe
 
 RATE_HZ = 32_000
@@ -55,24 +56,22 @@ def decoding_epoch(corpus: Corpus, rows: np.ndarray, network: nn.Module, optimis
         optimiser.step()
 
 
-def our_epoch(fit: Fit, number: int) -> None:
+def our_epoch(fit: FineTuneLearner, number: int) -> None:
     """Runs an epoch of `tagger train`, without the work between epochs."""
-    fit.state.epoch, fit.state.step = 0, 0
-    for step, (waves, targets) in enumerate(fit._batches.epoch(number)):
-        fit._train_mode()
-        fit.state.step = step
-        fit._step(fit._network, torch.from_numpy(waves), torch.from_numpy(targets))
+    for step, batch in enumerate(fit.batches(number, 0)):
+        fit.step(batch, number, step)
 
 
 def seconds_a_clip(which: str, data: Path, clips: int) -> float:
     """Time of the second epoch, seconds a clip; the first epoch is a warm-up."""
     recipe = Recipe(batch=BATCH)
-    start = origin("mn04", None, recipe)
+    start = load_backbone("mn04", None, recipe)
     corpus = Corpus.of(*waveforms.load(read_any(data), RATE_HZ, 5.0, False, click.echo))
     rows = np.arange(clips)
     if which == "ours":
         keep_memory()
-    fit = Fit(start, recipe, corpus, rows, rows[:10], 0, Place(torch.device("cpu")), Path("runs/bench"))
+    setup = Setup(start, recipe, corpus, 0, Place(torch.device("cpu")))
+    fit = FineTuneLearner(setup, rows, rows[:10], Path("runs/bench"))
     network = start.build(50)
     optimiser = torch.optim.Adam(network.parameters(), 1e-5)
     for number in range(2):

@@ -26,7 +26,7 @@ from tagger.features.config import MelConfig
 from train.data import esc50, waveforms
 from train.data.corpus import Corpus
 from train.data.dataset import FOLDS
-from train.fit.backbone import Origin, origin, others_of
+from train.fit.backbone import Backbone, load_backbone, others_of
 from train.fit.distributed import Place
 from train.fit.embeddings import Embedder
 from train.fit.logistic import fit
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     options = parser.parse_args()
 
-    source = origin("mn04", None, replace(RECIPES["head"], head="mlp"))
+    source = load_backbone("mn04", None, replace(RECIPES["head"], head="mlp"))
     dataset = esc50.read(options.data)
     mel: MelConfig = source.mel
     corpus = Corpus.of(*waveforms.load(dataset, mel.sample_rate_hz, 5.0, False, print))
@@ -71,7 +71,7 @@ def main() -> None:
 
 def scores(
     network: torch.nn.Module,
-    source: Origin,
+    source: Backbone,
     corpus: Corpus,
     hidden: torch.Tensor,
     pooled: torch.Tensor,

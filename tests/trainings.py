@@ -16,10 +16,12 @@ from tagger.models.config import CRNNConfig, EfficientATConfig
 from tagger.models.registry import NETWORKS
 from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset, Rows
-from train.fit.backbone import Origin
+from train.fit.backbone import Backbone
 from train.fit.distributed import Place
-from train.fit.finetune import Fit
-from train.fit.trainer import Trained, TrainingStoppedError
+from train.fit.finetune import FineTuneLearner
+from train.fit.stored_spectrograms import Spectrograms
+from train.fit.teacher import Teacher
+from train.fit.trainer import Setup, Trained, TrainingStoppedError
 from train.recipe import Recipe
 
 RATE_HZ = 8_000
@@ -110,12 +112,12 @@ def split(data: Corpus) -> tuple[Rows, Rows]:
     return rows[rows % 4 != 0], rows[rows % 4 == 0]
 
 
-def crnn_origin(dropout: float = 0.1) -> Origin:
+def crnn_backbone(dropout: float = 0.1) -> Backbone:
     shape = CRNNConfig(labels=3, bands=32, channels=(4, 4, 8, 8), sequence=8, hidden=8, dropout=dropout)
-    return Origin("crnn", "crnn", shape, MEL, None, "crnn", (), (), ())
+    return Backbone("crnn", "crnn", shape, MEL, None, "crnn", (), (), ())
 
 
-def mn_origin(seed: int = 0, head: Literal["linear", "mlp"] = "linear") -> Origin:
+def mn_backbone(seed: int = 0, head: Literal["linear", "mlp"] = "linear") -> Backbone:
     """An `mn` network that has weights: random ones, and batch norms that have seen some sounds."""
     torch.manual_seed(seed)
     config = EfficientATConfig(labels=7, width=0.1, head=head, dropout=0.0)
@@ -126,16 +128,23 @@ def mn_origin(seed: int = 0, head: Literal["linear", "mlp"] = "linear") -> Origi
     with torch.no_grad():
         network(front_end(MEL)(torch.from_numpy(corpus().waveforms.windows)))  # type: ignore[attr-defined]
     known = tuple(f"class {number}" for number in range(config.labels))
-    return Origin(
+    return Backbone(
         "small", "efficientat", config, MEL, network.state_dict(), f"digest {seed}", ("MIT",), known, ("0123456789",)
     )
 
 
 def fit(
-    folder: Path, recipe: Recipe = RECIPE, origin: Origin | None = None, place: Place = HERE, seed: int = 0, **others
-) -> Fit:
+    folder: Path,
+    recipe: Recipe = RECIPE,
+    backbone: Backbone | None = None,
+    place: Place = HERE,
+    seed: int = 0,
+    teacher: Teacher | None = None,
+    spectrograms: Spectrograms | None = None,
+) -> FineTuneLearner:
     data = corpus()
-    return Fit(origin or crnn_origin(), recipe, data, *split(data), seed, place, folder, **others)
+    setup = Setup(backbone or crnn_backbone(), recipe, data, seed, place, teacher)
+    return FineTuneLearner(setup, *split(data), folder, spectrograms)
 
 
 class Never:
@@ -148,7 +157,7 @@ class Never:
 class StopAfter:
     """Stands in for tagger.stop.Stop: someone asks for the end when so much of a fit is done."""
 
-    fit: Fit
+    fit: FineTuneLearner
     epoch: int
     """From 0."""
     step: int
@@ -159,11 +168,11 @@ class StopAfter:
         return (self.fit.state.epoch, self.fit.state.step) == (self.epoch, self.step)
 
 
-def finished(fit: Fit) -> Trained:
+def finished(fit: FineTuneLearner) -> Trained:
     return fit.run(quiet, Never())  # type: ignore[arg-type]
 
 
-def interrupted(fit: Fit, epoch: int, step: int) -> None:
+def interrupted(fit: FineTuneLearner, epoch: int, step: int) -> None:
     try:
         fit.run(quiet, StopAfter(fit, epoch, step))  # type: ignore[arg-type]
     except TrainingStoppedError:

@@ -23,7 +23,8 @@ from tagger.checkpoints.header import METADATA_KEY, read_header
 from tagger.checkpoints.store import BUNDLED
 from tests.programs import refused, run, running, write_wav
 from train.evaluate import plots
-from train.fit import stream
+from train.fit.loop import StepResult
+from train.fit.stream import StreamLearner
 from train.fit.trainer import TrainingStoppedError
 from train.recipe import RECIPES
 
@@ -431,9 +432,9 @@ def test_the_recipe_for_streams_goes_on_where_it_was_stopped(tmp_path: Path, mon
     quick = (word for name in ("epochs=2", "batch=8", "frozen_blocks=14") for word in ("--set", name))
     flags = ("train", sounds, "-m", "mn01", "--start", "nothing", "--recipe", "stream", *quick, "--fold", "1")
     succeeded(*flags, "-o", tmp_path / "whole")
-    step, steps = stream._Run._step, 0
+    step, steps = StreamLearner.step, 0
 
-    def stopped(*args: Any) -> float:
+    def stopped(*args: Any) -> StepResult:
         nonlocal steps
         steps += 1
         if steps == 6:
@@ -441,7 +442,7 @@ def test_the_recipe_for_streams_goes_on_where_it_was_stopped(tmp_path: Path, mon
         return step(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stream._Run, "_step", stopped)
+        patch.setattr(StreamLearner, "step", stopped)
         done = run(*flags, "-o", tmp_path / "run")
     assert done.exit_code == 130
     assert "the same command with --resume goes on" in done.stderr

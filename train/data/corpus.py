@@ -1,6 +1,5 @@
 """What is trained on, ready to be heard; and how progress is told."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +7,6 @@ from torch import Tensor
 
 from train.data.dataset import Dataset
 from train.data.waveforms import Waveforms
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """What `tagger train DATA` may be: ESC-50 as a folder or an archive, sounds of the user's own in folders, or a CSV."""
 
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 from tagger.errors import UserError
 from train.data import esc50, own
 from train.data.dataset import Dataset
+from train.messages import Say
 
 _LAYOUTS = (
     "needed is ESC-50 (its folder or ZIP, from https://github.com/karolpiczak/ESC-50), a folder with a folder of "
@@ -14,7 +14,7 @@ _LAYOUTS = (
 )
 
 
-def read_any(path: Path, subset: esc50.Subset = "esc50", say: Callable[[str], None] = lambda line: None) -> Dataset:
+def read_any(path: Path, subset: esc50.Subset = "esc50", say: Say = lambda line: None) -> Dataset:
     """
     Raises:
         UserError: it is nothing of the kind, or something is wrong with it.
@@ -39,7 +39,7 @@ def read_any(path: Path, subset: esc50.Subset = "esc50", say: Callable[[str], No
     return _own(path, subset, say)
 
 
-def _own(path: Path, subset: esc50.Subset, say: Callable[[str], None]) -> Dataset:
+def _own(path: Path, subset: esc50.Subset, say: Say) -> Dataset:
     if subset == "esc10":
         raise UserError(f"{path}: ESC-10 is a part of ESC-50, and this is not it")
     return own.read(path, say)

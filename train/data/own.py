@@ -4,7 +4,7 @@ import csv
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,7 @@ from tagger.errors import UserError
 from tagger.files import folders_in, is_sound, sha256, walk
 from train.data.dataset import FOLDS, Clip, Dataset, printable
 from train.data.esc50 import source_of
-
-Say = Callable[[str], None]
+from train.messages import Say
 
 BACKGROUND = ("background", "_background")
 """Sounds under these names must trigger nothing."""

@@ -11,7 +11,7 @@ import struct
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +25,8 @@ from tagger.errors import AudioError, UserError
 from tagger.files import replacing
 from train.data import cache
 from train.data.dataset import Clip, Dataset, printable
+from train.messages import Say
 
-Say = Callable[[str], None]
 Waveform = NDArray[np.float32]
 
 _SILENCE = 1e-4

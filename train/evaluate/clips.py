@@ -12,10 +12,11 @@ from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
 from train.data import waveforms
-from train.data.corpus import Corpus, Say
+from train.data.corpus import Corpus
 from train.data.dataset import FOLDS, Dataset, Rows, leak, leaks
 from train.evaluate import report, streams
-from train.evaluate.metrics import BACKGROUND, Predictions, accuracy, accuracy_by_fold, calibration_error, mean_and_std
+from train.evaluate.metrics import NO_LABEL, Predictions, accuracy, accuracy_by_fold, calibration_error, mean_and_std
+from train.messages import Say
 
 _BATCH = 32
 
@@ -34,7 +35,7 @@ def predict(loaded: Checkpoint, corpus: Corpus, rows: Rows, device: str, shifts:
         scores[first : first + _BATCH] = _scores(classify, batch, shifts)
     clips = [corpus.dataset.clips[row] for row in rows]
     names = corpus.dataset.labels
-    targets = [BACKGROUND if clip.label is None else labels.index(names[clip.label]) for clip in clips]
+    targets = [NO_LABEL if clip.label is None else labels.index(names[clip.label]) for clip in clips]
     titles = [clip.title for clip in clips]
     folds = np.array([clip.fold for clip in clips], np.int64)
     return Predictions(labels, scores, np.array(targets, np.int64), tuple(titles), folds)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-BACKGROUND = -1
+NO_LABEL = -1
 """Target of a clip that is none of the labels."""
 BINS = 15
 """Of the calibration error, as Guo et al. (2017) have it."""
@@ -47,7 +47,7 @@ class Predictions:
     scores: NDArray[np.float32]
     """[N, labels], each 0 to 1, after activation and temperature."""
     targets: NDArray[np.int64]
-    """[N], index of the true label, or `BACKGROUND`."""
+    """[N], index of the true label, or `NO_LABEL`."""
     clips: tuple[str, ...]
     """N names."""
     folds: NDArray[np.int64]
@@ -62,8 +62,8 @@ class Predictions:
             )
         if not self.labels or not ((self.scores >= 0) & (self.scores <= 1 + 1e-6)).all():
             raise ValueError("there must be labels, and scores must be numbers from 0 to 1")
-        if not ((self.targets >= BACKGROUND) & (self.targets < len(self.labels))).all():
-            raise ValueError(f"targets must be {BACKGROUND} to {len(self.labels) - 1}")
+        if not ((self.targets >= NO_LABEL) & (self.targets < len(self.labels))).all():
+            raise ValueError(f"targets must be {NO_LABEL} to {len(self.labels) - 1}")
 
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
@@ -103,7 +103,7 @@ class Predictions:
     @property
     def known(self) -> "Predictions":
         """The clips of a label, without background. All but average precision is computed on these alone."""
-        return self.only(self.targets != BACKGROUND)
+        return self.only(self.targets != NO_LABEL)
 
     def of_fold(self, fold: int) -> "Predictions":
         return self.only(self.folds == fold)
@@ -350,7 +350,7 @@ def fit_temperature(
 
     Args:
         logits: [N, labels].
-        targets: [N], index of the true label. Rows of `BACKGROUND` are left out.
+        targets: [N], index of the true label. Rows of `NO_LABEL` are left out.
 
     Returns:
         Within `TEMPERATURES`; 1 where no other is better.
@@ -358,7 +358,7 @@ def fit_temperature(
     Raises:
         ValueError: no row is of a label.
     """
-    rows = targets != BACKGROUND
+    rows = targets != NO_LABEL
     if not rows.any():
         raise ValueError("a temperature needs clips of a label")
     z, true = logits[rows].astype(np.float64), targets[rows]
@@ -386,7 +386,7 @@ def fit_line(logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]
 
     Args:
         logits: [N, labels].
-        targets: [N], index of the true label. Rows of `BACKGROUND` are left out.
+        targets: [N], index of the true label. Rows of `NO_LABEL` are left out.
 
     Returns:
         Temperature and bias: a score is sigmoid(logit / temperature + bias).
@@ -394,7 +394,7 @@ def fit_line(logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]
     Raises:
         ValueError: no row is of a label.
     """
-    rows = targets != BACKGROUND
+    rows = targets != NO_LABEL
     if not rows.any():
         raise ValueError("a calibration needs clips of a label")
     z = logits[rows].astype(np.float64)

@@ -122,7 +122,7 @@ def _write_table(path: Path, p: Predictions) -> None:
         writer.writerow(["clip", "fold", "truth", "said", "score", "right"])
         columns = (p.clips, p.folds.tolist(), p.targets.tolist(), p.said.tolist(), p.scores.max(1), p.right.tolist())
         for clip, fold, target, said, score, right in zip(*columns, strict=True):
-            truth = ["", ""] if target == metrics.BACKGROUND else [p.labels[target], int(right)]
+            truth = ["", ""] if target == metrics.NO_LABEL else [p.labels[target], int(right)]
             writer.writerow([clip, fold, truth[0], p.labels[said], str(score), truth[1]])
 
 
@@ -236,7 +236,7 @@ def _headline(p: Predictions, found: dict[str, Any]) -> Iterator[str]:
     else:
         rows.append(["accuracy", "none: no clip of a label"])
     if found["background"]:
-        scores = p.only(p.targets == metrics.BACKGROUND).confidence
+        scores = p.only(p.targets == metrics.NO_LABEL).confidence
         half, most = np.quantile(scores, [0.5, 0.95])
         rows.append(["clips of none of the labels", f"{len(scores)}, not in the numbers above but average precision"])
         rows.append(["their highest scores", f"half below {half:.2f}, 95 % below {most:.2f}"])

@@ -24,11 +24,12 @@ from tagger.listen import Listener
 from tagger.policy import EventsConfig, Policy, policy
 from tagger.sinks import Sink
 from train.augment.waveform import coloured
-from train.data.corpus import Corpus, Say
+from train.data.corpus import Corpus
 from train.data.own import sounds_in
 from train.evaluate import detection, soundscape, timeline
 from train.evaluate.detection import Detection, Found
 from train.evaluate.soundscape import Annotation, Recording, Soundscape
+from train.messages import Say
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 """Of the curves."""

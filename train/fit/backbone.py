@@ -23,7 +23,7 @@ _WIDTHS = {"mn": ("efficientat", WIDTHS), "dymn": ("dymn", DYMN_WIDTHS)}
 
 
 @dataclass(frozen=True)
-class Origin:
+class Backbone:
     """A network that waits for its labels."""
 
     name: str
@@ -58,7 +58,7 @@ class Origin:
         return model
 
 
-def origin(name: str, start: Start | None, recipe: Recipe) -> Origin:
+def load_backbone(name: str, start: Start | None, recipe: Recipe) -> Backbone:
     """
     Args:
         name: a network's name, or a checkpoint's name or path.
@@ -78,7 +78,7 @@ def origin(name: str, start: Start | None, recipe: Recipe) -> Origin:
         mel = replace(FRONT_ENDS[recipe.front_end], bandwidth_hz=recipe.bandwidth_hz)
         if architecture == "crnn":
             shape = replace(shape, bands=mel.bands)
-        return Origin(name, architecture, shape, mel, None, name, (), (), ())
+        return Backbone(name, architecture, shape, mel, None, name, (), (), ())
     if architecture == "crnn":
         raise UserError(f"--start {start}: nobody has published such weights of {name}; leave --start out")
     try:
@@ -118,7 +118,7 @@ def last_layer_name(model: nn.Module) -> str | tuple[str, ...]:
     return "classifier.", "attention."
 
 
-def _of_checkpoint(name: str, recipe: Recipe) -> Origin:
+def _of_checkpoint(name: str, recipe: Recipe) -> Backbone:
     path = store.find(name)
     loaded = checkpoint.load(path)
     info = loaded.info
@@ -130,7 +130,7 @@ def _of_checkpoint(name: str, recipe: Recipe) -> Origin:
     config = info.config
     if info.training.get("recipe") == "official":
         config = replace(config, head=recipe.head)
-    return Origin(
+    return Backbone(
         info.name,
         info.architecture,
         config,
@@ -143,7 +143,7 @@ def _of_checkpoint(name: str, recipe: Recipe) -> Origin:
     )
 
 
-def others_of(network: nn.Module, origin: Origin, heard: torch.Tensor, targets: torch.Tensor) -> Others | None:
+def others_of(network: nn.Module, backbone: Backbone, heard: torch.Tensor, targets: torch.Tensor) -> Others | None:
     """The last layer that the network came with, and what of its classes the labels' sounds excite. None: it has none.
 
     Args:
@@ -151,12 +151,12 @@ def others_of(network: nn.Module, origin: Origin, heard: torch.Tensor, targets: 
         targets: [N, labels], 0 or 1.
     """
     name = last_layer_name(network)
-    if origin.weights is None or not isinstance(name, str):
+    if backbone.weights is None or not isinstance(name, str):
         return None
-    old = {key.removeprefix(name): value for key, value in origin.weights.items() if key.startswith(name)}
-    if old["weight"].shape[1] != heard.shape[1] or len(origin.labels) != len(old["weight"]):
+    old = {key.removeprefix(name): value for key, value in backbone.weights.items() if key.startswith(name)}
+    if old["weight"].shape[1] != heard.shape[1] or len(backbone.labels) != len(old["weight"]):
         return None  # the hidden layer before it was left out
-    others = Others(heard.shape[1], len(origin.labels))
+    others = Others(heard.shape[1], len(backbone.labels))
     others.layer.load_state_dict(old)
     with torch.no_grad():
         by_label = targets.T @ others(heard) / targets.sum(0).clamp(min=1)[:, None]  # [labels, classes]

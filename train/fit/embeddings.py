@@ -17,7 +17,7 @@ from tagger.stop import Stop
 from train.augment.views import Views, targets_of
 from train.data.cache import cached_arrays
 from train.data.corpus import Corpus
-from train.fit.backbone import Origin
+from train.fit.backbone import Backbone
 from train.fit.distributed import Place
 from train.fit.trainer import unless_stopped
 
@@ -42,26 +42,28 @@ class Embeddings:
 class Embedder:
     """A network without its last layer."""
 
-    def __init__(self, network: nn.Module, origin: Origin, corpus: Corpus, seed: int, place: Place, stop: Stop | None):
+    def __init__(
+        self, network: nn.Module, backbone: Backbone, corpus: Corpus, seed: int, place: Place, stop: Stop | None
+    ):
         """
         Raises:
             UserError: the network has no linear head on pooled features.
         """
         if not isinstance(network.classifier, nn.Sequential):
-            raise UserError(f"the recipe head is for mn and dymn networks: {origin.name} has no head to fit exactly")
+            raise UserError(f"the recipe head is for mn and dymn networks: {backbone.name} has no head to fit exactly")
         self._classifier = network.classifier.to(place.device)
         body: nn.Module = network.features  # type: ignore[assignment]
         maps = body.to(place.device)
         self._maps: nn.Module = maps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._extract = front_end(origin.mel).to(place.device)
-        self._rate_hz = origin.mel.sample_rate_hz
+        self._extract = front_end(backbone.mel).to(place.device)
+        self._rate_hz = backbone.mel.sample_rate_hz
         self._corpus, self._seed, self._place, self._stop = corpus, seed, place, stop
         self._key = {
             "data": corpus.dataset.fingerprint,
             "samples": corpus.waveforms.samples,
-            "backbone": origin.digest if origin.weights is not None else [origin.digest, seed],
-            "network": repr(origin.config),
-            "mel": repr(origin.mel),
+            "backbone": backbone.digest if backbone.weights is not None else [backbone.digest, seed],
+            "network": repr(backbone.config),
+            "mel": repr(backbone.mel),
             "version": _VERSION,
         }
 

@@ -13,7 +13,7 @@ _START_L2 = 1e-3
 
 
 @dataclass(frozen=True)
-class Head:
+class LinearHead:
     weight: Tensor
     """[labels, features]"""
     bias: Tensor
@@ -29,7 +29,7 @@ class Head:
             last_layer.bias.copy_(self.bias)
 
 
-def fit(features: Tensor, targets: Tensor, l2: float, activation: str = "sigmoid") -> Head:
+def fit(features: Tensor, targets: Tensor, l2: float, activation: str = "sigmoid") -> LinearHead:
     """The minimum of the mean cross-entropy plus `l2` times the squared weights (L-BFGS).
 
     Args:
@@ -55,7 +55,7 @@ def fit(features: Tensor, targets: Tensor, l2: float, activation: str = "sigmoid
     optimiser.step(loss)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         scaled = weight / spread
-        return Head(scaled, bias - scaled @ mean)
+        return LinearHead(scaled, bias - scaled @ mean)
 
 
 def fit_start(last_layer: nn.Linear, views: Iterable[tuple[Tensor, Tensor]], activation: str) -> None:

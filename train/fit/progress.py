@@ -1,4 +1,4 @@
-"""What one sees of a training: a bar, a line an epoch, TensorBoard's curves."""
+"""What a user sees of a training: a bar, a line an epoch, TensorBoard's curves."""
 
 import sys
 from pathlib import Path
@@ -7,33 +7,48 @@ from typing import Any
 import click
 
 from train.curve import Epoch
-from train.data.corpus import Say
+from train.data.dataset import Rows
+from train.messages import Say
+
+
+def announce(folder: Path, rows: Rows, inner: Rows, report: Say) -> None:
+    """Says what is trained next; the folder has its name."""
+    report(f"-- {folder.name}: {len(rows)} clips to learn from, {len(inner)} to choose the epoch by")
 
 
 def bar(length: int, label: str, is_shown: bool) -> Any:
-    """Of an epoch's batches, with the time left."""
+    """A progress bar over an epoch's batches, with the time left."""
     return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not is_shown, show_eta=True)
 
 
-def show(row: Epoch, epochs: int, keeps: bool, say: Say) -> None:
-    assert row.train_accuracy is not None
-    assert row.inner_accuracy is not None
-    say(
+def show(row: Epoch, epochs: int, is_kept: bool, report: Say) -> None:
+    """Says how an epoch went."""
+    inner_accuracy = 100 * (row.inner_accuracy or 0)
+    if row.train_accuracy is None:
+        report(
+            f"epoch {row.epoch:3}: loss {row.train_loss:.3f}, inner loss {row.inner_loss:.3f}, "
+            f"inner accuracy {inner_accuracy:.2f} %, {row.seconds:.0f} s"
+        )
+        return
+    report(
         f"epoch {row.epoch:3d} of {epochs}: loss {row.train_loss:.3f} train, {row.inner_loss:.3f} inner;  accuracy "
-        f"{100 * row.train_accuracy:5.1f} % train, {100 * row.inner_accuracy:5.1f} % inner;  {row.seconds:.0f} s"
-        f"{'  kept' if keeps else ''}"
+        f"{100 * row.train_accuracy:5.1f} % train, {inner_accuracy:5.1f} % inner;  {row.seconds:.0f} s"
+        f"{'  kept' if is_kept else ''}"
     )
 
 
 class NoBoard:
+    """Stands in for TensorBoard where it is not installed, and in processes that do not lead."""
+
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        """TensorBoard is not installed, or this process does not lead."""
+        """Writes nothing."""
 
     def close(self) -> None:
         """Nothing is open."""
 
 
 def board(folder: Path) -> Any:
+    """TensorBoard's writer, or `NoBoard`."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -1,4 +1,4 @@
-"""`tagger train`: each fold held out once, then a checkpoint from everything; interrupted anywhere, and continued."""
+"""`tagger train`: holds out each fold once, then trains a checkpoint from all clips. Resumes after any interruption."""
 
 import json
 import re
@@ -19,25 +19,33 @@ from tagger.files import replacing
 from tagger.stop import Stop
 from train.curve import Epoch
 from train.data import waveforms
-from train.data.corpus import Corpus, Say
+from train.data.corpus import Corpus
 from train.data.dataset import FOLDS, Dataset, Rows, inner_split, leak, trained_on
 from train.evaluate import report
 from train.evaluate.clips import predict
 from train.evaluate.metrics import Predictions, accuracy, accuracy_by_fold, calibration_error, mean_and_std
-from train.fit.backbone import Origin, Start, origin
+from train.fit.backbone import Backbone, Start, load_backbone
 from train.fit.distributed import Place, joined
-from train.fit.finetune import Fit
-from train.fit.head import Frozen
+from train.fit.finetune import FineTuneTrainer
+from train.fit.head import HeadTrainer
 from train.fit.memory import keep_memory
-from train.fit.stored_spectrograms import Spectrograms
-from train.fit.stream import Upper
+from train.fit.stream import StreamTrainer
 from train.fit.teacher import Teacher
-from train.fit.trainer import Trained, TrainingStoppedError
+from train.fit.trainer import Setup, Trained, Trainer, TrainingStoppedError
+from train.messages import Say, silent
 from train.recipe import Recipe
+
+TRAINERS: dict[str, type[Trainer]] = {
+    "all": FineTuneTrainer,
+    "gradual": FineTuneTrainer,
+    "head": HeadTrainer,
+    "upper": StreamTrainer,
+}
+"""Every way of training, by `Recipe.trainable`."""
 
 WINDOW_SECONDS = 5.0
 EVERYTHING = 0
-"""In place of the number of a fold that is held out: none is."""
+"""Stands for the number of the held-out fold where none is held out."""
 _NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 
@@ -71,18 +79,23 @@ class Job:
             raise UserError(f"--name {self.name}: must be the name of a file in the output folder, and not fold1 ...")
         if self.recipe.crop_seconds > WINDOW_SECONDS:
             raise UserError(f"crop_seconds {self.recipe.crop_seconds:g}: a window has only {WINDOW_SECONDS:g} s")
-        if self.teacher and self.recipe.trainable in ("head", "upper"):
+        if self.teacher and not self.trainer.takes_teacher:
             raise UserError("--teacher: a last layer alone (--freeze) learns from the labels, not from a teacher")
 
     @property
+    def trainer(self) -> type[Trainer]:
+        """How the recipe trains."""
+        return TRAINERS[self.recipe.trainable]
+
+    @property
     def stages(self) -> tuple[int, ...]:
-        """What is held out in turn."""
+        """The fold that each training holds out, or EVERYTHING, in their order."""
         if self.everything:
             return (EVERYTHING,)
         return self.folds or (*FOLDS, EVERYTHING)
 
     def is_done(self, stage: int) -> bool:
-        """Whether an earlier run, which this one goes on with, has finished it."""
+        """Whether the run that this one resumes has finished the stage."""
         return self.resume and self.result(stage).is_file() and self.checkpoint(stage).is_file()
 
     def title(self, stage: int) -> str:
@@ -105,39 +118,41 @@ def run(job: Job, say: Say) -> None:
     """
     keep_memory()
     with joined(job.device) as place:
-        talk: Say = say if place.leads else _silent
+        talk: Say = say if place.leads else silent
         filled = [stage for stage in job.stages if stage not in _without_clips(job.dataset)] or job.stages
         ahead = [stage for stage in filled if not job.is_done(stage)]
-        sources = {stage: origin(_of_stage(job.model, stage), job.start, job.recipe) for stage in ahead or filled}
-        source = next(iter(sources.values()))
-        if job.recipe.trainable in ("head", "upper") and source.architecture == "crnn":
-            raise UserError(f"{source.name}: a CRNN has no last layer that could be fitted alone (--freeze)")
+        backbones = {
+            stage: load_backbone(_of_stage(job.model, stage), job.start, job.recipe) for stage in ahead or filled
+        }
+        backbone = next(iter(backbones.values()))
+        if backbone.architecture == "crnn" and not job.trainer.takes_crnn:
+            raise UserError(f"{backbone.name}: a CRNN has no last layer that could be fitted alone (--freeze)")
         if job.recipe.batch < place.ranks:
             raise UserError(f"batch {job.recipe.batch} is less than one clip for each of {place.ranks} processes")
         if place.leads:
-            _check_folder(job, source)
-        marks = {stage: _leaks(job, sources[stage], stage) for stage in ahead}
+            _check_folder(job, backbone)
+        marks = {stage: _leaks(job, backbones[stage], stage) for stage in ahead}
         if not place.leads:
             place.wait()  # the first process decodes
-        found, sounds = waveforms.load(job.dataset, source.mel.sample_rate_hz, WINDOW_SECONDS, job.strict, talk)
+        found, sounds = waveforms.load(job.dataset, backbone.mel.sample_rate_hz, WINDOW_SECONDS, job.strict, talk)
         stages = _stages(job, found, talk)
         if place.leads:
-            _claim(job, source)
+            _claim(job, backbone)
             place.wait()
         corpus = Corpus.of(found, sounds)
         talk(
             f"{len(found.clips)} clips of {len(found.labels)} labels ({found.name}); "
-            f"{source.name}, recipe {job.recipe_name}"
+            f"{backbone.name}, recipe {job.recipe_name}"
         )
         with Stop() as stop:
-            _Run(job, sources, corpus, place, talk, stop, marks).all(stages)
+            _Stages(job, backbones, corpus, place, talk, stop, marks).all(stages)
 
 
 def _stages(job: Job, dataset: Dataset, say: Say) -> list[int]:
-    """What is trained, or shown because an earlier run has trained it: each fold that has clips, and everything.
+    """Stages to train, and those that an earlier run has trained, in order. Folds without clips are left out.
 
     Raises:
-        UserError: there is none, or one leaves nothing to learn from.
+        UserError: no stage is left, or one has nothing to learn from.
     """
     empty = _without_clips(dataset)
     wanted = [stage for stage in job.stages if stage not in empty]
@@ -154,35 +169,35 @@ def _stages(job: Job, dataset: Dataset, say: Say) -> list[int]:
 
 
 def _without_clips(dataset: Dataset) -> list[int]:
-    """Folds that have nothing to score."""
+    """Folds without labelled clips: nothing can be scored."""
     return [fold for fold in FOLDS if not len(dataset.held_out(fold))]
 
 
-class _Run:
+class _Stages:
+    """Trains, scores and saves one stage after the other."""
+
     def __init__(
         self,
         job: Job,
-        sources: dict[int, Origin],
+        backbones: dict[int, Backbone],
         corpus: Corpus,
         place: Place,
         say: Say,
         stop: Stop,
         marks: dict[int, list[str]],
     ) -> None:
-        self._job, self._sources, self._corpus, self._place = job, sources, corpus, place
-        self._source = next(iter(sources.values()))
-        self._started = {"name": self._source.name, "sha256": self._source.digest}
+        self._job, self._backbones, self._corpus, self._place = job, backbones, corpus, place
+        self._backbone = next(iter(backbones.values()))
+        self._started = {"name": self._backbone.name, "sha256": self._backbone.digest}
         if "{fold}" in job.model:
             self._started = {"name": job.model}
         self._say, self._stop = say, stop
-        self._frozen: dict[str, Frozen] = {}
-        self._uppers: dict[str, Upper] = {}
-        """The last one, by the digest of its network."""
-        self._spectrograms: Spectrograms | None = None
+        self._trainers: dict[tuple[str, str | None], Trainer] = {}
+        """The last one, by its backbone's digest and its teacher."""
         self._curves: dict[str, Sequence[Epoch]] = {}
         self._chosen: dict[str, int] = {}
         self._marks = marks
-        """By stage: what must be said of its result."""
+        """Warnings about each stage's result."""
 
     def all(self, stages: Sequence[int]) -> None:
         parts: list[Predictions] = []
@@ -211,12 +226,12 @@ class _Run:
         self._say(f"report: {self._job.output / 'report' / 'report.md'}")
 
     def _stage(self, stage: int, parts: Sequence[Predictions]) -> Predictions | None:
-        """Trains, scores and saves one split; or takes what an earlier run has finished."""
+        """Trains, scores and saves one stage; or reads it, where an earlier run has finished it."""
         path, result = self._job.checkpoint(stage), self._job.result(stage)
         if not self._job.is_done(stage):
             if self._place.agreed(float(self._stop.interrupted))[0]:
                 raise TrainingStoppedError
-            self._source = self._sources[stage]
+            self._backbone = self._backbones[stage]
             dataset = self._corpus.dataset
             rows = dataset.all_but(stage)
             trained = self._train(stage, rows)
@@ -249,41 +264,33 @@ class _Run:
         folder = job.output / "state" / job.title(stage)
         if not job.resume:
             (folder / "state.pt").unlink(missing_ok=True)
-        if job.recipe.trainable == "head":
-            digest = self._source.digest
-            if digest not in self._frozen:
-                self._frozen = {digest: Frozen(self._source, corpus, job.seed, self._place, self._stop)}
-            return self._frozen[digest].fit(rest, inner)
-        self._say(f"-- {job.title(stage)}: {len(rest)} clips to learn from, {len(inner)} to choose the epoch by")
-        if job.recipe.trainable == "upper":
-            if self._source.digest not in self._uppers:
-                upper = Upper(self._source, job.recipe, corpus, job.seed, self._place, self._stop)
-                self._uppers = {self._source.digest: upper}
-            return self._uppers[self._source.digest].run(rest, inner, folder, self._say, self._stop)
-        teacher = self._teacher(stage)
-        if job.recipe.stored_views and self._spectrograms is None:
-            views = job.recipe.stored_views
-            self._spectrograms = Spectrograms(corpus, self._source.mel, views, job.seed, self._place, self._stop)
-        spectrograms = self._spectrograms
-        fit = Fit(self._source, job.recipe, corpus, rest, inner, job.seed, self._place, folder, teacher, spectrograms)
-        return fit.run(self._say, self._stop)
+        return self._trainer(stage).run(rest, inner, folder, self._say, self._stop)
 
-    def _teacher(self, stage: int) -> Teacher | None:
-        which = self._job.teacher and _of_stage(self._job.teacher, stage)
-        if which is None:
+    def _trainer(self, stage: int) -> Trainer:
+        """The trainer of the stage before, where it starts and learns from the same networks; else a new one."""
+        job, backbone = self._job, self._backbone
+        teacher = _of_stage(job.teacher, stage) if job.teacher else None
+        key = backbone.digest, teacher
+        if key not in self._trainers:
+            setup = Setup(backbone, job.recipe, self._corpus, job.seed, self._place, self._teacher(teacher))
+            self._trainers = {key: job.trainer(setup)}
+        return self._trainers[key]
+
+    def _teacher(self, name: str | None) -> Teacher | None:
+        if name is None:
             return None
-        loaded = checkpoint.load(store.find(which))
+        loaded = checkpoint.load(store.find(name))
         recipe, labels = self._job.recipe, self._corpus.dataset.labels
         return Teacher(loaded, labels, recipe.activation, recipe.distill_temperature, self._place.device)
 
     def _teacher_licences(self, stage: int) -> tuple[str, ...]:
-        """What a pupil's weights owe to those of its teacher."""
+        """Licences of the teacher's weights, which hold for its student's too."""
         if self._job.teacher is None:
             return ()
         return tuple(read_header(store.find(_of_stage(self._job.teacher, stage)))["licences"])
 
     def _metrics(self, parts: Sequence[Predictions]) -> dict[str, Any]:
-        """Of the whole protocol, for the checkpoint that it stands for: none if a fold is missing, or leaks."""
+        """Results of all folds, for the checkpoint from all clips. Empty if a fold is missing, or leaks."""
         dataset = self._corpus.dataset
         folds = [fold for fold in FOLDS if fold not in _without_clips(dataset)]
         if len(parts) != len(folds) or len(parts) < 2 or any(self._marks[fold] for fold in folds):
@@ -294,16 +301,16 @@ class _Run:
         return {f"{_NUMBERS[len(parts)]}_fold_{name}": value for name, value in found.items()}
 
     def _save(self, trained: Trained, path: Path, stage: int, rows: Rows, metrics: dict[str, Any]) -> None:
-        job, source, dataset = self._job, self._source, self._corpus.dataset
-        heard = [clip for clips in _heard(job, source, stage).values() for clip in clips]
+        job, backbone, dataset = self._job, self._backbone, self._corpus.dataset
+        heard = [clip for clips in _heard(job, backbone, stage).values() for clip in clips]
         info = CheckpointInfo(
             name=job.title(stage),
-            architecture=source.architecture,
+            architecture=backbone.architecture,
             config=trained.model.config,
-            mel=source.mel,
+            mel=backbone.mel,
             window_seconds=WINDOW_SECONDS,
             labels=dataset.labels,
-            activation="sigmoid" if job.recipe.trainable in ("head", "upper") else job.recipe.activation,
+            activation=trained.activation,
             thresholds=(trained.threshold,) * len(dataset.labels),
             temperature=trained.temperature,
             bias=trained.bias,
@@ -312,7 +319,7 @@ class _Run:
             training={
                 "recipe": job.recipe_name,
                 "settings": job.recipe.to_document(),
-                "backbone": {"name": source.name, "sha256": source.digest},
+                "backbone": {"name": backbone.name, "sha256": backbone.digest},
                 "teacher": job.teacher,
                 "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, "clips": len(dataset.clips)},
                 "folds": [fold for fold in FOLDS if fold != stage],
@@ -322,7 +329,7 @@ class _Run:
                 "trained_on": sorted({*trained_on(dataset, rows), *heard}),
             },
             metrics=metrics,
-            licences=tuple(dict.fromkeys((*source.licences, *self._teacher_licences(stage), *dataset.licences))),
+            licences=tuple(dict.fromkeys((*backbone.licences, *self._teacher_licences(stage), *dataset.licences))),
         )
         checkpoint.save(path, info, trained.model, half=True)
 
@@ -339,7 +346,7 @@ class _Run:
 
 
 def _of_stage(name: str, stage: int) -> str:
-    """The checkpoint that `FOLDER/fold{fold}.safetensors` means when this fold is held out, or none.
+    """The checkpoint that `FOLDER/fold{fold}.safetensors` stands for while this fold is held out, or none is.
 
     Raises:
         UserError: none is held out, and the folder has not exactly one checkpoint from all clips.
@@ -358,14 +365,14 @@ def _of_stage(name: str, stage: int) -> str:
     return str(whole[0])
 
 
-def _leaks(job: Job, source: Origin, stage: int) -> list[str]:
-    """What must be said of this fold's result, because something that it starts or learns from has heard its clips.
+def _leaks(job: Job, backbone: Backbone, stage: int) -> list[str]:
+    """Warnings about this fold's result: what it starts or learns from has heard its held-out clips.
 
     Raises:
-        UserError: it has, and that is not allowed.
+        UserError: there is one, and the job does not allow it.
     """
     marks = []
-    for what, clips in _heard(job, source, stage).items():
+    for what, clips in _heard(job, backbone, stage).items():
         said = leak(what, job.dataset, stage, clips)
         if said is None:
             continue
@@ -378,13 +385,13 @@ def _leaks(job: Job, source: Origin, stage: int) -> list[str]:
     return marks
 
 
-def _heard(job: Job, source: Origin, stage: int) -> dict[str, tuple[str, ...]]:
-    """What is started or learnt from, and the clips that it has heard.
+def _heard(job: Job, backbone: Backbone, stage: int) -> dict[str, tuple[str, ...]]:
+    """The backbone and the teacher by name, and the clips that each has heard.
 
     Raises:
         UserError: there is no such teacher, or it does not know a label.
     """
-    heard = {source.name: source.trained_on}
+    heard = {backbone.name: backbone.trained_on}
     if teacher := job.teacher and _of_stage(job.teacher, stage):
         try:
             document = read_header(store.find(teacher))
@@ -396,11 +403,11 @@ def _heard(job: Job, source: Origin, stage: int) -> dict[str, tuple[str, ...]]:
     return heard
 
 
-def _document(job: Job, source: Origin) -> dict[str, Any]:
-    """What a run is; the rest may change when it is continued."""
+def _document(job: Job, backbone: Backbone) -> dict[str, Any]:
+    """What must not change when a run is resumed."""
     document: dict[str, Any] = {
         "recipe": job.recipe.to_document(),
-        "start": job.model if "{fold}" in job.model else source.digest,
+        "start": job.model if "{fold}" in job.model else backbone.digest,
         "teacher": job.teacher,
         "data": job.dataset.fingerprint,
         "name": job.name,
@@ -409,11 +416,11 @@ def _document(job: Job, source: Origin) -> dict[str, Any]:
     return document
 
 
-def _check_folder(job: Job, source: Origin) -> None:
-    """What another run has trained is not overwritten.
+def _check_folder(job: Job, backbone: Backbone) -> None:
+    """Makes sure that no other run's results are overwritten.
 
     Raises:
-        UserError: the output folder holds a run, and this is not one that continues it.
+        UserError: the output folder holds a run that this one does not resume.
     """
     path = job.output / "job.json"
     if not path.is_file():
@@ -423,7 +430,7 @@ def _check_folder(job: Job, source: Origin) -> None:
             f"{job.output}: holds a run already; --resume continues it (or shows its result), "
             "another --output starts a new one"
         )
-    mine = json.loads(json.dumps(_document(job, source)))
+    mine = json.loads(json.dumps(_document(job, backbone)))
     try:
         theirs = json.loads(path.read_text("utf-8"))
     except ValueError:
@@ -437,10 +444,10 @@ def _check_folder(job: Job, source: Origin) -> None:
         raise UserError(f"{job.output}: --resume cannot continue it: the {', '.join(other)} of that run differs")
 
 
-def _claim(job: Job, source: Origin) -> None:
-    """The output folder is this job's."""
+def _claim(job: Job, backbone: Backbone) -> None:
+    """Makes the output folder this job's."""
     with replacing(job.output / "job.json") as partial:
-        partial.write_text(json.dumps(_document(job, source), indent=2) + "\n", "utf-8")
+        partial.write_text(json.dumps(_document(job, backbone), indent=2) + "\n", "utf-8")
 
 
 def _in_words(joint: Predictions) -> str:
@@ -455,12 +462,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:6.2f} %"
 
 
-def _silent(text: str) -> None:
-    """The first process says it."""
-
-
 def _write_result(path: Path, predictions: Predictions | None, trained: Trained, marks: Sequence[str]) -> None:
-    """What `--resume` needs of a stage that is done."""
+    """Saves what `--resume` needs of a stage that is done."""
     document: dict[str, Any] = {
         "curve": [asdict(epoch) for epoch in trained.curve],
         "kept": trained.kept_epoch,

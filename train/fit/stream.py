@@ -1,16 +1,15 @@
-"""The recipe `stream`: the upper blocks of a network, taught on windows as a stream has them, to hear what and when.
+"""The recipe `stream`: trains the upper blocks of a network on windows as a stream has them, to hear what and when.
 
-What the lower blocks make of every window is computed once; a batch then costs a tenth. Three things are learnt at
-once: which labels a window holds, which each of its moments holds, and still to know what the network knew before
-(Li and Hoiem, "Learning without Forgetting", TPAMI 2018), which tells what is none of the labels.
+The output of the lower blocks is computed once for every window; a batch then costs a tenth. The network learns three
+things at once: the labels of a window, the labels of each of its moments, and to repeat what it knew before (Li and
+Hoiem, "Learning without Forgetting", TPAMI 2018). The last tells sounds outside the label set.
 """
 
 import copy
 import dataclasses
 import math
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,71 +22,79 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tagger.errors import UserError
 from tagger.features.logmel import front_end
-from tagger.files import replacing
 from tagger.models.efficientat import Outputs, outputs_of
 from tagger.stop import Stop
 from train.augment.scenes import MOST_SOUNDS, Scenes, labels_of
 from train.augment.views import BATCH, NOTHING, Views
-from train.curve import Epoch
 from train.data.cache import cached_arrays
-from train.data.corpus import Corpus, Say
+from train.data.corpus import Corpus
 from train.data.dataset import Rows
-from train.fit.backbone import Origin, others_of
+from train.fit.backbone import Backbone, others_of
 from train.fit.distributed import Place
 from train.fit.logistic import cross_entropy
-from train.fit.progress import bar
-from train.fit.trainer import Trained, TrainingStoppedError, calibrated, unless_stopped
+from train.fit.loop import LoopState, StepResult, run_epochs
+from train.fit.progress import announce
+from train.fit.trainer import Setup, Trained, Trainer, calibrated, unless_stopped
+from train.messages import Say
 from train.recipe import Recipe
 
 SCENES = 6
-"""Times that each clip is heard over a background, perhaps with another clip."""
+"""Windows made of each clip over a background, perhaps with another clip."""
 _DRAWS = {"plain": 1, "placed": 2, "fragment": 1, "background": 1}
 _WEIGHTS = {"plain": 1.0, "placed": 1.0, "fragment": 0.5, "background": 0.25, "scenes": 1.5}
-"""How often windows of each view are drawn, against each other."""
+"""Relative probability of drawing a window of each view."""
 _WEIGHT_OF_NOTHING = 2.0
-"""The same, of recordings that are none of the labels."""
+"""Factor on it, for recordings outside the label set."""
 _STEPS_SHARE = 0.5
-"""Of the loss of the moments, against that of the windows."""
+"""Weight of the moments' loss; the windows' loss has 1."""
 _REMEMBER_SHARE = 0.2
-"""Of the loss of what was known before."""
+"""Weight of the loss against what the network knew before."""
 _RARE = -4.0
-"""The bias that labels begin with: each is in one window of fifty."""
+"""Initial bias of each label's logit: a label is in one window of fifty."""
 _WARM_UP = 0.05
+"""Share of all steps."""
 _AVERAGE_FROM = 1 / 3
-"""Of all batches: from here on weights are averaged."""
+"""Share of all steps after which the moving average of the weights begins."""
 _VERSION = 1
-"""Of what is in the cache."""
+"""Version of the cached arrays."""
 
 
 class Activations:
-    """What the lower blocks make of every window."""
+    """Output of the lower blocks for every window."""
 
-    def __init__(self, network: nn.Module, origin: Origin, corpus: Corpus, recipe: Recipe, seed: int, place: Place):
+    def __init__(self, network: nn.Module, backbone: Backbone, corpus: Corpus, recipe: Recipe, seed: int, place: Place):
         self._corpus, self._seed, self._place = corpus, seed, place
-        self._rate_hz = origin.mel.sample_rate_hz
-        self._step_s = float(network.step_frames * origin.mel.hop_samples / self._rate_hz)  # type: ignore[operator]
+        self._rate_hz = backbone.mel.sample_rate_hz
+        self._step_s = float(network.step_frames * backbone.mel.hop_samples / self._rate_hz)  # type: ignore[operator]
         network = network.to(place.device)
         self._lower = nn.Sequential(*network.blocks[: recipe.frozen_blocks])  # type: ignore[index]
         self._upper = nn.Sequential(*network.blocks[recipe.frozen_blocks :])  # type: ignore[index]
         self._hidden = nn.Sequential(*list(network.classifier)[:-1])  # type: ignore[arg-type]
-        self._extract = front_end(origin.mel).to(place.device)
+        self._extract = front_end(backbone.mel).to(place.device)
         self._key = {
             "data": corpus.dataset.fingerprint,
             "samples": corpus.waveforms.samples,
-            "backbone": origin.digest if origin.weights is not None else [origin.digest, seed],
-            "network": repr(origin.config),
-            "mel": repr(origin.mel),
+            "backbone": backbone.digest if backbone.weights is not None else [backbone.digest, seed],
+            "network": repr(backbone.config),
+            "mel": repr(backbone.mel),
             "blocks": recipe.frozen_blocks,
             "seed": seed,
             "version": _VERSION,
         }
-        is_sound = corpus.targets.any(1).numpy()
-        self._every, self._sounds = np.arange(len(is_sound)), np.flatnonzero(is_sound)
+        has_label = corpus.targets.any(1).numpy()
+        self._every, self._sounds = np.arange(len(has_label)), np.flatnonzero(has_label)
 
     def load(self, stop: Stop | None) -> dict[str, Tensor]:
-        """By name, of each window: `maps` [n, C, rows, columns], float16; `hidden` [n, F], what the last layer would be
-        given; `row` [n]; `weight` [n], how often it is to be drawn; `sounds` [n, MOST_SOUNDS], rows of the clips in it;
-        `active` [n, MOST_SOUNDS, steps]; `has_steps` [n], whether that is known; `is_plain` [n].
+        """Arrays by name, over all windows.
+
+        Returns:
+            `maps` [n, C, rows, columns], float16: output of the lower blocks; `hidden` [n, F], float16: input of the
+            last layer; `row` [n]: the clip; `weight` [n]: relative probability of a draw; `sounds` [n, MOST_SOUNDS]:
+            rows of the clips that sound in it, -1 for none; `active` [n, MOST_SOUNDS, steps], bool; `has_steps` [n]:
+            whether `active` is known; `is_plain` [n]: whether it is the clip as it is.
+
+        Raises:
+            TrainingStoppedError: after `stop`; the views that are complete stay in the cache.
         """
         parts = [self._view(view, draw, stop) for view, count in _DRAWS.items() for draw in range(count)]
         parts += [self._scenes(draw, stop) for draw in range(SCENES)]
@@ -169,58 +176,70 @@ class Activations:
         return cached_arrays("windows", self._key | {"view": view, "draw": draw}, make)
 
 
-class Upper:
-    """Trains one split. `run` may be interrupted, and continues after the last whole epoch when it is run again."""
+class StreamTrainer(Trainer):
+    """Trains the blocks above `frozen_blocks`. Resumes after the last complete epoch."""
 
-    def __init__(
-        self, origin: Origin, recipe: Recipe, corpus: Corpus, seed: int, place: Place, stop: Stop | None = None
-    ) -> None:
-        """
+    takes_teacher = False
+    takes_crnn = False
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._windows: dict[str, Tensor] | None = None
+
+    def network(self) -> nn.Module:
+        """A new network, as training starts from it."""
+        setup = self.setup
+        torch.manual_seed(setup.seed)
+        return setup.backbone.build(setup.corpus.targets.shape[1], setup.recipe.dropout).eval()
+
+    def windows(self, stop: Stop | None = None) -> dict[str, Tensor]:
+        """What `Activations.load` gives; computed at the first call.
+
         Raises:
-            TrainingStoppedError: after `stop`; the views that are whole stay in the cache.
+            TrainingStoppedError: after `stop`; the views that are complete stay in the cache.
             UserError: the network has no such blocks.
         """
-        self._origin, self._recipe, self._corpus, self._seed, self._place = origin, recipe, corpus, seed, place
-        network = self._built()
-        if not isinstance(network.classifier, nn.Sequential):
-            raise UserError(f"the recipe stream is for mn and dymn networks, not for {origin.name}")
-        self._windows = Activations(network, origin, corpus, recipe, seed, place).load(stop)
+        if self._windows is None:
+            setup, network = self.setup, self.network()
+            if not isinstance(network.classifier, nn.Sequential):
+                raise UserError(f"the recipe stream is for mn and dymn networks, not for {setup.backbone.name}")
+            activations = Activations(network, setup.backbone, setup.corpus, setup.recipe, setup.seed, setup.place)
+            self._windows = activations.load(stop)
+        return self._windows
 
-    def _built(self) -> nn.Module:
-        torch.manual_seed(self._seed)
-        return self._origin.build(self._corpus.targets.shape[1], self._recipe.dropout).eval()
+    def split(self, rows: Rows, inner: Rows) -> "StreamLearner":
+        """A new network on one split, before the first step."""
+        return StreamLearner(self.network(), self.setup, self.windows(), rows, inner)
 
-    def run(self, rows: Rows, inner: Rows, folder: Path, say: Say, stop: Stop) -> Trained:
+    def run(self, rows: Rows, inner: Rows, folder: Path, report: Say, stop: Stop) -> Trained:
+        """See `Trainer.run`."""
+        announce(folder, rows, inner, report)
+        self.windows(stop)
+        learner = self.split(rows, inner)
+        run_epochs(learner, self.setup.recipe.epochs, folder / "state.pt", self.setup.place, report, stop)
+        return learner.finished()
+
+
+class StreamLearner:
+    """One network on one split: a `train.fit.loop.Learner`. A batch is the numbers of its windows, [B]."""
+
+    resumes_within_epochs = False
+
+    def __init__(self, network: nn.Module, setup: Setup, windows: dict[str, Tensor], rows: Rows, inner: Rows) -> None:
         """
         Args:
-            rows, inner: what is learnt from, and what scores are calibrated on.
-            folder: for `state.pt`.
-
-        Raises:
-            TrainingStoppedError: after `stop`.
+            network: becomes the learner's own, with new heads.
+            windows: what `Activations.load` gives.
         """
-        job = _Run(self._built(), self._origin, self._recipe, self._corpus, self._windows, rows, inner, self._place)
-        return job.run(folder / "state.pt", self._seed, say, stop)
-
-
-class _Run:
-    def __init__(
-        self,
-        network: nn.Module,
-        origin: Origin,
-        recipe: Recipe,
-        corpus: Corpus,
-        windows: dict[str, Tensor],
-        rows: Rows,
-        inner: Rows,
-        place: Place,
-    ) -> None:
+        recipe, place, corpus, backbone = setup.recipe, setup.place, setup.corpus, setup.backbone
+        self.state = LoopState()
+        self._seed = setup.seed
         self._recipe, self._place, self._windows, self._targets = recipe, place, windows, corpus.targets
         self._learnt = np.flatnonzero(np.isin(windows["row"].numpy(), rows))
         self._inner = torch.from_numpy(np.flatnonzero(np.isin(windows["row"].numpy(), inner)))
         plain = torch.from_numpy(np.flatnonzero(np.isin(windows["row"].numpy(), rows) & windows["is_plain"].numpy()))
         heard, truth = windows["hidden"][plain].float(), corpus.targets[windows["row"][plain]]
-        others = others_of(network, origin, heard, truth)
+        others = others_of(network, backbone, heard, truth)
         self._classifier: nn.Module = network.classifier  # type: ignore[assignment]
         last: nn.Linear = network.classifier[-1]  # type: ignore[index,assignment]
         nn.init.zeros_(last.weight)
@@ -228,7 +247,7 @@ class _Run:
         network.moments, network.others = copy.deepcopy(last), others  # type: ignore[assignment]
         classes = others.layer.out_features if others is not None else 0
         network.config = dataclasses.replace(network.config, moments=True, others=classes)  # type: ignore[type-var]
-        self._others_names = origin.labels if others is not None else ()
+        self._others_names = backbone.labels if others is not None else ()
         self._before = copy.deepcopy(others.layer).to(place.device) if others is not None else None
         self.network = network.to(place.device)
         blocks: list[nn.Module] = network.blocks[recipe.frozen_blocks :]  # type: ignore[index,assignment]
@@ -242,50 +261,40 @@ class _Run:
         ]
         self._weights = [p for group in self._groups for p in group["params"]]  # type: ignore[attr-defined]
         self._optimiser = torch.optim.AdamW(self._groups, weight_decay=recipe.weight_decay)
-        self._steps_per_epoch = max(1, len(self._learnt) // recipe.batch)
-        total = recipe.epochs * self._steps_per_epoch
-        self._rate = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _share(step, total))
+        self.steps_per_epoch = max(1, len(self._learnt) // recipe.batch)
+        total = recipe.epochs * self.steps_per_epoch
+        self._rate = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _rate_factor(step, total))
         self._average: list[Tensor] | None = None
         self._average_from = int(_AVERAGE_FROM * total)
-        self._curve: list[Epoch] = []
 
-    def run(self, path: Path, seed: int, say: Say, stop: Stop) -> Trained:
-        if path.is_file():
-            self._load(path)
-            say(f"continuing after {len(self._curve)} epochs")
-        recipe = self._recipe
-        while len(self._curve) < recipe.epochs:
-            number, began = len(self._curve), time.monotonic()
-            rng = np.random.default_rng([seed, number])
-            torch.manual_seed(seed * 1000 + number)  # dropout's
-            weight = self._windows["weight"].numpy()[self._learnt]
-            loss = 0.0
-            with bar(self._steps_per_epoch, f"epoch {number + 1} of {recipe.epochs}", self._place.leads) as shown:
-                for step in range(self._steps_per_epoch):
-                    if stop.interrupted:
-                        raise TrainingStoppedError
-                    chosen = rng.choice(self._learnt, recipe.batch, p=weight / weight.sum())
-                    loss += self._step(torch.from_numpy(chosen), number * self._steps_per_epoch + step)
-                    shown.update(1)
-            logits, truth = self._validated()
-            row = Epoch(
-                epoch=number + 1,
-                train_loss=loss / self._steps_per_epoch,
-                train_accuracy=None,
-                inner_loss=float(cross_entropy(logits, truth)),
-                inner_accuracy=_accuracy(logits, truth),
-                learning_rate=self._optimiser.param_groups[0]["lr"],
-                seconds=time.monotonic() - began,
-            )
-            self._curve.append(row)
-            self._save(path)
-            say(
-                f"epoch {row.epoch:3}: loss {row.train_loss:.3f}, inner loss {row.inner_loss:.3f}, "
-                f"inner accuracy {100 * (row.inner_accuracy or 0):.2f} %, {row.seconds:.0f} s"
-            )
-        return self._finished()
+    @property
+    def learning_rate(self) -> float:
+        """The upper blocks' rate in the next step."""
+        rate: float = self._optimiser.param_groups[0]["lr"]
+        return rate
 
-    def _step(self, chosen: Tensor, step: int) -> float:
+    def start(self, stop: Stop) -> None:
+        """Nothing is prepared: the heads start at zero."""
+
+    def batches(self, epoch: int, first: int) -> Generator[Tensor, None, None]:
+        """Windows drawn by their weights. `first` is 0: epochs are not resumed within."""
+        rng = np.random.default_rng([self._seed, epoch])
+        torch.manual_seed(self._seed * 1000 + epoch)  # dropout's
+        weight = self._windows["weight"].numpy()[self._learnt]
+        for _ in range(self.steps_per_epoch):
+            yield torch.from_numpy(rng.choice(self._learnt, self._recipe.batch, p=weight / weight.sum()))
+
+    def keep(self) -> bool:
+        """The last epoch's weights are the result."""
+        return False
+
+    def has_stopped_improving(self) -> bool:
+        """All epochs are trained."""
+        return False
+
+    def step(self, batch: Tensor, epoch: int, step: int) -> StepResult:
+        """Learns from these windows."""
+        chosen, done = batch, epoch * self.steps_per_epoch + step
         windows, recipe, device = self._windows, self._recipe, self._place.device
         maps = windows["maps"][chosen].to(device).float().to(memory_format=torch.channels_last)
         labels = labels_of(windows["sounds"][chosen], self._targets)  # [B, MOST_SOUNDS, labels]
@@ -308,14 +317,14 @@ class _Run:
         self._optimiser.step()
         self._rate.step()
         with torch.no_grad():
-            if self._average is None and step >= self._average_from:
+            if self._average is None and done >= self._average_from:
                 self._average = [weight.detach().clone() for weight in self._weights]
             elif self._average is not None:
                 torch._foreach_lerp_(self._average, [weight.detach() for weight in self._weights], 1 - recipe.average)
-        return float(loss.detach())
+        return float(loss.detach()), 0.0, 0.0
 
     def _outputs(self, maps: Tensor) -> tuple[Outputs, Tensor]:
-        """What the network says, and what its last layer is given, [B, F]."""
+        """The network's output, and the input of its last layer, [B, F]."""
         high = self._upper(maps)
         hidden = high
         for layer in list(self.network.classifier)[:-1]:  # type: ignore[arg-type]
@@ -323,8 +332,8 @@ class _Run:
         return outputs_of(self.network, high), hidden
 
     @torch.inference_mode()
-    def _scored(self, chosen: Tensor) -> Tensor:
-        """Logits less surprise, [N, labels]."""
+    def logits(self, chosen: Tensor) -> Tensor:
+        """Logits of these windows, less their surprise, [N, labels]."""
         self.network.eval()
         parts = []
         for some in torch.split(chosen, 256):
@@ -334,16 +343,19 @@ class _Run:
             parts.append((heard.logits - self._recipe.surprise * surprise).cpu())
         return torch.cat(parts)
 
-    def _validated(self) -> tuple[Tensor, Tensor]:
-        """Logits and truth of the inner clips as they are, by the averaged weights."""
+    def validate(self) -> tuple[float, float | None]:
+        """Loss and accuracy of the inner clips as they are, by the averaged weights."""
         plain = self._inner[self._windows["is_plain"][self._inner]]
         with self._averaged():
-            return self._scored(plain), self._targets[self._windows["row"][plain]]
+            logits, truth = self.logits(plain), self._targets[self._windows["row"][plain]]
+        return float(cross_entropy(logits, truth)), _accuracy(logits, truth)
 
     def _averaged(self) -> "_Swapped":
+        """The network has the averaged weights within this context."""
         return _Swapped(self._weights, self._average)
 
-    def _finished(self) -> Trained:
+    def finished(self) -> Trained:
+        """The result, after the last epoch: averaged weights, calibrated on the inner clips."""
         with torch.no_grad():
             for weight, mean in zip(self._weights, self._average or self._weights, strict=True):
                 weight.copy_(mean)
@@ -352,10 +364,10 @@ class _Run:
         plain = self._inner[windows["is_plain"][self._inner] & labelled]
         nothing = self._inner[~labels_of(windows["sounds"][self._inner], self._targets).amax(1).any(1)]
         targets = self._targets[windows["row"][plain]]
-        temperature, bias, _ = calibrated({"plain": self._scored(plain)}, targets, "sigmoid")
+        temperature, bias, _ = calibrated({"plain": self.logits(plain)}, targets, "sigmoid")
         threshold = round(1 / (1 + math.exp(-(self._recipe.enter_logit / temperature + bias))), 4)
-        quiet = self._scored(nothing).amax(1)
-        last = self._curve[-1]
+        quiet = self.logits(nothing).amax(1)
+        last = self.state.curve[-1]
         return Trained(
             self.network.eval().requires_grad_(False).cpu(),
             temperature,
@@ -363,7 +375,7 @@ class _Run:
             threshold,
             surprise=self._recipe.surprise if self._before is not None else 0.0,
             others=self._others_names,
-            curve=tuple(self._curve),
+            curve=tuple(self.state.curve),
             kept_epoch=last.epoch,
             details={
                 "inner_loss": last.inner_loss,
@@ -372,34 +384,30 @@ class _Run:
             },
         )
 
-    def _save(self, path: Path) -> None:
-        content = {
+    def state_dict(self) -> dict[str, Any]:
+        """See `train.fit.loop.Learner`."""
+        return {
             "network": self.network.state_dict(),
             "average": self._average,
             "optimiser": self._optimiser.state_dict(),
             "rate": self._rate.state_dict(),
-            "curve": [dataclasses.asdict(row) for row in self._curve],
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            torch.save(content, partial)
 
-    def _load(self, path: Path) -> None:
-        content = torch.load(path, map_location=self._place.device, weights_only=True)
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        """See `train.fit.loop.Learner`."""
         self.network.load_state_dict(content["network"])
         self._average = content["average"]
         self._optimiser.load_state_dict(content["optimiser"])
         self._rate.load_state_dict(content["rate"])
-        self._curve = [Epoch(**row) for row in content["curve"]]
 
 
-def _share(step: int, total: int) -> float:
-    """Of the learning rate: a short warm-up, then a cosine to nothing."""
+def _rate_factor(step: int, total: int) -> float:
+    """Factor on the learning rate: a short linear warm-up, then a cosine to 0."""
     return min(1.0, (step + 1) / max(1.0, _WARM_UP * total)) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
 
 
 class _Swapped:
-    """While it lasts, weights have these values."""
+    """Gives weights other values within a `with` block."""
 
     def __init__(self, weights: list[Tensor], values: list[Tensor] | None) -> None:
         self._weights, self._values = weights, values
@@ -418,6 +426,7 @@ class _Swapped:
 
 
 def _accuracy(logits: Tensor, truth: Tensor) -> float | None:
+    """Share of labelled rows, 0 to 1, whose highest logit is right. None: no row is labelled."""
     labelled = truth.any(1)
     if not labelled.any():
         return None

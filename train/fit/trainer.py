@@ -1,8 +1,10 @@
-"""What every way of training gives: a network, how far its scores can be believed, and how it got there."""
+"""What every trainer is given, and what it gives: a network, the calibration of its scores, and a learning curve."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +13,80 @@ from tagger.errors import TaggerError
 from tagger.stop import Stop
 from train.augment.views import targets_of
 from train.curve import Epoch
-from train.evaluate.metrics import BACKGROUND, fit_line, fit_temperature
+from train.data.corpus import Corpus
+from train.data.dataset import Rows
+from train.evaluate.metrics import NO_LABEL, fit_line, fit_temperature
+from train.fit.backbone import Backbone
+from train.fit.distributed import Place
 from train.fit.logistic import best_threshold
+from train.fit.teacher import Teacher
+from train.messages import Say
+from train.recipe import Recipe
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What a training has, whichever fold is held out."""
+
+    backbone: Backbone
+    recipe: Recipe
+    corpus: Corpus
+    seed: int
+    place: Place
+    teacher: Teacher | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Result of a training: network, calibration, learning curve."""
+
+    model: nn.Module
+    """In eval mode, on the CPU."""
+    temperature: float
+    bias: float
+    threshold: float
+    activation: str = "sigmoid"
+    surprise: float = 0.0
+    """What each logit loses for a sound outside the label set: see CheckpointInfo."""
+    others: tuple[str, ...] = ()
+    """Names of the classes that tell such a sound; empty: the model has no such head."""
+    curve: tuple[Epoch, ...] = ()
+    kept_epoch: int | None = None
+    """Number of the epoch whose weights these are, from 1. None: there were no epochs."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """For the checkpoint's document."""
+
+
+class Trainer(ABC):
+    """One way of training. `train.fit.run.TRAINERS` lists them all.
+
+    A trainer serves all folds that start from the same weights; what it has computed of the data set, it keeps.
+    """
+
+    takes_teacher: ClassVar[bool] = True
+    takes_crnn: ClassVar[bool] = True
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+
+    @abstractmethod
+    def run(self, rows: Rows, inner: Rows, folder: Path, report: Say, stop: Stop) -> Trained:
+        """
+        Args:
+            rows: clips to learn from.
+            inner: clips to choose an epoch or a regularisation by, and to calibrate on. Neither holds a test clip.
+            folder: for what is needed to resume. Its name is the training's.
+
+        Raises:
+            TrainingStoppedError: after `stop`; the same call resumes.
+            UserError: the network, or the teacher, cannot be trained so.
+        """
+
+
 class TrainingStoppedError(TaggerError):
-    """Someone asked for the end. What is needed to go on is on disk."""
+    """Somebody asked for the end. What is needed to resume is on disk."""
 
     exit_code = 130
 
@@ -37,22 +105,6 @@ def unless_stopped(items: Iterable[T], stop: Stop | None) -> Iterator[T]:
         yield item
 
 
-@dataclass(frozen=True)
-class Trained:
-    model: nn.Module
-    """In eval mode, on the CPU."""
-    temperature: float
-    bias: float
-    threshold: float
-    surprise: float = 0.0
-    """How much each logit loses for what no label explains: see CheckpointInfo."""
-    others: tuple[str, ...] = ()
-    curve: tuple[Epoch, ...] = ()
-    kept_epoch: int | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-    """For the checkpoint's document."""
-
-
 def calibrated(logits: Mapping[str, Tensor], targets: Tensor, activation: str) -> tuple[float, float, float]:
     """Temperature, bias and threshold from clips that were not learnt from.
 
@@ -61,7 +113,7 @@ def calibrated(logits: Mapping[str, Tensor], targets: Tensor, activation: str) -
         targets: [N, labels], 0 or 1.
     """
     labelled = targets.any(1)
-    classes = torch.where(labelled, targets.argmax(1), BACKGROUND)
+    classes = torch.where(labelled, targets.argmax(1), NO_LABEL)
     plain, truths = logits["plain"].numpy(), classes.numpy()
     temperature, bias = (
         fit_line(plain, truths) if activation == "sigmoid" else (fit_temperature(plain, truths, "softmax"), 0.0)

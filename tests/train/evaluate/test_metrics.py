@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from train.evaluate import metrics
 from train.evaluate.metrics import (
-    BACKGROUND,
     ESC50_CATEGORIES,
     ESC50_LABELS,
+    NO_LABEL,
     OWN_CATEGORY,
     Predictions,
     accuracy,
@@ -57,7 +57,7 @@ def any_predictions(draw, labelled: bool = True) -> Predictions:
     n, labels = draw(st.integers(1, 30)), draw(st.integers(1, 5))
     score = st.one_of(st.integers(0, 15).map(lambda k: k / 15), st.floats(0, 1, width=32))
     scores = draw(st.lists(st.lists(score, min_size=labels, max_size=labels), min_size=n, max_size=n))
-    targets = draw(st.lists(st.integers(BACKGROUND, labels - 1), min_size=n, max_size=n))
+    targets = draw(st.lists(st.integers(NO_LABEL, labels - 1), min_size=n, max_size=n))
     if labelled:
         targets[0] = max(0, targets[0])
     return predictions(scores, targets, draw(st.lists(st.integers(1, 5), min_size=n, max_size=n)))
@@ -125,20 +125,20 @@ def test_only_the_same_labels_are_joined():
 
 
 def test_accuracy_by_hand():
-    p = said([0, 0, 1, 2, BACKGROUND], [0, 1, 1, 2, 0], folds=[1, 1, 2, 2, 2])
+    p = said([0, 0, 1, 2, NO_LABEL], [0, 1, 1, 2, 0], folds=[1, 1, 2, 2, 2])
     assert accuracy(p) == 0.75
     assert metrics.accuracy_by_fold(p) == {1: 0.5, 2: 1.0}
     assert metrics.mean_and_std([0.5, 1.0]) == (0.75, pytest.approx(0.125**0.5))
 
 
 def test_a_fold_of_background_alone_has_no_accuracy():
-    assert metrics.accuracy_by_fold(said([0, BACKGROUND], [0, 0], folds=[1, 2])) == {1: 1.0}
+    assert metrics.accuracy_by_fold(said([0, NO_LABEL], [0, 0], folds=[1, 2])) == {1: 1.0}
 
 
 @pytest.mark.parametrize("function", [accuracy, calibration_error, reliability, accuracy_interval])
 def test_nothing_to_average(function):
     with pytest.raises(ValueError, match="no clip of a label"):
-        function(said([BACKGROUND], [0]))
+        function(said([NO_LABEL], [0]))
 
 
 # How sure that is
@@ -284,7 +284,7 @@ def test_no_other_temperature_is_better(seed, activation, other):
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_background_does_not_move_the_temperature(activation):
     logits, targets = drawn(200, 2.0, activation, 1)
-    more = np.concatenate([logits, np.full((50, 6), 9.0)]), np.concatenate([targets, np.full(50, BACKGROUND)])
+    more = np.concatenate([logits, np.full((50, 6), 9.0)]), np.concatenate([targets, np.full(50, NO_LABEL)])
     assert fit_temperature(*more, activation) == fit_temperature(logits, targets, activation)
 
 
@@ -303,7 +303,7 @@ def test_huge_logits_make_no_overflow():
 
 def test_a_temperature_of_nothing():
     with pytest.raises(ValueError, match="clips of a label"):
-        fit_temperature(np.zeros((2, 2)), np.array([BACKGROUND, BACKGROUND]), "softmax")
+        fit_temperature(np.zeros((2, 2)), np.array([NO_LABEL, NO_LABEL]), "softmax")
 
 
 # Labels, categories, confusions
@@ -319,7 +319,7 @@ def test_confusion_sums(p):
 
 
 def test_per_label_by_hand():
-    first, second, third, fourth = per_label(said([0, 0, 0, 1, BACKGROUND], [0, 0, 1, 1, 2], labels=4))
+    first, second, third, fourth = per_label(said([0, 0, 0, 1, NO_LABEL], [0, 0, 1, 1, 2], labels=4))
     assert (first.support, first.right, first.precision, first.recall) == (3, 2, 1.0, pytest.approx(2 / 3))
     assert first.f1 == pytest.approx(0.8)
     assert (second.support, second.right, second.precision, second.recall) == (1, 1, 0.5, 1.0)
@@ -386,7 +386,7 @@ def test_the_official_labels(shared):
 def test_per_category_by_hand():
     # A dog is said to be a rooster (another animal), another one a siren; rain is right.
     siren, rain = ESC50_LABELS.index("siren"), ESC50_LABELS.index("rain")
-    p = said([0, 0, rain, BACKGROUND], [1, siren, rain, 0], labels=50)
+    p = said([0, 0, rain, NO_LABEL], [1, siren, rain, 0], labels=50)
     p = Predictions(ESC50_LABELS, p.scores, p.targets, p.clips, p.folds)
     animals, nature = list(ESC50_CATEGORIES)[:2]
     assert metrics.per_category(p) == (
@@ -464,4 +464,4 @@ def test_a_line_from_a_few_clips_changes_little(right):
 
 def test_a_line_needs_clips_of_a_label():
     with pytest.raises(ValueError, match="clips of a label"):
-        metrics.fit_line(np.zeros((2, 3)), np.array([metrics.BACKGROUND] * 2))
+        metrics.fit_line(np.zeros((2, 3)), np.array([metrics.NO_LABEL] * 2))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from train.curve import Epoch
 from train.evaluate import metrics, plots, report
-from train.evaluate.metrics import BACKGROUND, ESC50_LABELS, Predictions
+from train.evaluate.metrics import ESC50_LABELS, NO_LABEL, Predictions
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -22,7 +22,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def simulated(labels: tuple[str, ...], each: int, wrong: float, background: int = 0, seed: int = 0) -> Predictions:
     """Some clips of each label in five folds, a share of them wrong."""
     rng = np.random.default_rng(seed)
-    targets = np.array([*np.arange(len(labels)).repeat(each), *[BACKGROUND] * background], int)
+    targets = np.array([*np.arange(len(labels)).repeat(each), *[NO_LABEL] * background], int)
     n = len(targets)
     scores = rng.uniform(0, 0.3, (n, len(labels))).astype(np.float32)
     answers = np.where(rng.random(n) < wrong, rng.integers(0, len(labels), n), targets)

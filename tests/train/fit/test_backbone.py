@@ -14,8 +14,8 @@ from tagger.files import sha256
 from tagger.models.config import CRNNConfig, EfficientATConfig
 from tagger.models.crnn import CRNN
 from tagger.models.registry import NETWORKS
-from tests.trainings import mn_origin
-from train.fit.backbone import last_layer_name, network_config, origin, others_of
+from tests.trainings import mn_backbone
+from train.fit.backbone import last_layer_name, load_backbone, network_config, others_of
 from train.recipe import RECIPES, Recipe
 
 FINETUNE, HEAD, CRNN_RECIPE = RECIPES["finetune"], RECIPES["head"], RECIPES["crnn"]
@@ -84,7 +84,7 @@ def test_widths_that_do_not_exist_are_told_others(name, others):
 
 def test_weights_that_can_be_downloaded_are_said_how():
     with pytest.raises(UserError) as caught:
-        origin("mn04", None, FINETUNE)
+        load_backbone("mn04", None, FINETUNE)
     message = str(caught.value)
     assert "audioset weights of mn04 are not here" in message
     assert "`tagger models download mn04`" in message
@@ -94,7 +94,7 @@ def test_weights_that_can_be_downloaded_are_said_how():
 @pytest.mark.parametrize(("name", "start"), [("mn04", "imagenet"), ("mn01", "audioset"), ("dymn04", None)])
 def test_weights_that_cannot_be_downloaded_are_said_how_to_add(name, start):
     with pytest.raises(UserError) as caught:
-        origin(name, start, FINETUNE)
+        load_backbone(name, start, FINETUNE)
     assert f"{start or 'audioset'} weights of {name} are not here" in str(caught.value)
     assert "download" not in str(caught.value)
     assert "`tagger models add FILE`" in str(caught.value)
@@ -103,24 +103,24 @@ def test_weights_that_cannot_be_downloaded_are_said_how_to_add(name, start):
 def test_weights_that_are_here_but_damaged_are_not_said_to_be_missing(mn01):
     mn01.write_bytes(mn01.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=mn01.name):
-        origin("mn01", None, FINETUNE)
+        load_backbone("mn01", None, FINETUNE)
 
 
 @pytest.mark.parametrize("start", ["audioset", "imagenet"])
 def test_nobody_has_published_a_crnn(start):
     with pytest.raises(UserError, match=f"--start {start}.*crnn"):
-        origin("crnn", start, CRNN_RECIPE)
+        load_backbone("crnn", start, CRNN_RECIPE)
 
 
 @pytest.mark.parametrize("start", ["audioset", "imagenet", "nothing"])
 def test_a_checkpoint_brings_its_own_weights(own, start):
     with pytest.raises(UserError, match=f"--start {start}.*own weights"):
-        origin(str(own), start, FINETUNE)
+        load_backbone(str(own), start, FINETUNE)
 
 
 def test_a_checkpoint_that_is_not_there():
     with pytest.raises(CheckpointError, match="no model 'nothing-of-the-kind'"):
-        origin("nothing-of-the-kind", None, FINETUNE)
+        load_backbone("nothing-of-the-kind", None, FINETUNE)
 
 
 # Published weights
@@ -128,7 +128,7 @@ def test_a_checkpoint_that_is_not_there():
 
 def test_published_weights_are_kept_but_for_the_last_layer(mn01):
     given = checkpoint.load(mn01).model.state_dict()
-    start = origin("mn01", None, replace(FINETUNE, head="mlp"))
+    start = load_backbone("mn01", None, replace(FINETUNE, head="mlp"))
     model = start.build(3)
     last = last_layer_name(model)
     found = model.state_dict()
@@ -141,11 +141,15 @@ def test_published_weights_are_kept_but_for_the_last_layer(mn01):
 
 
 def test_audioset_is_what_mn_networks_start_from(mn01):
-    assert origin("mn01", None, FINETUNE).digest == origin("mn01", "audioset", FINETUNE).digest == sha256(mn01)
+    assert (
+        load_backbone("mn01", None, FINETUNE).digest
+        == load_backbone("mn01", "audioset", FINETUNE).digest
+        == sha256(mn01)
+    )
 
 
 def test_the_last_layer_is_drawn_by_torchs_generator(mn01):
-    start = origin("mn01", None, FINETUNE)
+    start = load_backbone("mn01", None, FINETUNE)
 
     def last(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
@@ -156,11 +160,11 @@ def test_the_last_layer_is_drawn_by_torchs_generator(mn01):
 
 
 def test_a_recipe_says_what_follows_the_pooled_features(mn01):
-    assert origin("mn01", None, replace(FINETUNE, head="mlp")).config.head == "mlp"
-    assert origin("mn01", None, RECIPES["stream"]).config.head == "mlp"
-    assert origin("mn01", None, FINETUNE).config.head == "linear"
-    assert origin("mn01", None, HEAD).config.head == "linear"
-    model = origin("mn01", None, FINETUNE).build(3)
+    assert load_backbone("mn01", None, replace(FINETUNE, head="mlp")).config.head == "mlp"
+    assert load_backbone("mn01", None, RECIPES["stream"]).config.head == "mlp"
+    assert load_backbone("mn01", None, FINETUNE).config.head == "linear"
+    assert load_backbone("mn01", None, HEAD).config.head == "linear"
+    model = load_backbone("mn01", None, FINETUNE).build(3)
     assert [type(layer) for layer in model.classifier] == [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear]
     given = checkpoint.load(mn01).model.state_dict()
     found = model.state_dict()
@@ -170,22 +174,22 @@ def test_a_recipe_says_what_follows_the_pooled_features(mn01):
 
 
 def test_the_recipe_decides_the_bandwidth(mn01):
-    assert origin("mn01", None, FINETUNE).mel == MelConfig(bandwidth_hz=7_500.0)
-    assert origin("mn01", None, replace(FINETUNE, bandwidth_hz=None)).mel == MelConfig()
+    assert load_backbone("mn01", None, FINETUNE).mel == MelConfig(bandwidth_hz=7_500.0)
+    assert load_backbone("mn01", None, replace(FINETUNE, bandwidth_hz=None)).mel == MelConfig()
 
 
 def test_another_front_end_may_be_learnt_if_it_has_as_many_rows(mn01):
-    start = origin("mn01", None, replace(FINETUNE, front_end="origin"))
+    start = load_backbone("mn01", None, replace(FINETUNE, front_end="origin"))
     assert start.mel == replace(FRONT_ENDS["origin"], bandwidth_hz=7_500.0)
     with pytest.raises(UserError, match="mfcc has 40 rows, mn01_as takes 128"):
-        origin("mn01", None, replace(FINETUNE, front_end="mfcc"))
+        load_backbone("mn01", None, replace(FINETUNE, front_end="mfcc"))
 
 
 # From nothing
 
 
 def test_a_network_may_start_from_nothing():
-    start = origin("mn01", "nothing", replace(FINETUNE, front_end="mel"))
+    start = load_backbone("mn01", "nothing", replace(FINETUNE, front_end="mel"))
     assert (start.weights, start.digest, start.licences, start.trained_on) == (None, "mn01", (), ())
     assert start.mel == replace(FRONT_ENDS["mel"], bandwidth_hz=7_500.0)
     torch.manual_seed(0)
@@ -198,7 +202,7 @@ def test_a_network_may_start_from_nothing():
 @pytest.mark.parametrize("start", [None, "nothing"])
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_a_crnn_is_as_high_as_its_features(start, front_end):
-    found = origin("crnn", start, replace(CRNN_RECIPE, front_end=front_end))
+    found = load_backbone("crnn", start, replace(CRNN_RECIPE, front_end=front_end))
     assert found.weights is None
     assert found.config.bands == found.mel.bands == (40 if front_end == "mfcc" else 128)
     assert isinstance(found.build(50), CRNN)
@@ -206,7 +210,7 @@ def test_a_crnn_is_as_high_as_its_features(start, front_end):
 
 @pytest.mark.parametrize("name", ["mn01", "dymn04", "crnn"])
 def test_labels_and_dropout_are_set_and_all_else_stays(name):
-    start = origin(name, "nothing", FINETUNE)
+    start = load_backbone(name, "nothing", FINETUNE)
     assert start.config_for(7) == replace(start.config, labels=7)
     assert start.config_for(7, 0.45) == replace(start.config, labels=7, dropout=0.45)
     assert start.config_for(7, 0.0).dropout == 0.0
@@ -217,7 +221,7 @@ def test_labels_and_dropout_are_set_and_all_else_stays(name):
 
 
 def test_a_checkpoint_is_a_start_with_its_front_end_and_all_that_it_has_heard(own):
-    start = origin(str(own), None, Recipe())
+    start = load_backbone(str(own), None, Recipe())
     assert (start.name, start.architecture, start.config) == ("mine", "crnn", SMALL)
     assert start.mel == replace(FRONT_ENDS["origin"], bandwidth_hz=7_500.0)
     assert start.digest == sha256(own)
@@ -227,12 +231,12 @@ def test_a_checkpoint_is_a_start_with_its_front_end_and_all_that_it_has_heard(ow
 
 def test_a_checkpoint_may_be_named(own):
     official.add(own)
-    assert origin("mine", None, FINETUNE).digest == sha256(own)
+    assert load_backbone("mine", None, FINETUNE).digest == sha256(own)
 
 
 def test_of_a_crnn_all_but_the_two_last_layers_is_kept(own):
     given = checkpoint.load(own).model.state_dict()
-    model = origin(str(own), None, CRNN_RECIPE).build(5)
+    model = load_backbone(str(own), None, CRNN_RECIPE).build(5)
     found = model.state_dict()
     new = {
         name for name in found if found[name].shape != given[name].shape or not torch.equal(found[name], given[name])
@@ -255,7 +259,7 @@ def test_a_network_of_ones_own_keeps_its_layers_for_the_recipe_head(tmp_path):
         training={"recipe": "finetune"},
     )
     checkpoint.save(tmp_path / "mine.safetensors", info, checkpoint.build(info))
-    assert origin(str(tmp_path / "mine.safetensors"), None, HEAD).config.head == "mlp"
+    assert load_backbone(str(tmp_path / "mine.safetensors"), None, HEAD).config.head == "mlp"
 
 
 def test_what_was_added_for_its_labels_is_not_carried_over(tmp_path):
@@ -273,7 +277,7 @@ def test_what_was_added_for_its_labels_is_not_carried_over(tmp_path):
         others=("Speech", "Music", "Silence"),
     )
     checkpoint.save(tmp_path / "mine.safetensors", info, checkpoint.build(info))
-    start = origin(str(tmp_path / "mine.safetensors"), None, RECIPES["stream"])
+    start = load_backbone(str(tmp_path / "mine.safetensors"), None, RECIPES["stream"])
     assert start.labels == ("dog", "cat")
     assert start.config_for(5) == replace(config, labels=5, moments=False, others=0)
     assert (start.build(5).moments, start.build(5).others) == (None, None)
@@ -290,7 +294,7 @@ def heard_by(network: nn.Module, clips: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_a_class_is_expected_as_far_as_some_label_excites_it(head):
     """Of each class, the mean over a label's clips, of the label that has most; clips of nothing do not count."""
-    start = mn_origin(head=head)
+    start = mn_backbone(head=head)
     network = start.build(3)
     heard = heard_by(network, 6)
     targets = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]])
@@ -306,7 +310,7 @@ def test_a_class_is_expected_as_far_as_some_label_excites_it(head):
 
 
 def test_what_a_label_sounds_like_surprises_less_than_what_none_does():
-    start = mn_origin()
+    start = mn_backbone()
     network = start.build(1)
     heard = heard_by(network, 40)
     targets = torch.zeros(40, 1)
@@ -319,7 +323,7 @@ def test_what_a_label_sounds_like_surprises_less_than_what_none_does():
 
 
 def test_a_label_without_clips_expects_nothing():
-    start = mn_origin()
+    start = mn_backbone()
     network = start.build(2)
     heard = heard_by(network, 3)
     others = others_of(network, start, heard, torch.tensor([[1.0, 0]] * 3))
@@ -330,11 +334,11 @@ def test_a_label_without_clips_expects_nothing():
 
 
 def test_networks_that_know_no_others():
-    start = mn_origin()
+    start = mn_backbone()
     network, targets = start.build(2), torch.ones(3, 2)
     heard = heard_by(network, 3)
     assert others_of(network, replace(start, weights=None), heard, targets) is None
     assert others_of(network, replace(start, labels=()), heard, targets) is None  # nobody says what its classes are
     assert others_of(network, start, heard[:, :-8], targets) is None  # the hidden layer before it was left out
-    crnn = origin("crnn", None, CRNN_RECIPE)
+    crnn = load_backbone("crnn", None, CRNN_RECIPE)
     assert others_of(crnn.build(2), replace(crnn, weights={}), heard, targets) is None

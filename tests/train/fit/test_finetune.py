@@ -27,21 +27,21 @@ from tests.trainings import (
     Never,
     checkpoint_of,
     corpus,
-    crnn_origin,
+    crnn_backbone,
     finished,
     fit,
     interrupted,
     logits,
-    mn_origin,
+    mn_backbone,
     sound,
     split,
 )
 from train.augment.spectrogram import Mix
 from train.data.corpus import Corpus
-from train.fit.finetune import Fit
+from train.fit.finetune import FineTuneLearner
 from train.fit.stored_spectrograms import Spectrograms
 from train.fit.teacher import Teacher
-from train.fit.trainer import Trained, TrainingStoppedError
+from train.fit.trainer import Setup, Trained, TrainingStoppedError
 from train.recipe import Recipe
 
 pytestmark = pytest.mark.train
@@ -76,8 +76,8 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def weights(fit: Fit) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in fit._network.state_dict().items()}
+def weights(fit: FineTuneLearner) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in fit.network.state_dict().items()}
 
 
 def said(model: nn.Module, each: int = 12) -> tuple[Tensor, Tensor]:
@@ -93,12 +93,12 @@ def scripted(monkeypatch: pytest.MonkeyPatch, accuracies: Iterable[float]) -> li
     """
     coming, seen = iter(accuracies), []
 
-    def validate(self: Fit) -> tuple[float, float]:
-        seen.append({name: tensor.clone() for name, tensor in self._contender().state_dict().items()})
+    def validate(self: FineTuneLearner) -> tuple[float, float]:
+        seen.append({name: tensor.clone() for name, tensor in self.candidate().state_dict().items()})
         accuracy = next(coming)
         return (accuracy, 1.0) if math.isnan(accuracy) else (1 - accuracy, accuracy)
 
-    monkeypatch.setattr(Fit, "_validate", validate)
+    monkeypatch.setattr(FineTuneLearner, "validate", validate)
     return seen
 
 
@@ -147,7 +147,7 @@ def test_the_inner_split_and_all_other_clips_are_not_trained_on(tmp_path):
     data = replace(plain, waveforms=Noted(plain.waveforms.windows))
     rest, inner = split(data)
     rest, others = rest[::2], rest[1::2]
-    finished(Fit(crnn_origin(), ONE, data, rest, inner, 0, HERE, tmp_path))
+    finished(FineTuneLearner(Setup(crnn_backbone(), ONE, data, 0, HERE), rest, inner, tmp_path))
     assert {row for where, row in asked if where == "train.fit.batches"} <= set(rest)
     assert {row for where, row in asked if where == "train.augment.views"} == set(inner)
     assert not {row for _, row in asked} & set(others)
@@ -194,23 +194,23 @@ def test_a_finished_run_gives_its_result_again(tmp_path, uninterrupted):
 
 def test_an_interrupted_start_from_a_fitted_head_continues(tmp_path):
     recipe = replace(RECIPE, epochs=2, fitted_head=True, trainable="gradual", learning_rate=1e-3)
-    whole = finished(fit(tmp_path / "whole", recipe, mn_origin()))
-    interrupted(fit(tmp_path / "parts", recipe, mn_origin()), 1, 2)
-    assert_same(finished(fit(tmp_path / "parts", recipe, mn_origin())), whole)
+    whole = finished(fit(tmp_path / "whole", recipe, mn_backbone()))
+    interrupted(fit(tmp_path / "parts", recipe, mn_backbone()), 1, 2)
+    assert_same(finished(fit(tmp_path / "parts", recipe, mn_backbone())), whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_after_its_batch(tmp_path, monkeypatch, uninterrupted, number):
-    step = Fit._step
+    step = FineTuneLearner.step
 
-    def signalled(self: Fit, *given: Any) -> Any:
+    def signalled(self: FineTuneLearner, *given: Any) -> Any:
         if (self.state.epoch, self.state.step) == (1, 0):
             os.kill(os.getpid(), number)
         return step(self, *given)
 
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     one = fit(tmp_path)
-    monkeypatch.setattr(Fit, "_step", signalled)
+    monkeypatch.setattr(FineTuneLearner, "step", signalled)
     try:
         with Stop() as stop, pytest.raises(TrainingStoppedError) as caught:
             one.run(lambda line: None, stop)
@@ -270,7 +270,7 @@ def test_the_best_epochs_weights_are_kept_and_not_the_last(tmp_path, monkeypatch
 
 def test_of_epochs_that_so_few_clips_cannot_tell_apart_the_latest_is_kept(tmp_path, monkeypatch):
     one = fit(tmp_path, replace(RECIPE, epochs=4))
-    labelled = int(one._inner_targets.any(1).sum())
+    labelled = int(one.inner_targets.any(1).sum())
     error = (0.8 * 0.2 / labelled) ** 0.5  # of the best epoch's accuracy
     scripted(monkeypatch, [0.3, 0.8, 0.8 - 0.99 * error, 0.8 - 1.01 * error])
     found = finished(one)
@@ -286,14 +286,14 @@ def test_a_loss_that_is_no_number_is_never_the_best(tmp_path, monkeypatch):
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_the_weights_of_the_start_have_their_share_in_what_is_kept(tmp_path, share):
     recipe = replace(SHARED, average=0.0, start_share=share)
-    one = fit(tmp_path, recipe, mn_origin())
+    one = fit(tmp_path, recipe, mn_backbone())
     found = finished(one)
     content = torch.load(tmp_path / "state.pt", weights_only=True)
     if not share:
         assert content["start"] is None
         return
-    interrupted(fit(tmp_path / "other", recipe, mn_origin()), 1, 1)
-    assert_same(finished(fit(tmp_path / "other", recipe, mn_origin())), found)
+    interrupted(fit(tmp_path / "other", recipe, mn_backbone()), 1, 1)
+    assert_same(finished(fit(tmp_path / "other", recipe, mn_backbone())), found)
     kept = found.model.state_dict()
     for name, weight in content["network"].items():  # of the last epoch, which is kept
         expected = weight.float().lerp(content["start"][name].float(), share)
@@ -313,14 +313,14 @@ def test_training_that_diverges_from_the_start_is_said(tmp_path, monkeypatch):
 @pytest.mark.parametrize("frozen", [1, 3, 99])
 def test_frozen_blocks_stay_bit_for_bit(tmp_path, frozen):
     one = fit(tmp_path, replace(ONE, frozen_blocks=frozen))
-    before, blocks = weights(one), one._network.blocks
+    before, blocks = weights(one), one.network.blocks
     finished(one)
     still = {id(tensor) for block in blocks[:frozen] for tensor in block.state_dict(keep_vars=True).values()}
-    named = one._network.state_dict(keep_vars=True)
+    named = one.network.state_dict(keep_vars=True)
     changed = moved(before, weights(one))
     assert still
     assert not {name for name in changed if id(named[name]) in still}
-    assert {name for name, tensor in one._network.named_parameters() if id(tensor) not in still} <= changed
+    assert {name for name, tensor in one.network.named_parameters() if id(tensor) not in still} <= changed
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -337,28 +337,28 @@ def test_gradual_training_opens_block_after_block_from_the_head(tmp_path, monkey
     one = fit(tmp_path, replace(RECIPE, epochs=4, trainable="gradual", average=0.0, frozen_norm=True))
     before = weights(one)
     opened: list[list[bool]] = []
-    step = Fit._step
+    step = FineTuneLearner.step
 
-    def noted(self: Fit, *given: Any) -> Any:
-        opened.append([all(p.requires_grad for p in block.parameters()) for block in self._network.blocks])
+    def noted(self: FineTuneLearner, *given: Any) -> Any:
+        opened.append([all(p.requires_grad for p in block.parameters()) for block in self.network.blocks])
         found = step(self, *given)
         if self.state.epoch == 0:
             assert {name.partition(".")[0] for name in moved(before, weights(self))} == {"classifier", "attention"}
         return found
 
-    monkeypatch.setattr(Fit, "_step", noted)
+    monkeypatch.setattr(FineTuneLearner, "step", noted)
     finished(one)
-    epochs = opened[:: len(one._batches)]
-    many = len(one._network.blocks)
+    epochs = opened[:: one.steps_per_epoch]
+    many = len(one.network.blocks)
     assert [sum(each) for each in epochs] == [0, round(many / 2), many, many]
     assert all(each == sorted(each) for each in epochs)  # those at the output first
-    assert {name for name, _ in one._network.named_parameters()} <= moved(before, weights(one))
+    assert {name for name, _ in one.network.named_parameters()} <= moved(before, weights(one))
 
 
 def test_gradual_training_leaves_frozen_blocks_closed(tmp_path):
     one = fit(tmp_path, replace(RECIPE, epochs=2, trainable="gradual", frozen_blocks=2))
     finished(one)
-    is_open = [all(p.requires_grad for p in block.parameters()) for block in one._network.blocks]
+    is_open = [all(p.requires_grad for p in block.parameters()) for block in one.network.blocks]
     assert is_open == [False, False] + [True] * (len(is_open) - 2)
 
 
@@ -379,13 +379,13 @@ def test_a_gradient_cut_to_nothing_moves_nothing(tmp_path):
 
 def test_the_rate_rises_and_then_falls_to_nothing(tmp_path, monkeypatch):
     rates: list[float] = []
-    set_rates = Fit._set_rates
+    set_rates = FineTuneLearner.set_rates
 
-    def noted(self: Fit, done: int, total: int) -> None:
+    def noted(self: FineTuneLearner, done: int, total: int) -> None:
         set_rates(self, done, total)
-        rates.append(self._optimiser.param_groups[0]["lr"])
+        rates.append(self.learning_rate)
 
-    monkeypatch.setattr(Fit, "_set_rates", noted)
+    monkeypatch.setattr(FineTuneLearner, "set_rates", noted)
     finished(fit(tmp_path, replace(RECIPE, warmup_epochs=1.0, epochs=3)))
     peak = rates.index(max(rates))
     assert peak == 2  # the first epoch's last batch
@@ -397,14 +397,14 @@ def test_the_rate_rises_and_then_falls_to_nothing(tmp_path, monkeypatch):
 def test_an_average_of_the_weights_is_kept_where_the_recipe_says_so(tmp_path, monkeypatch, decay):
     one = fit(tmp_path, replace(RECIPE, epochs=2, average=decay))
     scripted(monkeypatch, [0.1, 0.9])  # so that the last epoch is the best
-    step, steps = Fit._step, []
+    step, steps = FineTuneLearner.step, []
 
-    def noted(self: Fit, *given: Any) -> Any:
+    def noted(self: FineTuneLearner, *given: Any) -> Any:
         found = step(self, *given)
         steps.append(weights(self))
         return found
 
-    monkeypatch.setattr(Fit, "_step", noted)
+    monkeypatch.setattr(FineTuneLearner, "step", noted)
     kept = finished(one).model.state_dict()
     assert len(steps) == 6
     if not decay:
@@ -426,7 +426,7 @@ def test_a_fitted_head_knows_the_training_clips_before_anything_is_trained(tmp_p
     rows = np.array([row for row in split(data)[0] if data.targets[row].any()])
 
     def accuracy(recipe: Recipe, name: str) -> float:
-        model = finished(fit(tmp_path / name, recipe, mn_origin())).model
+        model = finished(fit(tmp_path / name, recipe, mn_backbone())).model
         return float((logits(model, data, rows).argmax(1) == data.targets[rows].argmax(1)).float().mean())
 
     assert accuracy(recipe, "fitted") > 0.9 > accuracy(replace(recipe, fitted_head=False), "random")
@@ -435,24 +435,24 @@ def test_a_fitted_head_knows_the_training_clips_before_anything_is_trained(tmp_p
 def test_a_head_is_fitted_to_stored_spectrograms_too(tmp_path):
     recipe = replace(ONE, fitted_head=True, frozen_norm=True, stored_views=2, learning_rate=1e-9)
     stored = Spectrograms(corpus(), MEL, 2, 0, HERE)
-    found = finished(fit(tmp_path, recipe, mn_origin(), spectrograms=stored))
+    found = finished(fit(tmp_path, recipe, mn_backbone(), spectrograms=stored))
     assert found.curve[0].train_accuracy > 0.5
 
 
 def test_training_starts_from_the_given_weights(tmp_path):
     recipe = replace(ONE, frozen_norm=True, learning_rate=1e-9, head_learning_rate=1e-9)
-    origin = mn_origin()
-    found = finished(fit(tmp_path, recipe, origin)).model.state_dict()
-    assert origin.weights is not None
+    backbone = mn_backbone()
+    found = finished(fit(tmp_path, recipe, backbone)).model.state_dict()
+    assert backbone.weights is not None
     for name, weight in found.items():
         if not name.startswith("classifier."):
-            torch.testing.assert_close(weight, origin.weights[name], atol=1e-6, rtol=0)
+            torch.testing.assert_close(weight, backbone.weights[name], atol=1e-6, rtol=0)
 
 
 def test_a_crnn_goes_on_from_a_crnn(tmp_path, trained):
-    origin = replace(crnn_origin(), weights=trained.model.state_dict())
+    backbone = replace(crnn_backbone(), weights=trained.model.state_dict())
     recipe = replace(ONE, fitted_head=True)  # which a CRNN cannot have
-    again = finished(fit(tmp_path, recipe, origin))
+    again = finished(fit(tmp_path, recipe, backbone))
     assert again.model.state_dict().keys() == trained.model.state_dict().keys()
 
 
@@ -476,7 +476,7 @@ def test_a_teacher_that_does_not_count_changes_nothing(tmp_path, uninterrupted, 
 
 
 def test_an_interrupted_distillation_continues(tmp_path, trained):
-    def one(name: str) -> Fit:
+    def one(name: str) -> FineTuneLearner:
         teacher = Teacher(checkpoint_of(trained.model, LABELS), LABELS, RECIPE.activation, 2.0, HERE.device)
         return fit(tmp_path / name, replace(RECIPE, epochs=2, distill_temperature=2.0), teacher=teacher)
 
@@ -539,7 +539,7 @@ def test_a_teacher_is_given_the_very_spectrograms_that_the_student_sees(tmp_path
     stored = Spectrograms(corpus(), MEL, views, 0, HERE) if views else None
     one = fit(tmp_path, recipe, spectrograms=stored, teacher=teacher)
     seen: list[Tensor] = []
-    one._network.register_forward_pre_hook(
+    one.network.register_forward_pre_hook(
         lambda module, given: seen.append(given[0].clone()) if module.training else None
     )
     finished(one)
@@ -571,15 +571,15 @@ TOGETHER = """
 import sys
 from pathlib import Path
 import torch
-from tests.trainings import SHARED, finished, fit, interrupted, mn_origin
+from tests.trainings import SHARED, finished, fit, interrupted, mn_backbone
 from train.fit.distributed import joined
 
 sys.modules["torch.utils.tensorboard"] = None  # takes a second
 folder = Path(sys.argv[1])
 with joined("cpu") as place:
-    interrupted(fit(folder, SHARED, mn_origin(), place), 1, 1)
+    interrupted(fit(folder, SHARED, mn_backbone(), place), 1, 1)
     place.wait()
-    trained = finished(fit(folder, SHARED, mn_origin(), place))
+    trained = finished(fit(folder, SHARED, mn_backbone(), place))
     torch.save(trained.model.state_dict(), folder / f"{place.rank}.pt")
     sums = place.summed(place.rank + 1, 10)
     assert sums == [3, 20], sums
@@ -617,7 +617,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    one = fit(tmp_path / "alone", SHARED, mn_origin())
+    one = fit(tmp_path / "alone", SHARED, mn_backbone())
     start = weights(one)
     alone = finished(one)
     for rank in (0, 1):

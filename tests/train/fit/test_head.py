@@ -19,18 +19,20 @@ from tests.trainings import (
     SAMPLES,
     Never,
     corpus,
-    crnn_origin,
+    crnn_backbone,
     logits,
-    mn_origin,
+    mn_backbone,
+    quiet,
     split,
 )
 from train.data import cache
 from train.data.corpus import Corpus
 from train.fit import embeddings, head, logistic
-from train.fit.backbone import Origin
+from train.fit.backbone import Backbone
 from train.fit.embeddings import DRAWS, Embedder
-from train.fit.head import L2_CANDIDATES, SURPRISE, Frozen
-from train.fit.trainer import Trained, TrainingStoppedError
+from train.fit.head import L2_CANDIDATES, SURPRISE, HeadTrainer
+from train.fit.trainer import Setup, Trained, TrainingStoppedError
+from train.recipe import RECIPES
 
 pytestmark = pytest.mark.train
 
@@ -39,8 +41,15 @@ DATA = corpus()
 REST, INNER = split(DATA)
 
 
-def made(origin: Origin | None = None, data: Corpus = DATA, seed: int = 0, stop: object = None) -> Frozen:
-    return Frozen(origin or mn_origin(), data, seed, HERE, stop)  # type: ignore[arg-type]
+def made(backbone: Backbone | None = None, data: Corpus = DATA, seed: int = 0, stop: object = None) -> HeadTrainer:
+    """With its features computed, or found."""
+    one = HeadTrainer(Setup(backbone or mn_backbone(), RECIPES["head"], data, seed, HERE))
+    one.embeddings(stop)  # type: ignore[arg-type]
+    return one
+
+
+def fitted(one: HeadTrainer) -> Trained:
+    return one.run(REST, INNER, Path("nowhere"), quiet, Never())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -75,7 +84,7 @@ def weights(found: Trained) -> dict[str, Tensor]:
 
 
 def test_every_clip_is_heard_in_every_view():
-    found, size = made().embeddings, mn_origin().build(3).embedding_size
+    found, size = made().embeddings(), mn_backbone().build(3).embedding_size
     assert {view: len(many) for view, many in found.views.items()} == DRAWS
     for many in found.views.values():
         for each in many:
@@ -88,11 +97,11 @@ def test_what_the_last_layer_sees_is_what_it_is_fitted_to():
     with torch.inference_mode():
         spectrograms = front_end(MEL)(torch.from_numpy(DATA.waveforms.batch(np.arange(3))))
         last = network.classifier[-1]
-        assert torch.allclose(last(one.embeddings.views["plain"][0][:3]), network(spectrograms), atol=1e-5)
+        assert torch.allclose(last(one.embeddings().views["plain"][0][:3]), network(spectrograms), atol=1e-5)
 
 
 def test_draws_of_the_placed_view_differ():
-    first, second, *_ = made().embeddings.views["placed"]
+    first, second, *_ = made().embeddings().views["placed"]
     assert not torch.equal(first, second)
 
 
@@ -104,8 +113,8 @@ def test_features_are_made_once_and_then_found(extracted):
     second = made()
     assert extracted == []
     assert kept() == before
-    for view, many in first.embeddings.views.items():
-        for one, other in zip(many, second.embeddings.views[view], strict=True):
+    for view, many in first.embeddings().views.items():
+        for one, other in zip(many, second.embeddings().views[view], strict=True):
             assert torch.equal(one, other)
 
 
@@ -113,16 +122,16 @@ def test_features_are_made_once_and_then_found(extracted):
 def test_other_features_are_made_anew(extracted, change):
     made()
     extracted.clear()
-    origin, data, seed = mn_origin(), DATA, 0
+    backbone, data, seed = mn_backbone(), DATA, 0
     if change == "weights":
-        origin = mn_origin(1)
+        backbone = mn_backbone(1)
     elif change == "mel":
-        origin = replace(origin, mel=replace(MEL, bandwidth_hz=3_000.0))
+        backbone = replace(backbone, mel=replace(MEL, bandwidth_hz=3_000.0))
     elif change == "data":
         data = corpus(each=7)
     else:
         seed = 1
-    made(origin, data, seed)
+    made(backbone, data, seed)
     assert extracted
 
 
@@ -135,19 +144,19 @@ def test_the_plain_view_does_not_depend_on_the_seed(extracted):
 
 def test_of_a_network_from_nothing_the_features_are_its_own():
     """They were made by random weights: they are of use to the network that has these, and to no other."""
-    fresh = replace(mn_origin(), weights=None, digest="mn01")
+    fresh = replace(mn_backbone(), weights=None, digest="mn01")
     for seed in (0, 1, 0):
         one = made(fresh, seed=seed)
         with torch.inference_mode():
             spectrograms = front_end(MEL)(torch.from_numpy(DATA.waveforms.batch(np.arange(3))))
             found = one.network.classifier[:-1](one.network.features(spectrograms))
         size = found.abs().max()  # next to nothing, as no norm has seen anything
-        assert torch.allclose(found / size, one.embeddings.views["plain"][0][:3] / size, atol=1e-3)
+        assert torch.allclose(found / size, one.embeddings().views["plain"][0][:3] / size, atol=1e-3)
 
 
 def test_targets_go_with_the_views():
     rows = torch.tensor([0, 9])
-    features, targets = made().embeddings.of(rows, DATA.targets)
+    features, targets = made().embeddings().of(rows, DATA.targets)
     assert len(features) == len(targets) == 2 * VIEWS
     of_two = DATA.targets[[0, 9]]
     expected = [of_two] * (DRAWS["plain"] + DRAWS["placed"]) + [torch.zeros(2, 3)] * 2
@@ -156,7 +165,7 @@ def test_targets_go_with_the_views():
 
 def test_a_network_whose_head_cannot_be_fitted_is_the_users_mistake():
     with pytest.raises(UserError, match=r"mn and dymn.*crnn"):
-        made(crnn_origin())
+        made(crnn_backbone())
 
 
 def test_an_interruption_keeps_the_views_that_are_whole(extracted):
@@ -177,13 +186,13 @@ def test_an_interruption_keeps_the_views_that_are_whole(extracted):
 
 
 def test_the_head_knows_what_it_was_fitted_to():
-    found = made().fit(REST, INNER)
+    found = fitted(made())
     assert right(found, np.concatenate([REST, INNER])) > 0.8  # also the moments before and after a sound are learnt
     assert not found.model.training
 
 
 def test_what_is_found_can_be_told():
-    found = made().fit(REST, INNER)
+    found = fitted(made())
     assert found.details["l2"] in L2_CANDIDATES
     assert found.temperature > 0
     assert 0.05 <= found.threshold <= 0.95
@@ -201,9 +210,9 @@ def test_regularisation_and_threshold_are_chosen_without_the_clips_of_the_fit(mo
 
     monkeypatch.setattr(head, "fit", noted)
     one = made()
-    one.fit(REST, INNER)
+    fitted(one)
     clips = (REST, np.concatenate([REST, INNER]))
-    some, every = (len(one.embeddings.of(torch.from_numpy(rows), DATA.targets)[0]) for rows in clips)
+    some, every = (len(one.embeddings().of(torch.from_numpy(rows), DATA.targets)[0]) for rows in clips)
     assert sizes == [some] * len(L2_CANDIDATES) + [every]
     assert every > some
 
@@ -211,17 +220,17 @@ def test_regularisation_and_threshold_are_chosen_without_the_clips_of_the_fit(mo
 def test_a_head_changes_nothing_but_the_last_layer():
     one = made()
     before = {name: tensor.clone() for name, tensor in one.network.state_dict().items()}
-    found = weights(one.fit(REST, INNER))
+    found = weights(fitted(one))
     changed = {name for name in before if not torch.equal(before[name], found[name])}
     assert changed == {"classifier.2.weight", "classifier.2.bias"}
     assert {name.split(".")[0] for name in found.keys() - before.keys()} == {"others"}
 
 
 def test_a_head_repeats_with_and_without_the_cache(monkeypatch, tmp_path):
-    first = made().fit(REST, INNER)
+    first = fitted(made())
     again = weights(first)
     monkeypatch.setenv("TAGGER_HOME", str(tmp_path / "another"))
-    second = made().fit(REST, INNER)
+    second = fitted(made())
     assert all(torch.equal(again[name], tensor) for name, tensor in weights(second).items())
     assert (first.temperature, first.threshold, first.details) == (
         second.temperature,
@@ -250,20 +259,20 @@ def checkpoint_of(found: Trained) -> Checkpoint:
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_what_the_network_knew_before_stays_a_second_opinion(kind):
-    origin = mn_origin(head=kind)
-    found = made(origin).fit(REST, INNER)
-    assert (found.surprise, found.others) == (SURPRISE, origin.labels)
-    assert (found.model.config.moments, found.model.config.others) == (False, len(origin.labels))
+    backbone = mn_backbone(head=kind)
+    found = fitted(made(backbone))
+    assert (found.surprise, found.others) == (SURPRISE, backbone.labels)
+    assert (found.model.config.moments, found.model.config.others) == (False, len(backbone.labels))
     last = f"classifier.{len(found.model.classifier) - 1}."
-    assert torch.equal(found.model.others.layer.weight, origin.weights[f"{last}weight"])
+    assert torch.equal(found.model.others.layer.weight, backbone.weights[f"{last}weight"])
     assert not found.model.others.layer.weight.requires_grad
 
 
 def test_scores_are_those_that_the_threshold_was_chosen_by():
     """Logits lose as much for a surprise when they are listened to as they did when the threshold was chosen."""
     one = made()
-    found = one.fit(REST, INNER)
-    features = one.embeddings.views["plain"][0]
+    found = fitted(one)
+    features = one.embeddings().views["plain"][0]
     with torch.inference_mode():
         logits, surprise = found.model.classifier[-1](features), found.model.others(features)
     most, which = surprise.max(1)
@@ -275,22 +284,22 @@ def test_scores_are_those_that_the_threshold_was_chosen_by():
 
 
 def test_a_network_that_knew_nothing_before_has_no_second_opinion():
-    found = made(replace(mn_origin(), weights=None, labels=(), digest="mn01")).fit(REST, INNER)
+    found = fitted(made(replace(mn_backbone(), weights=None, labels=(), digest="mn01")))
     assert (found.surprise, found.others, found.model.others) == (0.0, (), None)
 
 
 def test_without_the_hidden_layer_of_before_there_is_no_second_opinion():
     """What its last layer knew, it knew of features that are not there any more."""
-    mlp = mn_origin(head="mlp")
-    found = made(replace(mlp, config=replace(mlp.config, head="linear"))).fit(REST, INNER)
+    mlp = mn_backbone(head="mlp")
+    found = fitted(made(replace(mlp, config=replace(mlp.config, head="linear"))))
     assert (found.surprise, found.others, found.model.others) == (0.0, (), None)
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_the_hidden_layer_of_before_may_be_kept(kind):
-    origin = mn_origin(head=kind)
-    embedder = Embedder(origin.build(3).eval(), origin, DATA, 0, HERE, None)
-    network = origin.build(3).eval()
+    backbone = mn_backbone(head=kind)
+    embedder = Embedder(backbone.build(3).eval(), backbone, DATA, 0, HERE, None)
+    network = backbone.build(3).eval()
     with torch.inference_mode():
         maps = network.features(front_end(MEL)(torch.from_numpy(DATA.waveforms.windows)))
         torch.testing.assert_close(embedder.hidden(), network.classifier[:-1](maps), atol=1e-4, rtol=1e-4)

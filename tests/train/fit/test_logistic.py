@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from train.fit.logistic import Head, best_threshold, cross_entropy, fit, fit_start
+from train.fit.logistic import LinearHead, best_threshold, cross_entropy, fit, fit_start
 
 
 def clusters(labels: int, each: int = 20, features: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -27,10 +27,10 @@ def overlapping(seed: int = 0) -> tuple[Tensor, Tensor]:
     return points * torch.tensor([1.0, 100.0, 0.01, 1.0]) + torch.tensor([0.0, 500.0, 3.0, -7.0]), targets
 
 
-def objective(head: Head, features: Tensor, targets: Tensor, l2: float, activation: str) -> float:
+def objective(head: LinearHead, features: Tensor, targets: Tensor, l2: float, activation: str) -> float:
     """What `fit` says that it minimises, in double precision, from the head that came back."""
     spread = features.double().std(0) + 1e-3
-    logits = Head(head.weight.double(), head.bias.double()).logits(features.double())
+    logits = LinearHead(head.weight.double(), head.bias.double()).logits(features.double())
     data = cross_entropy(logits, targets.double(), activation)
     return float(data + l2 * (head.weight.double() * spread).square().sum())
 
@@ -83,7 +83,7 @@ def test_no_small_step_from_the_minimum_is_better(seed, l2, activation):
             # A step in a weight moves the plane about the data's middle; the bias takes that back, then has its own.
             moved = head.bias - (weight - head.weight) @ features.mean(0)
             bias = moved + size * torch.randn(head.bias.shape, generator=generator)
-            assert objective(Head(weight, bias), features, targets, l2, activation) >= least - 1e-6
+            assert objective(LinearHead(weight, bias), features, targets, l2, activation) >= least - 1e-6
 
 
 def test_scale_and_origin_of_the_features_do_not_matter():

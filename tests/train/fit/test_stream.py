@@ -15,15 +15,15 @@ from tagger.features.logmel import front_end
 from tagger.models.config import DyMNConfig
 from tagger.models.registry import NETWORKS
 from tagger.stop import Stop
-from tests.trainings import HERE, LABELS, MEL, RATE_HZ, SAMPLES, Never, corpus, crnn_origin, mn_origin, quiet
+from tests.trainings import HERE, LABELS, MEL, RATE_HZ, SAMPLES, Never, corpus, crnn_backbone, mn_backbone, quiet
 from train.augment.scenes import MOST_SOUNDS
 from train.augment.views import Views
 from train.data import cache
 from train.data.corpus import Corpus
 from train.fit import stream
-from train.fit.backbone import Origin
-from train.fit.stream import SCENES, Upper
-from train.fit.trainer import Trained, TrainingStoppedError
+from train.fit.backbone import Backbone
+from train.fit.stream import SCENES, StreamLearner, StreamTrainer
+from train.fit.trainer import Setup, Trained, TrainingStoppedError
 from train.recipe import RECIPES, Recipe
 
 pytestmark = pytest.mark.train
@@ -39,7 +39,7 @@ RECIPE = replace(
     average=0.8,
 )
 DATA = corpus()
-ORIGIN = mn_origin(head="mlp")
+BACKBONE = mn_backbone(head="mlp")
 HELD_OUT = 5
 ROWS = DATA.dataset.all_but(HELD_OUT)
 INNER, REST = ROWS[::5], np.setdiff1d(ROWS, ROWS[::5])
@@ -48,12 +48,15 @@ WINDOWS = CLIPS + SOUNDS * 4 + 2 * CLIPS + (SCENES - 2) * SOUNDS
 
 
 def made(
-    recipe: Recipe = RECIPE, origin: Origin = ORIGIN, data: Corpus = DATA, seed: int = 0, stop: object = None
-) -> Upper:
-    return Upper(origin, recipe, data, seed, HERE, stop)  # type: ignore[arg-type]
+    recipe: Recipe = RECIPE, backbone: Backbone = BACKBONE, data: Corpus = DATA, seed: int = 0, stop: object = None
+) -> StreamTrainer:
+    """With its windows made, or found."""
+    one = StreamTrainer(Setup(backbone, recipe, data, seed, HERE))
+    one.windows(stop)  # type: ignore[arg-type]
+    return one
 
 
-def finished(one: Upper, folder: Path, stop: object = Never()) -> Trained:
+def finished(one: StreamTrainer, folder: Path, stop: object = Never()) -> Trained:
     return one.run(REST, INNER, folder, quiet, stop)  # type: ignore[arg-type]
 
 
@@ -122,11 +125,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Windows that would be learnt from, batch by batch; nothing is."""
     seen: list[Tensor] = []
 
-    def noted(self, chosen, number):
+    def noted(self, chosen, epoch, step):
         seen.append(chosen)
-        return 0.0
+        return 0.0, 0.0, 0.0
 
-    monkeypatch.setattr(stream._Run, "_step", noted)
+    monkeypatch.setattr(StreamLearner, "step", noted)
     return seen
 
 
@@ -146,7 +149,7 @@ class AfterBatches:
 
 
 def test_windows_of_every_clip_in_every_view():
-    found = made()._windows
+    found = made().windows()
     assert {name: len(each) for name, each in found.items()} == dict.fromkeys(found, WINDOWS)
     counts = np.bincount(found["row"])
     assert (counts[:SOUNDS] == 1 + 4 + SCENES).all()
@@ -157,7 +160,7 @@ def test_windows_of_every_clip_in_every_view():
 
 
 def test_what_is_known_of_the_moments_is_of_sounds_that_are_there():
-    found = made()._windows
+    found = made().windows()
     nobody = found["sounds"] < 0
     assert not found["active"][nobody].any()
     assert found["has_steps"][nobody.all(1)].all()  # of nothing one knows that it is never heard
@@ -167,15 +170,15 @@ def test_what_is_known_of_the_moments_is_of_sounds_that_are_there():
 
 
 def test_steps_are_as_many_as_the_network_has():
-    network = ORIGIN.build(len(LABELS)).eval()
+    network = BACKBONE.build(len(LABELS)).eval()
     with torch.inference_mode():
         steps = network.outputs(front_end(MEL)(torch.zeros(1, SAMPLES))).steps.shape[1]
-    assert made()._windows["active"].shape[2] == steps
+    assert made().windows()["active"].shape[2] == steps
 
 
 def test_lower_and_upper_blocks_are_the_network():
     one = made()
-    found, network = one._windows, one._built()
+    found, network = one.windows(), one.network()
     plain = torch.nonzero(found["is_plain"])[:, 0]
     with torch.inference_mode():
         log_mel = front_end(MEL)(torch.from_numpy(DATA.waveforms.windows))  # type: ignore[attr-defined]
@@ -187,11 +190,11 @@ def test_lower_and_upper_blocks_are_the_network():
 
 
 def test_windows_are_made_once_and_then_found(fresh, extracted):
-    first = made()._windows
+    first = made().windows()
     assert sum(extracted) == WINDOWS
     before = kept()
     extracted.clear()
-    second = made(replace(RECIPE, epochs=7, learning_rate=1e-4, surprise=0.5))._windows
+    second = made(replace(RECIPE, epochs=7, learning_rate=1e-4, surprise=0.5)).windows()
     assert extracted == []
     assert kept() == before
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -199,13 +202,13 @@ def test_windows_are_made_once_and_then_found(fresh, extracted):
 
 @pytest.mark.parametrize("change", ["weights", "mel", "data", "seed", "blocks", "head"])
 def test_a_changed_setting_makes_others(fresh, extracted, change):
-    first, before = made()._windows, kept()
+    first, before = made().windows(), kept()
     extracted.clear()
-    origin, data, seed, recipe = ORIGIN, DATA, 0, RECIPE
+    backbone, data, seed, recipe = BACKBONE, DATA, 0, RECIPE
     if change == "weights":
-        origin = mn_origin(1, "mlp")
+        backbone = mn_backbone(1, "mlp")
     elif change == "mel":
-        origin = replace(origin, mel=replace(MEL, bandwidth_hz=3_000.0))
+        backbone = replace(backbone, mel=replace(MEL, bandwidth_hz=3_000.0))
     elif change == "data":
         clips = DATA.dataset.clips
         clips = (replace(clips[0], sha256="0" * 64), *clips[1:])
@@ -213,10 +216,10 @@ def test_a_changed_setting_makes_others(fresh, extracted, change):
     elif change == "blocks":
         recipe = replace(RECIPE, frozen_blocks=13)
     elif change == "head":
-        origin = mn_origin(0, "linear")
+        backbone = mn_backbone(0, "linear")
     else:
         seed = 1
-    found = made(recipe, origin, data, seed)._windows
+    found = made(recipe, backbone, data, seed).windows()
     assert sum(extracted) == WINDOWS
     assert before < kept()
     if change != "data":
@@ -236,7 +239,7 @@ def test_an_interruption_keeps_the_views_that_are_whole(fresh, extracted):
 def test_windows_are_the_views_that_validation_listens_to():
     """Of one clip, what the lower blocks make of it `placed`."""
     one = made()
-    found, network = one._windows, one._built()
+    found, network = one.windows(), one.network()
     of_clip = torch.nonzero((found["row"] == 3) & ~found["is_plain"] & (found["sounds"][:, 0] == 3))[:, 0]
     window = Views(DATA.waveforms, RATE_HZ, 0).window(3, "placed")
     with torch.inference_mode():
@@ -271,8 +274,8 @@ def test_what_is_found_can_be_told(trained):
     assert not trained.model.training
     assert not any(each.requires_grad for each in trained.model.parameters())
     assert trained.surprise == RECIPE.surprise
-    assert trained.others == ORIGIN.labels
-    assert (trained.model.config.moments, trained.model.config.others) == (True, len(ORIGIN.labels))
+    assert trained.others == BACKBONE.labels
+    assert (trained.model.config.moments, trained.model.config.others) == (True, len(BACKBONE.labels))
     assert trained.details.keys() == {"inner_loss", "inner_accuracy", "inner_nothing_announced"}
     assert trained.details["inner_loss"] == trained.curve[-1].inner_loss
 
@@ -283,7 +286,7 @@ def test_the_threshold_is_the_recipes_logit(trained):
 
 
 def test_lower_blocks_stay_as_they_are(trained):
-    before, after = made()._built().state_dict(), weights(trained)
+    before, after = made().network().state_dict(), weights(trained)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     numbers = {int(name.split(".")[1]) for name in changed if name.startswith("features.")}
     assert numbers == set(range(RECIPE.frozen_blocks, 17))
@@ -296,14 +299,14 @@ def test_lower_blocks_stay_as_they_are(trained):
 def test_what_was_known_before_is_learnt_again_and_what_is_expected_stays(trained):
     last = f"classifier.{len(trained.model.classifier) - 1}."
     after = weights(trained)
-    assert not torch.equal(after["others.layer.weight"], ORIGIN.weights[f"{last}weight"])
-    torch.testing.assert_close(after["others.layer.weight"], ORIGIN.weights[f"{last}weight"], atol=0.1, rtol=0)
+    assert not torch.equal(after["others.layer.weight"], BACKBONE.weights[f"{last}weight"])
+    torch.testing.assert_close(after["others.layer.weight"], BACKBONE.weights[f"{last}weight"], atol=0.1, rtol=0)
     assert ((after["others.expected"] >= 0) & (after["others.expected"] <= 1)).all()
 
 
 def test_a_network_from_nothing_knows_no_others(tmp_path):
-    fresh_origin = replace(ORIGIN, weights=None, labels=(), digest="mn01")
-    found = finished(made(replace(RECIPE, epochs=1), fresh_origin), tmp_path)
+    fresh_backbone = replace(BACKBONE, weights=None, labels=(), digest="mn01")
+    found = finished(made(replace(RECIPE, epochs=1), fresh_backbone), tmp_path)
     assert (found.surprise, found.others, found.model.others) == (0.0, (), None)
     assert found.model.config.moments
     assert found.model.config.others == 0
@@ -312,7 +315,7 @@ def test_a_network_from_nothing_knows_no_others(tmp_path):
 def test_neither_held_out_nor_inner_clips_are_drawn(tmp_path, drawn):
     one = made()
     finished(one, tmp_path)
-    rows = one._windows["row"][torch.cat(drawn)].unique().numpy()
+    rows = one.windows()["row"][torch.cat(drawn)].unique().numpy()
     assert set(rows) == set(REST)
     assert not set(rows) & {*INNER, *DATA.dataset.held_out(HELD_OUT)}
 
@@ -320,7 +323,7 @@ def test_neither_held_out_nor_inner_clips_are_drawn(tmp_path, drawn):
 def test_nothing_that_is_drawn_holds_a_clip_of_the_held_out_fold(tmp_path, drawn):
     one = made()
     finished(one, tmp_path)
-    sounds = one._windows["sounds"][torch.cat(drawn)].unique().numpy()
+    sounds = one.windows()["sounds"][torch.cat(drawn)].unique().numpy()
     folds = {DATA.dataset.clips[row].fold for row in sounds[sounds >= 0]}
     assert HELD_OUT not in folds
 
@@ -329,7 +332,7 @@ def test_nothing_is_drawn_twice_as_often(tmp_path, drawn):
     """Recordings of nothing weigh twice as much as a sound's window of the same view."""
     one = made(replace(RECIPE, epochs=40))
     finished(one, tmp_path)
-    found, chosen = one._windows, torch.cat(drawn)
+    found, chosen = one.windows(), torch.cat(drawn)
     plain = chosen[found["is_plain"][chosen]]
     of_nothing = found["row"][plain] >= SOUNDS
     expected = 2 * (REST >= SOUNDS).sum() / (REST < SOUNDS).sum()
@@ -417,10 +420,10 @@ def test_a_checkpoint_says_what_was_trained(trained, tmp_path):
 def test_scores_are_those_that_the_threshold_was_chosen_by(trained):
     """Training scores windows by what the lower blocks made of them; the daemon from the samples."""
     run = made()
-    job = stream._Run(run._built(), ORIGIN, RECIPE, DATA, run._windows, REST, INNER, HERE)
-    job.network.load_state_dict(trained.model.state_dict())
-    plain = torch.from_numpy(np.flatnonzero(run._windows["is_plain"].numpy()))
-    trained_logits = job._scored(plain)
+    learner = run.split(REST, INNER)
+    learner.network.load_state_dict(trained.model.state_dict())
+    plain = torch.from_numpy(np.flatnonzero(run.windows()["is_plain"].numpy()))
+    trained_logits = learner.logits(plain)
     loaded = checkpoint.Checkpoint(info_of(trained), trained.model)
     heard = Classifier(loaded, "cpu")(DATA.waveforms.windows)  # type: ignore[attr-defined]
     expected = (trained_logits / trained.temperature + trained.bias).sigmoid().numpy()
@@ -432,14 +435,14 @@ def test_scores_are_those_that_the_threshold_was_chosen_by(trained):
 
 def test_a_network_without_such_blocks_is_the_users_mistake():
     with pytest.raises(UserError, match=r"mn and dymn.*crnn"):
-        made(origin=crnn_origin())
+        made(backbone=crnn_backbone())
 
 
 def test_dymn_networks_learn_as_mn_networks_do(fresh, tmp_path):
     torch.manual_seed(0)
     shape = DyMNConfig(labels=7, width=0.1)
     given = NETWORKS["dymn"](shape).state_dict()
-    start = replace(ORIGIN, architecture="dymn", config=shape, weights=given, digest="dymn")
+    start = replace(BACKBONE, architecture="dymn", config=shape, weights=given, digest="dymn")
     found = finished(made(replace(RECIPE, epochs=1), start), tmp_path)
     assert (found.model.config.moments, found.model.config.others) == (True, 7)
     info = replace(info_of(found), architecture="dymn", config=found.model.config)

@@ -5,7 +5,6 @@ event. Its line in `events.jsonl` is the end event's JSON with `file`, `clip_ons
 holds the verdicts of `tagger review`.
 """
 
-import csv
 import io
 import json
 import logging
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from tagger.errors import UserError
 from tagger.files import append_line, replacing
 from tagger.retry import is_power_of_two
+from tagger.table import read_table
 
 log = logging.getLogger(__name__)
 
@@ -223,17 +223,13 @@ def read_reviews(root: Path) -> list[dict[str, str]]:
         UserError: the file is damaged. The caller must not overwrite it.
     """
     table = root / REVIEWED
+    advice = "; mend it, or move it away"
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
-            reader = csv.DictReader(file, restval="", strict=True)
-            reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
-            if "filename" not in columns or "label" not in columns:
-                raise UserError(f"{table}: line 1 must name the columns filename,label; mend it, or move it away")
-            rows = [(reader.line_num, row) for row in reader]
+        columns, rows = read_table(table, advice)
     except FileNotFoundError:
         return []
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not a CSV in UTF-8 ({error}); mend it, or move it away") from None
+    if "filename" not in columns or "label" not in columns:
+        raise UserError(f"{table}: line 1 must name the columns filename,label{advice}")
     for line, row in rows:
         if None in row:
             raise UserError(f"{table}, line {line}: has more values than there are columns; mend it")

@@ -3,7 +3,6 @@
 Piczak, "ESC: Dataset for Environmental Sound Classification" (ACM MM 2015).
 """
 
-import csv
 import hashlib
 import json
 import re
@@ -18,6 +17,7 @@ import click
 
 from tagger.errors import UserError
 from tagger.files import replacing, sha256
+from tagger.table import read_table
 from train.data import cache
 from train.data.dataset import FOLDS, Clip, Dataset
 
@@ -57,11 +57,7 @@ def read(root: Path, subset: Subset = "esc50") -> Dataset:
             f"{root}: no ESC-50 here ({TABLE} is missing); get it from "
             "https://github.com/karolpiczak/ESC-50 and name its folder: tagger train DATA"
         )
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
-            rows = list(csv.DictReader(file, restval=""))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not a CSV in UTF-8 ({error})") from None
+    rows = [row for _, row in read_table(table)[1]]
     columns = (*_COLUMNS, "esc10") if subset == "esc10" else _COLUMNS
     if not rows or any(column not in rows[0] for column in columns):
         raise UserError(f"{table}: must have rows, and columns {', '.join(columns)}")

@@ -1,6 +1,5 @@
 """Sounds of the user's own: folders named by label, or a CSV that names files; reviewed clips; background sounds."""
 
-import csv
 import re
 import unicodedata
 from collections import Counter
@@ -11,6 +10,7 @@ from pathlib import Path
 from tagger.clips.folder import EVENTS, REVIEWED
 from tagger.errors import UserError
 from tagger.files import folders_in, is_sound, sha256, walk
+from tagger.table import read_table
 from train.data.dataset import FOLDS, Clip, Dataset, printable
 from train.data.esc50 import source_of
 from train.messages import Say
@@ -176,15 +176,9 @@ def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]
     Raises:
         UserError: the CSV is wrong; the line is named.
     """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
-            reader = csv.DictReader(file, restval="", strict=True)
-            reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
-            if "filename" not in columns or "label" not in columns:
-                raise UserError(f"{table}: line 1 must name the columns: filename,label[,fold][,source]")
-            lines = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not a CSV in UTF-8 ({error})") from None
+    columns, lines = read_table(table)
+    if "filename" not in columns or "label" not in columns:
+        raise UserError(f"{table}: line 1 must name the columns: filename,label[,fold][,source]")
     files: list[_File] = []
     seen: dict[Path, int] = {}
     fold_of: dict[str, tuple[int, int]] = {}  # source or content -> fold, line

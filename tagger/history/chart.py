@@ -1,7 +1,6 @@
 """A day's events as a picture. matplotlib is imported only when a picture is drawn."""
 
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tagger import times
 from tagger.errors import UserError
-from tagger.files import replacing
+from tagger.figures import INK, SKY, save, shortened
 from tagger.history.log import EventRow
 
 if TYPE_CHECKING:
@@ -21,15 +20,13 @@ if TYPE_CHECKING:
 
 MOST_LABELS = 40
 """Most rows of the picture; of more labels, the most frequent are drawn."""
-_NAME_LETTERS = 28
-"""Longest label or source name, letters."""
 _TITLE_LETTERS = 60
 """Longest list of sources in the title, letters."""
 _WIDTH_INCHES, _DOTS_PER_INCH = 12.8, 110
 """Together 1,408 dots."""
 SHORTEST_BAR_SECONDS = 200.0
 """Shortest bar: three dots."""
-_INK, _GREY, _STRIPE, _GRID = "#222222", "#777777", "#F5F5F5", "#DDDDDD"
+_GREY, _STRIPE, _GRID = "#777777", "#F5F5F5", "#DDDDDD"
 
 
 def check() -> None:
@@ -52,22 +49,7 @@ def write(path: Path, day: date, rows: Sequence[EventRow]) -> None:
         OSError: the file cannot be written.
     """
     check()
-    import matplotlib
-
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # the same picture whatever the user's matplotlibrc says
-        matplotlib.rcParams.update(
-            {
-                "axes.spines.right": False,
-                "axes.spines.top": False,
-                "axes.titlesize": 13,
-                "font.size": 10,
-                "text.parse_math": False,  # a label may have a `$`
-            }
-        )
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the font lacks letters of some scripts
-        with replacing(path) as partial:
-            draw(day, rows).savefig(partial, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    save(path, lambda: draw(day, rows), _DOTS_PER_INCH, {"axes.titlesize": 13})
 
 
 def draw(day: date, rows: Sequence[EventRow]) -> "Figure":
@@ -88,7 +70,7 @@ def draw(day: date, rows: Sequence[EventRow]) -> "Figure":
     lowest = min(0.5, int(10 * min((row.peak_score for row in rows), default=1)) / 10)
     colours = _colours()
     _bars(axes, shown, rows, (begin, end), lambda score: colours((score - lowest) / (1 - lowest)))
-    axes.set_yticks(range(len(shown)), [f"{_short(label)}  {numbers[label]:,}" for label in shown])
+    axes.set_yticks(range(len(shown)), [f"{shortened(label)}  {numbers[label]:,}" for label in shown])
     _hourly_counts(strip, counted, (begin, end))
     marks = hour_marks(begin, end)
     axes.set_xticks([at for at, _ in marks], [f"{hour:02d}" for _, hour in marks])
@@ -110,7 +92,7 @@ def draw(day: date, rows: Sequence[EventRow]) -> "Figure":
             va="top",
             color=_GREY,
         )
-    strip.set_title(title(day, rows, len(counted)), loc="left", color=_INK)
+    strip.set_title(title(day, rows, len(counted)), loc="left", color=INK)
     scale = ScalarMappable(Normalize(lowest, 1), colours)
     bar = figure.colorbar(
         scale, ax=axes, pad=0.01, fraction=0.025, aspect=30, shrink=min(1, 2.2 / height), anchor=(0, 1)
@@ -149,7 +131,7 @@ def _bars(
             low, high = place[row.label] - 0.36, place[row.label] + 0.36
             corners.append([(left, low), (left, high), (right, high), (right, low)])
             fills.append(colour(row.peak_score))
-        style = {"facecolors": "none", "edgecolors": _INK} if is_test else {"facecolors": fills, "edgecolors": "none"}
+        style = {"facecolors": "none", "edgecolors": INK} if is_test else {"facecolors": fills, "edgecolors": "none"}
         axes.add_collection(
             PolyCollection(corners, linewidths=0.9 if is_test else 0, zorder=4 if is_test else 3, **style)
         )
@@ -173,7 +155,7 @@ def _hourly_counts(axes: "Axes", rows: Sequence[EventRow], day: tuple[float, flo
         [found[hour] for hour in hours],
         3600 * 0.94,
         align="edge",
-        color="#56B4E9",
+        color=SKY,
         zorder=3,
     )
     for hour in hours:
@@ -186,7 +168,7 @@ def _hourly_counts(axes: "Axes", rows: Sequence[EventRow], day: tuple[float, flo
                 ha="center",
                 va="bottom",
                 fontsize=8,
-                color=_INK,
+                color=INK,
             )
     axes.set_ylim(0, 1.3 * max(most, 1))
     axes.set_yticks([])
@@ -216,17 +198,13 @@ def hour_marks(begin: float, end: float) -> list[tuple[float, int]]:
 def title(day: date, rows: Sequence[EventRow], events: int) -> str:
     """Date, number of events, and the rows' sources as far as they fit."""
     places = sorted({f"{row.node}/{row.source}" for row in rows})
-    named = [_short(place) for place in places]
+    named = [shortened(place) for place in places]
     while len(", ".join(named)) > _TITLE_LETTERS:
         named.pop()
     more = len(places) - len(named)
     where = ", ".join(named) + (f" and {more} more" if more else "")
     count = f"{events:,} {'event' if events == 1 else 'events'}"
     return "   ".join(part for part in (f"{day:%A}, {day.day} {day:%B %Y}", count, where) if part)
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= _NAME_LETTERS else f"{label[: _NAME_LETTERS - 1]}…"
 
 
 def _colours() -> "Colormap":

@@ -1,16 +1,15 @@
-"""The pictures of a report, by matplotlib's object interface. It is imported only when something is drawn."""
+"""Pictures of a report: learning curves, confusions, recalls, reliability."""
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.files import replacing
+from tagger import figures
+from tagger.figures import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, shortened
 from train.evaluate import metrics
 from train.evaluate.metrics import Predictions
 
@@ -26,24 +25,28 @@ LEARNING_CURVES, CONFUSION, RECALLS, RELIABILITY = NAMES = (
     "recall.png",
     "reliability.png",
 )
-_MOST_LABELS = 100
-"""Shown in one picture; of more, those of most mistakes."""
-_MOST_LETTERS = 28
-"""Of a label."""
-
-# Okabe and Ito, "Color Universal Design" (2008): told apart also by people who do not see all colours.
-_BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-_CATEGORIES = (_BLUE, _GREEN, _ORANGE, _PURPLE, _RED, _SKY)
-_GREY, _INK = "#8C8C8C", "#222222"
+MOST_LABELS = 100
+"""Most labels in one picture; of more, those with most mistakes are drawn."""
+_DOTS_PER_INCH = 110
+_CATEGORIES = (BLUE, GREEN, ORANGE, PURPLE, RED, SKY)
+_GREY = "#8C8C8C"
+STYLE: Mapping[str, Any] = {
+    "axes.titlesize": 12,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
+"""Changes of `tagger.figures.style`."""
 
 
 def write(
     folder: Path, predictions: Predictions | None, curves: Mapping[str, Sequence["Epoch"]], chosen: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """Draws what there is something of; returns the files' names.
+    """Draws every picture that there is data for; returns the files' names.
 
     Raises:
-        ImportError: matplotlib is not there.
+        ImportError: matplotlib is not installed.
     """
     drawn: dict[str, Callable[[], Figure]] = {}
     if curves:
@@ -52,11 +55,8 @@ def write(
         drawn[CONFUSION] = lambda: confusion(predictions)
         drawn[RECALLS] = lambda: recalls(predictions)
         drawn[RELIABILITY] = lambda: reliability(predictions)
-    if drawn:
-        with _style():
-            for name, draw in drawn.items():
-                with replacing(folder / name) as partial:
-                    draw().savefig(partial, format="png", metadata={"Software": None})
+    for name, draw in drawn.items():
+        figures.save(folder / name, draw, _DOTS_PER_INCH, STYLE)
     return tuple(drawn)
 
 
@@ -71,9 +71,9 @@ def learning_curves(curves: Mapping[str, Sequence["Epoch"]], chosen: Mapping[str
     marked = "inner validation, averaged weights" if averaged else "inner validation"
     for axes, what, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
         for name, field, colour in (
-            ("train, augmented", f"train_{what}", _BLUE),
-            ("inner validation", f"inner_{what}", _ORANGE if averaged else _RED),
-            ("inner validation, averaged weights", f"ema_{what}", _RED),
+            ("train, augmented", f"train_{what}", BLUE),
+            ("inner validation", f"inner_{what}", ORANGE if averaged else RED),
+            ("inner validation, averaged weights", f"ema_{what}", RED),
         ):
             rows = {key: _series(epochs, field, factor) for key, epochs in curves.items()}
             rows = {key: row for key, row in rows.items() if row}
@@ -82,7 +82,7 @@ def learning_curves(curves: Mapping[str, Sequence["Epoch"]], chosen: Mapping[str
             for key, row in rows.items():
                 axes.plot(*_columns(row), marker="." if len(row) == 1 else None, **thin)
                 if name == marked and chosen.get(key) in row:
-                    axes.plot(chosen[key], row[chosen[key]], "o", color=colour, markeredgecolor=_INK, zorder=5)
+                    axes.plot(chosen[key], row[chosen[key]], "o", color=colour, markeredgecolor=INK, zorder=5)
             if len(rows) > 1:
                 axes.plot(*_columns(_mean(list(rows.values()))), **thick)
         axes.set_xlabel("epoch")
@@ -94,7 +94,7 @@ def learning_curves(curves: Mapping[str, Sequence["Epoch"]], chosen: Mapping[str
     accuracy.set_title("Accuracy, %")
     _stretch_accuracy(accuracy, curves)
     if any(chosen.get(name) for name in curves):
-        loss.plot([], [], "o", color="white", markeredgecolor=_INK, label="kept epoch")
+        loss.plot([], [], "o", color="white", markeredgecolor=INK, label="kept epoch")
     if len(curves) > 1:
         loss.plot([], [], color=_GREY, linewidth=0.8, label=f"each of {len(curves)} trainings; thick: their mean")
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -105,7 +105,7 @@ def confusion(p: Predictions) -> "Figure":
     """Truth by row, what was said by column; categories between lines. Single confusions are seen."""
     from matplotlib import colormaps
 
-    shown = _shown(p)
+    shown = shown_labels(p)
     counts = metrics.confusion(p)[np.ix_(shown, shown)]
     support = np.bincount(p.known.targets, minlength=len(p.labels))[shown]
     n = len(shown)
@@ -124,9 +124,9 @@ def confusion(p: Predictions) -> "Figure":
     size = 11.0 if n < 12 else 7.5
     filled = counts + np.diag(support) > 0
     for i, j in np.argwhere(filled).tolist():
-        ink = "white" if colours[i, j] @ (0.299, 0.587, 0.114) < 0.55 else _INK
+        ink = "white" if colours[i, j] @ (0.299, 0.587, 0.114) < 0.55 else INK
         axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=size, color=ink)
-    names = [_short(p.labels[i]) for i in shown]
+    names = [shortened(p.labels[i]) for i in shown]
     axes.set_xticks(diagonal, names, rotation=90)
     axes.set_yticks(diagonal, names)
     axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
@@ -152,15 +152,15 @@ def recalls(p: Predictions) -> "Figure":
     found = metrics.per_label(p)
     of_label = metrics.categories(p.labels)
     colour = dict(zip(dict.fromkeys(of_label), _CATEGORIES, strict=False))
-    shown = sorted((i for i in _shown(p) if found[i].support), key=lambda i: found[i].recall or 0.0)
+    shown = sorted((i for i in shown_labels(p) if found[i].support), key=lambda i: found[i].recall or 0.0)
     figure = _figure(9, 1.6 + 0.21 * max(3, len(shown)))
     axes = figure.subplots()
     rows = np.arange(len(shown))
     shares = [100 * (found[i].recall or 0.0) for i in shown]
     axes.barh(rows, shares, height=0.72, color=[colour[of_label[i]] for i in shown])
     for row, i in enumerate(shown):
-        axes.text(101, row, f"{found[i].right} of {found[i].support}", va="center", fontsize=8, color=_INK)
-    axes.set_yticks(rows, [_short(p.labels[i]) for i in shown])
+        axes.text(101, row, f"{found[i].right} of {found[i].support}", va="center", fontsize=8, color=INK)
+    axes.set_yticks(rows, [shortened(p.labels[i]) for i in shown])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlim(0, 110)
@@ -168,9 +168,9 @@ def recalls(p: Predictions) -> "Figure":
     axes.grid(True, axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     mean = 100 * metrics.accuracy(p)
-    axes.axvline(mean, color=_INK, linewidth=1, linestyle="--")
+    axes.axvline(mean, color=INK, linewidth=1, linestyle="--")
     axes.set_xlabel(f"recall, % (dashed: {mean:.1f}, all clips)")
-    few = f", the {len(shown)} labels with most mistakes" if len(_shown(p)) < len(p.labels) else ""
+    few = f", the {len(shown)} labels with most mistakes" if len(shown_labels(p)) < len(p.labels) else ""
     axes.set_title(f"Clips that were found, of each label{few}", loc="left")
     if len(colour) > 1:
         handles = [Patch(color=each, label=name) for name, each in colour.items()]
@@ -188,16 +188,16 @@ def reliability(p: Predictions) -> "Figure":
     share = np.array([each.accuracy for each in bins])
     sure = np.array([each.confidence for each in bins])
     count = np.array([each.count for each in bins])
-    upper.plot([0, 1], [0, 1], color=_INK, linestyle="--", linewidth=1, label="as often right as it says")
-    upper.bar(left, share, width, align="edge", color=_SKY, edgecolor="white", label="accuracy", zorder=0)
-    upper.vlines(sure, np.minimum(share, sure), np.maximum(share, sure), color=_RED, linewidth=2.5, label="difference")
-    upper.plot(sure, share, "o", color=_BLUE, markersize=5, label="at the mean confidence")
+    upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1, label="as often right as it says")
+    upper.bar(left, share, width, align="edge", color=SKY, edgecolor="white", label="accuracy", zorder=0)
+    upper.vlines(sure, np.minimum(share, sure), np.maximum(share, sure), color=RED, linewidth=2.5, label="difference")
+    upper.plot(sure, share, "o", color=BLUE, markersize=5, label="at the mean confidence")
     upper.set_ylim(0, 1.03)
     upper.set_ylabel("accuracy")
     error, mean = metrics.calibration_error(p), metrics.accuracy(p)
     confidence = float(p.known.confidence.mean())
     upper.set_title(f"ECE {100 * error:.1f} %; confidence {100 * confidence:.1f} %, accuracy {100 * mean:.1f} %")
-    lower.bar(left, count, width, align="edge", color=_BLUE, edgecolor="white")
+    lower.bar(left, count, width, align="edge", color=BLUE, edgecolor="white")
     for x, n in zip(left + width / 2, count, strict=True):
         lower.text(x, n * 1.1, str(n), ha="center", va="bottom", fontsize=8)
     lower.set_yscale("log")
@@ -240,11 +240,11 @@ def _plain_ticks(axes: "Axes", digits: tuple[int, ...]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _shown(p: Predictions) -> NDArray[np.intp]:
-    """Indices of the labels that a picture has place for, in order."""
+def shown_labels(p: Predictions) -> NDArray[np.intp]:
+    """Indices of the labels that a picture has room for, in order."""
     counts = metrics.confusion(p)
     mistakes = counts.sum(0) + counts.sum(1) - 2 * np.diagonal(counts)
-    return np.sort(np.argsort(-mistakes, kind="stable")[:_MOST_LABELS])
+    return np.sort(np.argsort(-mistakes, kind="stable")[:MOST_LABELS])
 
 
 def _separate(axes: "Axes", categories: list[str]) -> None:
@@ -254,8 +254,8 @@ def _separate(axes: "Axes", categories: list[str]) -> None:
         return
     for start, end in zip(starts, [*starts[1:], len(categories)], strict=True):
         if start:
-            axes.axhline(start - 0.5, color=_INK, linewidth=1.2)
-            axes.axvline(start - 0.5, color=_INK, linewidth=1.2)
+            axes.axhline(start - 0.5, color=INK, linewidth=1.2)
+            axes.axvline(start - 0.5, color=INK, linewidth=1.2)
         middle, name = (start + end - 1) / 2, categories[start]
         axes.text(len(categories) - 0.1, middle, name, rotation=-90, ha="left", va="center", fontsize=11)
 
@@ -276,10 +276,6 @@ def _columns(row: dict[int, float]) -> tuple[list[int], list[float]]:
     return list(row), list(row.values())
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= _MOST_LETTERS else f"{label[: _MOST_LETTERS - 1]}…"
-
-
 def _figure(width: float, height: float) -> "Figure":
     """
     Args:
@@ -288,27 +284,3 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure((width, height), layout="constrained")
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """The same pictures whatever the user's matplotlibrc says; labels are text, not mathematics."""
-    import matplotlib
-
-    own: Any = {  # the stubs of some versions know the keys one by one
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.titlesize": 12,
-        "font.size": 10,
-        "legend.frameon": False,
-        "legend.fontsize": 9,
-        "savefig.dpi": 110,
-        "text.parse_math": False,
-        "xtick.labelsize": 9,
-        "ytick.labelsize": 9,
-    }
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(own)
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a script that the font has no letters of
-        yield

@@ -1,14 +1,11 @@
-"""What was found in a stream against what there was, drawn: over time, and over thresholds.
+"""Pictures of a streamed evaluation: sounds and events over time, and false alarms against missed sounds."""
 
-By matplotlib's object interface. It is imported only when something is drawn.
-"""
-
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tagger.files import replacing
+from tagger import figures
+from tagger.figures import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, shortened
 from train.evaluate.detection import Found, Point, belongs
 from train.evaluate.soundscape import Annotation
 
@@ -16,16 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH, _DOTS_PER_INCH = 12.8, 110
-"""1,408 dots."""
-_MOST_LETTERS = 28
-"""Of a label."""
+_WIDTH_INCHES, _DOTS_PER_INCH = 12.8, 110
+"""Together 1,408 dots."""
 _NAMED_POINTS = 6
-"""Thresholds that are written at a curve."""
-
-# Okabe and Ito, "Color Universal Design" (2008): told apart also by people who do not see all colours.
-_BLUE, _GREEN, _RED, _ORANGE, _PURPLE, _SKY = "#0072B2", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#56B4E9"
-_INK, _STRIPE = "#222222", "#F4F4F4"
+"""Most thresholds that are written beside a curve."""
+_STRIPE = "#F4F4F4"
+_STYLE = {"axes.titlesize": 12, "legend.frameon": False, "legend.fontsize": 9}
 
 
 def write(
@@ -35,33 +28,33 @@ def write(
     stretch_s: tuple[float, float],
     title: str,
 ) -> None:
-    """A stretch of a stream, as a PNG: a row for each label that occurs; above, its sounds; below, its events.
+    """Writes a stretch of a stream as a PNG: a row for each label; in its upper half the sounds, below them the events.
 
     Args:
-        stretch_s: where it begins and ends, seconds of the stream.
+        stretch_s: begin and end of the stretch, seconds of the stream.
 
     Raises:
-        ImportError: matplotlib is not there.
+        ImportError: matplotlib is not installed.
         ValueError: the stretch ends before it begins.
     """
     if not stretch_s[0] < stretch_s[1]:
         raise ValueError(f"a stretch of {stretch_s[0]:g} to {stretch_s[1]:g} s has no length")
-    _save(path, lambda: timeline(truth, found, stretch_s, title))
+    figures.save(path, lambda: timeline(truth, found, stretch_s, title), _DOTS_PER_INCH, _STYLE)
 
 
 def write_curves(path: Path, curves: Mapping[str, Sequence[Point]]) -> None:
-    """False alarms against missed sounds over thresholds, as a PNG; a curve for each name.
+    """Writes a PNG of false alarms against missed sounds over thresholds, one curve for each name.
 
     Raises:
-        ImportError: matplotlib is not there.
+        ImportError: matplotlib is not installed.
     """
-    _save(path, lambda: tradeoff(curves))
+    figures.save(path, lambda: tradeoff(curves), _DOTS_PER_INCH, _STYLE)
 
 
 def timeline(
     truth: Sequence[Annotation], found: Sequence[Found], stretch_s: tuple[float, float], title: str
 ) -> "Figure":
-    """See `write`. False alarms, as `train.evaluate.detection.false_alarms` counts them, are of another colour."""
+    """The picture of `write`. False alarms (`train.evaluate.detection.false_alarms`) have a colour of their own."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -72,25 +65,25 @@ def timeline(
     onsets = [(each.onset_s, each.label) for each in sounds] + [(each.onset_s, each.label) for each in events]
     labels = list(dict.fromkeys(label for _, label in sorted(onsets)))
     row = {label: i for i, label in enumerate(labels)}
-    figure = Figure((_WIDTH, 1.7 + 0.36 * max(2, len(labels))), layout="constrained")
+    figure = Figure((_WIDTH_INCHES, 1.7 + 0.36 * max(2, len(labels))), layout="constrained")
     axes = figure.subplots()
     for i in range(0, len(labels), 2):
         axes.axhspan(i - 0.5, i + 0.5, color=_STRIPE, linewidth=0, zorder=0)
     for sound in sounds:
-        _bar(axes, row[sound.label] - 0.2, sound.onset_s, sound.offset_s, _BLUE)
+        _bar(axes, row[sound.label] - 0.2, sound.onset_s, sound.offset_s, BLUE)
     for event in events:
         right = any(event.label == sound.label and belongs(event, sound) for sound in truth)
-        _bar(axes, row[event.label] + 0.2, event.onset_s, event.offset_s, _GREEN if right else _RED)
+        _bar(axes, row[event.label] + 0.2, event.onset_s, event.offset_s, GREEN if right else RED)
     published = [(event.published_s, row[event.label]) for event in events if low <= event.published_s <= high]
     axes.vlines(
         [time for time, _ in published],
         [i + 0.02 for _, i in published],
         [i + 0.44 for _, i in published],
-        color=_INK,
+        color=INK,
         linewidth=1.8,
         zorder=4,
     )
-    axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
+    axes.set_yticks(range(len(labels)), [shortened(label) for label in labels])
     axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
     axes.set_xlim(low, high)
     axes.tick_params(axis="y", length=0)
@@ -99,15 +92,15 @@ def timeline(
     axes.set_xlabel("seconds")
     axes.set_title(title, loc="left")
     if not labels:
-        axes.text((low + high) / 2, 0, "no sound, no event", ha="center", va="center", color=_INK)
+        axes.text((low + high) / 2, 0, "no sound, no event", ha="center", va="center", color=INK)
     handles = [
-        Patch(color=_BLUE, label="sound"),
-        Patch(color=_GREEN, label="event"),
-        Patch(color=_RED, label="false alarm"),
+        Patch(color=BLUE, label="sound"),
+        Patch(color=GREEN, label="event"),
+        Patch(color=RED, label="false alarm"),
         Line2D(
             [],
             [],
-            color=_INK,
+            color=INK,
             linewidth=1.8,
             label="published",
             marker="|",
@@ -121,13 +114,13 @@ def timeline(
 
 
 def tradeoff(curves: Mapping[str, Sequence[Point]]) -> "Figure":
-    """See `write_curves`."""
+    """The picture of `write_curves`."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    figure = Figure((_WIDTH * 0.7, 5.6), layout="constrained")
+    figure = Figure((_WIDTH_INCHES * 0.7, 5.6), layout="constrained")
     axes = figure.subplots()
-    colours = (_BLUE, _RED, _GREEN, _PURPLE, _ORANGE, _SKY)
+    colours = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
     for i, (name, points) in enumerate(curves.items()):
         colour = colours[i % len(colours)]
         across, up = [p.false_alarms_per_hour for p in points], [100 * p.missed for p in points]
@@ -157,29 +150,3 @@ def tradeoff(curves: Mapping[str, Sequence[Point]]) -> "Figure":
 
 def _bar(axes: "Axes", middle: float, onset_s: float, offset_s: float, colour: str) -> None:
     axes.barh(middle, offset_s - onset_s, 0.34, onset_s, color=colour, edgecolor=colour, linewidth=1.2, zorder=3)
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= _MOST_LETTERS else f"{label[: _MOST_LETTERS - 1]}…"
-
-
-def _save(path: Path, draw: Callable[[], "Figure"]) -> None:
-    """The same picture whatever the user's matplotlibrc says; labels are text, not mathematics."""
-    import matplotlib
-
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "axes.spines.right": False,
-                "axes.spines.top": False,
-                "axes.titlesize": 12,
-                "font.size": 10,
-                "legend.frameon": False,
-                "legend.fontsize": 9,
-                "text.parse_math": False,
-            }
-        )
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a script that the font has no letters of
-        with replacing(path) as partial:
-            draw().savefig(partial, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})

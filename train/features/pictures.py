@@ -1,6 +1,5 @@
-"""Pictures of spectrograms, by matplotlib's object interface. It is imported only when something is drawn."""
+"""Pictures of spectrograms and cepstra."""
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,46 +7,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagger.features.config import MelConfig, MfccConfig
-from tagger.files import replacing
+from tagger.figures import save, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
 _INCHES = (11.0, 4.5)
 _DOTS_PER_INCH = 120
 _MOST_COLUMNS = 2_000
-"""More frames than this are averaged: the picture has no more dots."""
+"""Most columns of a picture; more frames are averaged."""
 _TICKS_HZ = (125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
-_MOST_LETTERS = 60
-"""Of a title."""
+_TITLE_LETTERS = 60
+"""Longest title, letters."""
 
 
 def write(path: Path, values: NDArray[np.float32], config: MelConfig, title: str) -> None:
-    """Features over time, with a scale of their colours, as a PNG.
+    """Writes a PNG of features over time, with a scale of their colours.
 
     Args:
         values: [bands, frames], as `tagger.features.logmel.front_end(config)` makes them; may be memory-mapped.
 
     Raises:
-        ImportError: matplotlib is not there.
+        ImportError: matplotlib is not installed.
     """
-    import matplotlib
+    changes = {"axes.titlesize": 11, "axes.spines.right": True}
+    save(path, lambda: _figure(values, config, title), _DOTS_PER_INCH, changes)
+
+
+def _figure(values: NDArray[np.float32], config: MelConfig, title: str) -> "Figure":
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # the same picture whatever the user's matplotlibrc says
-        matplotlib.rcParams.update({"text.parse_math": False, "axes.titlesize": 11, "axes.spines.top": False})
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a script that the font has no letters of
-        figure = Figure(_INCHES, layout="constrained")
-        axes = figure.subplots()
-        image = draw(axes, values, config)
-        what = "MFCC" if isinstance(config, MfccConfig) else "log power"
-        figure.colorbar(image, label=f"{what}, normalised as the network gets it", pad=0.01, fraction=0.05)
-        axes.set_title(title if len(title) <= _MOST_LETTERS else f"{title[: _MOST_LETTERS - 1]}…", loc="left")
-        axes.set_title(_described(config), loc="right", color="#666666", fontsize=9)
-        with replacing(path) as partial:
-            figure.savefig(partial, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    figure = Figure(_INCHES, layout="constrained")
+    axes = figure.subplots()
+    image = draw(axes, values, config)
+    what = "MFCC" if isinstance(config, MfccConfig) else "log power"
+    figure.colorbar(image, label=f"{what}, normalised as the network gets it", pad=0.01, fraction=0.05)
+    axes.set_title(shortened(title, _TITLE_LETTERS), loc="left")
+    axes.set_title(_described(config), loc="right", color="#666666", fontsize=9)
+    return figure
 
 
 def draw(axes: "Axes", values: NDArray[np.float32], config: MelConfig) -> "AxesImage":

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tagger import figures
 from train.curve import Epoch
 from train.evaluate import metrics, plots, report
 from train.evaluate.metrics import ESC50_LABELS, NO_LABEL, Predictions
@@ -142,10 +143,10 @@ def test_any_labels(tmp_path, p):
 
 def test_of_many_labels_those_of_most_mistakes_are_shown(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(plots, "_MOST_LABELS", 4)
+    monkeypatch.setattr(plots, "MOST_LABELS", 4)
     p = simulated(tuple(f"a label of many letters, number {i}" for i in range(9)), 2, 0)
     p.scores[[0, 10]] = p.scores[[8, 12]]  # 0 is taken for 4, 5 for 6
-    assert plots._shown(p).tolist() == [0, 4, 5, 6]
+    assert plots.shown_labels(p).tolist() == [0, 4, 5, 6]
     report.write(tmp_path, "many", p, {}, {}, [])
     read(tmp_path)
 
@@ -293,7 +294,7 @@ def test_names_do_not_overlap_in_the_confusions():
     pytest.importorskip("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    with plots._style():
+    with figures.style(plots.STYLE):
         figure = plots.confusion(simulated(ESC50_LABELS, 4, 0.1))
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)

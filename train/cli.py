@@ -1,4 +1,4 @@
-"""The commands `train`, `eval` and `recipes`: flags to a job."""
+"""The commands `train`, `eval` and `recipes`: turns flags into a job."""
 
 import json
 import os
@@ -112,7 +112,7 @@ def recipes(as_json: bool) -> None:
 
 
 def _say(text: str) -> None:
-    """Of several processes under torchrun, the first speaks."""
+    """Prints a line; of several processes under torchrun, only the first does."""
     if os.environ.get("RANK", "0") == "0":
         click.echo(text)
 
@@ -131,7 +131,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _folds(text: str) -> tuple[int, ...]:
-    """None: each checkpoint's own."""
+    """Numbers of folds; empty: each checkpoint's own fold."""
     if text == "own":
         return ()
     if text == "all":
@@ -154,5 +154,5 @@ def _read(path: Path | None, esc10: bool, added: Sequence[Path], backgrounds: Se
                 path = downloads.esc50_archive(files.home(), progress)
     parts = [sources.read_any(path, subset, _say)]
     parts += [own.read(each, _say, known=parts[0].labels) for each in added]
-    parts += [own.background(each, _say) for each in backgrounds]
+    parts += [own.read_background(each, _say) for each in backgrounds]
     return combined(parts) if len(parts) > 1 else parts[0]

@@ -1,4 +1,4 @@
-"""How a network is trained: every choice that is not the data. A checkpoint's document carries its recipe."""
+"""Recipes: every choice of a training but the data. A checkpoint's document holds its recipe."""
 
 import dataclasses
 from dataclasses import dataclass, replace
@@ -10,108 +10,109 @@ from tagger.features.config import FRONT_ENDS
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training loop. Probabilities are per clip and epoch."""
+    """Settings of a training. Probabilities are per clip and epoch."""
 
     epochs: int = 12
     batch: int = 32
     patience: int = 8
-    """Epochs without a better inner validation after which training stops."""
+    """Training stops after this many epochs without a better inner validation."""
     inner_share: float = 0.1
-    """Share of the training clips that are kept aside, by recording, to choose the epoch and to calibrate."""
+    """Share of the training clips, split by recording, that choose the epoch and calibrate; nothing learns from them."""
 
     # What is trained
     trainable: Literal["all", "head", "gradual", "upper"] = "all"
-    """The whole network; the last layer alone, fitted exactly; from the last layer down, a block after the other; or
-    the blocks above `frozen_blocks`, on windows that are made once (`train.fit.stream`)."""
+    """A key of `train.fit.run.TRAINERS`. all: the whole network; head: the last layer alone, fitted exactly; gradual:
+    block after block, from the last one down; upper: the blocks above `frozen_blocks`, on windows that are computed
+    once (`train.fit.stream`)."""
     frozen_blocks: int = 0
-    """So many blocks at the input stay as they are."""
+    """Number of blocks at the input whose weights do not change."""
     frozen_norm: bool = True
-    """Batch norms keep the statistics that they start with. `--start nothing` changes this."""
+    """Whether batch norms keep their first statistics. `--start nothing` changes this."""
     fitted_head: bool = True
-    """Begin with a last layer fitted exactly to the network's features (Kumar et al., "Fine-Tuning can Distort
-    Pretrained Features and Underperform Out-of-Distribution", ICLR 2022), not with a random one."""
+    """Whether training starts with a last layer that is fitted exactly to the network's features, not with a random one
+    (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022)."""
     head: Literal["linear", "mlp"] = "linear"
-    """On the pooled features of a network from published weights: one new layer, or, before it, the hidden layer that
-    learnt for their labels."""
+    """linear: one new layer on the pooled features of published weights. mlp: before it, the hidden layer that these
+    weights have."""
     dropout: float | None = None
-    """None: the network's own."""
+    """Dropout probability. None: the network's own."""
 
-    # Optimisation: AdamW (Loshchilov and Hutter, ICLR 2019), linear warm-up, cosine to nothing
+    # Optimisation: AdamW (Loshchilov and Hutter, ICLR 2019), linear warm-up, cosine to 0
     learning_rate: float = 5e-4
     head_learning_rate: float = 1e-3
     layer_decay: float = 1.0
-    """Each block nearer to the input learns at this fraction of the rate of the block after it."""
+    """Learning rate of a block, as a fraction of the rate of the block after it."""
     weight_decay: float = 0.0
     warmup_epochs: float = 1.0
     clip_gradient: float = 0.0
-    """Longest gradient, 2-norm; 0: any."""
+    """Largest 2-norm of the gradient; 0: no limit."""
     average: float = 0.995
-    """Decay a step of the moving average of the weights, which is what is validated and kept; 0: none."""
+    """Decay per step of the moving average of the weights, which is validated and kept; 0: no average."""
     start_share: float = 0.0
-    """Share that the weights from before the first batch have in those that are validated and kept. Wortsman et al.,
-    "Robust fine-tuning of zero-shot models" (CVPR 2022)."""
+    """Share of the first weights in those that are validated and kept. Wortsman et al., "Robust fine-tuning of
+    zero-shot models" (CVPR 2022)."""
     mixed_precision: bool = True
-    """Half precision for matrices and convolutions, where the device is quicker with it."""
+    """bfloat16 for matrices and convolutions, where the device is faster with it."""
 
     # The target
     activation: Literal["sigmoid", "softmax"] = "sigmoid"
     label_smoothing: float = 0.0
     distill: float = 0.5
-    """With a teacher: share of the loss that compares with the teacher, the rest compares with the labels."""
+    """With a teacher: share of the loss against its scores; the rest is against the labels."""
     distill_temperature: float = 1.0
-    """Teacher's and student's logits are divided by it. Hinton et al., arXiv:1503.02531."""
+    """Divisor of the teacher's and the student's logits. Hinton et al., arXiv:1503.02531."""
 
     surprise: float = 0.0
-    """With `upper`: what logits lose for a sound that the network is sure of and no label explains."""
+    """With `upper`: this times the highest surprise is subtracted from every logit (see CheckpointInfo)."""
     enter_logit: float = 0.0
-    """With `upper`: the logit at which an event begins."""
+    """With `upper`: logit at which an event begins."""
 
     # Waveforms
     gain_db: float = 10.0
-    """Louder by at most half of it, softer by at most all of it."""
+    """Random gain: up by at most half of it, down by at most all of it, dB."""
     roll: float = 0.7
     """Probability of a circular shift."""
     placed: float = 0.4
-    """Probability that the sound is somewhere in the window, cut off or late, over noise or a background recording."""
+    """Probability that the sound is placed anywhere in the window, perhaps cut off, over noise or a background recording."""
     crop_seconds: float = 0.0
-    """Train on random pieces of this length; 0: on whole windows."""
+    """Length of the random pieces that are learnt from, seconds; 0: whole windows."""
     nothing: float = 0.15
-    """Windows that are none of the labels (noise, fragments, background recordings), as a share of the clips."""
+    """Number of windows without a label (noise, fragments, background recordings), as a share of the clips."""
     background: float = 0.0
     """Probability of noise or a background recording under the clip, at `background_snr_db`."""
     background_snr_db: tuple[float, float] = (0.0, 30.0)
     mix_waveforms: float = 0.0
-    """Probability that two clips sound at once. The window then has both labels' shares."""
+    """Probability that two clips are mixed. The target is then the same mixture of their labels."""
 
     stored_views: int = 0
-    """Spectrograms are made once, of so many views of each clip, and learnt from in all epochs; 0: made anew from
-    the waveforms in each. Then mixing of waveforms and changes of bands do not take place."""
+    """Views of each clip whose spectrograms are computed once and used in all epochs, without mixing of waveforms and
+    changes of bands; 0: spectrograms are computed in every epoch."""
 
     # Spectrograms
     mix_spectrograms: float = 0.4
-    """Alpha of mixup's beta distribution (Zhang et al., ICLR 2018); 0: none."""
+    """Alpha of mixup's beta distribution (Zhang et al., ICLR 2018); 0: no mixup."""
     warp_frames: float = 0.0
-    """Up to so much quicker or slower, as a share; 0: neither."""
+    """Largest change of speed, as a share; 0: none."""
     warp_bands: float = 0.0
-    """Bands moved by up to so much of half their number, and spread or pressed together by as much; 0: not."""
+    """Largest shift of the bands, as a share of half their number, and largest stretch or squeeze; 0: none."""
     equalise_db: float = 0.0
-    """Largest gain of any band against the others; 0: none."""
+    """Largest gain of a band against the others, dB; 0: none."""
     mask_bands: int = 0
-    """Widest mask over mel bands (Park et al., "SpecAugment", Interspeech 2019); 0: none."""
+    """Widest mask over mel bands (Park et al., "SpecAugment", Interspeech 2019); 0: no mask."""
     mask_frames: int = 0
-    """Longest mask over frames; 0: none."""
+    """Longest mask over frames; 0: no mask."""
     jitter_low_hz: float = 10.0
-    """The lowest mel band begins up to so much higher, drawn for each batch."""
+    """Largest rise of the lowest mel band's edge, hertz, drawn for each batch."""
     jitter_high_hz: float = 1_000.0
-    """The highest mel band ends up to so much higher or lower, drawn for each batch."""
+    """Largest rise or fall of the highest mel band's edge, hertz, drawn for each batch."""
     bandwidth: float = 0.1
-    """Probability, for each batch, that all above a random frequency from 3 kHz on is taken away."""
+    """Probability, for each batch, that all above a random frequency (3 kHz or more) is removed."""
 
-    # The front end, for networks that start from nothing; others keep the one that they were trained with
+    # The front end of networks that start from nothing; others keep the one that they were trained with
     front_end: str = "efficientat"
     """A key of tagger.features.config.FRONT_ENDS."""
     bandwidth_hz: float | None = 7_500.0
-    """What is above is treated as silence, in training and ever after. Every copy of ESC-50 holds this much."""
+    """Frequencies above it count as silence, in training and in use. Every copy of ESC-50 reaches this far."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -120,6 +121,7 @@ class Recipe:
             raise UserError(f"front_end {self.front_end!r} is unknown{near(self.front_end, FRONT_ENDS)}")
 
     def to_document(self) -> dict[str, Any]:
+        """Its fields, for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -152,7 +154,7 @@ _LIMITS = {
     "bandwidth_hz": (1_000, 1_000_000),
     "nothing": (0, 10),
 }
-"""Beyond them no window, no mel bank or no network can be made."""
+"""Lowest and highest value; beyond them no window, mel bank or network can be made."""
 _SHORTEST_CROP_SECONDS = 0.2
 
 
@@ -175,7 +177,8 @@ def _check(name: str, value: Any) -> None:
 
 
 _ORIGIN = Recipe(
-    # The origin's loop as far as its table tells: whole network, no placed windows, no noise, a softmax of 50.
+    # The settings of the project that this one answers, as far as its table tells: whole network, no placed windows,
+    # no noise, a softmax over 50 labels.
     front_end="origin",
     activation="softmax",
     nothing=0.0,
@@ -213,7 +216,7 @@ _CRNN = Recipe(
 
 RECIPES: dict[str, Recipe] = {
     "finetune": Recipe(frozen_blocks=9, learning_rate=1e-3, start_share=0.5),
-    "head": Recipe(trainable="head", inner_share=0.25),  # the last fit learns these, too
+    "head": Recipe(trainable="head", inner_share=0.25),  # the last fit learns from these, too
     "stream": Recipe(
         trainable="upper",
         epochs=6,

@@ -1,5 +1,4 @@
-"""Augmentation: what training does to waveforms and spectrograms.
+"""Augmentation: changes of waveforms and spectrograms, and windows as a stream has them.
 
-Functions of samples, a recipe and a random generator. Which clips there are is in `train.data`; who calls it is in
-`train.fit`.
+Every draw comes from a generator that is handed in. Nothing here trains, or knows a network.
 """

@@ -1,4 +1,4 @@
-"""Windows as a stream has them, of which one knows what sounds when: one or two clips over a background."""
+"""Scenes: windows as a stream has them, one or two clips over a background, and what sounds when."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +12,22 @@ from train.data.corpus import Corpus
 
 _MOMENT_SECONDS = 0.02
 _ACTIVE_DB = 25.0
-"""A clip's sound is where it is at most so far below its loudest moment."""
+"""A moment is active if it is at most this far below the clip's loudest one, dB."""
 _LEAST_SECONDS = 0.5
-"""At least so much of a sound, and at least half of it, stays in the window."""
+"""Shortest part of a sound in the window, seconds; at least half of the sound is in it, too."""
 _SNR_DB = (0.0, 25.0)
 _FLOOR_DB = (-70.0, -30.0)
 """RMS of the background, dBFS."""
 _ENTERING = 0.3
-"""Probability that a sound has only just come into the window: then it is to be announced ..."""
+"""Probability that a sound has just begun when the window ends; then it must be announced."""
 _ENTERED_SECONDS = (0.4, 1.4)
-"""... having been heard for so long."""
+"""How long such a sound has lasted by then, seconds."""
 _TWO = 0.3
-"""Probability that another clip is heard, too."""
+"""Probability of a second clip."""
 _RECORDED = 0.7
-"""Probability of a background recording, where there are some; else it is noise."""
+"""Probability of a background recording, if the fold has any; else the background is noise."""
 MOST_SOUNDS = 2
+"""Most clips in a scene."""
 _SEED = 17
 
 
@@ -35,9 +36,10 @@ Activity = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Active:
-    """Of each sound of a scene, [sounds, moments of 20 ms]: whether it is heard then."""
+    """When each sound of a scene is heard."""
 
     moments: Activity
+    """[sounds, moments of 20 ms]"""
 
     def __len__(self) -> int:
         return len(self.moments)
@@ -63,21 +65,21 @@ class Scene:
 class Scenes:
     """One scene for each clip of a data set: the clip, perhaps with another, over noise or a background recording.
 
-    What is added is of the clip's own fold, so no fold is heard in another.
+    Other clips and backgrounds come from the clip's own fold, so that no fold is heard in another.
     """
 
     def __init__(self, corpus: Corpus, rate_hz: int, seed: int) -> None:
         self._corpus, self._rate_hz, self._seed = corpus, rate_hz, seed
         self._noise = Noise(corpus.waveforms.samples, np.random.default_rng([seed, _SEED]), pool=8)
         folds = np.array([clip.fold for clip in corpus.dataset.clips])
-        is_sound = np.array([clip.label is not None for clip in corpus.dataset.clips], bool)
+        has_label = np.array([clip.label is not None for clip in corpus.dataset.clips], bool)
         self._rows = {
-            (fold, kind): np.flatnonzero((folds == fold) & (is_sound == kind))
+            (fold, kind): np.flatnonzero((folds == fold) & (has_label == kind))
             for fold in set(folds.tolist())
             for kind in (True, False)
         }
         self.sounds = np.array([self._drawn(row)[0] for row in range(len(self))], np.int64).reshape(-1, MOST_SOUNDS)
-        """[clips, MOST_SOUNDS]: rows of the clips that are heard in each scene; -1: none."""
+        """[clips, MOST_SOUNDS]: rows of the clips in each scene; -1: none."""
 
     def __len__(self) -> int:
         return len(self._corpus.dataset.clips)
@@ -89,7 +91,7 @@ class Scenes:
         return scene([waveforms[sound] for sound in sounds if sound >= 0], under, self._rate_hz, rng)
 
     def _drawn(self, row: int) -> tuple[tuple[int, int], int | None, np.random.Generator]:
-        """Rows of the sounds, row of the background; the generator for the rest."""
+        """Rows of the sounds (-1: none), row of the background (None: noise), and the generator for all other draws."""
         clips, rng = self._corpus.dataset.clips, np.random.default_rng([self._seed, _SEED, row])
         clip = clips[row]
         if clip.label is None:
@@ -105,11 +107,11 @@ class Scenes:
 
 
 def scene(sounds: Sequence[Waveform], background: Waveform, rate_hz: int, rng: np.random.Generator) -> Scene:
-    """Each sound somewhere in the window, perhaps cut off at either end.
+    """Places each sound anywhere in the window, perhaps cut off at either end.
 
     Args:
-        sounds: each [M]; their silent ends do not count.
-        background: [N], at any level. It comes to one of `_FLOOR_DB`, and each sound to one of `_SNR_DB` above it.
+        sounds: each [M]; silent ends are cut off.
+        background: [N], at any level. Its level is drawn from `_FLOOR_DB`, each sound's ratio to it from `_SNR_DB`.
     """
     window = background * np.float32(_from_db(rng.uniform(*_FLOOR_DB)) / max(_rms(background), 1e-6))
     level = max(_rms(window), 1e-6)
@@ -137,7 +139,7 @@ def scene(sounds: Sequence[Waveform], background: Waveform, rate_hz: int, rng: n
 
 
 def moments(sound: Waveform, rate_hz: int) -> NDArray[np.bool_]:
-    """[moments]: which 20 ms are within 25 dB of the loudest. Samples beyond the last whole moment do not count."""
+    """Which moments of 20 ms are within 25 dB of the loudest, [moments]. Samples after the last whole one do not count."""
     moment = round(_MOMENT_SECONDS * rate_hz)
     power = np.square(sound[: len(sound) // moment * moment].reshape(-1, moment), dtype=np.float64).mean(1)
     loud: NDArray[np.bool_] = power >= max(power.max(initial=0.0) * _from_db(-_ACTIVE_DB) ** 2, 1e-12)
@@ -153,7 +155,8 @@ def _rms(waveform: Waveform) -> float:
 
 
 def labels_of(sounds: Tensor, targets: Tensor) -> Tensor:
-    """
+    """Targets of each sound of each scene.
+
     Args:
         sounds: [N, MOST_SOUNDS], rows of clips; -1: none.
         targets: [clips, labels].

@@ -1,4 +1,4 @@
-"""What is done to a batch of spectrograms before the network sees it."""
+"""Augmentation of a batch of spectrograms: mixup, warping, equalising, masking, and jitter of the mel bank."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,13 +25,13 @@ class Mix:
     """Mixup of a batch with itself, reordered. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018."""
 
     order: Tensor
-    """[B], whom each is mixed with."""
+    """[B], the item that each is mixed with."""
     share: Tensor
-    """[B], 0.5 to 1: what each keeps of itself."""
+    """[B], 0.5 to 1: weight of the item itself."""
 
     @classmethod
     def draw(cls, size: int, alpha: float, rng: np.random.Generator) -> "Mix | None":
-        """None where `alpha` is 0."""
+        """Draws weights from the beta distribution (alpha, alpha). None: `alpha` is 0."""
         if not alpha:
             return None
         share = rng.beta(alpha, alpha, size)
@@ -45,7 +45,7 @@ class Mix:
 
 
 def jittered_bank(mel: MelConfig, recipe: Recipe, rng: np.random.Generator) -> Tensor | None:
-    """A mel bank that begins and ends a little elsewhere, or hears less high. None: nothing was drawn.
+    """A mel bank with moved edges, or with a lower bandwidth. None: nothing changes.
 
     Output: [n_mels, n_fft / 2 + 1].
     """
@@ -63,10 +63,9 @@ def jittered_bank(mel: MelConfig, recipe: Recipe, rng: np.random.Generator) -> T
 
 
 def warped(batch: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
-    """Each spectrogram a little quicker or slower, and its bands a little higher or lower, wider or narrower apart: as
-    if another dog barked. What would come from beyond its edges is as at the edge.
+    """Warps each spectrogram: faster or slower, bands higher or lower, further apart or closer. Edges are repeated.
 
-    As in Niizumi et al., "BYOL for Audio" (IJCNN 2021), there called random resize crop.
+    Niizumi et al., "BYOL for Audio" (IJCNN 2021), call this random resize crop.
 
     Args:
         batch: [B, 1, bands, frames].
@@ -86,9 +85,9 @@ def warped(batch: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
 
 
 def equalised(batch: Tensor, mel: MelConfig, recipe: Recipe, rng: np.random.Generator) -> Tensor:
-    """Each spectrogram as another microphone, in another room, would hear it: a smooth gain over the bands.
+    """Applies a smooth random gain over the bands to each spectrogram, like another microphone or room.
 
-    Nam et al., "FilterAugment" (ICASSP 2022). Cepstra stay as they are.
+    Nam et al., "FilterAugment" (ICASSP 2022). Cepstra do not change.
 
     Args:
         batch: [B, 1, bands, frames], of `mel`.
@@ -102,7 +101,7 @@ def equalised(batch: Tensor, mel: MelConfig, recipe: Recipe, rng: np.random.Gene
 
 
 def masked(batch: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
-    """SpecAugment: in each spectrogram one band of frequencies and one stretch of time become its mean.
+    """SpecAugment: replaces one range of bands and one stretch of frames of each spectrogram by its mean.
 
     Args:
         batch: [B, 1, bands, frames].

@@ -1,4 +1,4 @@
-"""What the network hears in a room, made from clips: sounds anywhere in the window, mere ends of them, noise alone.
+"""Augmentation of waveforms: sounds anywhere in the window, their mere ends, noise alone, mixtures.
 
 ESC-50's clips begin with their sound and are padded with digital silence. In a live stream a sound enters the window
 late, leaves it early, and is never surrounded by zeros.
@@ -10,25 +10,25 @@ from numpy.typing import NDArray
 Waveform = NDArray[np.float32]
 
 _DIGITAL_SILENCE = 1e-4
-"""Below this magnitude (-80 dBFS) the ends of a clip are padding."""
+"""A clip's ends below this magnitude (-80 dBFS) are padding."""
 _GAIN_DB = (-12.0, 6.0)
 _FLOOR_DB = (-85.0, -45.0)
 """RMS of the noise under a sound, dBFS."""
 _NOISE_DB = (-95.0, -25.0)
-"""RMS of noise that stands alone, dBFS."""
+"""RMS of noise without a sound, dBFS."""
 _LEAST_SECONDS = 0.5
-"""At least so much of a sound, and at least half of it, stays in the window."""
+"""Shortest part of a sound in the window, seconds; at least half of the sound is in it, too."""
 _FRAGMENT_SECONDS = (0.03, 0.3)
-"""So little of a sound, at the window's edge, says nothing yet, or nothing any more."""
+"""Length of a fragment at the window's edge, seconds: too short to be recognised."""
 _HUM_PROBABILITY = 0.3
 _MOMENT = 320
-"""Samples: where a sound is, is looked at in steps of 10 ms."""
+"""Step in which a sound is looked for, samples: 10 ms at 32 kHz."""
 _SOFT = 0.1
-"""Moments whose peak is below this share of the window's are soft."""
+"""A moment is soft if its peak is below this share of the window's."""
 
 
 class Noise:
-    """Stationary noise, from blue to brown, cut at random from a pool: making it anew each time would take longest."""
+    """Stationary noise, blue to brown. Pieces are cut from a pool: computing new noise for each window would be slow."""
 
     def __init__(self, samples: int, rng: np.random.Generator, pool: int = 24) -> None:
         exponents = rng.choice([-1.0, 0.0, 0.0, 1.0, 1.0, 2.0], pool)
@@ -56,11 +56,11 @@ def coloured(samples: int, exponent: float, rng: np.random.Generator) -> Wavefor
 def placed(
     clip: Waveform, noise: Noise, rate_hz: int, rng: np.random.Generator, floor: Waveform | None = None
 ) -> Waveform:
-    """The clip's sound somewhere in the window, perhaps cut off at either end, at another level, over a noise floor.
+    """Places the clip's sound anywhere in the window, perhaps cut off, at another level, over a noise floor.
 
     Args:
         clip: [N], float32. The result has the same length.
-        floor: [N], what else is heard, at any level; noise if None. It comes down to a floor's level.
+        floor: [N], sound under it, at any level; its level is then drawn from `_FLOOR_DB`. None: noise.
     """
     sound = trimmed(clip) * _from_db(rng.uniform(*_GAIN_DB))
     floor = noise.draw(rng) if floor is None else floor / max(_rms(floor), 1e-6)
@@ -75,7 +75,7 @@ def placed(
 
 
 def fragment(clip: Waveform, noise: Noise, rate_hz: int, rng: np.random.Generator) -> Waveform:
-    """The window just before the clip's sound comes in, or just before it is gone: too little to know it by."""
+    """A window with only the first or the last bit of the clip's sound, at its edge: too little to recognise it."""
     sound = trimmed(clip) * _from_db(rng.uniform(*_GAIN_DB))
     window = noise.draw(rng) * _from_db(rng.uniform(*_FLOOR_DB))
     length = min(len(sound), int(rng.uniform(*_FRAGMENT_SECONDS) * rate_hz))
@@ -88,13 +88,13 @@ def fragment(clip: Waveform, noise: Noise, rate_hz: int, rng: np.random.Generato
 
 
 def trimmed(clip: Waveform) -> Waveform:
-    """Without the padding at its ends. A clip that is nothing else stays as it is."""
+    """The clip without the padding at its ends. A clip that is all padding stays as it is."""
     loud = np.flatnonzero(np.abs(clip) > _DIGITAL_SILENCE)
     return clip[loud[0] : loud[-1] + 1] if loud.size else clip
 
 
-def background(noise: Noise, samples: int, rate_hz: int, rng: np.random.Generator) -> Waveform:
-    """A window in which nothing happens: noise, sometimes with the hum of the mains and its overtones."""
+def noise_window(noise: Noise, samples: int, rate_hz: int, rng: np.random.Generator) -> Waveform:
+    """A window without events: noise, sometimes with the hum of the mains and its overtones."""
     window = noise.draw(rng) * _from_db(rng.uniform(*_NOISE_DB))
     if rng.random() < _HUM_PROBABILITY:
         time = np.arange(samples) / rate_hz
@@ -106,7 +106,7 @@ def background(noise: Noise, samples: int, rate_hz: int, rng: np.random.Generato
 
 
 def cropped(window: Waveform, samples: int, rng: np.random.Generator) -> Waveform:
-    """A piece of the window that holds some of its sound: a moment that is not soft is somewhere in it.
+    """A random piece of the window that holds at least one moment that is not soft.
 
     Returns:
         [samples]
@@ -119,7 +119,7 @@ def cropped(window: Waveform, samples: int, rng: np.random.Generator) -> Wavefor
 
 
 def mixed(one: Waveform, other: Waveform, share: float) -> Waveform:
-    """Both at once, brought to the same level first, so that `share` is what one hears of the first, in amplitude.
+    """A mixture of both, at the same level; `share` is the weight of the first, in amplitude.
 
     Tokozume et al., "Learning from Between-class Examples for Deep Sound Recognition" (ICLR 2018), with RMS for level.
     """
@@ -132,7 +132,7 @@ def mixed(one: Waveform, other: Waveform, share: float) -> Waveform:
 
 
 def over(sound: Waveform, floor: Waveform, snr_db: float) -> Waveform:
-    """The sound, with `floor` under it at this ratio of their powers over the whole window."""
+    """The sound with `floor` under it, at this ratio of their mean powers over the whole window."""
     scale = _rms(sound) / max(_rms(floor), 1e-6) * 10 ** (-snr_db / 20)
     both: Waveform = np.clip(sound + np.float32(scale) * floor, -1, 1)
     return both

@@ -1,5 +1,4 @@
-"""Data sets: ESC-50 and a user's own clips, decoded once and kept.
+"""Data sets: ESC-50 and the user's own clips, their folds, and their decoded sound.
 
-Clips, labels, folds and waveforms. What training does to the sound is in `train.augment`; nothing here knows recipes
-or networks.
+Nothing here changes the sound: see `train.augment`. Nothing here knows a network.
 """

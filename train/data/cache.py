@@ -1,4 +1,4 @@
-"""Arrays that take long to make, kept on disk under the hash of all that they were made from."""
+"""Arrays that take long to compute, kept on disk; their names hold a hash of everything they depend on."""
 
 import hashlib
 import json
@@ -18,10 +18,10 @@ def folder() -> Path:
 
 
 def cached(name: str, key: dict[str, Any], make: Callable[[Path], None]) -> NDArray[Any]:
-    """The array that `make` writes to the `.npy` path it is given, memory-mapped; made only where it is not there yet.
+    """An array, memory-mapped. `make` writes it to the `.npy` path that it is given, if it is not in the cache yet.
 
     Args:
-        key: everything that the content depends on, as JSON.
+        key: everything that the content depends on; must be JSON.
     """
     path = _path(name, key, "npy")
     if not path.is_file():
@@ -34,7 +34,7 @@ def cached(name: str, key: dict[str, Any], make: Callable[[Path], None]) -> NDAr
 def cached_arrays(
     name: str, key: dict[str, Any], make: Callable[[], dict[str, NDArray[Any]]]
 ) -> dict[str, NDArray[Any]]:
-    """As `cached`, of several arrays, which are read into memory."""
+    """Like `cached`, for several arrays, which are read into memory."""
     path = _path(name, key, "npz")
     if not path.is_file():
         arrays = make()

@@ -1,4 +1,4 @@
-"""What is trained on, ready to be heard; and how progress is told."""
+"""A data set with its decoded sound and its targets."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from train.data.waveforms import Waveforms
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is trained on, ready to be heard."""
+    """A data set with its decoded sound and its targets. All three have a row for each clip."""
 
     dataset: Dataset
     waveforms: Waveforms
     targets: Tensor
-    """[rows, labels], float32, 1 for the row's label; zeros for background."""
+    """[rows, labels], float32: 1 for the row's label, else 0. Background has zeros only."""
 
     @classmethod
     def of(cls, dataset: Dataset, waveforms: Waveforms) -> "Corpus":

@@ -1,4 +1,4 @@
-"""What is trained on, wherever it comes from: clips, their labels and folds, and the recordings they are pieces of."""
+"""A data set, wherever it comes from: clips, their labels, their folds, and the recordings they were cut from."""
 
 import hashlib
 import json
@@ -20,23 +20,23 @@ Rows = NDArray[np.intp]
 class Clip:
     path: Path
     label: int | None
-    """Index into `Dataset.labels`. None: background, which must trigger nothing."""
+    """Index into `Dataset.labels`. None: background, in which nothing must be announced."""
     fold: int
     """One of FOLDS."""
     source: str
-    """The recording it comes from. Pieces of one recording never straddle a split."""
+    """The recording that it was cut from. Clips of one recording are always on the same side of a split."""
     sha256: str
-    """Of the file."""
+    """Hash of the file."""
     start_seconds: float | None = None
-    """Where this window begins in a file of any length. None: the file is one window, from its start."""
+    """Where this window begins in a file of any length. None: the file is one window, from its beginning."""
     any_length: bool = False
-    """A file of the user's, not cut yet: `waveforms.load` makes a clip of each of its windows."""
+    """Whether it is a user's file that is not cut yet: `waveforms.load` makes a clip of each of its windows."""
     root: Path | None = None
-    """The folder below which its file has a name of its own. None: the file's name is enough, as in ESC-50."""
+    """The folder that its title is relative to. None: the file's name alone is unique, as in ESC-50."""
 
     @property
     def title(self) -> str:
-        """What a report calls it: `1-100032-A-0.wav`, `dog/1.wav`; `dog/1.wav@5` where it begins 5 s into the file."""
+        """Its name in reports: `1-100032-A-0.wav`, `dog/1.wav`; `dog/1.wav@5` if it begins 5 s into the file."""
         is_below = self.root is not None and self.path.is_relative_to(self.root)
         name = self.path.relative_to(self.root).as_posix() if self.root and is_below else self.path.name
         return printable(name + (f"@{self.start_seconds:g}" if self.start_seconds else ""))
@@ -48,22 +48,22 @@ class Dataset:
     """`ESC-50`, `ESC-10`, `own`, `ESC-50 + own`."""
     labels: tuple[str, ...]
     clips: tuple[Clip, ...]
-    """Labelled ones and background."""
+    """Labelled clips and background."""
     licences: tuple[str, ...] = ()
-    """Notices that travel with what is trained on it."""
+    """Notices for every checkpoint that is trained on it."""
 
     def held_out(self, fold: int) -> Rows:
-        """What is scored when this fold is held out: its clips that have a label."""
+        """Test clips of the fold: those that have a label."""
         chosen = [row for row, clip in enumerate(self.clips) if clip.fold == fold and clip.label is not None]
         return np.array(chosen, np.intp)
 
     def all_but(self, fold: int) -> Rows:
-        """What is then trained on, background too."""
+        """Training clips where the fold is held out, with background."""
         return np.array([row for row, clip in enumerate(self.clips) if clip.fold != fold], np.intp)
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over every clip's content, fold, label and start: the same clips in another format are other data."""
+        """sha256 over every clip's content, fold, label and start. The same clips in another format have another one."""
         digest = hashlib.sha256()
         for clip in self.clips:
             label = None if clip.label is None else self.labels[clip.label]
@@ -72,9 +72,9 @@ class Dataset:
 
 
 def combined(datasets: Sequence[Dataset]) -> Dataset:
-    """All of them as one. Labels of the same name are one label; the order is that of first appearance.
+    """One data set of them all. Labels of the same name become one label; they are in the order of first appearance.
 
-    A recording that an earlier data set has too, by its source or by its content, takes its fold there.
+    A recording that is in an earlier data set too (same source, or same content) takes its fold from there.
     """
     labels = tuple(dict.fromkeys(label for dataset in datasets for label in dataset.labels))
     clips: list[Clip] = []
@@ -97,11 +97,11 @@ def combined(datasets: Sequence[Dataset]) -> Dataset:
 
 
 def inner_split(dataset: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
-    """Splits `rows` into about `share` of each label's clips, and of the background's, and the rest; both sorted.
+    """Splits `rows` into an inner split and the rest; both sorted.
 
-    All clips of a source go to one side. A label of two or more sources has at least one on either side, unless
-    sources that it shares with other labels leave no choice. The order in which sources are taken depends on their
-    names and the seed alone.
+    The inner split has about `share` of each label's clips, and of the background's. All clips of a source go to one
+    side. A label of two or more sources has at least one on either side, unless sources that it shares with other
+    labels leave no choice. The order in which sources are taken depends only on their names and the seed.
     """
     clips_of: dict[int | None, Counter[str]] = {}  # label -> source -> clips
     for row in rows:
@@ -127,14 +127,14 @@ def inner_split(dataset: Dataset, rows: Rows, share: float, seed: int) -> tuple[
 
 
 def trained_on(dataset: Dataset, rows: Rows) -> list[str]:
-    """What identifies these clips in a checkpoint: the first 10 hexadecimal digits of the sha256 of each one's source
-    and of each one's file, sorted.
+    """Identifies these clips in a checkpoint: for each its source's and its file's sha256, the first 10 hexadecimal
+    digits, sorted.
     """
     return sorted({identity for row in rows for identity in _identities(dataset.clips[row])})
 
 
 def leak(what: str, dataset: Dataset, fold: int, trained: Collection[str]) -> str | None:
-    """What is wrong with scoring `what` on this fold, having been trained on that; None: nothing."""
+    """A sentence if `what`, which was trained on these clips, has heard some of the fold's test clips. None: it has not."""
     held_out = dataset.held_out(fold)
     leaked = leaks(dataset, held_out, trained)
     if not len(leaked):
@@ -143,7 +143,7 @@ def leak(what: str, dataset: Dataset, fold: int, trained: Collection[str]) -> st
 
 
 def leaks(dataset: Dataset, rows: Rows, trained: Collection[str]) -> Rows:
-    """Those of `rows` whose file, or whose recording, `trained_on` has named."""
+    """Those of `rows` whose file or recording is in `trained`, as `trained_on` gives it."""
     known = set(trained)
     return np.array([row for row in rows if known.intersection(_identities(dataset.clips[row]))], np.intp)
 
@@ -157,5 +157,5 @@ def _digest(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Names of files may hold bytes that are no UTF-8, which no terminal takes."""
+    """Replaces bytes of a file's name that are not UTF-8; a terminal would not take them."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""ESC-50's official archive, fetched and looked at before it counts."""
+"""Downloads ESC-50's official archive, and checks it."""
 
 import zipfile
 import zlib
@@ -14,11 +14,12 @@ _CLIPS = 2000
 
 
 def esc50_archive(target_folder: Path, progress: Progress | None = None, url: str = ARCHIVE_URL) -> Path:
-    """The archive, fetched if it is not in the folder. What an interrupted download left (`.part`) is continued where
-    the server can.
+    """Path of the archive; downloads it if it is not in the folder. Resumes an interrupted download (`.part`) if the
+    server can.
 
-    No hash of it is published, and GitHub makes it anew. So it counts, and appears in one step, when all checksums in
-    it are right and it holds ESC-50's 2000 clips. They are unpacked into the cache, where `esc50.read` finds them.
+    Nobody publishes a hash of it, and GitHub makes it anew. So it is accepted if all checksums in it are right and it
+    holds ESC-50's 2000 clips; only then does it get its name. The clips are unpacked into the cache, where
+    `esc50.read` finds them.
 
     Raises:
         DownloadError: the server cannot be reached, or what it sends is not ESC-50.
@@ -38,7 +39,7 @@ def esc50_archive(target_folder: Path, progress: Progress | None = None, url: st
 
 
 def _problem(archive: Path) -> str | None:
-    """Why it is not ESC-50's archive. None: it is."""
+    """Why this is not ESC-50's archive. None: it is."""
     try:
         with zipfile.ZipFile(archive) as opened:
             if damaged := opened.testzip():

@@ -1,4 +1,4 @@
-"""ESC-50 in its official layout: `audio/` and `meta/esc50.csv`, in a folder or in the archive that GitHub gives out.
+"""ESC-50 in its official layout: `audio/` and `meta/esc50.csv`, in a folder or in GitHub's archive of it.
 
 Piczak, "ESC: Dataset for Environmental Sound Classification" (ACM MM 2015).
 """
@@ -36,15 +36,15 @@ ESC10_LICENCE = (
     "(clips by the freesound.org users that its LICENSE lists)"
 )
 _IN_TWO_FOLDS = ("131943", "134049", "209698", "234879")
-"""Recordings with pieces in two official folds: a clock's tick here and its alarm there, a hen and a rooster."""
+"""Recordings with clips in two official folds, such as a clock's tick in one and its alarm in the other."""
 
 
 def read(root: Path, subset: Subset = "esc50") -> Dataset:
     """
     Args:
-        root: the folder that holds `audio/` and `meta/esc50.csv`, or the official archive. Clips are found by stem, as
-            WAV, FLAC or Ogg, of any sample rate.
-        subset: `esc10`: the ten labels that the table marks, renumbered.
+        root: the folder with `audio/` and `meta/esc50.csv`, or the official archive. Clips are found by their stem;
+            they may be WAV, FLAC or Ogg, of any sample rate.
+        subset: `esc10`: only the ten labels that the table marks, renumbered.
 
     Raises:
         UserError: the folder, its CSV or a clip is missing or malformed.
@@ -95,7 +95,7 @@ def read(root: Path, subset: Subset = "esc50") -> Dataset:
 
 
 def source_of(stem: str) -> str | None:
-    """The recording that a clip of ESC-50 was cut from, by its file's name. None: no such name.
+    """The recording that a clip of ESC-50 was cut from, by its file's stem. None: not a name of ESC-50's.
 
     >>> source_of("1-100032-A-0")
     'esc50/100032'
@@ -107,9 +107,9 @@ def source_of(stem: str) -> str | None:
 
 
 def _unpacked(archive: Path) -> Path:
-    """The archive's `audio/`, `meta/` and LICENSE as a folder in the cache. What is there already stays.
+    """Unpacks the archive's `audio/`, `meta/` and LICENSE into a folder of the cache. Files that are there stay.
 
-    The folder is named by the archive's table of contents: names, sizes and checksums.
+    The folder's name is a hash of the archive's table of contents: names, sizes and checksums.
     """
     try:
         with zipfile.ZipFile(archive) as opened:

@@ -1,4 +1,4 @@
-"""What `tagger train DATA` may be: ESC-50 as a folder or an archive, sounds of the user's own in folders, or a CSV."""
+"""Recognises the layouts of `tagger train DATA`: ESC-50 as a folder or archive, own sounds in folders, or a CSV."""
 
 import zipfile
 from pathlib import Path
@@ -15,9 +15,10 @@ _LAYOUTS = (
 
 
 def read_any(path: Path, subset: esc50.Subset = "esc50", say: Say = lambda line: None) -> Dataset:
-    """
+    """Reads a data set of any layout.
+
     Raises:
-        UserError: it is nothing of the kind, or something is wrong with it.
+        UserError: the layout is unknown, or something is wrong with the data.
     """
     if path.is_file():
         if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):

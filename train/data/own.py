@@ -1,4 +1,4 @@
-"""Sounds of the user's own: folders named by label, or a CSV that names files; reviewed clips; background sounds."""
+"""The user's own sounds: folders named by label, a CSV that lists files, reviewed clips, background sounds."""
 
 import re
 import unicodedata
@@ -15,14 +15,16 @@ from train.data.dataset import FOLDS, Clip, Dataset, printable
 from train.data.esc50 import source_of
 from train.messages import Say
 
-BACKGROUND = ("background", "_background")
-"""Sounds under these names must trigger nothing."""
+BACKGROUND_NAMES = ("background", "_background")
+"""Folders and labels of sounds in which nothing must be announced."""
 _LEAST = 2
-"""Recordings of a label: one to learn from, another to be scored on."""
+"""Fewest recordings of a label: one to learn from, another to be scored on."""
 _ENOUGH = len(FOLDS)
+"""Recordings of a label that give one to every fold."""
 _NAMED = 5
+"""Most names in one message."""
 _SHARED = "wrong, but with another sound in it that was not wrong or not reviewed"
-"""Such a clip is neither background nor anything else that is known."""
+"""Why such a clip is left out: nobody said what is in it."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class _File:
 def read(path: Path, say: Say = lambda line: None, known: Collection[str] = ()) -> Dataset:
     """
     Args:
-        path: a folder `label/any-name.any-format`; or a CSV with the columns `filename`, `label` and, if there is more
-            to say, `fold` and `source`, its files relative to its own folder or to `audio/` there; or a folder of
-            `tagger listen --save-clips`, of which the reviewed clips count. The label `background` is for sounds that
-            must trigger nothing.
-        known: labels of which there are recordings elsewhere, so that fewer do here.
+        path: a folder `label/any-name.any-format`; or a CSV with the columns `filename`, `label` and, optionally, `fold`
+            and `source`, with files relative to its own folder or to `audio/` there; or a folder of
+            `tagger listen --save-clips`, of which the reviewed clips count. The label `background` is for sounds in
+            which nothing must be announced.
+        known: labels that have recordings in another data set, and so may have fewer here.
 
     Raises:
         UserError: there are no sounds, a label cannot be used or has too few, or the CSV is wrong.
@@ -69,14 +71,14 @@ def read(path: Path, say: Say = lambda line: None, known: Collection[str] = ()) 
     return Dataset("own", labels, clips)
 
 
-def background(path: Path, say: Say = lambda line: None) -> Dataset:
+def read_background(path: Path, say: Say = lambda line: None) -> Dataset:
     """
     Args:
-        path: a folder, with any folders in it, of sounds that must trigger nothing; or one such file. Of a folder of
-            `tagger listen --save-clips`, the clips that were reviewed as wrong.
+        path: a folder, with any folders in it, of sounds in which nothing must be announced; or one such file. From a
+            folder of `tagger listen --save-clips`, the clips that were reviewed as wrong.
 
     Raises:
-        UserError: there are none.
+        UserError: there are no sounds.
     """
     if _is_saved(path):
         files = [file for file in _reviewed(path, say) if file.label is None]
@@ -88,22 +90,22 @@ def background(path: Path, say: Say = lambda line: None) -> Dataset:
 
 
 def sounds_in(path: Path) -> list[Path]:
-    """The sounds in a folder and all folders in it, in order; or the file itself."""
+    """Files in a folder, and in the folders in it, that may be sounds, sorted; or the file itself."""
     return [path] if path.is_file() else [found for found in walk(path) if is_sound(found)]
 
 
 def label_folders(root: Path) -> list[str]:
-    """Names of its folders that have files that may be sounds."""
+    """Names of the root's folders that hold files that may be sounds."""
     return [folder.name for folder in folders_in(root) if any(map(is_sound, walk(folder)))]
 
 
 def _is_saved(path: Path) -> bool:
-    """Whether `tagger listen --save-clips` wrote it. Its folders are named by what was announced, true or not."""
+    """Whether `tagger listen --save-clips` wrote the folder. Its folders' names are what was announced, right or wrong."""
     return (path / EVENTS).is_file() or (path / REVIEWED).is_file()
 
 
 def _reviewed(root: Path, say: Say) -> list[_File]:
-    """Of a folder of saved clips, those from which one can learn; the others are counted and said.
+    """Saved clips that can be learnt from. `say` gets the number of the others, and why.
 
     Raises:
         UserError: none was reviewed, or the CSV is wrong.
@@ -130,7 +132,7 @@ def _reviewed(root: Path, say: Say) -> list[_File]:
 
 
 def _recordings(files: Sequence[_File]) -> Counter[str]:
-    """How many there are of each label."""
+    """Number of recordings of each label."""
     pairs = {(file.label, source) for file, source in zip(files, _sources(files), strict=True)}
     return Counter(label for label, _ in pairs if label is not None)
 
@@ -159,7 +161,7 @@ def _label(name: str, what: str) -> str | None:
         UserError: the name cannot be a label.
     """
     label = unicodedata.normalize("NFC", name.strip())  # as others write what a Mac writes as two characters
-    if label.lower() in BACKGROUND:
+    if label.lower() in BACKGROUND_NAMES:
         return None
     if not label:
         raise UserError(f"{what} is empty, so it cannot be a label")
@@ -171,10 +173,10 @@ def _label(name: str, what: str) -> str | None:
 def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]:
     """
     Args:
-        left_out: takes files that are gone, or have no label, and why. None: they are errors.
+        left_out: filled with files that are gone or have no label, and why. None: these are errors.
 
     Raises:
-        UserError: the CSV is wrong; the line is named.
+        UserError: the CSV is wrong; the message has the line.
     """
     columns, lines = read_table(table)
     if "filename" not in columns or "label" not in columns:
@@ -211,6 +213,7 @@ def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]
 
 
 def _why_useless(path: Path, label: str) -> str | None:
+    """None: the clip can be used."""
     if not path.is_file():
         return "deleted since"
     return None if label.strip() else _SHARED
@@ -226,16 +229,16 @@ def _named(folder: Path, name: str, where: str) -> Path:
 
 
 def _clips(files: Sequence[_File], labels: Sequence[str], root: Path) -> tuple[Clip, ...]:
-    """With sources and folds, where they were not given.
+    """Makes clips of files. Chooses sources and folds that were not given.
 
     Raises:
-        UserError: one content under two labels.
+        UserError: two labels have the same content.
     """
     by_content: dict[str, _File] = {}
     for file in files:
         first = by_content.setdefault(file.sha256, file)
         if first.label != file.label:
-            names = [file.label or BACKGROUND[0] for file in (first, file)]
+            names = [file.label or BACKGROUND_NAMES[0] for file in (first, file)]
             raise UserError(f"{file.path}: is {names[1]!r}, but the same sound as {first.path}, which is {names[0]!r}")
     sources = _sources(files)
     folds = _folds(files, sources)
@@ -254,7 +257,7 @@ def _clips(files: Sequence[_File], labels: Sequence[str], root: Path) -> tuple[C
 
 
 def _sources(files: Sequence[_File]) -> list[str]:
-    """Of each file: as given, or as ESC-50 names it, or by its content. The same content is the same source."""
+    """Each file's source: as given, or from an ESC-50 name, or its content. The same content has the same source."""
     same: dict[str, str] = {}  # a name -> another of the same recording; the last of the chain stands for all
 
     def last(name: str) -> str:
@@ -271,12 +274,12 @@ def _sources(files: Sequence[_File]) -> list[str]:
 
 
 def _folds(files: Sequence[_File], sources: Sequence[str]) -> dict[str, int]:
-    """Of each source. Those not given are dealt out label by label, the largest first, to where there are fewest.
+    """Each source's fold. Sources without one are dealt out label by label, the largest first, to the emptiest fold.
 
-    Paths do not matter, only contents and names of sources.
+    Only contents and names of sources matter, not paths.
 
     Raises:
-        UserError: files of one source were given different folds.
+        UserError: files of one source have different folds.
     """
     folds: dict[str, int] = {}
     for file, source in zip(files, sources, strict=True):

@@ -1,8 +1,8 @@
-"""Sound as the network gets it: every file decoded and resampled once, kept on disk, read back window by window.
+"""Waveforms of a data set: decodes and resamples every file once, keeps it on disk, reads it window by window.
 
-A file's windows lie in one cache file, which is named by the content's hash and appears in one step. So what was
-decoded stays when other files are added, change or cannot be decoded, when decoding is interrupted, and when two
-processes decode the same.
+One cache file holds a file's windows. Its name is the content's hash, and it gets the name in one step. So a decoded
+file stays valid when other files are added, change or cannot be decoded, when decoding is interrupted, and when two
+processes decode the same file.
 """
 
 import json
@@ -30,9 +30,9 @@ from train.messages import Say
 Waveform = NDArray[np.float32]
 
 _SILENCE = 1e-4
-"""Nothing above this magnitude (-80 dBFS) is no sound."""
+"""A window with no sample above this magnitude (-80 dBFS) is silent."""
 _FLOOR_DB = -75.0
-"""RMS of the noise under a short file of the user's, dBFS: no stream is digitally silent."""
+"""RMS of the noise under a user's short file, dBFS: no stream is digitally silent."""
 _VERSION = 1
 _LENGTH = struct.Struct("<I")
 _NAMED = 10
@@ -44,9 +44,9 @@ class Waveforms:
     """Windows on disk, mono, by row."""
 
     places: tuple[tuple[Path, int], ...]
-    """Of each row: its file, and where in it, bytes. Nothing is held open: threads and processes may share this."""
+    """Each row's file, and the offset in it, bytes. No file is held open: threads and processes may share this."""
     samples: int
-    """Of one window."""
+    """Length of one window."""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -66,15 +66,14 @@ class Waveforms:
 
 
 def load(dataset: Dataset, rate_hz: int, seconds: float, strict: bool, say: Say) -> tuple[Dataset, Waveforms]:
-    """The data set, with a clip for every window, and the clips' sound.
+    """The data set with a clip for every window, and the clips' sound.
 
-    A clip of ESC-50 is cut, or padded with zeros, to the window. The user's files are cut into windows one after the
-    other; a shorter one lies somewhere in its window, over a faint noise floor. Files that are damaged or silent are
-    left out, and said.
+    A clip of ESC-50 is cut, or padded with zeros, to the window. A user's file is cut into consecutive windows; a
+    shorter file lies somewhere in its window, over faint noise. Damaged and silent files are left out and reported.
 
     Args:
         seconds: length of a window.
-        strict: nothing may be left out.
+        strict: a file that would be left out is an error.
 
     Raises:
         UserError: a label is left without clips; or, if strict, a file cannot be used.
@@ -121,7 +120,7 @@ def _report(problems: Sequence[str], of: int, say: Say) -> None:
 
 @dataclass(frozen=True)
 class _Shape:
-    """Of the windows that a file is decoded into."""
+    """Rate and length of the windows that a file is decoded into."""
 
     rate_hz: int
     samples: int
@@ -136,7 +135,7 @@ def _is_cut(clip: Clip) -> bool:
 
 
 def _is_of(clip: Clip, start_seconds: float) -> bool:
-    """Whether the window that begins there is the clip's, or one of them."""
+    """Whether the window that begins there is the clip, or one of its windows."""
     return clip.any_length or abs(start_seconds - (clip.start_seconds or 0)) < _SAME_START_SECONDS
 
 
@@ -145,9 +144,9 @@ _Entry = tuple[int, ...]
 
 
 def _entries(files: dict[Path, Clip], shape: _Shape, strict: bool) -> dict[Path, _Entry | str]:
-    """What is in each cache file, made where it is not there yet; or why it cannot be made.
+    """Content of each cache file, made if it is missing; or why it cannot be made.
 
-    If strict, what follows the first failure is missing.
+    If strict, files after the first failure are left out of the result.
     """
     stop = threading.Event()
 
@@ -178,7 +177,7 @@ def _entries(files: dict[Path, Clip], shape: _Shape, strict: bool) -> dict[Path,
 
 
 def _write(path: Path, clip: Clip, shape: _Shape, stop: threading.Event) -> _Entry:
-    """The windows, int16; then a line of JSON: where they begin, and their checksum; then that line's length."""
+    """Writes the windows, int16; then JSON with their starts and their checksum; then the length of the JSON."""
     starts: list[int] = []
     checksum = 0
     with replacing(path) as partial, partial.open("wb") as file:
@@ -193,7 +192,7 @@ def _write(path: Path, clip: Clip, shape: _Shape, stop: threading.Event) -> _Ent
 
 
 def _read(path: Path, shape: _Shape) -> _Entry | None:
-    """None: there is none, or what is there is damaged."""
+    """None: the file is missing or damaged."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -216,20 +215,20 @@ def _read(path: Path, shape: _Shape) -> _Entry | None:
 
 
 def _windows(clip: Clip, shape: _Shape, stop: threading.Event) -> Iterator[tuple[int, Waveform]]:
-    """Each window that holds sound, [samples], and where it begins, samples."""
+    """Each window that is not silent, [samples], and where it begins, samples."""
     blocks = _until(stop, decode(clip.path, shape.rate_hz))
     if _is_cut(clip):
         for start, sound in cut(blocks, shape.samples):
-            if _is_sound(sound):
+            if _is_audible(sound):
                 short = len(sound) < shape.samples
-                yield start, placed(sound, shape.samples, clip.sha256) if short else sound
+                yield start, padded(sound, shape.samples, clip.sha256) if short else sound
         return
     window, have = np.zeros(shape.samples, np.float32), 0
     for block in blocks:  # also those beyond the window: damage anywhere counts
         fits = block[: shape.samples - have]
         window[have : have + len(fits)] = fits
         have += len(fits)
-    if _is_sound(window):
+    if _is_audible(window):
         yield 0, window
 
 
@@ -240,14 +239,14 @@ def _until(stop: threading.Event, blocks: Iterator[Waveform]) -> Iterator[Wavefo
         yield block
 
 
-def _is_sound(samples: Waveform) -> bool:
+def _is_audible(samples: Waveform) -> bool:
     return bool((np.abs(samples) > _SILENCE).any())
 
 
 def cut(blocks: Iterable[Waveform], samples: int) -> Iterator[tuple[int, Waveform]]:
-    """A file's windows, one after the other, and where each begins.
+    """A file's consecutive windows, and where each begins, samples.
 
-    The last one ends where the file does, if at least half of it is new. Less than a window is given as it is.
+    The last window ends with the file, if at least half of it is new. A file shorter than a window comes as it is.
     """
     start, rest, last = 0, np.empty(0, np.float32), np.empty(0, np.float32)
     for block in blocks:
@@ -262,8 +261,8 @@ def cut(blocks: Iterable[Waveform], samples: int) -> Iterator[tuple[int, Wavefor
         yield start + len(rest) - samples, np.concatenate([last, rest])[-samples:]
 
 
-def placed(sound: Waveform, samples: int, sha256: str) -> Waveform:
-    """As in a stream: the sound somewhere in the window, over faint noise. The file's hash decides where."""
+def padded(sound: Waveform, samples: int, sha256: str) -> Waveform:
+    """A window with the sound somewhere in it, over faint noise, as in a stream. The file's hash decides where."""
     rng = np.random.default_rng(int(sha256[:16], 16))
     window = rng.standard_normal(samples).astype(np.float32) * np.float32(10 ** (_FLOOR_DB / 20))
     into = rng.integers(samples - len(sound) + 1)

@@ -1,4 +1,4 @@
-"""Evaluation: scores of clips and of streams, what they mean, and how it is shown.
+"""Evaluation: scores of clips and of streams, their measures, reports and pictures.
 
-Metrics, reports, pictures. It runs networks and changes none; training, in `train.fit`, calls it.
+Nothing here trains a network or changes a checkpoint.
 """

@@ -1,4 +1,4 @@
-"""`tagger features`: a clip's features as numbers and as a picture.
+"""`tagger features`: writes a clip's features as an array and as a picture.
 
-The features are computed in `tagger.features`. Training does not use this package.
+The front ends themselves are in `tagger.features`.
 """

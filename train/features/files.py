@@ -1,4 +1,4 @@
-"""`tagger features`: what a network is given, as arrays for numpy and pictures for people."""
+"""`tagger features`: writes the input of a network as arrays for numpy and pictures for people."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,10 +22,10 @@ _PIECE_SECONDS = 5.0
 
 
 def chosen(name: str | None, model: str | None) -> MelConfig:
-    """The front end of that name, or that model's own.
+    """The front end of this name, or the model's own.
 
     Raises:
-        UserError: both are named, or there is no such front end or model.
+        UserError: both are given, or there is no such front end or model.
     """
     if name and model:
         raise UserError("--front-end and --model each say how features are made: give one of them")
@@ -38,14 +38,14 @@ def chosen(name: str | None, model: str | None) -> MelConfig:
 
 
 def targets(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """Each file, and the `.npy` it becomes.
+    """The `.npy` path for each file.
 
     Raises:
-        UserError: two would become the same one.
+        UserError: two files would get the same one.
     """
     taken: dict[str, Path] = {}
     for file in dict.fromkeys(files):
-        # Some file systems take upper and lower case for the same.
+        # Some file systems do not distinguish upper and lower case.
         other = taken.setdefault(file.stem.casefold(), file)
         if other is not file:
             raise UserError(
@@ -55,16 +55,16 @@ def targets(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
 
 
 def write(file: Path, target: Path, config: MelConfig, picture: bool) -> tuple[int, int]:
-    """The features of all of `file` to `target`, [bands, frames], float32, and a picture beside it.
+    """Writes the features of `file` to `target`, [bands, frames], float32, and a picture beside it.
 
-    Of any length: both are made in pieces. A file that is damaged gives nothing.
+    The file may have any length: it is read in pieces. A damaged file gives nothing.
 
     Returns:
-        bands and frames.
+        numbers of bands and frames.
 
     Raises:
         AudioError: the file is missing, not audio, damaged, or too short for a single frame.
-        ImportError: a picture is wanted, and matplotlib is not there; see `check_pictures`.
+        ImportError: matplotlib, which a picture needs, is not installed; see `check_pictures`.
     """
     module = front_end(config)
     with replacing(target) as partial, partial.open("wb") as out:
@@ -88,12 +88,12 @@ def write(file: Path, target: Path, config: MelConfig, picture: bool) -> tuple[i
 
 
 class TooShortError(ValueError):
-    """Less sound than one frame needs."""
+    """There is less sound than one frame needs."""
 
 
 def pieces(module: LogMel, blocks: Iterable[Samples]) -> Iterator[NDArray[np.float32]]:
-    """The features of a recording that need not fit into memory, [bands, frames] each: together they are those of all
-    of it at once, to rounding.
+    """The features of a recording that need not fit into memory, in pieces of [bands, frames]. Joined, they are those
+    of the whole recording, to rounding.
 
     Args:
         blocks: [N] each, float32, at the config's rate.
@@ -136,7 +136,7 @@ def pieces(module: LogMel, blocks: Iterable[Samples]) -> Iterator[NDArray[np.flo
 def check_pictures() -> None:
     """
     Raises:
-        UserError: matplotlib is not there.
+        UserError: matplotlib is not installed.
     """
     try:
         import matplotlib.figure  # noqa: F401
@@ -145,8 +145,8 @@ def check_pictures() -> None:
 
 
 def _write_header(out: BinaryIO, bands: int, frames: int) -> None:
-    """A `.npy` whose columns lie one after another, so that frames can be appended. Its length does not depend on
-    `frames`: numpy leaves room for the axis that grows.
+    """Writes the header of a `.npy` whose columns are stored one after another, so that frames can be appended. The
+    header's length does not depend on `frames`: numpy leaves room for the axis that grows.
     """
     descr = np.lib.format.dtype_to_descr(np.dtype(np.float32))
     header = {"descr": descr, "fortran_order": True, "shape": (bands, frames)}

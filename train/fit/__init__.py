@@ -1,5 +1,4 @@
-"""Fitting: folds in turn, the trainers, and what they share.
+"""Fitting: trains each fold and the final checkpoint; a module for each trainer, and what they share.
 
-What is done to the sound is in `train.augment`, what the result is worth in `train.evaluate`. The recipes are in
-`train.recipe`.
+A new trainer is a module here and a line in `run.TRAINERS`. Results are measured in `train.evaluate`.
 """

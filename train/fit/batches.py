@@ -130,7 +130,7 @@ class Batches:
             return self._view(int(rng.choice(self._backgrounds)), rng), none
         if kind < 0.75 and not self._recipe.crop_seconds:
             return waveform.fragment(self._waveforms[int(rng.choice(self.rows))], self._noise, self._rate_hz, rng), none
-        return waveform.background(self._noise, self._samples, self._rate_hz, rng), none
+        return waveform.noise_window(self._noise, self._samples, self._rate_hz, rng), none
 
     def _floor(self, rng: np.random.Generator) -> Waveform:
         """What may go on under a sound: one of the background recordings, or noise."""

@@ -84,7 +84,7 @@ def test_the_clip_is_left_as_it_is(noise):
 @given(seeds)
 def test_no_window_is_digital_silence(noise, seed):
     rng = np.random.default_rng(seed)
-    for window in (waveform.placed(burst(100), noise, RATE, rng), waveform.background(noise, SAMPLES, RATE, rng)):
+    for window in (waveform.placed(burst(100), noise, RATE, rng), waveform.noise_window(noise, SAMPLES, RATE, rng)):
         assert (np.abs(window) > 0).mean() > 0.99
 
 
@@ -102,7 +102,7 @@ def test_trimming_leaves_silence():
 
 @given(seeds)
 def test_backgrounds_have_a_rooms_level(noise, seed):
-    window = waveform.background(noise, SAMPLES, RATE, np.random.default_rng(seed))
+    window = waveform.noise_window(noise, SAMPLES, RATE, np.random.default_rng(seed))
     assert window.shape == (SAMPLES,)
     assert window.dtype == np.float32
     # -95 to -25 dBFS; the pool's pieces are up to some dB from its mean, and hum adds up to 8 tones of -40 dB.
@@ -114,7 +114,7 @@ def test_some_backgrounds_hum(noise):
     rng = np.random.default_rng(0)
     hums = 0
     for _ in range(200):
-        spectrum = np.abs(np.fft.rfft(waveform.background(noise, SAMPLES, RATE, rng) * np.hanning(SAMPLES)))
+        spectrum = np.abs(np.fft.rfft(waveform.noise_window(noise, SAMPLES, RATE, rng) * np.hanning(SAMPLES)))
         # 50 or 60 Hz and overtones stand out of what lies between them. Bins are 0.5 Hz wide.
         lines = [
             max(
@@ -144,7 +144,7 @@ def test_seeds_repeat_and_differ():
             [
                 noise.draw(rng),
                 waveform.placed(burst(500), noise, RATE, rng),
-                waveform.background(noise, SAMPLES, RATE, rng),
+                waveform.noise_window(noise, SAMPLES, RATE, rng),
             ]
         )
 
@@ -156,7 +156,7 @@ def test_the_pool_is_not_changed_by_those_who_draw(noise):
     first = noise.draw(np.random.default_rng(3)).copy()
     for seed in range(50):
         waveform.placed(burst(500), noise, RATE, np.random.default_rng(seed))
-        waveform.background(noise, SAMPLES, RATE, np.random.default_rng(seed))
+        waveform.noise_window(noise, SAMPLES, RATE, np.random.default_rng(seed))
     np.testing.assert_array_equal(noise.draw(np.random.default_rng(3)), first)
 
 

@@ -232,11 +232,11 @@ def test_a_folder_of_background(tmp_path):
     write(root / "loose.wav", 50)
     write(root / "notes.txt", 51)
     write(root / ".hidden.wav", 52)
-    dataset = own.background(root)
+    dataset = own.read_background(root)
     assert (dataset.name, dataset.labels, len(dataset.clips)) == ("background", (), 8)
     assert {clip.label for clip in dataset.clips} == {None}
     assert {clip.fold for clip in dataset.clips} == set(FOLDS)
-    assert len(own.background(root / "loose.wav").clips) == 1
+    assert len(own.read_background(root / "loose.wav").clips) == 1
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -244,7 +244,7 @@ def test_no_background(tmp_path, there):
     if there:
         write(tmp_path / "quiet" / "notes.txt")
     with pytest.raises(UserError, match="no background sounds here"):
-        own.background(tmp_path / "quiet")
+        own.read_background(tmp_path / "quiet")
 
 
 def test_a_csv(tmp_path):
@@ -398,11 +398,11 @@ def test_saved_clips_that_are_all_wrong_are_background(tmp_path):
 def test_of_saved_clips_only_wrong_ones_are_background(tmp_path):
     said: list[str] = []
     root = clips(tmp_path, "siren", "background", unreviewed=2)
-    (clip,) = own.background(root, said.append).clips
+    (clip,) = own.read_background(root, said.append).clips
     assert clip.path.name.endswith("_1.flac")
     assert "2 not reviewed" in said[0]
     with pytest.raises(UserError, match="no background sounds here"):
-        own.background(clips(tmp_path / "right", "siren"))
+        own.read_background(clips(tmp_path / "right", "siren"))
 
 
 def test_labels_with_one_recording_are_left_out_of_saved_clips_but_for_known_ones(tmp_path):
@@ -429,7 +429,7 @@ def test_saved_clips_that_nobody_reviewed(tmp_path):
     (root / "reviewed.csv").unlink()
     assert f"none of these clips was reviewed; say what they are: tagger review {root}" in refused(root)
     with pytest.raises(UserError, match="tagger review"):
-        own.background(root)
+        own.read_background(root)
 
 
 def test_a_damaged_table_of_reviews(tmp_path):

@@ -187,7 +187,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from train.data import own, waveforms
-waveforms.load(own.background(Path(sys.argv[1])), 32_000, 5.0, True, print)
+waveforms.load(own.read_background(Path(sys.argv[1])), 32_000, 5.0, True, print)
 """
 
 
@@ -206,7 +206,7 @@ def test_ctrl_c_ends_decoding_at_once_and_the_rest_comes_later(tmp_path, home, d
     assert time.monotonic() - started < 2
     assert b"KeyboardInterrupt" in said
     assert not list(folder.glob("*.partial"))
-    waveforms.load(own.background(sounds), 32_000, 5.0, True, print)
+    waveforms.load(own.read_background(sounds), 32_000, 5.0, True, print)
     assert decoded == ["long.wav"]
 
 
@@ -216,7 +216,7 @@ def test_two_processes_at_once(tmp_path, home):
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "sounds")]
     both = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
     assert [each.wait(60) for each in both] == [0, 0]
-    data, sound = waveforms.load(own.background(tmp_path / "sounds"), 32_000, 5.0, True, print)
+    data, sound = waveforms.load(own.read_background(tmp_path / "sounds"), 32_000, 5.0, True, print)
     assert len(data.clips) == len(sound) == 40
     assert len(cached_files()) == 40
 
@@ -265,7 +265,7 @@ def test_a_label_without_a_usable_clip(files, tmp_path):
     with pytest.raises(UserError, match=r"no usable clip is left of b: .*silent.wav"):
         load(dataset(files[0], silent, labels=2))
     with pytest.raises(UserError, match=r"no usable clip is left of background: .*silent.wav"):
-        load(own.background(silent))
+        load(own.read_background(silent))
     with pytest.raises(UserError, match="no usable clip is left of a: there were none"):
         load(replace(dataset(files[0]), clips=()))
 

@@ -17,7 +17,7 @@ class Recipe:
     patience: int = 8
     """Training stops after this many epochs without a better inner validation."""
     inner_share: float = 0.1
-    """Share of the training clips, split by recording, that choose the epoch and calibrate; nothing learns from them."""
+    """Share of the training clips, split by recording, that only choose the epoch and calibrate."""
 
     # What is trained
     trainable: Literal["all", "head", "gradual", "upper"] = "all"
@@ -73,7 +73,7 @@ class Recipe:
     roll: float = 0.7
     """Probability of a circular shift."""
     placed: float = 0.4
-    """Probability that the sound is placed anywhere in the window, perhaps cut off, over noise or a background recording."""
+    """Probability that the sound is anywhere in the window, perhaps cut off, over noise or a background recording."""
     crop_seconds: float = 0.0
     """Length of the random pieces that are learnt from, seconds; 0: whole windows."""
     nothing: float = 0.15

@@ -139,7 +139,7 @@ def scene(sounds: Sequence[Waveform], background: Waveform, rate_hz: int, rng: n
 
 
 def moments(sound: Waveform, rate_hz: int) -> NDArray[np.bool_]:
-    """Which moments of 20 ms are within 25 dB of the loudest, [moments]. Samples after the last whole one do not count."""
+    """Which moments of 20 ms are within 25 dB of the loudest, [moments]. An incomplete last moment does not count."""
     moment = round(_MOMENT_SECONDS * rate_hz)
     power = np.square(sound[: len(sound) // moment * moment].reshape(-1, moment), dtype=np.float64).mean(1)
     loud: NDArray[np.bool_] = power >= max(power.max(initial=0.0) * _from_db(-_ACTIVE_DB) ** 2, 1e-12)

@@ -28,7 +28,7 @@ _SOFT = 0.1
 
 
 class Noise:
-    """Stationary noise, blue to brown. Pieces are cut from a pool: computing new noise for each window would be slow."""
+    """Stationary noise, blue to brown. Pieces are cut from a pool: new noise for each window would be slow."""
 
     def __init__(self, samples: int, rng: np.random.Generator, pool: int = 24) -> None:
         exponents = rng.choice([-1.0, 0.0, 0.0, 1.0, 1.0, 2.0], pool)

@@ -63,7 +63,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over every clip's content, fold, label and start. The same clips in another format have another one."""
+        """sha256 over every clip's content, fold, label and start. The same clips in another format differ."""
         digest = hashlib.sha256()
         for clip in self.clips:
             label = None if clip.label is None else self.labels[clip.label]
@@ -134,7 +134,7 @@ def trained_on(dataset: Dataset, rows: Rows) -> list[str]:
 
 
 def leak(what: str, dataset: Dataset, fold: int, trained: Collection[str]) -> str | None:
-    """A sentence if `what`, which was trained on these clips, has heard some of the fold's test clips. None: it has not."""
+    """A warning if `what`, which was trained on these clips, has heard test clips of the fold. None: it has not."""
     held_out = dataset.held_out(fold)
     leaked = leaks(dataset, held_out, trained)
     if not len(leaked):

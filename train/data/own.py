@@ -40,8 +40,8 @@ class _File:
 def read(path: Path, say: Say = lambda line: None, known: Collection[str] = ()) -> Dataset:
     """
     Args:
-        path: a folder `label/any-name.any-format`; or a CSV with the columns `filename`, `label` and, optionally, `fold`
-            and `source`, with files relative to its own folder or to `audio/` there; or a folder of
+        path: a folder `label/any-name.any-format`; or a CSV with the columns `filename`, `label` and, optionally,
+            `fold` and `source`, with files relative to its own folder or to `audio/` there; or a folder of
             `tagger listen --save-clips`, of which the reviewed clips count. The label `background` is for sounds in
             which nothing must be announced.
         known: labels that have recordings in another data set, and so may have fewer here.
@@ -100,7 +100,7 @@ def label_folders(root: Path) -> list[str]:
 
 
 def _is_saved(path: Path) -> bool:
-    """Whether `tagger listen --save-clips` wrote the folder. Its folders' names are what was announced, right or wrong."""
+    """Whether `tagger listen --save-clips` wrote the folder. Its folders are named by the announced labels."""
     return (path / EVENTS).is_file() or (path / REVIEWED).is_file()
 
 

@@ -1,4 +1,4 @@
-"""`tagger eval`: what a checkpoint gets right of clips that it has never heard, or a refusal."""
+"""`tagger eval`: scores checkpoints on clips that they were not trained on; refuses others."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +19,14 @@ from train.evaluate.metrics import NO_LABEL, Predictions, accuracy, accuracy_by_
 from train.messages import Say
 
 _BATCH = 32
+"""Clips in a batch."""
 
 
 def predict(loaded: Checkpoint, corpus: Corpus, rows: Rows, device: str, shifts: int = 1) -> Predictions:
-    """What the checkpoint says of these clips, through the classifier that the daemon runs.
+    """The checkpoint's scores of these clips, by the classifier that the daemon runs.
 
     Args:
-        shifts: average over so many copies, each turned round by another part of the window.
+        shifts: number of copies to average over, each shifted circularly by another part of the window.
     """
     classify = Classifier(loaded, device)
     labels = loaded.info.labels
@@ -59,15 +60,16 @@ def evaluate(
     say: Say,
     streamed: streams.Settings | None = None,
 ) -> None:
-    """
+    """Writes a report.
+
     Args:
-        models: checkpoints' names or paths; or one folder that `tagger train` wrote: its checkpoint of each fold.
-        folds: score these. None named: the one that the checkpoint has not heard.
+        models: checkpoints' names or paths; or one folder that `tagger train` wrote, for its checkpoint of each fold.
+        folds: folds to score. Empty: the one that each checkpoint was not trained on.
         output: folder of the report.
-        streamed: in streams made from the clips instead of clip by clip.
+        streamed: score in streams that are made from the clips. None: clip by clip.
 
     Raises:
-        UserError: a checkpoint has heard what it is to be scored on, or has other labels.
+        UserError: a checkpoint was trained on clips that it would be scored on, or has other labels.
     """
     if empty := [str(fold) for fold in folds if not len(dataset.held_out(fold))]:
         folds = [fold for fold in folds if str(fold) not in empty]
@@ -126,7 +128,7 @@ def evaluate(
 
 
 def _pairs(model: str, folds: Sequence[int]) -> list[tuple[Checkpoint, int]]:
-    """Checkpoints, and the fold that each is to be scored on."""
+    """Checkpoints, and the fold that each is scored on."""
     folder = Path(model)
     if folder.is_dir():
         present = [fold for fold in FOLDS if (folder / f"fold{fold}.safetensors").is_file()]
@@ -149,10 +151,10 @@ def _pairs(model: str, folds: Sequence[int]) -> list[tuple[Checkpoint, int]]:
 
 
 def _leak(loaded: Checkpoint, dataset: Dataset, fold: int, allowed: bool) -> list[str]:
-    """What must be said of the result.
+    """Warnings about the result.
 
     Raises:
-        UserError: the checkpoint was trained on these clips.
+        UserError: the checkpoint was trained on these clips, and that is not allowed.
     """
     info = loaded.info
     if "trained_on" not in info.training:

@@ -1,4 +1,14 @@
-"""What a list of events is worth against the sounds that there were: found, missed, false, late."""
+"""Measures of events against the sounds of a stream: found, missed, false, late.
+
+Three questions need three rules of which event belongs to which sound:
+
+- Event-based F1 is sed_eval's, and only sed_eval's: a number that others can compare with is made by the tool that
+  others use. A sound and an event match if their onsets (and offsets) are within a collar; as many pairs as possible.
+- A false alarm (`belongs`) has no sound of its label near or under it. Pairs do not matter: a second event on one sound
+  is not a false alarm, though it lowers sed_eval's precision.
+- An announcement (`_paired`) is judged as a listener does, in order of time: a sound's event may begin up to a window's
+  length after it. sed_eval has no such measure, and its collars are too narrow for delays.
+"""
 
 import functools
 import importlib.util
@@ -19,35 +29,35 @@ from train.evaluate.metrics import Predictions
 from train.evaluate.soundscape import Annotation
 
 COLLARS_S = (0.5, 1.0)
-"""An event is a sound's if their onsets are no further apart."""
+"""Largest distances of the onsets of a sound and its event, seconds."""
 LENGTH_SHARE = 0.2
-"""Where the offset counts too, it may be off by the collar or by this share of the sound's length, if that is more."""
+"""Where the offset counts too, its largest error is the collar or this share of the sound's length, if that is more."""
 BEFORE_S = 1.0
-"""An event that is on so shortly before a sound may still be the sound's."""
+"""Longest time that a sound's event may precede it, seconds."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """An event, as it was published. Times are of the stream, seconds."""
+    """An event, as it was published. Times are seconds from the beginning of the stream."""
 
     label: str
     onset_s: float
     offset_s: float
     score: float
     published_s: float
-    """When its beginning was announced."""
+    """When its begin event was published."""
 
 
 Streams = Mapping[str, tuple[Sequence[Annotation], Sequence[Found], float]]
-"""By name: the truth, what was found, and the stream's length, seconds."""
+"""By name: the stream's sounds, the events found in it, and its length, seconds."""
 Points = Mapping[float, Mapping[str, Sequence[Found]]]
-"""By threshold, and by the stream's name: what was found."""
+"""Events, by threshold and by the stream's name."""
 _Event = TypeVar("_Event", Annotation, Found)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many sounds there were, how many events, and how many pairs of them belong together."""
+    """Numbers of sounds, of events, and of matching pairs."""
 
     truth: int
     found: int
@@ -55,17 +65,17 @@ class Counts:
 
     @property
     def precision(self) -> float | None:
-        """None: nothing was found."""
+        """None: there is no event."""
         return self.right / self.found if self.found else None
 
     @property
     def recall(self) -> float | None:
-        """None: there was nothing to find."""
+        """None: there is no sound."""
         return self.right / self.truth if self.truth else None
 
     @property
     def f1(self) -> float | None:
-        """None: neither."""
+        """None: there is no sound and no event."""
         return 2 * self.right / (self.truth + self.found) if self.truth + self.found else None
 
 
@@ -75,19 +85,19 @@ class EventBased:
 
     collar_s: float
     with_offset: bool
-    """Whether the offset must be right, too (`LENGTH_SHARE`)."""
+    """Whether the offsets must match, too (`LENGTH_SHARE`)."""
     by_label: Mapping[str, Counts]
-    """Labels that occur, or were found."""
+    """Labels that occur in sounds or events."""
 
     @property
     def micro(self) -> Counts:
-        """Every sound and every event counts the same."""
+        """Counts over all labels."""
         every = self.by_label.values()
         return Counts(sum(c.truth for c in every), sum(c.found for c in every), sum(c.right for c in every))
 
     @property
     def macro_f1(self) -> float | None:
-        """Mean over the labels that occur. None: none does."""
+        """Mean F1 over the labels that have sounds. None: there are no sounds."""
         return _mean(counts.f1 for counts in self.by_label.values() if counts.truth)
 
     def to_document(self) -> dict[str, Any]:
@@ -106,13 +116,13 @@ def _document(counts: Counts) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Spread:
-    """Of signed seconds. All but the count are None where there are none."""
+    """Distribution of signed times, seconds. All but the count are None if there are none."""
 
     count: int
     median_s: float | None
     median_abs_s: float | None
     p90_s: float | None
-    """The value that nine in ten do not exceed."""
+    """The 90th percentile."""
     p90_abs_s: float | None
 
     @classmethod
@@ -131,24 +141,24 @@ class Spread:
 
 @dataclass(frozen=True)
 class Announced:
-    """In the plain sense: was a sound announced by its right label, and when.
+    """Which sounds were announced by their own label, and when.
 
-    An event of its label begins or lasts between `BEFORE_S` before the sound and a window's length after it, or until
-    `BEFORE_S` before the next sound of that label, if that comes first. Each event is the pair of at most one sound; a
-    second sound during one long event is announced, but has no delay.
+    A sound is announced if an event of its label is on between `BEFORE_S` before the sound and a window's length after
+    it, or until `BEFORE_S` before the next sound of that label, if that comes first. Each event is paired with at most
+    one sound; a second sound during one long event is announced, but has no delay.
     """
 
     by_label: Mapping[str, tuple[int, int]]
-    """Sounds announced, and sounds."""
+    """Numbers of announced sounds and of sounds."""
     delay: Spread
-    """From onset to publication, seconds; over pairs, as the next two."""
+    """From onset to publication, over pairs of a sound and an event; so are the next two."""
     onset_error: Spread
-    """Positive: too late."""
+    """The event's onset minus the sound's; positive: too late."""
     offset_error: Spread
 
     @property
     def recall(self) -> float | None:
-        """Over all sounds, 0 to 1. None: there were none."""
+        """Share of sounds that were announced, 0 to 1. None: there are no sounds."""
         sounds = sum(truth for _, truth in self.by_label.values())
         return sum(heard for heard, _ in self.by_label.values()) / sounds if sounds else None
 
@@ -166,7 +176,7 @@ class Announced:
 
 @dataclass(frozen=True)
 class Point:
-    """One threshold."""
+    """False alarms and missed sounds at one threshold."""
 
     threshold: float
     false_alarms_per_hour: float
@@ -176,18 +186,18 @@ class Point:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Of the polyphonic sound detection score: what counts as found, and what false alarms cost."""
+    """Scenario of the polyphonic sound detection score: what counts as found, and what false alarms cost."""
 
     detection_tolerance: float
-    """Share of an event that must lie on sounds of its label."""
+    """Least share of an event that overlaps sounds of its label."""
     truth_intersection: float
-    """Share of a sound that such events must cover."""
+    """Least share of a sound that such events cover."""
     cross_trigger_tolerance: float
-    """Share of a false event on sounds of another label, from which on that label is to blame."""
+    """Least share of a false event on sounds of another label that makes it a cross-trigger of that label."""
     cross_trigger_cost: float
     instability_cost: float = 1.0
     most_per_hour: float = 100.0
-    """False events of a label; the score is a mean over 0 to here."""
+    """Most false events of a label per hour; the score is a mean over rates from 0 to this."""
 
 
 FAST = Scenario(0.7, 0.7, 0.0, 0.0)
@@ -201,14 +211,14 @@ class Calibration:
     """Expected calibration error of windows' scores, 0 to 1: `train.evaluate.metrics.calibration_error`."""
 
     highest: float
-    """Of each window's highest score, against whether its label sounds."""
+    """Of each window's highest score, against whether that label sounds."""
     all: float
-    """Of every score. Most of them are of labels that do not sound, and easy."""
+    """Of every score. Most scores are easy: their labels do not sound."""
 
 
 @dataclass(frozen=True)
 class Detection:
-    """All of it. `to_document` is JSON."""
+    """All measures. `to_document` is for JSON."""
 
     hours: float
     sounds: int
@@ -216,11 +226,11 @@ class Detection:
     event_based: tuple[EventBased, ...]
     announced: Announced
     false_alarms: Mapping[str, int]
-    """By label: events that neither begin within the widest collar of a sound of their label nor overlap one."""
+    """By label: events that belong to no sound (`belongs`)."""
     psds1: float | None
     psds2: float | None
     curve: tuple[Point, ...]
-    """By threshold, lowest first."""
+    """One point for each threshold, lowest first."""
     calibration: Calibration | None
 
     @property
@@ -246,11 +256,12 @@ class Detection:
 def evaluate(
     streams: Streams, window_s: float, points: Points | None = None, calibrated: Calibration | None = None
 ) -> Detection:
-    """
+    """All measures of some streams.
+
     Args:
-        streams: at the threshold that is used.
-        window_s: what the network hears at once: so long after a sound may it still be announced.
-        points: of several thresholds; without, there is no curve and no PSDS.
+        streams: with the events at the threshold that is used.
+        window_s: the network's window, seconds: longest time after a sound in which it may be announced.
+        points: events at several thresholds. None: there is no curve and no PSDS.
 
     Raises:
         ValueError: no stream has any length.
@@ -271,11 +282,11 @@ def evaluate(
 
 
 def event_based(streams: Streams, collar_s: float, with_offset: bool) -> EventBased:
-    """Sounds and events in pairs, as many as there can be, by sed_eval's `EventBasedMetrics`."""
+    """Counts of sed_eval's `EventBasedMetrics`: the largest number of pairs of a sound and an event."""
     measure = _sed_eval().sound_event.EventBasedMetrics
     counts: dict[str, Counts] = {}
     for label in _labels(streams):
-        # A label at a time: sed_eval looks at every pair of a sound and an event, whatever their labels.
+        # One label at a time: sed_eval compares every sound with every event, whatever their labels.
         of_label = measure(
             [label], evaluate_offset=with_offset, t_collar=float(collar_s), percentage_of_length=LENGTH_SHARE
         )
@@ -296,13 +307,13 @@ def _rows(events: Iterable[Annotation | Found], label: str) -> list[dict[str, An
 
 @functools.cache
 def _sed_eval() -> Any:
-    """sed_eval. Its dcase_util imports `pkg_resources`, which setuptools 82 no longer has, for things not used here."""
+    """Imports sed_eval. Its dcase_util imports `pkg_resources`, which setuptools 82 lacks, for things not used here."""
     stands_in = importlib.util.find_spec("pkg_resources") is None
     if stands_in:
         sys.modules["pkg_resources"] = ModuleType("pkg_resources")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of libraries of their age
+            warnings.simplefilter("ignore")  # from old libraries
             import sed_eval
     finally:
         if stands_in:
@@ -311,9 +322,9 @@ def _sed_eval() -> Any:
 
 
 def false_alarms(streams: Streams, collar_s: float = max(COLLARS_S)) -> dict[str, int]:
-    """Events, by label, that neither begin within the collar of a sound of their label nor overlap one.
+    """Number of events, by label, that belong to no sound of their label (`belongs`).
 
-    Labels that occur, or were found; in order of their names.
+    Labels that occur in sounds or events, in order of their names.
     """
     counts: Counter[str] = Counter()
     for truth, found, _ in streams.values():
@@ -326,13 +337,13 @@ def false_alarms(streams: Streams, collar_s: float = max(COLLARS_S)) -> dict[str
 
 
 def belongs(event: Found, sound: Annotation, collar_s: float = max(COLLARS_S)) -> bool:
-    """Whether an event, of the sound's label, begins within the collar of it or overlaps it."""
+    """Whether an event of the sound's label overlaps it, or begins within the collar of its onset."""
     overlap = event.onset_s < sound.offset_s and sound.onset_s < event.offset_s
     return overlap or abs(event.onset_s - sound.onset_s) <= collar_s
 
 
 def announced(streams: Streams, window_s: float) -> Announced:
-    """Which sounds were announced by their right label, how late, and how far off. Labels that occur."""
+    """Which sounds were announced by their own label, how late, and with what errors of time."""
     results = [each for truth, found, _ in streams.values() for each in _paired(truth, found, window_s)]
     sounds, heard = (
         Counter(sound.label for sound, is_announced, _ in results if is_announced or not only) for only in (False, True)
@@ -349,7 +360,7 @@ def announced(streams: Streams, window_s: float) -> Announced:
 def _paired(
     truth: Sequence[Annotation], found: Sequence[Found], window_s: float
 ) -> list[tuple[Annotation, bool, Found | None]]:
-    """Each sound, whether it was announced, and its event: the first of its label that is no other sound's already."""
+    """Each sound, whether it was announced, and its event: the first of its label that no earlier sound has."""
     results: list[tuple[Annotation, bool, Found | None]] = []
     of_label = _by_label(found)
     for label, sounds in sorted(_by_label(truth).items()):
@@ -367,10 +378,10 @@ def _paired(
 
 
 def curve(streams: Streams, points: Points, window_s: float) -> tuple[Point, ...]:
-    """False alarms against missed sounds, lowest threshold first: what Martin et al. (1997) call a DET curve.
+    """False alarms against missed sounds, lowest threshold first: a DET curve (Martin et al., 1997).
 
     Raises:
-        ValueError: there is no sound to miss.
+        ValueError: there is no sound.
     """
     hours = _hours(streams)
     found = []
@@ -384,16 +395,16 @@ def curve(streams: Streams, points: Points, window_s: float) -> tuple[Point, ...
 
 
 def psds(streams: Streams, points: Points, scenario: Scenario) -> float | None:
-    """The polyphonic sound detection score, 0 to 1, as psds_eval 0.5.3 has it without interpolation.
+    """The polyphonic sound detection score, 0 to 1, as psds_eval 0.5.3 computes it without interpolation.
 
     Bilen et al., "A Framework for the Robust Evaluation of Sound Event Detection" (ICASSP 2020), section 3. Events of
-    labels that never occur do not count. None: no label occurs.
+    labels without sounds do not count. None: there are no sounds.
     """
     labels = sorted({sound.label for truth, _, _ in streams.values() for sound in truth})
     if not labels:
         return None
     rates = [_rates(_at(streams, found), labels, scenario) for found in points.values()]
-    # [labels, points + 1]: at a threshold above all scores nothing is found, and nothing false.
+    # [labels, points + 1]: the first column is a threshold above all scores, with no events.
     false = np.stack([np.zeros(len(labels)), *(each[1] for each in rates)], 1)
     true = np.stack([np.zeros(len(labels)), *(each[0] for each in rates)], 1)
     edges = np.unique(np.append(false[false < scenario.most_per_hour], scenario.most_per_hour))
@@ -405,7 +416,7 @@ def psds(streams: Streams, points: Points, scenario: Scenario) -> float | None:
 def _rates(
     streams: Streams, labels: Sequence[str], scenario: Scenario
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Share of sounds found, and effective false events an hour, [labels] each."""
+    """Share of sounds found, and effective false events per hour, [labels] each."""
     n = len(labels)
     sounds, right, false, sounding_s = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
     crossed = np.zeros((n, n))  # false events of a label (row) on sounds of another (column)
@@ -434,7 +445,7 @@ def _rates(
 def _columns(
     events: Sequence[Annotation | Found], number: Mapping[str, int]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Label's number, onset, offset, [N] each."""
+    """Numbers of the labels, onsets and offsets, [N] each."""
     return (
         np.array([number[each.label] for each in events], np.intp),
         np.array([each.onset_s for each in events], float),
@@ -443,10 +454,11 @@ def _columns(
 
 
 def calibration(scores: NDArray[np.floating[Any]], truth: NDArray[np.bool_]) -> Calibration:
-    """
+    """Calibration errors of windows' scores.
+
     Args:
         scores: [windows, labels], 0 to 1.
-        truth: [windows, labels], what sounds in each window.
+        truth: [windows, labels], whether each label sounds in each window.
 
     Raises:
         ValueError: there is no window, or the shapes differ.
@@ -459,7 +471,7 @@ def calibration(scores: NDArray[np.floating[Any]], truth: NDArray[np.bool_]) -> 
 
 
 def _calibration_error(scores: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> float:
-    """Each score as the confidence in a label of its own, which is right or is not."""
+    """Calibration error with each score as the confidence in a label of its own, which is right or wrong."""
     confidence = scores.reshape(-1).astype(np.float32)
     targets = np.where(right.reshape(-1), 0, 1).astype(np.int64)
     n = len(targets)
@@ -469,18 +481,18 @@ def _calibration_error(scores: NDArray[np.floating[Any]], right: NDArray[np.bool
 
 
 def _at(streams: Streams, found: Mapping[str, Sequence[Found]]) -> Streams:
-    """The same streams, and what was found in them at another threshold."""
+    """The same streams with the events at another threshold."""
     return {name: (truth, found.get(name, ()), duration) for name, (truth, _, duration) in streams.items()}
 
 
 def _labels(streams: Streams) -> list[str]:
-    """That occur, or were found."""
+    """Labels of sounds and events, sorted."""
     occur = {sound.label for truth, _, _ in streams.values() for sound in truth}
     return sorted(occur.union(event.label for _, found, _ in streams.values() for event in found))
 
 
 def _by_label(events: Iterable[_Event]) -> defaultdict[str, list[_Event]]:
-    """Each label's, by onset."""
+    """Each label's sounds or events, by onset."""
     found: defaultdict[str, list[_Event]] = defaultdict(list)
     for event in sorted(events, key=lambda each: each.onset_s):
         found[event.label].append(event)

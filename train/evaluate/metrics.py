@@ -1,4 +1,4 @@
-"""How good predictions are, and how sure that is. Pure numpy: scores and truth in, numbers out."""
+"""Measures of predictions, with their uncertainty. Pure numpy: scores and truth in, numbers out."""
 
 import math
 import re
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_LABEL = -1
-"""Target of a clip that is none of the labels."""
+"""Target of a clip without a label."""
 BINS = 15
-"""Of the calibration error, as Guo et al. (2017) have it."""
+"""Bins of the calibration error, as in Guo et al. (2017)."""
 TEMPERATURES = (0.05, 20.0)
-"""What `fit_temperature` chooses from."""
+"""Range of `fit_temperature`."""
 
 ESC50_CATEGORIES = {
     "animals": "dog rooster pig cow frog cat hen insects sheep crow",
@@ -34,14 +34,14 @@ OWN_CATEGORY = "own labels"
 """The category of labels that are not ESC-50's."""
 
 _ESC50_CLIP = re.compile(r"(?:.*/)?[1-5]-(\d+)-[A-Z]-\d+(\.\w+)?")
-"""Folder, fold, recording at freesound.org, take, target."""
+"""Folder, fold, number of the recording at freesound.org, take, target."""
 _PART = re.compile(r"@[\d.e+]+$")
-"""Where in its file a clip begins, seconds."""
+"""End of a clip's name: where it begins in its file, seconds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What was said of clips, and what they are: everything that a report is made from."""
+    """Scores and truth of clips: everything that a report is made from."""
 
     labels: tuple[str, ...]
     scores: NDArray[np.float32]
@@ -51,7 +51,7 @@ class Predictions:
     clips: tuple[str, ...]
     """N names."""
     folds: NDArray[np.int64]
-    """[N], the fold that each clip was scored in."""
+    """[N], the fold in which each clip was scored."""
 
     def __post_init__(self) -> None:
         n = len(self.clips)
@@ -67,7 +67,7 @@ class Predictions:
 
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """All clips of the parts, in their order: such as of five folds, each by a network of its own.
+        """All clips of the parts, in order: for example of five folds, each scored by its own network.
 
         Raises:
             ValueError: there are no parts, or their labels differ.
@@ -84,7 +84,7 @@ class Predictions:
 
     @property
     def said(self) -> NDArray[np.intp]:
-        """[N], index of the highest score; of equal ones, the first."""
+        """[N], index of the highest score; the first of equal ones."""
         best: NDArray[np.intp] = self.scores.argmax(1)
         return best
 
@@ -102,7 +102,7 @@ class Predictions:
 
     @property
     def known(self) -> "Predictions":
-        """The clips of a label, without background. All but average precision is computed on these alone."""
+        """The clips with a label, without background. Only average precision is computed on others, too."""
         return self.only(self.targets != NO_LABEL)
 
     def of_fold(self, fold: int) -> "Predictions":
@@ -111,7 +111,7 @@ class Predictions:
     def only(self, chosen: NDArray[np.bool_]) -> "Predictions":
         """
         Args:
-            chosen: [N], which clips to keep.
+            chosen: [N], whether to keep each clip.
         """
         clips = tuple(clip for clip, keep in zip(self.clips, chosen, strict=True) if keep)
         return Predictions(self.labels, self.scores[chosen], self.targets[chosen], clips, self.folds[chosen])
@@ -121,19 +121,19 @@ def accuracy(p: Predictions) -> float:
     """Share of clips, 0 to 1, whose highest score is their label's.
 
     Raises:
-        ValueError: there is no clip of a label. So do all functions here that return a mean over clips.
+        ValueError: no clip has a label. All functions here that return a mean over clips raise it.
     """
     return float(_known(p).right.mean())
 
 
 def accuracy_by_fold(p: Predictions) -> dict[int, float]:
-    """Of each fold that has clips of a label."""
+    """Accuracy of each fold that has clips with a label."""
     known = p.known
     return {int(fold): accuracy(known.of_fold(fold)) for fold in np.unique(known.folds)}
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation; None of fewer than two.
+    """Mean and sample standard deviation; the latter is None for fewer than two values.
 
     >>> mean_and_std([0.25, 0.75, 0.5])
     (0.5, 0.25)
@@ -144,11 +144,11 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def accuracy_interval(p: Predictions, seed: int = 0, draws: int = 10_000) -> tuple[float, float]:
-    """Where accuracy on other clips of this kind would be, 95 %: percentile bootstrap (Efron and Tibshirani, 1993).
+    """95 % interval of the accuracy on clips of this kind: percentile bootstrap (Efron and Tibshirani, 1993).
 
-    What is drawn is recordings, with all of their clips: ESC-50 cuts several from one, and they stand or fall together
-    (see `recording`). Where all clips are right, or none, every draw says so, however few clips there are; the exact
-    interval of Clopper and Pearson (1934) takes its place, with recordings for trials.
+    Recordings are drawn, with all of their clips: ESC-50 cuts several clips from one recording (see `recording`), and
+    their results are not independent. Where all clips are right, or none, all draws are equal, however few clips there
+    are; then the exact interval of Clopper and Pearson (1934) is used, with recordings as trials.
     """
     known = _known(p)
     of_recording: dict[str, list[bool]] = defaultdict(list)
@@ -159,7 +159,7 @@ def accuracy_interval(p: Predictions, seed: int = 0, draws: int = 10_000) -> tup
         return 0.025 ** (1 / n), 1.0
     if not known.right.any():
         return 0.0, 1 - 0.025 ** (1 / n)
-    # Recordings of as many clips, as many of them right, are alike: drawing how often each kind comes is enough.
+    # Recordings with the same numbers of clips and right clips are alike: drawing how many of each kind is enough.
     kinds = Counter((sum(rights), len(rights)) for rights in of_recording.values())
     times = np.random.default_rng(seed).multinomial(n, [count / n for count in kinds.values()], draws)
     rights, clips = np.array(list(kinds)).T
@@ -168,7 +168,8 @@ def accuracy_interval(p: Predictions, seed: int = 0, draws: int = 10_000) -> tup
 
 
 def recording(clip: str) -> str:
-    """What a clip was cut from: ESC-50's are named `fold-recording-take-target`, parts of a file `file@seconds`.
+    """The recording that a clip was cut from. ESC-50's clips are named `fold-recording-take-target`, parts of a file
+    `file@seconds`.
 
     >>> recording("3-164216-B-6.wav"), recording("door.wav@5"), recording("door.wav")
     ('164216', 'door.wav', 'door.wav')
@@ -193,7 +194,7 @@ class Bin:
 
 
 def reliability(p: Predictions, bins: int = BINS) -> tuple[Bin, ...]:
-    """Confidence against accuracy, in `bins` equal bins of (0, 1]; those that hold clips, lowest first."""
+    """Confidence and accuracy in `bins` equal bins of (0, 1]; only bins with clips, lowest first."""
     known = _known(p)
     confidence, right = known.confidence, known.right
     edges = np.arange(bins + 1) / bins
@@ -207,10 +208,9 @@ def reliability(p: Predictions, bins: int = BINS) -> tuple[Bin, ...]:
 
 
 def calibration_error(p: Predictions, bins: int = BINS) -> float:
-    """How far confidence is from accuracy, 0 to 1: the mean over clips of their bins' difference.
+    """Expected calibration error, 0 to 1: difference of confidence and accuracy in each bin, averaged over clips.
 
-    The expected calibration error of Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), equation 3,
-    of the highest score.
+    Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), equation 3, of the highest score.
     """
     found = reliability(p, bins)
     total = sum(each.count for each in found)
@@ -218,7 +218,7 @@ def calibration_error(p: Predictions, bins: int = BINS) -> float:
 
 
 def confusion(p: Predictions) -> NDArray[np.int64]:
-    """[labels, labels], how many clips of each label (row) were said to be each (column)."""
+    """[labels, labels], number of clips of each label (row) that were predicted as each label (column)."""
     known = p.known
     counts = np.zeros((len(p.labels), len(p.labels)), np.int64)
     np.add.at(counts, (known.targets, known.said), 1)
@@ -227,13 +227,13 @@ def confusion(p: Predictions) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Label:
-    """One label's results; None where there is nothing to divide by."""
+    """One label's results. None: the denominator is 0."""
 
     label: str
     support: int
-    """Clips of it."""
+    """Number of clips of this label."""
     right: int
-    """Of these, those said to be it."""
+    """Number of these that were predicted as this label."""
     precision: float | None
     recall: float | None
     f1: float | None
@@ -241,7 +241,7 @@ class Label:
 
 
 def per_label(p: Predictions) -> tuple[Label, ...]:
-    """Of the highest score: precision, recall and their harmonic mean. Of all scores: average precision."""
+    """Each label's precision, recall and F1, from the highest score; average precision, from all scores."""
     counts = confusion(p)
 
     def of(i: int, label: str) -> Label:
@@ -260,7 +260,7 @@ def per_label(p: Predictions) -> tuple[Label, ...]:
 
 
 def average_precision(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> float | None:
-    """Mean precision at each positive, from the highest score down; None without positives.
+    """Mean of the precision at each positive, from the highest score down. None: there are no positives.
 
     Manning, Raghavan and Schütze, Introduction to Information Retrieval (2008), section 8.4: the sum over ranks of
     precision times the step in recall. Equal scores share one rank, so their order does not matter.
@@ -278,7 +278,7 @@ def average_precision(scores: NDArray[np.float32], positive: NDArray[np.bool_]) 
 
 
 def categories(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Each label's category. ESC-50's fifty have five where they come first, in their order; others are one's own."""
+    """Each label's category: ESC-50's if its fifty labels come first, in their order; `OWN_CATEGORY` for all others."""
     if labels[: len(ESC50_LABELS)] != ESC50_LABELS:
         return (OWN_CATEGORY,) * len(labels)
     official = (category for category, names in ESC50_CATEGORIES.items() for _ in names.split())
@@ -293,13 +293,13 @@ class Category:
     labels: int
     clips: int
     accuracy: float
-    """Share whose label is right."""
+    """Share of clips whose predicted label is right."""
     category_accuracy: float
-    """Share said to be of this category, whichever label."""
+    """Share of clips whose predicted label is of this category."""
 
 
 def per_category(p: Predictions) -> tuple[Category, ...]:
-    """Of each category that has clips."""
+    """Results of each category that has clips."""
     of_label = categories(p.labels)
     names = list(dict.fromkeys(of_label))
     number = np.array([names.index(category) for category in of_label])
@@ -320,7 +320,7 @@ def per_category(p: Predictions) -> tuple[Category, ...]:
 
 @dataclass(frozen=True)
 class Confused:
-    """Clips of one label that were said to be another."""
+    """Clips of one label that were predicted as another."""
 
     true: str
     said: str
@@ -329,7 +329,7 @@ class Confused:
 
 
 def most_confused(p: Predictions, count: int = 10) -> tuple[Confused, ...]:
-    """The pairs of most clips, most first; of as many, in the labels' order."""
+    """The pairs with most clips, most first; pairs with equally many in the labels' order."""
     known = p.known
     pairs: dict[tuple[int, int], list[str]] = defaultdict(list)
     for true, said, clip in zip(known.targets.tolist(), known.said.tolist(), known.clips, strict=True):
@@ -342,7 +342,7 @@ def most_confused(p: Predictions, count: int = 10) -> tuple[Confused, ...]:
 def fit_temperature(
     logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], activation: Literal["softmax", "sigmoid"]
 ) -> float:
-    """What to divide logits by, so that the highest score is as often right as it says.
+    """The divisor of logits with which the highest score is right as often as it says.
 
     Softmax: the minimum of the negative log-likelihood (Guo et al., 2017, section 4.2). Sigmoid: that of the binary log
     loss of the highest score against whether its label is the right one; its confidence is that score alone. Both
@@ -353,10 +353,10 @@ def fit_temperature(
         targets: [N], index of the true label. Rows of `NO_LABEL` are left out.
 
     Returns:
-        Within `TEMPERATURES`; 1 where no other is better.
+        A number within `TEMPERATURES`; 1 if no other is better.
 
     Raises:
-        ValueError: no row is of a label.
+        ValueError: no row has a label.
     """
     rows = targets != NO_LABEL
     if not rows.any():
@@ -378,11 +378,11 @@ def fit_temperature(
 
 
 def fit_line(logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]]) -> tuple[float, float]:
-    """What to divide logits by and what to add then, so that the highest sigmoid score is as often right as it says.
+    """The divisor of logits and the number to add with which the highest sigmoid score is right as often as it says.
 
-    Sigmoids that were also taught to stay silent are too modest about clips that do hold a label; no temperature mends
-    that. Platt, "Probabilistic Outputs for Support Vector Machines" (1999), with a prior of weight one on changing
-    nothing, so that a few clips, or clips that are all right, change little.
+    Sigmoids that were also trained on windows without a label are too low for clips with one; a temperature alone
+    cannot correct that. Platt, "Probabilistic Outputs for Support Vector Machines" (1999), with a prior of weight one
+    on changing nothing, so that few clips, or clips that are all right, change little.
 
     Args:
         logits: [N, labels].
@@ -392,7 +392,7 @@ def fit_line(logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]
         Temperature and bias: a score is sigmoid(logit / temperature + bias).
 
     Raises:
-        ValueError: no row is of a label.
+        ValueError: no row has a label.
     """
     rows = targets != NO_LABEL
     if not rows.any():
@@ -416,7 +416,7 @@ def fit_line(logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]
 
 
 def _least(function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-6) -> float:
-    """Where a function of one minimum has it, by golden sections (Kiefer, 1953)."""
+    """Minimum of a function that has only one, by golden sections (Kiefer, 1953)."""
     ratio = (math.sqrt(5) - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     at_left, at_right = function(left), function(right)
@@ -437,16 +437,16 @@ class McNemar:
     """Two systems on the same clips."""
 
     only_first: int
-    """Clips that only the first has right."""
+    """Number of clips that only the first system has right."""
     only_second: int
     p_value: float
-    """How probable so uneven a split is, or one more so, if both were equally good."""
+    """Probability of such an uneven split, or a more uneven one, if both are equally good."""
 
 
 def mcnemar(p: Predictions, q: Predictions) -> McNemar:
-    """Whether two systems differ in accuracy: McNemar's test (1947), exact, two-sided.
+    """McNemar's test (1947), exact, two-sided: whether two systems differ in accuracy.
 
-    Only clips that one has right and the other wrong tell; each is a fair coin's toss if both are equally good.
+    Only clips that one system has right and the other wrong count; each is a fair coin's toss if both are equally good.
 
     Raises:
         ValueError: the clips or their labels are not the same.
@@ -461,7 +461,7 @@ def mcnemar(p: Predictions, q: Predictions) -> McNemar:
 
 
 def _outcomes(p: Predictions) -> dict[str, tuple[str, bool]]:
-    """Each clip's label, and whether it was found."""
+    """Each clip's label, and whether it was predicted."""
     known = _known(p)
     rows = zip(known.clips, known.targets.tolist(), known.right.tolist(), strict=True)
     found = {clip: (p.labels[target], right) for clip, target, right in rows}

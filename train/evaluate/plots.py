@@ -61,7 +61,7 @@ def write(
 
 
 def learning_curves(curves: Mapping[str, Sequence["Epoch"]], chosen: Mapping[str, int]) -> "Figure":
-    """Loss and accuracy of train and inner validation: each curve thin, their mean thick, kept epochs marked."""
+    """Loss and accuracy of training and inner validation: curves thin, their mean thick, kept epochs marked."""
     from matplotlib.ticker import MaxNLocator
 
     last = max(epochs[-1].epoch for epochs in curves.values())
@@ -102,7 +102,7 @@ def learning_curves(curves: Mapping[str, Sequence["Epoch"]], chosen: Mapping[str
 
 
 def confusion(p: Predictions) -> "Figure":
-    """Truth by row, what was said by column; categories between lines. Single confusions are seen."""
+    """Confusion matrix: truth by row, prediction by column; lines between categories. Single confusions are visible."""
     from matplotlib import colormaps
 
     shown = shown_labels(p)
@@ -146,7 +146,7 @@ def confusion(p: Predictions) -> "Figure":
 
 
 def recalls(p: Predictions) -> "Figure":
-    """The share of each label's clips that were found, fewest first, coloured by category."""
+    """Recall of each label, lowest first, coloured by category."""
     from matplotlib.patches import Patch
 
     found = metrics.per_label(p)
@@ -179,7 +179,7 @@ def recalls(p: Predictions) -> "Figure":
 
 
 def reliability(p: Predictions) -> "Figure":
-    """Accuracy against confidence, and below it how many clips there are of each confidence."""
+    """Accuracy against confidence; below it, the number of clips of each confidence."""
     bins = metrics.reliability(p)
     figure = _figure(6.5, 7)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
@@ -211,7 +211,7 @@ def reliability(p: Predictions) -> "Figure":
 
 
 def _stretch_loss(axes: "Axes", curves: Mapping[str, Sequence["Epoch"]]) -> None:
-    """Losses that fall far are drawn on a logarithmic scale, so that their ends are told apart."""
+    """Draws losses that fall far on a logarithmic scale, so that their ends can be told apart."""
     fields = ("train_loss", "inner_loss", "ema_loss")
     values = [v for epochs in curves.values() for field in fields for v in _series(epochs, field, 1).values()]
     if values and min(values) > 0 and max(values) > 5 * min(values):
@@ -223,7 +223,7 @@ def _stretch_loss(axes: "Axes", curves: Mapping[str, Sequence["Epoch"]]) -> None
 
 
 def _stretch_accuracy(axes: "Axes", curves: Mapping[str, Sequence["Epoch"]]) -> None:
-    """The first fifth of a long training may leave the picture at the bottom."""
+    """Cuts off the low accuracies of the first fifth of a training."""
     fields = ("train_accuracy", "inner_accuracy", "ema_accuracy")
     rows = [_series(epochs, field, 100) for epochs in curves.values() for field in fields]
     later = [value for row in rows for epoch, value in row.items() if epoch > max(row) / 5]
@@ -232,7 +232,7 @@ def _stretch_accuracy(axes: "Axes", curves: Mapping[str, Sequence["Epoch"]]) -> 
 
 
 def _plain_ticks(axes: "Axes", digits: tuple[int, ...]) -> None:
-    """On a logarithmic axis: numbers, not powers of ten."""
+    """Labels a logarithmic axis with numbers, not with powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.yaxis.set_major_locator(LogLocator(subs=digits, numticks=99))
@@ -248,7 +248,7 @@ def shown_labels(p: Predictions) -> NDArray[np.intp]:
 
 
 def _separate(axes: "Axes", categories: list[str]) -> None:
-    """Lines between categories, and their names on the right, where there is more than one."""
+    """Draws lines between categories, and their names on the right, if there are several."""
     starts = [i for i, name in enumerate(categories) if i == 0 or name != categories[i - 1]]
     if len(starts) < 2:
         return
@@ -261,13 +261,13 @@ def _separate(axes: "Axes", categories: list[str]) -> None:
 
 
 def _series(epochs: Sequence["Epoch"], field: str, factor: float) -> dict[int, float]:
-    """A column of the learning curve, by epoch, where it was measured."""
+    """A column of the learning curve, by epoch; only epochs in which it was measured."""
     found = ((each.epoch, getattr(each, field)) for each in epochs)
     return {epoch: factor * value for epoch, value in found if value is not None and math.isfinite(value)}
 
 
 def _mean(rows: Sequence[dict[int, float]]) -> dict[int, float]:
-    """Over the epochs that all have: where one ends, the mean of the others would jump."""
+    """Mean over the epochs that all rows have: after a row's end, the mean of the others would jump."""
     shared = sorted(set.intersection(*[set(row) for row in rows]))
     return {epoch: sum(row[epoch] for row in rows) / len(rows) for epoch in shared}
 
@@ -277,10 +277,7 @@ def _columns(row: dict[int, float]) -> tuple[list[int], list[float]]:
 
 
 def _figure(width: float, height: float) -> "Figure":
-    """
-    Args:
-        width: inches; so is the height.
-    """
+    """An empty figure of this size, inches."""
     from matplotlib.figure import Figure
 
     return Figure((width, height), layout="constrained")

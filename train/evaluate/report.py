@@ -1,4 +1,4 @@
-"""What a training or an evaluation gave, for machines (JSON, CSV) and for people (Markdown, pictures)."""
+"""Reports of a training or an evaluation, for machines (JSON, CSV) and for people (Markdown, pictures)."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ _CLIPS_NAMED = 6
 
 
 def circumstances() -> dict[str, Any]:
-    """What every report says of how it was made: the command line and the versions."""
+    """The command line and the versions, for every report."""
     versions = {"tagger": tagger.__version__, "torch": torch.__version__, "python": platform.python_version()}
     return {"command": shlex.join(["tagger", *sys.argv[1:]]), "versions": versions}
 
@@ -41,16 +41,16 @@ def write(
     marks: Sequence[str],
     chosen: Mapping[str, int] | None = None,
 ) -> None:
-    """Writes report.json, report.md, predictions.csv and pictures; an older report's files are replaced or removed.
+    """Writes report.json, report.md, predictions.csv and pictures; replaces or removes an older report's files.
 
     Without matplotlib there are no pictures, and report.md says so.
 
     Args:
-        predictions: of test clips. None: only a training is reported.
+        predictions: of test clips. None: there are none, the report is of a training alone.
         curves: epochs by name, such as `fold 1`.
-        facts: what it was made with: recipe, seed, data, command line, ...
-        marks: warnings that nobody may miss; they come first.
-        chosen: number of the epoch that each curve's checkpoint is from, where it is not just the last.
+        facts: recipe, seed, data, command line, ...
+        marks: warnings; they come first.
+        chosen: each curve's kept epoch. A curve that is not there kept its last.
     """
     curves = {name: tuple(epochs) for name, epochs in curves.items() if epochs}
     chosen = dict(chosen or {})
@@ -110,13 +110,13 @@ def _results(p: Predictions) -> dict[str, Any]:
 
 
 def _mean_average_precision(labels: Iterable[Label]) -> float:
-    """Over the labels that have clips."""
+    """Mean over the labels that have clips."""
     found = [label.average_precision for label in labels if label.average_precision is not None]
     return sum(found) / len(found)
 
 
 def _write_table(path: Path, p: Predictions) -> None:
-    """A row a clip; a clip of background has no truth and is neither right nor wrong."""
+    """Writes a row for each clip. Background has no truth and is neither right nor wrong."""
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["clip", "fold", "truth", "said", "score", "right"])
@@ -127,7 +127,7 @@ def _write_table(path: Path, p: Predictions) -> None:
 
 
 def _broken(curves: Mapping[str, Sequence[Epoch]]) -> Iterator[str]:
-    """A warning for each curve that left the numbers."""
+    """A warning for each curve with a loss that is not a number."""
     for name, epochs in curves.items():
         for each in epochs:
             measured = (each.train_loss, each.inner_loss, each.ema_loss)
@@ -137,7 +137,7 @@ def _broken(curves: Mapping[str, Sequence[Epoch]]) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it. Numbers that are none (NaN, infinite) become null."""
+    """The value as JSON has it. NaN and infinite numbers become null."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     elif isinstance(value, np.ndarray | np.generic):
@@ -350,7 +350,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Facts within facts get names with dots."""
+    """Names and values; facts within facts get names with dots."""
     for key, value in facts.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{key}.")
@@ -369,11 +369,11 @@ def _optional(value: float | None, shape: str, factor: float = 1) -> str:
 
 
 def _line(text: str) -> str:
-    """On one line, and no more than a cell of a table."""
+    """The text on one line, escaped for a cell of a table."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _code(text: str) -> str:
-    """As it is, within a cell of a table."""
+    """The text as code, for a cell of a table."""
     text = " ".join(text.split()).replace("|", "\\|")
     return f"`` {text} ``" if "`" in text else f"`{text}`" if text else ""

@@ -1,8 +1,7 @@
-"""Streams made from clips, of which one knows what sounds when: the truth that events are held against.
+"""Soundscapes: streams made from clips, with annotations of what sounds when, against which events are measured.
 
-As Scaper does (Salamon et al., "Scaper: A Library for Soundscape Synthesis and Augmentation", WASPAA 2017): a
-background that goes on, sounds at random times over it, at drawn ratios of sound to background. Everything follows
-from the seed.
+As in Scaper (Salamon et al., "Scaper: A Library for Soundscape Synthesis and Augmentation", WASPAA 2017): a continuous
+background, and sounds over it at random times and random ratios to it. Everything depends only on the seed.
 """
 
 import csv
@@ -23,56 +22,56 @@ from train.augment.waveform import coloured
 Waveform = NDArray[np.float32]
 
 COLUMNS = ("filename", "onset", "offset", "event_label")
-"""Of an annotation in DCASE's format, separated by tabs; times in seconds."""
+"""Columns of an annotation in DCASE's format, separated by tabs; times in seconds."""
 
 _MOMENT_SECONDS = 0.02
 _ACTIVE_DB = 25.0
-"""A clip's sound is where it is at most so far below its loudest moment."""
+"""A moment is active if it is at most this far below the clip's loudest one, dB."""
 _FADE_SECONDS = 0.005
 _JOIN_SECONDS = 1.0
-"""Pieces of a background go over into each other so long."""
+"""Length of the cross-fade between two pieces of a background, seconds."""
 _PIECE_SECONDS = 30.0
 _LEAST_BACKGROUND_SECONDS = 0.1
 _FLOOR_DB = -20.0
-"""White noise under a recorded background, against its mean power: a ratio to digital silence would mean nothing."""
+"""White noise under a recorded background, dB against its mean power: no ratio to digital silence is defined."""
 _GAP_SECONDS = 1.0
-"""At least so much between sounds that do not overlap, and at either end of a stream."""
+"""Shortest gap between sounds that do not overlap, and at both ends of a stream, seconds."""
 _APART_SECONDS = 3.0
-"""At least so much between two sounds of one label: which of them an event means must be clear."""
+"""Shortest gap between two sounds of one label, seconds: it must be clear which of them an event means."""
 _OVERLAP_SECONDS = 0.1
-"""Sounds that overlap do so at least so long, or all of the shorter one."""
+"""Shortest overlap of two sounds that overlap, seconds; a shorter sound overlaps as a whole."""
 _FULL_SCALE = 0.99
 _BLOCK = 1 << 18
-"""Samples written, or summed, at a time."""
+"""Samples that are written, or summed, at once."""
 _EXPONENTS = (0.0, 1.0, 2.0)
-"""Of a background that is made: white, pink, brown."""
+"""Noise that stands in for a background: white, pink, brown (see `coloured`)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """What a stream is made from: a sound, or a background."""
+    """A sound or a background that a stream is made from."""
 
     title: str
     waveform: Waveform | Callable[[], Waveform]
-    """[N], mono, at the stream's rate; or what loads it."""
+    """[N], mono, at the stream's rate; or a function that loads it."""
     label: str = ""
-    """Of a sound. A background has none."""
+    """A sound's label; empty for a background."""
 
     def load(self) -> Waveform:
-        """[N]."""
+        """The waveform, [N]."""
         return self.waveform() if callable(self.waveform) else self.waveform
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One sound of a stream, from the beginning to the end of its active part. Pauses inside belong to it."""
+    """One sound of a stream, from the beginning to the end of its active part, with the pauses inside."""
 
     label: str
     onset_s: float
-    """From the beginning of the stream, seconds; so is `offset_s`."""
+    """Seconds from the beginning of the stream; so is `offset_s`."""
     offset_s: float
     snr_db: float
-    """Mean power of the active part against that of the background meanwhile; other sounds do not count."""
+    """Mean power of the active part against that of the background at that time, without other sounds, dB."""
     clip: str
     """Title of the recording."""
 
@@ -80,14 +79,14 @@ class Annotation:
 @dataclass(frozen=True, eq=False)
 class Soundscape:
     name: str
-    """Of its files, too."""
+    """Also the name of its files."""
     samples: Waveform
     """[N], mono, full scale -1 to 1."""
     rate_hz: int
     annotations: tuple[Annotation, ...]
     """By onset."""
     background: str
-    """Title of the recording, or which noise it is."""
+    """Title of the recording, or the kind of noise."""
     background_db: float = 0.0
     """RMS of the background over the whole stream, dBFS."""
     seed: int = 0
@@ -110,20 +109,20 @@ def make(
     snr_db: tuple[float, float] = (0.0, 20.0),
     background_db: tuple[float, float] = (-50.0, -35.0),
 ) -> Soundscape:
-    """A stream. The same arguments give the same samples, bit for bit.
+    """Makes a stream. The same arguments give the same samples, bit for bit.
 
-    Each sound is used once before any is used again. Times are drawn evenly among those that keep the gaps. A stream
-    whose peaks would be above full scale is made softer as a whole, below `background_db` if need be.
+    Every sound is used once before one is used again. Times are drawn uniformly among those that keep the gaps. If
+    peaks would exceed full scale, the whole stream is attenuated, below `background_db` if need be.
 
     Args:
-        sounds: what is heard; none makes a stream in which nothing must be announced.
-        backgrounds: one of them goes on through the stream, in random pieces of up to 30 s, each fading into the next.
-            None: noise, white to brown.
-        per_minute: sounds, on average; fewer where they do not fit.
+        sounds: empty makes a stream in which nothing must be announced.
+        backgrounds: one of them is under the whole stream, in random pieces of up to 30 s that fade into each other.
+            Empty: noise, white to brown.
+        per_minute: number of sounds, on average; fewer if they do not fit.
         overlapping: share of the sounds that overlap another one, 0 to 1. Never more than two sound at once, and
             never two of one label.
-        snr_db: lowest and highest; drawn evenly.
-        background_db: lowest and highest RMS of the background, dBFS; drawn evenly.
+        snr_db: lowest and highest ratio; drawn uniformly.
+        background_db: lowest and highest RMS of the background, dBFS; drawn uniformly.
 
     Raises:
         ValueError: a recording is silent, or a background is shorter than 0.1 s.
@@ -138,7 +137,7 @@ def make(
     for start, sound in _schedule(groups, length, rate_hz, rng):
         ratio = float(rng.uniform(*snr_db))
         placed.append((start, sound, ratio, _rms(samples[start : start + sound.length]) * _from_db(ratio)))
-    for start, sound, _, rms in placed:  # after all of the background was measured
+    for start, sound, _, rms in placed:  # after the background was measured everywhere
         into = start - sound.first
         samples[into : into + len(sound.samples)] += sound.samples * np.float32(rms / sound.rms)
     softer = min(1.0, _FULL_SCALE / max(float(np.abs(samples).max()), 1e-9))
@@ -153,7 +152,7 @@ def make(
 
 
 def write(folder: Path, soundscape: Soundscape) -> Path:
-    """`name.flac` (16 bits), `name.tsv` (DCASE's annotation) and `name.json` (all there is to know).
+    """Writes `name.flac` (16 bits), `name.tsv` (DCASE's annotation) and `name.json` (everything but the samples).
 
     Returns:
         The JSON file: `read` takes it.
@@ -186,7 +185,7 @@ def write(folder: Path, soundscape: Soundscape) -> Path:
 
 
 def read(path: Path) -> Soundscape:
-    """What `write` wrote; samples as 16 bits have them.
+    """Reads what `write` wrote; samples have 16 bits.
 
     Args:
         path: the JSON file; the FLAC file is beside it.
@@ -209,13 +208,13 @@ def read(path: Path) -> Soundscape:
 
 
 def active(waveform: Waveform, rate_hz: int) -> tuple[int, int]:
-    """Where a clip's sound begins and ends, samples: the first and the last 20 ms within 25 dB of the loudest 20 ms.
+    """Where a clip's sound begins and ends, samples: its first and last 20 ms within 25 dB of its loudest 20 ms.
 
     Args:
         waveform: [N].
 
     Raises:
-        ValueError: there is nothing but silence.
+        ValueError: the clip is silent.
     """
     moment = max(1, round(_MOMENT_SECONDS * rate_hz))
     edges = np.arange(0, len(waveform), moment)
@@ -228,7 +227,7 @@ def active(waveform: Waveform, rate_hz: int) -> tuple[int, int]:
 
 
 class _Sound:
-    """A clip without its silence, faded at both ends; outside of the active part, where the clip has more there."""
+    """A clip's active part, faded in and out just outside of it, if the clip is long enough."""
 
     def __init__(self, recording: Recording, rate_hz: int) -> None:
         waveform = recording.load()
@@ -245,16 +244,16 @@ class _Sound:
         self.samples[:fade] *= rise
         self.samples[len(self.samples) - fade :] *= rise[::-1]
         self.first, self.length = start - before, stop - start
-        """Where the active part begins in `samples`, and how long it is, samples."""
+        """Begin of the active part in `samples`, and its length, samples."""
         self.rms = _rms(self.samples[self.first : self.first + self.length])
 
 
 _Group = list[tuple[int, _Sound]]
-"""Sounds that overlap, or one alone: each one's onset after the group's, samples."""
+"""One sound, or two that overlap, each with its delay after the group's onset, samples."""
 
 
 class _Deck:
-    """Deals each sound once before any again, in random order."""
+    """Deals every sound once, in random order, before it deals one again."""
 
     def __init__(self, sounds: Sequence[Recording], rate_hz: int, rng: np.random.Generator) -> None:
         self._sounds, self._rate_hz, self._rng = sounds, rate_hz, rng
@@ -262,7 +261,7 @@ class _Deck:
         self._known: dict[int, _Sound] = {}
 
     def deal(self, unlike: str | None = None) -> _Sound | None:
-        """The next one, of another label; None where no such one is left before all are dealt again."""
+        """The next sound, of another label than `unlike`. None: no such sound is left in this round."""
         if not self._left:
             self._left = self._rng.permutation(len(self._sounds)).tolist()
         for place, number in enumerate(self._left):
@@ -277,7 +276,7 @@ class _Deck:
 def _groups(
     sounds: Sequence[Recording], count: int, overlapping: float, rate_hz: int, rng: np.random.Generator
 ) -> Iterator[_Group]:
-    """So many sounds, that share of them in pairs; where only one label is left in the deck, they come one by one."""
+    """Groups of `count` sounds, the share `overlapping` in pairs; one by one if the deck has only one label left."""
     deck = _Deck(sounds, rate_hz, rng)
     pairs = round(overlapping * count / 2)
     for is_pair in rng.permutation(np.arange(count - pairs) < pairs).tolist():
@@ -293,7 +292,7 @@ def _groups(
 def _schedule(
     groups: Iterator[_Group], length: int, rate_hz: int, rng: np.random.Generator
 ) -> list[tuple[int, _Sound]]:
-    """Onset, samples, and sound, of as many groups as fit: each as early as may be, then later by what time is left."""
+    """Onset, samples, and sound, for as many groups as fit: first as early as possible, then moved later at random."""
     gap, apart = round(_GAP_SECONDS * rate_hz), round(_APART_SECONDS * rate_hz)
     starts: list[int] = []
     kept: list[_Group] = []
@@ -308,7 +307,7 @@ def _schedule(
         kept.append(group)
         end = stop
         ends |= {sound.label: start + after + sound.length for after, sound in group}
-    # Later by ever more: distances only grow.
+    # Later groups are moved by more: gaps only grow.
     later = np.sort(rng.integers(length - end - gap + 1, size=len(kept))).tolist() if kept else []
     return [
         (start + slack + after, sound)
@@ -320,7 +319,7 @@ def _schedule(
 def _background(
     length: int, rate_hz: int, backgrounds: Sequence[Recording], rng: np.random.Generator
 ) -> tuple[Waveform, str]:
-    """[length], at any level, and what it is."""
+    """The background, [length], at any level, and its title."""
     most, join = round(_PIECE_SECONDS * rate_hz), round(_JOIN_SECONDS * rate_hz)
     if not backgrounds:
         exponent = float(rng.choice(_EXPONENTS))
@@ -343,10 +342,10 @@ def _background(
 
 
 def _joined(piece: Callable[[], Waveform], length: int, join: int) -> Waveform:
-    """Pieces one after the other, each fading into the next at the same power. [length]
+    """Pieces one after the other, cross-faded at constant power, [length].
 
     Args:
-        join: samples in which two of them are heard, at most half a piece.
+        join: length of a cross-fade, samples, at most half a piece.
     """
     whole = np.zeros(length, np.float32)
     rise = np.sin(np.pi / 2 * _rise(join))
@@ -363,7 +362,7 @@ def _joined(piece: Callable[[], Waveform], length: int, join: int) -> Waveform:
 
 
 def _rise(samples: int) -> Waveform:
-    """[samples], from just above 0 to just below 1, straight."""
+    """A linear rise from just above 0 to just below 1, [samples]."""
     return ((np.arange(samples) + 0.5) / max(samples, 1)).astype(np.float32)
 
 

@@ -1,4 +1,6 @@
-"""What training starts from: a network by name (`mn04`, `crnn`), with published weights or none, or a checkpoint."""
+"""The backbone that training starts from: a network by name (`mn04`, `crnn`), with published weights or none, or a
+checkpoint.
+"""
 
 import re
 from dataclasses import dataclass, replace
@@ -24,32 +26,33 @@ _WIDTHS = {"mn": ("efficientat", WIDTHS), "dymn": ("dymn", DYMN_WIDTHS)}
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network that waits for its labels."""
+    """A network, with or without weights. Training gives it a new last layer."""
 
     name: str
     architecture: str
     """A key of `tagger.models.config.ARCHITECTURES`."""
     config: Any
-    """That architecture's; its number of labels does not count."""
+    """Config of the architecture; its number of labels is replaced."""
     mel: MelConfig
     weights: dict[str, torch.Tensor] | None
-    """None: from nothing."""
+    """None: training starts from random weights."""
     digest: str
-    """sha256 of the file with the weights; the network's name where there is none."""
+    """sha256 of the file with the weights; the network's name if there is no file."""
     licences: tuple[str, ...]
     labels: tuple[str, ...]
-    """What its weights know; empty where it has none."""
+    """Labels that its weights were trained for; empty without weights."""
     trained_on: tuple[str, ...]
-    """What its training clips are known by (train.data.dataset.trained_on), if it was trained on such."""
+    """Identities of its training clips (train.data.dataset.trained_on); empty if they are not recorded."""
 
     def config_for(self, labels: int, dropout: float | None = None) -> Any:
+        """The architecture's config for this many labels; dropout None: unchanged."""
         changes: dict[str, Any] = {"labels": labels}
         if hasattr(self.config, "moments"):
-            changes |= {"moments": False, "others": 0}  # added after all else, for these labels
+            changes |= {"moments": False, "others": 0}  # heads that training adds for these labels
         return replace(self.config, **changes if dropout is None else changes | {"dropout": dropout})
 
     def build(self, labels: int, dropout: float | None = None) -> nn.Module:
-        """With a new last layer. Random numbers are torch's own."""
+        """The network with a new last layer. Random weights come from torch's global generator."""
         model = NETWORKS[self.architecture](self.config_for(labels, dropout))
         if self.weights is not None:
             ours, new = model.state_dict(), last_layer_name(model)
@@ -62,10 +65,10 @@ def load_backbone(name: str, start: Start | None, recipe: Recipe) -> Backbone:
     """
     Args:
         name: a network's name, or a checkpoint's name or path.
-        start: None is AudioSet's weights for the `mn` and `dymn` families, and nothing for others.
+        start: published weights. None: AudioSet's for the `mn` and `dymn` families, none for others.
 
     Raises:
-        UserError: no such network or checkpoint, or its weights are not here.
+        UserError: no such network or checkpoint, or its weights are not installed.
     """
     config = network_config(name)
     if config is None:
@@ -97,7 +100,7 @@ def load_backbone(name: str, start: Start | None, recipe: Recipe) -> Backbone:
 
 
 def network_config(name: str) -> tuple[str, Any] | None:
-    """Key of ARCHITECTURES and shape of the network with this name; None: it is no network's name."""
+    """Key of ARCHITECTURES and config of the network with this name. None: no network has it."""
     if name == "crnn":
         return "crnn", ARCHITECTURES["crnn"](labels=1)
     found = re.fullmatch(r"(mn|dymn)(\d\d)", name)
@@ -112,7 +115,7 @@ def network_config(name: str) -> tuple[str, Any] | None:
 
 
 def last_layer_name(model: nn.Module) -> str | tuple[str, ...]:
-    """Prefix, or prefixes, of the weights that depend on the labels."""
+    """Prefix, or prefixes, of the weights of the last layer, which depend on the labels."""
     if isinstance(model.classifier, nn.Sequential):
         return f"classifier.{len(model.classifier) - 1}."
     return "classifier.", "attention."
@@ -144,10 +147,10 @@ def _of_checkpoint(name: str, recipe: Recipe) -> Backbone:
 
 
 def others_of(network: nn.Module, backbone: Backbone, heard: torch.Tensor, targets: torch.Tensor) -> Others | None:
-    """The last layer that the network came with, and what of its classes the labels' sounds excite. None: it has none.
+    """The backbone's own last layer, and the activity of its classes that the labels explain. None: it has none.
 
     Args:
-        heard: [N, features], what the last layer is given of clips.
+        heard: [N, features], inputs of the last layer for clips.
         targets: [N, labels], 0 or 1.
     """
     name = last_layer_name(network)

@@ -1,5 +1,5 @@
-"""Clips to training batches. Every draw follows from (seed, epoch, position), so that a run can be repeated, continued
-in the middle of an epoch, and shared out over processes, and always hears the same.
+"""Training batches made from clips. Every draw depends only on (seed, epoch, position): a run that is repeated, resumed
+within an epoch, or shared by several processes gets the same batches.
 """
 
 import math
@@ -16,10 +16,10 @@ from train.data.dataset import Rows
 from train.recipe import Recipe
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Waveforms [B, N], full scale -1 to 1, and targets [B, labels], 0 to 1; all zeros: none of the labels."""
+"""Waveforms [B, N], full scale -1 to 1, and targets [B, labels], 0 to 1; all zeros: no label."""
 
 _NOTHING, _ORDER, _CLIP, _SPECTROGRAM = range(4)
-"""What a generator is for: no two share a seed."""
+"""Purposes of the generators; each has seeds of its own."""
 
 
 class HasWaveforms(Protocol):
@@ -27,7 +27,7 @@ class HasWaveforms(Protocol):
 
 
 class Batches:
-    """An epoch is every clip once and, as a share of them, windows in which nothing is to be heard."""
+    """Batches of waveforms. An epoch has every clip once and, as a share of them, windows without a label."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class Batches:
     ) -> None:
         """
         Args:
-            waveforms: one of the window's length for each row of the data set.
+            waveforms: one for each row of the data set, of a window's length.
             targets: [rows of the data set, labels]. A row of zeros is a background recording.
             rows: those to train on.
-            rank: of `ranks` processes, each of which gets its part of every batch.
+            rank: number of this process, of `ranks`; each gets its part of every batch.
         """
         labelled = targets[rows].any(axis=1)
         self.rows, self._backgrounds = rows[labelled], rows[~labelled]
@@ -59,18 +59,18 @@ class Batches:
         self._crop = min(round(recipe.crop_seconds * rate_hz) or self._samples, self._samples)
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Number of batches in an epoch."""
         return math.ceil(len(self._items) / self._recipe.batch)
 
     def epoch(self, number: int, first: int = 0, whole: bool = False) -> Iterator[Batch]:
-        """The batches of an epoch, from the `first` on. Two are made ahead, in another thread.
+        """The batches of an epoch, from the `first` on. Another thread makes two ahead.
 
         Args:
-            whole: what all processes get, not this one's part.
+            whole: every process's part, not only this one's.
         """
         order = np.random.default_rng([self._seed, _ORDER, number]).permutation(len(self._items))
         size = self._recipe.batch
-        order = np.resize(order, len(self) * size)  # the last batch is filled up from the start
+        order = np.resize(order, len(self) * size)  # the first items fill up the last batch
         with ThreadPoolExecutor(1) as pool:
             pending = []
             try:
@@ -87,7 +87,7 @@ class Batches:
                     future.cancel()
 
     def spectrogram_generator(self, epoch: int, step: int) -> np.random.Generator:
-        """For what is drawn once the batch is a spectrogram."""
+        """Generator for changes of the batch's spectrograms."""
         return np.random.default_rng([self._seed, _SPECTROGRAM, epoch, step, self._rank])
 
     def _generator(self, epoch: int, position: int) -> np.random.Generator:
@@ -133,7 +133,7 @@ class Batches:
         return waveform.noise_window(self._noise, self._samples, self._rate_hz, rng), none
 
     def _floor(self, rng: np.random.Generator) -> Waveform:
-        """What may go on under a sound: one of the background recordings, or noise."""
+        """Background under a sound, [samples]: a background recording, or noise."""
         if self._backgrounds.size and rng.random() < 0.7:
             recording: Waveform = np.roll(self._waveforms[int(rng.choice(self._backgrounds))], rng.integers(1 << 20))
             return recording

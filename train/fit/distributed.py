@@ -1,4 +1,4 @@
-"""One process, or several under `torchrun`: the same code, each with its part of every batch."""
+"""One process, or several under `torchrun`: each runs the same code on its part of every batch."""
 
 import gc
 import importlib
@@ -18,7 +18,7 @@ from tagger.errors import TaggerError
 
 @dataclass(frozen=True)
 class Place:
-    """Where this process computes, and which of how many it is."""
+    """Device of this process, its number, and the number of processes."""
 
     device: torch.device
     rank: int = 0
@@ -26,15 +26,15 @@ class Place:
 
     @property
     def leads(self) -> bool:
-        """This process speaks, and writes files."""
+        """Whether this process prints, and writes files."""
         return self.rank == 0
 
     def shared(self, network: nn.Module) -> nn.Module:
-        """The network, its gradients averaged over all processes."""
+        """The network, wrapped so that its gradients are averaged over all processes."""
         return DistributedDataParallel(network) if self.ranks > 1 else network
 
     def agreed(self, *values: float) -> list[float]:
-        """The first process's values, in every one."""
+        """The first process's values, in every process."""
         if self.ranks == 1:
             return list(values)
         numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -50,10 +50,10 @@ class Place:
         return numbers.tolist()
 
     def wait(self) -> None:
-        """Until every process is here.
+        """Waits until every process is here.
 
         Raises:
-            TaggerError: one of them has ended, and has said why.
+            TaggerError: one of them has ended; it has reported why.
         """
         if self.ranks == 1:
             return
@@ -65,7 +65,7 @@ class Place:
 
 @contextmanager
 def joined(device: str) -> Iterator[Place]:
-    """This process's place: alone, or as torchrun's environment says.
+    """This process's place: alone, or from torchrun's environment.
 
     Raises:
         UserError: there is no such device.

@@ -1,4 +1,4 @@
-"""What a frozen network hears in every clip of a data set, in each view: computed once, and kept."""
+"""Embeddings of every clip of a data set by a frozen network, in each view: computed once, and cached."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -22,25 +22,25 @@ from train.fit.distributed import Place
 from train.fit.trainer import unless_stopped
 
 DRAWS = {"plain": 1, "placed": 4, "fragment": 1, "background": 1}
-"""How many times each clip is heard in each view."""
+"""Number of draws of each view."""
 _VERSION = 6
-"""Of what is in the cache."""
+"""Version of the cached arrays."""
 
 
 @dataclass(frozen=True)
 class Embeddings:
     views: dict[str, tuple[Tensor, ...]]
-    """By view, each [clips, F]; several of them where the view is drawn at random and more is better."""
+    """By view: one [clips, F] for each of its draws."""
 
     def of(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings and targets of these clips, in every view."""
+        """Embeddings [N, F] and targets [N, labels] of these clips, in every view and draw."""
         pairs = [(each[rows], targets_of(view, targets[rows])) for view, many in self.views.items() for each in many]
         embeddings, truths = zip(*pairs, strict=True)
         return torch.cat(embeddings), torch.cat(truths)
 
 
 class Embedder:
-    """A network without its last layer."""
+    """A frozen network without its last layer."""
 
     def __init__(
         self, network: nn.Module, backbone: Backbone, corpus: Corpus, seed: int, place: Place, stop: Stop | None
@@ -70,17 +70,17 @@ class Embedder:
     def embeddings(self) -> Embeddings:
         """
         Raises:
-            TrainingStoppedError: the views that are whole stay in the cache.
+            TrainingStoppedError: after `stop`; the views that are complete stay in the cache.
         """
         views = {view: tuple(self._view(view, draw) for draw in range(count)) for view, count in DRAWS.items()}
         return Embeddings(views)
 
     def hidden(self) -> Tensor:
-        """[clips, F]: what the last layer is given of each clip as it is."""
+        """Inputs of the last layer for each clip as it is, [clips, F]."""
         return self._view("plain", 0)
 
     def pooled(self) -> Tensor:
-        """[clips, C]: the mean of the last feature map over each clip as it is."""
+        """Means of the last feature map over each clip as it is, [clips, C]."""
         views = Views(self._corpus.waveforms, self._rate_hz, self._seed)
 
         def make() -> dict[str, NDArray[Any]]:
@@ -92,7 +92,7 @@ class Embedder:
         return torch.from_numpy(cached_arrays("features", self._key | {"view": "pooled"}, make)["pooled"])
 
     def _view(self, view: str, draw: int) -> Tensor:
-        """[clips, F]"""
+        """One draw of one view, [clips, F]."""
         views = Views(self._corpus.waveforms, self._rate_hz, self._seed + 1000 * draw)
 
         def make() -> dict[str, NDArray[Any]]:
@@ -113,7 +113,7 @@ class Embedder:
                 bar.update(len(waves))
 
     def _whole(self, maps: Tensor) -> NDArray[Any]:
-        """What the last layer is given. [B, F]"""
+        """Inputs of the last layer, [B, F]."""
         with torch.inference_mode():
             whole: NDArray[Any] = self._classifier[:-1](maps).cpu().numpy()
         return whole

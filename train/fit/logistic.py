@@ -1,4 +1,4 @@
-"""A linear head on frozen features, fitted exactly: one logistic regression a label, or one over all labels."""
+"""Logistic regression: fits a linear head to frozen features exactly, one sigmoid for each label or one softmax."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ _START_L2 = 1e-3
 
 @dataclass(frozen=True)
 class LinearHead:
+    """Weights of a last layer."""
+
     weight: Tensor
     """[labels, features]"""
     bias: Tensor
@@ -24,22 +26,23 @@ class LinearHead:
         return features @ self.weight.T + self.bias
 
     def put_into(self, last_layer: nn.Linear) -> None:
+        """Copies the weights into the layer."""
         with torch.no_grad():
             last_layer.weight.copy_(self.weight)
             last_layer.bias.copy_(self.bias)
 
 
 def fit(features: Tensor, targets: Tensor, l2: float, activation: str = "sigmoid") -> LinearHead:
-    """The minimum of the mean cross-entropy plus `l2` times the squared weights (L-BFGS).
+    """The head that minimises the mean cross-entropy plus `l2` times the squared weights (L-BFGS).
 
     Args:
-        features: [N, F], float32. They are standardised inside; the head that comes back takes them as they are.
-        targets: [N, labels], float32, 0 or 1; a row of zeros is a sound that is none of them.
+        features: [N, F], float32. They are standardised inside; the result takes them as they are.
+        targets: [N, labels], float32, 0 or 1; a row of zeros is a sound without a label.
     """
     mean, spread = features.mean(0), features.std(0) + 1e-3
     standard = (features - mean) / spread
     weight = torch.zeros(targets.shape[1], features.shape[1], requires_grad=True)
-    # Each label starts at its frequency.
+    # The first bias gives each label its frequency.
     if activation == "sigmoid":
         bias = torch.logit(targets.mean(0).clamp(1e-4, 1 - 1e-4)).requires_grad_()
     else:
@@ -59,10 +62,10 @@ def fit(features: Tensor, targets: Tensor, l2: float, activation: str = "sigmoid
 
 
 def fit_start(last_layer: nn.Linear, views: Iterable[tuple[Tensor, Tensor]], activation: str) -> None:
-    """Puts a head into a network's last layer, from which training then goes on.
+    """Fits a network's last layer, before training goes on from there.
 
     Args:
-        views: features [N, F] and targets [N, labels], a batch at a time.
+        views: features [N, F] and targets [N, labels] of each batch.
     """
     features, targets = zip(*views, strict=True)
     fit(torch.cat(features), torch.cat(targets), _START_L2, activation).put_into(last_layer)
@@ -72,7 +75,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, activation: str = "sigmoid") 
     """Mean over rows of the cross-entropy: summed over labels for `sigmoid`, of the distribution for `softmax`.
 
     Args:
-        logits, targets: [N, labels]. For `softmax`, what a row's targets lack of a sum of 1 is spread over all labels.
+        logits, targets: [N, labels]. For `softmax`, targets are filled up to a sum of 1, evenly over all labels.
     """
     if activation == "sigmoid":
         return binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
@@ -80,12 +83,12 @@ def cross_entropy(logits: Tensor, targets: Tensor, activation: str = "sigmoid") 
 
 
 def _whole(targets: Tensor) -> Tensor:
-    """What a row lacks of a sum of 1 is spread over all labels."""
+    """Fills up each row to a sum of 1, evenly over all labels."""
     return targets + (1 - targets.sum(1, keepdim=True)).clamp(min=0) / targets.shape[1]
 
 
 def best_threshold(scores: Tensor, targets: Tensor) -> float:
-    """The one score, in steps of 0.01, from which announcing a label gives the highest F1 over all labels and rows.
+    """The threshold, in steps of 0.01, with the highest F1 over all labels and rows.
 
     Args:
         scores: [N, labels], 0 to 1.

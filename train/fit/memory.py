@@ -1,17 +1,17 @@
-"""The C library's memory, kept from one batch to the next."""
+"""Keeps the C library's memory from one batch to the next."""
 
 import ctypes
 import sys
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
-"""Of mallopt(3)."""
+"""Parameters of mallopt(3)."""
 
 
 def keep_memory() -> None:
-    """From now on freed memory stays with this process.
+    """Freed memory stays with this process from now on.
 
-    By default glibc gives every large array back to the kernel and asks for a new one, page by page, in the next batch:
-    a quarter of the time of a fine-tuning. Nothing happens where there is no glibc.
+    By default glibc gives every large array back to the kernel and asks for a new one, page by page, in the next batch.
+    That takes a quarter of the time of a fine-tuning. Without glibc nothing happens.
     """
     if sys.platform != "linux":
         return

@@ -1,6 +1,6 @@
-"""Batches from spectrograms that were made once: several views of each clip lie on disk, and what else is drawn anew
-in each epoch (level, shift, piece, mixture, masks) is done to them. Many times quicker for a small network, whose
-training would otherwise be spent on making spectrograms.
+"""Batches of spectrograms that are computed once: several views of each clip are on disk, and every epoch changes their
+level, shift, piece, mixture and masks. For a small network this is many times faster than computing spectrograms in
+every epoch.
 """
 
 import sys
@@ -24,21 +24,21 @@ from train.fit.trainer import unless_stopped
 from train.recipe import Recipe
 
 _SOFT = 0.9
-"""Frames so far below the loudest, in normalised log-mel, are soft: 0.9 is 20 dB at EfficientAT's scale."""
+"""A frame is soft if it is this far below the loudest, in normalised log-mel: 0.9 is 20 dB at EfficientAT's scale."""
 
 
 class Spectrograms:
-    """Of every clip of a data set, in several views. Made at first use; the next run finds them."""
+    """Spectrograms of every clip of a data set, in several views. Computed at first use, then found in the cache."""
 
     def __init__(
         self, corpus: Corpus, mel: MelConfig, views: int, seed: int, place: Place, stop: Stop | None = None
     ) -> None:
         """
         Args:
-            views: of the sound of each clip: 1 is as it is, each one more is somewhere in the window, over noise.
+            views: number of views of each clip with its sound: the first is `plain`, the others are draws of `placed`.
 
         Raises:
-            TrainingStoppedError: after `stop`; the views that are whole stay in the cache.
+            TrainingStoppedError: after `stop`; the views that are complete stay in the cache.
         """
         self.mel, self._corpus, self._seed, self._place, self._stop = mel, corpus, seed, place, stop
         self.draws = [("plain", 0), *(("placed", draw) for draw in range(views - 1))]
@@ -79,7 +79,7 @@ class Spectrograms:
 
 
 class StoredBatches(Batches):
-    """As Batches, but the inputs are spectrograms, [B, bands, frames]."""
+    """Like Batches, but the inputs are spectrograms, [B, bands, frames]."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class StoredBatches(Batches):
         return found, targets
 
     def _piece(self, whole: NDArray[np.float16], rng: np.random.Generator) -> NDArray[np.float32]:
-        """[bands, frames]: shifted, cut to length around a moment that is not soft, and louder or softer."""
+        """A piece of a spectrogram, [bands, frames]: shifted, cut around a frame that is not soft, at another level."""
         mel, recipe, length = self._spectrograms.mel, self._recipe, whole.shape[1]
         shift = int(rng.integers(length)) if rng.random() < recipe.roll else 0
         loudness = whole.mean(0, dtype=np.float32)
@@ -124,7 +124,7 @@ class StoredBatches(Batches):
         start = min(max(0, moment - int(rng.integers(self._frames))), length - self._frames)
         columns = (np.arange(start, start + self._frames) - shift) % length
         piece: NDArray[np.float32] = whole[:, columns].astype(np.float32)
-        if isinstance(mel, MfccConfig):  # its level cannot be changed any more
+        if isinstance(mel, MfccConfig):  # cepstra have no level that could be changed
             return piece
         gain_db = rng.uniform(-recipe.gain_db, recipe.gain_db / 2)
         power = np.exp(piece * np.float32(mel.scale) - np.float32(mel.shift)) - np.float32(mel.log_offset)

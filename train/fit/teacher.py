@@ -1,6 +1,6 @@
-"""Distillation: a trained network tells another one what it hears in the same sound.
+"""Distillation: a student learns from the scores of a trained network, its teacher, for the same sound.
 
-Hinton et al., "Distilling the Knowledge in a Neural Network" (arXiv:1503.02531); the same view for both, as in Beyer et
+Hinton et al., "Distilling the Knowledge in a Neural Network" (arXiv:1503.02531). Both get the same view, as in Beyer et
 al., "Knowledge distillation: A good teacher is patient and consistent" (CVPR 2022).
 """
 
@@ -15,7 +15,7 @@ from train.augment.spectrogram import Mix
 
 
 class Teacher:
-    """A checkpoint whose scores a student is to repeat."""
+    """A checkpoint whose scores a student learns to repeat."""
 
     def __init__(
         self,
@@ -28,10 +28,10 @@ class Teacher:
         """
         Args:
             labels: the student's.
-            activation: the student's: one that shares out a sum of 1 is told such shares, whatever its teacher gives.
+            activation: the student's. A student with a softmax gets a softmax's scores, whatever the teacher's is.
 
         Raises:
-            UserError: the teacher does not know them all.
+            UserError: the teacher does not know all labels.
         """
         info = checkpoint.info
         if unknown := [label for label in labels if label not in info.labels]:
@@ -44,27 +44,27 @@ class Teacher:
         self._is_shared_out = "softmax" in (activation, info.activation)
         self._temperature = temperature * info.temperature
 
-    @torch.no_grad()  # not inference_mode: the student's loss keeps what this gives
+    @torch.no_grad()  # not inference_mode: the result is part of the student's loss
     def probabilities(self, x: Tensor) -> Tensor:
-        """
+        """Scores of the student's labels.
+
         Args:
-            x: [B, 1, bands, frames], spectrograms of its own front end: those that the student is given, changed in
-                whatever way.
+            x: [B, 1, bands, frames], spectrograms of the teacher's front end, augmented as the student gets them.
 
         Returns:
             [B, labels], 0 to 1, in the student's order.
         """
         logits = self._model(x.to(memory_format=torch.channels_last)).float()[:, self._order] / self._temperature
-        said: Tensor = logits.softmax(1) if self._is_shared_out else logits.sigmoid()
-        return said
+        scores: Tensor = logits.softmax(1) if self._is_shared_out else logits.sigmoid()
+        return scores
 
     @torch.no_grad()
     def of_waveforms(self, waves: Tensor, mix: Mix | None) -> Tensor:
-        """The same, for a student with another front end.
+        """Like `probabilities`, for a student with another front end.
 
         Args:
             waves: [B, N], as the student hears them.
-            mix: what is done to their spectrograms before the student sees them.
+            mix: mixup of their spectrograms, as for the student's.
         """
         x = self._front(waves)
         return self.probabilities(mix(x) if mix else x)

@@ -19,7 +19,7 @@ from tagger.audio.window import SlidingWindows
 from tagger.checkpoints import checkpoint
 from tagger.decide import Decider
 from tagger.engine.runtime_torch import Classifier
-from tagger.events import Block, Scores
+from tagger.events import Block
 from tagger.policy import policy
 from train.data import esc50
 from train.data.dataset import FOLDS
@@ -68,9 +68,8 @@ def announced(path: Path, classify: Classifier, hop_s: float) -> set[str]:
     info = classify.info
     decider = Decider(policy(info.labels, info.thresholds, info.window_seconds, hop_s))
     labels: set[str] = set()
-    heard = classify(np.stack([each.samples for each in windows]))
-    for row, window in enumerate(windows):
-        events = decider.update(Scores.of(window, heard, row, rate_hz))
+    for scores in classify.classify(windows):
+        events = decider.update(scores)
         labels |= {event.label for event in events if event.type == "begin"}
     return labels
 

@@ -81,7 +81,7 @@ class _Label:
             events += self._confirm(value, scores, column)
         return events
 
-    def adopt(self, policy: LabelPolicy) -> None:
+    def set_policy(self, policy: LabelPolicy) -> None:
         """Other rules from the next window on; an open event stays open."""
         self.policy = policy
 
@@ -232,7 +232,7 @@ class Decider:
         )
         return best, None if self.active else f"{best[0].label}: {best[0].why}"
 
-    def adopt(self, policy: Policy) -> list[Event]:
+    def set_policy(self, policy: Policy) -> list[Event]:
         """Other rules for the same labels, from the next window on.
 
         Returns:
@@ -244,7 +244,7 @@ class Decider:
         ends = []
         for name, rules in zip(policy.labels, policy.each, strict=True):
             label = self._labels[name]
-            label.adopt(rules)
+            label.set_policy(rules)
             if name in policy.denied:
                 ends += label.end()
         ends = self._with_groups(ends)

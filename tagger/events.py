@@ -44,22 +44,6 @@ class Window:
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
-    """What the network says of a batch of windows."""
-
-    values: Samples
-    """[B, labels], each 0 to 1."""
-    activity: Samples
-    """[B, labels, steps], each 0 to 1."""
-    step_s: float
-    """Distance between steps, seconds. The first is at the window's first sample."""
-    plain: Samples | None = None
-    """[B, labels]: `values` without regard to what no label explains. None: nothing is known of such."""
-    other: tuple[str, ...] = ()
-    """[B]: what that is."""
-
-
-@dataclass(frozen=True, eq=False)
 class Scores:
     """What the network says of one window."""
 
@@ -79,14 +63,6 @@ class Scores:
     """[labels]: `values` without regard to what no label explains. None: nothing is known of such."""
     other: str = ""
     """What that is."""
-
-    @classmethod
-    def of(cls, window: Window, heard: "Heard", row: int, rate_hz: int) -> "Scores":
-        start_s = window.start / rate_hz
-        end_s = start_s + window.valid / rate_hz
-        values, activity = heard.values[row], heard.activity[row]
-        unknown = (heard.plain[row], heard.other[row]) if heard.plain is not None else (None, "")
-        return cls(values, start_s, end_s, window.time, activity, heard.step_s, *unknown)
 
     @property
     def step_times(self) -> NDArray[np.float64]:

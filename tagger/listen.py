@@ -1,23 +1,23 @@
-"""The daemon: blocks -> windows -> classifier -> decide -> sinks, one plain loop for each source.
+"""The loop: blocks -> windows -> scores -> events -> sinks, in one thread for each source.
 
-What others ask of a listener (`pause`, `adopt`) is noted, and done by the loop itself, between two blocks.
+Other threads queue what they want of a listener (`pause`, `set_policy`); the loop does it between two blocks.
 """
 
 import contextlib
+import itertools
 import logging
 import math
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from tagger.audio.level import LevelMeter
 from tagger.audio.window import SlidingWindows
-from tagger.clips.saver import ClipSaver
 from tagger.decide import Decider
-from tagger.engine.runtime_torch import Classifier
+from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
 from tagger.events import Block, Event, Report, Scores, Stream, Window
 from tagger.policy import Policy
@@ -29,16 +29,70 @@ from tagger.stop import Stop
 log = logging.getLogger(__name__)
 
 _DELIVERY_SECONDS = 10.0
-"""At a stream's own end, so long may the last messages take to reach the broker."""
+"""Longest wait for the last messages when all streams end by themselves, seconds."""
 _DELIVERY_SECONDS_INTERRUPTED = 2.0
-"""The same, when someone waits for the daemon to stop."""
+"""The same when someone waits for the daemon to stop."""
 _JOIN_SECONDS = 2.0
-"""So long may a listener take to finish the window in hand."""
+"""Longest wait for a listener to finish the window in hand, seconds."""
 _LATENCIES = 10_000
-"""So many are kept for the next statistics."""
+"""Most latencies that are kept for the next statistics."""
 _PAUSED = "paused"
 _WAITING = "trying again in {first:g} s, then less often, up to every {longest:g} s"
 """What happens while a live source is away."""
+
+
+def follow(
+    blocks: Iterable[Block],
+    classifier: WindowClassifier,
+    sliding: SlidingWindows,
+    batch: int = 1,
+    skip: Callable[[Window], bool] = lambda window: False,
+    flush: bool = True,
+) -> Iterator[Scores]:
+    """The one way from audio to scores: for the daemon, for files, for calibration and for evaluation.
+
+    Args:
+        blocks: a block is taken when the scores of the one before it have been given (with a batch of 1).
+        batch: windows that are classified together.
+        skip: called with each window; it is left out where this returns True.
+        flush: whether to classify the rest of a stream that ends or breaks, padded with silence.
+
+    Raises:
+        TaggerError: `blocks` raised it; the scores of what came before were given.
+    """
+    error: TaggerError | None = None
+
+    def windows() -> Iterator[Window]:
+        nonlocal error
+        try:
+            for block in blocks:
+                yield from sliding.feed(block)
+        except TaggerError as broken:
+            error = broken
+        if flush:
+            yield from sliding.flush()
+
+    wanted = (window for window in windows() if not skip(window))
+    while taken := list(itertools.islice(wanted, batch)):
+        yield from classifier.classify(taken)
+    if error is not None:
+        raise error
+
+
+class AudioTap(Protocol):
+    """Takes a stream's audio and its events, as a clip saver or a level meter does. One thread at a time calls it."""
+
+    def heard(self, block: Block) -> None:
+        """Called with each block, before its windows are classified."""
+
+    def event(self, event: Event) -> None:
+        """Called with each event, after the sinks."""
+
+    def pause(self) -> None:
+        """The source was paused: the next block does not follow the one before."""
+
+    def close(self) -> None:
+        """The stream is over; all its events have ended."""
 
 
 class Listener:
@@ -48,64 +102,57 @@ class Listener:
         self,
         source: Source,
         stream: Stream,
-        classify: Classifier,
-        turn: threading.Lock,
+        classifier: WindowClassifier,
         sink: Sink,
         window_s: float,
         hop_s: float,
         policy: Policy,
         top_k: int,
-        clips: ClipSaver | None = None,
-        audio_s: float = 10.0,
+        taps: Sequence[AudioTap] = (),
         paused: bool = False,
     ) -> None:
-        rate_hz = classify.info.mel.sample_rate_hz
+        """
+        Args:
+            classifier: may be shared with other listeners.
+            top_k: labels in each report.
+            paused: whether to begin paused.
+        """
         self.source, self.stream = source, stream
         self.error: TaggerError | None = None
+        """Why the source broke, where it is no live one."""
         self.windows, self.skipped, self.overruns, self.reconnects = 0, 0, 0, 0
         self.paused = paused
-        """What is heard goes nowhere."""
+        """Blocks are dropped."""
+        self._classifier, self._sink, self._taps = classifier, sink, taps
+        rate_hz = classifier.info.mel.sample_rate_hz
+        self._sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz)
+        self._decider, self._policy = Decider(policy), policy
+        self._hop_s, self._top_k = hop_s, top_k
+        self._arrived = 0.0
+        """When the newest block arrived, on the monotonic clock."""
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
         self._online, self._was_online = False, False
         self._is_resumed = False
         """The next block is the first after a pause."""
-        self._asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._level = LevelMeter(rate_hz, audio_s)
-        self._classify, self._turn, self._sink = classify, turn, sink
-        self._sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz)
-        self._decider, self._policy = Decider(policy), policy
-        self._adopting = threading.Lock()
-        self._clips = clips
-        self._rate_hz, self._hop_s, self._top_k = rate_hz, hop_s, top_k
+        self._retry = Retry(stream.source, _WAITING)
+        self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping, self._called = threading.Event(), threading.Event()
+        self._changing_policy = threading.Lock()
         self._lock = threading.RLock()
-        """Held by whichever thread touches the decider or the clips, or says something of the source: the listener's
-        own, and at the end, if that takes too long, the daemon's in `finish`.
+        """Held by the thread that touches the decider or a tap, or publishes: the listener's own, or the daemon's in
+        `finish`.
         """
         self._finished = False
-        self._retry = Retry(stream.source, _WAITING)
 
     def run(self) -> None:
-        """Until the source ends or is stopped. A live source that breaks is tried again; another's error is kept."""
+        """Follows the source until it ends or `stop` is called. An error of a source that is not live is kept."""
         if self.paused:
-            self._tell_status("disabled", _PAUSED)
-        while not self._stopping.is_set():
-            try:
-                self._follow()
-                self._hear_rest()
-                break
-            except TaggerError as error:
-                if not self.source.live:
-                    self.error = error
-                    self._hear_rest()
-                    break
-                wait_s = self._retry.failed(str(error))
-                with self._lock:
-                    if self._finished:
-                        break
-                    self._end_events()
-                    self._tell_status("disabled" if self.paused else "offline", str(error))
-                self._wait(wait_s)
+            self._publish_status("disabled", _PAUSED)
+        try:
+            for scores in follow(self._blocks(), self._classifier, self._sliding, skip=self._is_skipped):
+                self._publish(scores)
+        except TaggerError as error:
+            self.error = error
         why = "stopped" if self._stopping.is_set() else "ended"
         self.finish(why if self.error is None else str(self.error))
 
@@ -116,95 +163,120 @@ class Listener:
         self.source.close()
 
     def pause(self, paused: bool) -> None:
-        """Ends open events, and from then on forgets what is heard; or hears again. From any thread."""
-        self._ask(lambda: self._pause(paused))
+        """Ends open events and drops the audio from then on; or takes it again. From any thread."""
+        self._request(lambda: self._pause(paused))
 
-    def adopt(self, policy: Policy, stream: Stream) -> None:
-        """Other rules from the next window on, and the names of what they announce. From any thread."""
-        with self._adopting:
+    def set_policy(self, policy: Policy, stream: Stream) -> None:
+        """Decides by another policy from the next window on, and publishes as another stream. From any thread."""
+        with self._changing_policy:
             self._policy = policy
-            self._ask(lambda: self._adopt(policy, stream))
+            self._request(lambda: self._set_policy(policy, stream))
 
-    def amend(self, change: Callable[[Policy], Policy]) -> Policy:
-        """Changes the rules that were adopted last, and returns what they are now. From any thread; raises what
-        `change` raises.
+    def change_policy(self, change: Callable[[Policy], Policy]) -> Policy:
+        """Changes the policy that was set last. From any thread.
+
+        Returns:
+            The new policy.
+
+        Raises:
+            Exception: what `change` raises.
         """
-        with self._adopting:
+        with self._changing_policy:
             self._policy = policy = change(self._policy)
-            self._ask(lambda: self._tell(self._decider.adopt(policy)))
+            self._request(lambda: self._publish_events(self._decider.set_policy(policy)))
         return policy
 
     @property
     def policy(self) -> Policy:
-        """Adopted last; in force from the next block on."""
+        """The policy that was set last; the loop decides by it from the next block on."""
         return self._policy
 
     def take_latencies(self) -> list[float]:
-        """Of the windows since the last call, seconds; from any thread."""
+        """Latencies of the windows since the last call, seconds. From any thread."""
         taken = []
         while self._latencies:
             taken.append(self._latencies.popleft())
         return taken
 
     def finish(self, why: str) -> None:
-        """Ends open events and says that the source is gone. The first call counts: `run`'s, or the daemon's."""
+        """Ends open events, closes the taps, and publishes that the source is offline. After it, nothing is published.
+
+        Only the first call does so: that of `run`, or that of the daemon.
+        """
         with self._lock:
             if self._finished:
                 return
-            self._end_events()
-            if self._clips is not None:
-                self._clips.close()
-            self._tell_status("offline", why)
+            self._publish_events(self._decider.close())
+            for tap in self._taps:
+                tap.close()
+            self._publish_status("offline", why)
             self._finished = True
 
     @property
     def finished(self) -> bool:
         return self._finished
 
-    def _follow(self) -> None:
-        """The loop. Time of a window's last sample to the sinks: one pass."""
-        for each in self.source.blocks():
-            arrived = time.monotonic()
-            with self._lock:
-                if self._finished:  # the daemon could not wait any longer
+    def _blocks(self) -> Iterator[Block]:
+        """The source's blocks, but for those of a pause. A live source that breaks is opened again."""
+        try:
+            while not self._stopping.is_set():
+                try:
+                    for block in self.source.blocks():
+                        self._arrived = time.monotonic()
+                        if (heard := self._take_in(block)) is not None:
+                            yield heard
                     return
-                self._obey()
-                if self.paused:
-                    continue
-                if not self._online:
-                    self.reconnects += self._was_online and not self._is_resumed
-                    self._tell_status("online", self.source.description)
-                elif each.gap:
-                    self.overruns += 1
-                block = replace(each, gap=True) if self._is_resumed else each
-                self._is_resumed = False
-                if (level := self._level.feed(block)) is not None:
-                    self._sink.audio(self.stream, level)
-                if self._clips is not None:
-                    self._clips.heard(block)
-            self._take_in(block, arrived)
+                except TaggerError as error:
+                    if not self.source.live:
+                        raise
+                    self._lose_source(str(error))
+        finally:
+            self._arrived = time.monotonic()
 
-    def _take_in(self, block: Block, arrived: float) -> None:
-        for window in self._sliding.feed(block):
-            if self.source.behind() > self._hop_s:
-                self._skip(window)
-            else:
-                self._hear(window, arrived)
+    def _take_in(self, block: Block) -> Block | None:
+        """Between two blocks: does what was requested, publishes that the source is there, and feeds the taps.
 
-    def _hear_rest(self) -> None:
-        if not (self._stopping.is_set() or self.paused):
-            for window in self._sliding.flush():
-                self._hear(window, time.monotonic())
-
-    def _hear(self, window: Window, arrived: float) -> None:
-        with self._turn:
-            heard = self._classify(window.samples[None])
-        scores = Scores.of(window, heard, 0, self._rate_hz)
+        Returns:
+            The block to classify; None in a pause.
+        """
+        self._do_requests()
         with self._lock:
-            if self._finished:
+            if self.paused or self._finished:
+                return None
+            if not self._online:
+                self.reconnects += self._was_online and not self._is_resumed
+                self._publish_status("online", self.source.description)
+            elif block.gap:
+                self.overruns += 1
+            taken = replace(block, gap=True) if self._is_resumed else block
+            self._is_resumed = False
+            for tap in self._taps:
+                tap.heard(taken)
+        return taken
+
+    def _is_skipped(self, window: Window) -> bool:
+        """Whether to leave a window out: at the end of a pause or when stopping; or because the next one is nearly
+        complete, and this one would only make its labels late.
+        """
+        if self._stopping.is_set() or self.paused:
+            return True
+        if self.source.behind() <= self._hop_s:
+            return False
+        self.skipped += 1
+        if is_power_of_two(self.skipped):
+            log.warning(
+                "%s: inference is slower than the hop of %g s; %d of %d windows skipped so far; use a longer --hop",
+                *(self.stream.source, self._hop_s, self.skipped, self.skipped + self.windows),
+            )
+        return True
+
+    def _publish(self, scores: Scores) -> None:
+        """Decides what a window's scores begin and end, and publishes that and the report."""
+        with self._lock:
+            if self._finished:  # the daemon could not wait any longer
                 return
-            self._tell(self._decider.update(scores))
-            latency_s = time.monotonic() - arrived
+            self._publish_events(self._decider.update(scores))
+            latency_s = time.monotonic() - self._arrived
             self._latencies.append(latency_s)
             report = Report(scores, *self._decider.answers(scores, self._top_k), latency_s)
             self._sink.report(self.stream, report)
@@ -212,60 +284,54 @@ class Listener:
         if self._retry.why is not None:
             self._retry.worked()
 
-    def _skip(self, window: Window) -> None:
-        """The next window is nearly here: looking at this one would only make its labels late."""
-        self.skipped += 1
-        if is_power_of_two(self.skipped):
-            log.warning(
-                "%s: inference is slower than the hop of %g s; %d of %d windows skipped so far; use a longer --hop",
-                *(self.stream.source, self._hop_s, self.skipped, self.skipped + self.windows),
-            )
+    def _lose_source(self, why: str) -> None:
+        """Ends open events, publishes that a live source is gone, and waits before it is opened again."""
+        wait_s = self._retry.failed(why)
+        with self._lock:
+            if not self._finished:
+                self._publish_events(self._decider.close())
+                self._publish_status("disabled" if self.paused else "offline", why)
+        deadline = time.monotonic() + wait_s
+        while not self._stopping.is_set() and self._called.wait(max(0.0, deadline - time.monotonic())):
+            self._do_requests()
 
-    def _ask(self, what: Callable[[], None]) -> None:
-        self._asked.put(what)
+    def _request(self, step: Callable[[], None]) -> None:
+        self._requests.put(step)
         self._called.set()
 
-    def _obey(self) -> None:
+    def _do_requests(self) -> None:
         self._called.clear()
         with contextlib.suppress(queue.Empty):
             while True:
-                step = self._asked.get_nowait()
+                step = self._requests.get_nowait()
                 with self._lock:
                     if not self._finished:
                         step()
-
-    def _wait(self, seconds: float) -> None:
-        """For a source that is gone; what is asked meanwhile is done."""
-        deadline = time.monotonic() + seconds
-        while not self._stopping.is_set() and self._called.wait(max(0.0, deadline - time.monotonic())):
-            self._obey()
 
     def _pause(self, paused: bool) -> None:
         if paused == self.paused:
             return
         self.paused = paused
         if paused:
-            self._end_events()
-            self._level.reset()
-            self._tell_status("disabled", _PAUSED)
+            self._publish_events(self._decider.close())
+            for tap in self._taps:
+                tap.pause()
+            self._publish_status("disabled", _PAUSED)
         else:
             self._is_resumed = True
-            self._tell_status("offline", "waiting for audio")
+            self._publish_status("offline", "waiting for audio")
 
-    def _adopt(self, policy: Policy, stream: Stream) -> None:
-        self._tell(self._decider.adopt(policy))
+    def _set_policy(self, policy: Policy, stream: Stream) -> None:
+        self._publish_events(self._decider.set_policy(policy))
         self.stream = stream
 
-    def _end_events(self) -> None:
-        self._tell(self._decider.close())
-
-    def _tell(self, events: Sequence[Event]) -> None:
+    def _publish_events(self, events: Sequence[Event]) -> None:
         for event in events:
             self._sink.event(self.stream, event)
-            if self._clips is not None:
-                self._clips.event(event)
+            for tap in self._taps:
+                tap.event(event)
 
-    def _tell_status(self, state: SourceState, detail: str) -> None:
+    def _publish_status(self, state: SourceState, detail: str) -> None:
         self._online = state == "online"
         self._was_online |= self._online
         self._sink.status(self.stream, state, detail)

@@ -5,39 +5,38 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
-import numpy as np
 
 from tagger.audio.decode import decode
 from tagger.audio.window import SlidingWindows
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.decide import Decider
-from tagger.engine.runtime_torch import Classifier
+from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError
-from tagger.events import Block, Event, Scores, Window, top
+from tagger.events import Block, Event, Samples, Scores, top
 from tagger.files import replacing
+from tagger.listen import follow
 from tagger.policy import Policy
 
 _BATCH = 8
 
 
-def tag(path: Path, classify: Classifier, window_s: float, hop_s: float) -> Iterator[Scores]:
+def tag(path: Path, classifier: WindowClassifier, window_s: float, hop_s: float) -> Iterator[Scores]:
     """The same windows, and so the same scores, as `tagger listen` gets from this file.
 
     Raises:
-        AudioError: the file is missing, not audio, or damaged; the windows before the damage were given.
+        AudioError: the file is missing, not audio, or damaged; the scores of what came before were given.
     """
-    rate_hz = classify.info.mel.sample_rate_hz
-    windows = _windows(path, SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz), rate_hz)
-    error: AudioError | None = None
-    while error is None:
-        batch, error = _take(windows, _BATCH)
-        if batch:
-            heard = classify(np.stack([window.samples for window in batch]))
-            for row, window in enumerate(batch):
-                yield Scores.of(window, heard, row, rate_hz)
-        elif error is None:
-            return
-    raise error
+    rate_hz = classifier.info.mel.sample_rate_hz
+    sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz)
+    return follow(in_blocks(decode(path, rate_hz), rate_hz), classifier, sliding, _BATCH)
+
+
+def in_blocks(pieces: Iterable[Samples], rate_hz: int) -> Iterator[Block]:
+    """Consecutive pieces of a stream, [any number of samples] each, as blocks. Their time counts from 0."""
+    given = 0
+    for samples in pieces:
+        yield Block(samples, given / rate_hz)
+        given += len(samples)
 
 
 def events(scores: Iterable[Scores], rules: Policy) -> Iterator[Event]:
@@ -84,31 +83,6 @@ def _event_line(path: Path, event: Event) -> str:
 
 def _event_row(event: Event) -> str:
     return f"{event.onset:8.2f} - {event.offset:7.2f} s   {event.peak_score:4.2f} {event.label}"
-
-
-def _windows(path: Path, sliding: SlidingWindows, rate_hz: int) -> Iterator[Window]:
-    given = 0
-    try:
-        for samples in decode(path, rate_hz):
-            yield from sliding.feed(Block(samples, given / rate_hz))
-            given += len(samples)
-    except AudioError:
-        yield from sliding.flush()
-        raise
-    yield from sliding.flush()
-
-
-def _take(windows: Iterator[Window], count: int) -> tuple[list[Window], AudioError | None]:
-    """Up to `count` windows, and the error that ended them, if one did."""
-    taken: list[Window] = []
-    try:
-        for window in windows:
-            taken.append(window)
-            if len(taken) == count:
-                break
-    except AudioError as error:
-        return taken, error
-    return taken, None
 
 
 def as_line(path: Path, scores: Scores, info: CheckpointInfo, k: int) -> str:

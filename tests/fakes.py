@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.checkpoints.info import CheckpointInfo
+from tagger.engine.scores import BatchScores, WindowClassifier
 from tagger.errors import TaggerError
-from tagger.events import Block, Event, Heard, Level, Report, Samples, Stream
+from tagger.events import Block, Event, Level, Report, Samples, Stream
 from tagger.features.config import MelConfig
 from tagger.models.config import EfficientATConfig
 from tagger.models.efficientat import Outputs
@@ -73,13 +74,14 @@ class RecordingSink(Sink):
         return [what for told, what in self.told if told == kind]
 
 
-class FakeClassifier:
+class FakeClassifier(WindowClassifier):
     """Scores a window, and each of its steps, by a function of its samples; labels `loud` and `never`."""
 
     LABELS = ("loud", "never")
     STEP_S = 0.05
 
     def __init__(self, score: Callable[[Samples], float] | None = None) -> None:
+        super().__init__()
         self.info = CheckpointInfo(
             name="fake",
             architecture="efficientat",
@@ -90,13 +92,13 @@ class FakeClassifier:
             activation="sigmoid",
             thresholds=(0.5, 0.5),
         )
-        self._score = score or (lambda samples: float(np.abs(samples).max()))
+        self._level = score or (lambda samples: float(np.abs(samples).max()))
 
-    def __call__(self, waveforms: Samples) -> Heard:
-        values = np.array([[self._score(samples), 0.0] for samples in waveforms], np.float32)
+    def __call__(self, waveforms: Samples) -> BatchScores:
+        values = np.array([[self._level(samples), 0.0] for samples in waveforms], np.float32)
         steps = waveforms.reshape(len(waveforms), -1, round(self.STEP_S * RATE_HZ))  # [B, steps, samples of a step]
-        activity = np.array([[self._score(samples) for samples in each] for each in steps], np.float32)
-        return Heard(values, np.stack([activity, np.zeros_like(activity)], axis=1), self.STEP_S)
+        activity = np.array([[self._level(samples) for samples in each] for each in steps], np.float32)
+        return BatchScores(values, np.stack([activity, np.zeros_like(activity)], axis=1), self.STEP_S)
 
 
 class _Constant(nn.Module):

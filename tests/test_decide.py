@@ -586,7 +586,7 @@ def test_under_changed_rules_each_begin_still_has_one_end(before, after, windows
     decider, events = Decider(before, counting_ids()), []
     for number, scores in enumerate(windows):
         if number == at:
-            events += decider.adopt(after)
+            events += decider.set_policy(after)
             assert not set(decider.active) & after.denied
             assert set(decider.active) <= set(after.names)
         events += decider.update(scores)
@@ -604,7 +604,7 @@ def test_the_same_rules_again_change_nothing(policy, windows, at):
     decider, events = Decider(policy, counting_ids()), []
     for number, scores in enumerate(windows):
         if number == at:
-            assert decider.adopt(replace(policy)) == []
+            assert decider.set_policy(replace(policy)) == []
         events += decider.update(scores)
     assert events + decider.close() == decide(policy, windows)
 
@@ -615,7 +615,7 @@ def test_a_label_that_is_denied_ends_at_once_and_its_group_with_it():
     for scores in stream(12, 1.0, [(2.0, 30.0)], []):
         decider.update(scores)
     assert decider.active == ("dog", "animal")
-    ends = decider.adopt(replace(policy, denied=frozenset(["dog"])))
+    ends = decider.set_policy(replace(policy, denied=frozenset(["dog"])))
     assert [(each.type, each.label) for each in ends] == [("end", "dog"), ("end", "animal")]
     assert decider.active == ()
     assert [each for scores in stream(20, 1.0, [(2.0, 30.0)], [])[8:] for each in decider.update(scores)] == []
@@ -627,7 +627,7 @@ def test_a_group_that_is_new_knows_nothing_of_what_began_before_it():
     for number, scores in enumerate(stream(24, 1.0, [(2.0, 8.0)], [(15.0, 20.0)])):
         if number == 4:
             assert decider.active == ("dog",)
-            decider.adopt(replace(policy, groups={"animal": policy.labels}))
+            decider.set_policy(replace(policy, groups={"animal": policy.labels}))
         weaker = replace(scores, values=scores.values * np.array([1.0, 0.9], np.float32))
         events += decider.update(weaker)
     begins = {event.label: event for event in events if event.type == "begin"}
@@ -640,10 +640,10 @@ def test_a_group_that_is_new_knows_nothing_of_what_began_before_it():
 def test_a_new_threshold_holds_from_the_next_window_on():
     decider = Decider(rules(LabelPolicy(enter=0.95, exit=0.1, confirm_s=0)), counting_ids())
     assert decider.update(one(0.9)) == []
-    assert decider.adopt(rules(LabelPolicy(enter=0.8, exit=0.1, confirm_s=0))) == []
+    assert decider.set_policy(rules(LabelPolicy(enter=0.8, exit=0.1, confirm_s=0))) == []
     assert [each.type for each in decider.update(one(0.9, 1.0))] == ["begin"]
 
 
 def test_rules_for_other_labels_are_a_mistake():
     with pytest.raises(ValueError, match="other labels"):
-        Decider(rules(LabelPolicy())).adopt(rules(LabelPolicy(), LabelPolicy()))
+        Decider(rules(LabelPolicy())).set_policy(rules(LabelPolicy(), LabelPolicy()))

@@ -17,13 +17,14 @@ import pytest
 import soundfile
 
 from tagger import retry, tag
+from tagger.audio.level import LevelTap
 from tagger.clips.folder import EVENTS, ClipFolder
 from tagger.clips.saver import ClipSaver
 from tagger.daemon import outputs
 from tagger.decide import Decider
 from tagger.errors import AudioError, TaggerError, UserError
 from tagger.events import Block, Event, Samples, Scores, Stream
-from tagger.listen import Daemon, Listener, Task
+from tagger.listen import AudioTap, Daemon, Listener, Task
 from tagger.policy import LabelPolicy, Policy
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
@@ -39,21 +40,20 @@ def listener(
     sink: RecordingSink,
     classify: FakeClassifier | None = None,
     policy: Policy = RULES,
-    clips: ClipSaver | None = None,
+    taps: Sequence[AudioTap] = (),
     **options: Any,
 ) -> Listener:
     stream = Stream("node", source.name, "fake", FakeClassifier.LABELS)
     return Listener(
         source=source,
         stream=stream,
-        classify=classify or FakeClassifier(),  # type: ignore[arg-type]
-        turn=threading.Lock(),
+        classifier=classify or FakeClassifier(),
         sink=sink,
         window_s=WINDOW_S,
         hop_s=HOP_S,
         policy=policy,
         top_k=2,
-        clips=clips,
+        taps=taps,
         **options,
     )
 
@@ -87,7 +87,7 @@ def test_events_of_a_file_are_those_of_the_listener(tmp_path: Path, confirm_s: f
     path = write_wav(tmp_path / "sound.wav", np.concatenate([quiet, loud, quiet, loud, loud, quiet, loud[:7_000]]))
     each = LabelPolicy(confirm_s=confirm_s, merge_s=0.5)
     rules = Policy(FakeClassifier.LABELS, (each, each), groups={"sound": FakeClassifier.LABELS})
-    found = list(tag.events(tag.tag(path, FakeClassifier(), WINDOW_S, HOP_S), rules))  # type: ignore[arg-type]
+    found = list(tag.events(tag.tag(path, FakeClassifier(), WINDOW_S, HOP_S), rules))
     assert {event.label for event in found} == {"loud", "sound"}
 
     sink = RecordingSink()
@@ -105,7 +105,7 @@ def test_clips_of_events_are_saved_by_who_is_given_a_folder(tmp_path: Path) -> N
     folder, source = ClipFolder(tmp_path / "clips"), FakeSource(blocks)
     stream = Stream("node", source.name, "fake", FakeClassifier.LABELS)
     sink = RecordingSink()
-    each = listener(source, sink, clips=ClipSaver(folder, stream, RATE_HZ, WINDOW_S + HOP_S, pre_roll_s=1.0))
+    each = listener(source, sink, taps=[ClipSaver(folder, stream, RATE_HZ, WINDOW_S + HOP_S, pre_roll_s=1.0)])
     each.run()
     folder.close(10)
     lines = [json.loads(line) for line in (tmp_path / "clips" / EVENTS).read_text().splitlines()]
@@ -252,6 +252,8 @@ def test_the_daemon_never_closes_what_its_listener_is_inside_of(monkeypatch: pyt
 
         def event(self, event: Event) -> None: ...
 
+        def pause(self) -> None: ...
+
         def close(self) -> None:
             order.append("close")
 
@@ -265,7 +267,7 @@ def test_the_daemon_never_closes_what_its_listener_is_inside_of(monkeypatch: pyt
     real = Decider.update
     if where == "decider":
         monkeypatch.setattr(Decider, "update", update)
-    each = listener(FakeSource([noise(1)], waits=True), sink, clips=Saver())  # type: ignore[arg-type]
+    each = listener(FakeSource([noise(1)], waits=True), sink, taps=[Saver()])
     hearing = threading.Thread(target=each.run)
     hearing.start()
     assert held.reached.wait(10)
@@ -400,7 +402,8 @@ def test_a_source_that_is_gone_can_be_paused(monkeypatch: pytest.MonkeyPatch) ->
 def test_levels_come_whether_or_not_windows_are_skipped() -> None:
     sink, source = RecordingSink(), FakeSource([noise(1, 100), noise(1, 101), silence(2, 102)])
     source.late_s = 9.0
-    listener(source, sink, audio_s=2.0).run()
+    stream = Stream("node", "fake", "fake", FakeClassifier.LABELS)
+    listener(source, sink, taps=[LevelTap(RATE_HZ, 2.0, lambda level: sink.audio(stream, level))]).run()
     first, second = sink.of("audio")
     assert first.peak_dbfs == pytest.approx(20 * np.log10(0.9), abs=1e-4)
     assert (first.time, second.time, second.peak_dbfs) == (102, 104, -120)
@@ -421,7 +424,7 @@ def test_rules_change_between_two_blocks() -> None:
     with fed(sink) as (each, feed):
         feed(noise, 2)
         until(lambda: sink.of("begin"), "it is heard")
-        each.adopt(replace(RULES, denied=frozenset(["loud"])), each.stream)
+        each.set_policy(replace(RULES, denied=frozenset(["loud"])), each.stream)
         feed(noise, 2)
         until(lambda: sink.of("end"), "it is not announced any more")
         assert each.policy.denied == {"loud"}

@@ -1,10 +1,11 @@
 """Level of a stream: RMS and peak, dBFS."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from tagger.events import SILENCE_DBFS, Block, Level
+from tagger.events import SILENCE_DBFS, Block, Event, Level
 
 _FULL_SCALE = 1 - 2**-15
 """Highest 16-bit sample. One from here on counts as clipped."""
@@ -40,6 +41,26 @@ class LevelMeter:
         rms, peak, clipped = math.sqrt(self._squares / self._measured), self._peak, self._clipped
         self.reset()
         return Level(_dbfs(rms), _dbfs(peak), clipped, block.time + samples.size / self._rate_hz)
+
+
+class LevelTap:
+    """Follows one stream's audio (`tagger.listen.AudioTap`) and publishes its level every few seconds."""
+
+    def __init__(self, rate_hz: int, seconds: float, publish: Callable[[Level], None]) -> None:
+        self._meter, self._publish = LevelMeter(rate_hz, seconds), publish
+
+    def heard(self, block: Block) -> None:
+        if (level := self._meter.feed(block)) is not None:
+            self._publish(level)
+
+    def event(self, event: Event) -> None:
+        pass
+
+    def pause(self) -> None:
+        self._meter.reset()
+
+    def close(self) -> None:
+        pass
 
 
 def _dbfs(amplitude: float) -> float:

@@ -14,10 +14,11 @@ from tagger import tag
 from tagger.audio.decode import decode
 from tagger.audio.window import SlidingWindows
 from tagger.calibration.tracks import Recorder
-from tagger.engine.runtime_torch import Classifier
+from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError, TaggerError, UserError, near
-from tagger.events import Block, Scores
+from tagger.events import Block, Scores, Window
 from tagger.files import folders_in, is_sound, walk
+from tagger.listen import follow
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
 
@@ -31,9 +32,9 @@ _BACKGROUND = ("background", "_background")
 class Hearing:
     """Windows and scores of one model, kept from `floor` on."""
 
-    def __init__(self, classify: Classifier, window_s: float, hop_s: float, floor: float) -> None:
-        self._classify, self._window_s, self._hop_s, self._floor = classify, window_s, hop_s, floor
-        self._rate_hz = classify.info.mel.sample_rate_hz
+    def __init__(self, classifier: WindowClassifier, window_s: float, hop_s: float, floor: float) -> None:
+        self._classifier, self._window_s, self._hop_s, self._floor = classifier, window_s, hop_s, floor
+        self._rate_hz = classifier.info.mel.sample_rate_hz
         self.failed = 0
         """Files that are damaged or no audio; each was named on standard error."""
 
@@ -45,7 +46,7 @@ class Hearing:
             for path in paths:
                 recorders.append(Recorder(self._floor))
                 try:
-                    for scores in tag.tag(path, self._classify, self._window_s, self._hop_s):
+                    for scores in tag.tag(path, self._classifier, self._window_s, self._hop_s):
                         yield path.name, scores
                 except AudioError as error:
                     self._tell(error)
@@ -63,26 +64,34 @@ class Hearing:
             TaggerError: it broke before.
         """
         source = open_source(uri, self._rate_hz, realtime=False)
-        recorder, sliding = Recorder(self._floor), self._sliding()
+        recorder = Recorder(self._floor)
         click.echo(f"listening to  {source.description}, for {_minutes(duration_s)}; Ctrl-C ends it early", err=True)
-        self._classify.warm_up(round(self._window_s * self._rate_hz))
+        self._classifier.warm_up(round(self._window_s * self._rate_hz))
         heard_s, skipped, broke = 0.0, 0, None
         with (
             Stop() as stop,
             click.progressbar(length=round(duration_s), label="listening", file=sys.stderr) as bar,
         ):
             threading.Thread(target=_close_then, args=(source, stop), daemon=True).start()
-            try:
+
+            def blocks() -> Iterator[Block]:
+                nonlocal heard_s
                 for block in source.blocks():
-                    for window in sliding.feed(block):
-                        if source.behind() > self._hop_s:
-                            skipped += 1
-                        else:
-                            recorder.hear(Scores.of(window, self._classify(window.samples[None]), 0, self._rate_hz))
+                    yield block
                     heard_s += len(block.samples) / self._rate_hz
                     bar.update(int(heard_s) - bar.pos)
                     if heard_s >= duration_s or stop.interrupted:
-                        break
+                        return
+
+            def is_late(window: Window) -> bool:
+                nonlocal skipped
+                late = source.behind() > self._hop_s
+                skipped += late
+                return late
+
+            try:
+                for scores in follow(blocks(), self._classifier, self._sliding(), skip=is_late, flush=False):
+                    recorder.hear(scores)
             except TaggerError as error:
                 broke = error
             stop.set()
@@ -101,11 +110,9 @@ class Hearing:
     def example(self, path: Path) -> list[Recorder]:
         """One short sound in a quiet room; none, if it cannot be read."""
         recorder = Recorder(self._floor)
-        sliding = self._sliding()
         try:
-            for block in self._in_quiet(path):
-                for window in sliding.feed(block):
-                    recorder.hear(Scores.of(window, self._classify(window.samples[None]), 0, self._rate_hz))
+            for scores in follow(self._in_quiet(path), self._classifier, self._sliding(), flush=False):
+                recorder.hear(scores)
         except AudioError as error:
             self._tell(error)
             return []
@@ -113,12 +120,10 @@ class Hearing:
 
     def _in_quiet(self, path: Path) -> Iterator[Block]:
         noise = np.random.default_rng(0)
-        given = 0
         quiet = np.zeros(round((self._window_s + 2 * self._hop_s + 1) * self._rate_hz), np.float32)
-        for samples in itertools.chain([quiet], decode(path, self._rate_hz), [quiet]):
-            room = samples + np.float32(_QUIET) * noise.standard_normal(len(samples), np.float32)
-            yield Block(room, given / self._rate_hz)
-            given += len(samples)
+        whole = itertools.chain([quiet], decode(path, self._rate_hz), [quiet])
+        room = (each + np.float32(_QUIET) * noise.standard_normal(len(each), np.float32) for each in whole)
+        return tag.in_blocks(room, self._rate_hz)
 
     def _sliding(self) -> SlidingWindows:
         return SlidingWindows(round(self._window_s * self._rate_hz), round(self._hop_s * self._rate_hz), self._rate_hz)

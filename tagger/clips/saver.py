@@ -96,6 +96,9 @@ class ClipSaver:
                 recording.end = self.past.number(event.offset) + self._after
             self._save_complete()
 
+    def pause(self) -> None:
+        """Does nothing: the first block after a pause has a gap before it."""
+
     def close(self) -> None:
         """Ends the stream: clips that wait for their post-roll are saved without it. All events must have ended."""
         with self._lock:

@@ -40,7 +40,7 @@ class Control:
     def threshold(self, source: str | None, label: str, enter: float) -> dict[str, Any]:
         listeners = self._of(source)
         changed = {
-            name: listener.amend(lambda policy: with_threshold(policy, label, enter))
+            name: listener.change_policy(lambda policy: with_threshold(policy, label, enter))
             for name, listener in listeners.items()
         }
         rules = next(iter(changed.values()))

@@ -59,7 +59,7 @@ class Running:
         self._daemon = replace(self._daemon, settings=settings, mqtt=settings.mqtt, streams=streams, asked=tuple(asked))
         changed = self._change_sinks(streams)
         for listener, stream in zip(self._listeners, streams, strict=True):
-            listener.adopt(rules, stream)
+            listener.set_policy(rules, stream)
         log.info("reload: done%s", f"; sinks: {', '.join(changed)}" if changed else "")
         if fixed:
             log.warning("reload: %s: changed only by a restart", ", ".join(fixed))

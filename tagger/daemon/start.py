@@ -10,6 +10,7 @@ from dataclasses import replace
 import click
 
 from tagger import health, policy
+from tagger.audio.level import LevelTap
 from tagger.checkpoints import checkpoint, store
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.clips.folder import ClipFolder
@@ -24,7 +25,7 @@ from tagger.engine.runtime_torch import Classifier
 from tagger.errors import TaggerError
 from tagger.events import Stream
 from tagger.files import home
-from tagger.listen import Daemon, Listener, Task
+from tagger.listen import AudioTap, Daemon, Listener, Task
 from tagger.mqtt.topics import NOT_SOURCES
 from tagger.names import unique_slugs
 from tagger.policy import Policy
@@ -93,21 +94,24 @@ def listen(settings: ListenSettings, stop: Stop, build: Configuration | None = N
         open_ = {key: make() for key, make in want.items()}
         for sink in open_.values():
             fanout.add(sink)
-        turn = threading.Lock()
         clips = stack.enter_context(_clips(settings.clips))
+
+        def taps(stream: Stream) -> list[AudioTap]:
+            saver = clips(stream, rate_hz, memory_s)
+            level = LevelTap(rate_hz, settings.audio_s, lambda level: fanout.audio(stream, level))
+            return [level, *([saver] if saver is not None else [])]
+
         listeners = [
             Listener(
                 source=source,
                 stream=stream,
-                classify=classify,
-                turn=turn,
+                classifier=classify,
                 sink=fanout,
                 window_s=window_s,
                 hop_s=settings.hop_seconds,
                 policy=rules,
                 top_k=settings.top,
-                clips=clips(stream, rate_hz, memory_s),
-                audio_s=settings.audio_s,
+                taps=taps(stream),
                 paused=state is not None and stream.source in state.paused,
             )
             for source, stream in zip(sources, streams, strict=True)

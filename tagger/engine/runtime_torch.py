@@ -1,24 +1,24 @@
-"""Windows to scores. Owns the device, the batch, `inference_mode`, and the one copy in and out."""
+"""PyTorch as a runtime. Owns the device, `inference_mode`, and the one copy of a batch in and out."""
 
 import copy
 import itertools
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tagger.checkpoints.checkpoint import Checkpoint
+from tagger.engine.scores import BatchScores, WindowClassifier
 from tagger.errors import UserError
-from tagger.events import Heard, Samples
+from tagger.events import Samples
 from tagger.features.logmel import front_end
 from tagger.models.efficientat import Outputs
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-class Classifier:
-    """A checkpoint on a device, ready to classify. Not for several threads at once."""
+class Classifier(WindowClassifier):
+    """A checkpoint on a device, ready to classify."""
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
         """
@@ -28,6 +28,7 @@ class Classifier:
         Raises:
             UserError: there is no such device.
         """
+        super().__init__()
         self.info = checkpoint.info
         self.device = choose_device(device)
         self._features = front_end(self.info.mel).to(self.device)
@@ -39,32 +40,23 @@ class Classifier:
         """Distance between the steps of the network's time axis, seconds."""
         return float(self._model.step_frames * self.info.mel.hop_samples / self.info.mel.sample_rate_hz)
 
-    def __call__(self, waveforms: Samples) -> Heard:
-        """
-        Args:
-            waveforms: [B, N], float32, full scale -1 to 1, at `info.mel.sample_rate_hz`.
-        """
+    def __call__(self, waveforms: Samples) -> BatchScores:
         with torch.inference_mode():
             features = self._features(torch.from_numpy(waveforms).to(self.device))
-            heard: Outputs = self._model.outputs(features.to(memory_format=torch.channels_last))
+            outputs: Outputs = self._model.outputs(features.to(memory_format=torch.channels_last))
             has_moments = getattr(self._model, "moments", None) is not None
-            activity = heard.steps.sigmoid() if has_moments else self._scores(heard.steps)
-            plain, within = _array(self._scores(heard.logits)), _array(activity.transpose(1, 2))
-            if heard.surprise is None:
-                return Heard(plain, within, self.step_s)
-            most, which = heard.surprise.max(1)
-            values = self._scores(heard.logits - self.info.surprise * most[:, None])
+            activity = outputs.steps.sigmoid() if has_moments else self._calibrated(outputs.steps)
+            plain, within = _array(self._calibrated(outputs.logits)), _array(activity.transpose(1, 2))
+            if outputs.surprise is None:
+                return BatchScores(plain, within, self.step_s)
+            most, which = outputs.surprise.max(1)
+            values = self._calibrated(outputs.logits - self.info.surprise * most[:, None])
             other = tuple(self.info.others[number] for number in which.tolist())
-        return Heard(_array(values), within, self.step_s, plain, other)
+        return BatchScores(_array(values), within, self.step_s, plain, other)
 
-    def _scores(self, logits: Tensor) -> Tensor:
+    def _calibrated(self, logits: Tensor) -> Tensor:
         calibrated = logits / self.info.temperature + self.info.bias
         return calibrated.softmax(-1) if self.info.activation == "softmax" else calibrated.sigmoid()
-
-    def warm_up(self, window_samples: int) -> None:
-        """Classifies silence, so that the first real window is not the slow one."""
-        for _ in range(2):
-            self(np.zeros((1, window_samples), np.float32))
 
 
 def _array(values: Tensor) -> Samples:

@@ -1,6 +1,5 @@
 """What a running daemon can be asked: with real listeners and rules."""
 
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +26,9 @@ RULES = Policy(
 class Noted(Listener):
     """Obeys at once, as the loop does between two blocks."""
 
-    def _ask(self, what: object) -> None:
-        super()._ask(what)  # type: ignore[arg-type]
-        self._obey()
+    def _request(self, step: object) -> None:
+        super()._request(step)  # type: ignore[arg-type]
+        self._do_requests()
 
 
 def made(*names: str, state: State | None = None) -> tuple[Control, RecordingSink]:
@@ -39,8 +38,7 @@ def made(*names: str, state: State | None = None) -> tuple[Control, RecordingSin
         name: Noted(
             source=FakeSource(),
             stream=Stream("node", name, "fake", RULES.names),
-            classify=FakeClassifier(),  # type: ignore[arg-type]
-            turn=threading.Lock(),
+            classifier=FakeClassifier(),
             sink=sink,
             window_s=1.0,
             hop_s=0.5,
@@ -83,10 +81,10 @@ def test_a_threshold_is_changed_with_its_exit_in_proportion() -> None:
 def test_what_is_asked_before_the_loop_obeys_is_not_forgotten() -> None:
     control, _ = made("mic")
     listener = control.listeners["mic"]
-    listener._obey = lambda: None  # type: ignore[method-assign]  # no block comes
+    listener._do_requests = lambda: None  # type: ignore[method-assign]  # no block comes
     control.threshold("mic", "loud", 0.4)
     control.threshold("mic", "never", 0.7)
-    Listener._obey(listener)
+    Listener._do_requests(listener)
     assert [rules.enter for rules in listener._decider.policy.each] == [0.4, 0.7]
     assert [each["enter"] for each in control.labels("mic")["mic"] if "enter" in each] == [0.4, 0.7]
 

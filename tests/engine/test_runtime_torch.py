@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.engine.runtime_torch import Classifier, choose_device
+from tagger.engine.scores import BatchScores
 from tagger.errors import UserError
-from tagger.events import Heard, Scores, Window
+from tagger.events import Window
 from tagger.models.config import EfficientATConfig
 from tagger.models.efficientat import Outputs
 from tests.fakes import constant_checkpoint
@@ -54,11 +55,15 @@ class _Surprised(nn.Module):
         return Outputs(torch.full((3, 2), 2.0), torch.full((3, 2, 2), -1.0), torch.tensor(self.SURPRISE))
 
 
-def surprised(surprise: float, moments: bool = True) -> Heard:
+def surprised_classifier(surprise: float, moments: bool = True) -> Classifier:
     plain = constant_checkpoint("sigmoid", 2.0, 0.0, 0.0)
     config = EfficientATConfig(labels=2, moments=moments, others=3)
     info = replace(plain.info, config=config, others=OTHERS, surprise=surprise, bias=0.5)
-    return Classifier(Checkpoint(info, _Surprised(moments)), "cpu")(WINDOWS)
+    return Classifier(Checkpoint(info, _Surprised(moments)), "cpu")
+
+
+def surprised(surprise: float, moments: bool = True) -> BatchScores:
+    return surprised_classifier(surprise, moments)(WINDOWS)
 
 
 def sigmoid(logit: float) -> float:
@@ -88,7 +93,7 @@ def test_steps_with_a_layer_of_their_own_are_not_calibrated_as_the_whole_is() ->
 
 def test_each_window_has_its_own_reason() -> None:
     heard = surprised(4.0)
-    scores = [Scores.of(Window(WINDOWS[row], 0, 32_000, 0.0), heard, row, 32_000) for row in range(3)]
+    scores = surprised_classifier(4.0).classify([Window(samples, 0, 32_000, 0.0) for samples in WINDOWS])
     for row, each in enumerate(scores):
         assert each.plain is not None
         assert each.plain.tolist() == heard.plain[row].tolist()

@@ -3,7 +3,6 @@
 import itertools
 import json
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagger.audio.decode import decode
+from tagger.audio.window import SlidingWindows
 from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.decide import Decider
 from tagger.engine.runtime_torch import Classifier
+from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError, UserError
-from tagger.events import Block, Event, Report, Scores, Stream
+from tagger.events import Event, Scores
 from tagger.files import replacing
-from tagger.listen import Listener
+from tagger.listen import follow
 from tagger.policy import EventsConfig, Policy, policy
-from tagger.sinks import Sink
+from tagger.tag import in_blocks
 from train.augment.waveform import coloured
 from train.data.corpus import Corpus
 from train.data.own import sounds_in
@@ -67,82 +68,41 @@ class Played:
     duration_s: float
 
 
-class _Player:
-    """A source that plays samples as fast as they are heard. Their time counts from 0."""
-
-    live = False
-
-    def __init__(self, name: str, pieces: Iterator[NDArray[np.float32]], rate_hz: int) -> None:
-        self.name, self.description = name, "a stream of known sounds"
-        self._pieces, self._rate_hz = pieces, rate_hz
-        self.heard_s = 0.0
-
-    def blocks(self) -> Iterator[Block]:
-        for piece in self._pieces:
-            yield Block(piece, self.heard_s)
-            self.heard_s += len(piece) / self._rate_hz
-
-    def behind(self) -> float:
-        return 0.0
-
-    def close(self) -> None:
-        pass
-
-
-class _Notes(Sink):
-    """A sink that writes down what it is told, and when in the stream's own time."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[Event, float | None]] = []
-        self.scores: list[Scores] = []
-        self._told = 0
-
-    def event(self, stream: Stream, event: Event) -> None:
-        self.events.append((event, None))
-
-    def report(self, stream: Stream, report: Report) -> None:
-        now = report.scores.end_time
-        self.events[self._told :] = [(event, now) for event, _ in self.events[self._told :]]
-        self._told = len(self.events)
-        self.scores.append(report.scores)
-
-    def found(self, end_s: float) -> list[Found]:
-        published = {event.id: now for event, now in self.events if event.type == "begin"}
-        return [
-            Found(event.label, event.onset, event.offset, event.peak_score, published[event.id] or end_s)
-            for event, _ in self.events
-            if event.offset is not None
-        ]
-
-
 def play(
-    name: str,
     pieces: Iterator[NDArray[np.float32]],
-    classify: Classifier,
+    classifier: WindowClassifier,
     rules: Policy,
     hop_s: float,
 ) -> Played:
-    """Through the daemon's own loop: its windows, its classifier, its decisions.
+    """Scores and events of a stream, as the daemon has them: its windows, its classifier, its decisions.
 
     Args:
         pieces: of the stream, [any number of samples] each, at the classifier's rate.
+
+    Raises:
+        TaggerError: `pieces` raised it.
     """
-    info = classify.info
-    player, notes = _Player(name, pieces, info.mel.sample_rate_hz), _Notes()
-    stream = Stream("eval", name, info.name, rules.names)
-    listener = Listener(player, stream, classify, threading.Lock(), notes, info.window_seconds, hop_s, rules, top_k=1)
-    listener.run()
-    if listener.error is not None:
-        raise listener.error
-    return Played(notes.found(player.heard_s), notes.scores, player.heard_s)
+    info = classifier.info
+    rate_hz = info.mel.sample_rate_hz
+    heard = 0
+
+    def counted() -> Iterator[NDArray[np.float32]]:
+        nonlocal heard
+        for samples in pieces:
+            heard += len(samples)
+            yield samples
+
+    sliding = SlidingWindows(round(info.window_seconds * rate_hz), round(hop_s * rate_hz), rate_hz)
+    scores = list(follow(in_blocks(counted(), rate_hz), classifier, sliding))
+    return Played(decided(scores, rules), scores, heard / rate_hz)
 
 
 def _quiet(
-    title: str, pieces: Iterator[NDArray[np.float32]], classify: Classifier, rules: Policy, hop_s: float, say: Say
+    title: str, pieces: Iterator[NDArray[np.float32]], classify: WindowClassifier, rules: Policy, hop_s: float, say: Say
 ) -> Played | None:
     """What the daemon makes of a stream in which there is nothing. None: it is damaged, and the others still count."""
     try:
-        heard = play(title, pieces, classify, rules, hop_s)
+        heard = play(pieces, classify, rules, hop_s)
     except AudioError as error:
         say(f"  {error}; left out")
         return None
@@ -208,7 +168,7 @@ def evaluate(
         of_fold: dict[str, tuple[Sequence[Annotation], Sequence[Found], float]] = {}
         for scape in _soundscapes(corpus, fold, rate_hz, settings):
             soundscape.write(output / "streams", scape)
-            played = play(scape.name, _pieces(scape.samples, rate_hz, scape.name), classify, rules, settings.hop_s)
+            played = play(_pieces(scape.samples, rate_hz, scape.name), classify, rules, settings.hop_s)
             of_fold[scape.name] = (scape.annotations, played.found, scape.duration_s)
             for threshold, by_stream in points.items():
                 by_stream[scape.name] = decided(played.scores, at(threshold, rules))

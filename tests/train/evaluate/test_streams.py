@@ -106,7 +106,7 @@ def pieces(samples: np.ndarray, size: int = 800) -> Iterator[np.ndarray]:
 
 
 def played(seconds: float = 40.0, hop_s: float = 0.5, size: int = 800, seed: int = 0) -> Played:
-    return play("one", pieces(stream(seconds, seed).samples, size), Classifier(BANDS, "cpu"), rules(hop_s), hop_s)
+    return play(pieces(stream(seconds, seed).samples, size), Classifier(BANDS, "cpu"), rules(hop_s), hop_s)
 
 
 def assert_same(one: list[Found], other: list[Found]) -> None:
@@ -144,7 +144,7 @@ def test_they_do_so_whatever_is_heard(levels, hop_s):
     classify = FakeClassifier()
     samples = np.repeat(np.array(levels, np.float32), 8_000)
     given_rules = policy.policy(classify.LABELS, (0.5, 0.5), 1.0, hop_s)
-    heard = play("any", pieces(samples, 3_200), classify, given_rules, hop_s)  # type: ignore[arg-type]
+    heard = play(pieces(samples, 3_200), classify, given_rules, hop_s)
     assert_same(heard.found, decided(heard.scores, given_rules))
     assert heard.duration_s == pytest.approx(len(levels) / 4)
     for event in heard.found:
@@ -167,7 +167,7 @@ def test_events_are_published_at_the_end_of_a_window_and_not_before_they_are_con
 def test_what_is_still_on_at_the_end_ends_there():
     samples = np.concatenate([np.zeros(4 * RATE_HZ, np.float32), tone(1, 0)[1000 : 1000 + RATE_HZ]])
     samples += 1e-3 * np.random.default_rng(0).standard_normal(len(samples)).astype(np.float32)
-    heard = play("end", pieces(samples), Classifier(BANDS, "cpu"), rules(0.1), 0.1)
+    heard = play(pieces(samples), Classifier(BANDS, "cpu"), rules(0.1), 0.1)
     (event,) = heard.found
     assert event.label == "high"
     assert event.published_s <= heard.duration_s == pytest.approx(5.0)
@@ -196,7 +196,7 @@ def test_an_error_in_the_stream_is_not_silence():
         raise UserError("not audio")
 
     with pytest.raises(UserError, match="not audio"):
-        play("broken", broken(), Classifier(BANDS, "cpu"), rules(), 0.5)
+        play(broken(), Classifier(BANDS, "cpu"), rules(), 0.5)
 
 
 def test_nothing_is_decided_of_no_windows():
@@ -321,7 +321,7 @@ def test_the_events_of_the_report_are_those_of_the_streams(report):
     found = {}
     for path in sorted((folder / "streams").glob("*.json")):
         scape = soundscape.read(path)
-        events = play(path.stem, pieces(scape.samples), Classifier(BANDS, "cpu"), rules(), 0.5).found
+        events = play(pieces(scape.samples), Classifier(BANDS, "cpu"), rules(), 0.5).found
         found[path.stem] = (scape.annotations, events, scape.duration_s)
     again = detection.evaluate(found, WINDOW_SECONDS).to_document()
     ours = document["soundscapes"]
@@ -394,8 +394,8 @@ def test_the_hop_is_that_of_the_windows(tmp_path, monkeypatch):
     hops: list[float] = []
     usual = streams.play
 
-    def noted(name, pieces, classify, given_rules, hop_s):
-        heard = usual(name, pieces, classify, given_rules, hop_s)
+    def noted(pieces, classify, given_rules, hop_s):
+        heard = usual(pieces, classify, given_rules, hop_s)
         hops.append(float(np.median(np.diff([each.end_time for each in heard.scores]))))
         return heard
 

@@ -52,8 +52,7 @@ def daemon(source: Source, sinks: Sequence[Sink] = (), policy: Policy = RULES) -
     listener = Listener(
         source=source,
         stream=Stream("node", source.name, source.description, policy.names),
-        classify=FakeClassifier(),  # type: ignore[arg-type]
-        turn=threading.Lock(),
+        classifier=FakeClassifier(),
         sink=told,
         window_s=1.0,
         hop_s=0.5,

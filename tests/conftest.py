@@ -11,6 +11,10 @@ import pytest
 # Before hypothesis is imported: it keeps tables on disk, and tests write nothing into the repository.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "tagger-hypothesis"))
 
+# Before torch is imported, also by programs that tests start. Tests run two at a time, on machines that may be busy:
+# several threads each would spend most of their time waiting for one another. Set it to try more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from hypothesis import HealthCheck, settings
 
 from tests.programs import ROOT, Mosquitto, write_siren

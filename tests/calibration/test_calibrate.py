@@ -110,6 +110,7 @@ def test_the_highest_stretch_is_the_highest_threshold_of_the_whole_recording(seq
         assert max(levels, default=0.0) == confirmed(track.windows(0, len(sequence)), each)
 
 
+@pytest.mark.slow
 @given(windows, configs, st.booleans())
 def test_counts_are_those_of_the_daemon(sequence, config, lower):
     for column, label in enumerate(weighed(sequence, config, lower)):
@@ -139,6 +140,7 @@ def test_no_more_than_wished_is_announced_in_the_recording_itself(sequence, conf
             assert count <= each * hours or enter == label.enters[-1]
 
 
+@pytest.mark.slow
 @given(windows, configs, wishes, wishes, st.floats(1, 100), st.booleans(), st.booleans())
 def test_a_higher_wish_raises_no_threshold(sequence, config, each, together, times, sure, lower):
     evidence = weighed(sequence, config, lower)
@@ -147,6 +149,7 @@ def test_a_higher_wish_raises_no_threshold(sequence, config, each, together, tim
         assert all(b <= a for a, b in zip(strict, choose(evidence, *more, sure), strict=True))
 
 
+@pytest.mark.slow
 @given(windows, configs)
 def test_rates_fall_with_the_threshold_and_limits_are_above(sequence, config):
     for label in weighed(sequence, config, lower=True):
@@ -161,6 +164,7 @@ def test_what_was_never_heard_stays_as_it_is():
     assert choose(evidence, 1e-6, 1e-6, True) == [0.5, 0.5]
 
 
+@pytest.mark.slow
 def test_a_hopeless_label_costs_the_others_no_more_than_its_share():
     faint = 1 / (1 + np.exp(3 - 0.7 * np.random.default_rng(0).exponential(size=3600 // 30)))
     sequence = [(0.999 if i % 9 < 4 else 0.0, faint[i // 30] if i % 30 < 3 else 0.0, 0, 9) for i in range(3600)]
@@ -178,6 +182,7 @@ def test_without_an_event_the_limit_is_the_rule_of_three():
     assert weighed([(0.0, 0.0, 0, 9)] * 3600, EventsConfig())[0].limits[0] == pytest.approx(3.0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_tail_finds_the_rates_that_exponential_excesses_have():
     """Over many recordings: on average the rate that is expected, and below the limit as often as it says."""
     rng = np.random.default_rng(0)
@@ -328,6 +333,7 @@ def room(tmp_path_factory) -> Path:
     return write_wav(tmp_path_factory.mktemp("room") / "room.wav", sweeps(75))
 
 
+@pytest.mark.slow
 def test_from_a_recording_to_a_file_that_listen_takes(room, tmp_path):
     output = tmp_path / "new" / "tagger.toml"
     examples = tmp_path / "mine" / "dog"

@@ -125,6 +125,7 @@ def test_a_broker_that_hangs_up_is_asked_less_and_less_often(
         assert wanted * 0.75 <= wait <= wanted * 4 + 1, waits
 
 
+@pytest.mark.slow
 def test_default_waits_do_not_overload_a_broker() -> None:
     with serving(welcome) as first, serving(hang_up) as second, connecting(first.port), connecting(second.port):
         until(lambda: len(first.times) >= 2 and len(second.times) >= 3, "both were asked again")
@@ -224,6 +225,7 @@ def test_an_unknown_host_name_is_tried_again(monkeypatch: pytest.MonkeyPatch, ca
 
 
 # paho leaves the socket of a failed handshake to the garbage collector.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_silent_server_is_given_up_and_tried_again(
@@ -336,6 +338,7 @@ def test_the_last_will_is_published_when_the_process_is_killed(broker: Mosquitto
         until(lambda: late.payloads("tagger/room/status") == ["offline"], "and keeps it")
 
 
+@pytest.mark.slow
 def test_two_clients_with_one_id_do_not_disconnect_each_other_for_ever(
     broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -434,6 +434,7 @@ PLAIN = st.lists(NAMES, min_size=1, max_size=8, unique_by=slug).filter(lambda na
 """Lists of labels with different topic levels."""
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(sources=st.dictionaries(SLUGS, LABELS, max_size=4), asked=LABELS, commands=st.booleans(), data=st.data())
 def test_rules_hold_for_any_labels(sources, asked, commands, data):

@@ -73,6 +73,7 @@ def test_full_scale(encoding):
     assert 0.99 < extremes[2] <= 1
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(PCM_ENCODINGS),
     st.sampled_from([8_000, 32_000, 44_100]),

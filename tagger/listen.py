@@ -126,7 +126,8 @@ class Listener:
         self._classifier, self._sink, self._taps = classifier, sink, taps
         rate_hz = classifier.info.mel.sample_rate_hz
         self._sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz)
-        self._decider, self._policy = Decider(policy), policy
+        self.decider, self._policy = Decider(policy), policy
+        """Holds the policy that is in force; `policy` is the one that was set last."""
         self._hop_s, self._top_k = hop_s, top_k
         self._arrived = 0.0
         """When the newest block arrived, on the monotonic clock."""
@@ -164,13 +165,13 @@ class Listener:
 
     def pause(self, paused: bool) -> None:
         """Ends open events and drops the audio from then on; or takes it again. From any thread."""
-        self._request(lambda: self._pause(paused))
+        self.request(lambda: self._pause(paused))
 
     def set_policy(self, policy: Policy, stream: Stream) -> None:
         """Decides by another policy from the next window on, and publishes as another stream. From any thread."""
         with self._changing_policy:
             self._policy = policy
-            self._request(lambda: self._set_policy(policy, stream))
+            self.request(lambda: self._set_policy(policy, stream))
 
     def change_policy(self, change: Callable[[Policy], Policy]) -> Policy:
         """Changes the policy that was set last. From any thread.
@@ -183,7 +184,7 @@ class Listener:
         """
         with self._changing_policy:
             self._policy = policy = change(self._policy)
-            self._request(lambda: self._publish_events(self._decider.set_policy(policy)))
+            self.request(lambda: self._publish_events(self.decider.set_policy(policy)))
         return policy
 
     @property
@@ -206,7 +207,7 @@ class Listener:
         with self._lock:
             if self._finished:
                 return
-            self._publish_events(self._decider.close())
+            self._publish_events(self.decider.close())
             for tap in self._taps:
                 tap.close()
             self._publish_status("offline", why)
@@ -239,7 +240,7 @@ class Listener:
         Returns:
             The block to classify; None in a pause.
         """
-        self._do_requests()
+        self.do_requests()
         with self._lock:
             if self.paused or self._finished:
                 return None
@@ -275,10 +276,10 @@ class Listener:
         with self._lock:
             if self._finished:  # the daemon could not wait any longer
                 return
-            self._publish_events(self._decider.update(scores))
+            self._publish_events(self.decider.update(scores))
             latency_s = time.monotonic() - self._arrived
             self._latencies.append(latency_s)
-            report = Report(scores, *self._decider.answers(scores, self._top_k), latency_s)
+            report = Report(scores, *self.decider.answers(scores, self._top_k), latency_s)
             self._sink.report(self.stream, report)
             self.windows += 1
         if self._retry.why is not None:
@@ -289,17 +290,19 @@ class Listener:
         wait_s = self._retry.failed(why)
         with self._lock:
             if not self._finished:
-                self._publish_events(self._decider.close())
+                self._publish_events(self.decider.close())
                 self._publish_status("disabled" if self.paused else "offline", why)
         deadline = time.monotonic() + wait_s
         while not self._stopping.is_set() and self._called.wait(max(0.0, deadline - time.monotonic())):
-            self._do_requests()
+            self.do_requests()
 
-    def _request(self, step: Callable[[], None]) -> None:
+    def request(self, step: Callable[[], None]) -> None:
+        """Queues a step for the loop, which takes it between two blocks. From any thread."""
         self._requests.put(step)
         self._called.set()
 
-    def _do_requests(self) -> None:
+    def do_requests(self) -> None:
+        """Takes all queued steps. The loop calls it between two blocks."""
         self._called.clear()
         with contextlib.suppress(queue.Empty):
             while True:
@@ -313,7 +316,7 @@ class Listener:
             return
         self.paused = paused
         if paused:
-            self._publish_events(self._decider.close())
+            self._publish_events(self.decider.close())
             for tap in self._taps:
                 tap.pause()
             self._publish_status("disabled", _PAUSED)
@@ -322,7 +325,7 @@ class Listener:
             self._publish_status("offline", "waiting for audio")
 
     def _set_policy(self, policy: Policy, stream: Stream) -> None:
-        self._publish_events(self._decider.set_policy(policy))
+        self._publish_events(self.decider.set_policy(policy))
         self.stream = stream
 
     def _publish_events(self, events: Sequence[Event]) -> None:

@@ -26,9 +26,9 @@ RULES = Policy(
 class Noted(Listener):
     """Obeys at once, as the loop does between two blocks."""
 
-    def _request(self, step: object) -> None:
-        super()._request(step)  # type: ignore[arg-type]
-        self._do_requests()
+    def request(self, step: object) -> None:
+        super().request(step)  # type: ignore[arg-type]
+        self.do_requests()
 
 
 def made(*names: str, state: State | None = None) -> tuple[Control, RecordingSink]:
@@ -81,11 +81,11 @@ def test_a_threshold_is_changed_with_its_exit_in_proportion() -> None:
 def test_what_is_asked_before_the_loop_obeys_is_not_forgotten() -> None:
     control, _ = made("mic")
     listener = control.listeners["mic"]
-    listener._do_requests = lambda: None  # type: ignore[method-assign]  # no block comes
+    listener.do_requests = lambda: None  # type: ignore[method-assign]  # no block comes
     control.threshold("mic", "loud", 0.4)
     control.threshold("mic", "never", 0.7)
-    Listener._do_requests(listener)
-    assert [rules.enter for rules in listener._decider.policy.each] == [0.4, 0.7]
+    Listener.do_requests(listener)
+    assert [rules.enter for rules in listener.decider.policy.each] == [0.4, 0.7]
     assert [each["enter"] for each in control.labels("mic")["mic"] if "enter" in each] == [0.4, 0.7]
 
 

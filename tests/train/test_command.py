@@ -34,7 +34,7 @@ LABELS = ("bell", "hiss", "whistle")
 EACH = 5
 # Seconds on one core, and enough to learn something.
 QUICK = {
-    "epochs": 4,
+    "epochs": 3,
     "batch": 4,
     "crop_seconds": 1,
     "learning_rate": 0.003,

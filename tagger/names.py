@@ -4,6 +4,9 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
+BACKGROUND_NAMES = ("background", "_background")
+"""Folders and labels of sounds in which nothing must be announced."""
+
 
 def slug(name: str) -> str:
     """A name as one level of an MQTT topic: lower-case letters, digits and `_`.

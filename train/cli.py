@@ -77,7 +77,7 @@ def evaluate(
     from tagger.config.file import load_right
     from tagger.config.places import placed
     from train.evaluate import clips
-    from train.evaluate.streams import Settings
+    from train.evaluate.streams import StreamOptions
 
     wanted = _folds(folds)
     chosen = {name: flags.pop(name) for name in ("minutes", "hop", "seed", "backgrounds", "nontarget")}
@@ -85,15 +85,15 @@ def evaluate(
     if not streamed and (given or config is not None):
         names = {"backgrounds": "background"}
         raise UserError(f"--{names.get(name := next(iter(given), 'config'), name)} is for --streamed")
-    settings_, document = None, load_right(config) if config is not None else None
+    options, document = None, load_right(config) if config is not None else None
     if streamed:
         if flags["shifts"] != 1:
             raise UserError("--shifts is for whole clips: --streamed hears streams as the daemon does")
-        given["hop_s"] = given.pop("hop", Settings.hop_s)
-        settings_ = Settings(config=document.events if document is not None else None, **given)
+        given["hop_s"] = given.pop("hop", StreamOptions.hop_s)
+        options = StreamOptions(config=document.events if document is not None else None, **given)
     dataset = _read(data, esc10, added, (), False)
     with placed(document):
-        clips.evaluate(dataset, models_, wanted, say=_say, streamed=settings_, **flags)
+        clips.evaluate(dataset, models_, wanted, say=_say, streamed=options, **flags)
 
 
 def recipes(as_json: bool) -> None:

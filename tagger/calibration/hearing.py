@@ -19,6 +19,7 @@ from tagger.errors import AudioError, TaggerError, UserError, near
 from tagger.events import Block, Scores, Window
 from tagger.files import folders_in, is_sound, walk
 from tagger.listen import follow
+from tagger.names import BACKGROUND_NAMES
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
 
@@ -26,7 +27,6 @@ LEAST_S = 60.0
 """Of less than that, nothing is concluded."""
 _QUIET = 10 ** (-70 / 20)
 """The room around an example: white noise, full scale is 1."""
-_BACKGROUND = ("background", "_background")
 
 
 class Hearing:
@@ -162,7 +162,7 @@ def labelled(root: Path, labels: Collection[str]) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for folder in folders_in(root):
         label = unicodedata.normalize("NFC", folder.name.strip())
-        if label.lower() in _BACKGROUND:
+        if label.lower() in BACKGROUND_NAMES:
             continue
         if label not in labels:
             raise UserError(f"{folder}: no label {label!r}{near(label, labels)} in this model")

@@ -10,13 +10,12 @@ from pathlib import Path
 from tagger.clips.folder import EVENTS, REVIEWED
 from tagger.errors import UserError
 from tagger.files import folders_in, is_sound, sha256, walk
+from tagger.names import BACKGROUND_NAMES
 from tagger.table import read_table
 from train.data.dataset import FOLDS, Clip, Dataset, printable
 from train.data.esc50 import source_of
 from train.messages import Say
 
-BACKGROUND_NAMES = ("background", "_background")
-"""Folders and labels of sounds in which nothing must be announced."""
 _LEAST = 2
 """Fewest recordings of a label: one to learn from, another to be scored on."""
 _ENOUGH = len(FOLDS)

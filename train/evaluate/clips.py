@@ -58,7 +58,7 @@ def evaluate(
     strict: bool,
     allow_leak: bool,
     say: Say,
-    streamed: streams.Settings | None = None,
+    streamed: streams.StreamOptions | None = None,
 ) -> None:
     """Writes a report.
 

@@ -1,4 +1,4 @@
-"""`tagger eval --streamed`: long streams of which the truth is known, heard as the daemon hears them."""
+"""`tagger eval --streamed`: scores checkpoints on long annotated streams, as the daemon hears them."""
 
 import itertools
 import json
@@ -33,35 +33,37 @@ from train.evaluate.soundscape import Annotation, Recording, Soundscape
 from train.messages import Say
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-"""Of the curves."""
+"""Thresholds of the curves."""
 _BLOCK_SECONDS = 0.1
 _QUIET_SECONDS = 1200.0
+"""Length of a made stream without events."""
 _SCAPE_SECONDS = 300.0
-"""A soundscape is no longer: the next has another background."""
+"""Longest soundscape; the next one has another background."""
 _PICTURE_SECONDS = 120.0
+"""Longest stretch in the picture."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is played, and how it is listened to."""
+class StreamOptions:
+    """The streams that are made, and how they are scored."""
 
     minutes: float = 20.0
-    """Of soundscapes, for each checkpoint."""
+    """Length of the soundscapes for each checkpoint, minutes."""
     hop_s: float = 0.5
     seed: int = 0
     per_minute: float = 8.0
     overlapping: float = 0.2
     snr_db: tuple[float, float] = (0.0, 20.0)
     backgrounds: Sequence[Path] = ()
-    """Recordings that go on under the sounds. None: noise."""
+    """Recordings under the sounds. Empty: noise."""
     nontarget: Sequence[Path] = ()
-    """Recordings in which nothing is to be announced, besides the noise, hum and silence that are made."""
+    """Recordings in which every event is a false alarm, besides the noise, hum and silence that are made."""
     config: EventsConfig | None = None
 
 
 @dataclass
 class Played:
-    """What the daemon made of one stream."""
+    """Events and scores of one stream."""
 
     found: list[Found]
     scores: list[Scores]
@@ -100,7 +102,7 @@ def play(
 def _quiet(
     title: str, pieces: Iterator[NDArray[np.float32]], classify: WindowClassifier, rules: Policy, hop_s: float, say: Say
 ) -> Played | None:
-    """What the daemon makes of a stream in which there is nothing. None: it is damaged, and the others still count."""
+    """Plays a stream without events. None: it is damaged and left out."""
     try:
         heard = play(pieces, classify, rules, hop_s)
     except AudioError as error:
@@ -112,7 +114,7 @@ def _quiet(
 
 
 def decided(scores: Sequence[Scores], rules: Policy) -> list[Found]:
-    """The events that the same windows give under other rules."""
+    """The events that these scores give under these rules."""
     decider, open_at, found = Decider(rules), dict[str, float](), list[Found]()
     end_s = scores[-1].end_time if scores else 0.0
 
@@ -137,16 +139,17 @@ def at(threshold: float, rules: Policy) -> Policy:
 def evaluate(
     pairs: Sequence[tuple[Checkpoint, int]],
     corpora: Callable[[Checkpoint], Corpus],
-    settings: Settings,
+    options: StreamOptions,
     output: Path,
     device: str,
     marks: Sequence[str],
     facts: Mapping[str, Any],
     say: Say,
 ) -> None:
-    """
+    """Writes streams and a report.
+
     Args:
-        pairs: checkpoints, and the fold whose clips each is to hear.
+        pairs: checkpoints, and the fold whose clips each hears.
         corpora: clips at a checkpoint's rate.
         output: folder of streams, JSON, Markdown and pictures.
 
@@ -159,20 +162,20 @@ def evaluate(
     all_scores: list[NDArray[np.float32]] = []
     all_truth: list[NDArray[np.bool_]] = []
     drawn = False
-    recordings = _recordings(settings.nontarget)
+    recordings = _recordings(options.nontarget)
     for number, (loaded, fold) in enumerate(pairs):
         info, corpus, classify = loaded.info, corpora(loaded), Classifier(loaded, device)
         rate_hz = info.mel.sample_rate_hz
-        rules = policy(info.labels, info.thresholds, info.window_seconds, settings.hop_s, settings.config)
+        rules = policy(info.labels, info.thresholds, info.window_seconds, options.hop_s, options.config)
         rules = replace(rules, groups={})  # there is no truth of groups
         of_fold: dict[str, tuple[Sequence[Annotation], Sequence[Found], float]] = {}
-        for scape in _soundscapes(corpus, fold, rate_hz, settings):
+        for scape in _soundscapes(corpus, fold, rate_hz, options):
             soundscape.write(output / "streams", scape)
-            played = play(_pieces(scape.samples, rate_hz, scape.name), classify, rules, settings.hop_s)
+            played = play(_pieces(scape.samples, rate_hz, scape.name), classify, rules, options.hop_s)
             of_fold[scape.name] = (scape.annotations, played.found, scape.duration_s)
             for threshold, by_stream in points.items():
                 by_stream[scape.name] = decided(played.scores, at(threshold, rules))
-            scores, truth = _windows(scape, played.scores, info.labels)
+            scores, truth = windows_of(scape, played.scores, info.labels)
             all_scores.append(scores)
             all_truth.append(truth)
         streams |= of_fold
@@ -185,9 +188,9 @@ def evaluate(
             drawn = True
         part = detection.evaluate(of_fold, info.window_seconds)
         say(f"fold {fold}: {_line(part)}")
-        for name, pieces in _nothing(recordings[number :: len(pairs)], number, rate_hz, settings.seed):
+        for name, pieces in _nothing(recordings[number :: len(pairs)], number, rate_hz, options.seed):
             title = _title(f"{name} (fold {fold})", quiet)
-            if (heard := _quiet(title, pieces, classify, rules, settings.hop_s, say)) is not None:
+            if (heard := _quiet(title, pieces, classify, rules, options.hop_s, say)) is not None:
                 quiet[title] = heard
     window_s = pairs[0][0].info.window_seconds
     calibrated = detection.calibration(np.concatenate(all_scores), np.concatenate(all_truth))
@@ -201,8 +204,8 @@ def evaluate(
     document = {
         **facts,
         "marks": list(marks),
-        "hop_s": settings.hop_s,
-        "seed": settings.seed,
+        "hop_s": options.hop_s,
+        "seed": options.seed,
         "soundscapes": result.to_document(),
         "nontarget": {
             "hours": hours,
@@ -225,15 +228,15 @@ def evaluate(
     say(f"report: {output / 'streamed.md'}")
 
 
-def _soundscapes(corpus: Corpus, fold: int, rate_hz: int, settings: Settings) -> Iterator[Soundscape]:
+def _soundscapes(corpus: Corpus, fold: int, rate_hz: int, options: StreamOptions) -> Iterator[Soundscape]:
     dataset = corpus.dataset
     sounds = [
         Recording(dataset.clips[row].title, _loader(corpus, int(row)), dataset.labels[label])
         for row in dataset.held_out(fold)
         if (label := dataset.clips[row].label) is not None and corpus.waveforms[int(row)].any()
     ]
-    backgrounds = [Recording(path.name, _decoder(path, rate_hz)) for path in _recordings(settings.backgrounds)]
-    left_s, number = 60 * settings.minutes, 0
+    backgrounds = [Recording(path.name, _decoder(path, rate_hz)) for path in _recordings(options.backgrounds)]
+    left_s, number = 60 * options.minutes, 0
     while left_s > 0:
         number += 1
         try:
@@ -241,12 +244,12 @@ def _soundscapes(corpus: Corpus, fold: int, rate_hz: int, settings: Settings) ->
                 f"fold{fold}-{number}",
                 min(left_s, _SCAPE_SECONDS),
                 rate_hz,
-                10_000 * settings.seed + 100 * fold + number,
+                10_000 * options.seed + 100 * fold + number,
                 sounds,
                 backgrounds,
-                per_minute=settings.per_minute,
-                overlapping=settings.overlapping,
-                snr_db=settings.snr_db,
+                per_minute=options.per_minute,
+                overlapping=options.overlapping,
+                snr_db=options.snr_db,
             )
         except ValueError as error:
             raise UserError(str(error)) from None
@@ -262,7 +265,7 @@ def _recordings(folders: Sequence[Path]) -> list[Path]:
 
 
 def _title(name: str, taken: Mapping[str, Any]) -> str:
-    """Files in different folders may have the same name: all but the first get a number."""
+    """A title that is not taken: files in different folders may have the same name."""
     titles = itertools.chain([name], (f"{name} {number}" for number in itertools.count(2)))
     return next(title for title in titles if title not in taken)
 
@@ -289,7 +292,7 @@ def _pieces(samples: NDArray[np.float32], rate_hz: int, title: str) -> Iterator[
 def _nothing(
     recordings: Sequence[Path], number: int, rate_hz: int, seed: int
 ) -> Iterator[tuple[str, Iterator[NDArray[np.float32]]]]:
-    """Streams in which there is nothing to announce: recordings, and one of what can be made."""
+    """Streams without events, by name: one that is made, and the recordings."""
     rng = np.random.default_rng([seed, number])
     samples = round(_QUIET_SECONDS * rate_hz)
     kinds = ("white", "pink", "brown", "hum", "silence")
@@ -306,17 +309,17 @@ def _nothing(
 
 
 def _hum(samples: int, rate_hz: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A fan: a hum and its overtones over brown noise."""
+    """A fan, [samples]: a hum and its overtones over brown noise."""
     time = np.arange(samples) / rate_hz
     tones = np.sum([0.5**k * np.sin(2 * np.pi * (100.0 * (k + 1) * time + rng.random())) for k in range(5)], axis=0)
     level: NDArray[np.float32] = (0.01 * tones + 0.01 * coloured(samples, 2.0, rng)).astype(np.float32)
     return level
 
 
-def _windows(
+def windows_of(
     scape: Soundscape, scores: Sequence[Scores], labels: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Scores and truth, [windows, labels] each: a label is true of a window that holds half a second of its sound."""
+    """Scores and truth, [windows, labels] each. A label is true if the window has half a second of its sound."""
     truth = np.zeros((len(scores), len(labels)), bool)
     for row, each in enumerate(scores):
         for sound in scape.annotations:
@@ -327,7 +330,7 @@ def _windows(
 
 
 def _quiet_curve(quiet: Mapping[str, Played], rules: Policy, hours: float) -> dict[float, float]:
-    """False alarms an hour, by threshold."""
+    """False alarms per hour, by threshold."""
     return {
         threshold: sum(len(decided(each.scores, at(threshold, rules))) for each in quiet.values()) / hours
         for threshold in THRESHOLDS
@@ -335,7 +338,7 @@ def _quiet_curve(quiet: Mapping[str, Played], rules: Policy, hours: float) -> di
 
 
 def _joint(result: Detection, alarms: Mapping[float, float]) -> list[detection.Point]:
-    """Missed sounds of the soundscapes against false alarms in audio that holds none."""
+    """Sounds that were missed in soundscapes, against false alarms in audio without sounds."""
     return [replace(point, false_alarms_per_hour=alarms[point.threshold]) for point in result.curve]
 
 

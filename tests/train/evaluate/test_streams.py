@@ -31,7 +31,7 @@ from train.data.dataset import Clip, Dataset
 from train.evaluate import detection, soundscape, streams
 from train.evaluate.detection import Found
 from train.evaluate.report import circumstances
-from train.evaluate.streams import THRESHOLDS, Played, Settings, at, decided, play
+from train.evaluate.streams import THRESHOLDS, Played, StreamOptions, at, decided, play
 
 pytestmark = pytest.mark.train
 
@@ -235,7 +235,7 @@ def test_a_label_is_true_of_a_window_that_holds_half_a_second_of_it():
         Scores(np.array([0.1, 0.2], np.float32), start, start + 2, start, np.zeros((2, 1), np.float32), 1.0)
         for start in (0.0, 1.4, 1.5, 2.05, 2.11, 4.09, 4.11, 5.5, 5.6)
     ]
-    scores, truth = streams._windows(scape, windows, LABELS)
+    scores, truth = streams.windows_of(scape, windows, LABELS)
     assert scores.shape == truth.shape == (9, 2)
     assert truth[:, 0].tolist() == [False, False, True, True, True, True, True, True, False]
     assert truth[:, 1].tolist() == [False, False, False, False, True, True, False, False, False]
@@ -262,7 +262,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluated(folder: Path, options: Settings, pairs: tuple[int, ...] = (1, 2)) -> tuple[dict, list[str]]:
+def evaluated(folder: Path, options: StreamOptions, pairs: tuple[int, ...] = (1, 2)) -> tuple[dict, list[str]]:
     said: list[str] = []
     corpus = tones()
     streams.evaluate(
@@ -284,7 +284,7 @@ def report(rooms: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "_QUIET_SECONDS", 12.0)
         patch.setattr(streams, "_SCAPE_SECONDS", 40.0)
-        return folder, *evaluated(folder, Settings(minutes=1.0, nontarget=[rooms], snr_db=(30, 35)))
+        return folder, *evaluated(folder, StreamOptions(minutes=1.0, nontarget=[rooms], snr_db=(30, 35)))
 
 
 def test_a_report_is_text_numbers_pictures_and_the_streams(report):
@@ -379,7 +379,7 @@ def test_the_text_has_the_numbers_of_the_document(report):
 
 def test_a_report_repeats_and_another_seed_makes_others(report, rooms, tmp_path):
     folder, document, _ = report
-    options = Settings(minutes=1.0, nontarget=[rooms], snr_db=(30, 35))
+    options = StreamOptions(minutes=1.0, nontarget=[rooms], snr_db=(30, 35))
     again, _ = evaluated(tmp_path / "again", options)
     other, _ = evaluated(tmp_path / "other", replace(options, seed=1), (1,))
     assert again["soundscapes"] == document["soundscapes"]
@@ -400,28 +400,28 @@ def test_the_hop_is_that_of_the_windows(tmp_path, monkeypatch):
         return heard
 
     monkeypatch.setattr(streams, "play", noted)
-    document, _ = evaluated(tmp_path, Settings(minutes=0.5, hop_s=0.8), (1,))
+    document, _ = evaluated(tmp_path, StreamOptions(minutes=0.5, hop_s=0.8), (1,))
     assert document["hop_s"] == 0.8
     assert hops == pytest.approx([0.8, 0.8])
 
 
 def test_groups_are_no_sounds_of_their_own(tmp_path):
     config = EventsConfig(groups={"tone": LABELS})
-    plain, _ = evaluated(tmp_path / "plain", Settings(minutes=0.5), (1,))
-    grouped, _ = evaluated(tmp_path / "grouped", Settings(minutes=0.5, config=config), (1,))
+    plain, _ = evaluated(tmp_path / "plain", StreamOptions(minutes=0.5), (1,))
+    grouped, _ = evaluated(tmp_path / "grouped", StreamOptions(minutes=0.5, config=config), (1,))
     assert grouped["soundscapes"] == plain["soundscapes"]
 
 
 def test_the_users_rules_are_kept(tmp_path):
     config = EventsConfig(deny=("low",))
-    document, _ = evaluated(tmp_path, Settings(minutes=0.5, config=config), (1,))
+    document, _ = evaluated(tmp_path, StreamOptions(minutes=0.5, config=config), (1,))
     by_label = document["soundscapes"]["announced"]["by_label"]
     assert by_label["low"]["announced"] == 0
     assert by_label["high"]["announced"] > 0
 
 
 def test_recordings_go_on_under_the_sounds(rooms, tmp_path):
-    evaluated(tmp_path, Settings(minutes=0.5, backgrounds=[rooms / "1" / "0.wav"]), (1,))
+    evaluated(tmp_path, StreamOptions(minutes=0.5, backgrounds=[rooms / "1" / "0.wav"]), (1,))
     assert soundscape.read(tmp_path / "streams" / "fold1-1.json").background == "0.wav"
 
 
@@ -429,11 +429,11 @@ def test_folders_and_recordings_of_no_use_are_the_users_mistake(tmp_path):
     (tmp_path / "empty").mkdir()
     write_wav(tmp_path / "silent.wav", np.zeros(RATE_HZ), RATE_HZ)
     with pytest.raises(UserError, match="empty: no recordings here"):
-        evaluated(tmp_path / "report", Settings(minutes=0.5, nontarget=[tmp_path / "empty"]), (1,))
+        evaluated(tmp_path / "report", StreamOptions(minutes=0.5, nontarget=[tmp_path / "empty"]), (1,))
     with pytest.raises(UserError, match="empty: no recordings here"):
-        evaluated(tmp_path / "report", Settings(minutes=0.5, backgrounds=[tmp_path / "empty"]), (1,))
+        evaluated(tmp_path / "report", StreamOptions(minutes=0.5, backgrounds=[tmp_path / "empty"]), (1,))
     with pytest.raises(UserError, match=r"silent\.wav: silent"):
-        evaluated(tmp_path / "report", Settings(minutes=0.5, backgrounds=[tmp_path / "silent.wav"]), (1,))
+        evaluated(tmp_path / "report", StreamOptions(minutes=0.5, backgrounds=[tmp_path / "silent.wav"]), (1,))
 
 
 # The command

@@ -253,7 +253,7 @@ def test_close_waits_only_for_a_limited_time() -> None:
     began = time.monotonic()
     with pytest.raises(TaggerError, match=r"^3 of 3 events were not delivered to http://127.*refused\)\)$") as raised:
         sink.close(0.5)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert "s3cret" not in str(raised.value)
 
 

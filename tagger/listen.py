@@ -6,13 +6,12 @@ Other threads queue what they want of a listener (`pause`, `set_policy`); the lo
 import contextlib
 import itertools
 import logging
-import math
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from tagger.audio.window import SlidingWindows
@@ -24,16 +23,9 @@ from tagger.policy import Policy
 from tagger.retry import Retry, is_power_of_two
 from tagger.sinks import Sink, SourceState
 from tagger.sources import Source
-from tagger.stop import Stop
 
 log = logging.getLogger(__name__)
 
-_DELIVERY_SECONDS = 10.0
-"""Longest wait for the last messages when all streams end by themselves, seconds."""
-_DELIVERY_SECONDS_INTERRUPTED = 2.0
-"""The same when someone waits for the daemon to stop."""
-_JOIN_SECONDS = 2.0
-"""Longest wait for a listener to finish the window in hand, seconds."""
 _LATENCIES = 10_000
 """Most latencies that are kept for the next statistics."""
 _PAUSED = "paused"
@@ -338,77 +330,3 @@ class Listener:
         self._online = state == "online"
         self._was_online |= self._online
         self._sink.status(self.stream, state, detail)
-
-
-@dataclass(frozen=True)
-class Task:
-    """Something that the daemon does now and then."""
-
-    every_s: float
-    do: Callable[[], None]
-
-
-class Daemon:
-    """All listeners, until their sources end or someone asks to stop."""
-
-    def __init__(
-        self,
-        listeners: Sequence[Listener],
-        sink: Sink,
-        stop: Stop,
-        tasks: Sequence[Task] = (),
-        before_close: Callable[[], None] = lambda: None,
-    ) -> None:
-        """
-        Args:
-            tasks: done now and then, in the thread that calls `run`.
-            before_close: called when nothing more is heard, while the sink still listens.
-        """
-        self._listeners, self._sink, self._stop = listeners, sink, stop
-        self._tasks, self._before_close = tasks, before_close
-
-    def run(self) -> None:
-        """Returns when everything was heard, or when asked to stop.
-
-        Raises:
-            TaggerError: a source or a sink failed. Everything else was delivered before. After an interruption it is
-                only said: whoever stopped the daemon knows that not all was heard.
-        """
-        threads = [threading.Thread(target=self._follow, args=[each], daemon=True) for each in self._listeners]
-        for thread in threads:
-            thread.start()
-        due = {task: time.monotonic() + task.every_s for task in self._tasks}
-        while not self._stop.wait(min(due.values(), default=math.inf) - time.monotonic()):
-            for task, at in due.items():
-                if time.monotonic() >= at:
-                    task.do()
-                    due[task] = time.monotonic() + task.every_s
-        for listener in self._listeners:
-            listener.stop()
-        for thread in threads:
-            thread.join(timeout=_JOIN_SECONDS)
-        for listener in self._listeners:
-            listener.finish("stopped")
-        self._before_close()
-        self._close_sink()
-        errors = [self._stop.failure, *(listener.error for listener in self._listeners)]
-        for error in errors:
-            if error is not None and self._stop.interrupted:
-                log.warning("%s", error)
-            elif error is not None:
-                raise error
-
-    def _close_sink(self) -> None:
-        try:
-            self._sink.close(_DELIVERY_SECONDS_INTERRUPTED if self._stop.interrupted else _DELIVERY_SECONDS)
-        except TaggerError as error:
-            self._stop.fail(error)
-
-    def _follow(self, listener: Listener) -> None:
-        try:
-            listener.run()
-        except Exception as error:
-            log.debug("in the listener's thread", exc_info=True)
-            self._stop.fail(TaggerError(f"{listener.stream.source}: {type(error).__name__}: {error}"))
-        if all(each.finished for each in self._listeners):
-            self._stop.set()

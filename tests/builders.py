@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from tagger.daemon.daemon import Daemon
 from tagger.daemon.fanout import Fanout
 from tagger.errors import TaggerError
 from tagger.events import Block, Stream
-from tagger.listen import Daemon, Listener
+from tagger.listen import Listener
 from tagger.policy import LabelPolicy, Policy
 from tagger.sinks import Sink
 from tagger.sources import Source

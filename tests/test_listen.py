@@ -21,10 +21,11 @@ from tagger.audio.level import LevelTap
 from tagger.clips.folder import EVENTS, ClipFolder
 from tagger.clips.saver import ClipSaver
 from tagger.daemon import outputs
+from tagger.daemon.daemon import Daemon, Task
 from tagger.decide import Decider
 from tagger.errors import AudioError, TaggerError, UserError
 from tagger.events import Block, Event, Samples, Scores, Stream
-from tagger.listen import AudioTap, Daemon, Listener, Task
+from tagger.listen import AudioTap, Listener
 from tagger.policy import LabelPolicy, Policy
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
@@ -451,7 +452,7 @@ def test_requests_that_come_at_once_find_the_sources(tmp_path: Path, monkeypatch
     heard: list[dict[str, object]] = []
 
     class Asking(RecordingSink):
-        def __init__(self, daemon: outputs.Daemon) -> None:
+        def __init__(self, daemon: outputs.SinkContext) -> None:
             super().__init__()
             self._controls = daemon.controls
 

@@ -1,10 +1,12 @@
 """Which sinks the settings ask for. A new kind is a file beside this one, and an entry in `wanted`."""
 
+import logging
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tagger.daemon.fanout import Fanout
 from tagger.daemon.state import State
-from tagger.errors import UserError
+from tagger.errors import TaggerError, UserError
 from tagger.events import Stream
 from tagger.mqtt import homeassistant
 from tagger.mqtt.outbox import Outbox
@@ -19,10 +21,15 @@ from tagger.sinks.eventlog import EventLogSink
 from tagger.sinks.jsonl import JsonLinesSink
 from tagger.sinks.webhook import WebhookSink
 
+log = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 2.0
+"""Longest wait for a sink that goes to deliver what it still has, seconds."""
+
 
 @dataclass(frozen=True)
-class Daemon:
-    """What sinks need to know of it."""
+class SinkContext:
+    """What sinks need to know of the daemon."""
 
     settings: ListenSettings
     mqtt: MqttSettings | None
@@ -43,15 +50,15 @@ Wanted = Mapping[tuple[str, Hashable], Callable[[], Sink]]
 """How each sink is made, by its kind and all that it is made of: as long as that is the same, the sink may stay."""
 
 
-def wanted(daemon: Daemon) -> Wanted:
-    settings, mqtt = daemon.settings, daemon.mqtt
+def wanted(context: SinkContext) -> Wanted:
+    settings, mqtt = context.settings, context.mqtt
     sinks: dict[tuple[str, Hashable], Callable[[], Sink]] = {}
     if not settings.watch:
         sinks["console", None] = lambda: ConsoleSink(as_json=settings.json, explain=settings.explain)
     if mqtt is not None:
         home = settings.homeassistant
-        made_of = (mqtt, certificate_times(mqtt), home, daemon.streams, None if home is None else daemon.asked)
-        sinks["mqtt", made_of] = lambda: _mqtt(daemon, mqtt)
+        made_of = (mqtt, certificate_times(mqtt), home, context.streams, None if home is None else context.asked)
+        sinks["mqtt", made_of] = lambda: _mqtt(context, mqtt)
     if (jsonl := settings.jsonl) is not None:
         sinks["jsonl", jsonl] = lambda: JsonLinesSink(jsonl)
     if (webhook := settings.webhook) is not None:
@@ -61,27 +68,86 @@ def wanted(daemon: Daemon) -> Wanted:
     return sinks
 
 
+class Outputs:
+    """The sinks that the settings ask for, in a fan-out."""
+
+    def __init__(self, context: SinkContext, fanout: Fanout) -> None:
+        """
+        Raises:
+            TaggerError: a sink cannot be made.
+        """
+        self.context = context
+        self._fanout, self._want = fanout, wanted(context)
+        self._open = {key: make() for key, make in self._want.items()}
+        """The sinks, by their kind and all that they are made of."""
+        for sink in self._open.values():
+            fanout.add(sink)
+
+    def change(self, context: SinkContext) -> list[str]:
+        """Closes the sinks that are wanted no more, and opens new ones; what is published meanwhile waits for them.
+
+        Returns:
+            What changed, for people.
+        """
+        # A broker that refuses what was changed is no reason to stop listening: it may be the next to change.
+        self.context = replace(context, on_refused=None)
+        want, before = wanted(self.context), self._want
+        gone, new = [key for key in self._open if key not in want], [key for key in want if key not in self._open]
+        went: list[str] = []
+        came: list[str] = []
+        if not (gone or new):
+            return []
+        with self._fanout.changing() as sinks:
+            for key in gone:
+                sink = self._open.pop(key)
+                sinks.remove(sink)
+                went.append(key[0])
+                try:
+                    sink.close(_CLOSE_SECONDS)
+                except TaggerError as error:
+                    log.warning("reload: %s", error)
+            for key in new:
+                # What cannot be opened leaves the one of its kind that there was.
+                choices = [(key, want[key]), *((old, before[old]) for old in gone if old[0] == key[0])]
+                for choice, make in choices:
+                    try:
+                        sink = make()
+                        sink.open(context.streams)
+                    except TaggerError as error:
+                        log.warning("reload: %s", error)
+                        continue
+                    self._open[choice] = sink
+                    sinks.append(sink)
+                    came.append(key[0])
+                    break
+        self._want = {**want, **{key: before[key] for key in self._open if key not in want}}
+        return [
+            *(f"with {kind}{' anew' if kind in went else ''}" for kind in came),
+            *(f"without {kind}" for kind in went if kind not in came),
+        ]
+
+
 def certificate_times(mqtt: MqttSettings) -> tuple[int, ...]:
     """When the certificate files were written: one that was renewed is another, though its name is the same."""
     paths = (mqtt.tls_ca_certs, mqtt.tls_client_cert, mqtt.tls_client_key)
     return tuple(path.stat().st_mtime_ns if path is not None and path.exists() else 0 for path in paths)
 
 
-def _mqtt(daemon: Daemon, mqtt: MqttSettings) -> Sink:
-    state, home = daemon.state, daemon.settings.homeassistant
+def _mqtt(context: SinkContext, mqtt: MqttSettings) -> Sink:
+    state, home = context.state, context.settings.homeassistant
     return MqttSink(
         mqtt,
-        daemon.on_refused,
+        context.on_refused,
         outbox=None if state is None or mqtt.embedded else Outbox(state.outbox, mqtt.queue_events),
         client_id="" if state is None else f"tagger-{state.id}",
         paused=() if state is None else state.paused,
-        requests=Requests(daemon.controls, mqtt.commands),
-        discovery=None if home is None else _home(daemon, mqtt, home),
+        requests=Requests(context.controls, mqtt.commands),
+        discovery=None if home is None else _home(context, mqtt, home),
     )
 
 
-def _home(daemon: Daemon, mqtt: MqttSettings, home: HomeAssistantSettings) -> Discovery:
-    device_id = f"tagger_{daemon.state.id if daemon.state is not None else slug(mqtt.node)}"
+def _home(context: SinkContext, mqtt: MqttSettings, home: HomeAssistantSettings) -> Discovery:
+    device_id = f"tagger_{context.state.id if context.state is not None else slug(mqtt.node)}"
     return Discovery(
         homeassistant.config_topic(home, device_id),
         homeassistant.status_topic(home),
@@ -90,12 +156,12 @@ def _home(daemon: Daemon, mqtt: MqttSettings, home: HomeAssistantSettings) -> Di
             home,
             Topics(mqtt.prefix, mqtt.node),
             streams,
-            daemon.keys,
-            daemon.asked,
+            context.keys,
+            context.asked,
             mqtt.commands,
             gone,
-            daemon.settings.audio_s,
-            daemon.settings.stats_s,
+            context.settings.audio_s,
+            context.settings.stats_s,
         ),
         homeassistant.components,
         homeassistant.removal_message,

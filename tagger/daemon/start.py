@@ -18,14 +18,15 @@ from tagger.clips.saver import ClipSaver
 from tagger.config.build import Configuration
 from tagger.daemon import outputs
 from tagger.daemon.control import Control
+from tagger.daemon.daemon import Daemon, Task
 from tagger.daemon.fanout import Fanout
-from tagger.daemon.reload import Running
+from tagger.daemon.reload import reload
 from tagger.daemon.state import State
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import TaggerError
 from tagger.events import Stream
 from tagger.files import home
-from tagger.listen import AudioTap, Daemon, Listener, Task
+from tagger.listen import AudioTap, Listener
 from tagger.mqtt.topics import NOT_SOURCES
 from tagger.names import unique_slugs
 from tagger.policy import Policy
@@ -78,7 +79,7 @@ def listen(settings: ListenSettings, stop: Stop, build: Configuration | None = N
 
         fanout = Fanout([], state)
         control = Control(fanout, state)
-        parts = outputs.Daemon(
+        context = outputs.SinkContext(
             settings=settings,
             mqtt=mqtt,
             streams=streams,
@@ -90,10 +91,7 @@ def listen(settings: ListenSettings, stop: Stop, build: Configuration | None = N
         )
         if mqtt is not None and settings.watch:
             stack.enter_context(_watched(mqtt))
-        want = outputs.wanted(parts)
-        open_ = {key: make() for key, make in want.items()}
-        for sink in open_.values():
-            fanout.add(sink)
+        sinks = outputs.Outputs(context, fanout)
         clips = stack.enter_context(_clips(settings.clips))
 
         def taps(stream: Stream) -> list[AudioTap]:
@@ -120,8 +118,6 @@ def listen(settings: ListenSettings, stop: Stop, build: Configuration | None = N
         fanout.open(streams)  # from now on requests come
         for stream, end in state.left_open() if state is not None else ():
             fanout.event(stream, end)
-        if build is not None:
-            stop.on_reload = Running(parts, fanout, want, open_, listeners, build, rules_of).reload
         started = time.monotonic()
 
         def tell_stats() -> None:
@@ -131,7 +127,10 @@ def listen(settings: ListenSettings, stop: Stop, build: Configuration | None = N
             Task(settings.stats_s, tell_stats),
             *([Task(_ALIVE_SECONDS, state.alive)] if state is not None else []),
         ]
-        Daemon(listeners, fanout, stop, tasks, control.close).run()
+        daemon = Daemon(listeners, fanout, stop, tasks, control.close, sinks)
+        if build is not None:
+            stop.on_reload = lambda: reload(daemon, build, rules_of)
+        daemon.run()
 
 
 @contextmanager

@@ -1,0 +1,129 @@
+"""The running daemon: a thread for each listener, tasks in between, changes of settings, and an orderly end."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from tagger.daemon.outputs import Outputs
+from tagger.errors import TaggerError
+from tagger.listen import Listener
+from tagger.policy import Policy
+from tagger.settings import ListenSettings
+from tagger.sinks import Sink
+from tagger.stop import Stop
+
+log = logging.getLogger(__name__)
+
+_DELIVERY_SECONDS = 10.0
+"""Longest wait for the last messages when all streams end by themselves, seconds."""
+_DELIVERY_SECONDS_INTERRUPTED = 2.0
+"""The same when someone waits for the daemon to stop."""
+_JOIN_SECONDS = 2.0
+"""Longest wait for a listener to finish the window in hand, seconds."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something that the daemon does every `every_s` seconds."""
+
+    every_s: float
+    do: Callable[[], None]
+
+
+class Daemon:
+    """Runs listeners, each in a thread of its own, until their sources end or someone asks to stop."""
+
+    def __init__(
+        self,
+        listeners: Sequence[Listener],
+        sink: Sink,
+        stop: Stop,
+        tasks: Sequence[Task] = (),
+        before_close: Callable[[], None] = lambda: None,
+        outputs: Outputs | None = None,
+    ) -> None:
+        """
+        Args:
+            sink: of all listeners; closed at the end.
+            tasks: done in the thread that calls `run`.
+            before_close: called after the listeners have finished, before the sink is closed.
+            outputs: the sinks behind `sink`, for `apply`.
+        """
+        self._listeners, self._sink, self._stop = listeners, sink, stop
+        self._tasks, self._before_close, self._outputs = tasks, before_close, outputs
+
+    def run(self) -> None:
+        """Returns when everything was heard, or when asked to stop.
+
+        Raises:
+            TaggerError: a source or a sink failed. Everything else was delivered before. After an interruption it is
+                only said: whoever stopped the daemon knows that not all was heard.
+        """
+        threads = [threading.Thread(target=self._follow, args=[each], daemon=True) for each in self._listeners]
+        for thread in threads:
+            thread.start()
+        due = {task: time.monotonic() + task.every_s for task in self._tasks}
+        while not self._stop.wait(min(due.values(), default=math.inf) - time.monotonic()):
+            for task, at in due.items():
+                if time.monotonic() >= at:
+                    task.do()
+                    due[task] = time.monotonic() + task.every_s
+        for listener in self._listeners:
+            listener.stop()
+        for thread in threads:
+            thread.join(timeout=_JOIN_SECONDS)
+        for listener in self._listeners:
+            listener.finish("stopped")
+        self._before_close()
+        self._close_sink()
+        errors = [self._stop.failure, *(listener.error for listener in self._listeners)]
+        for error in errors:
+            if error is not None and self._stop.interrupted:
+                log.warning("%s", error)
+            elif error is not None:
+                raise error
+
+    @property
+    def settings(self) -> ListenSettings:
+        """The settings in force, with the port that an embedded broker got."""
+        assert self._outputs is not None, "a daemon without outputs has no settings"
+        context = self._outputs.context
+        return replace(context.settings, mqtt=context.mqtt)
+
+    def apply(self, settings: ListenSettings, policy: Policy, asked: Sequence[str]) -> list[str]:
+        """Changes policy and sinks while it runs; the audio goes on.
+
+        Args:
+            policy: what counts as an event by these settings.
+            asked: labels that the user named.
+
+        Returns:
+            What happened to sinks, for people.
+        """
+        assert self._outputs is not None, "a daemon without outputs cannot change them"
+        context = self._outputs.context
+        streams = tuple(replace(stream, labels=policy.names) for stream in context.streams)
+        changed = self._outputs.change(
+            replace(context, settings=settings, mqtt=settings.mqtt, streams=streams, asked=tuple(asked))
+        )
+        for listener, stream in zip(self._listeners, streams, strict=True):
+            listener.set_policy(policy, stream)
+        return changed
+
+    def _close_sink(self) -> None:
+        try:
+            self._sink.close(_DELIVERY_SECONDS_INTERRUPTED if self._stop.interrupted else _DELIVERY_SECONDS)
+        except TaggerError as error:
+            self._stop.fail(error)
+
+    def _follow(self, listener: Listener) -> None:
+        try:
+            listener.run()
+        except Exception as error:
+            log.debug("in the listener's thread", exc_info=True)
+            self._stop.fail(TaggerError(f"{listener.stream.source}: {type(error).__name__}: {error}"))
+        if all(each.finished for each in self._listeners):
+            self._stop.set()

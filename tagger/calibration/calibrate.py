@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from tagger import policy
-from tagger.calibration.hearing import LEAST_S, Hearing, labelled, recordings
 from tagger.calibration.rates import choose, weigh
+from tagger.calibration.recordings import LEAST_S, Hearing, labelled, recordings
 from tagger.calibration.report import About, Result, document, report
+from tagger.calibration.targets import Wishes
 from tagger.calibration.tracks import FLOOR, Recorder, Rules, confirmed
-from tagger.calibration.wishes import Wishes
 from tagger.checkpoints import checkpoint, store
 from tagger.config.edit import moved
 from tagger.config.file import load_right

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tagger import __version__
 from tagger.calibration.rates import Evidence, most
-from tagger.calibration.wishes import HOURS, Wishes
+from tagger.calibration.targets import HOURS, Wishes
 from tagger.config.edit import Changes, changed
 
 ENOUGH_RECALL = 0.8

@@ -36,7 +36,7 @@ def calibrate(recordings: Sequence[Path], duration: str | None, source: str | No
     `tagger listen --config`.
     """
     from tagger.calibration import calibrate
-    from tagger.calibration.wishes import Wishes
+    from tagger.calibration.targets import Wishes
 
     if source is not None and duration is None:
         raise UserError("--source is for --listen TIME")

@@ -16,8 +16,8 @@ from tagger import policy
 from tagger.calibration.calibrate import seconds
 from tagger.calibration.rates import HIGHEST, Evidence, Tail, choose, logit, most, weigh
 from tagger.calibration.report import About, Result, document, report
+from tagger.calibration.targets import Wish, Wishes
 from tagger.calibration.tracks import Recorder, Rules, begins, confirmed
-from tagger.calibration.wishes import Wish, Wishes
 from tagger.config.file import load_right
 from tagger.decide import Decider
 from tagger.errors import UserError

@@ -10,10 +10,10 @@ import click
 
 from tagger import policy
 from tagger.calibration.rates import choose, weigh
-from tagger.calibration.recordings import LEAST_S, Hearing, labelled, recordings
+from tagger.calibration.recordings import LEAST_S, RecordingClassifier, labelled, recordings
 from tagger.calibration.report import About, Result, document, report
 from tagger.calibration.targets import Wishes
-from tagger.calibration.tracks import FLOOR, Recorder, Rules, confirmed
+from tagger.calibration.tracks import FLOOR, Recorder, ThresholdedPolicy, confirmed
 from tagger.checkpoints import checkpoint, store
 from tagger.config.edit import moved
 from tagger.config.file import load_right
@@ -45,7 +45,7 @@ def seconds(flag: str, text: str) -> float:
 
 
 @dataclass(frozen=True)
-class Settings:
+class CalibrationSettings:
     """Everything `tagger calibrate` was told."""
 
     recordings: tuple[Path, ...]
@@ -74,7 +74,7 @@ class Settings:
         check_window(self.window_s, self.hop_s)
 
 
-def calibrate(settings: Settings) -> bool:
+def calibrate(settings: CalibrationSettings) -> bool:
     """
     Returns:
         Whether every file could be read.
@@ -95,17 +95,17 @@ def calibrate(settings: Settings) -> bool:
         if label not in info.labels:
             raise UserError(f"--except {label}: no such label in this model{near(label, info.labels)}")
     columns = [i for i, label in enumerate(info.labels) if label not in {*settings.excepted, *now.denied}]
-    rules = [Rules(info.labels[i], info.thresholds[i], window_s, settings.hop_s, config) for i in columns]
+    rules = [ThresholdedPolicy(info.labels[i], info.thresholds[i], window_s, settings.hop_s, config) for i in columns]
     files = [file for path in settings.recordings for file in recordings(path)]
     examples = labelled(settings.examples, info.labels) if settings.examples is not None else {}
 
     floor = min(FLOOR, *(each.exit for each in now.each))
-    hearing = Hearing(Classifier(loaded, settings.device), window_s, settings.hop_s, floor)
-    recorders = hearing.files(files) if files else []
+    recorder = RecordingClassifier(Classifier(loaded, settings.device), window_s, settings.hop_s, floor)
+    recorders = recorder.files(files) if files else []
     if settings.listen_s is not None:
-        recorders.append(hearing.source(settings.source, settings.listen_s))
+        recorders.append(recorder.source(settings.source, settings.listen_s))
     heard_s = settings.hop_s * sum(each.windows for each in recorders)
-    if not heard_s and hearing.failed:  # all that went wrong was said
+    if not heard_s and recorder.failed:  # all that went wrong was said
         return False
     if heard_s + window_s < LEAST_S:
         raise UserError(f"only {heard_s:.0f} s could be heard; at least {LEAST_S:g} s are needed, ten minutes say more")
@@ -113,7 +113,7 @@ def calibrate(settings: Settings) -> bool:
     with click.progressbar(rules, label="weighing", file=sys.stderr) as bar:
         evidence = weigh([[of[i] for i in columns] for of in tracks], bar, heard_s / 3600, settings.lower)
     chosen = choose(evidence, *settings.wishes.per_hour, settings.wishes.sure)
-    played = {label: [one for path in paths for one in hearing.example(path)] for label, paths in examples.items()}
+    played = {label: [one for path in paths for one in recorder.example(path)] for label, paths in examples.items()}
     results = [
         Result(each, enter, _levels(played.get(each.rules.label, []), column, each.rules, len(info.labels)))
         for each, enter, column in zip(evidence, chosen, columns, strict=True)
@@ -129,9 +129,9 @@ def calibrate(settings: Settings) -> bool:
     for line in report(about, results, settings.excepted):
         click.echo(line)
     click.echo(f"\nwritten: {settings.output}, for `tagger listen --config {settings.output}`")
-    return not hearing.failed
+    return not recorder.failed
 
 
-def _levels(played: Sequence[Recorder], column: int, rules: Rules, labels: int) -> tuple[float, ...]:
+def _levels(played: Sequence[Recorder], column: int, rules: ThresholdedPolicy, labels: int) -> tuple[float, ...]:
     tracks = [recorder.tracks(labels)[column] for recorder in played if recorder.windows]
     return tuple(confirmed(track.windows(0, len(track.times)), rules) for track in tracks)

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.calibration.tracks import STRETCH_S, Rules, Track, begins, confirmed
+from tagger.calibration.tracks import STRETCH_S, ThresholdedPolicy, Track, begins, confirmed
 
 HIGHEST = 0.99
 """No threshold is set above it: hardly a sound reaches more."""
@@ -73,7 +73,7 @@ class Tail:
 class Evidence:
     """What was heard of one label."""
 
-    rules: Rules
+    rules: ThresholdedPolicy
     hours: float
     enters: tuple[float, ...]
     """Thresholds to choose from, ascending."""
@@ -123,7 +123,9 @@ class Evidence:
         return next((i for i, both in enumerate(pairs) if max(both) <= wish), None)
 
 
-def weigh(recordings: Sequence[Sequence[Track]], rules: Iterable[Rules], hours: float, lower: bool) -> list[Evidence]:
+def weigh(
+    recordings: Sequence[Sequence[Track]], rules: Iterable[ThresholdedPolicy], hours: float, lower: bool
+) -> list[Evidence]:
     """
     Args:
         recordings: of each, all labels' tracks.
@@ -175,7 +177,9 @@ def logit(score: float) -> float:
     return math.log(score / (1 - score))
 
 
-def _counts(tracks: Sequence[Track], rules: Rules, enters: Sequence[float], highest: float) -> tuple[int, ...]:
+def _counts(
+    tracks: Sequence[Track], rules: ThresholdedPolicy, enters: Sequence[float], highest: float
+) -> tuple[int, ...]:
     """Events at each threshold or, if there are more, at a higher one."""
     counts = np.zeros(len(enters), int)
     reached = [i for i, enter in enumerate(enters) if enter <= highest]

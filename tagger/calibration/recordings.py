@@ -1,4 +1,4 @@
-"""Recordings, a live source and single examples, heard as `tagger listen` hears them, to be looked at afterwards."""
+"""Keeps the scores of recordings, a live source and single examples, made by the loop of `tagger listen`."""
 
 import itertools
 import sys
@@ -24,13 +24,13 @@ from tagger.sources import Source, open_source
 from tagger.stop import Stop
 
 LEAST_S = 60.0
-"""Of less than that, nothing is concluded."""
+"""Shortest audio that thresholds are chosen from, seconds."""
 _QUIET = 10 ** (-70 / 20)
-"""The room around an example: white noise, full scale is 1."""
+"""RMS of the white noise around an example; full scale is 1."""
 
 
-class Hearing:
-    """Windows and scores of one model, kept from `floor` on."""
+class RecordingClassifier:
+    """Classifies audio with one model and keeps its scores from `floor` on."""
 
     def __init__(self, classifier: WindowClassifier, window_s: float, hop_s: float, floor: float) -> None:
         self._classifier, self._window_s, self._hop_s, self._floor = classifier, window_s, hop_s, floor
@@ -39,7 +39,7 @@ class Hearing:
         """Files that are damaged or no audio; each was named on standard error."""
 
     def files(self, paths: Sequence[Path]) -> list[Recorder]:
-        """One a file. A damaged one is heard as far as it goes."""
+        """One recorder a file. A damaged file is classified up to the damage."""
         recorders: list[Recorder] = []
 
         def all_scores() -> Iterator[tuple[str, Scores]]:
@@ -49,15 +49,15 @@ class Hearing:
                     for scores in tag.tag(path, self._classifier, self._window_s, self._hop_s):
                         yield path.name, scores
                 except AudioError as error:
-                    self._tell(error)
+                    self._report(error)
 
         with click.progressbar(all_scores(), label="listening", file=sys.stderr, item_show_func=_where) as bar:
             for _, scores in bar:
-                recorders[-1].hear(scores)
+                recorders[-1].add(scores)
         return recorders
 
     def source(self, uri: str, duration_s: float) -> Recorder:
-        """So much of a source, or, if it ends, breaks or is interrupted by Ctrl-C, of what could be heard.
+        """`duration_s` of a source, or less if it ends, breaks or is interrupted by Ctrl-C.
 
         Raises:
             UserError: there is no such source, or less than LEAST_S was heard of it.
@@ -91,7 +91,7 @@ class Hearing:
 
             try:
                 for scores in follow(blocks(), self._classifier, self._sliding(), skip=is_late, flush=False):
-                    recorder.hear(scores)
+                    recorder.add(scores)
             except TaggerError as error:
                 broke = error
             stop.set()
@@ -108,13 +108,13 @@ class Hearing:
         return recorder
 
     def example(self, path: Path) -> list[Recorder]:
-        """One short sound in a quiet room; none, if it cannot be read."""
+        """One short sound in a quiet room; empty if the file cannot be read."""
         recorder = Recorder(self._floor)
         try:
             for scores in follow(self._in_quiet(path), self._classifier, self._sliding(), flush=False):
-                recorder.hear(scores)
+                recorder.add(scores)
         except AudioError as error:
-            self._tell(error)
+            self._report(error)
             return []
         return [recorder]
 
@@ -128,7 +128,7 @@ class Hearing:
     def _sliding(self) -> SlidingWindows:
         return SlidingWindows(round(self._window_s * self._rate_hz), round(self._hop_s * self._rate_hz), self._rate_hz)
 
-    def _tell(self, error: TaggerError) -> None:
+    def _report(self, error: TaggerError) -> None:
         self.failed += 1
         click.echo(f"Error: {error}", err=True)
 
@@ -139,7 +139,7 @@ def _close_then(source: Source, stop: Stop) -> None:
 
 
 def recordings(path: Path) -> list[Path]:
-    """A file, or all in a folder that may be audio, also in folders of it.
+    """The file, or all audio files in a folder and its subfolders.
 
     Raises:
         UserError: there is none.
@@ -152,7 +152,7 @@ def recordings(path: Path) -> list[Path]:
 
 
 def labelled(root: Path, labels: Collection[str]) -> dict[str, list[Path]]:
-    """The files of a folder LABEL/FILE, as `tagger train` takes it, by label; `background` is none.
+    """Label -> files, from a folder LABEL/FILE as `tagger train` takes it; `background` is no label.
 
     Raises:
         UserError: it is no such folder, or the model does not know a label.

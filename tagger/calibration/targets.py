@@ -1,4 +1,4 @@
-"""How many false alarms there may be: what was asked for, as rates and in words."""
+"""Targets for false alarms: the highest rates that the user wishes, as numbers and in words."""
 
 import math
 import re
@@ -11,11 +11,11 @@ HOURS = {"hour": 1.0, "day": 24.0, "week": 168.0, "month": 730.0}
 
 @dataclass(frozen=True)
 class Wish:
-    """At most so many false alarms."""
+    """Highest rate of false alarms."""
 
     count: float
     unit: str
-    """Of HOURS."""
+    """A key of HOURS."""
 
     @classmethod
     def parse(cls, flag: str, text: str) -> "Wish":
@@ -40,12 +40,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Wishes:
-    """Of each label, and of all of them; at least one is there."""
+    """Highest rates of each label and of all labels together; at least one is set."""
 
     each: Wish | None
     together: Wish | None
     sure: bool
-    """To be met with 95 % confidence, not only on average."""
+    """Whether the rates must be met with 95 % confidence, not only on average."""
 
     @classmethod
     def parse(cls, each: str | None, together: str | None, sure: bool) -> "Wishes":
@@ -58,7 +58,7 @@ class Wishes:
 
     @property
     def per_hour(self) -> tuple[float, float]:
-        """Of each label, and of all."""
+        """Highest rates of each label and of all labels, events per hour."""
         each, together = (wish.per_hour if wish else math.inf for wish in (self.each, self.together))
         return each, together
 
@@ -68,7 +68,7 @@ class Wishes:
 
     @property
     def unit(self) -> str:
-        """What rates are told in: a day, say."""
+        """Unit in which rates are shown, such as a day."""
         wish = self.each or self.together
         assert wish is not None
         return wish.unit

@@ -1,6 +1,6 @@
-"""What of a recording is kept to know, at any threshold, which events `tagger listen` would announce in it.
+"""Scores of recordings, kept so that events can be found at any threshold.
 
-An event is what `Decider` begins, never a window: all below asks it, with the label's own policy.
+An event is what `Decider` begins with the label's own policy, as in `tagger listen`; a window alone is none.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ from tagger.events import Scores
 from tagger.policy import EventsConfig, LabelPolicy, Policy, policy
 
 FLOOR = 0.02
-"""Lower scores are not kept. No threshold is so low that one of them begins or prolongs an event."""
+"""Lowest score that is kept. No threshold is so low that a lower one begins or prolongs an event."""
 STRETCH_S = 30.0
-"""The recording is cut into stretches of so many seconds, which are taken for independent."""
+"""Length of a stretch, seconds. Stretches of a recording are taken for independent."""
 
 
 @dataclass(frozen=True)
-class Rules:
-    """One label's policy at any threshold, everything else as the user and the label's kind have it."""
+class ThresholdedPolicy:
+    """One label's policy at any threshold; everything else comes from the user and the kind of sound."""
 
     label: str
     own: float
@@ -32,7 +32,7 @@ class Rules:
     config: EventsConfig
 
     def at(self, enter: float | None = None) -> Policy:
-        """Of this label alone. None: the threshold that holds now, the user's or else the model's."""
+        """The policy of this label alone. None: the threshold in force, the user's or else the model's."""
         changes = self.config.labels.get(self.label, {})
         changes = changes if enter is None else {**changes, "enter": enter}
         config = replace(self.config, labels={self.label: changes}, allow=None, deny=(), groups={})
@@ -44,23 +44,23 @@ class Rules:
 
     @cached_property
     def least(self) -> float:
-        """The lowest threshold that is looked at: `exit` must not come below what is kept, or above `enter`."""
+        """The lowest threshold that is tried: `exit` must not come below what is kept, or above `enter`."""
         has_exit = "exit" in self.config.defaults or "exit" in self.config.labels.get(self.label, {})
         return max(min(2 * FLOOR, self.now.enter), self.now.exit if has_exit else 0.0)
 
     @property
     def lead_s(self) -> float:
-        """So long before an event begins, it may have been on the way."""
+        """Longest time from the first score of an event to its begin, seconds."""
         return self.now.confirm_s + self.now.min_s + self.hop_s
 
     @property
     def memory_s(self) -> float:
-        """After so long without the sound, no event is open and nothing keeps one from beginning."""
+        """Time without the sound after which no event is open and the next may begin, seconds."""
         return self.window_s + self.hop_s + max(self.now.merge_s, self.now.refractory_s)
 
 
 class Recorder:
-    """Keeps of a recording's windows what can matter: scores from `floor` on, with their activity."""
+    """Keeps the scores of a recording's windows from `floor` on, with their activity."""
 
     def __init__(self, floor: float = FLOOR) -> None:
         self._floor = floor
@@ -70,7 +70,7 @@ class Recorder:
         self._activity: list[NDArray[np.float32]] = []
         self._silent: Scores | None = None
 
-    def hear(self, scores: Scores) -> None:
+    def add(self, scores: Scores) -> None:
         columns = np.flatnonzero(scores.values >= self._floor)
         self._rows.append(np.stack([np.full_like(columns, len(self._times)), columns], axis=1))
         self._values.append(scores.values[columns])
@@ -98,7 +98,7 @@ class Recorder:
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """What is left of one recording for one label."""
+    """The kept scores of one recording for one label."""
 
     times: NDArray[np.float64]
     """[windows, 3]: start and end in the stream, and wall-clock time of the start, seconds."""
@@ -152,7 +152,7 @@ def begins(windows: Sequence[Scores], rules: Policy) -> Iterator[float]:
         yield from (scores.end_time for event in decider.update(scores) if event.type == "begin")
 
 
-def confirmed(windows: Sequence[Scores], rules: Rules) -> float:
+def confirmed(windows: Sequence[Scores], rules: ThresholdedPolicy) -> float:
     """The highest threshold at which an event would still begin; 0: none does.
 
     Exact: with a lower threshold, the first event begins no later, and which scores reach one changes at scores alone.

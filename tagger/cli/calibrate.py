@@ -40,7 +40,7 @@ def calibrate(recordings: Sequence[Path], duration: str | None, source: str | No
 
     if source is not None and duration is None:
         raise UserError("--source is for --listen TIME")
-    chosen = calibrate.Settings(
+    chosen = calibrate.CalibrationSettings(
         recordings=tuple(recordings),
         listen_s=None if duration is None else calibrate.seconds("--listen", duration),
         source=source or "mic",

@@ -17,7 +17,7 @@ from tagger.calibration.calibrate import seconds
 from tagger.calibration.rates import HIGHEST, Evidence, Tail, choose, logit, most, weigh
 from tagger.calibration.report import About, Result, document, report
 from tagger.calibration.targets import Wish, Wishes
-from tagger.calibration.tracks import Recorder, Rules, begins, confirmed
+from tagger.calibration.tracks import Recorder, ThresholdedPolicy, begins, confirmed
 from tagger.config.file import load_right
 from tagger.decide import Decider
 from tagger.errors import UserError
@@ -63,14 +63,14 @@ def heard(sequence: list[tuple[float, float, int, int]]) -> list[Scores]:
     return made
 
 
-def rules(config: EventsConfig) -> list[Rules]:
-    return [Rules(label, 0.5, WINDOW_S, HOP_S, config) for label in LABELS]
+def rules(config: EventsConfig) -> list[ThresholdedPolicy]:
+    return [ThresholdedPolicy(label, 0.5, WINDOW_S, HOP_S, config) for label in LABELS]
 
 
 def recorded(sequence: list[tuple[float, float, int, int]]) -> Recorder:
     recorder = Recorder()
     for scores in heard(sequence):
-        recorder.hear(scores)
+        recorder.add(scores)
     return recorder
 
 
@@ -280,7 +280,7 @@ def test_however_the_old_file_is_written_all_else_is_kept(old):
 
 def test_names_that_are_no_bare_keys():
     name = 'Male speech, "man" \\ speaking'
-    label = Rules(name, 0.5, WINDOW_S, HOP_S, EventsConfig())
+    label = ThresholdedPolicy(name, 0.5, WINDOW_S, HOP_S, EventsConfig())
     text = document(ABOUT, [Result(Evidence(label, 1.0, (0.5, 0.9), (1, 0), None), 0.9, ())], "")
     assert tomllib.loads(text)["events"]["labels"] == {name: {"enter": 0.9}}
 

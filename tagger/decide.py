@@ -1,7 +1,7 @@
-"""Scores to events: when does a sound begin, and when has it ended.
+"""Scores to events: when a sound begins, and when it has ended.
 
-Scores are maths, "is it an event" is policy; that is why this is apart from the classifier. Pure: the same scores give
-the same events, whenever and in whatever pieces they come.
+The classifier knows nothing of this: scores are maths, and what counts as an event is policy. The code is pure: the
+same scores give the same events.
 """
 
 import math
@@ -19,9 +19,9 @@ _ACTIVE_SHARE = 0.5
 _ACTIVE_LEAST = 0.2
 """... and at least so much by itself, or `enter` where that is less."""
 _ROUNDING = 1e-6
-"""Seconds: sums of hops are not exact."""
+"""Tolerance of comparisons, seconds: sums of hops are not exact."""
 _SET_BACK_SECONDS = 1.0
-"""A window that ends so much earlier than the one before it is of another clock: someone has set the time."""
+"""A window that ends this much earlier than the one before it shows that someone has set the clock, seconds."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class _Candidate:
 class _Open:
     begin: Event
     score: float
-    """Of the last window."""
+    """Score of the last window."""
     peak_score: float
     heard: float
     """The latest time at which the sound was heard."""
     is_told: bool = False
-    """Its end was: it ended by `max_s`, and its sound has not stopped yet."""
+    """Whether its end was published: by `max_s`, while the sound goes on."""
 
 
 class _Label:
@@ -67,7 +67,7 @@ class _Label:
         self._candidate: _Candidate | None = None
         self._open: _Open | None = None
         self._free = -math.inf
-        """What was heard until then belongs to an event that has ended, or to its refractory time."""
+        """No event may begin before this time; the last event or its refractory time covers it."""
 
     @property
     def is_on(self) -> bool:
@@ -82,15 +82,15 @@ class _Label:
         return events
 
     def set_policy(self, policy: LabelPolicy) -> None:
-        """Other rules from the next window on; an open event stays open."""
+        """Decides by another policy from the next window on; an open event stays open."""
         self.policy = policy
 
     def interrupt(self) -> None:
-        """What was on the way to be confirmed is not."""
+        """Drops the sound that waits to be confirmed."""
         self._candidate = None
 
     def settle(self, first: float, now: float) -> list[Event]:
-        """The stream is over: announces what was at `enter` in all its windows, if it was too short to confirm it.
+        """At the end of a stream that was too short to confirm: begins the event that was at `enter` in all windows.
 
         Args:
             first: end of the stream's first window.
@@ -100,7 +100,7 @@ class _Label:
         return [self._begin(candidate, now)] if candidate is not None and is_whole else []
 
     def end(self) -> list[Event]:
-        """The stream is over."""
+        """Ends the open event, because the stream is over."""
         self.interrupt()
         event, self._open = self._open, None
         return [self._end(event)] if event is not None and not event.is_told else []
@@ -223,8 +223,10 @@ class Decider:
         return (*labels, *(group.name for group in self._groups if group.event is not None))
 
     def answers(self, scores: Scores, k: int) -> tuple[tuple[Answer, ...], str | None]:
-        """What is to be said of the `k` highest of these scores, which `update` has just been given, and, if nothing
-        is announced at present, why.
+        """The `k` highest scores with why each is not announced; and why nothing is, None while something is.
+
+        Args:
+            scores: those of the last `update`.
         """
         best = tuple(
             Answer(label, score, "denied" if label in self.policy.denied else self._labels[label].why)
@@ -233,11 +235,10 @@ class Decider:
         return best, None if self.active else f"{best[0].label}: {best[0].why}"
 
     def set_policy(self, policy: Policy) -> list[Event]:
-        """Other rules for the same labels, from the next window on.
+        """Decides by another policy of the same labels from the next window on.
 
         Returns:
-            Ends of events that are open and may not be any more: of labels that are denied now, and of groups that
-            are gone or have other labels.
+            Ends of open events whose label is denied now, or whose group is gone or has other labels.
         """
         if policy.labels != self.policy.labels:
             raise ValueError("a policy of other labels")
@@ -257,7 +258,7 @@ class Decider:
         return ends
 
     def close(self) -> list[Event]:
-        """Ends what is open: the stream is over, or interrupted. Sounds last as long as they were heard.
+        """Ends open events, because the stream is over or interrupted. Each ends when its sound was last heard.
 
         A stream that was too short to confirm anything begins, and ends, what it held from beginning to end.
         """
@@ -278,7 +279,7 @@ class Decider:
 
 
 class _Group:
-    """Is announced while any of its labels is."""
+    """Follows one group: it has an event while any of its labels has one."""
 
     def __init__(self, name: str, members: Sequence[str], new_id: Callable[[float], str]) -> None:
         self.name, self.labels, self._new_id = name, tuple(members), new_id
@@ -307,7 +308,7 @@ class _Group:
         return self._ended(mine[-1].score) if self.event is not None and not self._open else []
 
     def end(self) -> list[Event]:
-        """The group is no more."""
+        """Ends the group's event, because the group is gone."""
         self._open.clear()
         return self._ended(self.event.score) if self.event is not None else []
 

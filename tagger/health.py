@@ -1,4 +1,4 @@
-"""How the daemon fares: the message on `stats`."""
+"""Counters and latencies of the daemon: the message on `stats`."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,19 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 
 class Counted(Protocol):
-    """What a source's listener counts, since its start."""
+    """Counters of a source's listener, since its start."""
 
     windows: int
-    """Classified."""
+    """Windows that were classified."""
     skipped: int
-    """Not classified, because the next one was nearly there."""
+    """Windows that were left out because the next one was nearly complete."""
     overruns: int
     """Times that samples were lost."""
     reconnects: int
     """Times that the source came back."""
 
     def take_latencies(self) -> list[float]:
-        """Of the windows since the last call, seconds."""
+        """Latencies of the windows since the last call, seconds."""
 
 
 def message(
@@ -33,7 +33,7 @@ def message(
     """
     Args:
         sinks: `waiting`, `dropped` and `reconnects`, as `Sink.counts` has them.
-        uptime_s: how long the daemon runs, by a clock that nobody sets.
+        uptime_s: time since the daemon's start on the monotonic clock, seconds.
     """
     now = time.time() if now is None else now
     latencies = sorted(latency for each in listeners for latency in each.take_latencies())

@@ -37,11 +37,11 @@ from tagger.stop import Stop
 log = logging.getLogger(__name__)
 
 _WRITE_SECONDS = 10.0
-"""So long may the last clips take to be written."""
+"""Longest wait for the last clips to be written, seconds."""
 _SUBSCRIBE_SECONDS = 5.0
-"""So long is waited for `--watch` to see the first event too. A broker that comes later is watched from then on."""
+"""Longest wait for `--watch` to subscribe before the first event, seconds. It watches a later broker from then on."""
 _ALIVE_SECONDS = 5.0
-"""So exactly is it known, after the daemon died, until when an open event lasted."""
+"""Interval at which open events are noted as still open, seconds: the error of their end after a crash."""
 
 
 def listen(settings: ListenSettings, stop: Stop, build: Configuration | None = None) -> None:

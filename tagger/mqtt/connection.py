@@ -22,6 +22,7 @@ from tagger.errors import UserError
 from tagger.mqtt.message import Outgoing
 from tagger.mqtt.reasons import ADVICE, certificate_refusal, describe
 from tagger.mqtt.tls import tls_context
+from tagger.retry import pause_s
 from tagger.settings import MqttSettings
 
 log = logging.getLogger(__name__)
@@ -184,10 +185,9 @@ class Connection:
 
     def _set_backoff(self) -> None:
         """Sets first and longest wait between attempts to connect. paho doubles each wait itself."""
-        first, longest = RETRY_SECONDS
-        first = min(first * 2**self.short_connections, longest) * random.uniform(1 - _JITTER, 1 + _JITTER)
-        longest *= random.uniform(1, 1 + _JITTER)
-        self._client.reconnect_delay_set(first, max(first, longest))
+        first = pause_s(self.short_connections, RETRY_SECONDS, (1 - _JITTER, 1 + _JITTER))
+        longest = RETRY_SECONDS[1] * random.uniform(1, 1 + _JITTER)
+        self._client.reconnect_delay_set(first, max(first, longest))  # type: ignore[arg-type]  # its code takes floats
 
     def _reset_short_connections(self) -> None:
         """For a broker that could not be reached: the last connection was short because the broker had died."""

@@ -8,7 +8,7 @@ class Epoch:
     """One row of a learning curve. None: not measured."""
 
     epoch: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     train_loss: float | None
     """Mean over the epoch's batches: augmented, with dropout, before each step."""
     train_accuracy: float | None

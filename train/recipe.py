@@ -239,7 +239,7 @@ RECIPES: dict[str, Recipe] = {
     "origin-custom-20": replace(_ORIGIN, epochs=20),
     "origin-custom-50": replace(_ORIGIN, epochs=50),
 }
-"""By the name that `--recipe` takes."""
+"""All recipes, by the name that `--recipe` takes."""
 
 
 def named(name: str, changes: dict[str, str]) -> Recipe:

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from tagger.errors import UserError
 from tagger.features.config import FRONT_ENDS
+from train.fit.run import TRAINERS
 from train.recipe import RECIPES, Recipe, named
 
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
@@ -176,3 +178,7 @@ def test_the_recipe_for_streams_teaches_the_upper_blocks_and_keeps_what_was_know
     assert (stream.trainable, stream.head, stream.activation) == ("upper", "mlp", "sigmoid")
     assert stream.surprise > 0
     assert 0 < stream.frozen_blocks < 17
+
+
+def test_every_way_of_training_has_a_trainer():
+    assert set(TRAINERS) == set(get_args(get_type_hints(Recipe)["trainable"]))

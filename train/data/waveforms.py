@@ -140,7 +140,7 @@ def _is_of(clip: Clip, start_seconds: float) -> bool:
 
 
 _Entry = tuple[int, ...]
-"""Where each of a file's windows begins in it, samples."""
+"""Begin of each of a file's windows, samples."""
 
 
 def _entries(files: dict[Path, Clip], shape: _Shape, strict: bool) -> dict[Path, _Entry | str]:

@@ -211,9 +211,9 @@ class Calibration:
     """Expected calibration error of windows' scores, 0 to 1: `train.evaluate.metrics.calibration_error`."""
 
     highest: float
-    """Of each window's highest score, against whether that label sounds."""
+    """Error of each window's highest score, against whether that label sounds."""
     all: float
-    """Of every score. Most scores are easy: their labels do not sound."""
+    """Error of every score. Most scores are easy: their labels do not sound."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class Detection:
     event_based: tuple[EventBased, ...]
     announced: Announced
     false_alarms: Mapping[str, int]
-    """By label: events that belong to no sound (`belongs`)."""
+    """Number of events, by label, that belong to no sound (`belongs`)."""
     psds1: float | None
     psds2: float | None
     curve: tuple[Point, ...]

@@ -84,7 +84,7 @@ class Soundscape:
     """[N], mono, full scale -1 to 1."""
     rate_hz: int
     annotations: tuple[Annotation, ...]
-    """By onset."""
+    """Sounds, sorted by onset."""
     background: str
     """Title of the recording, or the kind of noise."""
     background_db: float = 0.0

@@ -29,14 +29,14 @@ StepResult = tuple[float, float, float]
 
 @dataclass
 class LoopState:
-    """Where the loop is: together with the learner's own state, everything that it needs to resume."""
+    """Position in the loop. With the learner's own state, it is everything that the loop needs to resume."""
 
     epoch: int = 0
     """Epochs that are done."""
     step: int = 0
     """Steps of the current epoch that are done."""
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
-    """Of the current epoch so far: losses, right windows, labelled windows, seconds."""
+    """Sums over the current epoch so far: losses, right windows, labelled windows, seconds."""
     curve: list[Epoch] = field(default_factory=list)
     kept: dict[str, Tensor] | None = None
     """Weights of the epoch that was chosen so far. None: the learner keeps the last epoch's."""
@@ -45,7 +45,7 @@ class LoopState:
 
 
 class Learner(Protocol[Batch]):
-    """What the loop trains."""
+    """A network on one split, with its optimiser: what the loop trains."""
 
     state: LoopState
     resumes_within_epochs: bool
@@ -77,7 +77,7 @@ class Learner(Protocol[Batch]):
         """Whether training ends before the recipe's last epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes, for `torch.save`."""
+        """Weights, averages and optimiser, for `torch.save` and `load_state_dict`."""
 
     def load_state_dict(self, content: dict[str, Any]) -> None: ...
 

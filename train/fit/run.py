@@ -60,13 +60,13 @@ class Job:
     recipe_name: str
     output: Path
     folds: tuple[int, ...] = ()
-    """Hold out each of these in turn. None named: all five, and then a checkpoint from everything."""
+    """Folds to hold out, in turn. Empty: all five, and then a checkpoint from all clips."""
     everything: bool = False
-    """Only the checkpoint from everything."""
+    """Whether to train only the checkpoint from all clips."""
     start: Start | None = None
     teacher: str | None = None
-    """A checkpoint's name or path. `FOLDER/fold{fold}.safetensors`: the one that held the same fold out; where none is
-    held out, that folder's checkpoint from all clips."""
+    """A checkpoint's name or path. `FOLDER/fold{fold}.safetensors` stands for the one that held the same fold out, or,
+    where no fold is held out, for that folder's checkpoint from all clips."""
     name: str = "esc50"
     seed: int = 0
     device: str = "auto"
@@ -99,13 +99,16 @@ class Job:
         return self.resume and self.result(stage).is_file() and self.checkpoint(stage).is_file()
 
     def title(self, stage: int) -> str:
+        """Name of the stage's checkpoint."""
         return self.name if stage == EVERYTHING else f"{self.name}-fold{stage}"
 
     def checkpoint(self, stage: int) -> Path:
+        """Path of the stage's checkpoint."""
         name = self.name if stage == EVERYTHING else f"fold{stage}"
         return self.output / f"{name}.safetensors"
 
     def result(self, stage: int) -> Path:
+        """Path of the stage's predictions and learning curve."""
         return self.output / f"{self.title(stage)}.npz"
 
 

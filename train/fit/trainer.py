@@ -1,4 +1,4 @@
-"""What every trainer is given, and what it gives: a network, the calibration of its scores, and a learning curve."""
+"""The shape of a trainer: its setup, its `run`, and its result, a network with calibration and learning curve."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setup:
-    """What a training has, whichever fold is held out."""
+    """Everything a trainer is given that does not depend on the held-out fold."""
 
     backbone: Backbone
     recipe: Recipe
@@ -43,20 +43,20 @@ class Trained:
     """Result of a training: network, calibration, learning curve."""
 
     model: nn.Module
-    """In eval mode, on the CPU."""
+    """The network, in eval mode, on the CPU."""
     temperature: float
     bias: float
     threshold: float
     activation: str = "sigmoid"
     surprise: float = 0.0
-    """What each logit loses for a sound outside the label set: see CheckpointInfo."""
+    """Weight: this times the highest surprise is subtracted from every logit (see CheckpointInfo)."""
     others: tuple[str, ...] = ()
     """Names of the classes that tell such a sound; empty: the model has no such head."""
     curve: tuple[Epoch, ...] = ()
     kept_epoch: int | None = None
     """Number of the epoch whose weights these are, from 1. None: there were no epochs."""
     details: dict[str, Any] = field(default_factory=dict)
-    """For the checkpoint's document."""
+    """More entries of the checkpoint's document."""
 
 
 class Trainer(ABC):

@@ -372,6 +372,15 @@ def test_several_interruptions(trained, tmp_path):
     assert_same(finished(made(), tmp_path), trained)
 
 
+def test_a_state_that_has_the_curve_alone_is_resumed(trained, tmp_path):
+    """As this recipe once saved it."""
+    with pytest.raises(TrainingStoppedError):
+        finished(made(), tmp_path, AfterBatches(8))
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save({"curve": content.pop("state")["curve"], **content}, tmp_path / "state.pt")
+    assert_same(finished(made(), tmp_path), trained)
+
+
 def test_what_is_finished_is_not_trained_again(trained, tmp_path):
     finished(made(), tmp_path)
     assert_same(finished(made(), tmp_path, AfterBatches(0)), trained)

@@ -406,6 +406,7 @@ def test_mistakes(room, tmp_path):
     assert not (tmp_path / "out.toml").exists()
 
 
+@pytest.mark.slow
 def test_listening_ends_where_the_source_does_and_says_so(room, tmp_path):
     done = run("calibrate", "--listen", "10m", "--source", room, "-o", tmp_path / "out.toml")
     assert done.exit_code == 0, done.output

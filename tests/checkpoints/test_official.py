@@ -37,6 +37,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_dymn_file_has_every_key_matched(tmp_path):
     theirs = weights("dymn")
     info, model = official.convert(saved(tmp_path, "dymn04_as.pt", theirs))
@@ -50,11 +51,13 @@ def test_a_dymn_file_has_every_key_matched(tmp_path):
     assert info.training["data"] == "AudioSet"
 
 
+@pytest.mark.slow
 def test_the_score_in_a_dymn_files_name(tmp_path):
     info, _ = official.convert(saved(tmp_path, "dymn04_as_mAP_450.pt", weights("dymn")))
     assert (info.name, info.metrics) == ("dymn04_as", {"audioset_map": 0.45})
 
 
+@pytest.mark.slow
 def test_a_dymn_file_becomes_a_model_that_listens(tmp_path, home):
     added = official.add(saved(tmp_path, "dymn04_as.pt", weights("dymn")))
     assert added == home / "models" / "dymn04_as.safetensors"

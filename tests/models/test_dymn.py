@@ -132,6 +132,7 @@ def test_embedding_and_linear_head_are_the_network():
         torch.testing.assert_close(network.classifier[-1](embedding), network(noise(3, 100)), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_equals_its_parts():
     """Although each input has kernels of its own, and in either memory format."""
     network, batch = dymn().double(), noise(4, 90).double()

@@ -111,6 +111,7 @@ def welcome(client: socket.socket) -> None:
     client.sendall(WELCOME["3.1.1"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handle", [hang_up, welcome])
 def test_a_broker_that_hangs_up_is_asked_less_and_less_often(
     monkeypatch: pytest.MonkeyPatch, handle: Callable[[socket.socket], None]
@@ -134,6 +135,7 @@ def test_default_waits_do_not_overload_a_broker() -> None:
         assert all(wait >= least / 2 for wait, least in zip(waits, shortest, strict=False)), waits
 
 
+@pytest.mark.slow
 def test_after_a_good_while_the_first_wait_is_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_waits(monkeypatch, 0.1, 10)
     monkeypatch.setattr(connection, "SHORT_SECONDS", 0.3)
@@ -165,6 +167,7 @@ def test_after_a_broker_was_away_the_first_wait_is_short_again(monkeypatch: pyte
     assert waits[3] < 1.1, "else at least 1.2"
 
 
+@pytest.mark.slow
 def test_an_unreachable_broker_is_tried_again_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -453,6 +453,7 @@ def test_rules_hold_for_any_labels(sources, asked, commands, data):
     assert sum("enabled_by_default" not in each for each in sensors) == len(wanted) + len(sources)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(labels=PLAIN, others=PLAIN, node=SLUGS, source=SLUGS)
 def test_ids_outlive_new_names_and_a_new_model(labels, others, node, source):

@@ -7,6 +7,7 @@ torchaudio is asked in double precision. In single precision its own rounding of
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagger.features import logmel
 from tagger.features.config import FRONT_ENDS, MelConfig
 from tagger.features.filters import dct, mel_bank
 from tests.programs import ROOT
@@ -31,10 +33,10 @@ CONFIGS = {
 KINDS = ("kaldi", "htk")
 
 
-def torchaudios_bank(config: MelConfig) -> np.ndarray:
-    """[n_mels, n_fft / 2 + 1], float64."""
+def torchaudios_bank(config: MelConfig, is_double: bool = True) -> np.ndarray:
+    """[n_mels, n_fft / 2 + 1], float64 or float32."""
     bins = config.n_fft // 2 + 1
-    with double_precision():
+    with double_precision() if is_double else nullcontext():
         if config.mel_filters == "kaldi":
             bank, _ = torchaudio.compliance.kaldi.get_mel_banks(
                 config.n_mels,
@@ -65,6 +67,11 @@ def test_a_mel_bank_equals_torchaudios(config, kind):
     assert ours.dtype == np.float32
     assert ours.any()
     np.testing.assert_allclose(ours, torchaudios_bank(config), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("config", [each for each in CONFIGS.values() if each.mel_filters == "kaldi"])
+def test_the_mel_bank_that_networks_are_given_is_torchaudios_bit_for_bit(config):
+    np.testing.assert_array_equal(logmel.mel_bank(config).numpy(), torchaudios_bank(config, is_double=False))
 
 
 @pytest.mark.filterwarnings("ignore:At least one mel filterbank")

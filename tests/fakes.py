@@ -15,7 +15,7 @@ from tagger.errors import TaggerError
 from tagger.events import Block, Event, Level, Report, Samples, Stream
 from tagger.features.config import MelConfig
 from tagger.models.config import EfficientATConfig
-from tagger.models.efficientat import Outputs
+from tagger.models.network import Outputs
 from tagger.sinks import Sink, SourceState
 
 RATE_HZ = 32_000

@@ -13,7 +13,7 @@ from tagger.checkpoints.info import CheckpointInfo
 from tagger.features.config import MelConfig
 from tagger.features.logmel import front_end
 from tagger.models.config import CRNNConfig, EfficientATConfig
-from tagger.models.registry import NETWORKS
+from tagger.models.network import build
 from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset, Rows
 from train.fit.backbone import Backbone
@@ -121,7 +121,7 @@ def mn_backbone(seed: int = 0, head: Literal["linear", "mlp"] = "linear") -> Bac
     """An `mn` network that has weights: random ones, and batch norms that have seen some sounds."""
     torch.manual_seed(seed)
     config = EfficientATConfig(labels=7, width=0.1, head=head, dropout=0.0)
-    network = NETWORKS["efficientat"](config)
+    network = build("efficientat", config)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0

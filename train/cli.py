@@ -12,6 +12,7 @@ import click
 from tagger import files
 from tagger.checkpoints import release
 from tagger.errors import UserError
+from tagger.models.config import ARCHITECTURES
 from train.data import download as downloads
 from train.data import esc50, own
 from train.data import layouts as sources
@@ -118,7 +119,8 @@ def _say(text: str) -> None:
 
 
 def _usual_recipe(model: str, teacher: str | None) -> str:
-    if model == "crnn":
+    """Fine-tuning for published weights and checkpoints; the CRNN's recipe for a network that starts from nothing."""
+    if model in ARCHITECTURES and not ARCHITECTURES[model].family:
         return "crnn-distilled" if teacher else "crnn"
     return "finetune"
 

@@ -17,7 +17,7 @@ from tagger.checkpoints.header import METADATA_KEY, read_header
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.errors import CheckpointError
 from tagger.files import replacing
-from tagger.models.registry import NETWORKS
+from tagger.models import network
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Checkpoint:
 
 def build(info: CheckpointInfo) -> nn.Module:
     """The network that `info` describes, with fresh weights."""
-    return NETWORKS[info.architecture](info.config)
+    return network.build(info.architecture, info.config)
 
 
 def load(path: Path) -> Checkpoint:

@@ -91,7 +91,7 @@ class CheckpointInfo:
         return cls(
             name=document["name"],
             architecture=architecture["name"],
-            config=ARCHITECTURES[architecture["name"]](**architecture["config"]),
+            config=ARCHITECTURES[architecture["name"]].config(**architecture["config"]),
             mel=CONFIGS[features["name"]](**features["mel"]),
             window_seconds=float(features["window_seconds"]),
             labels=tuple(document["labels"]),

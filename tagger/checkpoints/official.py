@@ -15,16 +15,12 @@ from tagger.checkpoints.store import SUFFIX, folder
 from tagger.errors import CheckpointError
 from tagger.features.config import MelConfig
 from tagger.files import replacing, sha256
-from tagger.models.config import DyMNConfig, EfficientATConfig
+from tagger.models.config import DYMN_WIDTHS, WIDTHS, DyMNConfig, EfficientATConfig
 from tagger.models.dymn import DyMN
 from tagger.models.efficientat import EfficientAT
 
 log = logging.getLogger(__name__)
 
-WIDTHS = (0.1, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0, 3.0, 4.0)
-"""Widths of the `mn` family."""
-DYMN_WIDTHS = (0.4, 1.0, 2.0)
-"""Widths of the `dymn` family."""
 UNTRAINED = "untrained"
 """The only label of a network that was trained on pictures alone."""
 _WINDOW_SECONDS = 10.0

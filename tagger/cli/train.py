@@ -9,6 +9,7 @@ import click
 
 from tagger.cli.common import device_option
 from tagger.errors import UserError
+from tagger.models.config import network_names
 
 
 def _data_options(command: Any) -> Any:
@@ -45,7 +46,7 @@ def _data_options(command: Any) -> Any:
 @click.option(
     "--model",
     "-m",
-    help="mn01 to mn40, dymn04 to dymn20, crnn, or a checkpoint. [default: mn04, or what the recipe is for]",
+    help=f"{', '.join(network_names())}, or a checkpoint. [default: mn04, or what the recipe is for]",
 )
 @click.option(
     "--start", type=click.Choice(["audioset", "imagenet", "nothing"]), help="Weights that mn and dymn begin with."

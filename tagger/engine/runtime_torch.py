@@ -12,7 +12,7 @@ from tagger.engine.scores import BatchScores, WindowClassifier
 from tagger.errors import UserError
 from tagger.events import Samples
 from tagger.features.logmel import front_end
-from tagger.models.efficientat import Outputs
+from tagger.models.network import Outputs
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 

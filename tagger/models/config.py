@@ -80,10 +80,41 @@ class CRNNConfig:
             raise ValueError(f"bands >= {_LEAST_BANDS} and 0 <= dropout < 1 do not hold: {self}")
 
 
-ARCHITECTURES: Mapping[str, type[Any]] = {
-    "efficientat": EfficientATConfig,
-    "dymn": DyMNConfig,
-    "crnn": CRNNConfig,
+WIDTHS = (0.1, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0, 3.0, 4.0)
+"""Published widths of the `mn` family."""
+DYMN_WIDTHS = (0.4, 1.0, 2.0)
+"""Published widths of the `dymn` family."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A kind of network."""
+
+    config: type[Any]
+    """A frozen dataclass of everything that shapes the network. It has a field `labels`. Where it has a field `bands`,
+    training sets it to the height of the front end's spectrogram; where it has a field `dropout`, to the recipe's."""
+    module: str
+    """The module with the network, which is imported when one is built."""
+    network: str
+    """The network's class in that module, which extends `tagger.models.network.Network`."""
+    family: str = ""
+    """What the names of its networks with published weights begin with; the width follows: `mn04`. Empty: nobody has
+    published weights, and the architecture's own name is the network's."""
+    widths: tuple[float, ...] = ()
+    """Widths of the family."""
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "efficientat": Architecture(EfficientATConfig, "tagger.models.efficientat", "EfficientAT", "mn", WIDTHS),
+    "dymn": Architecture(DyMNConfig, "tagger.models.dymn", "DyMN", "dymn", DYMN_WIDTHS),
+    "crnn": Architecture(CRNNConfig, "tagger.models.crnn", "CRNN"),
 }
-"""Configurations by the architecture's name in a checkpoint's document. Each is a frozen dataclass of everything that
-shapes the network, and has a field `labels`. The networks are in `tagger.models.registry`."""
+"""All architectures, by the name in a checkpoint's document."""
+
+
+def network_names() -> list[str]:
+    """Names that `tagger train -m` takes, for people: a family by its narrowest and widest network."""
+    return [
+        f"{each.family}{10 * each.widths[0]:02.0f} to {each.family}{10 * each.widths[-1]:02.0f}" if each.family else key
+        for key, each in ARCHITECTURES.items()
+    ]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from tagger.models.config import CRNNConfig
-from tagger.models.efficientat import Outputs
+from tagger.models.network import Network, Outputs
 
 
-class CRNN(nn.Module):
+class CRNN(Network):
     """Spectrogram to one logit a label.
 
     Input: [B, 1, bands, frames], float32; frames >= 16.
@@ -45,6 +45,9 @@ class CRNN(nn.Module):
         self.classifier = nn.Linear(size, config.labels)
         self.attention = nn.Linear(size, config.labels)
 
+    step_frames = 16
+    last_layer = "classifier.", "attention."
+
     @property
     def blocks(self) -> list[nn.Module]:
         """The layers from input to output, without the head."""
@@ -60,11 +63,6 @@ class CRNN(nn.Module):
         context = torch.cat([sequence, self.lstm(sequence)[0]], 2)  # each step, and its context
         context = self.dropout(context)
         return self.classifier(context), self.attention(context).softmax(1)
-
-    step_frames = 16
-
-    def forward(self, log_mel: Tensor) -> Tensor:
-        return self.outputs(log_mel).logits
 
     def outputs(self, log_mel: Tensor) -> Outputs:
         """Logits of the window and of its steps."""

@@ -18,11 +18,11 @@ from tagger.models.efficientat import (
     STEM_CHANNELS,
     STEP_FRAMES,
     Others,
-    Outputs,
     conv_norm,
     outputs_of,
     round_channels,
 )
+from tagger.models.network import Network, Outputs
 
 _KERNELS = 4
 """Number of kernels that a dynamic convolution mixes."""
@@ -34,7 +34,7 @@ _CONTEXT_CHANNELS = (32, 128)
 """Fewest and most channels of a context, at width 1."""
 
 
-class DyMN(nn.Module):
+class DyMN(Network):
     """Log-mel spectrogram to one logit a label.
 
     Input: [B, 1, n_mels, frames], float32; any number of frames.
@@ -74,6 +74,7 @@ class DyMN(nn.Module):
         self.set_temperature(config.temperature)
 
     step_frames = STEP_FRAMES
+    has_linear_head = True
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -96,8 +97,9 @@ class DyMN(nn.Module):
             if isinstance(module, DynamicConv):
                 module.temperature = temperature
 
-    def forward(self, log_mel: Tensor) -> Tensor:
-        return self.outputs(log_mel).logits
+    @property
+    def last_layer(self) -> str:
+        return f"classifier.{len(self.classifier) - 1}."
 
     def outputs(self, log_mel: Tensor) -> Outputs:
         """Everything that the network computes."""

@@ -4,13 +4,12 @@ Howard et al., "Searching for MobileNetV3" (ICCV 2019), table 1, for the shape; 
 Audio Tagging via Transformer-to-CNN Knowledge Distillation" (ICASSP 2023) for the audio network and its weights.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tagger.models.config import EfficientATConfig
+from tagger.models.network import Network, Outputs
 
 STEM_CHANNELS = 16
 HEAD_CHANNELS = 1280
@@ -40,7 +39,7 @@ BLOCKS = (
 )
 
 
-class EfficientAT(nn.Module):
+class EfficientAT(Network):
     """Log-mel spectrogram to one logit a label.
 
     Input: [B, 1, n_mels, frames], float32; any number of frames.
@@ -77,16 +76,18 @@ class EfficientAT(nn.Module):
         self.others = Others(size, config.others) if config.others else None
 
     step_frames = STEP_FRAMES
+    has_linear_head = True
 
     @property
     def blocks(self) -> list[nn.Module]:
         """The layers from input to output, without the classifier."""
         return list(self.features)
 
-    def forward(self, log_mel: Tensor) -> Tensor:
-        return self.outputs(log_mel).logits
+    @property
+    def last_layer(self) -> str:
+        return f"classifier.{len(self.classifier) - 1}."
 
-    def outputs(self, log_mel: Tensor) -> "Outputs":
+    def outputs(self, log_mel: Tensor) -> Outputs:
         """Everything that the network computes."""
         return outputs_of(self, self.features(log_mel))
 
@@ -190,18 +191,6 @@ class Others(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         surprise: Tensor = self.layer(hidden).sigmoid() * (1 - self.expected)
         return surprise
-
-
-class Outputs(NamedTuple):
-    """Everything that a network computes."""
-
-    logits: Tensor
-    """[B, labels], of the whole window. With `moments`, the mean of two: the logits of the pooled features, which suit
-    lasting sounds, and the mean of the highest steps, which suit short ones."""
-    steps: Tensor
-    """[B, steps, labels], logits of each step; step t is centred at frame t * `step_frames`."""
-    surprise: Tensor | None = None
-    """[B, other classes], 0 to 1: sounds that no label explains (`Others`). None: the network has no such layer."""
 
 
 def outputs_of(network: nn.Module, maps: Tensor) -> Outputs:

@@ -13,7 +13,7 @@ from tagger.errors import CheckpointError
 from tagger.features.config import MelConfig
 from tagger.files import sha256
 from tagger.models.config import EfficientATConfig
-from tagger.models.registry import NETWORKS
+from tagger.models.network import build
 
 OFFICIAL = "mn04_as_mAP_432.pt"
 
@@ -235,7 +235,7 @@ def official_weights(labels: int = 527) -> dict[str, torch.Tensor]:
     info = EfficientATConfig(labels=labels, width=0.1)
     return {
         name.replace(".fc1.", ".conc_se_layers.0.fc1.").replace(".fc2.", ".conc_se_layers.0.fc2."): value
-        for name, value in NETWORKS["efficientat"](info).state_dict().items()
+        for name, value in build("efficientat", info).state_dict().items()
     }
 
 

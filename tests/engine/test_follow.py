@@ -11,7 +11,7 @@ from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.runtime_torch import without_batch_norm
 from tagger.features.config import MelConfig
 from tagger.models.config import CRNNConfig, DyMNConfig, EfficientATConfig
-from tagger.models.registry import NETWORKS
+from tagger.models.network import build
 
 LABELS = 3
 CONFIGS = {
@@ -24,7 +24,7 @@ CONFIGS = {
 def lively(name: str, config: object = None) -> nn.Module:
     """One whose batch norms pass on what they get, in eval mode."""
     torch.manual_seed(3)
-    network = NETWORKS[name](config or CONFIGS[name])
+    network = build(name, config or CONFIGS[name])
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.fill_(2.0)

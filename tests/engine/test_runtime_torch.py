@@ -11,7 +11,7 @@ from tagger.engine.scores import BatchScores
 from tagger.errors import UserError
 from tagger.events import Window
 from tagger.models.config import EfficientATConfig
-from tagger.models.efficientat import Outputs
+from tagger.models.network import Outputs
 from tests.fakes import constant_checkpoint
 
 WINDOWS = np.zeros((3, 32_000), np.float32)

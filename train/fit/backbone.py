@@ -7,21 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from tagger.checkpoints import checkpoint, release, store
-from tagger.checkpoints.official import DYMN_WIDTHS, WIDTHS
 from tagger.errors import CheckpointError, UserError, near
 from tagger.features.config import FRONT_ENDS, MelConfig
 from tagger.files import sha256
 from tagger.models.config import ARCHITECTURES
 from tagger.models.efficientat import Others
-from tagger.models.registry import NETWORKS
+from tagger.models.network import Network, build
 from train.recipe import Recipe
 
 Start = Literal["audioset", "imagenet", "nothing"]
 _SUFFIXES = {"audioset": "_as", "imagenet": "_im"}
-_WIDTHS = {"mn": ("efficientat", WIDTHS), "dymn": ("dymn", DYMN_WIDTHS)}
 
 
 @dataclass(frozen=True)
@@ -49,13 +46,15 @@ class Backbone:
         changes: dict[str, Any] = {"labels": labels}
         if hasattr(self.config, "moments"):
             changes |= {"moments": False, "others": 0}  # heads that training adds for these labels
-        return replace(self.config, **changes if dropout is None else changes | {"dropout": dropout})
+        if dropout is not None and hasattr(self.config, "dropout"):
+            changes["dropout"] = dropout
+        return replace(self.config, **changes)
 
-    def build(self, labels: int, dropout: float | None = None) -> nn.Module:
+    def build(self, labels: int, dropout: float | None = None) -> Network:
         """The network with a new last layer. Random weights come from torch's global generator."""
-        model = NETWORKS[self.architecture](self.config_for(labels, dropout))
+        model = build(self.architecture, self.config_for(labels, dropout))
         if self.weights is not None:
-            ours, new = model.state_dict(), last_layer_name(model)
+            ours, new = model.state_dict(), model.last_layer
             kept = {key: self.weights[key] for key in ours if not key.startswith(new)}
             model.load_state_dict(ours | kept)
         return model
@@ -65,7 +64,7 @@ def load_backbone(name: str, start: Start | None, recipe: Recipe) -> Backbone:
     """
     Args:
         name: a network's name, or a checkpoint's name or path.
-        start: published weights. None: AudioSet's for the `mn` and `dymn` families, none for others.
+        start: published weights. None: AudioSet's where there are any (the `mn` and `dymn` families), else none.
 
     Raises:
         UserError: no such network or checkpoint, or its weights are not installed.
@@ -76,13 +75,14 @@ def load_backbone(name: str, start: Start | None, recipe: Recipe) -> Backbone:
             raise UserError(f"--start {start}: is for networks by name (mn04, crnn); {name} has its own weights")
         return _of_checkpoint(name, recipe)
     architecture, shape = config
-    suffix = _SUFFIXES.get(start or ("nothing" if architecture == "crnn" else "audioset"))
+    is_published = bool(ARCHITECTURES[architecture].family)
+    suffix = _SUFFIXES.get(start or ("audioset" if is_published else "nothing"))
     if suffix is None:
         mel = replace(FRONT_ENDS[recipe.front_end], bandwidth_hz=recipe.bandwidth_hz)
-        if architecture == "crnn":
+        if hasattr(shape, "bands"):
             shape = replace(shape, bands=mel.bands)
         return Backbone(name, architecture, shape, mel, None, name, (), (), ())
-    if architecture == "crnn":
+    if not is_published:
         raise UserError(f"--start {start}: nobody has published such weights of {name}; leave --start out")
     try:
         store.find(f"{name}{suffix}")
@@ -101,24 +101,17 @@ def load_backbone(name: str, start: Start | None, recipe: Recipe) -> Backbone:
 
 def network_config(name: str) -> tuple[str, Any] | None:
     """Key of ARCHITECTURES and config of the network with this name. None: no network has it."""
-    if name == "crnn":
-        return "crnn", ARCHITECTURES["crnn"](labels=1)
-    found = re.fullmatch(r"(mn|dymn)(\d\d)", name)
-    if not found:
-        return None
-    architecture, widths = _WIDTHS[found[1]]
-    width = int(found[2]) / 10
-    if width not in widths:
-        known = [f"{found[1]}{round(10 * each):02d}" for each in widths]
-        raise UserError(f"no network {name!r}{near(name, known)}")
-    return architecture, ARCHITECTURES[architecture](labels=1, width=width)
-
-
-def last_layer_name(model: nn.Module) -> str | tuple[str, ...]:
-    """Prefix, or prefixes, of the weights of the last layer, which depend on the labels."""
-    if isinstance(model.classifier, nn.Sequential):
-        return f"classifier.{len(model.classifier) - 1}."
-    return "classifier.", "attention."
+    for key, architecture in ARCHITECTURES.items():
+        if not architecture.family:
+            if name == key:
+                return key, architecture.config(labels=1)
+        elif found := re.fullmatch(rf"{architecture.family}(\d\d)", name):
+            width = int(found[1]) / 10
+            if width not in architecture.widths:
+                known = [f"{architecture.family}{round(10 * each):02d}" for each in architecture.widths]
+                raise UserError(f"no network {name!r}{near(name, known)}")
+            return key, architecture.config(labels=1, width=width)
+    return None
 
 
 def _of_checkpoint(name: str, recipe: Recipe) -> Backbone:
@@ -146,14 +139,14 @@ def _of_checkpoint(name: str, recipe: Recipe) -> Backbone:
     )
 
 
-def others_of(network: nn.Module, backbone: Backbone, heard: torch.Tensor, targets: torch.Tensor) -> Others | None:
+def others_of(network: Network, backbone: Backbone, heard: torch.Tensor, targets: torch.Tensor) -> Others | None:
     """The backbone's own last layer, and the activity of its classes that the labels explain. None: it has none.
 
     Args:
         heard: [N, features], inputs of the last layer for clips.
         targets: [N, labels], 0 or 1.
     """
-    name = last_layer_name(network)
+    name = network.last_layer
     if backbone.weights is None or not isinstance(name, str):
         return None
     old = {key.removeprefix(name): value for key, value in backbone.weights.items() if key.startswith(name)}

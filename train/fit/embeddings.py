@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tagger.errors import UserError
 from tagger.features.logmel import front_end
+from tagger.models.network import Network
 from tagger.stop import Stop
 from train.augment.views import Views, targets_of
 from train.data.cache import cached_arrays
@@ -43,15 +44,16 @@ class Embedder:
     """A frozen network without its last layer."""
 
     def __init__(
-        self, network: nn.Module, backbone: Backbone, corpus: Corpus, seed: int, place: Place, stop: Stop | None
+        self, network: Network, backbone: Backbone, corpus: Corpus, seed: int, place: Place, stop: Stop | None
     ):
         """
         Raises:
             UserError: the network has no linear head on pooled features.
         """
-        if not isinstance(network.classifier, nn.Sequential):
+        if not network.has_linear_head:
             raise UserError(f"the recipe head is for mn and dymn networks: {backbone.name} has no head to fit exactly")
-        self._classifier = network.classifier.to(place.device)
+        classifier: nn.Sequential = network.classifier  # type: ignore[assignment]
+        self._classifier = classifier.to(place.device)
         body: nn.Module = network.features  # type: ignore[assignment]
         maps = body.to(place.device)
         self._maps: nn.Module = maps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

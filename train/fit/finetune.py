@@ -21,7 +21,6 @@ from train.augment.spectrogram import Mix, equalised, jittered_bank, masked, war
 from train.augment.views import BATCH, VIEWS, Views
 from train.curve import Epoch
 from train.data.dataset import Rows
-from train.fit.backbone import last_layer_name
 from train.fit.batches import Batch, Batches
 from train.fit.logistic import cross_entropy, fit_start
 from train.fit.loop import LoopState, StepResult, run_epochs
@@ -83,8 +82,8 @@ class FineTuneLearner:
         self.network: Any = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._shared: nn.Module = self.network
         """The network; within an epoch and with several processes, wrapped so that they share its gradients."""
-        is_linear = isinstance(network.classifier, nn.Sequential)  # a CRNN's depends on its attention
-        self._has_fitted_head = recipe.fitted_head and backbone.weights is not None and is_linear
+        has_known_features = backbone.weights is not None and network.has_linear_head
+        self._has_fitted_head = recipe.fitted_head and has_known_features
         self._autocast = _autocast(place.device, recipe.mixed_precision)
         self._optimiser, self._rates = self._build_optimiser()
         self._average = _averaged(self.network, recipe.average)
@@ -274,7 +273,7 @@ class FineTuneLearner:
         for block in blocks[: recipe.frozen_blocks]:
             block.requires_grad_(False)
         in_blocks = {id(parameter) for block in blocks for parameter in block.parameters()}
-        last = last_layer_name(network)
+        last: str | tuple[str, ...] = network.last_layer
         groups: list[dict[str, Any]] = []
         for depth, block in enumerate(reversed(blocks)):
             groups.append({"params": list(block.parameters()), "lr": recipe.learning_rate * recipe.layer_decay**depth})

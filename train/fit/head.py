@@ -28,7 +28,7 @@ class HeadTrainer(Trainer):
     """Fits last layers to one network's features of a data set."""
 
     takes_teacher = False
-    takes_crnn = False
+    needs_linear_head = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -88,5 +88,5 @@ class HeadTrainer(Trainer):
         head.put_into(network.classifier[-1])  # type: ignore[index,arg-type]
         network.others = others  # type: ignore[assignment]
         classes = others.layer.out_features if others is not None else 0
-        network.config = dataclasses.replace(network.config, others=classes)  # type: ignore[type-var]
+        network.config = dataclasses.replace(network.config, others=classes)
         return network.cpu()

@@ -16,6 +16,7 @@ from tagger.checkpoints.header import read_header
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.errors import CheckpointError, UserError
 from tagger.files import replacing
+from tagger.models.network import network_class
 from tagger.stop import Stop
 from train.curve import Epoch
 from train.data import waveforms
@@ -128,8 +129,11 @@ def run(job: Job, say: Say) -> None:
             stage: load_backbone(_of_stage(job.model, stage), job.start, job.recipe) for stage in ahead or filled
         }
         backbone = next(iter(backbones.values()))
-        if backbone.architecture == "crnn" and not job.trainer.takes_crnn:
-            raise UserError(f"{backbone.name}: a CRNN has no last layer that could be fitted alone (--freeze)")
+        network = network_class(backbone.architecture)
+        if job.trainer.needs_linear_head and not network.has_linear_head:
+            raise UserError(
+                f"{backbone.name}: a {network.__name__} has no last layer that could be fitted alone (--freeze)"
+            )
         if job.recipe.batch < place.ranks:
             raise UserError(f"batch {job.recipe.batch} is less than one clip for each of {place.ranks} processes")
         if place.leads:

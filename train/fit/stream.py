@@ -22,7 +22,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tagger.errors import UserError
 from tagger.features.logmel import front_end
-from tagger.models.efficientat import Outputs, outputs_of
+from tagger.models.efficientat import outputs_of
+from tagger.models.network import Network, Outputs
 from tagger.stop import Stop
 from train.augment.scenes import MOST_SOUNDS, Scenes, labels_of
 from train.augment.views import BATCH, NOTHING, Views
@@ -62,13 +63,13 @@ _VERSION = 1
 class Activations:
     """Output of the lower blocks for every window."""
 
-    def __init__(self, network: nn.Module, backbone: Backbone, corpus: Corpus, recipe: Recipe, seed: int, place: Place):
+    def __init__(self, network: Network, backbone: Backbone, corpus: Corpus, recipe: Recipe, seed: int, place: Place):
         self._corpus, self._seed, self._place = corpus, seed, place
         self._rate_hz = backbone.mel.sample_rate_hz
-        self._step_s = float(network.step_frames * backbone.mel.hop_samples / self._rate_hz)  # type: ignore[operator]
+        self._step_s = float(network.step_frames * backbone.mel.hop_samples / self._rate_hz)
         network = network.to(place.device)
-        self._lower = nn.Sequential(*network.blocks[: recipe.frozen_blocks])  # type: ignore[index]
-        self._upper = nn.Sequential(*network.blocks[recipe.frozen_blocks :])  # type: ignore[index]
+        self._lower = nn.Sequential(*network.blocks[: recipe.frozen_blocks])
+        self._upper = nn.Sequential(*network.blocks[recipe.frozen_blocks :])
         self._hidden = nn.Sequential(*list(network.classifier)[:-1])  # type: ignore[arg-type]
         self._extract = front_end(backbone.mel).to(place.device)
         self._key = {
@@ -180,13 +181,13 @@ class StreamTrainer(Trainer):
     """Trains the blocks above `frozen_blocks`. Resumes after the last complete epoch."""
 
     takes_teacher = False
-    takes_crnn = False
+    needs_linear_head = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._windows: dict[str, Tensor] | None = None
 
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         """A new network, as training starts from it."""
         setup = self.setup
         torch.manual_seed(setup.seed)
@@ -201,7 +202,7 @@ class StreamTrainer(Trainer):
         """
         if self._windows is None:
             setup, network = self.setup, self.network()
-            if not isinstance(network.classifier, nn.Sequential):
+            if not network.has_linear_head:
                 raise UserError(f"the recipe stream is for mn and dymn networks, not for {setup.backbone.name}")
             activations = Activations(network, setup.backbone, setup.corpus, setup.recipe, setup.seed, setup.place)
             self._windows = activations.load(stop)
@@ -225,7 +226,7 @@ class StreamLearner:
 
     resumes_within_epochs = False
 
-    def __init__(self, network: nn.Module, setup: Setup, windows: dict[str, Tensor], rows: Rows, inner: Rows) -> None:
+    def __init__(self, network: Network, setup: Setup, windows: dict[str, Tensor], rows: Rows, inner: Rows) -> None:
         """
         Args:
             network: becomes the learner's own, with new heads.
@@ -246,11 +247,11 @@ class StreamLearner:
         nn.init.constant_(last.bias, _RARE)
         network.moments, network.others = copy.deepcopy(last), others  # type: ignore[assignment]
         classes = others.layer.out_features if others is not None else 0
-        network.config = dataclasses.replace(network.config, moments=True, others=classes)  # type: ignore[type-var]
+        network.config = dataclasses.replace(network.config, moments=True, others=classes)
         self._others_names = backbone.labels if others is not None else ()
         self._before = copy.deepcopy(others.layer).to(place.device) if others is not None else None
         self.network = network.to(place.device)
-        blocks: list[nn.Module] = network.blocks[recipe.frozen_blocks :]  # type: ignore[index,assignment]
+        blocks: list[nn.Module] = network.blocks[recipe.frozen_blocks :]
         self._upper = nn.Sequential(*blocks).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         heads: list[Any] = [network.classifier, network.moments, *([others.layer] if others is not None else [])]
         for part in heads:

@@ -66,7 +66,8 @@ class Trainer(ABC):
     """
 
     takes_teacher: ClassVar[bool] = True
-    takes_crnn: ClassVar[bool] = True
+    needs_linear_head: ClassVar[bool] = False
+    """Whether it trains only networks with `has_linear_head`."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup

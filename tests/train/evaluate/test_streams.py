@@ -20,8 +20,7 @@ from tagger.errors import UserError
 from tagger.events import Scores
 from tagger.features.config import MelConfig
 from tagger.models.config import EfficientATConfig
-from tagger.models.efficientat import Outputs
-from tagger.models.registry import NETWORKS
+from tagger.models.network import Outputs, build
 from tagger.policy import EventsConfig, Policy
 from tests.fakes import FakeClassifier
 from tests.programs import refused, run, write_wav
@@ -472,7 +471,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("models") / "small.safetensors"
-    checkpoint.save(path, info, NETWORKS["efficientat"](info.config))
+    checkpoint.save(path, info, build("efficientat", info.config))
     return path
 
 

@@ -7,15 +7,14 @@ from torch import nn
 
 from tagger.checkpoints import checkpoint, official
 from tagger.checkpoints.info import CheckpointInfo
-from tagger.checkpoints.official import DYMN_WIDTHS, WIDTHS
 from tagger.errors import CheckpointError, UserError
 from tagger.features.config import FRONT_ENDS, MelConfig
 from tagger.files import sha256
-from tagger.models.config import CRNNConfig, EfficientATConfig
+from tagger.models.config import DYMN_WIDTHS, WIDTHS, CRNNConfig, EfficientATConfig
 from tagger.models.crnn import CRNN
-from tagger.models.registry import NETWORKS
+from tagger.models.network import build
 from tests.trainings import mn_backbone
-from train.fit.backbone import last_layer_name, load_backbone, network_config, others_of
+from train.fit.backbone import load_backbone, network_config, others_of
 from train.recipe import RECIPES, Recipe
 
 FINETUNE, HEAD, CRNN_RECIPE = RECIPES["finetune"], RECIPES["head"], RECIPES["crnn"]
@@ -26,7 +25,7 @@ SMALL = CRNNConfig(labels=2, channels=(4, 4, 8, 8), sequence=8, hidden=8)
 def mn01(tmp_path) -> Path:
     """EfficientAT's smallest network is here, as after `tagger models add`."""
     torch.manual_seed(3)
-    weights = NETWORKS["efficientat"](EfficientATConfig(labels=527, width=0.1)).state_dict()
+    weights = build("efficientat", EfficientATConfig(labels=527, width=0.1)).state_dict()
     for part in (".fc1.", ".fc2."):
         weights = {name.replace(part, f".conc_se_layers.0{part}"): value for name, value in weights.items()}
     torch.save(weights, tmp_path / "mn01_as_mAP_298.pt")
@@ -130,7 +129,7 @@ def test_published_weights_are_kept_but_for_the_last_layer(mn01):
     given = checkpoint.load(mn01).model.state_dict()
     start = load_backbone("mn01", None, replace(FINETUNE, head="mlp"))
     model = start.build(3)
-    last = last_layer_name(model)
+    last = model.last_layer
     found = model.state_dict()
     assert last == "classifier.5."
     assert {name for name in found if not torch.equal(found[name], given[name])} == {f"{last}weight", f"{last}bias"}
@@ -242,7 +241,7 @@ def test_of_a_crnn_all_but_the_two_last_layers_is_kept(own):
         name for name in found if found[name].shape != given[name].shape or not torch.equal(found[name], given[name])
     }
     assert new == {f"{layer}.{kind}" for layer in ("classifier", "attention") for kind in ("weight", "bias")}
-    assert {name for name in found if name.startswith(last_layer_name(model))} == new
+    assert {name for name in found if name.startswith(model.last_layer)} == new
 
 
 def test_a_network_of_ones_own_keeps_its_layers_for_the_recipe_head(tmp_path):
@@ -300,7 +299,7 @@ def test_a_class_is_expected_as_far_as_some_label_excites_it(head):
     targets = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]])
     others = others_of(network, start, heard, targets)
     assert others is not None
-    name = last_layer_name(network)
+    name = network.last_layer
     weight, bias = (start.weights[f"{name}{part}"] for part in ("weight", "bias"))
     known = (heard @ weight.T + bias).sigmoid()
     expected = torch.stack([known[:2].mean(0), known[2:4].mean(0), known[3]]).amax(0)

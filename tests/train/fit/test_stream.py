@@ -13,7 +13,7 @@ from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
 from tagger.features.logmel import front_end
 from tagger.models.config import DyMNConfig
-from tagger.models.registry import NETWORKS
+from tagger.models.network import build
 from tagger.stop import Stop
 from tests.trainings import HERE, LABELS, MEL, RATE_HZ, SAMPLES, Never, corpus, crnn_backbone, mn_backbone, quiet
 from train.augment.scenes import MOST_SOUNDS
@@ -450,7 +450,7 @@ def test_a_network_without_such_blocks_is_the_users_mistake():
 def test_dymn_networks_learn_as_mn_networks_do(fresh, tmp_path):
     torch.manual_seed(0)
     shape = DyMNConfig(labels=7, width=0.1)
-    given = NETWORKS["dymn"](shape).state_dict()
+    given = build("dymn", shape).state_dict()
     start = replace(BACKBONE, architecture="dymn", config=shape, weights=given, digest="dymn")
     found = finished(made(replace(RECIPE, epochs=1), start), tmp_path)
     assert (found.model.config.moments, found.model.config.others) == (True, 7)

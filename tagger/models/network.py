@@ -1,0 +1,71 @@
+"""What every network has, and how one is built by the name of its architecture."""
+
+import importlib
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from tagger.models.config import ARCHITECTURES
+
+
+class Outputs(NamedTuple):
+    """Everything that a network computes."""
+
+    logits: Tensor
+    """[B, labels], of the whole window. With `moments`, the mean of two: the logits of the pooled features, which suit
+    lasting sounds, and the mean of the highest steps, which suit short ones."""
+    steps: Tensor
+    """[B, steps, labels], logits of each step; step t is centred at frame t * `step_frames`."""
+    surprise: Tensor | None = None
+    """[B, other classes], 0 to 1: sounds that no label explains (`tagger.models.efficientat.Others`). None: the network
+    has no such layer."""
+
+
+class Network(nn.Module):
+    """Spectrogram to one logit a label. Made from an instance of its architecture's config.
+
+    Input: [B, 1, bands, frames], float32.
+    Output: [B, labels], float32, logits (before softmax or sigmoid).
+    """
+
+    config: Any
+    """The config it was made from, which a checkpoint stores."""
+    step_frames: ClassVar[int]
+    """Frames of the input from one step of `Outputs.steps` to the next."""
+    has_linear_head: ClassVar[bool] = False
+    """Whether the logits are a linear layer's of pooled features: `features` gives the last feature map, and
+    `classifier` is an nn.Sequential of pooling, flattening, hidden layers and that last layer. Training can then fit
+    the last layer alone, exactly (the recipes `head` and `stream`, and `Recipe.fitted_head`)."""
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The layers from input to output, without the last ones. Training may freeze the first of them."""
+        raise NotImplementedError
+
+    @property
+    def last_layer(self) -> str | tuple[str, ...]:
+        """Prefix, or prefixes, of the names of the weights that depend on the labels. Training replaces them."""
+        raise NotImplementedError
+
+    def outputs(self, log_mel: Tensor) -> Outputs:
+        """Everything that the network computes."""
+        raise NotImplementedError
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        return self.outputs(log_mel).logits
+
+
+def network_class(architecture: str) -> type[Network]:
+    """The class of an architecture's networks.
+
+    Args:
+        architecture: a key of `tagger.models.config.ARCHITECTURES`.
+    """
+    entry = ARCHITECTURES[architecture]
+    found: type[Network] = getattr(importlib.import_module(entry.module), entry.network)
+    return found
+
+
+def build(architecture: str, config: Any) -> Network:
+    """A network with fresh weights, from torch's global generator."""
+    return network_class(architecture)(config)

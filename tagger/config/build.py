@@ -3,29 +3,40 @@
 That is secrets, defaults that depend on each other, and checks across options.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from tagger.config import secret
 from tagger.config.broker import BrokerResolver
 from tagger.config.file import load, usual
 from tagger.config.given import Rank, gather
+from tagger.config.options import OPTIONS
 from tagger.config.places import located
 from tagger.config.resolver import Resolved
 from tagger.errors import SettingError, UserError
 from tagger.settings import (
-    ClipSettings,
-    EventLogSettings,
     HomeAssistantSettings,
-    JsonLinesSettings,
     ListenSettings,
     MqttSettings,
     PcmFormat,
     WebhookSettings,
     pcm_encoding,
 )
+
+
+def _groups() -> dict[str, type[Any]]:
+    """Groups of settings that are there or None, such as a sink's: the field of ListenSettings, and the class."""
+    kinds = get_type_hints(ListenSettings)
+    names = dict.fromkeys(option.group for option in OPTIONS if option.group)
+    return {
+        name: made for name in names for made in get_args(kinds[name]) if isinstance(made, type) and is_dataclass(made)
+    }
+
+
+_GROUPS = _groups()
 
 
 class Configuration:
@@ -86,20 +97,20 @@ class _ListenResolver(BrokerResolver):
         self._warn_of_open_secrets()
         self._check_sources()
         mqtt = self._mqtt()
+        special: dict[str, Callable[[], Any]] = {
+            "mqtt": lambda: mqtt,
+            "homeassistant": lambda: self._homeassistant(mqtt),
+            "webhook": self._webhook,
+        }
         groups: dict[str, Any] = {
-            "homeassistant": self._homeassistant(mqtt),
-            "jsonl": self._group("jsonl", JsonLinesSettings),
-            "webhook": self._webhook(),
-            "event_log": self._group("event_log", EventLogSettings),
+            name: special[name]() if name in special else self._group(name, made) for name, made in _GROUPS.items()
         }
         self._check_files()
-        groups["clips"] = self._group("clips", ClipSettings)
         self._check_output(mqtt)
         return self._make(
             lambda: ListenSettings(
                 **self._fields(""),
                 **groups,
-                mqtt=mqtt,
                 pcm=self._pcm() or PcmFormat(),
                 config=self._document.file.path if self._document is not None else None,
                 events=self._document.events if self._document is not None else None,
@@ -116,9 +127,11 @@ class _ListenResolver(BrokerResolver):
 
     def _check_files(self) -> None:
         """Two sinks in one file would destroy it."""
-        log, jsonl = self._given["sinks.log.path"], self._given["sinks.jsonl.path"]
-        if None not in (log.value, jsonl.value) and log.value.absolute() == jsonl.value.absolute():
-            self._problem(max(log, jsonl, key=lambda given: given.rank), "is the file of sinks.log and of sinks.jsonl")
+        files = [given for given in self._given.values() if given.option.writes == "file" and given.value is not None]
+        for one, other in itertools.combinations(reversed(files), 2):
+            if one.value.absolute() == other.value.absolute():
+                tables = f"{one.option.table} and of {other.option.table}"
+                self._problem(max(one, other, key=lambda given: given.rank), f"is the file of {tables}")
 
     def _check_output(self, mqtt: MqttSettings | None) -> None:
         """Standard output is for one of these."""

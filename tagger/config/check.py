@@ -135,11 +135,9 @@ def _sources(values: Values) -> Iterator[str]:
 
 def _places(values: Values) -> Iterator[str]:
     """Problems of the files and folders that the daemon will write."""
-    for key, is_file in (("listen.state", False), ("sinks.jsonl.path", True), ("sinks.log.path", True),
-                         ("clips.folder", False)):  # fmt: skip
-        path: Path | None = values[key].value
-        if path is None:
-            continue
+    for key in (key for key, given in values.items() if given.option.writes and given.value is not None):
+        path: Path = values[key].value
+        is_file = values[key].option.writes == "file"
         if is_file and path.is_dir():
             yield f"{values[key].place}: {path}: is a folder"
             continue

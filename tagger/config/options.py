@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tagger import settings
 from tagger.policy import KINDS, LabelPolicy
@@ -69,6 +69,9 @@ class Option:
     """A second environment variable that sets it."""
     field: str | None = None
     """Dotted path of the field in ListenSettings that the option sets, `mqtt.host`. None: `config.build` uses it."""
+    writes: Literal["file", "folder"] | None = None
+    """Whether the path is a file or a folder that the daemon writes. None: it writes nothing there. Two options cannot
+    name the same file."""
     reload: bool = False
     """Whether a running daemon can change it (SIGHUP). If not, a change needs a restart."""
 
@@ -222,7 +225,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("listen.stats_s", float, "Between messages of how the daemon fares, seconds.", field="stats_s",
            default=DEFAULTS.stats_s, above=0),
     Option("listen.state", Path, "Folder of what must survive a restart; without it $TAGGER_HOME/state.", field="state",
-           flag="--state", metavar="DIR", example="state"),
+           flag="--state", metavar="DIR", writes="folder", example="state"),
     Option("mqtt.url", str, "mqtt://user:password@host:port, mqtts://..., embedded (a broker in this process) or none.",
            field="mqtt.embedded", default=settings.DEFAULT_MQTT_URL, flag="--mqtt", metavar="URL", secret=True),
     Option("mqtt.host", str, "The broker, instead of a URL.", field="mqtt.host", reload=True, example="broker.local"),
@@ -269,7 +272,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("homeassistant.device_name", str, "Name of the device there; without it `tagger NODE`.",
            field="homeassistant.device_name", reload=True, example="Attic microphone"),
     Option("sinks.jsonl.path", Path, "Events as lines of JSON in this file.", field="jsonl.path", reload=True,
-           flag="--jsonl", metavar="FILE", example="events.jsonl"),
+           flag="--jsonl", metavar="FILE", writes="file", example="events.jsonl"),
     Option("sinks.jsonl.max_mb", float, "A larger file is renamed to FILE.1, that to FILE.2, and so on.",
            field="jsonl.max_mb", reload=True, default=JsonLinesSettings.max_mb, above=0),
     Option("sinks.jsonl.keep", int, "So many of these are kept.", field="jsonl.keep", reload=True,
@@ -285,11 +288,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("sinks.webhook.give_up_s", float, "What could not be delivered for so many seconds is dropped.",
            field="webhook.give_up_s", reload=True, default=WebhookSettings.give_up_s, above=0),
     Option("sinks.log.path", Path, "Events in this SQLite database, for `tagger events`.", field="event_log.path",
-           reload=True, flag="--event-log", metavar="FILE", example="events.sqlite"),
+           reload=True, flag="--event-log", metavar="FILE", writes="file", example="events.sqlite"),
     Option("sinks.log.keep_days", float, "Delete events that are older; without it none.", field="event_log.keep_days",
            reload=True, above=0, example=365),
     Option("clips.folder", Path, "Keep the audio of each event here, for `tagger review`; without it no audio is kept.",
-           field="clips.folder", flag="--save-clips", metavar="DIR", example="clips", formerly="CLIPS"),
+           field="clips.folder", flag="--save-clips", metavar="DIR", writes="folder", example="clips",
+           formerly="CLIPS"),
     Option("clips.keep_days", float, "Delete saved clips that are older.", field="clips.keep_days", flag="--keep-days",
            metavar="D", above=0, example=14),
     Option("clips.keep_mb", float, "Delete the oldest when they are more.", field="clips.keep_mb", flag="--keep-mb",

@@ -1,8 +1,10 @@
-"""Which sinks the settings ask for. A new kind is a file beside this one, and an entry in `wanted`."""
+"""Which sinks the settings ask for. A new kind is a file in `tagger/sinks/` and a line in `_SINKS`."""
 
 import logging
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from tagger.daemon.fanout import Fanout
 from tagger.daemon.state import State
@@ -25,6 +27,14 @@ log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 2.0
 """Longest wait for a sink that goes to deliver what it still has, seconds."""
+
+_SINKS: Mapping[str, tuple[str, Callable[[Any], Sink]]] = {
+    "jsonl": ("jsonl", JsonLinesSink),
+    "webhook": ("webhook", WebhookSink),
+    "log": ("event_log", EventLogSink),
+}
+"""Sinks that need nothing but their own settings. The name in messages; the field of ListenSettings with the settings
+(None there: no such sink); and the sink's class."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +69,15 @@ def wanted(context: SinkContext) -> Wanted:
         home = settings.homeassistant
         made_of = (mqtt, certificate_times(mqtt), home, context.streams, None if home is None else context.asked)
         sinks["mqtt", made_of] = lambda: _mqtt(context, mqtt)
-    if (jsonl := settings.jsonl) is not None:
-        sinks["jsonl", jsonl] = lambda: JsonLinesSink(jsonl)
-    if (webhook := settings.webhook) is not None:
-        sinks["webhook", webhook] = lambda: WebhookSink(webhook)
-    if (log := settings.event_log) is not None:
-        sinks["log", log] = lambda: EventLogSink(log)
+    for kind, (field, make) in _SINKS.items():
+        if (own := getattr(settings, field)) is not None:
+            sinks[kind, own] = partial(make, own)
     return sinks
+
+
+def has_lasting_sinks(settings: ListenSettings) -> bool:
+    """Whether events go to a sink that keeps them after the daemon has ended; MQTT's is not counted."""
+    return any(getattr(settings, field) is not None for field, _ in _SINKS.values())
 
 
 class Outputs:

@@ -168,7 +168,7 @@ def _identities(uris: Sequence[str]) -> list[str]:
 def _state(settings: ListenSettings) -> Iterator[State | None]:
     """The state folder, where something is published that outlives the daemon."""
     is_durable = settings.mqtt is not None and not settings.mqtt.embedded
-    if not (is_durable or settings.jsonl or settings.webhook or settings.event_log or settings.state):
+    if not (is_durable or outputs.has_lasting_sinks(settings) or settings.state):
         yield None
         return
     state = State(settings.state or home() / "state")

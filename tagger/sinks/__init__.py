@@ -1,6 +1,6 @@
 """Where events go: the protocol of a sink, and every sink but MQTT's, which is in `tagger.mqtt`.
 
-A new kind of sink is a module here and an entry in `wanted` of `tagger.daemon.outputs`. What tells all sinks, and what
+A new kind of sink is a module here and a line in `_SINKS` of `tagger.daemon.outputs`. What tells all sinks, and what
 starts or stops them, is in `tagger.daemon`.
 """
 

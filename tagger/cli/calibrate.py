@@ -13,27 +13,41 @@ from tagger.errors import UserError
 
 @click.command()
 @click.argument("recordings", nargs=-1, type=click.Path(path_type=Path), metavar="[RECORDING]...")
-@click.option("--listen", "duration", metavar="TIME", help="Hear the room now, for so long: 10m, 8h.")
-@click.option("--source", metavar="SOURCE", help="For --listen, as `tagger listen` names it. [default: mic]")
+@click.option("--listen", "duration", metavar="TIME", help="Record the room now, for this time: 10m, 8h.")
+@click.option("--source", metavar="SOURCE", help="Source for --listen, named as for `tagger listen`. [default: mic]")
 @model_option
 @device_option
 @window_option
 @hop_option
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML that holds now; it is kept.")
-@click.option("--wish", metavar="RATE", help="Of each label, at most: 1/day, 2/hour. [default: 1/day]")
-@click.option("--wish-all", metavar="RATE", help="Of all labels together, at most.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML file in force now; the output keeps all else in it.",
+)
+@click.option(
+    "--wish", metavar="RATE", help="Highest rate of false alarms for each label: 1/day, 2/hour. [default: 1/day]"
+)
+@click.option("--wish-all", metavar="RATE", help="Highest rate of false alarms for all labels together.")
 @click.option("--sure", is_flag=True, help="Meet the wish with 95 % confidence, not only on average.")
-@click.option("--lower", is_flag=True, help="Set thresholds also below those that hold now.")
-@click.option("--examples", type=click.Path(path_type=Path), metavar="DIR", help="DIR/LABEL/FILE: still found?")
-@click.option("--except", "excepted", multiple=True, metavar="LABEL", help="Is heard in the recording; repeatable.")
+@click.option("--lower", is_flag=True, help="Also lower thresholds below those in force now.")
+@click.option(
+    "--examples",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of examples, DIR/LABEL/FILE: count how many are still found.",
+)
+@click.option(
+    "--except", "excepted", multiple=True, metavar="LABEL", help="Label that does sound in the recording; repeatable."
+)
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("tagger.toml"), show_default=True)
-@click.option("--force", is_flag=True, help="Replace the file that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 def calibrate(recordings: Sequence[Path], duration: str | None, source: str | None, **flags: Any) -> None:
-    """Set each label's threshold by how often your room is mistaken for it.
+    """Set each label's threshold from recordings of your own room.
 
-    RECORDING is a file, or a folder of them, of what happens in the room without any of the labels' sounds: all that is
-    announced in it is a false alarm. Ten minutes tell something, a day much. The thresholds are written to a file for
-    `tagger listen --config`.
+    RECORDING is a file or a folder of files, recorded in the room while none of the labels sounded. Everything that the
+    model announces in it is a false alarm. Ten minutes are a start, a day is better. The thresholds are written to a
+    file for `tagger listen --config`.
     """
     from tagger.calibration import calibrate
     from tagger.calibration.targets import Wishes

@@ -1,4 +1,4 @@
-"""What several commands share: options, and secrets that leave the command line."""
+"""Options that several commands share, and the removal of secrets from the command line."""
 
 import sys
 from typing import Any
@@ -8,22 +8,30 @@ import click
 from tagger import settings
 
 model_option = click.option(
-    "--model", "-m", default=settings.DEFAULT_MODEL, show_default=True, help="A name from `tagger models`, or a path."
+    "--model",
+    "-m",
+    default=settings.DEFAULT_MODEL,
+    show_default=True,
+    help="Model: a name from `tagger models`, or a path.",
 )
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-window_option = click.option("--window", type=float, metavar="S", help="Window, seconds. [default: the model's own]")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="Device that runs the network: auto, cpu, cuda, cuda:N or mps."
+)
+window_option = click.option(
+    "--window", type=float, metavar="S", help="Length of a window, seconds. [default: the model's own]"
+)
 hop_option = click.option(
-    "--hop", type=float, metavar="S", default=1.0, show_default=True, help="Between windows, seconds."
+    "--hop", type=float, metavar="S", default=1.0, show_default=True, help="Time from one window to the next, seconds."
 )
 
 
 def hide_secrets(given: dict[str, Any]) -> None:
-    """Takes secrets off the command line that `ps` shows. Called before anything else is done."""
+    """Removes secrets from the command line that `ps` shows. Commands call it first."""
     from tagger.config import secret
     from tagger.config.given import has_secret
 
     urls = [given.get(key) or "" for key in ("mqtt.url", "sinks.webhook.url")]
-    # Of a flag that is there twice, the last holds, but `ps` shows both.
+    # If a flag is given twice, the last one counts, but `ps` shows both.
     urls += [url for each in sys.orig_argv if "://" in (url := each.partition("=")[2] if each[:2] == "--" else each)]
     seen = secret.take_off_command_line(filter(has_secret, urls))
     if any("@" in url or url.startswith("http") for url in seen):

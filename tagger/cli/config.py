@@ -15,17 +15,17 @@ from tagger.errors import UserError
 
 @click.group()
 def config() -> None:
-    """Settings of `tagger listen`: write a file, see what is in force, find what is wrong."""
+    """Write, check and describe the settings of `tagger listen`."""
 
 
 @config.command()
 @listen_options(without=("--json",))
-@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON document.")
 @click.pass_context
 def check(ctx: click.Context, /, **flags: Any) -> None:
-    """Say what `tagger listen` with these flags would do, and where each value is from.
+    """List what `tagger listen` would use with these flags, and where each value is from.
 
-    Then all is checked that needs neither sound nor network: exit code 0 and `ok`, or 2 and what is wrong.
+    Then check everything that needs neither sound nor network: exit code 0 and `ok`, or 2 and the problems.
     """
     given = typed(ctx)
     hide_secrets(given)
@@ -63,11 +63,11 @@ def check(ctx: click.Context, /, **flags: Any) -> None:
     "-o",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="[default: $TAGGER_HOME/tagger.toml, where `tagger listen` looks]",
+    help="File to write. [default: $TAGGER_HOME/tagger.toml, where `tagger listen` looks]",
 )
-@click.option("--force", is_flag=True, help="Replace the file that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 def init(output: Path | None, force: bool) -> None:
-    """Ask five questions, and write a file with every option in it, commented."""
+    """Ask five questions, and write a file that explains every option."""
     from tagger import files
     from tagger.config import ask
     from tagger.config.file import NAME

@@ -8,7 +8,7 @@ from tagger.errors import UserError
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON a device.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each device.")
 def devices(as_json: bool) -> None:
     """List the microphones that `tagger listen mic:NAME` can use."""
     from tagger.sources.portaudio import input_devices

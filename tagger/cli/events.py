@@ -9,23 +9,34 @@ import click
 
 @click.command("events")
 @click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
-@click.option("--day", metavar="DAY", help="2026-11-26, today or yesterday: events that began then, local time.")
-@click.option("--since", metavar="TIME", help="A day, or 2026-11-26T14:30, local or with an offset from UTC.")
-@click.option("--until", metavar="TIME", help="The same; a day is included.")
-@click.option("--label", "labels", multiple=True, metavar="LABEL", help="Only these; repeatable.")
-@click.option("--source", "sources", multiple=True, metavar="NAME", help="Only from these; repeatable.")
-@click.option("--node", "nodes", multiple=True, metavar="NAME", help="Only from these; repeatable.")
-@click.option("--min-score", type=click.FloatRange(0, 1), metavar="P", help="Only of at least this peak score.")
-@click.option("--min-s", type=click.FloatRange(0), metavar="S", help="Only those that lasted so long.")
-@click.option("--last", type=click.IntRange(1), metavar="N", help="Of all these, the last.")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON an event, named as in MQTT's.")
-@click.option("--count", is_flag=True, help="Of each label: how many, how long together, the highest score.")
-@click.option("--chart", is_flag=True, help="With --day: hours across, labels down, as text.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="With --day: the same as a picture.")
+@click.option(
+    "--day", metavar="DAY", help="Only events that began on this day, local time: 2026-11-26, today or yesterday."
+)
+@click.option(
+    "--since", metavar="TIME", help="Only events since: a day, or 2026-11-26T14:30, local or with an offset from UTC."
+)
+@click.option("--until", metavar="TIME", help="Only events until, written as for --since; a day is included.")
+@click.option("--label", "labels", multiple=True, metavar="LABEL", help="Only events of this label; repeatable.")
+@click.option("--source", "sources", multiple=True, metavar="NAME", help="Only events of this source; repeatable.")
+@click.option("--node", "nodes", multiple=True, metavar="NAME", help="Only events of this node; repeatable.")
+@click.option(
+    "--min-score", type=click.FloatRange(0, 1), metavar="P", help="Only events with at least this peak score."
+)
+@click.option("--min-s", type=click.FloatRange(0), metavar="S", help="Only events of at least this duration, seconds.")
+@click.option("--last", type=click.IntRange(1), metavar="N", help="Only the last N of these.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one line of JSON for each event, with the fields of the MQTT message.",
+)
+@click.option("--count", is_flag=True, help="Print for each label: number, total duration, highest score.")
+@click.option("--chart", is_flag=True, help="With --day: print the day as text, hours across, labels down.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="With --day: write the day as a picture.")
 def list_events(
     file: Path | None, labels: Sequence[str], sources: Sequence[str], nodes: Sequence[str], **flags: Any
 ) -> None:
-    """List the events that the daemon has kept.
+    """List the events in the daemon's event log.
 
     FILE is its event log. [default: $TAGGER_HOME/events.sqlite]
     """

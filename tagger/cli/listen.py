@@ -17,9 +17,9 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
     """Listen, and publish sound events over MQTT.
 
     SOURCE is mic (the default), mic:NAME (see `tagger devices`), a file, - (raw PCM on standard input), demo (a
-    built-in minute of sounds) or auto (the microphone, or the demo where there is none). Name one for its topics:
-    kitchen=mic:USB. Ctrl-C stops. `tagger config init` writes a file for --config; flags come before the environment
-    before the file.
+    built-in minute of sounds) or auto (the microphone, or the demo if there is no microphone). Name a source for its
+    topics: kitchen=mic:USB. Ctrl-C stops it. `tagger config init` writes a file for --config. A flag overrides an
+    environment variable, which overrides the file.
     """
     given = typed(ctx)
     hide_secrets(given)

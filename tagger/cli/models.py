@@ -9,7 +9,7 @@ import click
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(ctx: click.Context) -> None:
-    """List the models at hand; add or download others."""
+    """List the installed models; add or download others."""
     if ctx.invoked_subcommand is not None:
         return
     from tagger.checkpoints import store
@@ -28,7 +28,7 @@ def models(ctx: click.Context) -> None:
 @models.command("add")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 def models_add(files: Sequence[Path]) -> None:
-    """Take in a checkpoint of your own, or one of EfficientAT's official mn*_as .pt files."""
+    """Add a checkpoint of your own, or one of EfficientAT's official mn*_as .pt files."""
     from tagger.checkpoints import official
 
     for path in files:
@@ -38,7 +38,7 @@ def models_add(files: Sequence[Path]) -> None:
 
 @models.command("download")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--url", help="Where the release files lie. [default: EfficientAT's release v0.0.1]")
+@click.option("--url", help="Address of the release files. [default: EfficientAT's release v0.0.1]")
 def models_download(names: Sequence[str], url: str | None) -> None:
     """Fetch EfficientAT's official AudioSet weights: mn04, mn10. An interrupted download is continued."""
     from tagger.checkpoints import official, release, store

@@ -9,18 +9,18 @@ import click
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--list", "listed", is_flag=True, help="Print the clips, those not reviewed first, and ask nothing.")
-@click.option("--json", "as_json", is_flag=True, help="The same, one line of JSON a clip.")
+@click.option("--json", "as_json", is_flag=True, help="Print the same as one line of JSON for each clip.")
 @click.option(
     "--mark",
     "marks",
     multiple=True,
     metavar="CLIP=VERDICT",
-    help="By id or file: right, wrong, a label, or undo; repeatable.",
+    help="Verdict for a clip, named by id or file: right, wrong, a label, or undo; repeatable.",
 )
 def review(folder: Path, listed: bool, as_json: bool, marks: Sequence[str]) -> None:
-    """Say of saved clips what they are: right, wrong, or something else.
+    """Review saved clips: is each label right, wrong, or something else?
 
-    DIR is what `tagger listen --save-clips DIR` wrote. Every answer is written at once, to DIR/reviewed.csv; `tagger
+    DIR is what `tagger listen --save-clips DIR` wrote. Each answer is written at once to DIR/reviewed.csv; `tagger
     train --add DIR` learns from it.
     """
     from tagger.clips import review

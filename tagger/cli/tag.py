@@ -17,11 +17,15 @@ from tagger.errors import UserError
 @device_option
 @window_option
 @hop_option
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML: what counts as an event.")
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels shown of each window.")
-@click.option("--events", is_flag=True, help="What `tagger listen` would announce, with onset and offset.")
-@click.option("--audacity", is_flag=True, help="The same as FILE.labels.txt beside each file: a label track.")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON a window, or an event.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file: what counts as an event.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Number of labels shown for each window."
+)
+@click.option(
+    "--events", is_flag=True, help="Print the events that `tagger listen` would announce, with onset and offset."
+)
+@click.option("--audacity", is_flag=True, help="Also write them beside each file, as the label track FILE.labels.txt.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each window, or event.")
 def tag_files(
     files: Sequence[Path],
     model: str,
@@ -34,9 +38,9 @@ def tag_files(
     audacity: bool,
     as_json: bool,
 ) -> None:
-    """Tag audio files: what is heard in each window, or the events in them.
+    """Tag audio files: print the labels of each window, or the events.
 
-    Any length, sample rate and channel count; WAV, FLAC, Ogg and MP3, and with PyAV whatever FFmpeg decodes.
+    WAV, FLAC, Ogg and MP3, of any length, sample rate and channel count; with PyAV all that FFmpeg decodes.
     """
     settings.check_window(window, hop)
     from tagger import policy, tag

@@ -16,7 +16,7 @@ def _data_options(command: Any) -> Any:
     """Decorator: the arguments that name the clips for `train` and `eval`."""
     options = (
         click.argument("data", required=False, type=click.Path(path_type=Path)),
-        click.option("--esc10", is_flag=True, help="Of ESC-50, its ten labels that are ESC-10."),
+        click.option("--esc10", is_flag=True, help="Use only the ten labels of ESC-50 that make ESC-10."),
         click.option(
             "--add",
             "added",
@@ -42,32 +42,36 @@ def _data_options(command: Any) -> Any:
     metavar="DIR",
     help="Recordings that must trigger nothing; repeatable.",
 )
-@click.option("--download", is_flag=True, help="Fetch ESC-50 (600 MB) first, if it is not there; continues.")
+@click.option(
+    "--download", is_flag=True, help="Fetch ESC-50 (600 MB) first, if it is missing; continues an interrupted download."
+)
 @click.option(
     "--model",
     "-m",
-    help=f"{', '.join(network_names())}, or a checkpoint. [default: mn04, or what the recipe is for]",
+    help=f"Network: {', '.join(network_names())}, or a checkpoint. [default: mn04, or the recipe's]",
 )
 @click.option(
     "--start", type=click.Choice(["audioset", "imagenet", "nothing"]), help="Weights that mn and dymn begin with."
 )
-@click.option("--recipe", help="How; `tagger recipes` lists them. [default: the network's own]")
+@click.option("--recipe", help="Way of training; `tagger recipes` lists them. [default: the network's own]")
 @click.option(
     "--set", "settings_", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable."
 )
 @click.option(
-    "--freeze", is_flag=True, help="The recipe `head`: the last layer alone, on the frozen network's features."
+    "--freeze", is_flag=True, help="Short for --recipe head: only a last layer, on the frozen network's features."
 )
 @click.option("--epochs", type=click.IntRange(1), help="Short for --set epochs=N.")
 @click.option("--teacher", metavar="MODEL", help="Checkpoint to learn from too; {fold} in it is the held-out fold.")
 @click.option("--fold", "folds", type=click.IntRange(1, 5), multiple=True, help="Hold out this fold only; repeatable.")
-@click.option("--all-clips", is_flag=True, help="Only the checkpoint from all clips; nothing is held out.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder. [default: runs/MODEL-RECIPE]")
+@click.option("--all-clips", is_flag=True, help="Train only the final checkpoint, on all clips; hold out no fold.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Output folder. [default: runs/MODEL-RECIPE]")
 @click.option("--name", default="esc50", show_default=True, help="Name of the final checkpoint.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--resume", is_flag=True, help="Go on with the run that the folder holds.")
+@click.option("--resume", is_flag=True, help="Continue the run in the output folder.")
 @click.option(
-    "--allow-leak", is_flag=True, help="Start from, or learn from, what has heard the held-out clips; it is marked."
+    "--allow-leak",
+    is_flag=True,
+    help="Allow a start or a teacher that has heard the held-out clips; the checkpoint is marked.",
 )
 @device_option
 def train(**flags: Any) -> None:
@@ -77,8 +81,8 @@ def train(**flags: Any) -> None:
     filename, label and, if you like, fold. [default: $TAGGER_HOME/esc50]
 
     Without --fold, each of the five folds is held out once and scored by a network that never heard it; then the final
-    checkpoint is trained on all clips. Ctrl-C saves; --resume goes on. Decoded clips are kept under $TAGGER_HOME/cache;
-    delete it at will. Several processes share the work: torchrun --nproc-per-node 2 -m -- tagger train ...
+    checkpoint is trained on all clips. Ctrl-C saves; --resume continues. Decoded clips are kept in $TAGGER_HOME/cache,
+    which you may delete. Several processes share the work: torchrun --nproc-per-node 2 -m -- tagger train ...
     """
     from train import cli
 
@@ -96,22 +100,34 @@ def train(**flags: Any) -> None:
     metavar="MODEL",
     help="A checkpoint, or the folder of a training with one for each fold; repeatable.",
 )
-@click.option("--folds", default="own", show_default=True, metavar="LIST", help="own, all, or numbers such as 1,3.")
+@click.option(
+    "--folds",
+    default="own",
+    show_default=True,
+    metavar="LIST",
+    help="Folds to score: own, all, or numbers such as 1,3.",
+)
 @click.option(
     "--shifts",
     type=click.IntRange(1, 20),
     default=1,
     show_default=True,
-    help="Test-time option: average over turned copies.",
+    help="Number of copies, shifted in time, whose scores are averaged.",
 )
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path), default=Path("report"), show_default=True, help="Folder."
+    "--output", "-o", type=click.Path(path_type=Path), default=Path("report"), show_default=True, help="Output folder."
 )
-@click.option("--allow-leak", is_flag=True, help="Score also what the checkpoint was trained on; the report is marked.")
-@click.option("--streamed", is_flag=True, help="In long streams made from the clips, as the daemon hears them.")
-@click.option("--minutes", type=click.FloatRange(1, 600), help="Streamed: length for each checkpoint. [default: 20]")
-@click.option("--hop", type=click.FloatRange(0.05, 5), help="Streamed: between windows, seconds. [default: 0.5]")
-@click.option("--seed", type=click.IntRange(0), help="Streamed: another one makes other streams. [default: 0]")
+@click.option(
+    "--allow-leak", is_flag=True, help="Also score clips that the checkpoint was trained on; the report is marked."
+)
+@click.option("--streamed", is_flag=True, help="Score long streams made from the clips, as the daemon hears them.")
+@click.option(
+    "--minutes", type=click.FloatRange(1, 600), help="Streamed: length for each checkpoint, minutes. [default: 20]"
+)
+@click.option(
+    "--hop", type=click.FloatRange(0.05, 5), help="Streamed: time from one window to the next, seconds. [default: 0.5]"
+)
+@click.option("--seed", type=click.IntRange(0), help="Streamed: seed of the random streams. [default: 0]")
 @click.option(
     "--background",
     "backgrounds",
@@ -132,8 +148,8 @@ def train(**flags: Any) -> None:
 def evaluate(**flags: Any) -> None:
     """Score checkpoints on clips that they have never heard.
 
-    A checkpoint knows what it was trained on. `own` is the fold that it did not hear; `all` is the official protocol:
-    five checkpoints, each on its own fold, mean and standard deviation.
+    A checkpoint records what it was trained on. --folds own scores the fold that it did not hear. --folds all is the
+    official protocol: five checkpoints, each on its own fold, mean and standard deviation.
     """
     from train import cli
 
@@ -141,7 +157,7 @@ def evaluate(**flags: Any) -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="All fields, one line a recipe.")
+@click.option("--json", "as_json", is_flag=True, help="Print all fields, one line of JSON for each recipe.")
 def recipes(as_json: bool) -> None:
     """List the ways of training, and what each changes."""
     from train import cli
@@ -151,15 +167,19 @@ def recipes(as_json: bool) -> None:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for both.")
-@click.option("--front-end", metavar="NAME", help="efficientat, origin, mel or mfcc. [default: efficientat]")
-@click.option("--model", "-m", metavar="NAME", help="As this model gets them: a name from `tagger models`, or a path.")
-@click.option("--picture/--no-picture", default=True, help="Pictures need the extra `train`.  [default: picture]")
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Output folder.")
+@click.option("--front-end", metavar="NAME", help="Front end: efficientat, origin, mel or mfcc. [default: efficientat]")
+@click.option(
+    "--model", "-m", metavar="NAME", help="Model whose front end is used: a name from `tagger models`, or a path."
+)
+@click.option(
+    "--picture/--no-picture", default=True, help="Also write a picture; needs the extra `train`.  [default: picture]"
+)
 def features(files: Sequence[Path], output: Path, front_end: str | None, model: str | None, picture: bool) -> None:
-    """Write what a network is given: spectrograms or MFCCs, as DIR/FILE.npy and DIR/FILE.png.
+    """Write a network's input: spectrograms or MFCCs, as DIR/FILE.npy and DIR/FILE.png.
 
-    Of whole files, any length, sample rate and channel count; the array is [bands, frames], float32. A file that is
-    damaged gives nothing.
+    Files may have any length, sample rate and channel count. The array covers the whole file: [bands, frames], float32.
+    A damaged file is reported and gives no output.
     """
     from train.features.files import check_pictures, chosen, write
     from train.features.files import targets as targets_of

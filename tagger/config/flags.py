@@ -28,7 +28,7 @@ def listen_options(without: Sequence[str] = ()) -> Callable[[_Command], _Command
             type=click.Path(path_type=Path),
             envvar=ENV_PREFIX + "CONFIG",
             metavar="FILE",
-            help="TOML: all of these, and what counts as an event. [default: $TAGGER_HOME/tagger.toml, if it is there]",
+            help="TOML file of these settings and of events. [default: $TAGGER_HOME/tagger.toml, if it exists]",
         )(command)
         return click.argument("sources", nargs=-1, metavar="[SOURCE]...")(command)
 

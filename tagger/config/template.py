@@ -9,9 +9,9 @@ from tagger.config.options import LABEL_FIELDS, OPTIONS, TABLES, Option
 SCHEMA_NAME = "tagger.schema.json"
 _HEAD = f"""\
 #:schema {SCHEMA_NAME}
-# Settings of `tagger listen`. A line that begins with # says what holds without it, or gives an example.
-# Flags and environment variables come before this file; `tagger config check` tells what is in force, and why.
-# Paths are relative to this file. docs/configuration.md says more."""
+# Settings of `tagger listen`. A setting behind a # is not set; the line shows its default, or an example.
+# Flags and environment variables override this file; `tagger config check` lists what is in force, and why.
+# Paths are relative to this file. docs/configuration.md explains more."""
 _EVENTS_END = """\
 # Announce only these labels; or all but those of deny.
 {allow}

@@ -422,7 +422,7 @@ def test_help_of_eval_says_what_is_for_streams_alone() -> None:
     said = " ".join(run("eval", "--help").stdout.split())
     for flag in ("--minutes", "--hop", "--seed", "--background", "--nontarget", "--config"):
         assert re.search(rf"{flag} [^-]*Streamed: ", said), flag
-    assert re.search("--streamed +In long streams", said)
+    assert re.search("--streamed +Score long streams", said)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(wav: Path) -> None:

@@ -305,6 +305,19 @@ class ListenSettings:
     stats_s: float = 60.0
     """Time between `stats` messages, seconds."""
 
+    @property
+    def rules(self) -> EventsConfig:
+        """What counts as an event: the file's table, with the lists of `allow` and `deny` in place of its own."""
+        return (self.events or EventsConfig()).but(self.allow, self.deny)
+
+    @property
+    def named_labels(self) -> tuple[str, ...]:
+        """Labels and groups that the user named: those of Home Assistant, or all that the rules name."""
+        if self.homeassistant is not None and self.homeassistant.labels:
+            return self.homeassistant.labels
+        rules = self.rules
+        return tuple(dict.fromkeys([*(rules.allow or ()), *rules.labels, *rules.groups]))
+
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise SettingError("threshold", "must be above 0 and at most 1", self.threshold)

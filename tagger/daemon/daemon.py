@@ -44,6 +44,7 @@ class Daemon:
         tasks: Sequence[Task] = (),
         before_close: Callable[[], None] = lambda: None,
         outputs: Outputs | None = None,
+        policy_of: Callable[[ListenSettings], Policy] | None = None,
     ) -> None:
         """
         Args:
@@ -51,9 +52,11 @@ class Daemon:
             tasks: done in the thread that calls `run`.
             before_close: called after the listeners have finished, before the sink is closed.
             outputs: the sinks behind `sink`, for `apply`.
+            policy_of: what counts as an event by given settings, for `apply`; raises SettingError.
         """
         self._listeners, self._sink, self._stop = listeners, sink, stop
         self._tasks, self._before_close, self._outputs = tasks, before_close, outputs
+        self._policy_of = policy_of
 
     def run(self) -> None:
         """Returns when everything was heard, or when asked to stop.
@@ -93,22 +96,21 @@ class Daemon:
         context = self._outputs.context
         return replace(context.settings, mqtt=context.mqtt)
 
-    def apply(self, settings: ListenSettings, policy: Policy, asked: Sequence[str]) -> list[str]:
+    def apply(self, settings: ListenSettings) -> list[str]:
         """Changes policy and sinks while it runs; the audio goes on.
 
-        Args:
-            policy: what counts as an event by these settings.
-            asked: labels that the user named.
-
         Returns:
-            What happened to sinks, for people.
+            Which sinks changed, for people.
+
+        Raises:
+            SettingError: the settings do not fit the model; nothing was changed.
         """
         assert self._outputs is not None, "a daemon without outputs cannot change them"
+        assert self._policy_of is not None, "a daemon without a model has one policy"
+        policy = self._policy_of(settings)
         context = self._outputs.context
         streams = tuple(replace(stream, labels=policy.names) for stream in context.streams)
-        changed = self._outputs.change(
-            replace(context, settings=settings, mqtt=settings.mqtt, streams=streams, asked=tuple(asked))
-        )
+        changed = self._outputs.change(replace(context, settings=settings, mqtt=settings.mqtt, streams=streams))
         for listener, stream in zip(self._listeners, streams, strict=True):
             listener.set_policy(policy, stream)
         return changed

@@ -47,8 +47,6 @@ class SinkContext:
     streams: tuple[Stream, ...]
     keys: Mapping[str, str]
     """Of each source's name, what stays when that changes."""
-    asked: tuple[str, ...]
-    """Labels that the user named."""
     state: State | None
     controls: Controls
     """What requests over MQTT can do."""
@@ -67,7 +65,13 @@ def wanted(context: SinkContext) -> Wanted:
         sinks["console", None] = lambda: ConsoleSink(as_json=settings.json, explain=settings.explain)
     if mqtt is not None:
         home = settings.homeassistant
-        made_of = (mqtt, certificate_times(mqtt), home, context.streams, None if home is None else context.asked)
+        made_of = (
+            mqtt,
+            certificate_times(mqtt),
+            home,
+            context.streams,
+            home and settings.named_labels,
+        )
         sinks["mqtt", made_of] = lambda: _mqtt(context, mqtt)
     for kind, (field, make) in _SINKS.items():
         if (own := getattr(settings, field)) is not None:
@@ -169,7 +173,7 @@ def _home(context: SinkContext, mqtt: MqttSettings, home: HomeAssistantSettings)
             Topics(mqtt.prefix, mqtt.node),
             streams,
             context.keys,
-            context.asked,
+            context.settings.named_labels,
             mqtt.commands,
             gone,
             context.settings.audio_s,

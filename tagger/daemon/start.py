@@ -5,21 +5,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import click
 
 from tagger import health, policy
 from tagger.audio.level import LevelTap
-from tagger.checkpoints import checkpoint, store
+from tagger.checkpoints import store
+from tagger.checkpoints.checkpoint import load_trained
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.clips.folder import ClipFolder
 from tagger.clips.saver import ClipSaver
 from tagger.config.build import Configuration
-from tagger.daemon import outputs
 from tagger.daemon.control import Control
 from tagger.daemon.daemon import Daemon, Task
 from tagger.daemon.fanout import Fanout
+from tagger.daemon.outputs import Outputs, SinkContext, has_lasting_sinks
 from tagger.daemon.reload import reload
 from tagger.daemon.state import State
 from tagger.engine.runtime_torch import Classifier
@@ -30,7 +31,8 @@ from tagger.listen import AudioTap, Listener
 from tagger.mqtt.topics import NOT_SOURCES
 from tagger.names import unique_slugs
 from tagger.policy import Policy
-from tagger.settings import ClipSettings, ListenSettings, MqttSettings, check_window
+from tagger.settings import ListenSettings, MqttSettings, check_window
+from tagger.sinks import Sink
 from tagger.sources import Source, open_source, split_name
 from tagger.stop import Stop
 
@@ -44,98 +46,141 @@ _ALIVE_SECONDS = 5.0
 """Interval at which open events are noted as still open, seconds: the error of their end after a crash."""
 
 
-def listen(settings: ListenSettings, stop: Stop, build: Configuration | None = None) -> None:
+@dataclass(frozen=True)
+class _Model:
+    """The model that the daemon listens with."""
+
+    classifier: Classifier
+    window_s: float
+    """Length of its windows, seconds: the user's, or that of the training."""
+
+    @property
+    def info(self) -> CheckpointInfo:
+        return self.classifier.info
+
+    @property
+    def rate_hz(self) -> int:
+        return self.info.mel.sample_rate_hz
+
+    def policy(self, settings: ListenSettings) -> Policy:
+        """What counts as an event by these settings.
+
+        Raises:
+            SettingError: they do not fit the model's labels or the length of the windows.
+        """
+        labels, thresholds, hop_s = self.info.labels, self.info.thresholds, settings.hop_seconds
+        return policy.policy(labels, thresholds, self.window_s, hop_s, settings.rules, settings.threshold)
+
+
+def listen(settings: ListenSettings, stop: Stop, build: Configuration) -> None:
     """`tagger listen`. Returns when all sources have ended, or when asked to stop.
 
     Args:
-        build: the settings anew, from the file as it then is, for SIGHUP; raises UserError.
+        build: called at SIGHUP; reads the settings again, from the file as it then is.
 
     Raises:
         TaggerError: something cannot be used, or failed on the way.
     """
     with ExitStack() as stack:
-        loaded = checkpoint.load_trained(store.find(settings.model))
-        window_s = settings.window_seconds or loaded.info.window_seconds
-        check_window(settings.window_seconds, settings.hop_seconds, window_s)
-        rate_hz = loaded.info.mel.sample_rate_hz
-
-        def rules_of(settings: ListenSettings) -> tuple[Policy, tuple[str, ...]]:
-            return _policy(settings, loaded.info, window_s)
-
-        rules, asked = rules_of(settings)
-        memory_s = window_s + settings.hop_seconds + max(max(each.confirm_s, each.min_s) for each in rules.each)
-        sources = [open_source(uri, rate_hz, settings.realtime, settings.pcm) for uri in settings.sources]
-        classify = Classifier(loaded, settings.device)
+        model = _open_model(settings)
+        rules = model.policy(settings)
+        sources = [open_source(uri, model.rate_hz, settings.realtime, settings.pcm) for uri in settings.sources]
         mqtt = stack.enter_context(_broker(settings.mqtt))
         state = stack.enter_context(_state(settings))
-
-        node = (mqtt or MqttSettings()).node
-        names = unique_slugs((source.name for source in sources), reserved=NOT_SOURCES)
-        streams = tuple(Stream(node, name, loaded.info.name, rules.names) for name in names)
-        uris = dict(zip(names, _identities(settings.sources), strict=True))
-        _say_what(settings, classify, sources, streams, mqtt, window_s)
-        classify.warm_up(round(window_s * rate_hz))
-        stack.enter_context(_no_thread_dies_unseen(stop))
+        streams = _streams(sources, (mqtt or MqttSettings()).node, model.info.name, rules)
+        _print_setup(settings, model, sources, streams, mqtt)
+        model.classifier.warm_up(round(model.window_s * model.rate_hz))
+        stack.enter_context(_stopped_by_dying_threads(stop))
 
         fanout = Fanout([], state)
         control = Control(fanout, state)
-        context = outputs.SinkContext(
-            settings=settings,
-            mqtt=mqtt,
-            streams=streams,
-            keys=state.keys(uris) if state is not None else dict(zip(names, names, strict=True)),
-            asked=asked,
-            state=state,
-            controls=control,
-            on_refused=stop.fail,
-        )
         if mqtt is not None and settings.watch:
             stack.enter_context(_watched(mqtt))
-        sinks = outputs.Outputs(context, fanout)
-        clips = stack.enter_context(_clips(settings.clips))
-
-        def taps(stream: Stream) -> list[AudioTap]:
-            saver = clips(stream, rate_hz, memory_s)
-            level = LevelTap(rate_hz, settings.audio_s, lambda level: fanout.audio(stream, level))
-            return [level, *([saver] if saver is not None else [])]
+        outputs = Outputs(_sink_context(settings, mqtt, streams, state, control, stop), fanout)
+        clip_taps = stack.enter_context(_clip_taps(settings, model, rules))
 
         listeners = [
             Listener(
                 source=source,
                 stream=stream,
-                classifier=classify,
+                classifier=model.classifier,
                 sink=fanout,
-                window_s=window_s,
+                window_s=model.window_s,
                 hop_s=settings.hop_seconds,
                 policy=rules,
                 top_k=settings.top,
-                taps=taps(stream),
+                taps=[_level_tap(stream, model.rate_hz, settings.audio_s, fanout), *clip_taps(stream)],
                 paused=state is not None and stream.source in state.paused,
             )
             for source, stream in zip(sources, streams, strict=True)
         ]
-        control.listeners = dict(zip(names, listeners, strict=True))
+        control.listeners = {listener.stream.source: listener for listener in listeners}
         fanout.open(streams)  # from now on requests come
         for stream, end in state.left_open() if state is not None else ():
             fanout.event(stream, end)
-        started = time.monotonic()
 
-        def tell_stats() -> None:
-            fanout.stats(health.message(node, listeners, fanout.counts(), time.monotonic() - started))
-
-        tasks = [
-            Task(settings.stats_s, tell_stats),
-            *([Task(_ALIVE_SECONDS, state.alive)] if state is not None else []),
-        ]
-        daemon = Daemon(listeners, fanout, stop, tasks, control.close, sinks)
-        if build is not None:
-            stop.on_reload = lambda: reload(daemon, build, rules_of)
+        tasks = _tasks(settings, listeners, fanout, state)
+        daemon = Daemon(listeners, fanout, stop, tasks, control.close, outputs, model.policy)
+        stop.on_reload = lambda: reload(daemon, build)
         daemon.run()
 
 
+def _open_model(settings: ListenSettings) -> _Model:
+    checkpoint = load_trained(store.find(settings.model))
+    window_s = settings.window_seconds or checkpoint.info.window_seconds
+    check_window(settings.window_seconds, settings.hop_seconds, window_s)
+    return _Model(Classifier(checkpoint, settings.device), window_s)
+
+
+def _streams(sources: Sequence[Source], node: str, model: str, rules: Policy) -> tuple[Stream, ...]:
+    names = unique_slugs((source.name for source in sources), reserved=NOT_SOURCES)
+    return tuple(Stream(node, name, model, rules.names) for name in names)
+
+
+def _sink_context(
+    settings: ListenSettings,
+    mqtt: MqttSettings | None,
+    streams: tuple[Stream, ...],
+    state: State | None,
+    control: Control,
+    stop: Stop,
+) -> SinkContext:
+    names = [stream.source for stream in streams]
+    uris = dict(zip(names, _identities(settings.sources), strict=True))
+    return SinkContext(
+        settings=settings,
+        mqtt=mqtt,
+        streams=streams,
+        keys=state.keys(uris) if state is not None else dict(zip(names, names, strict=True)),
+        state=state,
+        controls=control,
+        on_refused=stop.fail,
+    )
+
+
+def _level_tap(stream: Stream, rate_hz: int, every_s: float, sink: Sink) -> AudioTap:
+    """Publishes how loud a stream is, every `every_s` seconds."""
+    return LevelTap(rate_hz, every_s, lambda level: sink.audio(stream, level))
+
+
+def _tasks(
+    settings: ListenSettings, listeners: Sequence[Listener], fanout: Fanout, state: State | None
+) -> Sequence[Task]:
+    """What the daemon does from time to time: publishes statistics, and notes which events are still open."""
+    node, started = listeners[0].stream.node, time.monotonic()
+
+    def publish_stats() -> None:
+        fanout.stats(health.message(node, listeners, fanout.counts(), time.monotonic() - started))
+
+    return [
+        Task(settings.stats_s, publish_stats),
+        *([Task(_ALIVE_SECONDS, state.alive)] if state is not None else []),
+    ]
+
+
 @contextmanager
-def _no_thread_dies_unseen(stop: Stop) -> Iterator[None]:
-    """A thread that dies, paho's say, must not leave a daemon that only seems to work."""
+def _stopped_by_dying_threads(stop: Stop) -> Iterator[None]:
+    """Stops the daemon when any thread dies, such as paho's: without it the daemon would only seem to work."""
 
     def died(of: threading.ExceptHookArgs) -> None:
         log.debug("in a thread", exc_info=(of.exc_type, of.exc_value or of.exc_type(), of.exc_traceback))
@@ -149,26 +194,17 @@ def _no_thread_dies_unseen(stop: Stop) -> Iterator[None]:
         threading.excepthook = previous
 
 
-def _policy(settings: ListenSettings, info: CheckpointInfo, window_s: float) -> tuple[Policy, tuple[str, ...]]:
-    """What counts as an event, and which labels and groups the user named."""
-    config = (settings.events or policy.EventsConfig()).but(settings.allow, settings.deny)
-    rules = policy.policy(info.labels, info.thresholds, window_s, settings.hop_seconds, config, settings.threshold)
-    named = settings.homeassistant.labels if settings.homeassistant is not None else ()
-    asked = named or tuple(dict.fromkeys([*(config.allow or ()), *config.labels, *config.groups]))
-    return rules, asked
-
-
 def _identities(uris: Sequence[str]) -> list[str]:
-    """What is listened to, whatever it is called; the second of the same gets a number."""
+    """What each source listens to, without the name that the user gave it. A repeated one gets a number."""
     plain = [split_name(uri)[1] for uri in uris]
     return [f"{uri} {plain[:i].count(uri) + 1}" if uri in plain[:i] else uri for i, uri in enumerate(plain)]
 
 
 @contextmanager
 def _state(settings: ListenSettings) -> Iterator[State | None]:
-    """The state folder, where something is published that outlives the daemon."""
+    """The state folder. None where nothing is published that outlives the daemon."""
     is_durable = settings.mqtt is not None and not settings.mqtt.embedded
-    if not (is_durable or outputs.has_lasting_sinks(settings) or settings.state):
+    if not (is_durable or has_lasting_sinks(settings) or settings.state):
         yield None
         return
     state = State(settings.state or home() / "state")
@@ -179,14 +215,18 @@ def _state(settings: ListenSettings) -> Iterator[State | None]:
 
 
 @contextmanager
-def _clips(settings: ClipSettings | None) -> Iterator[Callable[[Stream, int, float], ClipSaver | None]]:
-    """Makes what keeps the audio of a stream's events; without `--save-clips`, nothing."""
-    if settings is None:
-        yield lambda stream, rate_hz, memory_s: None
+def _clip_taps(
+    settings: ListenSettings, model: _Model, rules: Policy
+) -> Iterator[Callable[[Stream], Sequence[AudioTap]]]:
+    """Makes the taps that keep the audio of a stream's events; none without `--save-clips`."""
+    if (clips := settings.clips) is None:
+        yield lambda stream: []
         return
-    folder = ClipFolder(settings.folder, settings.keep_days, settings.keep_mb)
+    folder = ClipFolder(clips.folder, clips.keep_days, clips.keep_mb)
+    longest_s = max(max(each.confirm_s, each.min_s) for each in rules.each)
+    memory_s = model.window_s + settings.hop_seconds + longest_s
     try:
-        yield lambda stream, rate_hz, memory_s: ClipSaver(folder, stream, rate_hz, memory_s, settings.pre_roll_s)
+        yield lambda stream: [ClipSaver(folder, stream, model.rate_hz, memory_s, clips.pre_roll_s)]
     finally:
         folder.close(_WRITE_SECONDS)
 
@@ -208,7 +248,7 @@ def _broker(mqtt: MqttSettings | None) -> Iterator[MqttSettings | None]:
 
 @contextmanager
 def _watched(mqtt: MqttSettings) -> Iterator[None]:
-    """What standard output shows has been through the broker."""
+    """`--watch`: prints events as they arrive from the broker."""
     from tagger.mqtt.watch import Watcher
 
     watcher = Watcher(mqtt)
@@ -219,21 +259,20 @@ def _watched(mqtt: MqttSettings) -> Iterator[None]:
         watcher.stop()
 
 
-def _say_what(
+def _print_setup(
     settings: ListenSettings,
-    classify: Classifier,
+    model: _Model,
     sources: Sequence[Source],
     streams: Sequence[Stream],
     mqtt: MqttSettings | None,
-    window_s: float,
 ) -> None:
-    """On standard error, so that standard output holds events alone."""
-    info = classify.info
+    """Prints what the daemon listens to and publishes; on standard error, as standard output holds events alone."""
+    info, window_s = model.info, model.window_s
     if settings.config is not None:
         click.echo(f"settings      {click.format_filename(settings.config)}", err=True)
     for source, stream in zip(sources, streams, strict=True):
         click.echo(f"listening to  {stream.source}: {source.description}", err=True)
-    click.echo(f"model         {info.name}, {len(info.labels)} labels, on {classify.device}", err=True)
+    click.echo(f"model         {info.name}, {len(info.labels)} labels, on {model.classifier.device}", err=True)
     every = f"{window_s:g} s every {settings.hop_seconds:g} s"
     click.echo(f"windows       {every}: first labels after {window_s:g} s", err=True)
     if mqtt is None:
@@ -245,7 +284,7 @@ def _say_what(
 
 
 def subscribe_line(mqtt: MqttSettings) -> str:
-    """A command that shows everything this node publishes. The password is left for the reader to put in."""
+    """A command that shows everything this node publishes, with PASSWORD where the user's password goes."""
     parts = [f"mosquitto_sub -h {mqtt.host} -p {mqtt.port}"]
     if mqtt.user:
         parts.append(f"-u '{mqtt.user}' -P PASSWORD")
@@ -255,6 +294,6 @@ def subscribe_line(mqtt: MqttSettings) -> str:
 
 
 def configure_logging() -> None:
-    """Warnings and news on standard error, one line each, with the time."""
+    """Prints warnings and news on standard error, one line each, with the time."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
     logging.getLogger("tagger").setLevel(logging.INFO)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tagger.errors import UserError, near
 from tagger.features.config import FRONT_ENDS
@@ -125,11 +125,7 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-_CHOICES = {
-    "head": ("linear", "mlp"),
-    "trainable": ("all", "head", "gradual", "upper"),
-    "activation": ("sigmoid", "softmax"),
-}
+_CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Recipe).items() if get_origin(kind) is Literal}
 _PROBABILITIES = [
     "layer_decay",
     "average",

@@ -126,10 +126,12 @@ def _sources(values: Values) -> Iterator[str]:
     given = values["listen.sources"]
     for source in given.value:
         rest = split_name(source)[1]
+        if is_keyword(rest):
+            continue
         if "://" in rest:
             yield f"{given.place}: URLs are not supported; pipe what they hold into `tagger listen -`"
             continue
-        if not is_keyword(rest) and not os.path.isfile(rest):  # noqa: PTH113  # Path.is_file raises for names that are too long
+        if not os.path.isfile(rest):  # noqa: PTH113  # Path.is_file raises for names that are too long
             yield f"{given.place}: {rest}: no such file"
 
 

@@ -1,4 +1,4 @@
-"""Whether Home Assistant itself makes of our messages what it should. Not a part of the tests: it needs Home Assistant.
+"""Whether Home Assistant itself makes of our messages what it should. No test: it needs Home Assistant.
 
     pip install homeassistant paho-mqtt     # into an environment of its own, with a recent Python
     python bench/home_assistant.py --python that/environment/bin/python
@@ -6,8 +6,8 @@
 Starts mosquitto and Home Assistant, with an empty configuration but for the automations in `docs/home-assistant.md`;
 goes through its first steps as a user would, and connects it to the broker. First a node made of
 `tagger.mqtt.homeassistant` publishes what a daemon does, and does at once what else would take hours; then
-`tagger listen demo --homeassistant` runs. All answers are asked of Home Assistant's own interfaces: states, registries,
-notifications, log.
+`tagger listen demo --homeassistant` runs. The results are read from Home Assistant's own interfaces: states,
+registries, notifications, log.
 
 Home Assistant installs into its environment what its integrations lack, so the first start may take a minute or two.
 """
@@ -90,7 +90,7 @@ class Checks:
 
 
 class HomeAssistant:
-    """A real one, in a folder of its own, on a free port of this machine."""
+    """A real Home Assistant, in its own folder, on a free port of this machine."""
 
     def __init__(self, python: list[str], folder: Path) -> None:
         self.python, self.folder = python, folder
@@ -169,7 +169,7 @@ class HomeAssistant:
         return (self.request(f"/api/states/{entity}") or {}).get("attributes", {})
 
     def states(self) -> dict[str, str]:
-        """Of all entities of ours."""
+        """States of our entities, by entity id."""
         return {each["entity_id"]: each["state"] for each in self.request("/api/states") if is_ours(each["entity_id"])}
 
     def registered(self) -> dict[str, dict[str, Any]]:
@@ -189,7 +189,7 @@ class HomeAssistant:
 
 
 class Node:
-    """What the daemon publishes, published by hand: at connect, and again when Home Assistant has started."""
+    """A node made by hand: publishes as the daemon does, at connect and when Home Assistant has started."""
 
     def __init__(self, broker_port: int, name: str, labels: tuple[str, ...], source: str = "mic") -> None:
         self._port = broker_port
@@ -253,7 +253,7 @@ class Node:
             self.say(topic, payload, True)
 
     def remember(self) -> None:
-        """What is described now is `gone` when it is no more."""
+        """Adds all components of the present description to `gone`."""
         self.gone |= components(self.described)
 
     def retain(self, topic: str, payload: str) -> None:
@@ -308,7 +308,7 @@ class Node:
 
 
 def filled(form: list[dict[str, Any]], known: dict[str, Any]) -> dict[str, Any]:
-    """What a user enters who leaves all else as it is; what must be chosen is off."""
+    """Answers to a form: known values, else the form's defaults; a required choice is off."""
     entered: dict[str, Any] = {}
     for field in form:
         if "schema" in field:

@@ -1,4 +1,4 @@
-"""How often the daemon announces the label of a held-out clip, and how many other labels besides.
+"""Counts how often the daemon announces the label of a held-out clip, and how many other labels.
 
     python bench/streams.py ESC-50/ runs/mn04-head [--fold 1] [--hop 1.0]
 

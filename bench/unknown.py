@@ -1,4 +1,4 @@
-"""How well known labels are told from unknown sounds: ten of ESC-50's labels are left out of training, then tested.
+"""Scores that separate known labels from unknown sounds: ten of ESC-50's labels are left out of training, then tested.
 
     python bench/unknown.py ESC-50/ [--choices 5] [--first 0]
 

@@ -19,7 +19,7 @@ class TaggerError(Exception):
 
 
 class UserError(TaggerError):
-    """What the user gave cannot be used. The command ends with exit code 2."""
+    """The user gave something that cannot be used. The command ends with exit code 2."""
 
     exit_code = 2
 

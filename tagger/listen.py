@@ -30,7 +30,7 @@ _LATENCIES = 10_000
 """Most latencies that are kept for the next statistics."""
 _PAUSED = "paused"
 _WAITING = "trying again in {first:g} s, then less often, up to every {longest:g} s"
-"""What happens while a live source is away."""
+"""Warning about a live source that is away."""
 
 
 def follow(

@@ -1,4 +1,4 @@
-"""What counts as an event: thresholds and times of each label, groups of labels, labels that are never announced.
+"""Rules for events: thresholds and times of each label, groups of labels, labels that are never announced.
 
 They come from the checkpoint (its thresholds), from what kind of sound a label is, and from the user's TOML file:
 

@@ -50,7 +50,7 @@ class Authority:
         (self._folder / f"{name}.index").write_text("")
         config.write_text(_CONFIG.format(folder=self._folder, name=name, host=host))
         since = datetime.now(UTC) - timedelta(days=9 if expired else 1)
-        # Of openssl's ways to sign, the one that takes dates in all of its versions.
+        # `openssl ca` takes dates in all versions of openssl; other ways to sign do not.
         openssl(
             *("ca", "-batch", "-notext", "-config", config, "-cert", self.pem, "-keyfile", self._key),
             *("-startdate", f"{since:%Y%m%d%H%M%SZ}", "-enddate", f"{since + timedelta(days=3):%Y%m%d%H%M%SZ}"),

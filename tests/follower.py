@@ -17,7 +17,7 @@ import aiomqtt
 
 
 class Knowledge:
-    """What has been heard so far."""
+    """Messages received so far."""
 
     def __init__(self) -> None:
         self.subscriptions = 0

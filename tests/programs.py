@@ -26,7 +26,7 @@ from tagger.cli.main import main
 ROOT = Path(__file__).parent.parent
 TAGGER = [sys.executable, "-m", "tagger"]
 LONG_S = 90.0
-"""Time limit of what takes some seconds on a quiet machine, seconds. Generous: only a failure waits so long."""
+"""Time limit of what takes some seconds on a quiet machine, seconds. Generous: only a failure waits for all of it."""
 _FENCE = "fence/"
 """Topics of a subscriber's own messages begin with this."""
 
@@ -107,7 +107,7 @@ class Mosquitto:
         self.port = port or free_port()
         self.config = folder / "mosquitto.conf"
         lines = [f"listener {self.port} 127.0.0.1", *(config or ["allow_anonymous true"])]
-        if os.geteuid() == 0:  # else it becomes a user who may not read this folder
+        if os.geteuid() == 0:  # otherwise it becomes a user who may not read this folder
             lines.append("user root")
         self.config.write_text("\n".join(lines) + "\n")
         self._process: subprocess.Popen[bytes] | None = None

@@ -31,7 +31,7 @@ class Relay:
         self._open.set()
 
     def close(self) -> None:
-        """To be called when the daemon and the broker are gone."""
+        """Call it when the daemon and the broker have ended."""
         self._closed = True
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)  # wakes `accept`

@@ -22,7 +22,7 @@ class Server(ThreadingHTTPServer):
         self.ranges = True
         """It understands Range."""
         self.breaks_at: int | None = None
-        """So many bytes into the body, it hangs up."""
+        """Number of bytes of the body after which it hangs up. None: it sends all."""
         self.says_length = True
         self.chunked = False
         """As GitHub, which makes an archive while it sends it: no length, no ranges."""
@@ -91,7 +91,7 @@ class Hook(ThreadingHTTPServer):
         self.answers: list[tuple[int | None, dict[str, str]]] = []
         """Status and headers, one a request. None: it hangs up. After the last: 200."""
         self.hangs_s = 0.0
-        """So long it thinks before it answers."""
+        """Time before it answers, seconds."""
         self.posts: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         """Path, headers (names in lower case) and JSON of all that came."""
 

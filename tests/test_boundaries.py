@@ -1,4 +1,4 @@
-"""What may be imported when. Which module may import which is in `pyproject.toml`: `lint-imports`."""
+"""Imports that the contracts in `pyproject.toml` (`lint-imports`) cannot express: what a command loads, and when."""
 
 import ast
 import subprocess

@@ -20,7 +20,7 @@ EPOCH = 1_800_000_000.0
 WINDOW_S = 5.0
 STEP_S = 0.32
 KNOWN_S = 0.3
-"""So much of a sound must be in a window before its score is high."""
+"""Length of a sound in a window from which its score is high, seconds."""
 Span = tuple[float, float]
 
 
@@ -34,7 +34,7 @@ def counting_ids() -> Callable[[float], str]:
 
 
 def window(start: float, end: float, sounds: Sequence[Sequence[Span]], score: float = 0.9) -> Scores:
-    """What a perfect network says of a window: of each label, where it is heard."""
+    """Scores of a perfect network for a window; `sounds` has the times at which each label is heard."""
     count = int((end - start) / STEP_S) + 1
     values, activity = [], np.zeros((len(sounds), count), np.float32)
     for label, spans in enumerate(sounds):
@@ -71,7 +71,7 @@ def spans(events: Iterable[Event], label: str = "dog") -> list[Span]:
 
 
 def whys(policy: Policy, windows: Iterable[Scores]) -> list[str | None]:
-    """What is said of the first label after each window."""
+    """Reason (`why`) of the first label after each window."""
     decider, said = Decider(policy, counting_ids()), []
     for scores in windows:
         decider.update(scores)

@@ -1,4 +1,4 @@
-"""What counts as an event: the user's file, the rules' order of precedence, and what is refused."""
+"""Rules for events: the user's file, the order of precedence, and refused values."""
 
 import math
 from pathlib import Path
@@ -48,7 +48,7 @@ def read_and_make(file: Path, **options: float) -> Policy:
 
 
 def error_of(file: Path, text: str, **options: float) -> str:
-    """What is wrong with a file, in one line that begins with its name and the number of the line."""
+    """The error for a file: one line that begins with the file's name and the line's number."""
     file.write_text(text, "utf-8")
     with pytest.raises(UserError) as raised:
         read_and_make(file, **options)

@@ -20,7 +20,7 @@ WORKING_EXTENSION = """
 _IS_TORCHAUDIO_EXT_AVAILABLE = True
 fail_if_no_align = lambda function: "native"
 """
-# What torchaudio's own functional modules do.
+# Imports as in torchaudio's own functional modules.
 FUNCTIONAL = """
 from torchaudio._extension import _IS_TORCHAUDIO_EXT_AVAILABLE as available, fail_if_no_align
 
@@ -31,7 +31,7 @@ def forced_align():
 
 
 def run(folder: Path, code: str, extension: str | None) -> str:
-    """What `code` prints where a torchaudio with this `_extension` is installed; or none, for None."""
+    """Output of `code` with a torchaudio that has this `_extension`. None: torchaudio is missing."""
     package = folder / "torchaudio"
     if extension is not None:
         package.mkdir()

@@ -15,7 +15,7 @@ from types import ModuleType
 
 
 def _stub() -> ModuleType:
-    """What torchaudio's own modules ask of `torchaudio._extension` when there is no native library."""
+    """The names that torchaudio's own modules use in `torchaudio._extension`, without the native library."""
     stub = ModuleType("torchaudio._extension")
     stub._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
     stub.fail_if_no_align = lambda function: function  # type: ignore[attr-defined]

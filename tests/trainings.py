@@ -95,7 +95,7 @@ def sound(label: int | None, number: int) -> np.ndarray:
 
 
 def corpus(each: int = 8, background: int = 4) -> Corpus:
-    """So many sounds of each label, one label after the other, and then some of none."""
+    """`each` sounds of every label, one label after the other, and then `background` sounds without a label."""
     rows = [(label, number) for label in (0, 1, 2) for number in range(each)]
     rows += [(None, number) for number in range(background)]
     windows = np.stack([sound(*row) for row in rows])

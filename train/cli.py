@@ -40,7 +40,7 @@ def train(
         raise UserError(f"--freeze is the recipe `head`, not {recipe}")
     changes = dict(_pair(each) for each in settings_)
     if flags.get("start") == "nothing":
-        changes.setdefault("frozen_norm", "false")  # there are no statistics to keep
+        changes.setdefault("frozen_norm", "false")  # an untrained network has no statistics to keep
         changes.setdefault("frozen_blocks", "0")
         changes.setdefault("start_share", "0")
     if epochs is not None:

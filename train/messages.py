@@ -1,4 +1,4 @@
-"""How a long job tells its user what it does, a line at a time."""
+"""Messages of a long job to its user, one line each."""
 
 from collections.abc import Callable
 

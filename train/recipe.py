@@ -19,7 +19,7 @@ class Recipe:
     inner_share: float = 0.1
     """Share of the training clips, split by recording, that only choose the epoch and calibrate."""
 
-    # What is trained
+    # Trained part
     trainable: Literal["all", "head", "gradual", "upper"] = "all"
     """A key of `train.fit.run.TRAINERS`. all: the whole network; head: the last layer alone, fitted exactly; gradual:
     block after block, from the last one down; upper: the blocks above `frozen_blocks`, on windows that are computed

@@ -103,8 +103,8 @@ def _plausible_frames(decoder: Decoder, path: Path) -> Iterator[Frames]:
 class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]
     """Reads from front to end without seeking.
 
-    soundfile seeks after each read of a seekable file, to the place where it is already. That breaks MP3, whose frames
-    need the frames before them, and FLAC without length, where seeking fails.
+    soundfile seeks after each read of a seekable file, to the place where it is already. Seeking breaks MP3, whose
+    frames need the frames before them, and fails in FLAC without length.
     """
 
     def seekable(self) -> bool:

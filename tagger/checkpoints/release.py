@@ -110,7 +110,7 @@ def fetch(url: str, part: Path, progress: Progress | None) -> None:
     """Downloads the rest of a file into `part`, or the whole file if the server cannot continue.
 
     Raises:
-        DownloadError: the server cannot be reached, refuses, or ends early. What has arrived stays in `part`.
+        DownloadError: the server cannot be reached, refuses, or ends early. `part` keeps the bytes that arrived.
     """
     have = part.stat().st_size if part.is_file() else 0
     try:

@@ -1,5 +1,5 @@
-"""The command line: a module a command, from flags to a call.
+"""The command line: one module for each command, from flags to a call.
 
-Each imports what it needs when it is called, so that `tagger --help` answers at once. Commands do not import each
-other. What a command does is in the package that it calls; nothing below imports this one.
+A command imports what it needs when it is called, so that `tagger --help` answers at once. Commands do not import each
+other. The work is done in the packages that they call; no other package imports this one.
 """

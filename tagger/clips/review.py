@@ -1,6 +1,6 @@
 """`tagger review`: shows saved clips, plays them, asks what they are, and writes the answers down.
 
-What is written, and what follows from it, is in `tagger.clips.verdicts`.
+`tagger.clips.verdicts` has the file that it writes, and what a verdict means for training.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What a person said of saved clips: `reviewed.csv` in the clips' folder, which `tagger train --add` reads.
+"""A person's verdicts on saved clips: `reviewed.csv` in the clips' folder, which `tagger train --add` reads.
 
 A clip that was right has its label, one that was wrong is `background`, and one that was something else has that label.
 """

@@ -1,6 +1,6 @@
-"""Flags, environment and file to settings: what does not follow from the table of options alone.
+"""Flags, environment and file to settings, where the table of options alone does not suffice.
 
-That is secrets, defaults that depend on each other, and checks across options.
+Here are secrets, defaults that depend on each other, and checks across options.
 """
 
 import itertools

@@ -123,7 +123,7 @@ class Option:
         return ENV_PREFIX + "_".join(parts).replace("-", "_").upper()
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with a value, given as TOML has it. None: nothing. Never shows text, which may be a secret."""
+        """Problem of a value, given as TOML has it. None: it is valid. Never shows text, which may be a secret."""
         if not self._has_type(value):
             return self._wrong_type(value)
         if value == "" or (isinstance(value, str) and "\0" in value):

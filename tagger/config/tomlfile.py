@@ -21,7 +21,7 @@ class TomlFile:
     """May hold a password."""
 
     def place(self, keys: Sequence[str]) -> str:
-        """What an error about this key begins with: `FILE, line 3: mqtt.port`."""
+        """Beginning of an error about this key: `FILE, line 3: mqtt.port`."""
         line = self.line(keys) or self.line(keys[:-1])
         return f"{self.path}{f', line {line}' if line else ''}: {'.'.join(map(_written, keys))}"
 

@@ -125,7 +125,7 @@ class EventLog:
 
     def close(self) -> None:
         """Closes the database."""
-        if not self.is_in_place:  # else SQLite would take NAME-wal for a part of the file that is there now
+        if not self.is_in_place:  # otherwise SQLite would take NAME-wal for a part of the file that is there now
             with suppress(sqlite3.Error):
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.close()

@@ -98,8 +98,8 @@ class Architecture:
     network: str
     """The network's class in that module, which extends `tagger.models.network.Network`."""
     family: str = ""
-    """What the names of its networks with published weights begin with; the width follows: `mn04`. Empty: nobody has
-    published weights, and the architecture's own name is the network's."""
+    """First letters of the names of its networks with published weights; the width follows: `mn04`. Empty: nobody has
+    published weights, and the network is named as the architecture."""
     widths: tuple[float, ...] = ()
     """Widths of the family."""
 

@@ -1,4 +1,4 @@
-"""What every network has, and how one is built by the name of its architecture."""
+"""Interface of every network, and building one by the name of its architecture."""
 
 import importlib
 from typing import Any, ClassVar, NamedTuple

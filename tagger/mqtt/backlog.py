@@ -1,4 +1,4 @@
-"""What the broker still needs, in the order in which it is published.
+"""Messages that the broker still needs, in the order of publishing.
 
 First urgent messages, then events from the outbox, then retained topics, each with its present value only. So after an
 outage no state arrives before its event, and none is outdated.

@@ -207,7 +207,7 @@ class Connection:
             self._on_refused(UserError(f"the broker at {self._settings.url} {why}"))
 
     def _final_refusal(self, error: BaseException | None) -> str:
-        """What to tell the user if this error ends all attempts. Empty: the connection is tried again."""
+        """Message for the user if this error ends all attempts. Empty: the connection is tried again."""
         return certificate_refusal(error) if self._may_give_up else ""
 
     # --- paho's callbacks ---

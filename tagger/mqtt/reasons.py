@@ -27,7 +27,7 @@ def describe(error: BaseException | None) -> str:
 
 
 def certificate_refusal(error: BaseException | None) -> str:
-    """What to tell the user when one side does not accept the other's certificate. Empty for any other error."""
+    """Message for the user when one side does not accept the other's certificate. Empty for any other error."""
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code == _CERTIFICATE_NOT_YET_VALID:
             return ""

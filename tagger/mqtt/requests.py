@@ -24,7 +24,7 @@ _BURST, _PER_SECOND = 10, 1.0
 
 
 class Controls(Protocol):
-    """What requests can do. Each method returns the `data` of the answer, and raises UserError if it cannot."""
+    """The daemon, seen by requests. Each method returns the `data` of the answer, and raises UserError if it cannot."""
 
     def pause(self, source: str | None, paused: bool) -> dict[str, Any]: ...
 

@@ -186,7 +186,7 @@ class MqttSink(Sink):
     def _handle_message(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == self._topics.node_status:
             is_late_will = payload == b"offline" and not retained and not self.delivery.is_closing
-            if is_late_will:  # of an earlier connection, which the broker thought alive for longer
+            if is_late_will:  # the last will of an earlier connection, which the broker believed alive for longer
                 self._backlog.publish_retained_first(topic)
         elif self._discovery is not None and topic == self._discovery.birth_topic:
             if payload == b"online":

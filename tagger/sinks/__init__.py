@@ -1,7 +1,7 @@
-"""Where events go: the protocol of a sink, and every sink but MQTT's, which is in `tagger.mqtt`.
+"""Sinks, which take events: the protocol of a sink, and every sink but MQTT's, which is in `tagger.mqtt`.
 
-A new kind of sink is a module here and a line in `_SINKS` of `tagger.daemon.outputs`. What tells all sinks, and what
-starts or stops them, is in `tagger.daemon`.
+A new kind of sink is a module here and a line in `_SINKS` of `tagger.daemon.outputs`. `tagger.daemon` starts and
+stops sinks, and passes them events.
 """
 
 from collections.abc import Mapping, Sequence

@@ -25,7 +25,7 @@ class QueuedSink(Sink, Generic[Item]):
         """
         self._name, self._where, self._limit = name, where, limit
         self.retry = Retry(where)
-        """What fails at present, and how often it has."""
+        """Present failures, and the number of tries."""
         self._worker: Worker[Item] | None = None
         self._count_lock = threading.Lock()
         self._received, self._delivered, self._lost, self._overflowed = 0, 0, 0, 0

@@ -1,7 +1,7 @@
-"""Where audio comes from: the microphone, files, standard input.
+"""Sources of audio: the microphone, files, standard input.
 
 A new kind of source is a module here with a function `open_source(request)`, and a line in `_MODULES`.
-What decodes, resamples or cuts samples is in `tagger.audio`. This module imports no numpy.
+Decoding, resampling and windows are in `tagger.audio`. This module imports no numpy.
 """
 
 import importlib
@@ -37,7 +37,7 @@ class Source(Protocol):
     name: str
     """One MQTT topic level."""
     description: str
-    """What is listened to, for people."""
+    """Description of the source, for people."""
 
     live: bool
     """Whether it may break and come back, as a microphone does: `blocks` can be called again after an error."""
@@ -58,7 +58,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What a module's `open_source` is given."""
+    """Argument of a module's `open_source`."""
 
     name: str | None
     """The source's name as the user gave it; None: the module chooses one."""

@@ -32,7 +32,7 @@ def open_source(request: Request) -> "MicrophoneSource":
 
 
 class _Captured(NamedTuple):
-    """What one callback delivered."""
+    """Audio of one callback."""
 
     samples: Samples
     """[N] at the device's rate."""

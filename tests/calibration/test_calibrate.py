@@ -193,7 +193,7 @@ def test_the_tail_finds_the_rates_that_exponential_excesses_have():
         tail = Tail(logit(0.5), count, count, float(rng.exponential(0.7, count).sum()), 1.0)
         rates.append(tail.rate(0.95))
         below += truth <= tail.limit(0.95)
-    assert truth < np.median(rates) < 2 * truth  # what is not known of the tail makes it heavier
+    assert truth < np.median(rates) < 2 * truth  # uncertainty about the tail makes it heavier
     assert 0.92 <= below / 400 <= 0.99
 
 

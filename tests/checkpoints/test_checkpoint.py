@@ -436,7 +436,7 @@ def test_what_cannot_be_cannot_be_made(wrong, message):
         replace(INFO, **wrong)
 
 
-# What the network knew before
+# --- knowledge from before the training ---
 
 OTHERS = replace(
     INFO,

@@ -94,7 +94,7 @@ def test_an_imagenet_file_is_a_start_that_hears_nothing(tmp_path, family, name, 
     del kept["classifier.5.weight"], kept["classifier.5.bias"]
     assert ours.keys() - kept.keys() == {"classifier.5.weight", "classifier.5.bias"}
     assert all(torch.equal(ours[name], value) for name, value in kept.items())
-    # Whatever it hears.
+    # The scores do not depend on the sound.
     noise = np.random.default_rng(0).standard_normal((2, 16_000)).astype(np.float32)
     assert (Classifier(loaded, "cpu")(noise).values == 0.5).all()
 

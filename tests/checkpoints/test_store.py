@@ -117,7 +117,7 @@ def test_add_takes_a_checkpoint_in(tmp_path, home):
     assert added == home / "models" / "mine.safetensors"
     assert added.read_bytes() == path.read_bytes()
     assert store.find("mine") == added
-    assert official.add(added) == added  # what is there already stays
+    assert official.add(added) == added  # an installed file stays
     assert [each.name for each in added.parent.iterdir()] == [added.name]
 
 

@@ -82,7 +82,7 @@ def test_every_key_can_be_set_in_the_file_and_by_a_variable(option: Option, file
     from_file = of(file, table).values[option.key]
     text = " ".join(value) if isinstance(value, list) else str(value)
     from_env = of(file, "", **{option.env.removeprefix(ENV_PREFIX): text}).values[option.key]
-    if from_file.is_given:  # else it was refused, because it needs another option
+    if from_file.is_given:  # an option that needs another one is refused without it
         assert (from_file.rank, from_file.origin) == (Rank.FILE, f"{file}:2")
         assert str(value) in str(from_file.value)
         assert (from_env.rank, from_env.origin) == (Rank.ENVIRONMENT, option.env)

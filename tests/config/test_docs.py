@@ -28,7 +28,7 @@ VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 
 def row(option: Option) -> str:
-    """Of the page's table."""
+    """The option's row in the page's table."""
     default = "" if option.default is None else f"`{json.dumps(option.default)}`"
     flag = " ".join(f"`{each}`" for each in option.flags)
     env = f"`{option.env.removeprefix('TAGGER_LISTEN_')}`"

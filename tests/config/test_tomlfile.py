@@ -25,9 +25,7 @@ def paths(table: Mapping[str, Any], at: Keys = ()) -> list[Keys]:
 
 
 def oracle(text: str) -> dict[Keys, int]:
-    """Parses every beginning of the text. What a valid one has that the valid one before had not, the statement between
-    them sets.
-    """
+    """Parses every beginning of the text. A key that is new in a valid one is set by the statement that ends there."""
     found: dict[Keys, int] = {}
     lines, begins = text.split("\n"), 0
     for end in range(1, len(lines) + 1):
@@ -108,7 +106,7 @@ spaces = st.sampled_from(["", "", " ", "\t"])
 @given(st.lists(st.tuples(spaces, statements, st.sampled_from(["", "", "  # [b] = '"])), max_size=9), st.booleans())
 def test_the_lines_of_any_document(lines: list[tuple[str, str, str]], ends: bool) -> None:
     text = ""
-    for before, statement, after in lines:  # what would make it invalid is left out
+    for before, statement, after in lines:  # a line that would make it invalid is left out
         longer = f"{text}{before}{statement}{after}\n"
         try:
             tomllib.loads(longer)

@@ -1,4 +1,4 @@
-"""What a running daemon can be asked: with real listeners and rules."""
+"""Requests to a running daemon, with real listeners and rules."""
 
 import time
 from dataclasses import replace

@@ -41,7 +41,7 @@ class Daemon:
             thread.start()
 
     def reload(self, text: str) -> list[str]:
-        """What the daemon says of it."""
+        """Writes the file, sends SIGHUP, and returns the daemon's messages."""
         self.config.write_text(text)
         before = len(self.said)
         self.process.send_signal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""What survives a restart, and that only one daemon uses it."""
+"""The state folder survives a restart, and only one daemon uses it."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What each network says of each moment of its window."""
+"""Activity: each network's scores for each moment of its window."""
 
 from dataclasses import replace
 

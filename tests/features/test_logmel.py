@@ -144,7 +144,7 @@ def test_of_real_sounds_the_input_of_a_network_is_near_zero_and_one(shared, conf
     values = torch.cat([front_end(config)(torch.from_numpy(real_clip(clip))[None]) for clip in clips])
     assert abs(values.mean()) < 1
     assert 0.5 < values.std() < 1.5
-    rows = values.std((0, 1, 3))  # of a band, or of a coefficient
+    rows = values.std((0, 1, 3))  # one value for each band, or coefficient
     assert 0.25 < rows.min() < rows.max() < 2
 
 

@@ -66,7 +66,7 @@ ROWS = [
     row(4, 12, cause="test"),
     row(5, 13, "car_horn", 4, cause="restart", peak_score=0.95),
     row(6, 23.99),
-    row(7, 24),  # of the next day
+    row(7, 24),  # on the next day
 ]
 
 
@@ -239,7 +239,7 @@ def test_it_can_be_read_by_someone_who_may_not_write(is_written: bool) -> None:
                 os.seteuid(65_534)
             try:
                 assert ids(path) == ("012345678" if is_written else "01234567")
-                if not is_written:  # else SQLite shares within a process what the other user has opened
+                if not is_written:  # otherwise SQLite shares within a process what the other user has opened
                     with pytest.raises(UserError, match="cannot be used"):
                         EventLog(path)
             finally:

@@ -1,4 +1,4 @@
-"""The `dymn` network. What is written down here as EfficientAT's was computed by its own code, at commit a425fdc."""
+"""The `dymn` network. The expected values were computed by EfficientAT's own code, at commit a425fdc."""
 
 import hashlib
 import zlib

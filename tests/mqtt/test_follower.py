@@ -20,14 +20,14 @@ PLACE = "room/stdin"
 
 
 class Follower:
-    """tests/follower.py in a process of its own."""
+    """tests/follower.py in its own process."""
 
     def __init__(self, port: int) -> None:
         command = [sys.executable, str(ROOT / "tests" / "follower.py"), "127.0.0.1", str(port)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def known(self) -> dict[str, Any]:
-        """What the follower knows now."""
+        """The follower's present knowledge."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")

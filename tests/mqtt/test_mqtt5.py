@@ -43,7 +43,7 @@ def sink(port: int, refusals: list[UserError] | None = None, **settings: Any) ->
     try:
         yield made
     finally:
-        with suppress(TaggerError):  # of those that never reach a broker
+        with suppress(TaggerError):  # some connections never reach a broker
             made.close(0.5)
 
 

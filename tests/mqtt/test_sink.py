@@ -1,4 +1,4 @@
-"""What the sink publishes, against a real broker."""
+"""The sink publishes to a real broker."""
 
 import json
 import shlex

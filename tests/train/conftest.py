@@ -4,5 +4,5 @@ import os
 
 import torch
 
-os.environ["OMP_NUM_THREADS"] = "1"  # of the programs that tests start: they must compute to the same bits
+os.environ["OMP_NUM_THREADS"] = "1"  # for programs that tests start, which must compute the same bits
 torch.set_num_threads(1)

@@ -113,7 +113,7 @@ def trained(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `trained` has shown once need not take its second in every test. Programs of their own still draw."""
+    """Skips the pictures, which take a second: the test of `trained` draws them. Other processes still draw."""
     monkeypatch.setattr(plots, "write", lambda *_: ())
 
 

@@ -141,10 +141,10 @@ class Played:
 
 
 def ten_clips(shared: Path) -> list[tuple[str, np.ndarray[Any, Any]]]:
-    """Of every fifth class, the held-out fold's first clip.
+    """The held-out fold's first clip of every fifth class.
 
-    There are five such choices. Of three the network knows all ten clips with room to spare, of two it misses one, and
-    a microphone can cost another. This is one of the three, because the test is of the microphone. How often the
+    Five such choices are possible. In three the network knows all ten clips with room to spare; in two it misses one,
+    and a microphone can cost another. This is one of the three, because the test is of the microphone. How often the
     network is right over all clips is measured in the test above, and for all folds by `bench/streams.py`.
     """
     with (shared / "data" / "esc50" / "meta" / "esc50.csv").open(newline="") as file:

@@ -167,7 +167,7 @@ def evaluate(
         info, corpus, classify = loaded.info, corpora(loaded), Classifier(loaded, device)
         rate_hz = info.mel.sample_rate_hz
         rules = policy(info.labels, info.thresholds, info.window_seconds, options.hop_s, options.config)
-        rules = replace(rules, groups={})  # there is no truth of groups
+        rules = replace(rules, groups={})  # groups have no ground truth
         of_fold: dict[str, tuple[Sequence[Annotation], Sequence[Found], float]] = {}
         for scape in _soundscapes(corpus, fold, rate_hz, options):
             soundscape.write(output / "streams", scape)

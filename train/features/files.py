@@ -88,7 +88,7 @@ def write(file: Path, target: Path, config: MelConfig, picture: bool) -> tuple[i
 
 
 class TooShortError(ValueError):
-    """There is less sound than one frame needs."""
+    """The recording is shorter than one frame needs."""
 
 
 def pieces(module: LogMel, blocks: Iterable[Samples]) -> Iterator[NDArray[np.float32]]:
@@ -103,8 +103,8 @@ def pieces(module: LogMel, blocks: Iterable[Samples]) -> Iterator[NDArray[np.flo
     """
     config = module.config
     hop = config.hop_samples
-    # A frame is whole where `reach` samples follow its centre. Of each piece but the first, the first `overlap` frames
-    # are skipped: its left end was mirrored. One more than they need leaves the last piece long enough to mirror.
+    # A frame is whole where `reach` samples follow its centre. Each piece but the first skips its first `overlap`
+    # frames: its left end was mirrored. One more than they need leaves the last piece long enough to mirror.
     reach = config.n_fft // 2 + 1
     overlap = math.ceil(reach / hop) + 1
     least = int(_PIECE_SECONDS * config.sample_rate_hz) + overlap * hop + reach

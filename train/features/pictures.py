@@ -66,7 +66,7 @@ def draw(axes: "Axes", values: NDArray[np.float32], config: MelConfig) -> "AxesI
     else:
         colours = "magma"
         low, high = map(float, np.percentile(shown, (1, 99.9)))
-        high = max(high, low + 0.1)  # of silence, which is one value
+        high = max(high, low + 0.1)  # silence has one value only
         ticks = [hertz for hertz in _TICKS_HZ if config.f_min_hz < hertz < config.f_max_hz]
         axes.set_yticks([config.band_at(hertz) for hertz in ticks], [f"{hertz:,}" for hertz in ticks])
         axes.set_ylabel("Hz, on the mel scale")

@@ -1,6 +1,6 @@
 """The recipe `head`: a new last layer on a frozen network.
 
-The network's features are computed once; fitting a layer to them takes seconds. There are no epochs: the fit is exact
+The network's features are computed once; fitting a layer to them takes seconds. It has no epochs: the fit is exact
 (`train.fit.logistic`).
 """
 

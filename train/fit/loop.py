@@ -49,7 +49,7 @@ class Learner(Protocol[Batch]):
 
     state: LoopState
     resumes_within_epochs: bool
-    """Whether an interrupted epoch is resumed after its last step. Else it begins anew."""
+    """Whether an interrupted epoch is resumed after its last step. If not, it begins anew."""
 
     @property
     def steps_per_epoch(self) -> int: ...

@@ -8,10 +8,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
 def keep_memory() -> None:
-    """Freed memory stays with this process from now on.
+    """Makes this process keep the memory that it frees.
 
     By default glibc gives every large array back to the kernel and asks for a new one, page by page, in the next batch.
-    That takes a quarter of the time of a fine-tuning. Without glibc nothing happens.
+    This takes a quarter of the time of a fine-tuning. Without glibc nothing happens.
     """
     if sys.platform != "linux":
         return

@@ -1,4 +1,4 @@
-"""What a user sees of a training: a bar, a line an epoch, TensorBoard's curves."""
+"""Progress of a training, for the user: a bar, one line for each epoch, TensorBoard's curves."""
 
 import sys
 from pathlib import Path

@@ -87,7 +87,7 @@ class Trainer(ABC):
 
 
 class TrainingStoppedError(TaggerError):
-    """Somebody asked for the end. What is needed to resume is on disk."""
+    """The user stopped the training. The state to resume from is on disk."""
 
     exit_code = 130
 

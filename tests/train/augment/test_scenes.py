@@ -30,7 +30,7 @@ def clip_of(frequency_hz: float, seconds: float = 1.0, start_s: float = 0.7) -> 
 
 
 def made(sounds: int = 24, backgrounds: int = 9, labels: int = 4) -> Corpus:
-    """Every clip, also of the background, is a tone of its own."""
+    """Every clip, also of the background, is a different tone."""
     rows = sounds + backgrounds
     windows = np.stack([clip_of(200.0 + 50 * row, 5.0 if row >= sounds else 2.0, 0.0) for row in range(rows)])
     clips = tuple(
@@ -133,7 +133,7 @@ def test_some_sounds_are_cut_some_have_only_come_in_and_most_are_whole():
     assert (heard[:, 0] & ~whole).any()
     came_in = heard[:, -1] & ~whole
     assert 0.1 < came_in.mean() < 0.4
-    assert heard[came_in].sum(1).min() >= 20  # of those that are announced, 0.4 s are there
+    assert heard[came_in].sum(1).min() >= 20  # a sound that is announced has at least 0.4 s in the window
 
 
 def test_silent_ends_of_a_clip_do_not_count():
@@ -240,7 +240,7 @@ def test_a_scene_is_of_its_own_clip_and_perhaps_another_one_of_another_label():
 
 
 def test_folds_are_never_mixed():
-    """Neither in what is said to be in a scene nor in what it is made of."""
+    """Neither the annotation of a scene nor its samples have them."""
     noted = Noted(CORPUS.waveforms.windows)  # type: ignore[attr-defined]
     recordings = 0
     for seed in range(6):

@@ -118,7 +118,7 @@ def test_copies_are_one_recording(tmp_path):
 def test_pieces_that_esc50_names_stay_together(tmp_path):
     for number, name in enumerate(["1-100-A-3", "1-100-B-3", "2-200-A-3", "kettle", "5-7"]):
         write(tmp_path / "kettle" / f"{number} here" / f"{name}.wav", number)
-    write(tmp_path / "kettle" / "0 copy.wav", 2)  # of 2-200-A-3
+    write(tmp_path / "kettle" / "0 copy.wav", 2)  # a copy of 2-200-A-3
     sources = {clip.path.name: clip.source for clip in own.read(tmp_path).clips}
     assert sources["1-100-A-3.wav"] == sources["1-100-B-3.wav"] == "esc50/100"
     assert sources["0 copy.wav"] == sources["2-200-A-3.wav"] == "esc50/200"

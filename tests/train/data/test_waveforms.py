@@ -67,7 +67,7 @@ def load(data: Dataset, strict: bool = False, say: Callable[[str], None] = lambd
 
 
 def stored(path: Path) -> np.ndarray:
-    """What the official protocol makes of a clip: cut or padded with zeros, 16 bits."""
+    """A clip by the official protocol: cut or padded with zeros, 16 bits."""
     heard = np.concatenate(list(decode(path, RATE)))[:SAMPLES]
     row = np.zeros(SAMPLES, np.int16)
     row[: len(heard)] = np.clip(np.rint(heard * 32767), -32768, 32767)

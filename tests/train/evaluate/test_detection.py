@@ -321,6 +321,6 @@ def test_sed_eval_leaves_nothing_behind():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         detection.event_based(of([sound("dog", 1, 2)], []), 0.5, with_offset=True)
-    # What stood in for setuptools' old module is gone: others ask whether it is there.
+    # The stand-in for setuptools' old module is removed again: other packages look for that module.
     module = sys.modules.get("pkg_resources")
     assert module is None or hasattr(module, "require")

@@ -53,7 +53,7 @@ def said(truth: Sequence[int], answers: Sequence[int], labels: int = 3, **more) 
 
 @st.composite
 def any_predictions(draw, labelled: bool = True) -> Predictions:
-    """Of few labels, with scores that often are equal, and with background."""
+    """Predictions with few labels, many equal scores, and background."""
     n, labels = draw(st.integers(1, 30)), draw(st.integers(1, 5))
     score = st.one_of(st.integers(0, 15).map(lambda k: k / 15), st.floats(0, 1, width=32))
     scores = draw(st.lists(st.lists(score, min_size=labels, max_size=labels), min_size=n, max_size=n))
@@ -68,7 +68,7 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.floating]:
     return raised / raised.sum(1, keepdims=True)
 
 
-# What they are made from
+# The parts of the metrics
 
 
 @pytest.mark.parametrize(
@@ -170,12 +170,12 @@ def test_clips_of_one_recording_are_no_independent_evidence():
 def test_a_few_clips_that_are_all_right_do_not_make_it_sure(n):
     low, high = accuracy_interval(said([0] * n, [0] * n))
     assert high == 1
-    assert low**n == pytest.approx(0.025)  # of as good a system, all n would be right in 2.5 % of cases
+    assert low**n == pytest.approx(0.025)  # a system at the lower limit has all n right in 2.5 % of cases
     assert accuracy_interval(said([0] * n, [1] * n)) == (0.0, pytest.approx(1 - low))
 
 
 def test_the_interval_covers():
-    """Of 200 samples from a system that is right 80 % of the time, about 95 % give an interval that holds 0.8."""
+    """A system is right 80 % of the time. About 95 % of 200 samples give an interval that holds 0.8."""
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(200):

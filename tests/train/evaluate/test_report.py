@@ -43,7 +43,7 @@ def rising(epochs: int, validated: bool = True, averaged: bool = False) -> tuple
 
 
 def read(folder: Path) -> tuple[dict[str, Any], str, list[dict[str, str]] | None]:
-    """What was written, and that it is sound JSON and its pictures are there."""
+    """Reads a report, and checks that its JSON is valid and its pictures exist."""
 
     def no_number(text: str) -> None:
         raise AssertionError(f"{text} is no JSON")

@@ -157,7 +157,7 @@ def test_events_are_published_at_the_end_of_a_window_and_not_before_they_are_con
     assert heard.found
     ends = np.array([each.end_time for each in heard.scores])
     for event in heard.found:
-        assert np.abs(ends - event.published_s).min() < 1e-6  # of the stream's time, not of the clock on the wall
+        assert np.abs(ends - event.published_s).min() < 1e-6  # time in the stream, not the clock on the wall
         (confirm_s,) = {each.confirm_s for each in rules(hop_s).each}
         assert confirm_s > 0.2
         assert event.onset_s + confirm_s <= event.published_s < event.onset_s + WINDOW_SECONDS
@@ -245,7 +245,7 @@ def test_a_label_is_true_of_a_window_that_holds_half_a_second_of_it():
 
 @pytest.fixture(autouse=True)
 def short_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what is made and holds nothing, and of soundscapes."""
+    """Shorter noise and shorter soundscapes."""
     monkeypatch.setattr(streams, "_QUIET_SECONDS", 12.0)
     monkeypatch.setattr(streams, "_SCAPE_SECONDS", 40.0)
 
@@ -335,7 +335,7 @@ def test_numbers_of_what_holds_nothing_agree_with_the_lists(report, rooms):
     _, document, said = report
     nothing = document["nontarget"]
     streams = nothing["by_stream"]
-    assert len(streams) == 2 + 3  # what is made for each fold, and each recording once, also of the same name
+    assert len(streams) == 2 + 3  # noise for each fold, and each recording once, even with equal names
     assert {name.split()[0] for name in streams} == {"white", "pink", "0.wav", "1.wav"}
     assert nothing["hours"] == pytest.approx(sum(each["hours"] for each in streams.values()))
     assert 3600 * nothing["hours"] == pytest.approx(2 * 12 + 3 * 6)

@@ -282,7 +282,7 @@ def test_what_was_added_for_its_labels_is_not_carried_over(tmp_path):
     assert (start.build(5).moments, start.build(5).others) == (None, None)
 
 
-# What was known before
+# Knowledge from before the training
 
 
 def heard_by(network: nn.Module, clips: int, seed: int = 0) -> torch.Tensor:
@@ -292,7 +292,7 @@ def heard_by(network: nn.Module, clips: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_a_class_is_expected_as_far_as_some_label_excites_it(head):
-    """Of each class, the mean over a label's clips, of the label that has most; clips of nothing do not count."""
+    """For each class, the highest mean over any label's clips; clips without a label do not count."""
     start = mn_backbone(head=head)
     network = start.build(3)
     heard = heard_by(network, 6)

@@ -59,7 +59,7 @@ def same(one: list[Batch], other: list[Batch]) -> bool:
 
 
 def rows_of(waveforms: np.ndarray) -> np.ndarray:
-    """Of untouched windows."""
+    """Row numbers of unchanged windows, read from their last sample."""
     return np.rint(20 * waveforms[:, -1]).astype(int) - 1
 
 
@@ -115,7 +115,7 @@ def test_spectrograms_are_drawn_for_by_seed_epoch_step_and_process():
     assert again in draws
 
 
-# What an epoch consists of
+# The rows of an epoch
 
 
 @given(seeds, st.integers(0, 50), st.integers(1, 15))
@@ -202,7 +202,7 @@ def test_shapes_types_and_range(recipe, seed):
     for waveforms, targets in batches(recipe, seed).epoch(0):
         assert (waveforms.shape, waveforms.dtype) == ((recipe.batch, samples), np.float32)
         assert (targets.shape, targets.dtype) == ((recipe.batch, LABELS), np.float32)
-        assert np.abs(waveforms).max() <= 10 ** (recipe.gain_db / 2 / 20)  # what is made louder is not cut off
+        assert np.abs(waveforms).max() <= 10 ** (recipe.gain_db / 2 / 20)  # louder clips are not cut off
         assert targets.min() >= 0
         assert targets.max() <= 1
 

@@ -81,15 +81,15 @@ def weights(fit: FineTuneLearner) -> dict[str, Tensor]:
 
 
 def said(model: nn.Module, each: int = 12) -> tuple[Tensor, Tensor]:
-    """What the network says of sounds that it has never heard, and what they are."""
+    """Labels that the network chooses for sounds it never heard, and the true labels."""
     windows = np.stack([sound(label, 100 + number) for label in (0, 1, 2) for number in range(each)])
     data = Corpus(corpus().dataset, FakeWaveforms(windows), torch.zeros(0))  # type: ignore[arg-type]
     return logits(model, data, np.arange(len(windows))).argmax(1), torch.arange(3).repeat_interleave(each)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, accuracies: Iterable[float]) -> list[dict[str, Tensor]]:
-    """Inner validation finds these; where one is no number, neither is the loss. What comes back fills with the weights
-    that were validated.
+    """Inner validation finds these; where one is no number, neither is the loss. The list that is returned fills with
+    the weights that were validated.
     """
     coming, seen = iter(accuracies), []
 
@@ -102,7 +102,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, accuracies: Iterable[float]) -> li
     return seen
 
 
-# What is learnt
+# The result of learning
 
 
 def test_sounds_never_heard_before_are_told_apart(trained):
@@ -271,7 +271,7 @@ def test_the_best_epochs_weights_are_kept_and_not_the_last(tmp_path, monkeypatch
 def test_of_epochs_that_so_few_clips_cannot_tell_apart_the_latest_is_kept(tmp_path, monkeypatch):
     one = fit(tmp_path, replace(RECIPE, epochs=4))
     labelled = int(one.inner_targets.any(1).sum())
-    error = (0.8 * 0.2 / labelled) ** 0.5  # of the best epoch's accuracy
+    error = (0.8 * 0.2 / labelled) ** 0.5  # standard error of the best epoch's accuracy
     scripted(monkeypatch, [0.3, 0.8, 0.8 - 0.99 * error, 0.8 - 1.01 * error])
     found = finished(one)
     assert found.kept_epoch == 3
@@ -295,7 +295,7 @@ def test_the_weights_of_the_start_have_their_share_in_what_is_kept(tmp_path, sha
     interrupted(fit(tmp_path / "other", recipe, mn_backbone()), 1, 1)
     assert_same(finished(fit(tmp_path / "other", recipe, mn_backbone())), found)
     kept = found.model.state_dict()
-    for name, weight in content["network"].items():  # of the last epoch, which is kept
+    for name, weight in content["network"].items():  # weights of the last epoch, which is kept
         expected = weight.float().lerp(content["start"][name].float(), share)
         torch.testing.assert_close(kept[name].float(), expected)
     assert moved(content["network"], content["start"])
@@ -307,7 +307,7 @@ def test_training_that_diverges_from_the_start_is_said(tmp_path, monkeypatch):
         finished(fit(tmp_path))
 
 
-# What is trained
+# The layers that are trained
 
 
 @pytest.mark.parametrize("frozen", [1, 3, 99])
@@ -559,7 +559,7 @@ def test_a_teacher_with_another_front_end_hears_waveforms(tmp_path, trained):
 
 
 def test_a_teacher_can_be_learnt_from(trained):
-    """What it says is no inference tensor, which would have no place in a loss."""
+    """Its answer is no inference tensor, which a loss could not use."""
     teacher = Teacher(checkpoint_of(trained.model, LABELS), LABELS, RECIPE.activation, 1.0, HERE.device)
     assert not teacher.of_waveforms(torch.zeros(1, 4_000), None).is_inference()
 
@@ -632,7 +632,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
     assert losses == pytest.approx([epoch.train_loss for epoch in alone.curve], rel=1e-3)
 
 
-# What is said while it goes on
+# Messages during the training
 
 
 def test_every_epoch_is_a_line(tmp_path):

@@ -289,7 +289,7 @@ def test_a_network_that_knew_nothing_before_has_no_second_opinion():
 
 
 def test_without_the_hidden_layer_of_before_there_is_no_second_opinion():
-    """What its last layer knew, it knew of features that are not there any more."""
+    """The old last layer reads features that the network no longer computes."""
     mlp = mn_backbone(head="mlp")
     found = fitted(made(replace(mlp, config=replace(mlp.config, head="linear"))))
     assert (found.surprise, found.others, found.model.others) == (0.0, (), None)

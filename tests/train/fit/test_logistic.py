@@ -28,7 +28,7 @@ def overlapping(seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def objective(head: LinearHead, features: Tensor, targets: Tensor, l2: float, activation: str) -> float:
-    """What `fit` says that it minimises, in double precision, from the head that came back."""
+    """The loss that `fit` minimises, in double precision, at the head that it returned."""
     spread = features.double().std(0) + 1e-3
     logits = LinearHead(head.weight.double(), head.bias.double()).logits(features.double())
     data = cross_entropy(logits, targets.double(), activation)

@@ -153,7 +153,7 @@ def test_windows_of_every_clip_in_every_view():
     assert {name: len(each) for name, each in found.items()} == dict.fromkeys(found, WINDOWS)
     counts = np.bincount(found["row"])
     assert (counts[:SOUNDS] == 1 + 4 + SCENES).all()
-    assert (counts[SOUNDS:] == 1 + 2).all()  # of background: as it is, and in two scenes
+    assert (counts[SOUNDS:] == 1 + 2).all()  # background: once as it is, and in two scenes
     assert found["is_plain"].sum() == CLIPS
     assert found["sounds"].shape == (WINDOWS, MOST_SOUNDS)
     assert found["maps"].dtype == found["hidden"].dtype == torch.float16
@@ -163,7 +163,7 @@ def test_what_is_known_of_the_moments_is_of_sounds_that_are_there():
     found = made().windows()
     nobody = found["sounds"] < 0
     assert not found["active"][nobody].any()
-    assert found["has_steps"][nobody.all(1)].all()  # of nothing one knows that it is never heard
+    assert found["has_steps"][nobody.all(1)].all()  # a window without sounds has known steps: nothing is heard
     assert not found["has_steps"][found["is_plain"] & ~nobody.all(1)].any()
     assert not found["active"][~found["has_steps"]].any()
     assert found["active"][found["has_steps"] & ~nobody.all(1)].any(2).any(1).all()
@@ -237,7 +237,7 @@ def test_an_interruption_keeps_the_views_that_are_whole(fresh, extracted):
 
 
 def test_windows_are_the_views_that_validation_listens_to():
-    """Of one clip, what the lower blocks make of it `placed`."""
+    """The stored maps of one clip equal the lower blocks' output for its views."""
     one = made()
     found, network = one.windows(), one.network()
     of_clip = torch.nonzero((found["row"] == 3) & ~found["is_plain"] & (found["sounds"][:, 0] == 3))[:, 0]

@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from tagger.errors import TaggerError, UserError
@@ -32,6 +33,8 @@ _SHORT_CONNECTIONS = 3
 """Number of short connections in a row after which the largest message in flight is taken for the cause."""
 _FIRST_CONNECTION_SECONDS = 1.0
 """Longest wait for the first connection, seconds. A broker that comes later is served from then on."""
+_RETURN_SECONDS = 1.0
+"""Time between two looks at an outbox that waits in memory for its disk, seconds."""
 _EPHEMERAL_EXPIRY_SECONDS = 60
 """MQTT 5 message expiry interval of scores, levels and statistics, seconds."""
 
@@ -140,6 +143,7 @@ class Delivery:
         self._steps.put(None)
         self._thread.join()
         self.on_connected = _ignore  # drops the reference to the sink, and so to paho and its sockets
+        self.outbox.return_to_disk(at_once=True)
         undelivered, dropped = len(self.outbox), self.outbox.dropped
         url = self._settings.url
         kept = "they wait on disk for the next start" if self.outbox.is_durable else "they are lost"
@@ -157,9 +161,17 @@ class Delivery:
     # --- the delivery thread ---
 
     def _run(self) -> None:
-        while (step := self._steps.get()) is not None:
+        while (step := self._next_step()) is not None:
             step()
             self._send()
+
+    def _next_step(self) -> Callable[[], None] | None:
+        """The next step. Meanwhile an outbox in memory returns to a disk that works again."""
+        while self.outbox.is_displaced:
+            self.outbox.return_to_disk()
+            with suppress(queue.Empty):
+                return self._steps.get(timeout=_RETURN_SECONDS)
+        return self._steps.get()
 
     def _send(self) -> None:
         """Hands as many messages to paho as may be in flight."""

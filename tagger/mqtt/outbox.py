@@ -1,7 +1,8 @@
 """The outbox on disk: events that the broker has not acknowledged, in order; and which messages it retains.
 
 For one thread at a time. SQLite writes to its write-ahead log and does not wait for the disk: the outbox survives the
-daemon's death; a power cut may lose the last half minute.
+daemon's death; a power cut may lose the last half minute. While the disk is full or gone the outbox continues in
+memory; `return_to_disk` brings it back.
 """
 
 import logging
@@ -14,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from tagger.errors import TaggerError, UserError
+from tagger.retry import Retry
 
 log = logging.getLogger(__name__)
 
 _VERSION = 1
 """Version of the tables."""
+_LONGEST_PAUSE_SECONDS = 10.0
+"""Longest wait between two tries to return to a disk that failed."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload TEXT NOT NULL);
@@ -26,6 +30,7 @@ CREATE TABLE IF NOT EXISTS begun (id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS retained (topic TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS components (id TEXT PRIMARY KEY, platform TEXT NOT NULL);
 """
+_TABLE_NAMES = ("messages", "begun", "retained", "components")
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Outbox:
         Raises:
             UserError: the database is of a later version, or cannot be written.
         """
-        self._limit = limit
+        self._path, self._limit = path, limit
         self.dropped = 0
         """Number of messages that were dropped."""
         self.is_durable = path is not None
@@ -61,6 +66,11 @@ class Outbox:
         (self._count,) = self.database.execute("SELECT count(*) FROM messages").fetchone()
         self._last_number: int
         """Number of the newest message."""
+        self._removed: set[int] = set()
+        """Numbers of messages that are gone in memory, and may still be on the disk that failed."""
+        self._retry = Retry("MQTT: the queue on disk", "events wait in memory until it can be written again")
+        self._return_at = 0.0
+        """Time of the next try to return to the disk, on the monotonic clock."""
         (self._last_number,) = self.database.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()
 
     def __len__(self) -> int:
@@ -97,6 +107,7 @@ class Outbox:
     def acknowledge(self, number: int) -> None:
         """Removes a message that the broker has acknowledged."""
         self._count -= self._write("DELETE FROM messages WHERE number = ?", [(number,)])
+        self._note_removed([number])
 
     @property
     def retained(self) -> set[str]:
@@ -121,7 +132,39 @@ class Outbox:
     def remove_components(self) -> None:
         self._write("DELETE FROM components WHERE id <> ?", [("",)])
 
+    @property
+    def is_displaced(self) -> bool:
+        """Whether messages wait in memory because the disk has failed: call `return_to_disk` now and then."""
+        return self._path is not None and not self.is_durable
+
+    def return_to_disk(self, at_once: bool = False) -> None:
+        """Writes everything to the disk that has failed, and continues there. Does nothing if that fails again.
+
+        Args:
+            at_once: try even if the last try was a moment ago.
+        """
+        if self._path is None or self.is_durable or (time.monotonic() < self._return_at and not at_once):
+            return
+        try:
+            disk = _open(self._path)
+        except (UserError, OSError, sqlite3.Error) as error:
+            reason = error.__cause__ or error.__context__ or error
+            self._return_at = time.monotonic() + min(_LONGEST_PAUSE_SECONDS, self._retry.failed(str(reason)))
+            return
+        try:
+            with disk:
+                self._copy_to(disk)
+        except sqlite3.Error as error:
+            disk.close()
+            self._return_at = time.monotonic() + min(_LONGEST_PAUSE_SECONDS, self._retry.failed(str(error)))
+            return
+        self.database.close()
+        self.database, self.is_durable, self._removed = disk, True, set()
+        (self._count,) = disk.execute("SELECT count(*) FROM messages").fetchone()
+        self._retry.worked()
+
     def close(self) -> None:
+        self.return_to_disk(at_once=True)
         self.database.close()
 
     def _put(self, topic: str, payload: str, event_id: str, begins: bool, handed_over: int) -> None:
@@ -131,11 +174,12 @@ class Outbox:
                 return
             last = database.execute("INSERT INTO messages (topic, payload) VALUES (?, ?)", (topic, payload)).lastrowid
             excess = max(0, self._count + 1 - self._limit)
-            gone = database.execute(
-                "DELETE FROM messages WHERE number IN"
-                " (SELECT number FROM messages WHERE number > ? ORDER BY number LIMIT ?)",
-                (handed_over, excess),
-            ).rowcount
+            numbers = database.execute(
+                "SELECT number FROM messages WHERE number > ? ORDER BY number LIMIT ?", (handed_over, excess)
+            ).fetchall()
+            database.executemany("DELETE FROM messages WHERE number = ?", numbers)
+        gone = len(numbers)
+        self._note_removed(number for (number,) in numbers)
         self._count += 1 - gone
         self._last_number = last or self._last_number
         if gone and not self.dropped:
@@ -150,9 +194,7 @@ class Outbox:
             return self.database.execute(query, values).fetchall()
 
     def _write(self, statement: str, rows: Collection[tuple[object, ...]]) -> int:
-        """Returns the number of rows that changed. If the disk is full, the outbox continues in memory, and the next
-        start repeats what is missing on disk.
-        """
+        """Returns the number of rows that changed. If the disk is full, the outbox continues in memory."""
         try:
             with self.database as database:
                 return database.executemany(statement, rows).rowcount
@@ -164,9 +206,9 @@ class Outbox:
     def _continue_in_memory(self, error: sqlite3.Error) -> None:
         """Copies all that can still be read to memory: the disk is full, damaged or gone."""
         self.is_durable = False
-        log.warning("MQTT: events cannot be kept on disk (%s); until the next start they wait in memory", error)
+        self._return_at = time.monotonic() + self._retry.failed(str(error))
         old, self.database = self.database, _open(None)
-        for table in ("messages", "begun", "retained", "components"):
+        for table in _TABLE_NAMES:
             with (
                 self.database as database,
                 suppress(sqlite3.Error),
@@ -174,10 +216,30 @@ class Outbox:
                 for row in old.execute(f"SELECT * FROM {table}"):
                     database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
         with self.database as database:  # so that the next number is above all earlier ones
-            database.execute("DELETE FROM sqlite_sequence")
-            database.execute("INSERT INTO sqlite_sequence VALUES ('messages', ?)", (self._last_number,))
+            _set_last_number(database, self._last_number)
         (self._count,) = self.database.execute("SELECT count(*) FROM messages").fetchone()
         old.close()
+
+    def _copy_to(self, disk: sqlite3.Connection) -> None:
+        """Makes the tables on disk those in memory. A message there that could not be read, and so never was in memory,
+        stays.
+        """
+        disk.executemany("DELETE FROM messages WHERE number = ?", [(number,) for number in self._removed])
+        for table in _TABLE_NAMES:
+            if table != "messages":
+                disk.execute(f"DELETE FROM {table}")
+            for row in self.database.execute(f"SELECT * FROM {table}"):
+                disk.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        _set_last_number(disk, self._last_number)
+
+    def _note_removed(self, numbers: Iterable[int]) -> None:
+        if self.is_displaced:
+            self._removed.update(numbers)
+
+
+def _set_last_number(database: sqlite3.Connection, number: int) -> None:
+    database.execute("DELETE FROM sqlite_sequence")
+    database.execute("INSERT INTO sqlite_sequence VALUES ('messages', ?)", (number,))
 
 
 def _open(path: Path | None) -> sqlite3.Connection:

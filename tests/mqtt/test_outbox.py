@@ -1,14 +1,23 @@
 """The outbox: order, bounds, exactly one end for each event, and what survives."""
 
+import resource
+import shutil
 import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagger.errors import UserError
+from tagger.errors import TaggerError, UserError
+from tagger.events import Event, Stream
 from tagger.mqtt.outbox import Outbox
+from tagger.mqtt.sink import MqttSink
+from tagger.settings import MqttSettings
+from tests.programs import free_port, until
 
 
 @pytest.fixture
@@ -128,6 +137,142 @@ def test_when_the_disk_is_full_events_wait_in_memory(path: Path, caplog: pytest.
     assert (len(box), box.retained) == (3, {"x"})
     assert caplog.text.count("wait in memory") == 1
     assert not box.is_durable
+    box.close()
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """No file can grow beyond the size that the outbox has on disk now."""
+    wal = path.with_name(path.name + "-wal")
+    largest = max(40_000, *(each.stat().st_size for each in (path, wal) if each.exists()))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def copied(path: Path) -> Path:
+    """The files as a crash leaves them."""
+    folder = path.parent / "crashed"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for each in path.parent.glob("outbox.sqlite*"):
+        shutil.copy(each, folder)
+    return folder / path.name
+
+
+def test_when_the_disk_has_room_again_events_return_to_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What waited in memory comes first, in order. Nothing that was acknowledged meanwhile returns."""
+    caplog.set_level("INFO")
+    box = Outbox(path, 1000)
+    box.put("t", "begin", "a", True)
+    box.put("t", "acknowledged", "b", True)
+    box.add_retained(["x", "y"])
+    with full_disk(path):
+        for number in range(9):
+            box.put("t", f"{number}" + "." * 9000, f"c{number}", True)
+        box.put("t", "end", "a", False)
+        box.acknowledge(2)
+        box.remove_retained("y")
+        box.return_to_disk(at_once=True)
+        assert box.is_displaced
+        assert len(box) == 11
+    box.return_to_disk(at_once=True)
+    assert box.is_durable
+    box.put("t", "later", "d", True)
+    wanted = ["begin", *(f"{number}" + "." * 9000 for number in range(9)), "end", "later"]
+    assert (payloads(box), len(box)) == (wanted, 12)
+    crashed = Outbox(copied(path), 1000)
+    assert (payloads(crashed), len(crashed), crashed.retained) == (wanted, 12, {"x"})
+    crashed.put("t", "end again", "a", False)
+    assert len(crashed) == 12, "the end was put while the disk was full"
+    assert [each.number for each in crashed.read_after(0, 99)] == [1, *range(3, 14)]
+    crashed.close()
+    box.close()
+    assert caplog.text.count("wait in memory") == 1
+    assert caplog.text.count("works again") == 1
+
+
+def test_a_daemon_returns_to_disk_without_another_event(path: Path) -> None:
+    stream = Stream("room", "mic", "fake", ("dog" * 20_000,))
+    made = MqttSink(MqttSettings("127.0.0.1", free_port(), node="room"), None, Outbox(path, 1000))
+    made.open([stream])
+    box = made.delivery.outbox
+    try:
+        with full_disk(path):
+            made.event(stream, Event("begin", "1", stream.labels[0], 0.9, 0.9, 1.0))
+            until(lambda: box.is_displaced, "the disk is full")
+        until(lambda: box.is_durable, "it is back on disk")
+        crashed = Outbox(copied(path), 1000)
+        assert len(crashed) == 1
+        crashed.close()
+    finally:
+        with suppress(TaggerError):
+            made.close(0)
+
+
+def test_the_last_chance_to_return_to_disk_is_the_end(path: Path) -> None:
+    box = Outbox(path, 1000)
+    with full_disk(path):
+        box.put("t", "x" * 90_000, "a", True)
+        assert box.is_displaced
+    box.close()
+    again = Outbox(path, 1000)
+    assert len(again) == 1
+    again.close()
+
+
+def test_a_disk_that_is_full_again_and_again_is_no_flood_of_messages(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    box = Outbox(path, 1000)
+    for number in range(20):
+        with full_disk(path):
+            box.put("t", "x" * 90_000, str(number), True)
+        box.return_to_disk(at_once=True)
+        assert box.is_durable
+    assert len(box) == 20
+    assert len(caplog.records) == 1
+    box.close()
+
+
+def test_a_damaged_disk_is_replaced_and_used_again(path: Path) -> None:
+    box = Outbox(path, 1000)
+    for number in range(200):
+        box.put("t", "x" * 300, str(number), True)
+    box.close()
+    box = Outbox(path, 1000)
+    damage = sqlite3.connect(path)
+    damage.execute("PRAGMA writable_schema = ON")
+    damage.execute("UPDATE sqlite_schema SET rootpage = 10000 WHERE name = 'begun'")
+    damage.execute("PRAGMA schema_version = 99")
+    damage.commit()
+    damage.close()
+    box.put("t", "new", "new", True)
+    assert box.is_displaced
+    before = payloads(box)
+    box.return_to_disk(at_once=True)
+    assert box.is_durable
+    assert payloads(box) == before
+    assert len(list(path.parent.glob("outbox.sqlite.damaged-*"))) == 1
+    box.close()
+
+
+def test_the_disk_is_not_tried_at_every_message(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Outbox(path, 1000)
+    with full_disk(path):
+        box.put("t", "x" * 90_000, "a", True)
+        tried: list[float] = []
+        monkeypatch.setattr("tagger.mqtt.outbox._open", lambda path: tried.append(1) or 1 / 0)
+        for _ in range(100):
+            box.return_to_disk()
+        assert not tried
+        monkeypatch.undo()
+        time.sleep(1.01)
+        box.return_to_disk()
+        assert box.is_displaced
     box.close()
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tagger.errors import TaggerError
-from tagger.stop import Stop
+from tagger.stop import Stop, StopOrReload
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_a_failure_stops_it_and_the_first_counts():
 
 def test_hangup_reloads_and_does_not_stop():
     calls = []
-    with Stop(reloads=True) as stop:
+    with StopOrReload() as stop:
         os.kill(os.getpid(), signal.SIGHUP)
         assert not stop.wait(0.01)  # it comes before anyone can reload: it waits
         stop.on_reload = lambda: calls.append(1)
@@ -61,7 +61,6 @@ def test_hangup_reloads_and_does_not_stop():
 
 def test_hangup_stops_what_cannot_reload():
     with Stop() as stop:
-        stop.on_reload = pytest.fail
         soon(lambda: os.kill(os.getpid(), signal.SIGHUP))
         assert stop.wait(60)
     assert stop.interrupted
@@ -69,9 +68,9 @@ def test_hangup_stops_what_cannot_reload():
 
 IN_A_TERMINAL = """
 import fcntl, os, sys, termios
-from tagger.stop import Stop
+from tagger.stop import StopOrReload
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-with Stop(reloads=True) as stop:
+with StopOrReload() as stop:
     stop.on_reload = lambda: os.write(pipe, b"reloaded ")
     pipe = int(sys.argv[1])
     os.write(pipe, b"ready ")
@@ -106,15 +105,15 @@ def test_hangup_by_hand_reloads_also_in_a_terminal_and_a_terminal_that_closes_st
 
 def test_nohup_stays_in_force():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with Stop(reloads=True) as stop:
+    with StopOrReload() as stop:
         os.kill(os.getpid(), signal.SIGHUP)
         assert not stop.wait(0.05)
 
 
 def test_a_signal_is_never_missed_between_two_waits():
-    """Set while `wait` is clearing what woke it."""
+    """It is set while `wait` clears the event that woke it."""
     for _ in range(200):
-        stop = Stop(reloads=True)
+        stop = StopOrReload()
         with stop:
             os.kill(os.getpid(), signal.SIGHUP)
         thread = threading.Thread(target=stop.set)

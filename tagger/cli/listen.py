@@ -24,13 +24,13 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
     given = typed(ctx)
     hide_secrets(given)
     from tagger.config.build import Configuration
-    from tagger.stop import Stop
+    from tagger.stop import StopOrReload
 
     configuration = Configuration(given, dict(os.environ), flags["config"])
     for warning in configuration.warnings:
         click.echo(f"Warning: {warning}", err=True)
 
-    with Stop(reloads=True) as stop:  # before torch is imported, which takes a while
+    with StopOrReload() as stop:  # before torch is imported, which takes a while
         from tagger.daemon import start
 
         start.configure_logging()

@@ -34,7 +34,7 @@ from tagger.policy import Policy
 from tagger.settings import ListenSettings, MqttSettings, check_window
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source, split_name
-from tagger.stop import Stop
+from tagger.stop import Stop, StopOrReload
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class _Model:
         return policy.policy(labels, thresholds, self.window_s, hop_s, settings.rules, settings.threshold)
 
 
-def listen(settings: ListenSettings, stop: Stop, build: Configuration) -> None:
+def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -> None:
     """`tagger listen`. Returns when all sources have ended, or when asked to stop.
 
     Args:

@@ -21,7 +21,7 @@ from torch import nn
 
 from tagger.audio.decode import decode
 from tagger.features.config import MelConfig
-from tagger.features.logmel import LogMel, mel_bank
+from tagger.features.logmel import LogMel, mel_bank_tensor
 from train.data import waveforms
 from train.data.corpus import Corpus
 from train.data.layouts import read_any
@@ -47,7 +47,7 @@ def decoding_epoch(corpus: Corpus, rows: np.ndarray, network: nn.Module, optimis
             heard = np.concatenate(list(decode(corpus.dataset.clips[row].path, RATE_HZ)))[:SAMPLES]
             wave[: len(heard)] = heard
             wave[:] = np.roll(wave, rng.integers(SAMPLES)) * np.float32(10 ** (rng.uniform(-12, 12) / 20))
-        mel_bank.cache_clear()
+        mel_bank_tensor.cache_clear()
         x = LogMel(MelConfig())(torch.from_numpy(waves))
         logits = network(x)
         loss = nn.functional.cross_entropy(logits, corpus.targets[torch.from_numpy(chosen)])

@@ -79,7 +79,7 @@ def walk(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if not _is_hidden(name))
 
 
-def is_sound(path: Path) -> bool:
+def is_audio_file(path: Path) -> bool:
     """Whether the file may be audio. Only the decoder knows for sure."""
     return path.is_file() and not _DOCUMENT.fullmatch(path.suffix)  # no pipe, no broken link
 

@@ -17,7 +17,7 @@ from tagger.calibration.tracks import Recorder
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError, TaggerError, UserError, near
 from tagger.events import Block, Scores, Window
-from tagger.files import folders_in, is_sound, walk
+from tagger.files import folders_in, is_audio_file, walk
 from tagger.listen import follow
 from tagger.names import BACKGROUND_NAMES
 from tagger.sources import Source, open_source
@@ -146,7 +146,7 @@ def recordings(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    if not (found := [each for each in walk(path) if is_sound(each)]):
+    if not (found := [each for each in walk(path) if is_audio_file(each)]):
         raise UserError(f"{path}: no audio files in this folder")
     return found
 
@@ -166,7 +166,7 @@ def labelled(root: Path, labels: Collection[str]) -> dict[str, list[Path]]:
             continue
         if label not in labels:
             raise UserError(f"{folder}: no label {label!r}{near(label, labels)} in this model")
-        found[label] = found.get(label, []) + [path for path in walk(folder) if is_sound(path)]
+        found[label] = found.get(label, []) + [path for path in walk(folder) if is_audio_file(path)]
     if not any(found.values()):
         raise UserError(f"{root}: no sounds; put each label's into a folder of its name")
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from ulid import ULID
 
-from tagger.daemon.state import State
+from tagger.daemon.state import StateFolder
 from tagger.errors import UserError, near
 from tagger.events import Event, Stream
 from tagger.listen import Listener
@@ -22,7 +22,7 @@ _LONGEST_TEST_SECONDS = 60.0
 class Control:
     """Of one daemon. From any thread."""
 
-    def __init__(self, sink: Sink, state: State | None = None) -> None:
+    def __init__(self, sink: Sink, state: StateFolder | None = None) -> None:
         self.listeners: Mapping[str, Listener] = {}
         """By the source's name; set before anyone can ask."""
         self._sink, self._state = sink, state

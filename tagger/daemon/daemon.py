@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tagger.daemon.outputs import Outputs
+from tagger.daemon.outputs import OpenSinks
 from tagger.errors import TaggerError
 from tagger.listen import Listener
 from tagger.policy import Policy
@@ -43,7 +43,7 @@ class Daemon:
         stop: Stop,
         tasks: Sequence[Task] = (),
         before_close: Callable[[], None] = lambda: None,
-        outputs: Outputs | None = None,
+        outputs: OpenSinks | None = None,
         policy_of: Callable[[ListenSettings], Policy] | None = None,
     ) -> None:
         """

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tagger.daemon.state import State
+from tagger.daemon.state import StateFolder
 from tagger.errors import TaggerError
 from tagger.events import Event, Level, Report, Stream
 from tagger.sinks import Sink, SourceState
@@ -20,7 +20,7 @@ class Fanout(Sink):
     their end.
     """
 
-    def __init__(self, sinks: Sequence[Sink], state: State | None = None) -> None:
+    def __init__(self, sinks: Sequence[Sink], state: StateFolder | None = None) -> None:
         self._sinks, self._state = list(sinks), state
         self._lock = threading.RLock()
         self._held: list[Callable[[], None]] | None = None

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from tagger.daemon.fanout import Fanout
-from tagger.daemon.state import State
+from tagger.daemon.state import StateFolder
 from tagger.errors import TaggerError, UserError
 from tagger.events import Stream
 from tagger.mqtt import homeassistant
@@ -47,7 +47,7 @@ class SinkContext:
     streams: tuple[Stream, ...]
     keys: Mapping[str, str]
     """Of each source's name, what stays when that changes."""
-    state: State | None
+    state: StateFolder | None
     controls: Controls
     """What requests over MQTT can do."""
     on_refused: Callable[[UserError], None] | None
@@ -84,7 +84,7 @@ def has_lasting_sinks(settings: ListenSettings) -> bool:
     return any(getattr(settings, field) is not None for field, _ in _SINKS.values())
 
 
-class Outputs:
+class OpenSinks:
     """The sinks that the settings ask for, in a fan-out."""
 
     def __init__(self, context: SinkContext, fanout: Fanout) -> None:

@@ -20,9 +20,9 @@ from tagger.config.build import Configuration
 from tagger.daemon.control import Control
 from tagger.daemon.daemon import Daemon, Task
 from tagger.daemon.fanout import Fanout
-from tagger.daemon.outputs import Outputs, SinkContext, has_lasting_sinks
+from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
 from tagger.daemon.reload import reload
-from tagger.daemon.state import State
+from tagger.daemon.state import StateFolder
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import TaggerError
 from tagger.events import Stream
@@ -96,7 +96,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         control = Control(fanout, state)
         if mqtt is not None and settings.watch:
             stack.enter_context(_watched(mqtt))
-        outputs = Outputs(_sink_context(settings, mqtt, streams, state, control, stop), fanout)
+        outputs = OpenSinks(_sink_context(settings, mqtt, streams, state, control, stop), fanout)
         clip_taps = stack.enter_context(_clip_taps(settings, model, rules))
 
         listeners = [
@@ -141,7 +141,7 @@ def _sink_context(
     settings: ListenSettings,
     mqtt: MqttSettings | None,
     streams: tuple[Stream, ...],
-    state: State | None,
+    state: StateFolder | None,
     control: Control,
     stop: Stop,
 ) -> SinkContext:
@@ -164,7 +164,7 @@ def _level_tap(stream: Stream, rate_hz: int, every_s: float, sink: Sink) -> Audi
 
 
 def _tasks(
-    settings: ListenSettings, listeners: Sequence[Listener], fanout: Fanout, state: State | None
+    settings: ListenSettings, listeners: Sequence[Listener], fanout: Fanout, state: StateFolder | None
 ) -> Sequence[Task]:
     """What the daemon does from time to time: publishes statistics, and notes which events are still open."""
     node, started = listeners[0].stream.node, time.monotonic()
@@ -201,13 +201,13 @@ def _identities(uris: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _state(settings: ListenSettings) -> Iterator[State | None]:
+def _state(settings: ListenSettings) -> Iterator[StateFolder | None]:
     """The state folder. None where nothing is published that outlives the daemon."""
     is_durable = settings.mqtt is not None and not settings.mqtt.embedded
     if not (is_durable or has_lasting_sinks(settings) or settings.state):
         yield None
         return
-    state = State(settings.state or home() / "state")
+    state = StateFolder(settings.state or home() / "state")
     try:
         yield state
     finally:

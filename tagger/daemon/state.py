@@ -28,7 +28,7 @@ from tagger.files import replacing
 log = logging.getLogger(__name__)
 
 
-class State:
+class StateFolder:
     """The folder. All but the constructor may be called from any thread, and none raises: a full disk is said once."""
 
     def __init__(self, folder: Path) -> None:

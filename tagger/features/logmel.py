@@ -38,7 +38,7 @@ class LogMel(nn.Module):
         # Not persistent: both follow from the config, which the checkpoint carries.
         window = torch.hann_window(config.window_samples, periodic=config.periodic_window)
         self.register_buffer("window", window, persistent=False)
-        self.register_buffer("mel_bank", mel_bank(config), persistent=False)
+        self.register_buffer("mel_bank", mel_bank_tensor(config), persistent=False)
 
     def forward(self, waveform: Tensor, mel_bank: Tensor | None = None) -> Tensor:
         """
@@ -96,7 +96,7 @@ def front_end(config: MelConfig) -> LogMel:
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # else one that was first asked for in inference mode could never be trained with
-def mel_bank(config: MelConfig) -> Tensor:
+def mel_bank_tensor(config: MelConfig) -> Tensor:
     """`tagger.features.filters.mel_bank` as a tensor on the CPU. Output: [n_mels, n_fft / 2 + 1], float32.
 
     Kaldi's filters are computed in float32 with torch's logarithm. They equal torchaudio's bit for bit: networks were

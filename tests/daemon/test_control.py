@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tagger.daemon.control import Control, with_threshold
-from tagger.daemon.state import State
+from tagger.daemon.state import StateFolder
 from tagger.errors import UserError
 from tagger.events import Stream
 from tagger.listen import Listener
@@ -31,7 +31,7 @@ class Noted(Listener):
         self.do_requests()
 
 
-def made(*names: str, state: State | None = None) -> tuple[Control, RecordingSink]:
+def made(*names: str, state: StateFolder | None = None) -> tuple[Control, RecordingSink]:
     sink = RecordingSink()
     control = Control(sink, state)
     control.listeners = {
@@ -51,7 +51,7 @@ def made(*names: str, state: State | None = None) -> tuple[Control, RecordingSin
 
 
 def test_one_source_or_all_are_paused_and_it_is_remembered(tmp_path: Path) -> None:
-    state = State(tmp_path)
+    state = StateFolder(tmp_path)
     control, sink = made("mic", "garden", state=state)
     assert control.pause("mic", True) == {"sources": ["mic"], "enabled": False}
     assert state.paused == {"mic"}

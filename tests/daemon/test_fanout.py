@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tagger.daemon.fanout import Fanout
-from tagger.daemon.state import State
+from tagger.daemon.state import StateFolder
 from tagger.errors import TaggerError
 from tagger.events import Event, Stream
 from tests.fakes import RecordingSink
@@ -61,7 +61,7 @@ def test_one_that_fails_harms_no_other_and_is_named_once(caplog: pytest.LogCaptu
 
 
 def test_open_events_are_in_the_state_folder_until_all_were_told_of_their_end(tmp_path: Path) -> None:
-    state = State(tmp_path)
+    state = StateFolder(tmp_path)
     seen: list[int] = []
 
     class Looking(RecordingSink):
@@ -96,7 +96,7 @@ def test_what_is_told_while_sinks_change_reaches_those_that_are_there_afterwards
 
 
 def test_an_end_told_while_sinks_change_is_in_the_state_folder_until_then(tmp_path: Path) -> None:
-    state = State(tmp_path)
+    state = StateFolder(tmp_path)
     fanout = Fanout([RecordingSink()], state)
     fanout.event(STREAM, BEGIN)
     with fanout.changing():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagger.daemon.state import State
+from tagger.daemon.state import StateFolder
 from tagger.errors import UserError
 from tagger.events import Event, Stream
 
@@ -21,25 +21,25 @@ def begin(number: int, onset: float = 100.0) -> Event:
 
 
 def test_identity_pauses_and_names_survive(tmp_path: Path) -> None:
-    state = State(tmp_path / "state")
+    state = StateFolder(tmp_path / "state")
     name, keys = state.id, state.keys({"mic": "mic:USB", "garden": "mic:HDA"})
     state.pause("mic", True)
     state.close()
-    again = State(tmp_path / "state")
+    again = StateFolder(tmp_path / "state")
     assert (again.id, again.paused) == (name, {"mic"})
     assert keys == {"mic": "mic", "garden": "garden"}
     assert again.keys({"kitchen": "mic:USB", "garden": "mic:HDA"}) == {"kitchen": "mic", "garden": "garden"}
     again.pause("mic", False)
     again.close()
-    third = State(tmp_path / "state")
+    third = StateFolder(tmp_path / "state")
     assert third.paused == frozenset()
     third.close()
 
 
 def test_what_a_death_left_half_written_does_not_pile_up(tmp_path: Path) -> None:
-    State(tmp_path).close()
+    StateFolder(tmp_path).close()
     (tmp_path / "open.jsonabc123.partial").write_text("{")
-    State(tmp_path).close()
+    StateFolder(tmp_path).close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["known.json", "lock"]
 
 
@@ -50,7 +50,7 @@ uris = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.sampled_from(["mic:1
 def test_a_source_keeps_its_key_and_no_two_share_one(tmp_path_factory: pytest.TempPathFactory, runs) -> None:
     folder, known = tmp_path_factory.mktemp("state"), {}
     for named in runs:
-        state = State(folder)
+        state = StateFolder(folder)
         keys = state.keys(named)
         state.close()
         assert len(set(keys.values())) == len(named)
@@ -61,35 +61,35 @@ def test_a_source_keeps_its_key_and_no_two_share_one(tmp_path_factory: pytest.Te
 
 def test_events_left_open_are_ended_when_it_last_lived(tmp_path: Path) -> None:
     now = time.time()
-    state = State(tmp_path)
+    state = StateFolder(tmp_path)
     state.begun(STREAM, begin(1, now - 60))
     state.begun(STREAM, begin(2, now - 30))
     state.ended(begin(1))
     state.alive()
     state.close()  # as if it had been killed
 
-    after = State(tmp_path)
+    after = StateFolder(tmp_path)
     ((stream, end),) = after.left_open()
     assert stream == STREAM
     assert (end.id, end.type, end.cause, end.label, end.peak_score) == ("2", "end", "restart", "dog", 0.95)
     assert end.offset == pytest.approx(now, abs=2)
     after.close()  # killed before it could tell
 
-    third = State(tmp_path)
+    third = StateFolder(tmp_path)
     ((_, end),) = third.left_open()
     third.ended(end)
     assert third.left_open() == []
     third.close()
-    fourth = State(tmp_path)
+    fourth = StateFolder(tmp_path)
     assert fourth.left_open() == []
     fourth.close()
 
 
 def test_a_crash_before_the_onset_was_written_ends_no_earlier_than_it_began(tmp_path: Path) -> None:
-    state = State(tmp_path)
+    state = StateFolder(tmp_path)
     state.begun(STREAM, begin(1, time.time() + 500))
     state.close()
-    again = State(tmp_path)
+    again = StateFolder(tmp_path)
     ((_, end),) = again.left_open()
     assert end.offset is not None
     assert end.offset >= end.onset
@@ -114,7 +114,7 @@ def test_damaged_files_are_no_obstacle(
 ) -> None:
     (tmp_path / "open.json").write_text(open_)
     (tmp_path / "known.json").write_text(known)
-    state = State(tmp_path)
+    state = StateFolder(tmp_path)
     assert state.keys({"mic": "mic"}) == {"mic": "mic"}
     state.pause("mic", True)
     assert state.left_open() == []
@@ -125,8 +125,10 @@ def test_damaged_files_are_no_obstacle(
 
 
 def test_a_second_daemon_is_told_who_has_it(tmp_path: Path) -> None:
-    state = State(tmp_path)
-    code = f"from tagger.daemon.state import State; from pathlib import Path; State(Path({str(tmp_path)!r}))"
+    state = StateFolder(tmp_path)
+    code = (
+        f"from tagger.daemon.state import StateFolder; from pathlib import Path; StateFolder(Path({str(tmp_path)!r}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "UserError" in done.stderr
     assert "is used by another tagger (process " in done.stderr
@@ -139,13 +141,13 @@ def test_a_second_daemon_is_told_who_has_it(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--state"):
-        State(tmp_path / "file" / "state")
+        StateFolder(tmp_path / "file" / "state")
 
 
 def test_a_full_disk_is_said_once_and_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    state = State(tmp_path)
+    state = StateFolder(tmp_path)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tagger.features.config import CONFIGS, FRONT_ENDS, MelConfig, MfccConfig
-from tagger.features.logmel import LogMel, Mfcc, front_end, mel_bank
+from tagger.features.logmel import LogMel, Mfcc, front_end, mel_bank_tensor
 from tests.programs import ROOT
 from tests.torchaudio_shim import double_precision, torchaudio
 
@@ -204,19 +204,19 @@ def test_other_filters_for_one_call():
     signal = torch.from_numpy(chirps())[None]
     module = LogMel(config)
     before = module(signal)
-    torch.testing.assert_close(module(signal, mel_bank(jittered)), LogMel(jittered)(signal), atol=0, rtol=0)
+    torch.testing.assert_close(module(signal, mel_bank_tensor(jittered)), LogMel(jittered)(signal), atol=0, rtol=0)
     torch.testing.assert_close(module(signal), before, atol=0, rtol=0)
-    assert (module(signal, mel_bank(jittered)) - before).abs().max() > 0.1
+    assert (module(signal, mel_bank_tensor(jittered)) - before).abs().max() > 0.1
     cepstra = MfccConfig()
     changed = Mfcc(replace(cepstra, f_min_hz=7.0, f_max_hz=14_200.0))(signal)
-    torch.testing.assert_close(Mfcc(cepstra)(signal, mel_bank(jittered)), changed, atol=0, rtol=0)
+    torch.testing.assert_close(Mfcc(cepstra)(signal, mel_bank_tensor(jittered)), changed, atol=0, rtol=0)
 
 
 def test_filters_first_made_in_inference_mode_serve_training_too():
     config = MelConfig(f_max_hz=14_321.0)
     with torch.inference_mode():
-        assert not mel_bank(config).is_inference()
-    assert mel_bank(config) is mel_bank(MelConfig(f_max_hz=14_321.0))
+        assert not mel_bank_tensor(config).is_inference()
+    assert mel_bank_tensor(config) is mel_bank_tensor(MelConfig(f_max_hz=14_321.0))
     signal = tone(440).requires_grad_()
     LogMel(config)(signal).sum().backward()
     assert signal.grad is not None
@@ -227,7 +227,7 @@ def test_filters_first_made_in_inference_mode_serve_training_too():
 @given(st.floats(0, 200), st.floats(4_000, 16_000), st.sampled_from([32, 64]))
 def test_a_filter_is_largest_at_its_centre(filters, f_min_hz, f_max_hz, n_mels):
     config = MelConfig(f_min_hz=f_min_hz, f_max_hz=f_max_hz, n_mels=n_mels, n_fft=4096, mel_filters=filters)
-    bank = mel_bank(config)
+    bank = mel_bank_tensor(config)
     assert bank.shape == (n_mels, 2049)
     assert bank.min() >= 0
     assert bank.max() <= 1
@@ -362,7 +362,7 @@ def test_cepstra_that_make_no_sense_are_refused(wrong, message):
 
 def test_frequencies_above_the_bandwidth_are_not_computed():
     config = MelConfig(bandwidth_hz=7_500.0)
-    bank = mel_bank(config)
+    bank = mel_bank_tensor(config)
     assert config.heard_bins == 241  # 0 Hz to 7,500 Hz, every 31.25 Hz
     assert not bank[:, config.heard_bins :].any()
     assert bank[:, config.heard_bins - 1].any()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tagger.features.config import MelConfig, MfccConfig
-from tagger.features.logmel import mel_bank
+from tagger.features.logmel import mel_bank_tensor
 from train.recipe import Recipe
 
 _LOWEST_CUTOFF_HZ = 3_000.0
@@ -59,7 +59,7 @@ def jittered_bank(mel: MelConfig, recipe: Recipe, rng: np.random.Generator) -> T
         highest = min(mel.f_max_hz, mel.bandwidth_hz or mel.f_max_hz)
         cutoff = rng.uniform(min(_LOWEST_CUTOFF_HZ, highest), highest)
         changes["bandwidth_hz"] = float(min(highest, _CUTOFF_STEP_HZ * np.ceil(cutoff / _CUTOFF_STEP_HZ)))
-    return mel_bank(replace(mel, **changes)) if changes else None
+    return mel_bank_tensor(replace(mel, **changes)) if changes else None
 
 
 def warped(batch: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tagger.clips.folder import EVENTS, REVIEWED
 from tagger.errors import UserError
-from tagger.files import folders_in, is_sound, sha256, walk
+from tagger.files import folders_in, is_audio_file, sha256, walk
 from tagger.names import BACKGROUND_NAMES
 from tagger.table import read_table
 from train.data.dataset import FOLDS, Clip, Dataset, printable
@@ -90,12 +90,12 @@ def read_background(path: Path, say: Say = lambda line: None) -> Dataset:
 
 def sounds_in(path: Path) -> list[Path]:
     """Files in a folder, and in the folders in it, that may be sounds, sorted; or the file itself."""
-    return [path] if path.is_file() else [found for found in walk(path) if is_sound(found)]
+    return [path] if path.is_file() else [found for found in walk(path) if is_audio_file(found)]
 
 
 def label_folders(root: Path) -> list[str]:
     """Names of the root's folders that hold files that may be sounds."""
-    return [folder.name for folder in folders_in(root) if any(map(is_sound, walk(folder)))]
+    return [folder.name for folder in folders_in(root) if any(map(is_audio_file, walk(folder)))]
 
 
 def _is_saved(path: Path) -> bool:
@@ -121,7 +121,7 @@ def _reviewed(root: Path, say: Say) -> list[_File]:
             left_out[file.path] = "of two labels at once"
         elif file.label is None and labels[file.sha256]:
             left_out[file.path] = _SHARED
-    there = {path for path in walk(root) if is_sound(path)}
+    there = {path for path in walk(root) if is_audio_file(path)}
     for path in there - left_out.keys() - {file.path for file in files}:
         left_out[path] = "not reviewed"
     if left_out:
@@ -144,10 +144,10 @@ def _sorted_into_folders(root: Path, say: Say) -> list[_File]:
     for folder in folders_in(root):
         label = _label(folder.name, f"{root}: the folder's name")
         paths = list(walk(folder))
-        sounds = [path for path in paths if is_sound(path)]
+        sounds = [path for path in paths if is_audio_file(path)]
         if not sounds:
             raise UserError(f"{folder}: has no sounds; a label needs at least {_LEAST} recordings")
-        ignored += [path for path in paths if not is_sound(path)]
+        ignored += [path for path in paths if not is_audio_file(path)]
         files += [_File(path, label, sha256(path)) for path in sounds]
     if ignored:
         say(f"ignored, being no sound in a label's folder: {_some([str(path.relative_to(root)) for path in ignored])}")

@@ -22,7 +22,7 @@ from train.fit.progress import bar, show
 from train.fit.trainer import TrainingStoppedError
 from train.messages import Say
 
-Batch = TypeVar("Batch")
+BatchT = TypeVar("BatchT")
 StepResult = tuple[float, float, float]
 """Loss of one batch; labelled windows that were right; labelled windows. 0 and 0: accuracy is not measured."""
 
@@ -44,7 +44,7 @@ class LoopState:
     """Number of that epoch, from 1; 0: none yet."""
 
 
-class Learner(Protocol[Batch]):
+class Learner(Protocol[BatchT]):
     """A network on one split, with its optimiser: what the loop trains."""
 
     state: LoopState
@@ -61,10 +61,10 @@ class Learner(Protocol[Batch]):
     def start(self, stop: Stop) -> None:
         """Prepares a run that has no state on disk yet."""
 
-    def batches(self, epoch: int, first: int) -> Generator[Batch, None, None]:
+    def batches(self, epoch: int, first: int) -> Generator[BatchT, None, None]:
         """The batches of an epoch (from 0), from the `first` on."""
 
-    def step(self, batch: Batch, epoch: int, step: int) -> StepResult:
+    def step(self, batch: BatchT, epoch: int, step: int) -> StepResult:
         """Learns from one batch."""
 
     def validate(self) -> tuple[float, float | None]:
@@ -83,7 +83,7 @@ class Learner(Protocol[Batch]):
 
 
 def run_epochs(
-    learner: Learner[Batch],
+    learner: Learner[BatchT],
     epochs: int,
     path: Path,
     place: Place,
@@ -128,7 +128,7 @@ def run_epochs(
         on_epoch(row)
 
 
-def _run_steps(learner: Learner[Batch], epochs: int, path: Path, place: Place, stop: Stop, began: float) -> None:
+def _run_steps(learner: Learner[BatchT], epochs: int, path: Path, place: Place, stop: Stop, began: float) -> None:
     """The rest of the current epoch."""
     state = learner.state
     with (

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tagger.features.config import FRONT_ENDS, MelConfig
-from tagger.features.logmel import front_end, mel_bank
+from tagger.features.logmel import front_end, mel_bank_tensor
 from train.augment.spectrogram import Mix, equalised, jittered_bank, masked, warped
 from train.recipe import RECIPES, Recipe
 
@@ -206,7 +206,7 @@ def test_whatever_a_recipe_may_say_gives_a_bank(name, seed, low, high, bandwidth
     recipe = replace(STILL, jitter_low_hz=low, jitter_high_hz=high, bandwidth=bandwidth)
     bank = jittered_bank(mel, recipe, generator(seed))
     assert bank is not None
-    assert bank.shape == mel_bank(mel).shape
+    assert bank.shape == mel_bank_tensor(mel).shape
     assert (bank >= 0).all()
     assert bank.any()
     whole = jittered_bank(mel, replace(recipe, bandwidth=0.0), generator(seed))  # the bandwidth is drawn last
@@ -232,7 +232,7 @@ def test_less_is_heard_and_never_more_than_ever_after(seed, bandwidth_hz):
     mel = MelConfig(bandwidth_hz=bandwidth_hz)
     bank = jittered_bank(mel, replace(STILL, bandwidth=1.0), generator(seed))
     assert bank is not None
-    own = mel_bank(mel)
+    own = mel_bank_tensor(mel)
     is_heard = bank.any(0)
     assert torch.equal(bank[:, is_heard], own[:, is_heard])
     highest = torch.where(is_heard)[0][-1] * mel.sample_rate_hz / mel.n_fft
@@ -249,7 +249,7 @@ def test_the_lowest_band_begins_higher_and_the_highest_ends_elsewhere():
         return int(heard[0]), int(heard[-1])
 
     found = [ends(seed) for seed in range(40)]
-    own = torch.where(mel_bank(mel).any(0))[0]
+    own = torch.where(mel_bank_tensor(mel).any(0))[0]
     assert {low for low, _ in found} > {int(own[0])}
     assert min(low for low, _ in found) >= own[0]
     assert min(high for _, high in found) < own[-1] < max(high for _, high in found)

@@ -1,6 +1,6 @@
 """Whether Home Assistant itself makes of our messages what it should. No test: it needs Home Assistant.
 
-    pip install homeassistant paho-mqtt     # into an environment of its own, with a recent Python
+    pip install homeassistant paho-mqtt     # into a separate environment, with a recent Python
     python bench/home_assistant.py --python that/environment/bin/python
 
 Starts mosquitto and Home Assistant, with an empty configuration but for the automations in `docs/home-assistant.md`;

@@ -45,7 +45,7 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Appends a whole line, or nothing. The part of a line that a crash left becomes a line of its own.
+    """Appends a whole line, or nothing. A part of a line that a crash left becomes a separate line.
 
     Raises:
         OSError: nothing could be appended: the disk is full, or the folder is gone.

@@ -88,7 +88,7 @@ class AudioTap(Protocol):
 
 
 class Listener:
-    """Follows one source, in a thread of its own."""
+    """Follows one source, in its own thread."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Listener:
         """Holds the policy that is in force; `policy` is the one that was set last."""
         self._hop_s, self._top_k = hop_s, top_k
         self._arrived = 0.0
-        """When the newest block arrived, on the monotonic clock."""
+        """Arrival of the newest block, on the monotonic clock."""
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
         self._online, self._was_online = False, False
         self._is_resumed = False

@@ -24,18 +24,18 @@ from tagger.errors import SettingError, near
 from tagger.names import slug
 
 ANY = "any"
-"""The group of all labels, which is always there."""
+"""The group of all labels, which always exists."""
 _LEAST_SECONDS = 0.5
 """Shortest part of a sound in a window by which a network can know it."""
 _LEAST_MERGE_SECONDS = 0.5
-"""Shortest pause that can be told from the step between two moments of a network's time axis."""
+"""Shortest pause that is longer than the step between two moments of a network's time axis."""
 _EXIT_SHARE = 0.5
 """`exit` as a share of `enter`, where no `exit` is given."""
 
 
 @dataclass(frozen=True)
 class LabelPolicy:
-    """When one label's event begins and ends. Seconds are of audio, whatever the hop."""
+    """Rules for the begin and end of one label's events. Times are seconds of audio, whatever the hop."""
 
     enter: float = 0.5
     """Lowest score of a window that begins an event, above 0 to 1."""
@@ -183,7 +183,7 @@ class EventsConfig:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def but(self, allow: Sequence[str], deny: Sequence[str]) -> "EventsConfig":
-        """With these lists in place of its own, where they have any."""
+        """Returns a copy with these lists; an empty one keeps the present list."""
         return replace(self, allow=tuple(allow) or self.allow, deny=tuple(deny) or self.deny)
 
     def check_names(self, labels: Collection[str]) -> None:

@@ -15,7 +15,7 @@ _REMIND_SECONDS = 3_600.0
 
 
 def pause_s(tries: int, pauses: tuple[float, float] | None = None, jitter: tuple[float, float] = (0.5, 1.0)) -> float:
-    """The wait after so many failed tries, seconds: each twice as long as the one before, up to a limit.
+    """Wait after `tries` failed tries, seconds. Each is twice as long as the one before, up to a limit.
 
     Args:
         tries: failed before this one.
@@ -28,7 +28,7 @@ def pause_s(tries: int, pauses: tuple[float, float] | None = None, jitter: tuple
 
 
 class Retry:
-    """Tries of one thing that fails for now: how long to wait, and what to log. Not for several threads at once.
+    """Tries of one thing that fails for now: how long to wait, and what to log. One thread at a time may use it.
 
     A reason is logged once, and again after an hour; so is the end of the trouble.
     """

@@ -1,4 +1,4 @@
-"""Settings of `tagger listen`: built once by `tagger.config`, validated, frozen. Nothing below reads flags.
+"""Settings of `tagger listen`: built once by `tagger.config`, validated, frozen. No module below reads flags.
 
 A new setting is two lines: a field here, and an Option in `tagger/config/options.py` that names it.
 """
@@ -257,7 +257,7 @@ class EventLogSettings:
 
 @dataclass(frozen=True)
 class ListenSettings:
-    """Everything that `tagger listen` was told."""
+    """All settings of `tagger listen`."""
 
     sources: tuple[str, ...] = ("mic",)
     """`mic`, `mic:NAME`, `demo`, `auto`, `-`, or a file; each may be named: `kitchen=mic:USB`."""
@@ -307,7 +307,7 @@ class ListenSettings:
 
     @property
     def rules(self) -> EventsConfig:
-        """What counts as an event: the file's table, with the lists of `allow` and `deny` in place of its own."""
+        """Rules for events: the file's table, with `allow` and `deny` from the flags, if given."""
         return (self.events or EventsConfig()).but(self.allow, self.deny)
 
     @property

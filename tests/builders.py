@@ -43,7 +43,7 @@ def daemon(source: Source, sinks: Sequence[Sink] = (), policy: Policy = RULES) -
     """A daemon that listens to `source` with a FakeClassifier: windows of 1 s, every 0.5 s. It stops with the block.
 
     Args:
-        sinks: are told everything, like the sink that is returned.
+        sinks: get everything that the returned sink gets.
 
     Raises:
         TaggerError: at the end of the block, what the daemon raised.

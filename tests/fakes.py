@@ -46,7 +46,7 @@ class FakeSource:
 
 
 class RecordingSink(Sink):
-    """Everything it was told, in order."""
+    """Records all that it gets, in order."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []

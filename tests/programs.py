@@ -164,7 +164,7 @@ class Subscriber:
     ) -> None:
         self.messages: list[tuple[float, paho.MQTTMessage]] = []
         self.subscriptions = 0
-        """How often it has subscribed."""
+        """Number of subscriptions so far."""
         self._fence = f"{_FENCE}{id(self)}"
         self._fences = 0
         """Number of fence messages that came back."""
@@ -204,7 +204,7 @@ class Subscriber:
         return [json.loads(payload) for payload in self.payloads(topic)]
 
     def settle(self, quiet_s: float = 1.0) -> None:
-        """Returns when nothing has come for so long."""
+        """Waits until no message has come for `quiet_s` seconds."""
         while time.monotonic() - self.messages[-1][0] < quiet_s:
             time.sleep(0.05)
 

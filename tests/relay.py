@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Relay:
-    """Passes bytes on in both directions. When the broker dies, what it still sent arrives before the end."""
+    """Passes bytes on in both directions. If the broker dies, its last bytes arrive before the end."""
 
     def __init__(self, broker_port: int, port: int = 0) -> None:
         """

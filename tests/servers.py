@@ -82,7 +82,7 @@ def serving(content: bytes) -> Iterator[Server]:
 
 
 class Hook(ThreadingHTTPServer):
-    """Takes POSTs, and answers as it is told."""
+    """Takes POSTs, and answers with `answers`."""
 
     daemon_threads = True
 

@@ -71,7 +71,7 @@ def test_training_is_imported_only_inside_its_command():
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Top-level packages in memory after `statement`, in a Python of its own."""
+    """Top-level packages in memory after `statement`, in a new Python."""
     code = f"import sys; {statement}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True

@@ -150,7 +150,7 @@ def test_a_sound_stays_in_the_window_after_its_event_and_is_not_announced_again(
 
 
 def test_a_score_without_a_moment_is_no_event():
-    """Where the whole is said to hold a sound, and each moment not to."""
+    """The score of the whole window is high, those of its moments are low."""
     windows = [one(0.9, start, 0.1, 0.15, 0.1) for start in range(5)]
     assert whys(rules(LabelPolicy()), windows) == ["at no moment of the window"] * 5
 

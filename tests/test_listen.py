@@ -316,7 +316,7 @@ def _signal_when(ready: object) -> None:
 
 
 class Fed(FakeSource):
-    """Plays a block each time that it is told to."""
+    """Plays the blocks that a test puts into `queue`."""
 
     def __init__(self) -> None:
         super().__init__(live=True)
@@ -366,7 +366,7 @@ def test_a_paused_source_is_heard_by_nobody() -> None:
         until(lambda: len(sink.of("online")) == 2, "it is heard again")
         feed(silence, 1.5)
         until(lambda: len(sink.of("report")) > reports, "a window")
-    # Nothing of what sounded while it was paused is in the first window after it.
+    # The first window after the pause holds no sound from the pause.
     assert sink.of("report")[reports].scores.time == pytest.approx(104)
     assert [value for report in sink.of("report")[reports:] for value in report.scores.values] == [0] * 2 * (
         len(sink.of("report")) - reports

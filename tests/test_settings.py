@@ -115,7 +115,7 @@ def test_malformed_urls_are_refused_without_telling_the_password(url):
     assert caught.value.exit_code == 2
     assert str(caught.value).startswith("mqtt.url: ")
     assert SECRET not in str(caught.value)
-    # Not by a traceback either.
+    # A traceback would not show it either.
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 

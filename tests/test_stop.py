@@ -1,4 +1,4 @@
-"""How the daemon is asked to stop, or to read its settings again."""
+"""Signals that stop the daemon, or make it read its settings again."""
 
 import os
 import signal

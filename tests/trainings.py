@@ -1,4 +1,4 @@
-"""Small things to train with: sounds that are told apart in no time, and networks that take next to none."""
+"""Small things to train with: sounds that are easy to tell apart, and networks that take next to none."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -155,13 +155,13 @@ class Never:
 
 @dataclass(frozen=True)
 class StopAfter:
-    """Stands in for tagger.stop.Stop: someone asks for the end when so much of a fit is done."""
+    """Stands in for tagger.stop.Stop: interrupts at this step of a fit."""
 
     fit: FineTuneLearner
     epoch: int
-    """From 0."""
+    """Number of the epoch, from 0."""
     step: int
-    """From 1: batches of this epoch."""
+    """Number of batches of this epoch, from 1."""
 
     @property
     def interrupted(self) -> bool:
@@ -200,4 +200,4 @@ def logits(model: torch.nn.Module, data: Corpus, rows: Rows) -> torch.Tensor:
 
 
 def quiet(text: str) -> None:
-    """Nobody reads it."""
+    """Unused."""

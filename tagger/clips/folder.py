@@ -79,7 +79,7 @@ class ClipFolder:
         except OSError as error:
             raise UserError(f"{root}: clips cannot be saved here ({error.strerror or error})") from None
         self.saved = 0
-        """Clips written."""
+        """Number of clips written."""
         self._troubles: Counter[str] = Counter()
         self._troubles_lock = threading.Lock()
         self._deleted = _SHORTEN_EVERY

@@ -183,7 +183,7 @@ class _Past:
         self._rate_hz = rate_hz
         self._pieces: deque[Pcm] = deque()
         self.marks = [_Mark(0, 0.0, True)]
-        """Where the clock was set, for the samples in memory."""
+        """Samples in memory at which the clock was set."""
         self.start = 0
         """Number of the oldest sample in memory."""
         self.end = 0

@@ -18,7 +18,7 @@ HIDDEN = "(hidden)"
 
 
 class Rank(IntEnum):
-    """Who gave a value. The highest rank wins."""
+    """Place that gave a value. The highest rank wins."""
 
     DEFAULT = 0
     FILE = 1
@@ -58,7 +58,7 @@ class Given:
 
     @property
     def origin(self) -> str:
-        """Where the value comes from: `flag --hop`, `TAGGER_LISTEN_HOP`, `FILE:12` or `default`."""
+        """Origin of the value: `flag --hop`, `TAGGER_LISTEN_HOP`, `FILE:12` or `default`."""
         if self.rank is Rank.FILE and self.file is not None:
             return f"{self.file.path}:{self.file.line(self.option.path) or self.file.line(self.option.path[:-1])}"
         return f"flag {self.name}" if self.rank is Rank.FLAG else self.name or "default"

@@ -1,4 +1,4 @@
-"""The one table of all that can be set, in the file, by an environment variable, or by a flag.
+"""The one table of all settings, in the file, in environment variables and in flags.
 
 Made from it: the settings, the flags of `tagger listen`, the checks of the file, its JSON Schema, the commented file
 that `tagger config init` writes, the list that `tagger config check` prints, and the table in docs/configuration.md.
@@ -41,7 +41,7 @@ _NAMES: Mapping[type, str] = {
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that can be set."""
+    """One setting."""
 
     key: str
     """Table and name in the file, `mqtt.port`; or the flag, `--watch`, if the option has no place in the file."""
@@ -49,9 +49,9 @@ class Option:
     """str, Path, int, float, bool, or list (of str)."""
     help: str
     default: Any = None
-    """None: there is no default, or `help` says what holds then."""
+    """None: no default, or `help` names it."""
     flag: str | None = None
-    """As click takes it: `--hop`, `--model -m`, `--realtime/--no-realtime`. None: file and environment only."""
+    """Flag as click takes it: `--hop`, `--model -m`, `--realtime/--no-realtime`. None: file and environment only."""
     metavar: str | None = None
     """Name of the flag's value in `--help`."""
     choices: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Where the user wrote what is wrong: settings and policies say which field and why, this module adds flag or line."""
+"""Place of an error: settings and policies name the field and the problem, this module adds flag, variable or line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ def located(error: SettingError, values: Values | None = None, document: Documen
     """The error in the user's words.
 
     Args:
-        values: what was given, and by whom. None: only flags can have been.
-        document: the file. None: there is none.
+        values: the values and their origins. None: only flags were given.
+        document: the file. None: no file was read.
     """
     if error.field[0] == "events":
         return UserError(_of_events(error, values, document))

@@ -187,7 +187,7 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA schema_version")
     except sqlite3.OperationalError as error:
         database.close()
-        # In a folder that may not be written to, SQLite must be told that nobody is writing.
+        # In a folder that may not be written to, SQLite needs to know that nobody is writing.
         if (
             _primary(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
             or path.with_name(f"{path.name}-wal").exists()

@@ -91,8 +91,8 @@ class Architecture:
     """A kind of network."""
 
     config: type[Any]
-    """A frozen dataclass of everything that shapes the network. It has a field `labels`. Where it has a field `bands`,
-    training sets it to the height of the front end's spectrogram; where it has a field `dropout`, to the recipe's."""
+    """A frozen dataclass of everything that shapes the network. It has a field `labels`. Training sets
+    a field `bands`, if any, to the height of the front end's spectrogram, and a field `dropout` to the recipe's."""
     module: str
     """The module with the network, which is imported when one is built."""
     network: str

@@ -56,7 +56,7 @@ class Backlog:
         self._retained = {**retained, **dict.fromkeys(sorted(gone), "")}
 
     def add_event(self, topic: str, payload: str, event_id: str, begins: bool) -> None:
-        """As `Outbox.put`."""
+        """Adds an event to the outbox (`Outbox.put`)."""
         self.outbox.put(topic, payload, event_id, begins, self._last_read)
 
     def add_response(self, topic: str, payload: str) -> None:
@@ -97,7 +97,7 @@ class Backlog:
         return self._retained[topic]
 
     def next(self) -> Outgoing | None:
-        """Removes and returns the message that the broker needs next. None: there is none.
+        """Removes and returns the message that the broker needs next. None: nothing waits.
 
         An event stays in the outbox until `acknowledge`.
         """

@@ -89,7 +89,7 @@ class Connection:
         self._settings, self._on_refused, self._quiet = settings, on_refused, quiet
         self._is_stopping = False
         self._connected_at: float | None = None
-        """When the broker accepted the present connection, on the monotonic clock. None: not connected."""
+        """Time at which the broker accepted the present connection, on the monotonic clock. None: not connected."""
         self._has_logged_refusal = False
         """Whether a refusal of this connection, or of a message on it, is in the log: one line is enough."""
         self._socket_error: OSError | None = None

@@ -5,7 +5,7 @@ would make the message half as large again. `tests/mqtt/test_homeassistant.py` c
 and `bench/home_assistant.py` tries it on a real Home Assistant.
 
 Home Assistant knows an entity by its unique id for ever; area, name, history and automations depend on it. So the ids
-consist of the device's id, the source's key and the label. None of these changes when the node or the source is renamed
+consist of the device's id, the source's key and the label. They do not change when the node or the source is renamed
 or the model replaced. Topics and names may change: Home Assistant takes them from the newest message.
 """
 

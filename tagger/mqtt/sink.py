@@ -26,7 +26,7 @@ handles the first."""
 
 @dataclass(frozen=True)
 class Discovery:
-    """How the node is announced in Home Assistant, by MQTT discovery."""
+    """Announcement of the node in Home Assistant, by MQTT discovery."""
 
     config_topic: str
     """Topic of the discovery message, which is retained."""
@@ -69,10 +69,10 @@ class MqttSink(Sink):
         Args:
             on_refused: called in paho's thread, when the broker refuses the very first connection for good. None: the
                 connection is tried again even then.
-            outbox: where events wait; `close` closes it. None: one in memory.
+            outbox: queue of events; `close` closes it. None: one in memory.
             client_id: the same at every start. Empty: another each time.
             paused: names of the sources that are paused.
-            requests: answers requests over MQTT. None: there are none.
+            requests: answers requests over MQTT. None: requests are ignored.
             discovery: None: not announced in Home Assistant; what an earlier run announced there is removed.
 
         Raises:
@@ -191,7 +191,7 @@ class MqttSink(Sink):
         elif self._discovery is not None and topic == self._discovery.birth_topic:
             if payload == b"online":
                 self._handle_birth(self._discovery)
-        elif self._requests is not None and not retained:  # a retained request would be obeyed at every start
+        elif self._requests is not None and not retained:  # a retained request would take effect at every start
             self._handle_request(self._requests, topic.removeprefix(f"{self._topics.base}/"), payload)
 
     def _handle_request(self, requests: Requests, subtopic: str, payload: bytes) -> None:

@@ -12,7 +12,7 @@ from tagger.settings import MqttSettings
 
 
 class Watcher:
-    """A subscriber with a connection of its own. It knows the broker's address and the node's name, not the daemon."""
+    """A subscriber with its own connection. It knows the broker's address and the node's name, not the daemon."""
 
     def __init__(self, settings: MqttSettings, file: TextIO | None = None) -> None:
         """

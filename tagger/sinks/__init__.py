@@ -16,7 +16,7 @@ class Sink:
     """Receives everything that the daemon publishes, and ignores it. Subclasses override the methods that they need.
 
     The sources' threads call the methods, several at a time. Only `open` and `close` may wait for a disk or the
-    network: a sink leaves slow work to a thread of its own (`tagger.sinks.worker`).
+    network: a sink leaves slow work to its own thread (`tagger.sinks.worker`).
     """
 
     def open(self, streams: Sequence[Stream]) -> None:

@@ -11,7 +11,7 @@ from tagger.settings import EventLogSettings
 from tagger.sinks.queued import QueuedSink
 
 _MAX_WAITING = 10_000
-"""Events."""
+"""Largest number of events that wait."""
 _MAX_BATCH = 500
 """Largest number of events in one transaction."""
 _DELETE_EVERY_SECONDS = 3_600.0

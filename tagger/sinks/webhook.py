@@ -42,10 +42,10 @@ _SAFE_CHARACTERS = "%/:=&?~+!$,;'@()*[]|"
 
 @dataclass(frozen=True)
 class Post:
-    """One request."""
+    """A request to the web server."""
 
     body: bytes
-    """JSON."""
+    """JSON of the event."""
     idempotency_key: str
     """The same at every try, so that a server can recognise an event that it has received already."""
     queued_at: float

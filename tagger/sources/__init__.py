@@ -75,8 +75,7 @@ class Request:
 def open_source(uri: str, rate_hz: int, realtime: bool = True, pcm: PcmFormat | None = None) -> Source:
     """
     Args:
-        uri: `[NAME=]` and `mic`, `mic:DEVICE`, `demo`, `auto` (the microphone, or the demo where there is none), `-`,
-            or a file.
+        uri: `[NAME=]` and `mic`, `mic:DEVICE`, `demo`, `auto` (the microphone, or else the demo), `-`, or a file.
         rate_hz: rate of the blocks.
         realtime: replay files and the demo at the pace of the clock.
         pcm: format of the raw samples that `-` reads.

@@ -1,4 +1,4 @@
-"""`auto`: the microphone, or the demo where there is none."""
+"""`auto`: the microphone, or the demo if no microphone is connected."""
 
 from dataclasses import replace
 
@@ -7,5 +7,5 @@ from tagger.sources.portaudio import has_input_device
 
 
 def open_source(request: sources.Request) -> sources.Source:
-    """Opens `auto`."""
+    """Opens the microphone, or the demo."""
     return sources.open_request(replace(request, uri="mic" if has_input_device() else "demo"))

@@ -47,7 +47,7 @@ class FileSource:
         self._path, self._rate_hz, self._realtime = path, rate_hz, realtime
         self._closed = threading.Event()
         self._due = float("inf")
-        """When the next block is due, by the monotonic clock."""
+        """Time at which the next block is due, on the monotonic clock."""
 
     def blocks(self) -> Iterator[Block]:
         """

@@ -34,7 +34,7 @@ times follow the wall clock again. (A pipe that is ahead of the wall clock, as f
 
 
 def open_source(request: Request) -> "PcmSource":
-    """Opens `-`."""
+    """Opens standard input, `-`."""
     return PcmSource(request.name or "stdin", request.pcm, request.rate_hz)
 
 

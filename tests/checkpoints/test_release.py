@@ -1,4 +1,4 @@
-"""Downloads, from a real HTTP server on this machine that can be told to misbehave."""
+"""Downloads, from a real HTTP server on this machine that misbehaves on request."""
 
 import gc
 import hashlib

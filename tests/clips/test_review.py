@@ -202,7 +202,7 @@ def test_a_damaged_table_is_never_written_over(root, content, message):
 
 
 def test_what_was_written_by_hand_stays(root):
-    """A spreadsheet: byte order mark, a column of its own, a changed label, a row of another file."""
+    """A spreadsheet: byte order mark, an extra column, a changed label, a row of another file."""
     file = file_of(root, "E1").relative_to(root)
     text = f"filename, label,fold,note\n{file},wolf,3,howls\nmine.wav,kettle,,\n"
     (root / REVIEWED).write_text(text, "utf-8-sig")

@@ -64,7 +64,7 @@ def clips(root: Path) -> dict[str, list[int]]:
 def run(
     root: Path, stream: Sequence[Block], events: Sequence[tuple[float, Event]], **others: float
 ) -> dict[str, list[int]]:
-    """Each event is told after the block with which this much was heard, seconds."""
+    """Passes each event to the saver after the block that completes this many seconds of audio."""
     folder, told, heard = ClipFolder(root), 0, 0
     one = saver(folder, **others)
     for block in stream:
@@ -161,7 +161,7 @@ def test_a_clip_is_there_as_soon_as_its_post_roll_was_heard(tmp_path):
 
 @pytest.mark.parametrize("size", [100, 1000, 7777, 60_000])
 def test_a_sound_longer_than_the_memory_keeps_its_begin(tmp_path, size):
-    """Blocks of a size that the memory does not have either: the begin is told one block late at most."""
+    """Block sizes do not divide the memory's size: the saver learns of the begin one block late at most."""
     folder = ClipFolder(tmp_path)
     one = saver(folder, memory_s=2.0, longest_s=20.0)
     for start in range(0, 60_000, size):

@@ -1,4 +1,4 @@
-"""Where the user wrote what is wrong: errors found by settings and policies, with flag, variable or line."""
+"""Errors that settings and policies find name the flag, variable or line of the value."""
 
 from pathlib import Path
 from typing import Any

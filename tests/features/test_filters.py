@@ -1,6 +1,6 @@
 """The numpy filters beside torchaudio's.
 
-torchaudio is asked in double precision. In single precision its own rounding of the mel scale moves a weight by up to
+torchaudio computes in double precision. In single precision its own rounding of the mel scale moves a weight by up to
 2e-5, depending on the machine's logarithm.
 """
 

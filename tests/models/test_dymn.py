@@ -134,7 +134,7 @@ def test_embedding_and_linear_head_are_the_network():
 
 @pytest.mark.slow
 def test_a_batch_equals_its_parts():
-    """Although each input has kernels of its own, and in either memory format."""
+    """Each input has its own kernels; both memory formats give the same."""
     network, batch = dymn().double(), noise(4, 90).double()
     with torch.inference_mode():
         together = network(batch)

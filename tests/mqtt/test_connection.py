@@ -32,14 +32,14 @@ WELCOME = {"3.1.1": b"\x20\x02\x00\x00", "5": b"\x20\x03\x00\x00\x00"}
 
 
 class Server:
-    """Accepts clients, calls `handle` with each one's socket in a thread of its own, and then hangs up."""
+    """Accepts clients, calls `handle` with each one's socket in a separate thread, and then hangs up."""
 
     def __init__(self, handle: Callable[[socket.socket], None]) -> None:
         self._handle = handle
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.times: list[float] = []
-        """When each client connected, on the monotonic clock."""
+        """Times at which clients connected, on the monotonic clock."""
         self._clients: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -116,7 +116,7 @@ def welcome(client: socket.socket) -> None:
 def test_a_broker_that_hangs_up_is_asked_less_and_less_often(
     monkeypatch: pytest.MonkeyPatch, handle: Callable[[socket.socket], None]
 ) -> None:
-    """Also one that accepts each connection first: otherwise it would be asked once a second for ever."""
+    """A broker that accepts each connection first would otherwise get a new one every second, for ever."""
     shorten_waits(monkeypatch, 0.1, 0.4)
     with serving(handle) as server, connecting(server.port):
         until(lambda: len(server.times) >= 6, "it was asked six times")

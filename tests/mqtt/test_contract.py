@@ -232,7 +232,7 @@ def test_a_source_is_paused_and_stays_so_over_a_restart(room: Room, tmp_path: Pa
 
 @pytest.mark.slow
 def test_retained_requests_are_ignored(broker: Mosquitto, tmp_path: Path) -> None:
-    """They would be obeyed again at every start."""
+    """They would take effect again at every start."""
     quiet = write_siren(tmp_path / "clip.wav", silent_s=90)
     with subscribed(broker.port) as subscriber:
         subscriber.publish(f"{BASE}/clip/enabled/set", "OFF", retain=True)

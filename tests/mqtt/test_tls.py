@@ -33,10 +33,10 @@ class Files:
     stranger: Path
     """An authority that the broker does not know."""
     server: tuple[Path, Path]
-    """For localhost."""
+    """Certificate for localhost."""
     expired: tuple[Path, Path]
     elsewhere: tuple[Path, Path]
-    """For elsewhere.example."""
+    """Certificate for elsewhere.example."""
     alone: tuple[Path, Path]
     """Signed by itself."""
     client: tuple[Path, Path]

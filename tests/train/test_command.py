@@ -775,7 +775,7 @@ def test_teachers_of_folds_alone_cannot_teach_the_final_checkpoint(trained: Trai
 def test_each_fold_starts_from_the_checkpoint_that_never_heard_it(
     three: Trained, tmp_path: Path, how: tuple[str, ...]
 ) -> None:
-    """Also where a later call goes on with other folds."""
+    """A later call may continue with other folds."""
     data, model = three.folder / "own" / "clips.csv", f"{three.folder}/run/fold{{fold}}.safetensors"
     train = ("train", data, "-m", model, *how, "-o", tmp_path)
     succeeded(*train, "--fold", "1")
@@ -913,7 +913,7 @@ def test_two_processes_train_as_one_does_and_speak_with_one_voice(tmp_path: Path
     drawn = ["jitter_low_hz", "jitter_high_hz", "bandwidth", "warp_bands", "warp_frames", "equalise_db"]
     still = dict.fromkeys(["dropout", *drawn, "mask_bands", "mask_frames"], 0)
     alike = settings(epochs=2, batch=8, frozen_norm=True, mixed_precision=False, **still)
-    data = make(tmp_path / "own", 3)  # too few for every fold, which is said
+    data = make(tmp_path / "own", 3)  # too few for every fold; a warning says so
     train = ("train", data, "-m", "crnn", *alike, "--fold", "1", "-o")
     alone = succeeded(*train, tmp_path / "alone")
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--")

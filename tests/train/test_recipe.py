@@ -173,7 +173,7 @@ def test_any_name_gives_a_recipe_or_an_error_for_the_user(name, field):
 
 
 def test_the_recipe_for_streams_teaches_the_upper_blocks_and_keeps_what_was_known():
-    """Only a network that keeps its hidden layer still has what its last layer knew (`backbone.others_of`)."""
+    """The old last layer needs the hidden layer: only a network that keeps it has `backbone.others_of`."""
     stream = RECIPES["stream"]
     assert (stream.trainable, stream.head, stream.activation) == ("upper", "mlp", "sigmoid")
     assert stream.surprise > 0

@@ -21,11 +21,11 @@ _FLOOR_DB = (-70.0, -30.0)
 _ENTERING = 0.3
 """Probability that a sound has just begun when the window ends; then it must be announced."""
 _ENTERED_SECONDS = (0.4, 1.4)
-"""How long such a sound has lasted by then, seconds."""
+"""Duration of such a sound by then, seconds."""
 _TWO = 0.3
 """Probability of a second clip."""
 _RECORDED = 0.7
-"""Probability of a background recording, if the fold has any; else the background is noise."""
+"""Probability of a background recording, if the fold has any; otherwise the background is noise."""
 MOST_SOUNDS = 2
 """Most clips in a scene."""
 _SEED = 17
@@ -36,7 +36,7 @@ Activity = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Active:
-    """When each sound of a scene is heard."""
+    """Times at which each sound of a scene is heard."""
 
     moments: Activity
     """[sounds, moments of 20 ms]"""

@@ -28,7 +28,7 @@ class Clip:
     sha256: str
     """Hash of the file."""
     start_seconds: float | None = None
-    """Where this window begins in a file of any length. None: the file is one window, from its beginning."""
+    """Begin of this window in a file of any length, seconds. None: the file is one window, from its beginning."""
     any_length: bool = False
     """Whether it is a user's file that is not cut yet: `waveforms.load` makes a clip of each of its windows."""
     root: Path | None = None

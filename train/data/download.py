@@ -17,8 +17,8 @@ def esc50_archive(target_folder: Path, progress: Progress | None = None, url: st
     """Path of the archive; downloads it if it is not in the folder. Resumes an interrupted download (`.part`) if the
     server can.
 
-    Nobody publishes a hash of it, and GitHub makes it anew. So it is accepted if all checksums in it are right and it
-    holds ESC-50's 2000 clips; only then does it get its name. The clips are unpacked into the cache, where
+    No hash of the archive is published, because GitHub makes it anew. The archive is accepted, and gets its name, if
+    all checksums in it are right and it holds ESC-50's 2000 clips. The clips are unpacked into the cache, where
     `esc50.read` finds them.
 
     Raises:

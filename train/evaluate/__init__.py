@@ -1,4 +1,4 @@
 """Evaluation: scores of clips and of streams, their measures, reports and pictures.
 
-Nothing here trains a network or changes a checkpoint.
+No module here trains a network or changes a checkpoint.
 """

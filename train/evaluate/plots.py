@@ -211,7 +211,7 @@ def reliability(p: Predictions) -> "Figure":
 
 
 def _stretch_loss(axes: "Axes", curves: Mapping[str, Sequence["Epoch"]]) -> None:
-    """Draws losses that fall far on a logarithmic scale, so that their ends can be told apart."""
+    """Draws losses that fall far on a logarithmic scale, so that their ends can be read."""
     fields = ("train_loss", "inner_loss", "ema_loss")
     values = [v for epochs in curves.values() for field in fields for v in _series(epochs, field, 1).values()]
     if values and min(values) > 0 and max(values) > 5 * min(values):

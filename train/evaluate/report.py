@@ -43,10 +43,10 @@ def write(
 ) -> None:
     """Writes report.json, report.md, predictions.csv and pictures; replaces or removes an older report's files.
 
-    Without matplotlib there are no pictures, and report.md says so.
+    Without matplotlib it writes no pictures, and report.md says so.
 
     Args:
-        predictions: of test clips. None: there are none, the report is of a training alone.
+        predictions: for test clips. None: the report covers the training alone.
         curves: epochs by name, such as `fold 1`.
         facts: recipe, seed, data, command line, ...
         marks: warnings; they come first.

@@ -79,7 +79,7 @@ class Annotation:
 @dataclass(frozen=True, eq=False)
 class Soundscape:
     name: str
-    """Also the name of its files."""
+    """Name of the soundscape and of its files."""
     samples: Waveform
     """[N], mono, full scale -1 to 1."""
     rate_hz: int
@@ -208,7 +208,7 @@ def read(path: Path) -> Soundscape:
 
 
 def active(waveform: Waveform, rate_hz: int) -> tuple[int, int]:
-    """Where a clip's sound begins and ends, samples: its first and last 20 ms within 25 dB of its loudest 20 ms.
+    """Begin and end of a clip's sound, samples: its first and last 20 ms within 25 dB of its loudest 20 ms.
 
     Args:
         waveform: [N].

@@ -19,7 +19,7 @@ Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Waveforms [B, N], full scale -1 to 1, and targets [B, labels], 0 to 1; all zeros: no label."""
 
 _NOTHING, _ORDER, _CLIP, _SPECTROGRAM = range(4)
-"""Purposes of the generators; each has seeds of its own."""
+"""Purposes of the generators; each has its own seeds."""
 
 
 class HasWaveforms(Protocol):

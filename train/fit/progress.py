@@ -41,10 +41,10 @@ class NoBoard:
     """Stands in for TensorBoard where it is not installed, and in processes that do not lead."""
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        """Writes nothing."""
+        """Ignores the value."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no file is open."""
 
 
 def board(folder: Path) -> Any:

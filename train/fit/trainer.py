@@ -77,7 +77,7 @@ class Trainer(ABC):
         """
         Args:
             rows: clips to learn from.
-            inner: clips to choose an epoch or a regularisation by, and to calibrate on. Neither holds a test clip.
+            inner: clips to choose an epoch or a regularisation by, and to calibrate on. Both exclude test clips.
             folder: for what is needed to resume. Its name is the training's.
 
         Raises:

@@ -144,7 +144,7 @@ def test_without_warping_and_equaliser_nothing_changes():
 
 
 def hidden(batch: torch.Tensor, recipe: Recipe, seed: int) -> torch.Tensor:
-    """Where the mask changed something: [B, bands, frames]."""
+    """Cells that the mask changed: [B, bands, frames]."""
     return (masked(batch, recipe, generator(seed)) != batch)[:, 0]
 
 

@@ -1,4 +1,4 @@
-"""ESC-50's archive, from a real HTTP server on this machine that can be told to misbehave."""
+"""ESC-50's archive, from a real HTTP server on this machine that misbehaves on request."""
 
 import io
 import zipfile

@@ -141,7 +141,7 @@ def test_nothing_to_average(function):
         function(said([NO_LABEL], [0]))
 
 
-# How sure that is
+# Confidence intervals
 
 
 @given(any_predictions(), st.integers(0, 3))
@@ -188,7 +188,7 @@ def test_the_interval_covers():
 
 
 def slow_calibration_error(p: Predictions, bins: int) -> float:
-    """As the paper writes it: bins ((m - 1) / M, m / M]."""
+    """The formula in the paper: bins ((m - 1) / M, m / M]."""
     rows = [(float(max(row)), int(np.argmax(row)) == t) for row, t in zip(p.scores, p.targets, strict=True) if t >= 0]
     error = 0.0
     for m in range(1, bins + 1):
@@ -384,7 +384,7 @@ def test_the_official_labels(shared):
 
 
 def test_per_category_by_hand():
-    # A dog is said to be a rooster (another animal), another one a siren; rain is right.
+    # A dog is taken for a rooster (another animal), another one a siren; rain is right.
     siren, rain = ESC50_LABELS.index("siren"), ESC50_LABELS.index("rain")
     p = said([0, 0, rain, NO_LABEL], [1, siren, rain, 0], labels=50)
     p = Predictions(ESC50_LABELS, p.scores, p.targets, p.clips, p.folds)

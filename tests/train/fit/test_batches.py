@@ -25,7 +25,7 @@ TARGETS[len(ROWS) :, 0] = 1
 UNTOUCHED = Recipe(batch=4, gain_db=0, roll=0, placed=0, nothing=0, background=0, mix_waveforms=0)
 """Windows are the clips as they are."""
 ALL = Recipe(batch=4, gain_db=10, roll=0.5, placed=0.4, nothing=0.5, background=0.5, mix_waveforms=0.5)
-"""All that can be done is done now and then."""
+"""Every kind of augmentation occurs."""
 
 recipes = st.sampled_from([ALL, replace(ALL, crop_seconds=0.2), UNTOUCHED, Recipe(batch=5)])
 seeds = st.integers(0, 1000)

@@ -417,7 +417,7 @@ def test_an_average_of_the_weights_is_kept_where_the_recipe_says_so(tmp_path, mo
         assert (kept[name] <= ways.amax(0) + 1e-6).all(), name
 
 
-# Where it starts
+# The start
 
 
 def test_a_fitted_head_knows_the_training_clips_before_anything_is_trained(tmp_path):
@@ -516,7 +516,7 @@ def test_a_teacher_with_another_front_end_hears_the_same_mixture(trained):
 
 
 class Listening(Teacher):
-    """Notes what it is asked about."""
+    """Records its inputs."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -623,7 +623,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
     for rank in (0, 1):
         together = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         apart, moved = ({name: distance(alone.model, other, name) for name in start} for other in (together, start))
-        # Where a gradient is next to nothing, Adam makes a step of its rounding: whole tensors are compared, by what
+        # If a gradient is almost 0, Adam makes a step of its rounding: whole tensors are compared, by what
         # training has changed in them. The last layer was fitted before.
         body = [name for name in start if not name.startswith("classifier.")]
         assert sum(apart[name] for name in body) < 0.3 * sum(moved[name] for name in body)

@@ -94,7 +94,7 @@ def shared_windows(windows_home: Path, home: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def fresh(home: Path, shared_windows: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is in the cache yet."""
+    """The cache is empty."""
     monkeypatch.setenv("TAGGER_HOME", str(home))
 
 
@@ -134,7 +134,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
 
 class AfterBatches:
-    """Stands in for tagger.stop.Stop: someone asks for the end after so many looks at it."""
+    """Stands in for tagger.stop.Stop: interrupts after `count` looks at it."""
 
     def __init__(self, count: int) -> None:
         self._left = count

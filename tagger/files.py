@@ -1,14 +1,20 @@
-"""Files: atomic writes, appended lines, hashes, and the files of a folder that may be sounds."""
+"""Files: atomic writes, appended lines, permissions, hashes, and the files of a folder that may be sounds.
+
+What was heard (clips, events, the outbox, the state) is for its owner alone, whatever the umask: files 0600, folders
+that are made for them 0700. Everything else is written as the umask says.
+"""
 
 import errno
 import hashlib
 import io
 import os
 import re
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from tagger.errors import UserError
 
@@ -20,38 +26,108 @@ _DOCUMENT = re.compile(
 """Suffixes of files that are not audio."""
 
 
+PRIVATE = 0o600
+"""Permissions of a file that is for its owner alone."""
+_EVERYONE = 0o007
+"""Permissions of those who are neither the owner nor in the file's group."""
+
+
 @contextmanager
-def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
-    """Gives a temporary path to write to, then renames it to `path`. Until then only the owner may read it.
+def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
+    """Gives a temporary path to write to, then renames it to `path`.
 
     A reader of `path` sees the old file or the new one, never a part. After an error the old file stays and the
     temporary one is deleted. Missing folders are made.
+
+    Args:
+        mode: permissions of the file; until it is renamed, only its owner may read it. None: what the umask says.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent, is_private=mode is not None and not mode & 0o077)
+    partial = path.with_name(f"{path.name}{secrets.token_hex(4)}.partial")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else PRIVATE))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
-    os.close(handle)
-    partial = Path(name)
     try:
         yield partial
-        partial.chmod(mode)
+        if mode is not None:
+            partial.chmod(mode)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
+def make_folders(path: Path, is_private: bool = False) -> None:
+    """Makes a folder and those above it where they are missing.
+
+    Args:
+        is_private: only the owner may enter the folders that are made. Those that are there stay as they are.
+    """
+    if not is_private:
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    for folder in (*reversed(path.parents), path):
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def open_private(path: Path) -> BinaryIO:
+    """Opens a file to read and to append to, without a buffer; a missing one is made for its owner alone.
+
+    Raises:
+        OSError: the file cannot be made or written to.
+    """
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE), "ab+", buffering=0)
+
+
+def make_private(path: Path) -> None:
+    """Takes a file that everybody can read away from all but its owner, and makes a missing one for its owner alone.
+
+    Earlier versions left such files. One that only a group can read stays so: somebody chose that.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    if not path.exists():
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE))
+    elif path.is_file() and private_mode(path) != stat.S_IMODE(path.stat().st_mode):
+        with suppress(OSError):  # it is another user's
+            path.chmod(PRIVATE)
+
+
+def make_database_private(path: Path) -> None:
+    """`make_private` for an SQLite database and the two files beside it, which SQLite makes with its permissions.
+
+    An error is left to SQLite, which cannot open the database then.
+    """
+    with suppress(OSError):
+        make_private(path)
+        for beside in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if beside.exists():
+                make_private(beside)
+
+
+def private_mode(path: Path) -> int:
+    """Permissions for a new version of a private file: 0600, or those of the old version if it was closed to others."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return PRIVATE
+    return PRIVATE if mode & _EVERYONE else mode
+
+
 def append_line(path: Path, line: str) -> None:
     """Appends a whole line, or nothing. A part of a line that a crash left becomes a separate line.
+
+    A missing file is made for its owner alone.
 
     Raises:
         OSError: nothing could be appended: the disk is full, or the folder is gone.
     """
     data = f"{line}\n".encode()
-    with path.open("ab+", buffering=0) as file:  # a buffer would be flushed again when the file is closed
+    with open_private(path) as file:  # a buffer would be flushed again when the file is closed
         end = file.seek(0, io.SEEK_END)
         if end:
             file.seek(end - 1)

@@ -120,7 +120,7 @@ def calibrate(settings: CalibrationSettings) -> bool:
     ]
     about = About(settings.wishes, heard_s / 3600, info.name, window_s, settings.hop_s)
     if old is None:
-        text, mode = document(about, results, ""), 0o644
+        text, mode = document(about, results, ""), None
     else:  # it may hold a password
         text = document(about, results, old.file.text, moved(old, settings.output.parent))
         mode = old.file.path.stat().st_mode & 0o777

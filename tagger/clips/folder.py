@@ -25,7 +25,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from tagger.errors import UserError
-from tagger.files import append_line, replacing
+from tagger.files import PRIVATE, append_line, make_folders, make_private, open_private, private_mode, replacing
 from tagger.retry import is_power_of_two
 from tagger.table import read_table
 
@@ -139,6 +139,7 @@ class ClipFolder:
 
     def _run(self) -> None:
         """Runs in the writing thread. No error leaves it, so listening goes on."""
+        self._make_private()
         self._tidy_up()
         while (clip := self._queue.get()) is not None:
             try:
@@ -154,7 +155,9 @@ class ClipFolder:
         content = io.BytesIO()  # a full disk is an error of Python's write, but not of libsndfile's
         soundfile.write(content, clip.samples, clip.rate_hz, format="FLAC", subtype="PCM_16")
         path = self.root / clip.file
-        with replacing(path) as partial:
+        if is_linked(self.root, clip.file):
+            raise UserError("a link is in the way, and links among the clips are not followed")
+        with replacing(path, PRIVATE) as partial:
             partial.write_bytes(content.getbuffer())
         try:
             with locked(self.root):
@@ -162,6 +165,13 @@ class ClipFolder:
         except OSError:
             path.unlink(missing_ok=True)  # without its line, a clip cannot be used
             raise
+
+    def _make_private(self) -> None:
+        """Closes what an earlier version left open to everybody."""
+        with suppress(OSError):
+            for path in (self.root / ".lock", self.root / EVENTS, self.root / REVIEWED, *_clips(self.root)):
+                if path.is_file():
+                    make_private(path)
 
     def _tidy_up(self) -> None:
         if self._keep_days is None and self._keep_mb is None:
@@ -182,8 +192,8 @@ class ClipFolder:
         keep_bytes = float("inf") if self._keep_mb is None else 1e6 * self._keep_mb
         reviewed = {row["filename"] for row in read_reviews(self.root)}
         clips = []
-        for path in self.root.glob("*/*"):
-            if _CLIP_NAME.fullmatch(path.name) and path.relative_to(self.root).as_posix() not in reviewed:
+        for path in _clips(self.root):
+            if path.relative_to(self.root).as_posix() not in reviewed:
                 with suppress(FileNotFoundError):
                     status = path.stat()
                     clips.append((status.st_mtime, status.st_size, path))
@@ -206,14 +216,33 @@ def locked(root: Path, make: bool = False) -> Iterator[None]:
         OSError: the folder is missing or cannot be written to.
     """
     if make:
-        root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("ab") as file:
+        make_folders(root, is_private=True)
+    with open_private(root / ".lock") as file:
         if sys.platform != "win32":
             import fcntl
 
             with suppress(OSError):  # some network drives have no locks
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def is_linked(root: Path, file: str) -> bool:
+    """Whether a link leads from the folder to the file. `root` itself may be one.
+
+    Args:
+        file: path below `root`.
+    """
+    path = root / file
+    return any(each.is_symlink() for each in (path, *path.parents) if each != root and root in each.parents)
+
+
+def _clips(root: Path) -> Iterator[Path]:
+    """The files with a clip's name in folders below `root`. Links are left out: what is behind them is not ours."""
+    for folder in root.iterdir():
+        if folder.is_dir() and not folder.is_symlink():
+            for path in folder.iterdir():
+                if _CLIP_NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                    yield path
 
 
 def read_reviews(root: Path) -> list[dict[str, str]]:
@@ -244,7 +273,7 @@ def _shorten(root: Path) -> None:
         return
     kept = [line for line in lines if not _has_no_clip(root, line)]
     if len(kept) < len(lines):
-        with replacing(root / EVENTS) as partial:
+        with replacing(root / EVENTS, private_mode(root / EVENTS)) as partial:
             partial.write_bytes(b"".join(kept))
 
 

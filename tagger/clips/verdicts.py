@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tagger.clips.folder import EVENTS, REVIEWED, locked, read_reviews
+from tagger.clips.folder import EVENTS, REVIEWED, is_linked, locked, read_reviews
 from tagger.errors import UserError
-from tagger.files import replacing
+from tagger.files import private_mode, replacing
 from tagger.names import slug
 
 Verdict = Literal["right", "wrong", "other"]
@@ -141,7 +141,7 @@ def _all_clips(root: Path, rows: Iterable[Mapping[str, str]], warn: Warn) -> lis
         except (ValueError, KeyError, TypeError, OverflowError):
             damaged.append(number)
             continue
-        clips[clip.file] = replace(clip, exists=(root / clip.file).is_file())
+        clips[clip.file] = replace(clip, exists=_exists(root, clip.file))
     if damaged:
         more = f", and {len(damaged) - 1} more lines" if len(damaged) > 1 else ""
         warn(f"{root / EVENTS}, line {damaged[0]}{more}: not an event; left out")
@@ -151,6 +151,13 @@ def _all_clips(root: Path, rows: Iterable[Mapping[str, str]], warn: Warn) -> lis
             told = row["label"] if verdict in ("right", "other") else None
             clips[clip_of_row.file] = replace(clip_of_row, verdict=verdict, told=told)
     return list(clips.values())
+
+
+def _exists(root: Path, file: str) -> bool:
+    try:
+        return (root / file).is_file() and not is_linked(root, file)
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _parse(line: bytes) -> SavedClip:
@@ -267,7 +274,7 @@ def _recordings(clips: Iterable[SavedClip]) -> dict[str, str]:
 
 def _write_reviews(table: Path, rows: Sequence[Mapping[str, str]]) -> None:
     columns = list(dict.fromkeys([*_COLUMNS, *(key for row in rows for key in row)]))
-    with replacing(table) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with replacing(table, private_mode(table)) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)

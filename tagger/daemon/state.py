@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from tagger.errors import UserError
 from tagger.events import Event, Stream
-from tagger.files import replacing
+from tagger.files import make_folders, make_private, open_private, private_mode, replacing
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +37,15 @@ class StateFolder:
             UserError: another daemon uses the folder, or it cannot be written.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder, is_private=True)
             self._lock_file = _lock(folder)
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); name another with --state") from None
         for left in folder.glob("*.json*.partial"):  # by a death in the middle of writing
             with contextlib.suppress(OSError):
                 left.unlink()
+        for path in (*folder.glob("known.*"), *folder.glob("open.*")):
+            make_private(path)
         self.folder = folder
         self.outbox = folder / "outbox.sqlite"
         self._lock = threading.Lock()
@@ -126,7 +128,8 @@ class StateFolder:
 
     def _save(self, name: str, document: Mapping[str, Any]) -> None:
         try:
-            with replacing(self.folder / name) as partial:
+            path = self.folder / name
+            with replacing(path, private_mode(path)) as partial:
                 partial.write_text(json.dumps(document, indent=1), "utf-8")
             self._writable = True
         except OSError as error:
@@ -167,7 +170,8 @@ def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:
 
 
 def _lock(folder: Path) -> BinaryIO:
-    file = (folder / "lock").open("a+b")
+    make_private(folder / "lock")
+    file = open_private(folder / "lock")
     if sys.platform != "win32":
         import fcntl
 

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from tagger.errors import TaggerError, UserError
+from tagger.files import make_database_private, make_folders
 
 VERSION = 1
 """Version of the tables, the database's `user_version`. A newer one is refused."""
@@ -81,7 +82,7 @@ class EventLog:
         self.path = path
         with _translated_errors(path):
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folders(path.parent, is_private=True)
             except OSError as error:
                 raise _unusable(path, error) from None
             if path.exists():  # checked before anything is written to it
@@ -89,6 +90,7 @@ class EventLog:
                     there.execute("BEGIN")  # one view of it, while another process may make the tables
                     _check(path, there)
                     _check_pages(path, there)
+            make_database_private(path)
             self._database = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 # In WAL mode readers do not wait for writers.

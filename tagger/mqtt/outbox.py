@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.errors import TaggerError, UserError
+from tagger.files import make_database_private
 from tagger.retry import Retry
 
 log = logging.getLogger(__name__)
@@ -260,6 +261,8 @@ def _open(path: Path | None) -> sqlite3.Connection:
 
 def _connect(path: Path | None) -> sqlite3.Connection:
     # The daemon's thread opens the database, then the delivery thread alone uses it.
+    if path is not None:
+        make_database_private(path)
     database = sqlite3.connect(path or ":memory:", timeout=5, check_same_thread=False)
     try:
         with closing(database.execute("PRAGMA user_version")) as cursor:

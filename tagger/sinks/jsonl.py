@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tagger.errors import UserError
 from tagger.events import Event, Stream
-from tagger.files import append_line
+from tagger.files import append_line, make_folders, make_private, open_private
 from tagger.settings import JsonLinesSettings
 from tagger.sinks.queued import QueuedSink
 
@@ -35,9 +35,12 @@ class JsonLinesSink(QueuedSink[str]):
         try:
             if self._path.exists() and not self._path.is_file():
                 raise UserError(f"{self._path}: is no file, so no events can be appended to it")
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab"):
+            make_folders(self._path.parent, is_private=True)
+            with open_private(self._path):
                 pass
+            for i in range(self._keep + 1):
+                if self._numbered(i).exists():
+                    make_private(self._numbered(i))
         except OSError as error:
             raise UserError(f"{self._path}: events cannot be written here ({error.strerror or error})") from None
         self._start_worker()

@@ -226,10 +226,11 @@ def test_a_log_that_is_missing_or_damaged_is_refused(tmp_path: Path, home: Path)
 
 
 @pytest.mark.parametrize("is_written", [False, True])
-def test_it_can_be_read_by_someone_who_may_not_write(is_written: bool) -> None:
+def test_it_can_be_read_by_a_group_that_may_not_write(is_written: bool) -> None:
     """Also while a daemon of another user has it open."""
     with tempfile.TemporaryDirectory() as name:
         path = filled(Path(name, "events.sqlite"), ROWS)
+        path.chmod(0o640)
         with closing(EventLog(path)) if is_written else nullcontext() as events:
             if events is not None:
                 events.write([row(8, 25)])

@@ -12,7 +12,7 @@ import pytest
 
 from tagger.clips.folder import ClipFolder, EventClip
 from tagger.clips.verdicts import mark
-from tagger.daemon.state import State
+from tagger.daemon.state import StateFolder
 from tagger.events import Event, Stream
 from tagger.files import replacing
 from tagger.history.log import EventLog
@@ -60,7 +60,7 @@ def write_lines(path: Path) -> None:
 
 
 def keep_state(folder: Path) -> None:
-    state = State(folder)
+    state = StateFolder(folder)
     state.pause("mic", True)
     state.begun(STREAM, BEGIN)
     box = Outbox(state.outbox, 10)
@@ -117,7 +117,7 @@ def test_files_of_an_earlier_version_are_closed_and_folders_stay(tmp_path: Path)
     def write_all() -> None:
         save_clip(clips)
         mark(clips, {BEGIN.id: "right"})
-        keep_state(state) if not state.exists() else State(state).close()
+        keep_state(state) if not state.exists() else StateFolder(state).close()
         write_lines(lines / "events.jsonl")
         EventLog(log / "events.sqlite").close()
         Outbox(state / "outbox.sqlite", 10).close()
@@ -147,10 +147,10 @@ def test_files_beside_a_database_that_is_open_elsewhere_are_closed_too(tmp_path:
 def test_a_group_that_somebody_let_in_may_stay(tmp_path: Path) -> None:
     EventLog(tmp_path / "events.sqlite").close()
     (tmp_path / "events.sqlite").chmod(0o640)
-    State(tmp_path / "state").close()
+    StateFolder(tmp_path / "state").close()
     (tmp_path / "state" / "known.json").chmod(0o640)
     EventLog(tmp_path / "events.sqlite").close()
-    state = State(tmp_path / "state")
+    state = StateFolder(tmp_path / "state")
     state.pause("mic", True)
     state.close()
     for path in (tmp_path / "events.sqlite", tmp_path / "state" / "known.json"):

@@ -15,23 +15,23 @@ from tagger.events import Answer, Event, Scores, top
 from tagger.policy import LabelPolicy, Policy
 
 _ACTIVE_SHARE = 0.5
-"""A step of a window holds the sound if its activity is at least this share of the window's highest ..."""
+"""Least activity of a step in which a sound is heard, as a share of the highest activity in the window."""
 _ACTIVE_LEAST = 0.2
-"""... and at least so much by itself, or `enter` where that is less."""
+"""Least activity of such a step, absolute; `enter` where that is lower. Both conditions must hold."""
 _ROUNDING = 1e-6
-"""Tolerance of comparisons, seconds: sums of hops are not exact."""
+"""Tolerance of comparisons, seconds. Sums of hops are not exact."""
 _SET_BACK_SECONDS = 1.0
-"""A window that ends this much earlier than the one before it shows that someone has set the clock, seconds."""
+"""If a window ends this much earlier than the one before it, the clock was set back, seconds."""
 
 
 @dataclass(frozen=True)
 class _Sound:
-    """Where in a window a sound is, pauses shorter than `merge_s` included. Seconds since the epoch."""
+    """Part of a window in which a sound is heard, with its pauses shorter than `merge_s`. Seconds since the epoch."""
 
     onset: float
     offset: float
     is_cut: bool
-    """It may have begun before the window did."""
+    """Whether the sound reaches the start of the window, so that it may have begun earlier."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Candidate:
     """A sound that waits to be confirmed."""
 
     since: float
-    """End of the first of the windows that confirm: the score has been at `enter` since."""
+    """End of the first window of the present run of windows whose score is at least `enter`."""
     onset: float
     offset: float
     score: float
@@ -52,9 +52,9 @@ class _Open:
     """Score of the last window."""
     peak_score: float
     heard: float
-    """The latest time at which the sound was heard."""
+    """Latest time at which the sound was heard, seconds since the epoch."""
     is_told: bool = False
-    """Whether its end was published: by `max_s`, while the sound goes on."""
+    """Whether its end was published because of `max_s`, although the sound goes on."""
 
 
 class _Label:
@@ -63,7 +63,7 @@ class _Label:
     def __init__(self, name: str, policy: LabelPolicy, new_id: Callable[[float], str]) -> None:
         self.name, self.policy, self._new_id = name, policy, new_id
         self.why: str | None = "nothing heard yet"
-        """Why nothing is announced; None while it is."""
+        """Why the label is not announced. None: it is."""
         self._candidate: _Candidate | None = None
         self._open: _Open | None = None
         self._free = -math.inf
@@ -74,7 +74,7 @@ class _Label:
         return self._open is not None and not self._open.is_told
 
     def update(self, scores: Scores, column: int) -> list[Event]:
-        """The events that this window ends and begins, at most one each."""
+        """Events that this window ends and begins: at most one end and one begin."""
         value = float(scores.values[column])
         events = self._follow(self._open, value, scores, column) if self._open is not None else []
         if self._open is None:
@@ -86,11 +86,11 @@ class _Label:
         self.policy = policy
 
     def interrupt(self) -> None:
-        """Drops the sound that waits to be confirmed."""
+        """Drops the candidate that waits to be confirmed."""
         self._candidate = None
 
     def settle(self, first: float, now: float) -> list[Event]:
-        """At the end of a stream that was too short to confirm: begins the event that was at `enter` in all windows.
+        """Called at the end of a stream that was too short to confirm. Begins an event if all windows were at `enter`.
 
         Args:
             first: end of the stream's first window.
@@ -100,7 +100,7 @@ class _Label:
         return [self._begin(candidate, now)] if candidate is not None and is_whole else []
 
     def end(self) -> list[Event]:
-        """Ends the open event, because the stream is over."""
+        """Ends the open event. Called when the stream is over or the label is denied."""
         self.interrupt()
         event, self._open = self._open, None
         return [self._end(event)] if event is not None and not event.is_told else []
@@ -156,7 +156,7 @@ class _Label:
     def _end(self, event: _Open) -> Event:
         rules, begin = self.policy, event.begin
         offset = min(event.heard, begin.onset + rules.max_s)
-        # A sound within `merge_s` would have been part of this event: what is there now is it, seen from elsewhere.
+        # Later windows still hold this sound. What they show within `merge_s` is the same event, not a new one.
         self._free = max(event.heard + rules.merge_s, offset + rules.refractory_s)
         self.why, event.is_told = "has just ended", True
         return replace(begin, type="end", score=event.score, peak_score=event.peak_score, offset=offset)
@@ -176,9 +176,9 @@ class _Label:
 class Decider:
     """Follows one stream. Every begin is followed by exactly one end with the same id; events of a label never overlap.
 
-    An event begins when a label's score has been at `enter` for `confirm_s`; and when its sound has not been heard for
-    `merge_s` (its score is below `exit`, or the window no longer holds it in its newest part), it ends. Onset and
-    offset are where the network's own time axis has the sound, not when it was decided. See `LabelPolicy`.
+    An event begins when a label's score has been at least `enter` for `confirm_s`. It ends when its sound has not been
+    heard for `merge_s`: the score is below `exit`, or the newest part of the window no longer holds the sound. Onset
+    and offset come from the network's own time axis, not from the time of the decision. See `LabelPolicy`.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class Decider:
     ) -> None:
         """
         Args:
-            new_id: makes an event's id from the time at which it is decided.
+            new_id: makes an event's id from the time of the decision, seconds since the epoch.
         """
         self.policy, self._new_id = policy, new_id
         self._groups: list[_Group]
@@ -198,7 +198,7 @@ class Decider:
         self._forget()
 
     def update(self, scores: Scores) -> list[Event]:
-        """The events that begin or end with this window: ends first, then begins; labels in order, then groups."""
+        """Events that begin or end with this window. Ends come before begins, and labels in order before groups."""
         events = []
         if scores.end_time < self._heard_until - _SET_BACK_SECONDS:
             events = self.close()
@@ -218,15 +218,18 @@ class Decider:
 
     @property
     def active(self) -> tuple[str, ...]:
-        """Labels, and groups, whose event is open."""
+        """Labels and groups whose event is open."""
         labels = [label.name for label in self._labels.values() if label.is_on]
         return (*labels, *(group.name for group in self._groups if group.event is not None))
 
     def answers(self, scores: Scores, k: int) -> tuple[tuple[Answer, ...], str | None]:
-        """The `k` highest scores with why each is not announced; and why nothing is, None while something is.
+        """The `k` highest scores, each with the reason why its label is not announced; and why no label is.
 
         Args:
             scores: those of the last `update`.
+
+        Returns:
+            The answers; and the reason for the highest score, or None if any event is open.
         """
         best = tuple(
             Answer(label, score, "denied" if label in self.policy.denied else self._labels[label].why)
@@ -238,7 +241,7 @@ class Decider:
         """Decides by another policy of the same labels from the next window on.
 
         Returns:
-            Ends of open events whose label is denied now, or whose group is gone or has other labels.
+            Ends of the open events whose label is now denied, or whose group is gone or has other labels.
         """
         if policy.labels != self.policy.labels:
             raise ValueError("a policy of other labels")
@@ -258,9 +261,9 @@ class Decider:
         return ends
 
     def close(self) -> list[Event]:
-        """Ends open events, because the stream is over or interrupted. Each ends when its sound was last heard.
+        """Ends open events when the stream is over or interrupted. The offset is when the sound was last heard.
 
-        A stream that was too short to confirm anything begins, and ends, what it held from beginning to end.
+        If the stream was too short to confirm anything, a sound that was in all of it begins and ends here.
         """
         labels, first, self._first = self._labels.values(), self._first, None
         begun = [] if first is None else [each for label in labels for each in label.settle(first, self._heard_until)]
@@ -290,10 +293,10 @@ class _Group:
     def update(self, events: Sequence[Event], now: float) -> list[Event]:
         """
         Args:
-            events: of labels; of one label, the end comes before the next begin.
+            events: events of labels. A label's end comes before its next begin.
         """
         mine = [event for event in events if event.label in self.labels]
-        if self.event is None:  # an end is of what began before there was this group
+        if self.event is None:  # an end here belongs to an event from before this group was made
             mine = [event for event in mine if event.type == "begin"]
         before = self._offset
         for event in mine:
@@ -308,7 +311,7 @@ class _Group:
         return self._ended(mine[-1].score) if self.event is not None and not self._open else []
 
     def end(self) -> list[Event]:
-        """Ends the group's event, because the group is gone."""
+        """Ends the group's event. Called when the group was removed."""
         self._open.clear()
         return self._ended(self.event.score) if self.event is not None else []
 
@@ -320,9 +323,9 @@ class _Group:
 
 
 def _sounds(scores: Scores, column: int, rules: LabelPolicy, free: float = -math.inf) -> list[_Sound]:
-    """Where a label is heard after `free`, in order."""
+    """Parts of a window in which a label is heard after the time `free`, in order."""
     times = scores.step_times
-    count = int(np.searchsorted(times, scores.end_time, "right"))  # further ones are of what a window is padded with
+    count = int(np.searchsorted(times, scores.end_time, "right"))  # later steps are padding
     activity = scores.activity[column, :count]
     floor = max(min(_ACTIVE_LEAST, rules.enter), _ACTIVE_SHARE * float(activity.max(initial=0.0)))
     steps = np.flatnonzero((activity >= floor) & (times[:count] > free))
@@ -342,5 +345,5 @@ def _sounds(scores: Scores, column: int, rules: LabelPolicy, free: float = -math
 
 
 def _beyond(inside: float, outside: float, floor: float) -> float:
-    """How far beyond a step, towards its neighbour, the activity comes down to the floor: 0 to 1, of a step."""
+    """Where between a step and its neighbour the activity falls to the floor, as a fraction of a step, 0 to 1."""
     return float((inside - floor) / (inside - outside)) if outside < floor else 1.0

@@ -12,7 +12,7 @@ SCHEMA = 1
 """Version of the messages."""
 
 SILENCE_DBFS = -120.0
-"""The level of digital silence, which has none."""
+"""Level that is given to digital silence, whose logarithm does not exist."""
 
 Samples = NDArray[np.float32]
 
@@ -24,9 +24,9 @@ class Block:
     samples: Samples
     """[N], mono, full scale -1 to 1."""
     time: float
-    """Wall-clock time of the first sample, seconds since the epoch. The source alone attaches it."""
+    """Wall-clock time of the first sample, seconds since the epoch. Only the source sets it."""
     gap: bool = False
-    """Samples were lost just before this block: nothing from before may be joined to it."""
+    """Whether samples were lost just before this block. No window may contain samples from both sides of a gap."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Window:
     samples: Samples
     """[window], mono; zeros after `valid`."""
     start: int
-    """Index of the first sample in its stream, lost samples not counted."""
+    """Index of the first sample in its stream. Lost samples are not counted."""
     valid: int
     """Number of real samples; less than the window only at the end of a stream."""
     time: float
@@ -45,7 +45,7 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What the network says of one window."""
+    """Scores of one window."""
 
     values: Samples
     """[labels], each 0 to 1, in the checkpoint's order."""
@@ -56,13 +56,13 @@ class Scores:
     time: float
     """Wall-clock time of the window's first sample, seconds since the epoch."""
     activity: Samples
-    """[labels, steps], each 0 to 1: how much of each label is heard at each moment of the window."""
+    """[labels, steps], each 0 to 1: activity of each label over the time of the window."""
     step_s: float
     """Distance between steps, seconds. The first is at the window's first sample."""
     plain: Samples | None = None
-    """[labels]: `values` without regard to what no label explains. None: nothing is known of such."""
+    """[labels]: scores before the penalty for sounds outside the label set. None: the model has no such head."""
     other: str = ""
-    """What that is."""
+    """The most likely sound outside the label set; empty where `plain` is None."""
 
     @property
     def step_times(self) -> NDArray[np.float64]:
@@ -109,11 +109,11 @@ class Event:
     offset: float | None = None
     """When it ended, seconds since the epoch. None in a begin."""
     cause: Literal["test", "restart"] | None = None
-    """Why it is there, if not because it was heard: someone asked for a test; or the daemon died while the event was
-    open, and the end is an estimate."""
+    """Why the event exists, if not because a sound was heard. `test`: a user asked for it. `restart`: the daemon died
+    while the event was open, and this end is an estimate."""
 
     def to_json(self, stream: Stream, published: float) -> dict[str, Any]:
-        """The message of the MQTT contract. Times are RFC 3339, milliseconds, UTC."""
+        """The message of the MQTT contract. Times are in RFC 3339, UTC, with milliseconds."""
         return {
             "schema": SCHEMA,
             "id": self.id,
@@ -134,7 +134,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Level:
-    """How loud a source was for some seconds."""
+    """How loud a source was over the last few seconds."""
 
     rms_dbfs: float
     """Root mean square, decibels; 0 is that of a full-scale square wave. At least SILENCE_DBFS."""
@@ -143,7 +143,7 @@ class Level:
     clipped: int
     """Samples at full scale."""
     time: float
-    """When the stretch ended, seconds since the epoch."""
+    """End of these seconds, seconds since the epoch."""
 
     def to_json(self, stream: Stream) -> dict[str, Any]:
         return {
@@ -159,23 +159,23 @@ class Level:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is to be said of one label in one window."""
+    """One label's score in one window, and why it is not announced."""
 
     label: str
     score: float
     why: str | None
-    """Why it is not announced; None while it is."""
+    """Why the label is not announced. None: it is."""
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What one window gave: the message on `scores`."""
+    """Result of one window: the message on `scores`."""
 
     scores: Scores
     top: tuple["Answer", ...]
     """The highest scores, highest first."""
     why: str | None
-    """Why nothing is announced; None while something is."""
+    """Why no label is announced. None: at least one is."""
     latency_s: float
     """From the arrival of the window's last sample to this report, seconds."""
 

@@ -1,4 +1,4 @@
-"""A whole file at once: its windows, and what is heard in each."""
+"""Whole files: `tagger tag`, by the loop of `tagger listen`."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -21,10 +21,10 @@ _BATCH = 8
 
 
 def tag(path: Path, classifier: WindowClassifier, window_s: float, hop_s: float) -> Iterator[Scores]:
-    """The same windows, and so the same scores, as `tagger listen` gets from this file.
+    """Scores of a file's windows, the same as `tagger listen` gets from this file.
 
     Raises:
-        AudioError: the file is missing, not audio, or damaged; the scores of what came before were given.
+        AudioError: the file is missing, not audio, or damaged. The scores before the damage were given.
     """
     rate_hz = classifier.info.mel.sample_rate_hz
     sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz)
@@ -32,7 +32,7 @@ def tag(path: Path, classifier: WindowClassifier, window_s: float, hop_s: float)
 
 
 def in_blocks(pieces: Iterable[Samples], rate_hz: int) -> Iterator[Block]:
-    """Consecutive pieces of a stream, [any number of samples] each, as blocks. Their time counts from 0."""
+    """Makes blocks of consecutive pieces of a stream, each [N] of any length. The first sample's time is 0."""
     given = 0
     for samples in pieces:
         yield Block(samples, given / rate_hz)
@@ -40,10 +40,10 @@ def in_blocks(pieces: Iterable[Samples], rate_hz: int) -> Iterator[Block]:
 
 
 def events(scores: Iterable[Scores], rules: Policy) -> Iterator[Event]:
-    """What `tagger listen` announces: each event once, as it ends. Times are seconds from the file's start.
+    """Events as `tagger listen` announces them, but each once, when it ends. Times are seconds from the file's start.
 
     Raises:
-        AudioError: as `scores` does; the events before the damage were given.
+        AudioError: `scores` raised it. The events before the damage were given.
     """
     decider = Decider(rules)
     error: AudioError | None = None
@@ -58,7 +58,11 @@ def events(scores: Iterable[Scores], rules: Policy) -> Iterator[Event]:
 
 
 def show_events(path: Path, found: Iterable[Event], as_json: bool, track: Path | None) -> None:
-    """Prints events as they come, and writes them as a label track for Audacity."""
+    """Prints events as they come, and writes them to `track` as labels for Audacity.
+
+    Raises:
+        AudioError: `found` raised it. The events before the damage were printed and written.
+    """
     lines: list[str] = []
     error: AudioError | None = None
     try:
@@ -68,7 +72,7 @@ def show_events(path: Path, found: Iterable[Event], as_json: bool, track: Path |
             click.echo(_event_line(path, event) if as_json else _event_row(event))
     except AudioError as damage:
         error = damage
-    if track is not None and (lines or error is None):  # beside what is no audio at all, there is no track
+    if track is not None and (lines or error is None):  # a file that is no audio gets no track
         with replacing(track) as partial:
             partial.write_text("".join(sorted(lines, key=lambda line: float(line.split("\t")[0]))), "utf-8")
     if error is not None:
@@ -86,13 +90,13 @@ def _event_row(event: Event) -> str:
 
 
 def as_line(path: Path, scores: Scores, info: CheckpointInfo, k: int) -> str:
-    """One window as a line of JSON; seconds from the file's start."""
+    """One window's best labels as a line of JSON. Times are seconds from the file's start."""
     best = [{"label": label, "score": round(score, 6)} for label, score in top(scores.values, info.labels, k)]
     start, end = round(scores.start_s, 6), round(scores.end_s, 6)
     return json.dumps({"file": str(path), "start": start, "end": end, "top": best})
 
 
 def as_row(scores: Scores, info: CheckpointInfo, k: int) -> str:
-    """One window as a row of a table."""
+    """One window's best labels as a row of a table."""
     best = [f"{score:4.2f} {label}" for label, score in top(scores.values, info.labels, k)]
     return f"{scores.start_s:8.1f} - {scores.end_s:6.1f} s   " + "   ".join(f"{cell:<20}" for cell in best).rstrip()

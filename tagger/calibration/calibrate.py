@@ -1,4 +1,4 @@
-"""`tagger calibrate`: thresholds for a room, from how its sounds are mistaken for the labels, and what they cost."""
+"""`tagger calibrate`: thresholds for a room, chosen by the false alarms that its sounds cause."""
 
 import re
 import sys
@@ -28,9 +28,10 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def seconds(flag: str, text: str) -> float:
-    """
+    """The duration that a flag gives, seconds.
+
     Raises:
-        UserError: it is no duration, or shorter than LEAST_S.
+        UserError: `text` is no duration, or shorter than LEAST_S.
 
     >>> seconds("--listen", "10m")
     600.0
@@ -46,11 +47,11 @@ def seconds(flag: str, text: str) -> float:
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """Everything `tagger calibrate` was told."""
+    """All options of `tagger calibrate`."""
 
     recordings: tuple[Path, ...]
     listen_s: float | None
-    """None: not at all."""
+    """How long to listen to `source`, seconds. None: only the recordings are used."""
     source: str
     model: str
     device: str
@@ -75,13 +76,14 @@ class CalibrationSettings:
 
 
 def calibrate(settings: CalibrationSettings) -> bool:
-    """
+    """Classifies recordings, chooses thresholds, prints the report and writes the file.
+
     Returns:
         Whether every file could be read.
 
     Raises:
-        UserError: something that was given cannot be used, or there is too little to hear.
-        TaggerError: the source of --listen broke before a minute was heard.
+        UserError: an option cannot be used, or the recordings are too short.
+        TaggerError: the source of --listen broke before LEAST_S were heard.
     """
     loaded = checkpoint.load_trained(store.find(settings.model))
     info = loaded.info
@@ -105,7 +107,7 @@ def calibrate(settings: CalibrationSettings) -> bool:
     if settings.listen_s is not None:
         recorders.append(recorder.source(settings.source, settings.listen_s))
     heard_s = settings.hop_s * sum(each.windows for each in recorders)
-    if not heard_s and recorder.failed:  # all that went wrong was said
+    if not heard_s and recorder.failed:  # every error was printed
         return False
     if heard_s + window_s < LEAST_S:
         raise UserError(f"only {heard_s:.0f} s could be heard; at least {LEAST_S:g} s are needed, ten minutes say more")

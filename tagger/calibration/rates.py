@@ -1,7 +1,7 @@
-"""How often will a label be announced wrongly? Counted where it was heard, extrapolated to what is rarer.
+"""Rates of false alarms: counted in recordings, and extrapolated to rates that the recordings are too short to show.
 
-A recording of ten minutes cannot show one false alarm a day. What it shows is how fast a label's scores become rarer as
-they become higher, and that is drawn out; with how much that may be wrong.
+A recording of ten minutes cannot show one false alarm a day. It shows how fast a label's scores become rarer as they
+become higher; the extrapolation continues that trend, with upper limits for its error.
 """
 
 import math
@@ -15,39 +15,40 @@ from numpy.typing import NDArray
 from tagger.calibration.tracks import STRETCH_S, ThresholdedPolicy, Track, begins, confirmed
 
 HIGHEST = 0.99
-"""No threshold is set above it: hardly a sound reaches more."""
+"""Highest threshold that is set; hardly any sound has a higher score."""
 SURE = 0.95
 """Confidence of upper limits."""
 _GRID = tuple(round(0.01 * step, 2) for step in range(1, 100))
 _DRAWS = 20_000
 _PRIOR = 5
-"""So many stretches count what is known of a label from others, and so many of others what was known before."""
+"""Weight of a prior, in stretches: that of all labels for one label, and that of `_PRIOR_MEAN` for all labels."""
 _PRIOR_MEAN = 1.0
-"""Logits by which a stretch exceeds, before anything is heard."""
+"""Mean excess of a stretch before anything is heard, logits."""
 _SHARE, _LEAST = 0.1, 10
-"""Of all stretches, those with the highest scores are the tail: this share, but not fewer than so many."""
+"""The stretches with the highest scores are the tail: this share of all stretches, and at least this many."""
 _RAREST = 121
-"""Wishes that are tried, from 10,000 an hour down in steps of a tenth of a decade."""
+"""Number of rates that are tried, from 10,000 an hour down in steps of a tenth of a decade."""
 
 
 @dataclass(frozen=True)
 class Tail:
-    """How often what is beyond `above` comes, and how far beyond it goes.
+    """Model of a label's rare high scores: how often they exceed `above`, and by how much.
 
-    Peaks over threshold (Davison and Smith 1990, J. R. Stat. Soc. B 52), with exponential excesses, on the logit: by
-    how much a stretch's highest confirmed score exceeds `above` is taken for exponential with mean s. On 3.4 h of
-    speech and music, s is 0.2 to 1.8 for ESC-50's labels, and the deviation mostly 0.6 to 1.3 of it (exponential: 1;
-    less is a lighter tail). 1/s has a gamma prior worth `_PRIOR` stretches of all labels, so that one excess is no law.
+    Peaks over threshold (Davison and Smith 1990, J. R. Stat. Soc. B 52), with exponential excesses, on the logit: the
+    excess of a stretch's highest confirmed score over `above` is taken as exponential with mean s. On 3.4 h of speech
+    and music, s is 0.2 to 1.8 for ESC-50's labels, and the standard deviation mostly 0.6 to 1.3 of it (exponential: 1;
+    less is a lighter tail). 1/s has a gamma prior worth `_PRIOR` stretches of all labels, so that a single excess does
+    not decide alone.
     """
 
     above: float
-    """Logit."""
+    """Where the tail begins, logit."""
     count: int
-    """Stretches beyond it."""
+    """Stretches whose score is beyond `above`."""
     shape: float
-    """Of the gamma posterior of 1/s: excesses ..."""
+    """Shape of the gamma posterior of 1/s: the number of excesses, with those of the prior."""
     scale: float
-    """... and their sum, both with those of the prior."""
+    """Rate of that posterior: the sum of the excesses, with those of the prior, logits."""
     hours: float
 
     def rate(self, enter: float) -> float:
@@ -71,23 +72,23 @@ class Tail:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was heard of one label."""
+    """What the recordings show about one label."""
 
     rules: ThresholdedPolicy
     hours: float
     enters: tuple[float, ...]
     """Thresholds to choose from, ascending."""
     counts: tuple[int, ...]
-    """Events in the recordings at each of them, or at a higher one if there are more (a pause can split an event)."""
+    """Events in the recordings at each threshold; at a higher one, where that has more (a pause can split an event)."""
     tail: Tail | None
-    """None: nothing was heard."""
+    """None: the label was never heard."""
 
     @property
     def now(self) -> float:
         return self.rules.now.enter
 
     def at(self, enter: float) -> int:
-        """Where in `enters`, `counts`, `rates` and `limits` this threshold is, or the next below."""
+        """Index of a threshold, or of the next lower one, in `enters`, `counts`, `rates` and `limits`."""
         return int(np.searchsorted(self.enters, enter, side="right")) - 1
 
     def count(self, enter: float) -> int:
@@ -96,7 +97,7 @@ class Evidence:
 
     @cached_property
     def rates(self) -> tuple[float, ...]:
-        """Expected events per hour. None are expected of a label of which nothing was heard."""
+        """Expected events per hour at each threshold; 0 for a label that was never heard."""
         return self._each(lambda count: count, lambda tail, enter: tail.rate(enter))
 
     @cached_property
@@ -113,9 +114,12 @@ class Evidence:
         )
 
     def lowest(self, wish: float, sure: bool) -> int | None:
-        """The lowest threshold with no more than `wish` events per hour, expected or also at most; None: there is none.
+        """Index of the lowest threshold with at most `wish` events per hour. None: there is none.
 
-        A label of which nothing was heard stays as it is.
+        A label that was never heard keeps its threshold.
+
+        Args:
+            sure: the upper limit must meet the wish, not only the expected rate.
         """
         if self.tail is None:
             return self.at(self.now)
@@ -126,12 +130,13 @@ class Evidence:
 def weigh(
     recordings: Sequence[Sequence[Track]], rules: Iterable[ThresholdedPolicy], hours: float, lower: bool
 ) -> list[Evidence]:
-    """
+    """Counts each label's events at all thresholds and fits the tails.
+
     Args:
-        recordings: of each, all labels' tracks.
-        rules: of each label.
-        hours: how long the recordings are, all together.
-        lower: look also at thresholds below those that hold now.
+        recordings: for each recording, the tracks of all labels.
+        rules: the policy of each label.
+        hours: length of all recordings together.
+        lower: whether to try thresholds below those in force.
     """
     heard = []
     for column, each in enumerate(rules):
@@ -150,12 +155,14 @@ def weigh(
 
 
 def choose(evidence: Sequence[Evidence], each: float, together: float, sure: bool) -> list[float]:
-    """The lowest threshold of each label with which no label has more than `each` events per hour, nor all of them
-    more than `together`. A label for which there is none gets the highest, and costs the others its share, no more.
-    A higher wish never gives a higher threshold.
+    """The lowest thresholds at which no label has more than `each` events per hour, and all together no more than
+    `together`.
+
+    A label that no threshold can bring so low gets the highest one, and counts with its share alone. A higher wish
+    never gives a higher threshold.
     """
     chosen: list[int] = []
-    for step in range(_RAREST):  # any label may have as many as any other
+    for step in range(_RAREST):  # all labels get the same share
         share = min(each, 10 ** (4 - step / 10))
         found = [label.lowest(share, sure) for label in evidence]
         chosen = [len(label.enters) - 1 if i is None else i for label, i in zip(evidence, found, strict=True)]
@@ -166,8 +173,9 @@ def choose(evidence: Sequence[Evidence], each: float, together: float, sure: boo
 
 
 def most(count: int) -> float:
-    """The expected count that so many, or fewer, do not exceed with confidence SURE; of none it is 3: the rule of three
-    (Hanley and Lippman-Hand 1983, JAMA 249).
+    """Upper limit of the expected count, with confidence SURE, when `count` events were seen.
+
+    For no event it is 3: the rule of three (Hanley and Lippman-Hand 1983, JAMA 249).
     """
     return float(np.quantile(np.random.default_rng(0).gamma(count + 1, size=_DRAWS), SURE))
 
@@ -180,7 +188,7 @@ def logit(score: float) -> float:
 def _counts(
     tracks: Sequence[Track], rules: ThresholdedPolicy, enters: Sequence[float], highest: float
 ) -> tuple[int, ...]:
-    """Events at each threshold or, if there are more, at a higher one."""
+    """Events at each threshold; at a higher one, where that has more."""
     counts = np.zeros(len(enters), int)
     reached = [i for i, enter in enumerate(enters) if enter <= highest]
     if reached:
@@ -193,7 +201,7 @@ def _counts(
 
 
 def _excesses(levels: NDArray[np.float64], least: float, hours: float) -> tuple[float, NDArray[np.float64]]:
-    """Where the tail of these stretches begins, as a logit, and by how much each of its stretches exceeds that."""
+    """Where the tail of these stretches begins, as a logit, and the excess of each stretch in it."""
     levels = np.sort([logit(level) for level in levels if level > 0])[::-1]
     size = max(_LEAST, round(_SHARE * hours * 3600 / STRETCH_S))
     above = levels[size] if len(levels) > size else logit(least)

@@ -1,4 +1,4 @@
-"""Keeps the scores of recordings, a live source and single examples, made by the loop of `tagger listen`."""
+"""Scores of recordings, of a live source and of single examples, by the loop of `tagger listen`."""
 
 import itertools
 import sys
@@ -57,11 +57,11 @@ class RecordingClassifier:
         return recorders
 
     def source(self, uri: str, duration_s: float) -> Recorder:
-        """`duration_s` of a source, or less if it ends, breaks or is interrupted by Ctrl-C.
+        """Listens to a source for `duration_s`, or less if it ends, breaks or is interrupted by Ctrl-C.
 
         Raises:
-            UserError: there is no such source, or less than LEAST_S was heard of it.
-            TaggerError: it broke before.
+            UserError: there is no such source, or it ended before LEAST_S were heard.
+            TaggerError: it broke before LEAST_S were heard.
         """
         source = open_source(uri, self._rate_hz, realtime=False)
         recorder = Recorder(self._floor)
@@ -108,7 +108,7 @@ class RecordingClassifier:
         return recorder
 
     def example(self, path: Path) -> list[Recorder]:
-        """One short sound in a quiet room; empty if the file cannot be read."""
+        """The scores of one short sound in a quiet room. Empty if the file cannot be read."""
         recorder = Recorder(self._floor)
         try:
             for scores in follow(self._in_quiet(path), self._classifier, self._sliding(), flush=False):
@@ -139,10 +139,10 @@ def _close_then(source: Source, stop: Stop) -> None:
 
 
 def recordings(path: Path) -> list[Path]:
-    """The file, or all audio files in a folder and its subfolders.
+    """The file itself, or all audio files in a folder and its subfolders.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder has none.
     """
     if not path.is_dir():
         return [path]
@@ -152,10 +152,10 @@ def recordings(path: Path) -> list[Path]:
 
 
 def labelled(root: Path, labels: Collection[str]) -> dict[str, list[Path]]:
-    """Label -> files, from a folder LABEL/FILE as `tagger train` takes it; `background` is no label.
+    """Label -> files, from a folder LABEL/FILE as for `tagger train`. The folder `background` is no label.
 
     Raises:
-        UserError: it is no such folder, or the model does not know a label.
+        UserError: there is no such folder, it has no sounds, or the model does not know a label.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; --examples takes one with a folder of sounds for each label")

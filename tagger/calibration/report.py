@@ -1,4 +1,4 @@
-"""What came of a calibration: in words, and as the file that `tagger listen --config` takes."""
+"""Results of a calibration: the printed report, and the file for `tagger listen --config`."""
 
 import json
 import math
@@ -12,16 +12,16 @@ from tagger.calibration.targets import HOURS, Wishes
 from tagger.config.edit import Changes, changed
 
 ENOUGH_RECALL = 0.8
-"""Of the own examples."""
+"""Share of a label's own examples that should be announced; below it the report warns."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of a label in the end."""
+    """Result of one label."""
 
     evidence: Evidence
     enter: float
-    """The threshold from now on."""
+    """The new threshold."""
     examples: tuple[float, ...]
     """The highest threshold at which each own example would be announced."""
 
@@ -35,7 +35,7 @@ class Result:
 
     @property
     def rate(self) -> float:
-        """False alarms per hour that are expected from now on."""
+        """Expected false alarms per hour at the new threshold."""
         return self.evidence.rates[self.evidence.at(self.enter)]
 
     def found(self, enter: float) -> int:
@@ -50,11 +50,11 @@ class Result:
 
 @dataclass(frozen=True)
 class About:
-    """What all results have in common."""
+    """What all results of one calibration have in common."""
 
     wishes: Wishes
     hours: float
-    """Heard."""
+    """Length of the audio that was heard."""
     model: str
     window_s: float
     hop_s: float
@@ -68,18 +68,18 @@ class About:
         return "an hour" if self.wishes.unit == "hour" else f"a {self.wishes.unit}"
 
     def rate(self, per_hour: float) -> str:
-        """In the unit of the wish."""
+        """A rate in the unit of the wish, as text."""
         value = per_hour * HOURS[self.wishes.unit]
         return "< 0.01" if 0 < value < 0.01 else f"{value:.2f}" if value < 1 else f"{value:.{int(value < 10)}f}"
 
     def is_hopeless(self, result: Result) -> bool:
-        """Whether the label has more false alarms than it may have, whatever its threshold."""
+        """Whether no threshold can bring the label's false alarms down to the wish."""
         told = result.evidence.limits if self.wishes.sure else result.evidence.rates
         return result.evidence.tail is not None and told[-1] > min(self.wishes.per_hour)
 
 
 def report(about: About, results: Sequence[Result], excepted: Sequence[str]) -> Iterator[str]:
-    """What is printed: thresholds, what they cost, what cannot be had, and how sure all this is."""
+    """Lines to print: thresholds, their false alarms, wishes that cannot be met, and how sure all this is."""
     yield str(about)
     yield ""
     shown = [each for each in results if each.is_changed or each.examples or each.evidence.counts[0]]
@@ -141,7 +141,7 @@ def _deaf(about: About, deaf: Sequence[Result]) -> Iterator[str]:
 
 
 def _sureness(about: About, results: Sequence[Result]) -> Iterator[str]:
-    """What so long a recording can show."""
+    """Lines on what a recording of this length can show."""
     rarest = about.wishes.rarest
     total = sum(each.rate for each in results)
     before = about.rate(sum(each.evidence.rates[each.evidence.at(each.evidence.now)] for each in results))
@@ -158,10 +158,10 @@ def _sureness(about: About, results: Sequence[Result]) -> Iterator[str]:
 
 
 def document(about: About, results: Sequence[Result], old: str, moved: Changes | None = None) -> str:
-    """The TOML file: what the old one's text says, comments included, and the new thresholds.
+    """Text of the TOML file: the old one's, with its comments, and the new thresholds.
 
     Args:
-        moved: what else must change, because the file goes to another folder.
+        moved: further changes, needed because the file goes to another folder.
     """
     head = f"# By `tagger calibrate` {__version__}. The thresholds are for this model, window and hop, and this room.\n"
     head += f"# {about}\n"
@@ -176,11 +176,11 @@ def document(about: About, results: Sequence[Result], old: str, moved: Changes |
 
 _SCHEMA = re.compile(r"\A#:schema .*\n")
 _HEAD = re.compile(r"\A# By `tagger calibrate` .*\n# .*\n")
-"""Of an earlier calibration."""
+"""The head that an earlier calibration wrote."""
 
 
 def _value(value: str) -> str:
-    """A text in TOML."""
+    """A string in TOML."""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""Targets for false alarms: the highest rates that the user wishes, as numbers and in words."""
+"""Targets: the highest rates of false alarms that the user accepts, as numbers and as text."""
 
 import math
 import re
@@ -21,7 +21,7 @@ class Wish:
     def parse(cls, flag: str, text: str) -> "Wish":
         """
         Raises:
-            UserError: it is not NUMBER/UNIT, more than 0.
+            UserError: `text` is not NUMBER/UNIT with a number above 0.
         """
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(hour|day|week|month)\s*", text)
         if match is None or float(match[1]) == 0:
@@ -51,7 +51,7 @@ class Wishes:
     def parse(cls, each: str | None, together: str | None, sure: bool) -> "Wishes":
         """
         Raises:
-            UserError: one is no NUMBER/UNIT.
+            UserError: as `Wish.parse`.
         """
         own = Wish.parse("--wish", each or "1/day") if each or not together else None
         return cls(own, Wish.parse("--wish-all", together) if together else None, sure)

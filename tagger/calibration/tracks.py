@@ -1,6 +1,6 @@
 """Scores of recordings, kept so that events can be found at any threshold.
 
-An event is what `Decider` begins with the label's own policy, as in `tagger listen`; a window alone is none.
+`Decider` finds the events by the label's own policy, as in `tagger listen`. A single high score is not an event.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ from tagger.events import Scores
 from tagger.policy import EventsConfig, LabelPolicy, Policy, policy
 
 FLOOR = 0.02
-"""Lowest score that is kept. No threshold is so low that a lower one begins or prolongs an event."""
+"""Lowest score that is kept. All thresholds are so high that a lower score neither begins nor prolongs an event."""
 STRETCH_S = 30.0
-"""Length of a stretch, seconds. Stretches of a recording are taken for independent."""
+"""Length of a stretch, seconds. The stretches of a recording are taken as independent."""
 
 
 @dataclass(frozen=True)
 class ThresholdedPolicy:
-    """One label's policy at any threshold; everything else comes from the user and the kind of sound."""
+    """One label's policy as a function of its threshold. The rest comes from the user's file and the kind of sound."""
 
     label: str
     own: float
@@ -44,23 +44,23 @@ class ThresholdedPolicy:
 
     @cached_property
     def least(self) -> float:
-        """The lowest threshold that is tried: `exit` must not come below what is kept, or above `enter`."""
+        """Lowest threshold that is tried: its `exit` must not be below the scores that are kept, or above `enter`."""
         has_exit = "exit" in self.config.defaults or "exit" in self.config.labels.get(self.label, {})
         return max(min(2 * FLOOR, self.now.enter), self.now.exit if has_exit else 0.0)
 
     @property
     def lead_s(self) -> float:
-        """Longest time from the first score of an event to its begin, seconds."""
+        """Longest time from an event's first score to its begin, seconds."""
         return self.now.confirm_s + self.now.min_s + self.hop_s
 
     @property
     def memory_s(self) -> float:
-        """Time without the sound after which no event is open and the next may begin, seconds."""
+        """Length of silence after which no event is open and the next may begin, seconds."""
         return self.window_s + self.hop_s + max(self.now.merge_s, self.now.refractory_s)
 
 
 class Recorder:
-    """Keeps the scores of a recording's windows from `floor` on, with their activity."""
+    """Keeps a recording's scores that are at least `floor`, with their activity."""
 
     def __init__(self, floor: float = FLOOR) -> None:
         self._floor = floor
@@ -86,7 +86,7 @@ class Recorder:
         return len(self._times)
 
     def tracks(self, labels: int) -> "list[Track]":
-        """One a label, in the order of the scores."""
+        """One track for each label, in the order of the scores."""
         if self._silent is None:
             return []
         rows, values = np.concatenate(self._rows), np.concatenate(self._values)
@@ -109,15 +109,15 @@ class Track:
     activity: NDArray[np.float32]
     """[kept, steps]."""
     silent: Scores
-    """A window in which the label is not heard at all."""
+    """Scores of a window in which the label is not heard at all."""
 
     @cached_property
     def ends(self) -> NDArray[np.float64]:
-        """[windows], wall-clock times."""
+        """[windows], wall-clock time of each end, seconds since the epoch."""
         return self.times[:, 2] + (self.times[:, 1] - self.times[:, 0])
 
     def windows(self, first: int, last: int) -> list[Scores]:
-        """The windows from `first` to before `last`; those that were not kept are silent."""
+        """Scores of the windows `first` to `last - 1`. Those that were not kept are silent."""
         made = [
             replace(self.silent, start_s=start_s, end_s=end_s, time=time)
             for start_s, end_s, time in self.times[first:last].tolist()
@@ -128,7 +128,7 @@ class Track:
         return made
 
     def stretches(self, lead_s: float) -> Iterator[list[Scores]]:
-        """All but the silent ones, each with the `lead_s` before it, so that a sound across a border is whole."""
+        """All stretches that are not silent, each with the `lead_s` before it, so that no sound is cut at its start."""
         number = ((self.ends - self.ends[0]) // STRETCH_S).astype(np.intp)
         for each in np.unique(number[self.rows]):
             first, last = np.searchsorted(number, (each, each + 1))
@@ -136,7 +136,7 @@ class Track:
             yield self.windows(first, int(last))
 
     def passages(self, level: float, quiet_s: float) -> Iterator[list[Scores]]:
-        """All from the first to the last score of `level`, wherever the next such score is `quiet_s` away."""
+        """Windows from a first to a last score of at least `level`; gaps longer than `quiet_s` separate passages."""
         rows = self.rows[self.values >= level]
         if not len(rows):
             return
@@ -146,16 +146,17 @@ class Track:
 
 
 def begins(windows: Sequence[Scores], rules: Policy) -> Iterator[float]:
-    """When events begin, by the end of the window that decided."""
+    """Times at which events begin: the end of the window that decided, seconds since the epoch."""
     decider = Decider(rules, lambda time: "")
     for scores in windows:
         yield from (scores.end_time for event in decider.update(scores) if event.type == "begin")
 
 
 def confirmed(windows: Sequence[Scores], rules: ThresholdedPolicy) -> float:
-    """The highest threshold at which an event would still begin; 0: none does.
+    """Highest threshold at which an event still begins. 0: none does.
 
-    Exact: with a lower threshold, the first event begins no later, and which scores reach one changes at scores alone.
+    The search is exact. With a lower threshold the first event begins no later, and a threshold between two scores
+    makes no difference, so it tries the scores alone.
     """
     values = {float(scores.values[0]) for scores in windows}
     candidates = sorted(value for value in values if rules.least <= value <= 1)

@@ -1,7 +1,7 @@
 """Checkpoints: a network, its features and its labels in one `.safetensors` file.
 
-See `tagger.checkpoints.header` for the format, `tagger.checkpoints.info` for all but the weights.
-Training and listening both build their features from this file alone, so they cannot disagree.
+`tagger.checkpoints.header` has the format, `tagger.checkpoints.info` everything but the weights. Training and listening
+both build their features from this file alone, so they cannot disagree.
 """
 
 import json
@@ -22,6 +22,8 @@ from tagger.models import network
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """A network that was read from a file."""
+
     info: CheckpointInfo
     model: nn.Module
     """In eval mode, float32, on the CPU."""
@@ -64,10 +66,10 @@ def load(path: Path) -> Checkpoint:
 
 
 def load_trained(path: Path) -> Checkpoint:
-    """For listening.
+    """Loads a checkpoint for listening.
 
     Raises:
-        CheckpointError: also where the network has only ever seen pictures (`tagger.checkpoints.official`).
+        CheckpointError: as `load`; or the network was only trained on pictures (`tagger.checkpoints.official`).
     """
     loaded = load(path)
     if loaded.info.training.get("data") == "ImageNet":
@@ -79,11 +81,11 @@ def load_trained(path: Path) -> Checkpoint:
 
 
 def save(path: Path, info: CheckpointInfo, model: nn.Module, half: bool = False) -> None:
-    """Writes the checkpoint in one step: a reader sees the old file or the new one, never a part.
+    """Writes the checkpoint in one step: a reader sees the old file or the new one, never a part of it.
 
     Args:
         half: store matrices and convolutions in float16. Vectors (biases, batch-norm statistics, some as small as
-            1e-43) stay in float32: they are a few per cent of the size.
+            1e-43) stay in float32; they are a few per cent of the size.
     """
     weights = {
         name: (tensor.half() if half and _fits_half(tensor) else tensor).detach().cpu().contiguous()
@@ -99,5 +101,5 @@ def _fits_half(tensor: Tensor) -> bool:
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    """Half precision is for the file alone."""
+    """The tensor in float32: half precision is used in files only."""
     return tensor.float() if tensor.is_floating_point() else tensor

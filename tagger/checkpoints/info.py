@@ -1,4 +1,4 @@
-"""What a checkpoint is, all but its weights: architecture, features, labels, calibration. No torch."""
+"""A checkpoint without its weights: architecture, features, labels, calibration. No torch."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -21,15 +21,15 @@ class CheckpointInfo:
     config: Any
     """That architecture's frozen config."""
     mel: MelConfig
-    """Its features: log-mels, or MFCCs if it is an MfccConfig."""
+    """Config of its features: log-mels, or MFCCs if it is an MfccConfig."""
     window_seconds: float
-    """Length of the windows it was trained on."""
+    """Length of the windows that it was trained on."""
     labels: tuple[str, ...]
-    """In output order."""
+    """In the order of the network's outputs."""
     activation: str
     """`softmax` or `sigmoid`."""
     thresholds: tuple[float, ...]
-    """Score at which a label's event begins, one a label."""
+    """[labels]: the score at which each label's event begins."""
     temperature: float = 1.0
     bias: float = 0.0
     """Before the activation, logits are divided by `temperature`, and then `bias` is added."""

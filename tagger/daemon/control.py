@@ -1,4 +1,4 @@
-"""What can be asked of a running daemon: pause, thresholds, labels, a test. Answers are what `Requests` publishes."""
+"""Requests to a running daemon: pause, thresholds, labels, a test. `Requests` publishes what these methods return."""
 
 import threading
 import time
@@ -20,11 +20,11 @@ _LONGEST_TEST_SECONDS = 60.0
 
 
 class Control:
-    """Of one daemon. From any thread."""
+    """Changes a daemon while it runs. Its methods may be called from any thread."""
 
     def __init__(self, sink: Sink, state: StateFolder | None = None) -> None:
         self.listeners: Mapping[str, Listener] = {}
-        """By the source's name; set before anyone can ask."""
+        """Listeners by the name of their source. Set before the first request can arrive."""
         self._sink, self._state = sink, state
         self._tests: dict[str, tuple[threading.Timer, Stream, Event]] = {}
         self._closed = False
@@ -76,7 +76,7 @@ class Control:
         return {"source": name, "label": label, "id": begin.id, "duration_s": duration_s}
 
     def close(self) -> None:
-        """Ends tests that are under way; there are no more."""
+        """Ends the tests that are under way. A later `test` raises UserError."""
         with self._lock:
             self._closed = True
         for each in list(self._tests):
@@ -98,10 +98,10 @@ class Control:
 
 
 def with_threshold(policy: Policy, label: str, enter: float) -> Policy:
-    """The same, but for one label's `enter`, and its `exit` in proportion.
+    """A copy of the policy with another `enter` for one label; its `exit` changes in proportion.
 
     Raises:
-        UserError: there is no such label, or no such threshold.
+        UserError: the label is unknown, or `enter` is not above 0 and at most 1.
     """
     if label not in policy.labels:
         raise UserError(f"label: this model has no {label[:60]!r}{near(label[:60], policy.labels)}")

@@ -1,4 +1,4 @@
-"""The running daemon: a thread for each listener, tasks in between, changes of settings, and an orderly end."""
+"""The running daemon: a thread for each listener, periodic tasks, changes of settings, and an orderly end."""
 
 import logging
 import math
@@ -27,14 +27,14 @@ _JOIN_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Task:
-    """Something that the daemon does every `every_s` seconds."""
+    """Work that the daemon does every `every_s` seconds."""
 
     every_s: float
     do: Callable[[], None]
 
 
 class Daemon:
-    """Runs listeners, each in a thread of its own, until their sources end or someone asks to stop."""
+    """Runs listeners, each in a thread of its own, until their sources end or `stop` is set."""
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class Daemon:
     ) -> None:
         """
         Args:
-            sink: of all listeners; closed at the end.
-            tasks: done in the thread that calls `run`.
+            sink: the sink of all listeners; closed at the end.
+            tasks: run in the thread that calls `run`.
             before_close: called after the listeners have finished, before the sink is closed.
             outputs: the sinks behind `sink`, for `apply`.
             policy_of: what counts as an event by given settings, for `apply`; raises SettingError.
@@ -59,11 +59,11 @@ class Daemon:
         self._policy_of = policy_of
 
     def run(self) -> None:
-        """Returns when everything was heard, or when asked to stop.
+        """Returns when all sources have ended or `stop` is set.
 
         Raises:
-            TaggerError: a source or a sink failed. Everything else was delivered before. After an interruption it is
-                only said: whoever stopped the daemon knows that not all was heard.
+            TaggerError: a source or a sink failed. All others were closed in good order before. After an interruption
+                such an error is only logged: whoever stopped the daemon knows that the audio was not heard to its end.
         """
         threads = [threading.Thread(target=self._follow, args=[each], daemon=True) for each in self._listeners]
         for thread in threads:
@@ -97,10 +97,10 @@ class Daemon:
         return replace(context.settings, mqtt=context.mqtt)
 
     def apply(self, settings: ListenSettings) -> list[str]:
-        """Changes policy and sinks while it runs; the audio goes on.
+        """Changes policy and sinks while the daemon runs; the audio goes on.
 
         Returns:
-            Which sinks changed, for people.
+            A phrase for each sink that changed, to be logged.
 
         Raises:
             SettingError: the settings do not fit the model; nothing was changed.

@@ -1,4 +1,4 @@
-"""All sinks as one: whatever one of them does, the others are told; and they can be changed while the daemon runs."""
+"""All sinks as one. A sink that fails does not keep the others from working, and sinks can change at run time."""
 
 import contextlib
 import logging
@@ -16,26 +16,27 @@ log = logging.getLogger(__name__)
 
 
 class Fanout(Sink):
-    """Tells each sink everything, in the same order. Events that are open are in the state folder until all know of
-    their end.
+    """Passes everything to each sink, in the same order.
+
+    An open event is in the state folder until all sinks were given its end.
     """
 
     def __init__(self, sinks: Sequence[Sink], state: StateFolder | None = None) -> None:
         self._sinks, self._state = list(sinks), state
         self._lock = threading.RLock()
         self._held: list[Callable[[], None]] | None = None
-        """What is told while sinks are being changed."""
+        """Calls that wait while sinks are being changed. None: no change is under way."""
         self._status: dict[str, tuple[Stream, SourceState, str]] = {}
-        """Of each source, the last."""
+        """Last status of each source, by its name."""
         self._open: dict[str, tuple[Stream, Event]] = {}
         """Events that have begun, by id."""
         self._earlier: Counter[str] = Counter()
-        """What sinks that are gone have counted."""
+        """Sums of the counters of sinks that were removed."""
         self._failed: set[Sink] = set()
-        """Sinks that have failed before: it was said."""
+        """Sinks whose first failure was logged; later ones are not."""
 
     def add(self, sink: Sink) -> None:
-        """Before `open`."""
+        """Adds a sink. Only before `open`; later, see `changing`."""
         self._sinks.append(sink)
 
     def open(self, streams: Sequence[Stream]) -> None:
@@ -93,8 +94,8 @@ class Fanout(Sink):
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[list[Sink]]:
-        """Within, the list of sinks can be changed; what is told meanwhile waits, and is told to those that are there
-        afterwards.
+        """Within the block, the caller may change the list of sinks. What is published meanwhile waits, and goes to the
+        sinks that are there after it.
         """
         with self._lock:
             self._held = []

@@ -26,7 +26,7 @@ from tagger.sinks.webhook import WebhookSink
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 2.0
-"""Longest wait for a sink that goes to deliver what it still has, seconds."""
+"""Longest wait for a removed sink to deliver what it still has, seconds."""
 
 _SINKS: Mapping[str, tuple[str, Callable[[Any], Sink]]] = {
     "jsonl": ("jsonl", JsonLinesSink),
@@ -39,26 +39,27 @@ _SINKS: Mapping[str, tuple[str, Callable[[Any], Sink]]] = {
 
 @dataclass(frozen=True)
 class SinkContext:
-    """What sinks need to know of the daemon."""
+    """What the sinks are made from."""
 
     settings: ListenSettings
     mqtt: MqttSettings | None
-    """With the port that the embedded broker has."""
+    """The broker, with the port that an embedded one got. None: nothing is published over MQTT."""
     streams: tuple[Stream, ...]
     keys: Mapping[str, str]
-    """Of each source's name, what stays when that changes."""
+    """Name of each source -> a key that stays when the name changes."""
     state: StateFolder | None
     controls: Controls
-    """What requests over MQTT can do."""
+    """Carries out requests that arrive over MQTT."""
     on_refused: Callable[[UserError], None] | None
-    """Told when a broker refuses for good. None: it is tried again all the same."""
+    """Called when the broker refuses the connection for good. None: the sink keeps trying."""
 
 
 Wanted = Mapping[tuple[str, Hashable], Callable[[], Sink]]
-"""How each sink is made, by its kind and all that it is made of: as long as that is the same, the sink may stay."""
+"""(kind, settings) -> a function that makes the sink. A sink stays open as long as its key is wanted."""
 
 
 def wanted(context: SinkContext) -> Wanted:
+    """The sinks that the settings ask for."""
     settings, mqtt = context.settings, context.mqtt
     sinks: dict[tuple[str, Hashable], Callable[[], Sink]] = {}
     if not settings.watch:
@@ -85,7 +86,7 @@ def has_lasting_sinks(settings: ListenSettings) -> bool:
 
 
 class OpenSinks:
-    """The sinks that the settings ask for, in a fan-out."""
+    """The sinks that the settings ask for, as members of a fan-out."""
 
     def __init__(self, context: SinkContext, fanout: Fanout) -> None:
         """
@@ -95,17 +96,17 @@ class OpenSinks:
         self.context = context
         self._fanout, self._want = fanout, wanted(context)
         self._open = {key: make() for key, make in self._want.items()}
-        """The sinks, by their kind and all that they are made of."""
+        """Open sinks by their key in `Wanted`."""
         for sink in self._open.values():
             fanout.add(sink)
 
     def change(self, context: SinkContext) -> list[str]:
-        """Closes the sinks that are wanted no more, and opens new ones; what is published meanwhile waits for them.
+        """Closes the sinks that are no longer wanted and opens new ones. What is published meanwhile waits for them.
 
         Returns:
-            What changed, for people.
+            A phrase for each change, to be logged: "with jsonl", "without webhook".
         """
-        # A broker that refuses what was changed is no reason to stop listening: it may be the next to change.
+        # A broker that refuses the new settings does not stop the daemon: its own settings may be about to change.
         self.context = replace(context, on_refused=None)
         want, before = wanted(self.context), self._want
         gone, new = [key for key in self._open if key not in want], [key for key in want if key not in self._open]
@@ -123,7 +124,7 @@ class OpenSinks:
                 except TaggerError as error:
                     log.warning("reload: %s", error)
             for key in new:
-                # What cannot be opened leaves the one of its kind that there was.
+                # If the new sink cannot be opened, the old one of its kind is opened again.
                 choices = [(key, want[key]), *((old, before[old]) for old in gone if old[0] == key[0])]
                 for choice, make in choices:
                     try:
@@ -144,7 +145,7 @@ class OpenSinks:
 
 
 def certificate_times(mqtt: MqttSettings) -> tuple[int, ...]:
-    """When the certificate files were written: one that was renewed is another, though its name is the same."""
+    """Times at which the certificate files were written, so that a renewed file under the same name is noticed."""
     paths = (mqtt.tls_ca_certs, mqtt.tls_client_cert, mqtt.tls_client_key)
     return tuple(path.stat().st_mtime_ns if path is not None and path.exists() else 0 for path in paths)
 

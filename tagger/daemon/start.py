@@ -1,4 +1,4 @@
-"""Settings to a running daemon: opens model, sources and sinks, says what it does, and runs it."""
+"""Settings to a running daemon: opens model, sources and sinks, prints what they are, and runs it."""
 
 import logging
 import threading
@@ -73,13 +73,13 @@ class _Model:
 
 
 def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -> None:
-    """`tagger listen`. Returns when all sources have ended, or when asked to stop.
+    """`tagger listen`. Returns when all sources have ended, or when `stop` is set.
 
     Args:
         build: called at SIGHUP; reads the settings again, from the file as it then is.
 
     Raises:
-        TaggerError: something cannot be used, or failed on the way.
+        TaggerError: a model, source or sink cannot be opened, or failed later.
     """
     with ExitStack() as stack:
         model = _open_model(settings)
@@ -233,7 +233,7 @@ def _clip_taps(
 
 @contextmanager
 def _broker(mqtt: MqttSettings | None) -> Iterator[MqttSettings | None]:
-    """The broker to publish to: for `embedded`, one that lives as long as the daemon."""
+    """The broker to publish to. An embedded one is started, and stopped at the end of the block."""
     if mqtt is None or not mqtt.embedded:
         yield mqtt
         return

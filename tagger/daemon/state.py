@@ -1,11 +1,11 @@
-"""What must survive a restart: the daemon's identity, events that are open, sources that are paused.
+"""What survives a restart: the daemon's identity, open events, paused sources.
 
-A folder, used by one daemon at a time:
+A folder that one daemon at a time uses:
 
     lock          held while the daemon runs
-    known.json    identity, paused sources, and the names that sources had when they were first seen
-    open.json     events begun and not ended yet
-    outbox.sqlite what waits for the broker (tagger.mqtt.outbox)
+    known.json    identity, paused sources, and the name that each source had at its first start
+    open.json     events that have begun and not ended
+    outbox.sqlite messages that wait for the broker (tagger.mqtt.outbox)
 """
 
 import contextlib
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class StateFolder:
-    """The folder. All but the constructor may be called from any thread, and none raises: a full disk is said once."""
+    """The folder. Its methods may be called from any thread and never raise; a full disk is logged once."""
 
     def __init__(self, folder: Path) -> None:
         """
@@ -41,7 +41,7 @@ class StateFolder:
             self._lock_file = _lock(folder)
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); name another with --state") from None
-        for left in folder.glob("*.json*.partial"):  # by a death in the middle of writing
+        for left in folder.glob("*.json*.partial"):  # left by a crash while writing
             with contextlib.suppress(OSError):
                 left.unlink()
         for path in (*folder.glob("known.*"), *folder.glob("open.*")):
@@ -52,9 +52,9 @@ class StateFolder:
         self._writable = True
         known = _read(folder / "known.json", _is_known)
         self.id: str = known.get("id") or secrets.token_hex(4)
-        """Of this daemon, for as long as the folder is there."""
+        """Identifies this daemon for as long as the folder exists."""
         self.paused: frozenset[str] = frozenset(known.get("paused", ()))
-        """Names of sources."""
+        """Names of the sources that are paused."""
         self._keys: dict[str, str] = known.get("keys", {})
         self._open: dict[str, tuple[Stream, Event]] = {}
         self._left = _read(folder / "open.json", _is_open)
@@ -70,10 +70,13 @@ class StateFolder:
             self._save_known()
 
     def keys(self, uris: Mapping[str, str]) -> dict[str, str]:
-        """A name for each source that stays, whatever it is called: the name that it had when it was first seen.
+        """A key for each source that stays when its name changes: the name that it had at its first start.
 
         Args:
-            uris: name -> what is listened to.
+            uris: name -> what the source listens to.
+
+        Returns:
+            name -> key; no two keys are equal.
         """
         with self._lock:
             found: dict[str, str] = {}
@@ -88,25 +91,25 @@ class StateFolder:
         return found
 
     def begun(self, stream: Stream, event: Event) -> None:
-        """To be called before anyone is told."""
+        """Notes an open event. Called before any sink is given its begin."""
         with self._lock:
             self._open[event.id] = (stream, event)
             self._save_open()
 
     def ended(self, event: Event) -> None:
-        """To be called after everyone was."""
+        """Forgets an open event. Called after all sinks were given its end."""
         with self._lock:
             if self._open.pop(event.id, None):
                 self._save_open()
 
     def alive(self) -> None:
-        """To be called every few seconds: an event that a crash leaves open lasted at least until then."""
+        """Notes the time. Called every few seconds: an event that a crash leaves open lasted at least until then."""
         with self._lock:
             if self._open:
                 self._save_open()
 
     def left_open(self) -> list[tuple[Stream, Event]]:
-        """Ends of events that the daemon's death left open, at the last moment at which it is known to have lived."""
+        """Ends for the events that a crash left open, at the time of the last `alive`, `begun` or `ended`."""
         left, self._left = self._left, {}
         ends = []
         with self._lock:
@@ -154,7 +157,7 @@ def _is_open(document: Any) -> bool:
 
 
 def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:
-    """Nothing, if it is not there; if it is damaged, it is put aside."""
+    """The document in the file. Empty where there is no file, or a damaged one, which is renamed."""
     try:
         document: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if is_right(document):
@@ -185,7 +188,7 @@ def _lock(folder: Path) -> BinaryIO:
                 f"{folder}: is used by another tagger{f' (process {owner})' if owner else ''}; "
                 "stop that, or give this one a folder and topics of its own: --state DIR --node NAME"
             ) from None
-        except OSError:  # some network drives cannot
+        except OSError:  # some network drives have no locks
             pass
     file.truncate(0)
     file.write(str(os.getpid()).encode())

@@ -1,4 +1,4 @@
-"""PyTorch as a runtime. Owns the device, `inference_mode`, and the one copy of a batch in and out."""
+"""PyTorch as a runtime. Owns the device, `inference_mode`, and the copies of a batch to and from the device."""
 
 import copy
 import itertools
@@ -23,10 +23,10 @@ class Classifier(WindowClassifier):
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
         """
         Args:
-            device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` for the best there is.
+            device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`, which takes the fastest kind that the machine has.
 
         Raises:
-            UserError: there is no such device.
+            UserError: this machine has no such device.
         """
         super().__init__()
         self.info = checkpoint.info
@@ -64,7 +64,10 @@ def _array(values: Tensor) -> Samples:
 
 
 def without_batch_norm(model: nn.Module) -> nn.Module:
-    """A copy for inference, each batch norm folded into the convolution before it: the same scores in half the time."""
+    """A copy for inference in which each batch norm is folded into the convolution before it.
+
+    The scores are the same, in about half the time.
+    """
     model = copy.deepcopy(model).eval()
     for layers in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
         for i, (layer, following) in enumerate(itertools.pairwise(layers)):
@@ -76,7 +79,7 @@ def without_batch_norm(model: nn.Module) -> nn.Module:
 def choose_device(name: str) -> torch.device:
     """
     Raises:
-        UserError: `name` is no device, or not one that this machine has.
+        UserError: `name` is no device, or this machine does not have it.
     """
     if name == "auto":
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

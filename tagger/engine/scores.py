@@ -30,7 +30,7 @@ class BatchScores:
 
 
 class WindowClassifier:
-    """A model, ready to classify. Subclasses set `info` and write `__call__`, which one thread at a time calls."""
+    """A model that is ready to classify. Subclasses set `info` and write `__call__`; one thread at a time calls it."""
 
     info: CheckpointInfo
 
@@ -45,19 +45,19 @@ class WindowClassifier:
         raise NotImplementedError
 
     def classify(self, windows: Sequence[Window]) -> list[Scores]:
-        """One `Scores` a window, in order. May be called from any thread: one batch at a time is classified.
+        """Scores of each window, in order. May be called from any thread; a lock lets one batch at a time through.
 
         Args:
             windows: all of one length.
         """
-        # A view of one window, not a copy.
+        # One window alone is a view, not a copy.
         batch = windows[0].samples[None] if len(windows) == 1 else np.stack([window.samples for window in windows])
         with self._lock:
             batch_scores = self(batch)
         return [self._scores(window, batch_scores, row) for row, window in enumerate(windows)]
 
     def warm_up(self, window_samples: int) -> None:
-        """Classifies silence, so that the first real window is not the slow one."""
+        """Classifies silence twice, since the first calls of a network are slow."""
         for _ in range(2):
             self(np.zeros((1, window_samples), np.float32))
 

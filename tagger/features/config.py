@@ -23,13 +23,13 @@ def hertz_to_mel(hertz: float) -> float:
 
 @dataclass(frozen=True)
 class MelConfig:
-    """Every parameter of the front end. A checkpoint carries one, and nothing else decides how features are made."""
+    """Every parameter of the front end. A checkpoint carries one; nothing else decides how its features are made."""
 
     name: ClassVar[str] = "log_mel"
     """What a checkpoint's document calls these features."""
 
     sample_rate_hz: int = 32_000
-    """Rate of the waveform that comes in."""
+    """Sample rate of the waveform."""
     n_fft: int = 1024
     """Length of the Fourier transform, samples."""
     window_samples: int = 800
@@ -51,13 +51,14 @@ class MelConfig:
     scale: float = 5.0
     """See `shift`."""
     bandwidth_hz: float | None = None
-    """What lies above this frequency is treated as silence. A network trained on audio of limited bandwidth (ESC-50 at
-    16 kHz has nothing above 8 kHz) is confused by content it never saw; this takes it away. None: all is used."""
+    """Highest frequency that is heard; everything above it is treated as silence. A network trained on audio of limited
+    bandwidth (ESC-50 at 16 kHz has nothing above 8 kHz) is confused by content it never saw. None: no limit."""
     periodic_window: bool = False
-    """The Hann window's period is `window_samples`, as torchaudio has it; else one less, and both its ends are zero."""
+    """Whether the Hann window's period is `window_samples`, as in torchaudio. Otherwise the period is one less, and the
+    window is zero at both ends."""
     mel_filters: str = "kaldi"
-    """`kaldi`: triangles whose sides are straight in mel, Nyquist left out; `htk`: in Hz, as torchaudio has them. Their
-    centres are the same: mel = 1127 ln(1 + Hz / 700)."""
+    """`kaldi`: triangles with sides straight in mel, without the Nyquist bin. `htk`: with sides straight in Hz, as in
+    torchaudio. Their centres are the same: mel = 1127 ln(1 + Hz / 700)."""
 
     def __post_init__(self) -> None:
         for name in ("sample_rate_hz", "n_fft", "window_samples", "hop_samples", "n_mels"):
@@ -90,7 +91,7 @@ class MelConfig:
 
     @property
     def least_samples(self) -> int:
-        """The shortest waveform that gives features: its ends are mirrored, half a Fourier transform long."""
+        """Length of the shortest waveform that gives features, samples: half a transform is mirrored at each end."""
         return self.n_fft // 2 + 1 + bool(self.preemphasis)
 
     @property
@@ -120,7 +121,7 @@ class MfccConfig(MelConfig):
     """Number of coefficients, from the 0th, which is the level."""
     lifter: float = 1.0
     """Coefficient k is multiplied by `1 + lifter * k`. Over ESC-50 its standard deviation is within a third of
-    1 / (1 + k), so with 1 all have about the same range, which `scale` brings near 1; 0 leaves them as they are."""
+    1 / (1 + k), so a lifter of 1 gives all coefficients about the same range, which `scale` brings near 1. 0: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,12 +136,12 @@ class MfccConfig(MelConfig):
 
 
 CONFIGS: Mapping[str, type[MelConfig]] = {config.name: config for config in (MelConfig, MfccConfig)}
-"""By the name that a checkpoint's document gives the features."""
+"""Config classes by the name of the features in a checkpoint's document."""
 
 FRONT_ENDS: Mapping[str, MelConfig] = {
     # EfficientAT's own, which its AudioSet weights need.
     "efficientat": MelConfig(),
-    # The origin's custom setting: EfficientAT's with a window of 10 ms, which tells moments better and tones worse.
+    # The origin's custom setting: EfficientAT's with a window of 10 ms. It resolves time better and pitch worse.
     "origin": MelConfig(window_samples=320),
     # torchaudio's MelSpectrogram and a logarithm: no pre-emphasis, all frequencies.
     "mel": MelConfig(
@@ -165,4 +166,4 @@ FRONT_ENDS: Mapping[str, MelConfig] = {
         mel_filters="htk",
     ),
 }
-"""Settings to train with, by the name that the command line gives them. `shift` and `scale` are measured on ESC-50."""
+"""Configs to train with, by their name on the command line. `shift` and `scale` were measured on ESC-50."""

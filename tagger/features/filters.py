@@ -1,7 +1,7 @@
 """Mel filters and the DCT of the front ends, in numpy.
 
 Both are computed in float64 and rounded once, so they are the same on every machine, unless a caller asks for another
-precision. They equal torchaudio's, which the tests compare: `compliance.kaldi.get_mel_banks`,
+precision. The tests compare them with torchaudio's: `compliance.kaldi.get_mel_banks`,
 `functional.melscale_fbanks` and `functional.create_dct`.
 """
 
@@ -20,10 +20,10 @@ def mel_bank(
 ) -> NDArray[np.float32]:
     """Triangular filters, equally wide on the mel scale. Output: [n_mels, n_fft / 2 + 1], float32, from 0 to 1.
 
-    The filters hear nothing above `config.bandwidth_hz`.
+    Weights above `config.bandwidth_hz` are zero.
 
     Args:
-        dtype, log: precision and natural logarithm of the computation. In float32, weights move by up to 2e-5.
+        dtype, log: precision and natural logarithm of the computation. Float32 changes weights by up to 2e-5.
     """
     bin_hz = dtype(config.sample_rate_hz / config.n_fft) * np.arange(config.n_fft // 2 + 1, dtype=dtype)
     if config.mel_filters == "kaldi":
@@ -55,7 +55,7 @@ def _triangles(edges: NDArray[Any], at: NDArray[Any]) -> NDArray[Any]:
 
 
 def dct(coefficients: int, points: int) -> NDArray[np.float32]:
-    """Orthonormal DCT-II, the first coefficients of it. Output: [coefficients, points], float32."""
+    """The first rows of the orthonormal DCT-II. Output: [coefficients, points], float32."""
     k, n = np.arange(coefficients)[:, None], np.arange(points)
     matrix: NDArray[np.float64] = math.sqrt(2 / points) * np.cos(math.pi / points * (n + 0.5) * k)
     matrix[0] /= math.sqrt(2)

@@ -15,8 +15,8 @@ from tagger.features import filters
 from tagger.features.config import MelConfig, MfccConfig
 
 _CPU_SAMPLES = 1 << 20
-"""The CPU takes this many at a time, six clips of 5 s. Larger spectra are beyond what glibc's malloc keeps (32 MB):
-their memory comes from the system anew each time, and a batch of 32 takes 2.4 times as long."""
+"""Most samples that the CPU transforms at a time, six clips of 5 s. glibc's malloc does not keep the memory of larger
+spectra (32 MB): it comes from the system anew each time, and a batch of 32 takes 2.4 times as long."""
 
 
 class LogMel(nn.Module):
@@ -43,8 +43,8 @@ class LogMel(nn.Module):
     def forward(self, waveform: Tensor, mel_bank: Tensor | None = None) -> Tensor:
         """
         Args:
-            mel_bank: filters in place of the config's own, [n_mels, n_fft / 2 + 1], on the same device: training hears
-                each batch through slightly other ones. They hear nothing above `config.bandwidth_hz` either.
+            mel_bank: filters in place of the config's own, [n_mels, n_fft / 2 + 1], on the same device. Training uses
+                slightly different ones for each batch. Bins above `config.bandwidth_hz` are left out all the same.
         """
         bank = (self.mel_bank if mel_bank is None else mel_bank)[:, : self.config.heard_bins]
         together = max(1, _CPU_SAMPLES // waveform.shape[1]) if waveform.device.type == "cpu" else len(waveform)
@@ -53,7 +53,7 @@ class LogMel(nn.Module):
         return ((log_mel + self.config.shift) / self.config.scale).unsqueeze(1)
 
     def _power(self, waveform: Tensor) -> Tensor:
-        """[B, heard bins, frames]."""
+        """Power spectrum. Output: [B, heard bins, frames]."""
         config = self.config
         if config.preemphasis:
             waveform = waveform[:, 1:] - config.preemphasis * waveform[:, :-1]
@@ -95,12 +95,12 @@ def front_end(config: MelConfig) -> LogMel:
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(False)  # else one that was first asked for in inference mode could never be trained with
+@torch.inference_mode(False)  # a tensor cached in inference mode could not be used in training
 def mel_bank_tensor(config: MelConfig) -> Tensor:
     """`tagger.features.filters.mel_bank` as a tensor on the CPU. Output: [n_mels, n_fft / 2 + 1], float32.
 
-    Kaldi's filters are computed in float32 with torch's logarithm. They equal torchaudio's bit for bit: networks were
-    trained, and the thresholds of the bundled ones measured, with those.
+    Kaldi's filters are computed in float32 with torch's logarithm, so that they equal torchaudio's bit for bit. With
+    those the networks were trained, and the thresholds of the bundled ones measured.
 
     Cached for each config: the caller must not change it in place.
     """

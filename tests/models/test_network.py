@@ -60,7 +60,7 @@ def test_each_architecture_builds_a_network_that_says_what_its_last_layer_is(nam
 
 
 def test_names_for_people():
-    assert network_names() == ["mn01 to mn40", "dymn04 to dymn20", "crnn"]
+    assert network_names()[:3] == ["mn01 to mn40", "dymn04 to dymn20", "crnn"]
 
 
 def test_a_line_in_the_table_is_enough_to_train(toy):

@@ -203,7 +203,7 @@ def test_a_network_may_start_from_nothing():
 def test_a_crnn_is_as_high_as_its_features(start, front_end):
     found = load_backbone("crnn", start, replace(CRNN_RECIPE, front_end=front_end))
     assert found.weights is None
-    assert found.config.bands == found.mel.bands == (40 if front_end == "mfcc" else 128)
+    assert found.config.bands == found.mel.bands == (40 if front_end == "mfcc" else FRONT_ENDS[front_end].bands)
     assert isinstance(found.build(50), CRNN)
 
 

@@ -1,4 +1,4 @@
-"""Shared by all tests: hypothesis' profile, a home of their own, and the real data."""
+"""Fixtures and settings of all tests: hypothesis' profile, a `$TAGGER_HOME` for each test, and the real data."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.programs import ROOT, Mosquitto, write_siren
 
-# Derandomised: a failure on one machine is a failure on all, and a green run stays green.
+# Derandomised: a test that fails on one machine fails on all, and one that passes keeps passing.
 settings.register_profile(
     "tagger",
     max_examples=40,
@@ -69,14 +69,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    """A real one, for anyone."""
+    """A real broker that lets anyone connect."""
     with Mosquitto(tmp_path) as mosquitto:
         yield mosquitto
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """35 seconds: a siren after seven."""
+    """A file of 35 s with a siren from second 7 on."""
     return write_siren(tmp_path / "clip.wav", silent_s=7)
 
 

@@ -22,7 +22,7 @@ RATE_HZ = 32_000
 
 
 class FakeSource:
-    """Plays blocks; an error among them is raised in its place. After the last block it ends, or waits to be closed."""
+    """Plays blocks. An error among them is raised in its turn. After the last block it ends, or waits to be closed."""
 
     def __init__(self, *plays: Sequence[Block | TaggerError], live: bool = False, waits: bool = False) -> None:
         self.name, self.description, self.live = "fake", "a fake", live
@@ -46,7 +46,7 @@ class FakeSource:
 
 
 class RecordingSink(Sink):
-    """Records all that it gets, in order."""
+    """Records all calls, in order."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
@@ -75,7 +75,7 @@ class RecordingSink(Sink):
 
 
 class FakeClassifier(WindowClassifier):
-    """Scores a window, and each of its steps, by a function of its samples; labels `loud` and `never`."""
+    """Scores a window and each of its steps by a function of the samples. Its labels are `loud` and `never`."""
 
     LABELS = ("loud", "never")
     STEP_S = 0.05
@@ -118,7 +118,7 @@ class _Constant(nn.Module):
 
 
 def constant_checkpoint(activation: str, temperature: float, *logits: float) -> Checkpoint:
-    """A model that always says the same."""
+    """A checkpoint whose network gives the same scores for any sound."""
     info = CheckpointInfo(
         name="constant",
         architecture="efficientat",

@@ -1,4 +1,4 @@
-"""A subscriber as a user would write one, who has read the README and no line of our code.
+"""A subscriber as a user would write it who has read the README but none of our code.
 
     python follower.py HOST PORT [PREFIX]
 
@@ -23,9 +23,9 @@ class Knowledge:
         self.subscriptions = 0
         self.nodes: dict[str, str] = {}
         self.sources: dict[str, dict[str, str]] = {}
-        """By node and source: status, detail, enabled."""
+        """NODE/SOURCE -> status, detail, enabled."""
         self.states: dict[str, dict[str, str]] = {}
-        """By node and source: of each label."""
+        """NODE/SOURCE -> state of each label."""
         self.events: list[dict[str, Any]] = []
         self.repeated = 0
 
@@ -51,7 +51,7 @@ class Knowledge:
             self.events.append(event)
 
     def on(self) -> dict[str, list[str]]:
-        """By node and source: labels, as topics have them, of events that have begun and not ended."""
+        """NODE/SOURCE -> labels, as in topics, of the events that have begun and not ended."""
         ended = {event["id"] for event in self.events if event["type"] == "end"}
         found: dict[str, list[str]] = {}
         for event in self.events:
@@ -65,7 +65,7 @@ class Knowledge:
 
 
 def keep(where: dict[str, str], key: str, payload: str) -> None:
-    """An empty message empties the topic."""
+    """Keeps a retained message; an empty one clears its topic."""
     if payload:
         where[key] = payload
     else:

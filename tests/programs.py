@@ -32,18 +32,18 @@ _FENCE = "fence/"
 
 
 def run(*args: object, stdin: bytes | None = None, **env: str) -> click.testing.Result:
-    """The command in this process: without the seconds that Python takes to import torch."""
+    """Runs the command in this process, without the seconds that a new one takes to import torch."""
     return click.testing.CliRunner(env=env).invoke(main, [str(arg) for arg in args], input=stdin)
 
 
 def refused(result: click.testing.Result, *words: str) -> None:
-    """Exit code 2, one line, and in it the words that help."""
+    """Checks that a command ended with exit code 2 and one line that contains these words."""
     assert result.exit_code == 2, result.output
     _says_in_one_line(result.stderr, *words)
 
 
 def refused_process(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
-    """The same of a command that ran by itself."""
+    """Checks the same for a command that ran in its own process."""
     assert done.returncode == 2, done.stderr
     _says_in_one_line(done.stderr, *words)
 
@@ -67,7 +67,7 @@ def tagger(
 
 @contextmanager
 def running(*args: object, stdin: int | None = subprocess.DEVNULL, **env: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The command in the background; whatever is left of it at the end is killed."""
+    """Runs the command in the background; kills it at the end of the block if it still runs."""
     process = subprocess.Popen(
         [*TAGGER, *map(str, args)],
         stdin=stdin,
@@ -84,7 +84,7 @@ def running(*args: object, stdin: int | None = subprocess.DEVNULL, **env: str) -
 
 
 def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> tuple[int, str, str]:
-    """Asks it to end; its exit code and what it printed."""
+    """Asks the process to end. Returns its exit code and its output."""
     process.send_signal(number)
     out, err = process.communicate(timeout=LONG_S)
     return process.returncode, out.decode(), err.decode()
@@ -151,7 +151,7 @@ def can_connect(port: int) -> bool:
 
 
 class Subscriber:
-    """Everything that a client sees of a broker, in order, with the time on the monotonic clock."""
+    """A client that keeps all messages in order, with their time on the monotonic clock."""
 
     def __init__(
         self,
@@ -192,9 +192,9 @@ class Subscriber:
             self.messages.append((time.monotonic(), message))
 
     def catch_up(self) -> None:
-        """Waits for everything that the broker has for it by now, such as all retained messages."""
+        """Waits for all messages that the broker has for it by now, such as the retained ones."""
         before = self._fences
-        self.publish(self._fence, "")  # a broker keeps the order of what it passes on
+        self.publish(self._fence, "")  # a broker keeps the order of messages
         until(lambda: self._fences > before, "the broker passes on what it has")
 
     def payloads(self, topic: str) -> list[str]:
@@ -268,7 +268,7 @@ class VirtualMicrophone:
         return subprocess.run(command, env=os.environ | self.env, capture_output=True, check=False).returncode
 
     def play(self, path: Path) -> None:
-        """Returns when the file has sounded."""
+        """Plays a file. Returns when it has been played."""
         subprocess.run(["paplay", "-d", "mic", str(path)], env=os.environ | self.env, check=True, timeout=600)
 
     def close(self) -> None:
@@ -282,12 +282,12 @@ def write_wav(path: Path, samples: np.ndarray[Any, Any], rate_hz: int = 32_000, 
 
 
 def siren(seconds: float, rate_hz: int = 32_000) -> "np.ndarray[Any, Any]":
-    """Rises and falls: something that is announced."""
+    """Samples of a siren that rises and falls, which is announced."""
     time_s = np.arange(round(seconds * rate_hz)) / rate_hz
     phase = 2 * np.pi * np.cumsum(900 + 500 * np.sin(2 * np.pi * 0.4 * time_s)) / rate_hz
     return sum((0.3 / k * np.sin(k * phase) for k in range(1, 5)), np.zeros_like(phase))
 
 
 def write_siren(path: Path, silent_s: float) -> Path:
-    """Silence, 20 s of a siren, and 8 s of silence."""
+    """Writes a file with silence, 20 s of a siren, and 8 s of silence."""
     return write_wav(path, np.concatenate([np.zeros(round(silent_s * 32_000)), siren(20), np.zeros(8 * 32_000)]))

@@ -1,4 +1,4 @@
-"""A door between the daemon and its broker, which a test opens and closes."""
+"""A relay between the daemon and its broker, which a test can shut and open."""
 
 import contextlib
 import socket
@@ -24,7 +24,7 @@ class Relay:
         self._start(self._accept)
 
     def shut(self) -> None:
-        """No new connection comes through; those that are there stay."""
+        """Lets no new connection through. Those that are open stay."""
         self._open.clear()
 
     def open(self) -> None:

@@ -1,4 +1,4 @@
-"""Web servers that fail in the ways that servers fail: one serves a file, one takes POSTs."""
+"""Web servers that can fail as real ones do: one serves a file, one takes POSTs."""
 
 import json
 import threading
@@ -20,16 +20,16 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.content = content
         self.ranges = True
-        """It understands Range."""
+        """Whether it understands Range."""
         self.breaks_at: int | None = None
-        """Number of bytes of the body after which it hangs up. None: it sends all."""
+        """Number of bytes of the body after which it closes the connection. None: it sends all."""
         self.says_length = True
         self.chunked = False
-        """As GitHub, which makes an archive while it sends it: no length, no ranges."""
+        """Whether it sends no length and no ranges, like GitHub, which makes an archive while it sends it."""
         self.status: int | None = None
-        """Its answer to everything."""
+        """Status of every answer. None: it serves the file."""
         self.asked: list[str | None] = []
-        """Range headers that came."""
+        """Range headers of the requests so far."""
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{path}"
@@ -82,18 +82,18 @@ def serving(content: bytes) -> Iterator[Server]:
 
 
 class Hook(ThreadingHTTPServer):
-    """Takes POSTs, and answers with `answers`."""
+    """Takes POSTs and gives them the `answers` in turn."""
 
     daemon_threads = True
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _HookHandler)
         self.answers: list[tuple[int | None, dict[str, str]]] = []
-        """Status and headers, one a request. None: it hangs up. After the last: 200."""
+        """Status and headers for each request. None: it closes the connection. After the last answer: 200."""
         self.hangs_s = 0.0
         """Time before it answers, seconds."""
         self.posts: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-        """Path, headers (names in lower case) and JSON of all that came."""
+        """Path, headers (names in lower case) and JSON of each request so far."""
 
     @property
     def port(self) -> int:
@@ -103,7 +103,7 @@ class Hook(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.port}/{path}"
 
     def handle_error(self, *_: Any) -> None:
-        """A client that hung up is no trouble of the test's."""
+        """Ignores clients that closed the connection."""
 
 
 class _HookHandler(BaseHTTPRequestHandler):

@@ -15,9 +15,9 @@ FILES = sorted(path for package in ("tagger", "train") for path in (ROOT / packa
 
 class Import(NamedTuple):
     file: str
-    """Relative to the repository."""
+    """Path relative to the repository."""
     module: str
-    """Whole dotted name; of `from a import b` it is `a.b`, which may be more than a module."""
+    """Whole dotted name. For `from a import b` it is `a.b`, which may be a module or a name in one."""
     is_inside_function: bool
 
 
@@ -53,12 +53,12 @@ def test_there_is_something_to_look_at():
     ],
 )
 def test_a_part_of_a_library_has_one_home(module, file):
-    """The contracts know libraries as wholes."""
+    """The contracts see whole libraries only."""
     assert importers(module) == {file}
 
 
 def test_imports_by_name_are_few():
-    """The contracts do not see them."""
+    """The contracts do not see such imports."""
     by_name = ("import_module", "__import__")
     found = {path.relative_to(ROOT).as_posix() for path in FILES if any(name in path.read_text() for name in by_name)}
     assert found == {"tagger/models/network.py", "tagger/sources/__init__.py", "train/fit/distributed.py"}

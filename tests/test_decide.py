@@ -1,4 +1,4 @@
-"""Scores to events. Sounds here are exact: what a perfect network would say of them."""
+"""Scores to events. The scores here are those of a perfect network."""
 
 import math
 from collections import defaultdict
@@ -20,7 +20,7 @@ EPOCH = 1_800_000_000.0
 WINDOW_S = 5.0
 STEP_S = 0.32
 KNOWN_S = 0.3
-"""Length of a sound in a window from which its score is high, seconds."""
+"""Shortest part of a sound in a window that gives a high score, seconds."""
 Span = tuple[float, float]
 
 
@@ -53,7 +53,7 @@ def stream(length_s: float, hop_s: float, *sounds: Sequence[Span]) -> list[Score
 
 
 def one(value: float, start: float = 0.0, *active: float, window_s: float = WINDOW_S) -> Scores:
-    """A window of one label, and what it is at each of as many steps, evenly from beginning to end."""
+    """Scores of a window of one label; `active` is its activity at steps that are evenly spaced over the window."""
     steps = np.array([active or (1.0,)], np.float32)
     values = np.array([value], np.float32)
     return Scores(values, start, start + window_s, EPOCH + start, steps, window_s / steps.shape[1])
@@ -128,7 +128,7 @@ def test_a_gap_begins_a_confirmation_anew():
 
 
 def test_hysteresis():
-    """Begins at `enter`, and goes on at `exit`."""
+    """An event begins at `enter` and goes on while the score is at least `exit`."""
     policy = rules(LabelPolicy(enter=0.625, exit=0.3125, confirm_s=0))
     values = [0.62, 0.625, 0.32, 0.3125, 0.31, 0.31, 0.31, 0.62]
     found = decide(policy, [one(value, start) for start, value in enumerate(values)])
@@ -136,7 +136,7 @@ def test_hysteresis():
         ("begin", 0.625),
         ("end", pytest.approx(0.31)),
     ]
-    assert spans(found) == [(1.0, 8.0)]  # the fourth window is the last that is heard, and ends at 8 s
+    assert spans(found) == [(1.0, 8.0)]  # the fourth window is the last with the sound; it ends at 8 s
     assert found[1].peak_score == 0.625
 
 
@@ -150,7 +150,7 @@ def test_a_sound_stays_in_the_window_after_its_event_and_is_not_announced_again(
 
 
 def test_a_score_without_a_moment_is_no_event():
-    """The score of the whole window is high, those of its moments are low."""
+    """The window's score is high, but the activity of all its steps is low."""
     windows = [one(0.9, start, 0.1, 0.15, 0.1) for start in range(5)]
     assert whys(rules(LabelPolicy()), windows) == ["at no moment of the window"] * 5
 
@@ -172,7 +172,7 @@ def test_a_low_enter_asks_for_no_more_of_a_moment():
 
 
 def test_what_a_window_is_padded_with_holds_no_sound():
-    """The last window of a file: 2 s of sound, and what the network says of 3 s of padding."""
+    """The last window of a file has 2 s of sound and 3 s of padding, in which the network is active."""
     padded = replace(one(0.9, 0.0, *[1, 1, 0, 0, 0, 1, 1, 1, 1, 1]), end_s=2.0)
     ((onset, offset),) = spans(decide(rules(LabelPolicy(confirm_s=0)), [padded]))
     assert (onset, offset) == (0.0, pytest.approx(0.75))
@@ -211,7 +211,7 @@ def test_a_pause_parts_two_sounds_only_if_it_is_as_long_as_merge_s(merge_s):
 
 
 def test_a_pause_that_a_skipped_window_would_have_shown_is_seen_in_the_next():
-    """Windows at 0 to 5 s and 4 to 9 s hold a sound to 6.5 s and, after 1.2 s, another: one event to the end."""
+    """Windows at 0 to 5 s and 4 to 9 s hold a sound until 6.5 s and, 1.2 s later, another. Both are one event."""
     sounds = [[(1.0, 6.5), (7.7, 9.0)]]
     policy = rules(LabelPolicy(confirm_s=0, merge_s=2))
     assert spans(decide(policy, [window(0, 5, sounds), window(4, 9, sounds)])) == [
@@ -226,7 +226,7 @@ def test_of_two_sounds_in_the_first_window_the_newest_is_announced_unless_they_a
 
 
 def test_one_window_can_end_a_sound_and_begin_the_next():
-    """Far apart, as windows are where the machine is too slow."""
+    """The windows are far apart, as on a machine that is too slow."""
     policy, sounds = rules(LabelPolicy(confirm_s=0)), [[(1.0, 2.0), (7.0, 8.0)]]
     found = decide(policy, [window(0, 5, sounds), window(5, 10, sounds)])
     assert [event.type for event in found] == ["begin", "end", "begin", "end"]
@@ -234,7 +234,7 @@ def test_one_window_can_end_a_sound_and_begin_the_next():
 
 
 def test_what_is_longer_than_max_s_is_silent_until_it_has_stopped():
-    for refractory_s in (0.0, 30.0):  # it is not begun after this time either, as long as it goes on
+    for refractory_s in (0.0, 30.0):  # as long as the sound goes on, it does not begin again after this time either
         policy = rules(LabelPolicy(max_s=4, merge_s=2, refractory_s=refractory_s))
         for hop_s in (0.1, 1.0):
             found = spans(decide(policy, stream(70, hop_s, [(10, 60)])))
@@ -272,7 +272,7 @@ def test_refractory():
 
 @pytest.mark.parametrize("end_s", [3.0, 5.0, 5.3])
 def test_a_file_too_short_to_confirm_anything_is_heard_all_the_same(end_s):
-    """A clip of 5 s is one window, and two do not fit into it."""
+    """A clip of 5 s is one window, and two would be needed to confirm."""
     windows = [window(0, min(5, end_s), [[(1.0, 2.0)]])] + ([window(1, end_s, [[(1.0, 2.0)]])] if end_s > 5 else [])
     found = decide(rules(LabelPolicy()), windows)
     assert [event.type for event in found] == ["begin", "end"]
@@ -307,7 +307,7 @@ def test_after_a_gap_a_sound_is_another_if_the_gap_was_longer_than_merge_s():
 
 
 def test_a_stream_goes_on_after_it_was_closed():
-    """A microphone that is back; what it heard before is not announced again."""
+    """As with a microphone that is back. Sounds from before are not announced again."""
     decider = Decider(rules(LabelPolicy(confirm_s=0)), counting_ids())
     windows = stream(40, 1.0, [(2.0, 9.0), (30.0, 31.0)])
     events = [event for each in windows[:3] for event in decider.update(each)] + decider.close()
@@ -386,7 +386,7 @@ def test_a_group_is_announced_while_any_of_its_labels_is():
 
 
 def test_a_group_never_begins_before_it_last_ended():
-    """The rain began while the dog barked, but is only known to be rain when the dog was long silent."""
+    """The rain began while the dog barked, but is only known to be rain long after the dog fell silent."""
     policy = rules(LabelPolicy(confirm_s=0), LabelPolicy(confirm_s=6), groups={"animal": ("dog", "rain")})
     events = decide(policy, stream(50, 0.5, [(10.0, 14.0)], [(12.0, 30.0)]))
     ((_, ended), (onset, offset)) = spans(events, "animal")
@@ -417,10 +417,10 @@ def test_ids_are_ulids_of_the_time_of_the_decision():
     events = decider.update(window(0, 5, [[(1, 5)], [(1, 5)]]))
     assert len({event.id for event in events}) == 3
     assert all(len(event.id) == 26 for event in events)
-    assert len({event.id[:10] for event in events}) == 1  # its time, which is one for all three
+    assert len({event.id[:10] for event in events}) == 1  # the time in it, which all three share
 
 
-# --- whatever the network says, and whoever made the rules ---
+# --- any scores, any rules ---
 
 seconds = st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.5, 7.0])
 levels = st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0, math.nan]))
@@ -452,7 +452,7 @@ def policies(draw):
 
 @st.composite
 def streams(draw):
-    """Windows of any length, hop and gaps, that say anything of any moment."""
+    """Streams of windows with any length, hop, gaps and scores."""
     window_s, step_s = draw(st.sampled_from([0.5, 1.0, 5.0])), draw(st.sampled_from([0.16, 0.32]))
     start, windows = 0.0, []
     likely = draw(st.sampled_from([0.2, 0.5, 0.9]))
@@ -530,7 +530,7 @@ def test_events_are_as_long_and_as_far_apart_as_the_rules_say(policy, windows):
 
 @given(policies(), streams())
 def test_an_event_begins_after_the_score_has_been_at_enter_for_confirm_s(policy, windows):
-    """The first of these windows need not hold it, and a stream may be too short for it."""
+    """The first of these windows need not hold the sound, and a stream may be too short for `confirm_s`."""
     decider, since = Decider(policy), dict.fromkeys(LABELS, math.inf)
     until = -math.inf
     for scores in windows:
@@ -567,7 +567,7 @@ def test_deterministic(policy, windows):
 
 @given(st.lists(st.tuples(st.floats(0.4, 3.0), st.floats(3.5, 9.0)), max_size=5), st.floats(5.0, 9.0))
 def test_clear_sounds_give_the_same_events_at_any_hop(lengths, start):
-    """Sounds and pauses that are neither about `merge_s` nor of a length that a step cannot hold."""
+    """For sounds and pauses whose length is not near `merge_s`, and not shorter than a step."""
     sounds = []
     for length, pause in lengths:
         sounds.append((start, start + length))

@@ -83,7 +83,7 @@ def test_a_sound_begins_ends_and_is_reported_every_hop() -> None:
 
 @pytest.mark.parametrize("confirm_s", [0.0, 0.5])
 def test_events_of_a_file_are_those_of_the_listener(tmp_path: Path, confirm_s: float) -> None:
-    """Its end is inside a window, and inside a sound."""
+    """The file ends inside a window and inside a sound."""
     loud, quiet = noise(0.8).samples, silence(1.7).samples
     path = write_wav(tmp_path / "sound.wav", np.concatenate([quiet, loud, quiet, loud, loud, quiet, loud[:7_000]]))
     each = LabelPolicy(confirm_s=confirm_s, merge_s=0.5)
@@ -101,7 +101,7 @@ def test_events_of_a_file_are_those_of_the_listener(tmp_path: Path, confirm_s: f
 
 
 def test_clips_of_events_are_saved_by_who_is_given_a_folder(tmp_path: Path) -> None:
-    sound = np.linspace(0.6, 0.9, RATE_HZ, dtype=np.float32)  # tells which part of it a clip holds
+    sound = np.linspace(0.6, 0.9, RATE_HZ, dtype=np.float32)  # tells which part of the stream a clip holds
     blocks = [silence(2, 100), replace(noise(1, 102), samples=sound), silence(3, 103), noise(1, 106), silence(1, 107)]
     folder, source = ClipFolder(tmp_path / "clips"), FakeSource(blocks)
     stream = Stream("node", source.name, "fake", FakeClassifier.LABELS)
@@ -176,7 +176,7 @@ def test_a_live_source_that_is_missing_at_the_start_is_waited_for(
 
 def test_late_windows_are_skipped_whole_and_counted() -> None:
     sink, source = RecordingSink(), FakeSource([silence(3)])
-    source.late_s = 0.6  # more than a hop waits: this window's successor is nearly here
+    source.late_s = 0.6  # more than a hop of audio waits: the next window is nearly complete
     each = listener(source, sink)
     each.run()
     assert (each.skipped, each.windows, sink.of("report")) == (5, 0, [])
@@ -228,7 +228,7 @@ def test_a_defect_in_the_loop_stops_the_daemon_and_says_where() -> None:
 
 
 class Held:
-    """Stops a thread where it calls this, until it is let go."""
+    """Callable that holds the thread that calls it until the test lets it go."""
 
     def __init__(self) -> None:
         self.reached, self.go_on = threading.Event(), threading.Event()
@@ -240,7 +240,7 @@ class Held:
 
 @pytest.mark.parametrize("where", ["decider", "tap"])
 def test_the_daemon_never_closes_what_its_listener_is_inside_of(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    """The listener's thread is held inside its decider, or its clip saver, while another ends it."""
+    """The listener's thread is held inside its decider or its clip saver while the daemon ends the listener."""
     held, order = Held(), list[str]()
     sink = RecordingSink()
 
@@ -289,7 +289,7 @@ def test_the_daemon_never_closes_what_its_listener_is_inside_of(monkeypatch: pyt
 
 
 def test_a_window_that_comes_after_the_end_is_told_to_nobody() -> None:
-    """The network took longer than the daemon waits."""
+    """The network takes longer than the daemon waits for it."""
     held, sink = Held(), RecordingSink()
 
     def slow(samples: Samples) -> float:

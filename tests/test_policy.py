@@ -58,7 +58,7 @@ def error_of(file: Path, text: str, **options: float) -> str:
     return said.removeprefix(f"{file}, ")
 
 
-# --- what holds without a file ---
+# --- without a file ---
 
 
 def test_each_label_has_the_models_threshold_and_its_kinds_times():
@@ -152,7 +152,7 @@ def test_an_empty_file_changes_nothing(file):
         assert made(written(file, text)) == made()
 
 
-# --- what is refused, in one line that names the file and the key ---
+# --- errors: one line that names the file and the key ---
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_what_can_never_be_met_depends_on_the_windows(file):
     made(written(file, text))
     assert "for no more than 3 s" in error_of(file, text, hop_s=1.5)
     made(written(file, text), hop_s=1.5, window_s=6)
-    made(written(file, "events.labels.rain.confirm_s = 30"))  # it goes on for as long
+    made(written(file, "events.labels.rain.confirm_s = 30"))  # the sound goes on as long as that
 
 
 def test_a_file_that_is_missing_or_no_text(file):
@@ -268,7 +268,7 @@ def test_both_commands_read_the_file(command, file):
     refused(run(*command, "demo", "--config", file), str(file), "dog: confirm_s = 4 can never be met")
 
 
-# --- anything at all ---
+# --- any rules ---
 
 values = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.integers(-2, 12), st.booleans())
 

@@ -12,7 +12,7 @@ from tagger.names import slug, unique_slugs
 from tagger.settings import ListenSettings, MqttSettings, PcmFormat, check_window
 
 SECRET = "Xy7pass"
-"""In no message, ever."""
+"""A password, which no message may contain."""
 
 
 @pytest.mark.parametrize(

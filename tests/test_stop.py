@@ -49,7 +49,7 @@ def test_hangup_reloads_and_does_not_stop():
     calls = []
     with StopOrReload() as stop:
         os.kill(os.getpid(), signal.SIGHUP)
-        assert not stop.wait(0.01)  # it comes before anyone can reload: it waits
+        assert not stop.wait(0.01)  # it comes before `on_reload` is set, so it waits
         stop.on_reload = lambda: calls.append(1)
         soon(lambda: os.kill(os.getpid(), signal.SIGHUP))
         assert not stop.wait(60)

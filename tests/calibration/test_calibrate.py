@@ -1,4 +1,4 @@
-"""Thresholds from a room: what is counted is what Decider announces, what is rarer is estimated, both say so."""
+"""Thresholds for a room: events are counted as Decider finds them, rarer ones estimated; file and report tell both."""
 
 import math
 import signal
@@ -52,7 +52,7 @@ configs = st.builds(
 
 
 def heard(sequence: list[tuple[float, float, int, int]]) -> list[Scores]:
-    """Two labels' scores, each heard from one step of its window to another."""
+    """Scores of two labels, each active between two steps of its window."""
     made = []
     for number, (dog, rain, first, last) in enumerate(sequence):
         activity = np.full((2, STEPS), 0.01, np.float32)
@@ -75,7 +75,7 @@ def recorded(sequence: list[tuple[float, float, int, int]]) -> Recorder:
 
 
 def announced(sequence: list[tuple[float, float, int, int]], config: EventsConfig, enters: list[float]) -> list[int]:
-    """By label: how often the daemon itself would, from all that was heard."""
+    """How often the daemon itself would announce each label."""
     each = {label: {"enter": enter} for label, enter in zip(LABELS, enters, strict=True)}
     chosen = EventsConfig(defaults=config.defaults, labels=each)
     decider = Decider(policy.policy(LABELS, [0.5, 0.5], WINDOW_S, HOP_S, chosen))
@@ -88,7 +88,7 @@ def weighed(sequence: list[tuple[float, float, int, int]], config: EventsConfig,
     return weigh([tracks] if tracks else [], rules(config), max(len(sequence), 1) * HOP_S / 3600, lower)
 
 
-# --- what is counted ---
+# --- counts ---
 
 
 @given(windows, configs)
@@ -124,7 +124,7 @@ def test_only_what_can_matter_is_kept():
     assert (len(dog.values), len(rain.values), recorder.windows) == (0, 2, 3)
 
 
-# --- what is chosen ---
+# --- choice of thresholds ---
 
 wishes = st.floats(0.001, 3600)
 
@@ -173,7 +173,7 @@ def test_a_hopeless_label_costs_the_others_no_more_than_its_share():
     assert 0.5 < rain < 0.9
 
 
-# --- what is estimated ---
+# --- estimates ---
 
 
 def test_without_an_event_the_limit_is_the_rule_of_three():
@@ -184,7 +184,7 @@ def test_without_an_event_the_limit_is_the_rule_of_three():
 
 @pytest.mark.slow
 def test_the_tail_finds_the_rates_that_exponential_excesses_have():
-    """Over many recordings: on average the rate that is expected, and below the limit as often as it says."""
+    """Over many recordings, the mean estimate is the true rate, and the limit holds as often as it claims."""
     rng = np.random.default_rng(0)
     truth = 20 * math.exp(-(logit(0.95) - logit(0.5)) / 0.7)
     rates, below = [], 0
@@ -193,11 +193,11 @@ def test_the_tail_finds_the_rates_that_exponential_excesses_have():
         tail = Tail(logit(0.5), count, count, float(rng.exponential(0.7, count).sum()), 1.0)
         rates.append(tail.rate(0.95))
         below += truth <= tail.limit(0.95)
-    assert truth < np.median(rates) < 2 * truth  # uncertainty about the tail makes it heavier
+    assert truth < np.median(rates) < 2 * truth  # an uncertain tail is a heavier one
     assert 0.92 <= below / 400 <= 0.99
 
 
-# --- what is written and said ---
+# --- file and report ---
 
 
 def results(enter: float) -> list[Result]:
@@ -321,7 +321,7 @@ def test_durations():
 
 
 def sweeps(duration_s: float) -> Samples:
-    """Something in the room: noises and tones that come and go."""
+    """Sounds of a room: noises and tones that come and go."""
     time_s = np.arange(int(duration_s * RATE_HZ)) / RATE_HZ
     tone = 0.3 * np.sin(2 * np.pi * (500 + 400 * np.sin(time_s / 3)) * time_s) * (np.sin(time_s) > 0.7)
     noise = 0.1 * np.random.default_rng(0).standard_normal(len(time_s)) * (np.sin(time_s / 2) > 0.8)
@@ -421,7 +421,7 @@ def test_ctrl_c_goes_on_with_what_was_heard(enough, tmp_path):
     out = tmp_path / "out.toml"
     with running(*("calibrate", "--listen", "10m", "--source", "-", "-o", out), stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
-        process.stdin.write(quiet)  # returns when all but the last of it has been read
+        process.stdin.write(quiet)  # returns when the command has read all but the end of it
         process.stdin.flush()
         time.sleep(2)
         process.send_signal(signal.SIGINT)

@@ -44,14 +44,14 @@ def model() -> nn.Module:
 
 @pytest.fixture
 def path(tmp_path: Path, model: nn.Module) -> Path:
-    """A good checkpoint."""
+    """A file with a valid checkpoint."""
     path = tmp_path / "models" / "small.safetensors"
     checkpoint.save(path, INFO, model)
     return path
 
 
 def refused(path: Path) -> str:
-    """Why `path` is refused: one line that names it, for the user."""
+    """The error for `path`, which must be one line that names it."""
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load(path)
     message = str(caught.value)
@@ -62,7 +62,7 @@ def refused(path: Path) -> str:
 
 
 def rewrite(path: Path, document: Any = None, change: Callable[[dict[str, Tensor]], Any] | None = None) -> None:
-    """The same file with another document, or other weights."""
+    """Writes the file again, with another document or other weights."""
     weights = load_file(path)
     if change:
         change(weights)
@@ -144,7 +144,7 @@ def test_a_document_from_before_there_were_other_features(path):
 
 def test_half_precision_is_half_the_size_and_nearly_the_same(path, model, tmp_path):
     half = tmp_path / "half.safetensors"
-    # Batch norms of trained networks have variances far below what float16 holds.
+    # Batch norms of trained networks have variances far below the smallest number in float16.
     tiny = checkpoint.build(INFO).eval()
     tiny.load_state_dict(model.state_dict() | {"features.0.1.running_var": torch.full((8,), 1e-40)})
     checkpoint.save(half, INFO, tiny, half=True)
@@ -193,7 +193,7 @@ def test_a_failing_save_leaves_the_old_file_and_no_other(path, model):
 
 
 def test_a_save_replaces_the_file_in_one_step(path, model):
-    old = path.open("rb")  # a reader in the middle of it
+    old = path.open("rb")  # a reader while the file is written
     with old:
         start = old.read(100)
         checkpoint.save(path, replace(INFO, name="newer"), model)
@@ -263,7 +263,7 @@ def test_a_file_of_torch_save_is_not_opened(tmp_path, model, zipped):
 
 
 def test_no_length_of_the_header_makes_it_a_pickle(path, model):
-    """The first eight bytes of a .safetensors file are its header's length, little-endian: here 80 02 01."""
+    """A .safetensors file begins with its header's length, 8 bytes, little-endian; 80 02 01 also begins a pickle."""
     length = int.from_bytes(path.read_bytes()[:8], "little")
     padding = 0x10280 - length
     assert padding > 0
@@ -436,7 +436,7 @@ def test_what_cannot_be_cannot_be_made(wrong, message):
         replace(INFO, **wrong)
 
 
-# --- knowledge from before the training ---
+# --- classes that the network knew before the training ---
 
 OTHERS = replace(
     INFO,
@@ -459,7 +459,7 @@ def test_other_classes_and_steps_of_their_own_round_trip(tmp_path, half):
     document = read_header(path)
     assert document["others"] == list(OTHERS.others)
     assert document["calibration"] == {"temperature": 1.5, "bias": -0.25, "surprise": 1.5}
-    assert torch.equal(loaded.model.others.expected, network.others.expected)  # a vector: whole, also in half
+    assert torch.equal(loaded.model.others.expected, network.others.expected)  # a vector stays in float32
     with torch.inference_mode():
         one, other = network.outputs(spectrogram()), loaded.model.outputs(spectrogram())
     for mine, theirs in zip(one, other, strict=True):

@@ -1,4 +1,4 @@
-"""Official files of both families and data sets, made here with new weights; test_store.py has a real one."""
+"""Official files of both families and data sets, made here with random weights. `test_store.py` uses a real one."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tests.programs import refused, run, write_wav
 
 
 def weights(family: str, labels: int = 527, width: float | None = None) -> dict[str, Tensor]:
-    """Named as EfficientAT names them."""
+    """Weights with the names that EfficientAT gives them."""
     torch.manual_seed(0)
     if family == "dymn":
         return DyMN(DyMNConfig(labels=labels, width=width or 0.4)).state_dict()
@@ -67,7 +67,7 @@ def test_a_dymn_file_becomes_a_model_that_listens(tmp_path, home):
 
 
 def test_no_im_pre_means_audioset(tmp_path):
-    """Trained on AudioSet from nothing, not on ImageNet."""
+    """`no_im_pre`: trained on AudioSet alone, without ImageNet before."""
     info, _ = official.convert(saved(tmp_path, "mn01_as_no_im_pre_mAP_483.pt", weights("mn")))
     assert (info.name, len(info.labels)) == ("mn01_as_no_im_pre", 527)
 
@@ -88,7 +88,7 @@ def test_an_imagenet_file_is_a_start_that_hears_nothing(tmp_path, family, name, 
     assert (loaded.info.labels, loaded.info.thresholds) == ((official.UNTRAINED,), (1.0,))
     assert loaded.info.training["data"] == "ImageNet"
     assert not [line for line in loaded.info.licences if "AudioSet" in line]
-    # All but the last layer is theirs.
+    # All layers but the last have the official weights.
     ours = loaded.model.state_dict()
     kept = {name.replace(".conc_se_layers.0.", "."): value for name, value in theirs.items()}
     del kept["classifier.5.weight"], kept["classifier.5.bias"]

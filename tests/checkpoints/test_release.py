@@ -144,7 +144,7 @@ def test_a_whole_part_needs_no_server(target):
 def test_a_part_that_is_too_long_is_not_kept(server, target):
     part(target, CONTENT + b"more")
     failure(target, server.url("releases"))
-    assert server.asked == [f"bytes={len(CONTENT) + 4}-"]  # answered by 416
+    assert server.asked == [f"bytes={len(CONTENT) + 4}-"]  # the server answers 416
     assert files(target) == []
 
 

@@ -36,7 +36,7 @@ def save(path: Path, name: str = "small", training: dict[str, Any] | None = None
 
 @pytest.fixture(autouse=True)
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package's checkpoints, for the test: `esc50` and `mn04_as`."""
+    """Replaces the package's checkpoints by `esc50` and `mn04_as`, made for the test."""
     folder = tmp_path / "bundled"
     for name in ("esc50", "mn04_as"):
         save(folder / f"{name}.safetensors", name)
@@ -173,7 +173,7 @@ def test_an_evil_pickle_is_refused_and_not_executed(tmp_path, home, packed):
     assert "\n" not in str(caught.value)
     assert not witness.exists()
     assert not home.exists()
-    # The test itself is right: a careless reader would have run it.
+    # Proof that the file is dangerous: a careless reader runs its code.
     torch.load(evil, weights_only=False) if packed == "torch" else pickle.loads(evil.read_bytes())
     assert witness.exists()
 
@@ -231,7 +231,7 @@ def test_official_weights_that_are_not_numbers(tmp_path):
 
 
 def official_weights(labels: int = 527) -> dict[str, torch.Tensor]:
-    """Named as EfficientAT names them."""
+    """Weights with the names that EfficientAT gives them."""
     info = EfficientATConfig(labels=labels, width=0.1)
     return {
         name.replace(".fc1.", ".conc_se_layers.0.fc1.").replace(".fc2.", ".conc_se_layers.0.fc2."): value

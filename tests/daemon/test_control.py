@@ -24,7 +24,7 @@ RULES = Policy(
 
 
 class Noted(Listener):
-    """Obeys at once, as the loop does between two blocks."""
+    """Carries out requests at once, as the loop does between two blocks."""
 
     def request(self, step: object) -> None:
         super().request(step)  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def test_a_threshold_is_changed_with_its_exit_in_proportion() -> None:
 def test_what_is_asked_before_the_loop_obeys_is_not_forgotten() -> None:
     control, _ = made("mic")
     listener = control.listeners["mic"]
-    listener.do_requests = lambda: None  # type: ignore[method-assign]  # no block comes
+    listener.do_requests = lambda: None  # type: ignore[method-assign]  # no block arrives
     control.threshold("mic", "loud", 0.4)
     control.threshold("mic", "never", 0.7)
     Listener.do_requests(listener)
@@ -124,7 +124,7 @@ def test_a_test_under_way_ends_with_the_daemon() -> None:
     control.close()
     assert len(sink.of("end")) == 1
     with pytest.raises(UserError, match="stopping"):
-        control.test(None, "all", 60)  # nobody would end it
+        control.test(None, "all", 60)  # nothing would end it
     assert len(sink.of("begin")) == 1
 
 

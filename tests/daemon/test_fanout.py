@@ -20,7 +20,7 @@ END = replace(BEGIN, type="end", offset=101.0)
 
 
 def left_open(folder: Path) -> int:
-    """Number of open events that a daemon would find in the folder if this one died now."""
+    """Number of open events that the next daemon would find if this one died now."""
     path = folder / "open.json"
     return len(json.loads(path.read_text())["events"]) if path.exists() else 0
 

@@ -20,11 +20,11 @@ from tests.programs import LONG_S, TAGGER, Mosquitto, Subscriber, siren, subscri
 BASE = "tagger/room/stdin"
 RATE_HZ = 32_000
 SPEED = 4.0
-"""Seconds of audio a second."""
+"""Seconds of audio that are written per second."""
 
 
 class Daemon:
-    """`tagger listen -` with a file of settings, and sound that can be switched."""
+    """`tagger listen -` with a settings file, and with a sound that tests switch on and off (`loud`)."""
 
     def __init__(self, folder: Path, subscriber: Subscriber, port: int, text: str, *flags: str) -> None:
         self.config, self.subscriber = folder / "tagger.toml", subscriber
@@ -60,7 +60,7 @@ class Daemon:
         assert pipe is not None
         sound = (siren(20) * 32767).clip(-32768, 32767).astype("<i2").reshape(-1, RATE_HZ // 4)
         silence = np.zeros_like(sound[0])
-        with suppress(OSError, ValueError):  # the daemon is gone
+        with suppress(OSError, ValueError):  # the daemon has exited
             for number in range(100_000):
                 pipe.write((sound[number % len(sound)] if self.loud else silence).tobytes())
                 pipe.flush()
@@ -107,7 +107,7 @@ def test_thresholds_labels_and_sinks_change_and_no_window_is_lost(broker: Mosqui
         until(lambda: ("siren", "begin") in it.events(), "the siren is announced")
         until(lambda: it.state("siren") == "ON", "and its state")
 
-        # A group makes other topics: the connection is made anew, and what is on stays on.
+        # A new group changes the topics: the connection is opened again, and open events stay open.
         text = f'[sinks.jsonl]\npath = "{tmp_path}/events.jsonl"\n[events]\nenter = 0.3\n'
         text += '[events.groups]\nalarm = ["siren", "clock_alarm"]\n'
         said = it.reload(text)
@@ -180,7 +180,7 @@ def test_the_connection_itself_is_changed(broker: Mosquitto, tmp_path: Path) -> 
 
 def test_requests_are_allowed_and_forbidden(broker: Mosquitto, tmp_path: Path) -> None:
     def answers(transaction: str) -> list[str]:
-        """Asks once more, since whoever says that it is back may not have subscribed yet."""
+        """Asks again and returns all answers so far: a daemon that is online may not have subscribed yet."""
         it.subscriber.publish("tagger/room/request/labels", json.dumps({"transaction": transaction}))
         given = it.subscriber.jsons("tagger/room/response/labels")
         return [each["status"] for each in given if each["transaction"] == transaction]

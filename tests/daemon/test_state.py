@@ -73,7 +73,7 @@ def test_events_left_open_are_ended_when_it_last_lived(tmp_path: Path) -> None:
     assert stream == STREAM
     assert (end.id, end.type, end.cause, end.label, end.peak_score) == ("2", "end", "restart", "dog", 0.95)
     assert end.offset == pytest.approx(now, abs=2)
-    after.close()  # killed before it could tell
+    after.close()  # killed before it could publish the end
 
     third = StateFolder(tmp_path)
     ((_, end),) = third.left_open()

@@ -22,7 +22,7 @@ CONFIGS = {
 
 
 def lively(name: str, config: object = None) -> nn.Module:
-    """One whose batch norms pass on what they get, in eval mode."""
+    """A network in eval mode whose batch norms pass their input on unchanged."""
     torch.manual_seed(3)
     network = build(name, config or CONFIGS[name])
     for module in network.modules():
@@ -63,7 +63,7 @@ def test_the_whole_is_what_forward_says_and_steps_are_one_every_so_many_frames(n
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_short_sound_is_heard_at_its_own_step(name):
-    """A click between nothing and nothing changes the logits most where it is."""
+    """A click in silence changes the logits most at its own step."""
     network = lively(name)
     size = network.step_frames
     quiet = torch.zeros(1, 1, 128, 16 * size + 1)
@@ -106,7 +106,7 @@ def test_moments_have_a_last_layer_of_their_own_and_live_in_the_checkpoint(name,
         network.moments.bias += 1
         again, moved, *_ = network.outputs(noise(100))
         torch.testing.assert_close(moved, steps + 1)
-        torch.testing.assert_close(again, logits + 0.5)  # the mean of the whole and of the loudest steps
+        torch.testing.assert_close(again, logits + 0.5)  # mean of the whole window's logit and of the highest steps
 
 
 @pytest.mark.parametrize("name", ["efficientat", "dymn"])

@@ -42,7 +42,7 @@ OTHERS = ("Speech", "Music", "Silence")
 
 
 class _Surprised(nn.Module):
-    """Two labels of the same logit, two steps, and a surprise that differs from window to window."""
+    """A network of two labels with equal logits, two steps, and another surprise for each window."""
 
     step_frames = 32
     SURPRISE = ((0.0, 0.0, 0.0), (0.1, 0.8, 0.3), (0.5, 0.0, 0.2))

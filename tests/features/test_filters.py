@@ -34,7 +34,7 @@ KINDS = ("kaldi", "htk")
 
 
 def torchaudios_bank(config: MelConfig, is_double: bool = True) -> np.ndarray:
-    """[n_mels, n_fft / 2 + 1], float64 or float32."""
+    """torchaudio's filters. Output: [n_mels, n_fft / 2 + 1], float64 or float32."""
     bins = config.n_fft // 2 + 1
     with double_precision() if is_double else nullcontext():
         if config.mel_filters == "kaldi":
@@ -58,7 +58,7 @@ def torchaudios_bank(config: MelConfig, is_double: bool = True) -> np.ndarray:
     return bank.numpy()
 
 
-@pytest.mark.filterwarnings("ignore:At least one mel filterbank")  # torchaudio's, where bands outnumber frequencies
+@pytest.mark.filterwarnings("ignore:At least one mel filterbank")  # torchaudio warns where bands outnumber frequencies
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_a_mel_bank_equals_torchaudios(config, kind):

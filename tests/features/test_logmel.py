@@ -20,11 +20,11 @@ from tests.torchaudio_shim import double_precision, torchaudio
 
 RATE = 32_000
 REFERENCE = ROOT / "tests" / "data" / "mel_reference.json"
-"""Values of the peer's own front end; its `made` says how."""
+"""Values of the peer's own front end; the field `made` says how they were made."""
 
 
 def chirps(seconds: float = 2.0) -> np.ndarray:
-    """Five rising and falling tones between 50 Hz and 15 kHz, and half a second of silence: the same on any machine."""
+    """Five rising and falling tones from 50 Hz to 15 kHz, and half a second of silence; the same on any machine."""
     time = np.arange(int(seconds * RATE)) / RATE
     total = np.zeros_like(time)
     for start, end, level in (
@@ -84,7 +84,7 @@ def real_batch(shared: Path) -> Tensor:
 
 
 def with_exact_filters(theirs: Any) -> None:
-    """Gives torchaudio's MelSpectrogram filters that are computed in float64."""
+    """Replaces the filters of torchaudio's MelSpectrogram by ones that are computed in float64."""
     scale = theirs.mel_scale
     with double_precision():
         exact = torchaudio.transforms.MelScale(scale.n_mels, scale.sample_rate, scale.f_min, scale.f_max, len(scale.fb))
@@ -123,7 +123,7 @@ def test_mfcc_agrees_with_torchaudio(shared, n_mfcc):
     for signal in (real_batch(shared), torch.from_numpy(chirps())[None], tone(3000)):
         expected = theirs(signal)
         torch.testing.assert_close(front_end(plain)(signal)[:, 0], expected, atol=1e-3, rtol=1e-4)
-        # Normalised: the shift moves the 0th coefficient alone, and the lifter is a factor to each.
+        # Normalisation: the shift moves the 0th coefficient alone, and the lifter multiplies each coefficient.
         expected[:, 0] += preset.shift * math.sqrt(preset.n_mels)
         expected *= (1 + torch.arange(n_mfcc))[:, None] / preset.scale
         found = front_end(replace(preset, n_mfcc=n_mfcc))(signal)[:, 0]
@@ -190,7 +190,7 @@ def test_the_origins_window_tells_moments_better_and_tones_worse():
     click[0, 16_000] = 0.9
 
     def rows_or_columns(features: Tensor, axis: int) -> int:
-        """Within 60 dB of the loudest."""
+        """Values that are within 60 dB of the loudest."""
         most = features[0, 0].amax(axis)
         return int((most > most.max() - 6 * math.log(10) / 5).sum())
 
@@ -233,7 +233,7 @@ def test_a_filter_is_largest_at_its_centre(filters, f_min_hz, f_max_hz, n_mels):
     assert bank.max() <= 1
     bin_hz = RATE / config.n_fft
     for band, peak in enumerate(bank.argmax(1).tolist()):
-        # At most a bin away: frequencies are seen in steps.
+        # At most one bin away, since frequencies are known in steps of a bin.
         assert config.band_at((peak - 1) * bin_hz) < band < config.band_at((peak + 1) * bin_hz)
 
 

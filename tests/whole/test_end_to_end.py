@@ -99,7 +99,7 @@ def test_the_bundled_model_says_how_it_was_made() -> None:
 
 
 def test_full_band_recordings_are_heard_as_their_16_khz_copies(shared: Path) -> None:
-    """The bandwidth of the training data is in the checkpoint, and the features keep to it."""
+    """The checkpoint has the bandwidth of its training data, and the features are limited to it."""
     loaded = checkpoint.load(BUNDLED / "esc50.safetensors")
     assert isinstance(loaded.model, EfficientAT)
     full = sorted((shared / "data" / "esc10_44k").glob("*.wav"))
@@ -120,7 +120,7 @@ def test_full_band_recordings_are_heard_as_their_16_khz_copies(shared: Path) -> 
 
 @pytest.mark.parametrize("level_db", [-80, -60, -40, -30])
 def test_noise_hum_and_silence_are_nothing(level_db: int) -> None:
-    """A choice of one in fifty calls white noise `crickets`. Ours may say that it is none."""
+    """A softmax over fifty labels calls white noise `crickets`. Our network can answer that it is no label."""
     classify = Classifier(checkpoint.load(BUNDLED / "esc50.safetensors"), "cpu")
     white = np.random.default_rng(level_db + 100).standard_normal((4, 5 * RATE_HZ))
     time_s = np.arange(5 * RATE_HZ) / RATE_HZ
@@ -143,9 +143,9 @@ class Played:
 def ten_clips(shared: Path) -> list[tuple[str, np.ndarray[Any, Any]]]:
     """The held-out fold's first clip of every fifth class.
 
-    Five such choices are possible. In three the network knows all ten clips with room to spare; in two it misses one,
-    and a microphone can cost another. This is one of the three, because the test is of the microphone. How often the
-    network is right over all clips is measured in the test above, and for all folds by `bench/streams.py`.
+    There are five such choices. In three the network clearly knows all ten clips; in two it misses one, and through a
+    microphone perhaps another. The test is about the microphone, so it uses one of the three. The test above measures
+    how often the network is right over all clips, and `bench/streams.py` does so for all folds.
     """
     with (shared / "data" / "esc50" / "meta" / "esc50.csv").open(newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["filename"])
@@ -159,7 +159,7 @@ def ten_clips(shared: Path) -> list[tuple[str, np.ndarray[Any, Any]]]:
 
 
 def stream_of(clips: list[tuple[str, np.ndarray[Any, Any]]]) -> tuple[np.ndarray[Any, Any], list[Played]]:
-    """The clips one after the other, over a quiet noise floor, with pauses."""
+    """The clips in a row, with pauses, over a quiet noise floor."""
     gap = int(GAP_SECONDS * RATE_HZ)
     total = gap + sum(len(samples) + gap for _, samples in clips)
     stream = (np.random.default_rng(0).standard_normal(total) * NOISE_FLOOR).astype(np.float32)
@@ -172,9 +172,9 @@ def stream_of(clips: list[tuple[str, np.ndarray[Any, Any]]]) -> tuple[np.ndarray
 
 
 def announced(events: list[dict[str, Any]], played: list[Played], began: float) -> list[str]:
-    """Labels of the clips in which an event of their label begins, as it says itself: to half a second.
+    """Labels of the clips during which an event of their own label has its onset, to half a second.
 
-    A microphone is heard a little later than it is played to.
+    Sound reaches the microphone a little later than it is played.
     """
     begins = [event for event in events if event["type"] == "begin"]
     onsets = [(each["label"], datetime.fromisoformat(each["onset"]).timestamp() - began) for each in begins]
@@ -189,7 +189,7 @@ def announced(events: list[dict[str, Any]], played: list[Played], began: float) 
 def test_most_of_four_hundred_unheard_clips_are_announced_where_they_sound(
     trained: Trained, shared: Path, broker: Mosquitto, tmp_path: Path
 ) -> None:
-    """Over all 400 clips of the held-out fold, from a file: none is picked."""
+    """All 400 clips of the held-out fold, from a file; no clip is left out."""
     with (shared / "data" / "esc50" / "meta" / "esc50.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if int(row["fold"]) == HELD_OUT]
     folder = shared / "data" / "esc50" / "audio"
@@ -208,7 +208,7 @@ def test_most_of_four_hundred_unheard_clips_are_announced_where_they_sound(
     began = datetime.fromisoformat(first["time"]).timestamp() - first["end"]
     right = announced(events, played, began)
     assert len(played) == 400
-    assert len(right) >= 0.85 * len(played)  # 90 % where any time counts: bench/streams.py
+    assert len(right) >= 0.85 * len(played)  # 90 % if events at any time count: bench/streams.py
     assert sorted(e["id"] for e in events if e["type"] == "begin") == sorted(
         e["id"] for e in events if e["type"] == "end"
     )
@@ -306,7 +306,7 @@ def test_two_microphones_survive_the_loss_of_both(broker: Mosquitto, tmp_path: P
             microphone.close()
             offline = [f"tagger/room/{source}/status" for source in sources]
             until(lambda: all(subscriber.payloads(topic)[-1] == "offline" for topic in offline), "the loss is said")
-            time.sleep(3)  # each tries to open its device while there is none
+            time.sleep(3)  # both try to open their device while there is none
             before = reports()
             microphone = VirtualMicrophone(tmp_path)
             until(lambda: all(now > then for now, then in zip(reports(), before, strict=True)), "both are back")
@@ -381,7 +381,7 @@ def test_the_same_scores_however_the_audio_comes(sound: Path, broker: Mosquitto,
 
 @pytest.mark.slow
 def test_readme_first_command_shows_labels_that_came_through_the_broker() -> None:
-    """`tagger listen demo --mqtt embedded --watch`, without its minute of real time."""
+    """`tagger listen demo --mqtt embedded --watch`, but faster than real time."""
     done = tagger("listen", "demo", "--no-realtime", "--mqtt", "embedded", "--watch", "--node", "room")
     assert done.returncode == 0, done.stderr
     labels = set(re.findall(r"^tagger/room/demo/event +begin +(\w+) ", done.stdout, re.MULTILINE))
@@ -395,7 +395,7 @@ def test_readme_first_command_shows_labels_that_came_through_the_broker() -> Non
 def test_clear_sounds_are_the_same_events_as_a_file_and_through_the_microphone_at_any_hop(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    """Windows begin elsewhere live, and at another hop: what is announced, and when it sounded, must not."""
+    """Live, and at another hop, windows begin at other times. The events and their times must stay the same."""
     demo = BUNDLED.parent / "demo" / "demo.ogg"
     as_file = [events_of(demo, hop) for hop in (0.5, 1.0)]
     microphone = VirtualMicrophone(tmp_path)

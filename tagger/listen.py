@@ -64,8 +64,8 @@ def follow(
         if flush:
             yield from sliding.flush()
 
-    wanted = (window for window in windows() if not skip(window))
-    while taken := list(itertools.islice(wanted, batch)):
+    classified = (window for window in windows() if not skip(window))
+    while taken := list(itertools.islice(classified, batch)):
         yield from classifier.classify(taken)
     if error is not None:
         raise error
@@ -216,8 +216,8 @@ class Listener:
                 try:
                     for block in self.source.blocks():
                         self._arrived = time.monotonic()
-                        if (heard := self._take_in(block)) is not None:
-                            yield heard
+                        if (accepted := self._take_in(block)) is not None:
+                            yield accepted
                     return
                 except TaggerError as error:
                     if not self.source.live:

@@ -108,8 +108,8 @@ def recipes(as_json: bool) -> None:
             for field in fields(Recipe)
             if getattr(recipe, field.name) != getattr(usual, field.name)
         }
-        said = ", ".join(f"{key}={value}" for key, value in changed.items())
-        click.echo(f"{name:18} {said or 'the usual settings, which --json shows; the others change them'}")
+        changes_text = ", ".join(f"{key}={value}" for key, value in changed.items())
+        click.echo(f"{name:18} {changes_text or 'the usual settings, which --json shows; the others change them'}")
 
 
 def _say(text: str) -> None:

@@ -27,8 +27,8 @@ def show(root: Path, as_json: bool = False) -> None:
     clips = load(root, _show_note)
     for clip in clips:
         click.echo(json.dumps(clip.to_json()) if as_json else f"{clip.id}  {describe(clip)}")
-    left = sum(clip.verdict is None for clip in clips)
-    _show_note(f"{len(clips)} clips, {left} of them not reviewed")
+    unreviewed = sum(clip.verdict is None for clip in clips)
+    _show_note(f"{len(clips)} clips, {unreviewed} of them not reviewed")
 
 
 def mark_all(root: Path, marks: Sequence[str]) -> None:
@@ -37,13 +37,13 @@ def mark_all(root: Path, marks: Sequence[str]) -> None:
     Raises:
         UserError: a mark is not of that form. Or as `mark`.
     """
-    wanted: dict[str, str] = {}
+    given: dict[str, str] = {}
     for text in marks:
         name, equals, verdict = text.rpartition("=")
         if not (equals and name.strip() and verdict.strip()):
             raise UserError(f"--mark {text}: must be CLIP=right, CLIP=wrong, CLIP=LABEL or CLIP={UNDO}")
-        wanted[name.strip()] = verdict.strip()
-    for clip in mark(root, wanted, _show_note):
+        given[name.strip()] = verdict.strip()
+    for clip in mark(root, given, _show_note):
         click.echo(f"{clip.id}  {describe(clip)}")
 
 
@@ -83,8 +83,8 @@ def ask(root: Path, answer: Ask | None = None, play: Play = play_aloud, say: Say
                 say(f"{clip.file}: was deleted meanwhile; left out")
     except click.Abort:
         say("")
-    left = len(waiting) - reviewed
-    say(f"{reviewed} reviewed, {left} left" if waiting else "nothing to review: each clip was")
+    remaining = len(waiting) - reviewed
+    say(f"{reviewed} reviewed, {remaining} left" if waiting else "nothing to review: each clip was")
 
 
 def describe(clip: SavedClip) -> str:
@@ -95,7 +95,7 @@ def describe(clip: SavedClip) -> str:
 
 
 def _verdict_text(clip: SavedClip) -> str:
-    return f"other: {clip.told}" if clip.verdict == "other" else clip.verdict or "not reviewed"
+    return f"other: {clip.given_label}" if clip.verdict == "other" else clip.verdict or "not reviewed"
 
 
 def _show_note(line: str) -> None:

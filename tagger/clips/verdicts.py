@@ -53,7 +53,7 @@ class SavedClip:
     """False: the file was deleted."""
     verdict: Verdict | None = None
     """None: not reviewed."""
-    told: str | None = None
+    given_label: str | None = None
     """The label that the person gave; None without a verdict and with `wrong`."""
 
     def to_json(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class SavedClip:
             "onset": datetime.fromtimestamp(self.onset, UTC).isoformat(timespec="milliseconds"),
             "duration_s": round(self.offset - self.onset, 3),
             "verdict": self.verdict,
-            "told": self.told,
+            "told": self.given_label,
         }
 
 
@@ -100,12 +100,12 @@ def mark(root: Path, verdicts: Mapping[str, str], warn: Warn = lambda line: None
         rows = {row["filename"]: row for row in read_reviews(root)}
         clips = _all_clips(root, list(rows.values()), warn)
         labels = {clip.label for clip in clips} | {row["label"] for row in rows.values()} - {"", BACKGROUND_LABEL}
-        changed = [_with_verdict(root, _find(root, clips, name), said, labels) for name, said in verdicts.items()]
+        changed = [_with_verdict(root, _find(root, clips, name), verdict, labels) for name, verdict in verdicts.items()]
         for clip in changed:
             if clip.verdict is None:
                 rows.pop(clip.file, None)
             else:
-                label = clip.told or BACKGROUND_LABEL
+                label = clip.given_label or BACKGROUND_LABEL
                 rows[clip.file] = rows.get(clip.file, {}) | {
                     "filename": clip.file,
                     "label": label,
@@ -148,8 +148,8 @@ def _all_clips(root: Path, rows: Iterable[Mapping[str, str]], warn: Warn) -> lis
     for row in rows:
         if clip_of_row := clips.get(row["filename"]):
             verdict = _verdict_of(row, clip_of_row)
-            told = row["label"] if verdict in ("right", "other") else None
-            clips[clip_of_row.file] = replace(clip_of_row, verdict=verdict, told=told)
+            given_label = row["label"] if verdict in ("right", "other") else None
+            clips[clip_of_row.file] = replace(clip_of_row, verdict=verdict, given_label=given_label)
     return list(clips.values())
 
 
@@ -204,23 +204,23 @@ def _find(root: Path, clips: Iterable[SavedClip], name: str) -> SavedClip:
     raise UserError(f"{name}: no clip of that id or file in {root}; `tagger review {root} --list` shows them")
 
 
-def _with_verdict(root: Path, clip: SavedClip, said: str, labels: Iterable[str]) -> SavedClip:
+def _with_verdict(root: Path, clip: SavedClip, verdict: str, labels: Iterable[str]) -> SavedClip:
     """
     Args:
-        said: `right`, `wrong`, a label, or `undo`.
+        verdict: `right`, `wrong`, a label, or `undo`.
         labels: those in use, for their spelling.
 
     Raises:
-        UserError: the clip was deleted, or `said` cannot be a label.
+        UserError: the clip was deleted, or `verdict` cannot be a label.
     """
-    if said == UNDO:
-        return replace(clip, verdict=None, told=None)
+    if verdict == UNDO:
+        return replace(clip, verdict=None, given_label=None)
     if not clip.exists:
         raise UserError(f"{root / clip.file}: was deleted meanwhile, so there is nothing to review")
-    if said.lower() in ("wrong", BACKGROUND_LABEL):
-        return replace(clip, verdict="wrong", told=None)
-    label = clip.label if said == "right" else _spelled(said, labels)
-    return replace(clip, verdict="right" if label == clip.label else "other", told=label)
+    if verdict.lower() in ("wrong", BACKGROUND_LABEL):
+        return replace(clip, verdict="wrong", given_label=None)
+    label = clip.label if verdict == "right" else _spelled(verdict, labels)
+    return replace(clip, verdict="right" if label == clip.label else "other", given_label=label)
 
 
 def _spelled(label: str, labels: Iterable[str]) -> str:

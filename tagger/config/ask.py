@@ -82,11 +82,11 @@ def _ask(secret: Path) -> _Answers:
         if user is not None and password is not None:
             answers.password = password
             answers.chosen["mqtt.password_file"] = secret.name
-    wanted = broker is not None
+    enabled = broker is not None
     if broker is not None:
         click.echo("4. Shall it appear in Home Assistant, by MQTT discovery?")
-        wanted = click.confirm("   Home Assistant", default=True)
-    answers.chosen["homeassistant.enabled"] = wanted
+        enabled = click.confirm("   Home Assistant", default=True)
+    answers.chosen["homeassistant.enabled"] = enabled
 
     labels = read_header(store.find(DEFAULT_MODEL))["labels"]
     click.echo("5. Which sounds do you want to be told of? Labels with commas between; empty: all. There are")
@@ -160,10 +160,10 @@ def _broker(text: str) -> tuple[MqttSettings | None, str]:
 
 
 def _labels(text: str, labels: Sequence[str]) -> list[str]:
-    wanted = list(dict.fromkeys(each for part in text.split(",") if (each := part.strip())))
+    chosen = list(dict.fromkeys(each for part in text.split(",") if (each := part.strip())))
     if text in labels:  # some have commas
         return [text]
-    for each in wanted:
+    for each in chosen:
         if each not in labels:
             raise UserError(f"there is no label {each!r}{near(each, labels)}")
-    return wanted
+    return chosen

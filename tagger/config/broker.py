@@ -18,7 +18,7 @@ class BrokerResolver(Resolver):
     """Makes the settings of `[mqtt]`."""
 
     def _mqtt(self) -> MqttSettings | None:
-        url, address = self._given["mqtt.url"], self._asked("mqtt.host", "mqtt.port", "mqtt.tls")
+        url, address = self._given["mqtt.url"], self._present("mqtt.host", "mqtt.port", "mqtt.tls")
         decided = max([url, *address], key=lambda given: given.rank)
         if address and decided is url:
             if url.rank == max(given.rank for given in address):
@@ -84,7 +84,7 @@ class BrokerResolver(Resolver):
             if user.rank == url.rank:
                 self._problem(user, "mqtt.url names a user already")
             name = name if user.rank > url.rank else base.user
-        candidates = self._asked("mqtt.password", "mqtt.password_file")
+        candidates = self._present("mqtt.password", "mqtt.password_file")
         if base.password is not None:
             candidates.append(url)
         if not candidates:

@@ -148,7 +148,7 @@ class _ListenResolver(BrokerResolver):
         if not enabled.is_given:  # its table, or any of its other options, says so
             if self._document is not None and "homeassistant" in self._document.tables:
                 enabled = replace(enabled, value=True, rank=Rank.FILE, file=self._document.file)
-            for other in self._asked("homeassistant.prefix", "homeassistant.labels", "homeassistant.device_name"):
+            for other in self._present("homeassistant.prefix", "homeassistant.labels", "homeassistant.device_name"):
                 if other.rank > enabled.rank:
                     enabled = replace(other, option=enabled.option, value=True)
             self._given["homeassistant.enabled"] = enabled
@@ -160,7 +160,7 @@ class _ListenResolver(BrokerResolver):
         return made if mqtt is not None else None
 
     def _webhook(self) -> WebhookSettings | None:
-        tokens = sorted(self._asked("sinks.webhook.token", "sinks.webhook.token_file"), key=lambda given: given.rank)
+        tokens = sorted(self._present("sinks.webhook.token", "sinks.webhook.token_file"), key=lambda given: given.rank)
         if self._value("sinks.webhook.url") is None or not tokens:
             return self._group("webhook", WebhookSettings)
         if len(tokens) == 2 and tokens[0].rank == tokens[1].rank:
@@ -180,7 +180,7 @@ class _ListenResolver(BrokerResolver):
         in_file = [given for given in self._given.values() if given.rank is Rank.FILE and given.is_secret]
         paths = {given.file.path: given.option.key for given in in_file if given.file is not None}
         paths |= {
-            given.value: given.option.key for given in self._asked("mqtt.password_file", "sinks.webhook.token_file")
+            given.value: given.option.key for given in self._present("mqtt.password_file", "sinks.webhook.token_file")
         }
         for path, key in paths.items():
             if secret.is_open_to_all(path):

@@ -112,8 +112,8 @@ def _model(resolved: Resolved) -> Iterator[str]:
             values["--threshold"].value,
         )
     except SettingError as error:
-        if (said := str(located(error, values, resolved.document))) not in resolved.problems:
-            yield said
+        if (problem := str(located(error, values, resolved.document))) not in resolved.problems:
+            yield problem
     known = {*labels, *events.groups, ANY}
     for label in values["homeassistant.labels"].value or ():
         if label not in known:

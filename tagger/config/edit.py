@@ -23,20 +23,20 @@ def changed(text: str, changes: Changes) -> str:
     >>> changed("[a]  # mine", {("a", "b"): (0.5, "was 0.4")})
     '[a]  # mine\nb = 0.5 # was 0.4\n'
     """
-    wanted = tomllib.loads(text)
+    expected = tomllib.loads(text)
     for keys, (value, _) in changes.items():
-        place = wanted
+        place = expected
         for key in keys[:-1]:
             place = place.setdefault(key, {})
         place[keys[-1]] = value
     for with_comments in (True, False):
         try:
             made = _edited(text, changes, with_comments)
-            if tomllib.loads(made) == wanted:
+            if tomllib.loads(made) == expected:
                 return made
         except (TOMLKitError, tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError):
             continue  # tables in an order that tomlkit cannot take apart
-    return tomlkit.dumps(wanted)
+    return tomlkit.dumps(expected)
 
 
 def _edited(text: str, changes: Changes, with_comments: bool) -> str:
@@ -50,8 +50,8 @@ def _edited(text: str, changes: Changes, with_comments: bool) -> str:
         item = tomlkit.item(value)
         if with_comments and comment and not isinstance(place, InlineTable):
             old = place[keys[-1]].trivia.comment.lstrip("# ") if keys[-1] in place else ""
-            kept = re.sub(r"(; )?was [0-9.e-]+$", "", old)
-            item.comment("; ".join(filter(None, [kept, comment])))
+            other_comment = re.sub(r"(; )?was [0-9.e-]+$", "", old)
+            item.comment("; ".join(filter(None, [other_comment, comment])))
         place[keys[-1]] = item
     return tomlkit.dumps(document)
 

@@ -157,8 +157,8 @@ def _unknown(env: Mapping[str, str]) -> Iterator[str]:
     known = {ENV_PREFIX + "CONFIG", *(name for option in OPTIONS for name in _variables(option))}
     for name in env:
         if name.startswith(ENV_PREFIX) and name not in known:
-            said = near(name, known)
-            yield f"{name}: is unknown{said if 'did you mean' in said else ''}"
+            hint = near(name, known)
+            yield f"{name}: is unknown{hint if 'did you mean' in hint else ''}"
 
 
 def _flag(option: Option, value: Any) -> str:

@@ -62,11 +62,11 @@ def _of_events(error: SettingError, values: Values | None, document: Document | 
         place = ".".join(error.field) if document is None else document.file.place(error.field)
         return f"{place}: {error.problem}"
     label, name = keys[1:]
-    said = f"{label}: {name} = {error.shown} {error.problem}"
+    message = f"{label}: {name} = {error.shown} {error.problem}"
     if document is None:
-        return said
+        return message
     # The label's own line, or what holds for all labels; or the label's table, if it is the model that sets this field.
     for path in (error.field, ("events", name), error.field[:-1]):
         if line := document.file.line(path):
-            return f"{document.file.path}, line {line}: {said}"
-    return f"{document.file.path}: {said}"
+            return f"{document.file.path}, line {line}: {message}"
+    return f"{document.file.path}: {message}"

@@ -79,12 +79,12 @@ class Resolver:
             self._no_effect(given, f"is for {first.key}{flag}", *others)
         return given.value
 
-    def _asked(self, *keys: str) -> list[Given]:
+    def _present(self, *keys: str) -> list[Given]:
         return [self._given[key] for key in keys if self._given[key].is_given]
 
     def _no_effect(self, because: Given, problem: str, *keys: str) -> None:
         """Drops options that another one leaves without effect; a problem, unless that one has higher precedence."""
-        for given in self._asked(*keys):
+        for given in self._present(*keys):
             if given.value is not False and given.rank >= because.rank:
                 self._problem(given, problem)
             self._drop(given)

@@ -60,20 +60,20 @@ def show(
         check()
     chosen_day = None if day is None else times.day("--day", day)
     begin, end = _span(chosen_day, since, until)
-    asked = replace(query, since=begin, until=end)
+    selected = replace(query, since=begin, until=end)
     with reading(path) as database:
         _check_names(database, "--label", "label", query.labels)
         _check_names(database, "--source", "source", query.sources)
         _check_names(database, "--node", "node", query.nodes)
         if count:
-            show_counts(count_by_label(database, asked), as_json)
+            show_counts(count_by_label(database, selected), as_json)
         elif chart and chosen_day is not None:
-            _show_chart(chosen_day, list(find(database, asked)))
+            _show_chart(chosen_day, list(find(database, selected)))
         elif plot is not None and chosen_day is not None:
-            begun = replace(asked, since=times.bounds(chosen_day)[0] - _LOOK_BACK_SECONDS)
-            _plot(plot, chosen_day, [row for row in find(database, begun) if _is_audible(row, chosen_day)])
+            longer = replace(selected, since=times.bounds(chosen_day)[0] - _LOOK_BACK_SECONDS)
+            _plot(plot, chosen_day, [row for row in find(database, longer) if _is_audible(row, chosen_day)])
         else:
-            _show_rows(find(database, asked), as_json)
+            _show_rows(find(database, selected), as_json)
 
 
 def describe(row: EventRow) -> str:
@@ -91,9 +91,9 @@ def day_chart(day: date, rows: Sequence[EventRow]) -> list[str]:
     """
     begin, end = times.bounds(day)
     cells = round((end - begin) / _CELL_SECONDS)
-    heard = [row for row in rows if row.cause != "test"]
-    found = Counter((row.label, int((row.onset - begin) // _CELL_SECONDS)) for row in heard)
-    labels = [label for label, _ in Counter(row.label for row in heard).most_common()]
+    counted = [row for row in rows if row.cause != "test"]
+    found = Counter((row.label, int((row.onset - begin) // _CELL_SECONDS)) for row in counted)
+    labels = [label for label, _ in Counter(row.label for row in counted).most_common()]
     most, width = max(found.values(), default=0), max((len(label) for label in labels), default=0)
     every_third = range(0, cells, 6)
     hours = "".join(f"{times.local(begin + i * _CELL_SECONDS):%H}".ljust(6) for i in every_third)
@@ -118,13 +118,13 @@ def _span(day: date | None, since: str | None, until: str | None) -> tuple[float
     return begin, end
 
 
-def _check_names(database: Database, flag: str, column: Column, asked: Iterable[str]) -> None:
-    """Says which names no event has. They may be right all the same, unless they are nearly another's: then a typo.
+def _check_names(database: Database, flag: str, column: Column, given: Iterable[str]) -> None:
+    """Warns of names that no event has. A name that is nearly another's is taken for a typo.
 
     Raises:
         UserError: a name is a typo.
     """
-    for name in asked:
+    for name in given:
         if has_name(database, column, name):
             continue
         known = near(name, names(database, column))
@@ -151,19 +151,19 @@ def show_counts(found: Sequence[LabelCount], as_json: bool) -> None:
     if as_json:
         _print(json.dumps(each.to_json()) for each in found)
         return
-    heard = [each for each in found if each.events]
-    width = max([20, *(len(each.label) for each in heard)])
-    if heard:
+    with_events = [each for each in found if each.events]
+    width = max([20, *(len(each.label) for each in with_events)])
+    if with_events:
         _print([f"{'label':<{width}} {'events':>8} {'together':>12}  highest"])
     _print(
         f"{each.label:<{width}} {each.events:>8,} {_duration(each.duration_s):>12}  {each.peak_score:.2f}"
-        for each in heard
+        for each in with_events
     )
-    total = sum(each.events for each in heard)
-    together = _duration(sum(each.duration_s for each in heard))
+    total = sum(each.events for each in with_events)
+    together = _duration(sum(each.duration_s for each in with_events))
     tests = sum(each.tests for each in found)
-    told = f"; {tests:,} tests not counted" if tests else ""
-    click.echo(f"{total:,} events of {len(heard)} labels, {together} together{told}", err=True)
+    note = f"; {tests:,} tests not counted" if tests else ""
+    click.echo(f"{total:,} events of {len(with_events)} labels, {together} together{note}", err=True)
 
 
 def _is_audible(row: EventRow, day: date) -> bool:

@@ -51,9 +51,9 @@ class Backlog:
         Args:
             retained: topic -> payload.
         """
-        gone = self.outbox.retained - retained.keys()
+        obsolete = self.outbox.retained - retained.keys()
         self.outbox.add_retained(retained)
-        self._retained = {**retained, **dict.fromkeys(sorted(gone), "")}
+        self._retained = {**retained, **dict.fromkeys(sorted(obsolete), "")}
 
     def add_event(self, topic: str, payload: str, event_id: str, begins: bool) -> None:
         """Adds an event to the outbox (`Outbox.put`)."""

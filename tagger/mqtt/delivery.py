@@ -146,15 +146,15 @@ class Delivery:
         self.outbox.return_to_disk(at_once=True)
         undelivered, dropped = len(self.outbox), self.outbox.dropped
         url = self._settings.url
-        kept = "they wait on disk for the next start" if self.outbox.is_durable else "they are lost"
+        fate = "they wait on disk for the next start" if self.outbox.is_durable else "they are lost"
         self.outbox.close()
         if connection.refused:
             return
         if not connection.ever_connected:
-            more = f"; of {undelivered} events, {kept}" if undelivered else ""
+            more = f"; of {undelivered} events, {fate}" if undelivered else ""
             raise TaggerError(f"nothing was published: {url} could not be reached in time{more}")
         if undelivered:
-            raise TaggerError(f"{undelivered} events were not delivered to {url}; {kept}")
+            raise TaggerError(f"{undelivered} events were not delivered to {url}; {fate}")
         if dropped:
             raise TaggerError(f"{dropped} events were dropped: {url} was away for too long")
 

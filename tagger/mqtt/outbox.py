@@ -179,13 +179,13 @@ class Outbox:
                 "SELECT number FROM messages WHERE number > ? ORDER BY number LIMIT ?", (handed_over, excess)
             ).fetchall()
             database.executemany("DELETE FROM messages WHERE number = ?", numbers)
-        gone = len(numbers)
+        deleted = len(numbers)
         self._note_removed(number for (number,) in numbers)
-        self._count += 1 - gone
+        self._count += 1 - deleted
         self._last_number = last or self._last_number
-        if gone and not self.dropped:
+        if deleted and not self.dropped:
             log.warning("MQTT: %d events wait for the broker already; the oldest are dropped from now on", self._limit)
-        self.dropped += gone
+        self.dropped += deleted
 
     def _read(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         try:

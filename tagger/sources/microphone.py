@@ -58,7 +58,7 @@ class MicrophoneSource:
             UserError: no PortAudio, or several devices of that name.
         """
         self.name = name
-        self._wanted, self._rate_hz = device, rate_hz
+        self._device_name, self._rate_hz = device, rate_hz
         self._device: Device | None = None
         self.description = f"microphone {device!r}, not connected yet" if device else "microphone, not connected yet"
         with contextlib.suppress(MissingDeviceError):
@@ -70,7 +70,7 @@ class MicrophoneSource:
         self._closed = threading.Event()
 
     def _find_device(self) -> Device:
-        self._device = device = find_input_device(self._wanted)
+        self._device = device = find_input_device(self._device_name)
         self._device_hz = int(device["default_samplerate"])
         self.description = f"microphone {device['name']!r}, {self._device_hz} Hz"
         return device

@@ -80,12 +80,12 @@ class PcmSource:
             frames = to_float(np.frombuffer(data[:whole], dtype)).reshape(-1, self._pcm.channels)
             good = is_plausible(frames).all(axis=1)
             for piece in np.split(frames, np.flatnonzero(np.diff(good)) + 1):
-                heard = bool(is_plausible(piece[:1]).all())  # all frames of a piece are alike
-                samples = to_mono.feed(piece) if heard else to_mono.flush()
+                is_valid = bool(is_plausible(piece[:1]).all())  # all frames of a piece are alike
+                samples = to_mono.feed(piece) if is_valid else to_mono.flush()
                 if samples.size:
                     yield Block(samples, began + given / self._rate_hz, gap)
                     given, gap = given + samples.size, False
-                if not heard:  # no block joins the sound before the damage and after it
+                if not is_valid:  # no block joins the sound before the damage and after it
                     to_mono, gap = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels), True
                     given += round(len(piece) * self._rate_hz / self._pcm.rate_hz)
         if self._closed.is_set():

@@ -62,11 +62,11 @@ def has_input_device() -> bool:
         return False
 
 
-def find_input_device(wanted: str | None) -> Device:
-    """The input device that `wanted` names: its index, its name, or a part of its name that fits only one.
+def find_input_device(name: str | None) -> Device:
+    """The input device with this index or this name, or the only one whose name contains it.
 
     Args:
-        wanted: None is the system's default device, or the first one where there is no default.
+        name: index, name or part of a name. None: the system's default device, or else the first one.
 
     Raises:
         UserError: no PortAudio, or several devices of that name.
@@ -77,17 +77,17 @@ def find_input_device(wanted: str | None) -> Device:
         raise MissingDeviceError(
             "no input device: connect a microphone, or listen to a file, to - (standard input) or to demo"
         )
-    if wanted is None:
+    if name is None:
         return next((device for device in devices if device["is_default"]), devices[0])
-    exact = [device for device in devices if wanted in (device["name"], str(device["index"]))]
-    partly = [device for device in devices if wanted.lower() in device["name"].lower()]
+    exact = [device for device in devices if name in (device["name"], str(device["index"]))]
+    partly = [device for device in devices if name.lower() in device["name"].lower()]
     found = exact or partly
     names = [device["name"] for device in devices]
     if not found:
-        raise MissingDeviceError(f"no input device {wanted!r}{near(wanted, names)} (`tagger devices` lists them)")
+        raise MissingDeviceError(f"no input device {name!r}{near(name, names)} (`tagger devices` lists them)")
     if len(found) > 1:
         listed = ", ".join(f"{device['index']} {device['name']!r}" for device in found)
-        raise UserError(f"several input devices fit {wanted!r}: {listed}; give the index")
+        raise UserError(f"several input devices fit {name!r}: {listed}; give the index")
     return found[0]
 
 

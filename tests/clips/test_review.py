@@ -64,7 +64,7 @@ def rows(root: Path) -> dict[str, dict[str, str]]:
 
 
 def verdict_by_id(root: Path) -> dict[str, tuple[str | None, str | None]]:
-    return {clip.id: (clip.verdict, clip.told) for clip in verdicts.load(root)}
+    return {clip.id: (clip.verdict, clip.given_label) for clip in verdicts.load(root)}
 
 
 def refused(call: Callable[[], Any]) -> str:
@@ -120,7 +120,7 @@ def test_a_clip_may_be_named_by_its_file(root, name):
 )
 def test_labels_are_spelled_as_before(root, said, told):
     (clip,) = verdicts.mark(root, {"E0": said})
-    assert clip.told == told
+    assert clip.given_label == told
     assert clip.verdict == {"siren": "right", None: "wrong"}.get(told, "other")
 
 

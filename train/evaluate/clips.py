@@ -73,10 +73,10 @@ def evaluate(
     """
     if empty := [str(fold) for fold in folds if not len(dataset.held_out(fold))]:
         folds = [fold for fold in folds if str(fold) not in empty]
-        said = f"no clip of a label is in fold {', '.join(empty)}"
+        message = f"no clip of a label is in fold {', '.join(empty)}"
         if not folds:
-            raise UserError(f"{dataset.name}: {said}")
-        say(f"{said}, which is left out")
+            raise UserError(f"{dataset.name}: {message}")
+        say(f"{message}, which is left out")
     pairs = [pair for model in models for pair in _pairs(model, folds)]
     if len({fold for _, fold in pairs}) != len(pairs):
         raise UserError("two checkpoints for one fold: name one folder, or checkpoints of different folds")
@@ -160,10 +160,10 @@ def _leak(loaded: Checkpoint, dataset: Dataset, fold: int, allowed: bool) -> lis
     if "trained_on" not in info.training:
         return [f"{info.name} does not say what it was trained on: it may have heard these clips"]
     heard = info.training["trained_on"]
-    said = leak(info.name, dataset, fold, heard)
-    if said is None:
+    message = leak(info.name, dataset, fold, heard)
+    if message is None:
         return []
     if not allowed:
         first = dataset.clips[int(leaks(dataset, dataset.held_out(fold), heard)[0])].title
-        raise UserError(f"{said} (the first: {first}): its score would mean nothing. --allow-leak scores it anyway")
-    return [f"LEAK: {said}; not a result"]
+        raise UserError(f"{message} (the first: {first}): its score would mean nothing. --allow-leak scores it anyway")
+    return [f"LEAK: {message}; not a result"]

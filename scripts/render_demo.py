@@ -153,7 +153,7 @@ def crackling_fire(rng: Rng) -> Signal:
     for at_s in rng.uniform(0, SCENE_S, rng.poisson(20 * SCENE_S)):
         snap = band(burst(0.04, rng.uniform(0.0004, 0.006), rng), rng.uniform(300, 2500), 7000)
         add(sound, snap, at_s, 0.3 * rng.lognormal(-0.8, 0.9))
-    # Limited, lest the loudest snap leave the rest too quiet.
+    # Limited, so that the loudest snap does not leave the rest too quiet.
     return np.tanh(in_room(sound, 0.15, 0.2, rng))
 
 

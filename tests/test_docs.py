@@ -1,0 +1,103 @@
+"""The Markdown files name only files, tests, Python names and headings that exist."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.programs import ROOT
+
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/*.md", "deploy/*.md", "tests/*.md")
+    for page in ROOT.glob(pattern)
+)  # fmt: skip
+_PATH = re.compile(
+    r"(?<![\w/.-])((?:tagger|train|tests|bench|scripts|docs|deploy)/(?:[\w.-]+/)*(?:[\w-]+(?:\.\w+)+)?|scripts/\w+)"
+    r"(?![\w#<])(?:::(\w+))?"
+)
+"""A file, or a folder with a slash at its end; a test after `::`. Topics, as `tagger/attic/status`, have neither."""
+_PLACEHOLDER = "NAME"
+_DOTTED = re.compile(r"(?<![\w/.-])((?:tagger|train)(?:\.\w+)+)(?![\w/-])")
+_NO_MODULE = (".toml", ".json", ".service", ".password")
+_LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]*))?\)")
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of the page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def names(body: list[ast.stmt]) -> Iterator[tuple[str, list[ast.stmt]]]:
+    """Names that a module or class defines, each with the body of its class."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name, node.body
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, []
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name):
+                    yield target.id, []
+
+
+def exists(dotted: str) -> bool:
+    """Whether the name is a package, a module, or something that a module defines. Imports nothing."""
+    parts, place = dotted.split("."), ROOT
+    while parts and (place / parts[0]).is_dir():
+        place /= parts.pop(0)
+    if parts and (place / f"{parts[0]}.py").is_file():
+        place /= f"{parts.pop(0)}.py"
+    else:
+        place /= "__init__.py"
+    body = ast.parse(place.read_text("utf-8")).body
+    for part in parts:
+        found = dict(names(body))
+        if part not in found:
+            return False
+        body = found[part]
+    return True
+
+
+@pytest.fixture(params=PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def page(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.param
+    return found
+
+
+def test_files_and_tests_that_a_page_names_exist(page: Path) -> None:
+    for path, test in _PATH.findall(page.read_text("utf-8")):
+        assert _PLACEHOLDER in path or (ROOT / path).exists(), path
+        assert not test or f"def {test}(" in (ROOT / path).read_text("utf-8"), f"{path}::{test}"
+
+
+def test_python_names_in_a_page_exist(page: Path) -> None:
+    for code in re.findall(r"`([^`\n]+)`", prose(page)):
+        for dotted in _DOTTED.findall(code):
+            assert dotted.endswith(_NO_MODULE) or exists(dotted), dotted
+
+
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for path, anchor in _LINK.findall(prose(page)):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_the_checks_above_notice_a_wrong_name() -> None:
+    assert exists("tagger.listen.Listener")
+    assert not exists("tagger.listen.Listenr")
+    assert not exists("tagger.lsten")
+    assert "what-is-published" in anchors(ROOT / "README.md")
+    assert _PATH.findall("see tests/a.py::test_b, `docs/` and tagger/attic/status") == [
+        ("tests/a.py", "test_b"),
+        ("docs/", ""),
+    ]

@@ -1,7 +1,7 @@
 """Files: atomic writes, appended lines, permissions, hashes, and the files of a folder that may be sounds.
 
-What was heard (clips, events, the outbox, the state) is for its owner alone, whatever the umask: files 0600, folders
-that are made for them 0700. Everything else is written as the umask says.
+Files about sounds (clips, events, the outbox, the state) are readable by their owner only, whatever the umask: files
+0600, new folders 0700. All other files follow the umask.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""What was heard is for its owner alone, whatever the umask; all else is as the umask says."""
+"""Files about sounds are readable by their owner only, whatever the umask; all other files follow the umask."""
 
 import os
 import sqlite3

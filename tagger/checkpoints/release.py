@@ -29,7 +29,7 @@ class ReleaseFile:
 
     name: str
     sha256: str
-    """Lower-case hexadecimal."""
+    """Hash of the file, lower-case hexadecimal."""
 
 
 RELEASE_FILES = {

@@ -1,4 +1,4 @@
-"""`tagger calibrate`."""
+"""The command `tagger calibrate`."""
 
 import sys
 from collections.abc import Sequence

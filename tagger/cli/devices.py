@@ -1,4 +1,4 @@
-"""`tagger devices`."""
+"""The command `tagger devices`."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`tagger events`."""
+"""The command `tagger events`."""
 
 from collections.abc import Sequence
 from pathlib import Path

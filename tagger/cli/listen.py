@@ -1,4 +1,4 @@
-"""`tagger listen`."""
+"""The command `tagger listen`."""
 
 import os
 from typing import Any

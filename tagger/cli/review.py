@@ -1,4 +1,4 @@
-"""`tagger review`."""
+"""The command `tagger review`."""
 
 from collections.abc import Sequence
 from pathlib import Path

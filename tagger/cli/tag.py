@@ -1,4 +1,4 @@
-"""`tagger tag`."""
+"""The command `tagger tag`."""
 
 import sys
 from collections.abc import Sequence

@@ -108,7 +108,7 @@ def _prompt(question: str) -> str:
 
 
 def _ask_verdict(choice: str, rest: str, answer: Ask) -> str:
-    """A verdict for `mark`; empty: there is none yet."""
+    """A verdict for `mark`. Empty: no verdict yet."""
     if choice == "o":
         return rest.strip() or answer("what is it? (a label; nothing: ask again)").strip()
     return {"r": "right", "w": "wrong"}.get(choice, "")

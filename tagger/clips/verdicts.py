@@ -48,7 +48,7 @@ class SavedClip:
     clip_offset: float
     """End of the audio in the file."""
     stream: str
-    """`node/source`."""
+    """Node and source, `node/source`."""
     exists: bool = True
     """False: the file was deleted."""
     verdict: Verdict | None = None
@@ -195,7 +195,7 @@ def _find(root: Path, clips: Iterable[SavedClip], name: str) -> SavedClip:
     """The clip of that id, file name or path.
 
     Raises:
-        UserError: there is none.
+        UserError: no clip fits.
     """
     file = Path(name).name
     for clip in clips:

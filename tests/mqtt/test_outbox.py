@@ -164,7 +164,7 @@ def copied(path: Path) -> Path:
 
 
 def test_when_the_disk_has_room_again_events_return_to_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What waited in memory comes first, in order. Nothing that was acknowledged meanwhile returns."""
+    """Events that waited in memory come first, in order. Nothing that was acknowledged meanwhile returns."""
     caplog.set_level("INFO")
     box = Outbox(path, 1000)
     box.put("t", "begin", "a", True)

@@ -143,7 +143,7 @@ class Played:
 def ten_clips(shared: Path) -> list[tuple[str, np.ndarray[Any, Any]]]:
     """The held-out fold's first clip of every fifth class.
 
-    There are five such choices. In three the network clearly knows all ten clips; in two it misses one, and through a
+    Five such choices are possible. In three the network clearly knows all ten clips; in two it misses one, and through a
     microphone perhaps another. The test is about the microphone, so it uses one of the three. The test above measures
     how often the network is right over all clips, and `bench/streams.py` does so for all folds.
     """

@@ -30,7 +30,7 @@ _SHARED = "wrong, but with another sound in it that was not wrong or not reviewe
 class _File:
     path: Path
     label: str | None
-    """None: background."""
+    """Label of the file. None: background."""
     sha256: str
     fold: int | None = None
     source: str | None = None

@@ -61,7 +61,7 @@ class Waveforms:
         return map(self.__getitem__, range(len(self)))
 
     def batch(self, rows: Iterable[int]) -> Waveform:
-        """[rows, samples]."""
+        """Waveforms of these rows: [rows, samples]."""
         return np.stack([self[row] for row in rows])
 
 

@@ -17,9 +17,9 @@ class LinearHead:
     """Weights of a last layer."""
 
     weight: Tensor
-    """[labels, features]"""
+    """[labels, features], one row for each label."""
     bias: Tensor
-    """[labels]"""
+    """[labels], added to the product."""
 
     def logits(self, features: Tensor) -> Tensor:
         """[N, features] to [N, labels]."""

@@ -40,7 +40,14 @@ from tagger.errors import UserError
 @click.option(
     "--except", "excepted", multiple=True, metavar="LABEL", help="Label that does sound in the recording; repeatable."
 )
-@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("tagger.toml"), show_default=True)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    default=Path("tagger.toml"),
+    show_default=True,
+    help="File to write.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def calibrate(recordings: Sequence[Path], duration: str | None, source: str | None, **flags: Any) -> None:
     """Set each label's threshold from recordings of your own room.

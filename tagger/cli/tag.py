@@ -17,7 +17,7 @@ from tagger.errors import UserError
 @device_option
 @window_option
 @hop_option
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file: what counts as an event.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file of what counts as an event.")
 @click.option(
     "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Number of labels shown for each window."
 )

@@ -66,7 +66,7 @@ def _data_options(command: Any) -> Any:
 @click.option("--all-clips", is_flag=True, help="Train only the final checkpoint, on all clips; hold out no fold.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Output folder. [default: runs/MODEL-RECIPE]")
 @click.option("--name", default="esc50", show_default=True, help="Name of the final checkpoint.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws.")
 @click.option("--resume", is_flag=True, help="Continue the run in the output folder.")
 @click.option(
     "--allow-leak",
@@ -143,7 +143,9 @@ def train(**flags: Any) -> None:
     metavar="DIR",
     help="Streamed: recordings in which every event is a false alarm; repeatable.",
 )
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Streamed: what counts as an event.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Streamed: TOML file of what counts as an event."
+)
 @device_option
 def evaluate(**flags: Any) -> None:
     """Score checkpoints on clips that they have never heard.

@@ -143,8 +143,8 @@ class Played:
 def ten_clips(shared: Path) -> list[tuple[str, np.ndarray[Any, Any]]]:
     """The held-out fold's first clip of every fifth class.
 
-    Five such choices are possible. In three the network clearly knows all ten clips; in two it misses one, and through a
-    microphone perhaps another. The test is about the microphone, so it uses one of the three. The test above measures
+    Five such choices are possible. In three the network clearly knows all ten clips; in two it misses one, and through
+    a microphone perhaps another. The test is about the microphone, so it uses one of the three. The test above measures
     how often the network is right over all clips, and `bench/streams.py` does so for all folds.
     """
     with (shared / "data" / "esc50" / "meta" / "esc50.csv").open(newline="") as file:

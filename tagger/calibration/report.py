@@ -74,8 +74,8 @@ class About:
 
     def is_hopeless(self, result: Result) -> bool:
         """Whether no threshold can bring the label's false alarms down to the wish."""
-        told = result.evidence.limits if self.wishes.sure else result.evidence.rates
-        return result.evidence.tail is not None and told[-1] > min(self.wishes.per_hour)
+        rates = result.evidence.limits if self.wishes.sure else result.evidence.rates
+        return result.evidence.tail is not None and rates[-1] > min(self.wishes.per_hour)
 
 
 def report(about: About, results: Sequence[Result], excepted: Sequence[str]) -> Iterator[str]:

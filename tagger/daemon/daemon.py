@@ -30,7 +30,7 @@ class Task:
     """Work that the daemon does every `every_s` seconds."""
 
     every_s: float
-    do: Callable[[], None]
+    work: Callable[[], None]
 
 
 class Daemon:
@@ -72,7 +72,7 @@ class Daemon:
         while not self._stop.wait(min(due.values(), default=math.inf) - time.monotonic()):
             for task, at in due.items():
                 if time.monotonic() >= at:
-                    task.do()
+                    task.work()
                     due[task] = time.monotonic() + task.every_s
         for listener in self._listeners:
             listener.stop()

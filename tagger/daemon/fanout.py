@@ -46,7 +46,7 @@ class Fanout(Sink):
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
         with self._lock:
             self._status[stream.source] = (stream, state, detail)
-            self._tell(lambda sink: sink.status(stream, state, detail))
+            self._publish(lambda sink: sink.status(stream, state, detail))
 
     def event(self, stream: Stream, event: Event) -> None:
         with self._lock:
@@ -54,22 +54,22 @@ class Fanout(Sink):
                 self._open[event.id] = (stream, event)
                 if self._state is not None:
                     self._state.begun(stream, event)
-            self._tell(lambda sink: sink.event(stream, event))
+            self._publish(lambda sink: sink.event(stream, event))
             if event.type == "end":
                 self._open.pop(event.id, None)
                 if self._held is not None:
-                    self._held.append(lambda: self._ended(event))
+                    self._held.append(lambda: self._forget(event))
                 else:
-                    self._ended(event)
+                    self._forget(event)
 
     def report(self, stream: Stream, report: Report) -> None:
-        self._tell(lambda sink: sink.report(stream, report))
+        self._publish(lambda sink: sink.report(stream, report))
 
     def audio(self, stream: Stream, level: Level) -> None:
-        self._tell(lambda sink: sink.audio(stream, level))
+        self._publish(lambda sink: sink.audio(stream, level))
 
     def stats(self, message: Mapping[str, Any]) -> None:
-        self._tell(lambda sink: sink.stats(message))
+        self._publish(lambda sink: sink.stats(message))
 
     def counts(self) -> Mapping[str, int]:
         with self._lock:
@@ -111,17 +111,17 @@ class Fanout(Sink):
                 for sink in before - set(self._sinks):
                     self._earlier.update({name: n for name, n in sink.counts().items() if name != "waiting"})
                 held, self._held = self._held, None
-                for tell in held:
-                    tell()
+                for publish in held:
+                    publish()
 
-    def _ended(self, event: Event) -> None:
+    def _forget(self, event: Event) -> None:
         if self._state is not None:
             self._state.ended(event)
 
-    def _tell(self, what: Callable[[Sink], None]) -> None:
+    def _publish(self, what: Callable[[Sink], None]) -> None:
         with self._lock:
             if self._held is not None:
-                self._held.append(lambda: self._tell(what))
+                self._held.append(lambda: self._publish(what))
                 return
             for sink in self._sinks:
                 try:

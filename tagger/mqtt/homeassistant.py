@@ -15,7 +15,7 @@ from typing import Any
 
 from tagger import __version__
 from tagger.events import Stream
-from tagger.mqtt.topics import ANY, Topics, label_levels
+from tagger.mqtt.topics import ANY_LEVEL, Topics, label_levels
 from tagger.settings import HomeAssistantSettings
 
 _MISSED_PERIODS = 3
@@ -183,11 +183,11 @@ def _source_components(
             "evt_typ": list(stream.labels),
             **while_online,
         },
-        f"{key}-sound-{ANY}": {
+        f"{key}-sound-{ANY_LEVEL}": {
             "p": "binary_sensor",
             "name": f"{source} any sound",
             "dev_cla": "sound",
-            "stat_t": _shorten(topics, topics.state(source, ANY)),
+            "stat_t": _shorten(topics, topics.state(source, ANY_LEVEL)),
             **while_online,
         },
         f"{key}-connected": {

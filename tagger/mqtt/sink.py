@@ -15,7 +15,7 @@ from tagger.events import Event, Level, Report, Stream
 from tagger.mqtt.delivery import Delivery
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.requests import Requests
-from tagger.mqtt.topics import ANY, Topics, label_levels
+from tagger.mqtt.topics import ANY_LEVEL, Topics, label_levels
 from tagger.settings import MqttSettings
 from tagger.sinks import Sink, SourceState
 
@@ -106,7 +106,7 @@ class MqttSink(Sink):
             retained[topics.source_status(stream.source)] = "offline"
             retained[topics.source_detail(stream.source)] = "starting"
             retained[topics.enabled(stream.source)] = "OFF" if stream.source in self._paused else "ON"
-            for level in (*source.levels.values(), ANY):
+            for level in (*source.levels.values(), ANY_LEVEL):
                 retained[topics.state(stream.source, level)] = "OFF"
         self.connection.set_will(topics.node_status, "offline")
         self.delivery.start(retained)
@@ -170,7 +170,7 @@ class MqttSink(Sink):
         self._update_states(stream, event)
 
     def _update_states(self, stream: Stream, event: Event) -> None:
-        """Publishes the states that this event changes: its label's, and that of ANY."""
+        """Publishes the states that this event changes: its label's, and that of ANY_LEVEL."""
         source = self._sources.get(stream.source)
         if source is None or stream.node != self.settings.node or event.label not in source.levels:
             return  # from an earlier run: its states were emptied, or set to OFF at the start
@@ -178,7 +178,7 @@ class MqttSink(Sink):
             source.open[event.id] = event.label
         else:
             source.open.pop(event.id, None)
-        is_on = {source.levels[event.label]: event.label in source.open.values(), ANY: bool(source.open)}
+        is_on = {source.levels[event.label]: event.label in source.open.values(), ANY_LEVEL: bool(source.open)}
         self._backlog.update_retained(
             {self._topics.state(stream.source, level): "ON" if on else "OFF" for level, on in is_on.items()}
         )

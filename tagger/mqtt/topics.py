@@ -2,7 +2,7 @@
 
 from tagger.names import unique_slugs
 
-ANY = "any"
+ANY_LEVEL = "any"
 """Topic level of the state that is `ON` while any label's state is."""
 NOT_SOURCES = ("status", "stats", "request", "response")
 """Topic levels below the node that are taken: no source may have such a name."""
@@ -29,7 +29,7 @@ class Topics:
     def state(self, source: str, level: str) -> str:
         """
         Args:
-            level: topic level of a label (`label_levels`), or ANY.
+            level: topic level of a label (`label_levels`), or ANY_LEVEL.
         """
         return f"{self.base}/{source}/{level}/state"
 
@@ -63,4 +63,4 @@ def label_levels(labels: tuple[str, ...]) -> dict[str, str]:
     >>> label_levels(("Dog bark", "dog-bark", "any"))
     {'Dog bark': 'dog_bark', 'dog-bark': 'dog_bark_2', 'any': 'any_2'}
     """
-    return dict(zip(labels, unique_slugs(labels, [ANY]), strict=True))
+    return dict(zip(labels, unique_slugs(labels, [ANY_LEVEL]), strict=True))

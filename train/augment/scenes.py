@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.augment.waveform import Noise, Waveform
+from train.augment.waveform import Noise
 from train.data.corpus import Corpus
+from train.data.waveforms import Waveform
 
 _MOMENT_SECONDS = 0.02
 _ACTIVE_DB = 25.0

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from train.augment import waveform
-from train.augment.waveform import Waveform
 from train.data.dataset import Rows
-from train.data.waveforms import Waveforms
+from train.data.waveforms import Waveform, Waveforms
 
 VIEWS = ("plain", "placed", "fragment", "background")
 """plain: the clip as it is; placed: anywhere in the window, over noise; fragment: too little of it to be recognised;

@@ -5,9 +5,8 @@ late, leaves it early, and is never surrounded by zeros.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-Waveform = NDArray[np.float32]
+from train.data.waveforms import Waveform
 
 _DIGITAL_SILENCE = 1e-4
 """A clip's ends below this magnitude (-80 dBFS) are padding."""

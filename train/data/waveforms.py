@@ -28,6 +28,7 @@ from train.data.dataset import Clip, Dataset, printable
 from train.messages import Say
 
 Waveform = NDArray[np.float32]
+"""Samples, [N] or [B, N], mono, full scale -1 to 1."""
 
 _SILENCE = 1e-4
 """A window with no sample above this magnitude (-80 dBFS) is silent."""

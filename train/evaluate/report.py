@@ -20,7 +20,7 @@ from train.curve import Epoch
 from train.evaluate import metrics, plots
 from train.evaluate.metrics import Label, Predictions
 
-FORMAT = 1
+REPORT_FORMAT = 1
 """Version of report.json."""
 _WORST = 10
 _CLIPS_NAMED = 6
@@ -57,7 +57,7 @@ def write(
     marks = (*marks, *_broken(curves))
     results = None if predictions is None else _results(predictions)
     document = {
-        "format": FORMAT,
+        "format": REPORT_FORMAT,
         "title": title,
         "marks": marks,
         "facts": facts,

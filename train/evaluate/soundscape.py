@@ -13,13 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from tagger.audio.decode import decode
 from tagger.files import replacing
 from train.augment.waveform import coloured
-
-Waveform = NDArray[np.float32]
+from train.data.waveforms import Waveform
 
 COLUMNS = ("filename", "onset", "offset", "event_label")
 """Columns of an annotation in DCASE's format, separated by tabs; times in seconds."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.augment import waveform
-from train.augment.waveform import Waveform
 from train.data.dataset import Rows
+from train.data.waveforms import Waveform
 from train.recipe import Recipe
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]

@@ -32,7 +32,8 @@ def train(
     recipe: str | None,
     **flags: Any,
 ) -> None:
-    from train.fit import run
+    from train.fit.job import Job
+    from train.fit.run import run
 
     model: str = flags.pop("model") or ("crnn" if "crnn" in (recipe or "") else "mn04")
     name = "head" if freeze else recipe or _usual_recipe(model, flags["teacher"])
@@ -52,7 +53,7 @@ def train(
         raise UserError("--all-clips holds nothing out, so --fold says nothing")
     dataset = _read(data, esc10, added, backgrounds, download)
     output = flags.pop("output") or Path("runs") / f"{Path(model).stem}-{name}"
-    job = run.Job(
+    job = Job(
         dataset=dataset,
         model=model,
         recipe=chosen,
@@ -62,7 +63,7 @@ def train(
         everything=everything,
         **flags,
     )
-    run.run(job, _say)
+    run(job, _say)
 
 
 def evaluate(

@@ -21,7 +21,7 @@ class Recipe:
 
     # Trained part
     trainable: Literal["all", "head", "gradual", "upper"] = "all"
-    """A key of `train.fit.run.TRAINERS`. all: the whole network; head: the last layer alone, fitted exactly; gradual:
+    """A key of `train.fit.job.TRAINERS`. all: the whole network; head: the last layer alone, fitted exactly; gradual:
     block after block, from the last one down; upper: the blocks above `frozen_blocks`, on windows that are computed
     once (`train.fit.stream`)."""
     frozen_blocks: int = 0

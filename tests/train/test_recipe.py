@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tagger.errors import UserError
 from tagger.features.config import FRONT_ENDS
-from train.fit.run import TRAINERS
+from train.fit.job import TRAINERS
 from train.recipe import RECIPES, Recipe, named
 
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]

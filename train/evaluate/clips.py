@@ -15,7 +15,8 @@ from train.data import waveforms
 from train.data.corpus import Corpus
 from train.data.dataset import FOLDS, Dataset, Rows, leak, leaks
 from train.evaluate import report, streams
-from train.evaluate.metrics import NO_LABEL, Predictions, accuracy, accuracy_by_fold, calibration_error, mean_and_std
+from train.evaluate.metrics import accuracy, accuracy_by_fold, calibration_error, mean_and_std
+from train.evaluate.predictions import NO_LABEL, Predictions
 from train.messages import Say
 
 _BATCH = 32

@@ -1,120 +1,28 @@
-"""Measures of predictions, with their uncertainty. Pure numpy: scores and truth in, numbers out."""
+"""Measures of predictions, with their uncertainty. Pure numpy: scores and truth in, numbers out.
+
+The scores and truth themselves are in `predictions`; a temperature is fitted in `temperature`; events in streams are
+measured in `detection`.
+"""
 
 import math
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-NO_LABEL = -1
-"""Target of a clip without a label."""
+from train.evaluate.categories import categories
+from train.evaluate.predictions import Predictions
+
 BINS = 15
 """Bins of the calibration error, as in Guo et al. (2017)."""
-TEMPERATURES = (0.05, 20.0)
-"""Range of `fit_temperature`."""
-
-ESC50_CATEGORIES = {
-    "animals": "dog rooster pig cow frog cat hen insects sheep crow",
-    "natural soundscapes and water": "rain sea_waves crackling_fire crickets chirping_birds water_drops wind "
-    "pouring_water toilet_flush thunderstorm",
-    "human non-speech": "crying_baby sneezing clapping breathing coughing footsteps laughing brushing_teeth snoring "
-    "drinking_sipping",
-    "interior/domestic": "door_wood_knock mouse_click keyboard_typing door_wood_creaks can_opening washing_machine "
-    "vacuum_cleaner clock_alarm clock_tick glass_breaking",
-    "exterior/urban": "helicopter chainsaw siren car_horn engine train church_bells airplane fireworks hand_saw",
-}
-"""ESC-50's five major categories and their ten labels each, in the order of its targets (Piczak, ACM MM 2015)."""
-ESC50_LABELS = tuple(" ".join(ESC50_CATEGORIES.values()).split())
-OWN_CATEGORY = "own labels"
-"""The category of labels that are not ESC-50's."""
-
 _ESC50_CLIP = re.compile(r"(?:.*/)?[1-5]-(\d+)-[A-Z]-\d+(\.\w+)?")
 """Folder, fold, number of the recording at freesound.org, take, target."""
 _PART = re.compile(r"@[\d.e+]+$")
 """End of a clip's name: where it begins in its file, seconds."""
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Scores and truth of clips: everything that a report is made from."""
-
-    labels: tuple[str, ...]
-    scores: NDArray[np.float32]
-    """[N, labels], each 0 to 1, after activation and temperature."""
-    targets: NDArray[np.int64]
-    """[N], index of the true label, or `NO_LABEL`."""
-    clips: tuple[str, ...]
-    """N names."""
-    folds: NDArray[np.int64]
-    """[N], the fold in which each clip was scored."""
-
-    def __post_init__(self) -> None:
-        n = len(self.clips)
-        if self.scores.shape != (n, len(self.labels)) or self.targets.shape != (n,) or self.folds.shape != (n,):
-            raise ValueError(
-                f"{n} clips and {len(self.labels)} labels do not go with scores {self.scores.shape}, "
-                f"targets {self.targets.shape} and folds {self.folds.shape}"
-            )
-        if not self.labels or not ((self.scores >= 0) & (self.scores <= 1 + 1e-6)).all():
-            raise ValueError("there must be labels, and scores must be numbers from 0 to 1")
-        if not ((self.targets >= NO_LABEL) & (self.targets < len(self.labels))).all():
-            raise ValueError(f"targets must be {NO_LABEL} to {len(self.labels) - 1}")
-
-    @classmethod
-    def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """All clips of the parts, in order: for example of five folds, each scored by its own network.
-
-        Raises:
-            ValueError: there are no parts, or their labels differ.
-        """
-        if len({part.labels for part in parts}) != 1:
-            raise ValueError("predictions can be joined only where all have the same labels")
-        return cls(
-            parts[0].labels,
-            np.concatenate([part.scores for part in parts]),
-            np.concatenate([part.targets for part in parts]),
-            tuple(clip for part in parts for clip in part.clips),
-            np.concatenate([part.folds for part in parts]),
-        )
-
-    @property
-    def said(self) -> NDArray[np.intp]:
-        """[N], index of the highest score; the first of equal ones."""
-        best: NDArray[np.intp] = self.scores.argmax(1)
-        return best
-
-    @property
-    def confidence(self) -> NDArray[np.float64]:
-        """[N], the highest score."""
-        highest: NDArray[np.float64] = self.scores.max(1).astype(np.float64)
-        return highest
-
-    @property
-    def right(self) -> NDArray[np.bool_]:
-        """[N], whether the highest score is the true label's. Never for background."""
-        found: NDArray[np.bool_] = self.said == self.targets
-        return found
-
-    @property
-    def known(self) -> "Predictions":
-        """The clips with a label, without background. Only average precision is computed on others, too."""
-        return self.only(self.targets != NO_LABEL)
-
-    def of_fold(self, fold: int) -> "Predictions":
-        return self.only(self.folds == fold)
-
-    def only(self, chosen: NDArray[np.bool_]) -> "Predictions":
-        """
-        Args:
-            chosen: [N], whether to keep each clip.
-        """
-        clips = tuple(clip for clip, keep in zip(self.clips, chosen, strict=True) if keep)
-        return Predictions(self.labels, self.scores[chosen], self.targets[chosen], clips, self.folds[chosen])
 
 
 def accuracy(p: Predictions) -> float:
@@ -277,14 +185,6 @@ def average_precision(scores: NDArray[np.float32], positive: NDArray[np.bool_]) 
     return float((found / (ends + 1) * np.diff(found, prepend=0)).sum() / positive.sum())
 
 
-def categories(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Each label's category: ESC-50's if its fifty labels come first, in their order; `OWN_CATEGORY` for all others."""
-    if labels[: len(ESC50_LABELS)] != ESC50_LABELS:
-        return (OWN_CATEGORY,) * len(labels)
-    official = (category for category, names in ESC50_CATEGORIES.items() for _ in names.split())
-    return (*official, *[OWN_CATEGORY] * (len(labels) - len(ESC50_LABELS)))
-
-
 @dataclass(frozen=True)
 class Category:
     """One category's results, over its clips."""
@@ -337,99 +237,6 @@ def most_confused(p: Predictions, count: int = 10) -> tuple[Confused, ...]:
             pairs[true, said].append(clip)
     order = sorted(pairs, key=lambda pair: (-len(pairs[pair]), pair))[:count]
     return tuple(Confused(p.labels[t], p.labels[s], len(pairs[t, s]), tuple(pairs[t, s])) for t, s in order)
-
-
-def fit_temperature(
-    logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], activation: Literal["softmax", "sigmoid"]
-) -> float:
-    """The divisor of logits with which the highest score is right as often as it says.
-
-    Softmax: the minimum of the negative log-likelihood (Guo et al., 2017, section 4.2). Sigmoid: that of the binary log
-    loss of the highest score against whether its label is the right one; its confidence is that score alone. Both
-    losses are convex in the inverse of the temperature, so there is one minimum, and golden sections find it.
-
-    Args:
-        logits: [N, labels].
-        targets: [N], index of the true label. Rows of `NO_LABEL` are left out.
-
-    Returns:
-        A number within `TEMPERATURES`; 1 if no other is better.
-
-    Raises:
-        ValueError: no row has a label.
-    """
-    rows = targets != NO_LABEL
-    if not rows.any():
-        raise ValueError("a temperature needs clips of a label")
-    z, true = logits[rows].astype(np.float64), targets[rows]
-    # Of softmax: how far each logit is above the true one. Of sigmoid: the highest logit, positive where it is wrong.
-    above = z - np.take_along_axis(z, true[:, None], 1)
-    highest = np.where(z.argmax(1) == true, -z.max(1), z.max(1))[:, None]
-
-    def loss(log_temperature: float) -> float:
-        inverse = math.exp(-log_temperature)
-        if activation == "softmax":
-            return float(np.logaddexp.reduce(above * inverse, axis=1).mean())
-        return float(np.logaddexp(0, highest * inverse).mean())
-
-    low, high = map(math.log, TEMPERATURES)
-    found = _least(loss, low, high)
-    return math.exp(min((0.0, found, low, high), key=loss))
-
-
-def fit_line(logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]]) -> tuple[float, float]:
-    """The divisor of logits and the number to add with which the highest sigmoid score is right as often as it says.
-
-    Sigmoids that were also trained on windows without a label are too low for clips with one; a temperature alone
-    cannot correct that. Platt, "Probabilistic Outputs for Support Vector Machines" (1999), with a prior of weight one
-    on changing nothing, so that few clips, or clips that are all right, change little.
-
-    Args:
-        logits: [N, labels].
-        targets: [N], index of the true label. Rows of `NO_LABEL` are left out.
-
-    Returns:
-        Temperature and bias: a score is sigmoid(logit / temperature + bias).
-
-    Raises:
-        ValueError: no row has a label.
-    """
-    rows = targets != NO_LABEL
-    if not rows.any():
-        raise ValueError("a calibration needs clips of a label")
-    z = logits[rows].astype(np.float64)
-    right = (z.argmax(1) == targets[rows]).astype(np.float64)
-    inputs = np.stack([z.max(1), np.ones(len(z))], 1)
-    prior = np.array([1.0, 0.0])
-    line = prior.copy()
-    for _ in range(100):  # Newton's method on a strictly convex loss
-        said = 1 / (1 + np.exp(-inputs @ line))
-        gradient = inputs.T @ (said - right) + (line - prior)
-        curvature = (inputs * (said * (1 - said))[:, None]).T @ inputs + np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        line = line - step * min(1.0, 1.0 / max(1e-12, float(np.abs(step).max())))
-        if np.abs(step).max() < 1e-9:
-            break
-    if not TEMPERATURES[0] < 1 / max(line[0], 1e-9) < TEMPERATURES[1]:  # higher scores are not more often right
-        return fit_temperature(logits, targets, "sigmoid"), 0.0
-    return float(1 / line[0]), float(line[1])
-
-
-def _least(function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-6) -> float:
-    """Minimum of a function that has only one, by golden sections (Kiefer, 1953)."""
-    ratio = (math.sqrt(5) - 1) / 2
-    left, right = high - ratio * (high - low), low + ratio * (high - low)
-    at_left, at_right = function(left), function(right)
-    while high - low > tolerance:
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - ratio * (high - low)
-            at_left = function(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + ratio * (high - low)
-            at_right = function(right)
-    return (low + high) / 2
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tagger import figures
 from tagger.figures import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, shortened
 from train.evaluate import metrics
-from train.evaluate.metrics import Predictions
+from train.evaluate.categories import categories
+from train.evaluate.predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +136,7 @@ def confusion(p: Predictions) -> "Figure":
     axes.tick_params(which="both", length=0)
     axes.set_xlabel("said")
     axes.set_ylabel("truth")
-    of_label = metrics.categories(p.labels)
+    of_label = categories(p.labels)
     _separate(axes, [of_label[i] for i in shown])
     right, clips = int(p.known.right.sum()), len(p.known.clips)
     few = f"; the {n} of {len(p.labels)} labels with most mistakes" if n < len(p.labels) else ""
@@ -150,7 +151,7 @@ def recalls(p: Predictions) -> "Figure":
     from matplotlib.patches import Patch
 
     found = metrics.per_label(p)
-    of_label = metrics.categories(p.labels)
+    of_label = categories(p.labels)
     colour = dict(zip(dict.fromkeys(of_label), _CATEGORIES, strict=False))
     shown = sorted((i for i in shown_labels(p) if found[i].support), key=lambda i: found[i].recall or 0.0)
     figure = _figure(9, 1.6 + 0.21 * max(3, len(shown)))

@@ -28,7 +28,8 @@ from train.augment.waveform import coloured
 from train.data.corpus import Corpus
 from train.data.own import sounds_in
 from train.evaluate import detection, soundscape, timeline
-from train.evaluate.detection import Detection, Found
+from train.evaluate.detection import Detection
+from train.evaluate.found import Found
 from train.evaluate.soundscape import Annotation, Recording, Soundscape
 from train.messages import Say
 

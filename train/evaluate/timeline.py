@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from tagger import figures
 from tagger.figures import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, shortened
-from train.evaluate.detection import Found, Point, belongs
+from train.evaluate.detection import Point, belongs
+from train.evaluate.found import Found
 from train.evaluate.soundscape import Annotation
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from train.augment.views import targets_of
 from train.curve import Epoch
 from train.data.corpus import Corpus
 from train.data.dataset import Rows
-from train.evaluate.metrics import NO_LABEL, fit_line, fit_temperature
+from train.evaluate.predictions import NO_LABEL
+from train.evaluate.temperature import fit_line, fit_temperature
 from train.fit.backbone import Backbone
 from train.fit.distributed import Place
 from train.fit.logistic import best_threshold
@@ -60,7 +61,7 @@ class Trained:
 
 
 class Trainer(ABC):
-    """One way of training. `train.fit.run.TRAINERS` lists them all.
+    """One way of training. `train.fit.job.TRAINERS` lists them all.
 
     A trainer serves all folds that start from the same weights; what it has computed of the data set, it keeps.
     """

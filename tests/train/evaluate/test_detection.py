@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.evaluate import detection, metrics
-from train.evaluate.detection import FAST, RIGHT, Found, Points, Streams
-from train.evaluate.metrics import Predictions
+from train.evaluate.event_based import event_based
+from train.evaluate.found import Found, Points, Streams
+from train.evaluate.predictions import Predictions
+from train.evaluate.psds import FAST, RIGHT, psds
 from train.evaluate.soundscape import Annotation
 
 WINDOW_S = 5.0
@@ -78,24 +80,24 @@ def test_nothing_found_is_nothing_right_and_nothing_false(truth):
 def test_a_collar_is_what_it_says():
     truth = [sound("dog", 10, 12), sound("cat", 30, 34)]
     streams = of(truth, exact(truth, late_s=0.7))
-    assert detection.event_based(streams, 0.5, with_offset=False).micro.f1 == 0
-    assert detection.event_based(streams, 1.0, with_offset=False).micro.f1 == 1
+    assert event_based(streams, 0.5, with_offset=False).micro.f1 == 0
+    assert event_based(streams, 1.0, with_offset=False).micro.f1 == 1
     assert detection.announced(streams, WINDOW_S).onset_error.median_s == pytest.approx(0.7)
 
 
 def test_an_offset_may_be_off_by_the_collar_or_a_fifth_of_the_length():
     truth = [sound("dog", 10, 12), sound("cat", 30, 40)]  # a fifth: 0.4 s and 2 s
     found = [event("dog", 10, 12.45), event("cat", 30, 41.9)]
-    assert detection.event_based(of(truth, found), 0.5, with_offset=True).micro.f1 == 1
+    assert event_based(of(truth, found), 0.5, with_offset=True).micro.f1 == 1
     found = [event("dog", 10, 12.55), event("cat", 30, 42.1)]
-    assert detection.event_based(of(truth, found), 0.5, with_offset=True).micro.f1 == 0
-    assert detection.event_based(of(truth, found), 0.5, with_offset=False).micro.f1 == 1
+    assert event_based(of(truth, found), 0.5, with_offset=True).micro.f1 == 0
+    assert event_based(of(truth, found), 0.5, with_offset=False).micro.f1 == 1
 
 
 def test_f1_by_label_micro_and_macro():
     truth = [sound("dog", 10, 12), sound("dog", 20, 22), sound("dog", 30, 32), sound("cat", 40, 42)]
     found = [*exact(truth[:2]), event("rain", 50, 51)]
-    result = detection.event_based(of(truth, found), 0.5, with_offset=False)
+    result = event_based(of(truth, found), 0.5, with_offset=False)
     assert {label: (c.truth, c.found, c.right) for label, c in result.by_label.items()} == {
         "cat": (1, 0, 0),
         "dog": (3, 2, 2),
@@ -109,9 +111,9 @@ def test_f1_by_label_micro_and_macro():
 
 def test_the_right_label_counts_and_one_event_is_one_sound():
     truth = [sound("dog", 10, 12)]
-    assert detection.event_based(of(truth, [event("cat", 10, 12)]), 0.5, with_offset=False).micro.right == 0
+    assert event_based(of(truth, [event("cat", 10, 12)]), 0.5, with_offset=False).micro.right == 0
     twice = [event("dog", 9.8, 10), event("dog", 10.2, 12)]
-    result = detection.event_based(of(truth, twice), 0.5, with_offset=False).micro
+    result = event_based(of(truth, twice), 0.5, with_offset=False).micro
     assert (result.truth, result.found, result.right) == (1, 2, 1)
 
 
@@ -119,8 +121,8 @@ def test_the_right_label_counts_and_one_event_is_one_sound():
 def test_counts_over_several_streams_add_up(one, other):
     parts = [of(one, exact(other, 0.3)), of(other, exact(one, -0.3))]
     whole = {str(i): stream for i, part in enumerate(parts) for stream in part.values()}
-    separate = [detection.event_based(part, 1.0, with_offset=True).micro for part in parts]
-    together = detection.event_based(whole, 1.0, with_offset=True).micro
+    separate = [event_based(part, 1.0, with_offset=True).micro for part in parts]
+    together = event_based(whole, 1.0, with_offset=True).micro
     assert together.truth == sum(each.truth for each in separate)
     assert together.right == sum(each.right for each in separate)
     assert sum(detection.false_alarms(whole).values()) == sum(sum(detection.false_alarms(p).values()) for p in parts)
@@ -236,29 +238,29 @@ def test_psds_is_that_of_psds_eval(seed, labels, fast, right):
     # By psds_eval 0.5.3, with its `step_curve` and `_auc` mended: it does not work with
     # pandas 3 and numpy 2.4.
     streams, points = scene(seed, labels)
-    assert detection.psds(streams, points, FAST) == pytest.approx(fast, abs=1e-9)
-    assert detection.psds(streams, points, RIGHT) == pytest.approx(right, abs=1e-9)
+    assert psds(streams, points, FAST) == pytest.approx(fast, abs=1e-9)
+    assert psds(streams, points, RIGHT) == pytest.approx(right, abs=1e-9)
 
 
 def test_psds_counts_what_it_should():
     truth = [sound("dog", 100, 110), sound("cat", 200, 210)]
     late = {0.5: {"one": exact(truth, late_s=4)}}  # six tenths of each
-    assert detection.psds(of(truth, []), late, FAST) == 0
-    assert detection.psds(of(truth, []), late, RIGHT) == pytest.approx(1)
+    assert psds(of(truth, []), late, FAST) == 0
+    assert psds(of(truth, []), late, RIGHT) == pytest.approx(1)
     # 20 false events an hour of each label: nothing is found below, everything above.
     noisy = {
         0.5: {"one": exact(truth) + [event(s, 300 + 9 * i, 305 + 9 * i) for i in range(20) for s in ("dog", "cat")]}
     }
-    assert detection.psds(of(truth, []), noisy, FAST) == pytest.approx(0.8)
+    assert psds(of(truth, []), noisy, FAST) == pytest.approx(0.8)
     # One of two labels is found: a mean of 0.5, less the deviation of 0.5.
-    assert detection.psds(of(truth, []), {0.5: {"one": exact(truth[:1])}}, RIGHT) == 0
-    assert detection.psds(of([], []), {0.5: {}}, RIGHT) is None
+    assert psds(of(truth, []), {0.5: {"one": exact(truth[:1])}}, RIGHT) == 0
+    assert psds(of([], []), {0.5: {}}, RIGHT) is None
 
 
 @given(st.integers(0, 1000), st.sampled_from(["a", "ab", "abcd"]))
 def test_psds_is_a_share(seed, labels):
     for scenario in (FAST, RIGHT):
-        value = detection.psds(*scene(seed, labels), scenario)
+        value = psds(*scene(seed, labels), scenario)
         assert value is not None
         assert 0 <= value <= 1
 
@@ -320,7 +322,7 @@ def test_the_document_is_json():
 def test_sed_eval_leaves_nothing_behind():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        detection.event_based(of([sound("dog", 1, 2)], []), 0.5, with_offset=True)
+        event_based(of([sound("dog", 1, 2)], []), 0.5, with_offset=True)
     # The stand-in for setuptools' old module is removed again: other packages look for that module.
     module = sys.modules.get("pkg_resources")
     assert module is None or hasattr(module, "require")

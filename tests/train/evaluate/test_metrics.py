@@ -9,21 +9,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from train.evaluate import metrics
+from train.evaluate.categories import ESC50_CATEGORIES, ESC50_LABELS, OWN_CATEGORY, categories
 from train.evaluate.metrics import (
-    ESC50_CATEGORIES,
-    ESC50_LABELS,
-    NO_LABEL,
-    OWN_CATEGORY,
-    Predictions,
     accuracy,
     accuracy_interval,
     average_precision,
     calibration_error,
-    fit_temperature,
     mcnemar,
     per_label,
     reliability,
 )
+from train.evaluate.predictions import NO_LABEL, Predictions
+from train.evaluate.temperature import fit_line, fit_temperature
 
 
 def predictions(
@@ -370,11 +367,11 @@ def test_most_confused():
 
 
 def test_categories():
-    official = metrics.categories(ESC50_LABELS)
+    official = categories(ESC50_LABELS)
     assert [len(list(group)) for _, group in itertools.groupby(official)] == [10] * 5
-    assert metrics.categories((*ESC50_LABELS, "doorbell")) == (*official, OWN_CATEGORY)
-    assert metrics.categories(ESC50_LABELS[::-1]) == (OWN_CATEGORY,) * 50
-    assert metrics.categories(("dog", "doorbell")) == (OWN_CATEGORY,) * 2
+    assert categories((*ESC50_LABELS, "doorbell")) == (*official, OWN_CATEGORY)
+    assert categories(ESC50_LABELS[::-1]) == (OWN_CATEGORY,) * 50
+    assert categories(("dog", "doorbell")) == (OWN_CATEGORY,) * 2
 
 
 def test_the_official_labels(shared):
@@ -449,7 +446,7 @@ def test_a_line_makes_modest_scores_as_often_right_as_they_say():
     logits = np.full((20_000, 3), -20.0)
     logits[:, 0] = top
     targets = np.where(right, 0, 1)
-    temperature, bias = metrics.fit_line(logits, targets)
+    temperature, bias = fit_line(logits, targets)
     assert 1 / temperature == pytest.approx(0.6, abs=0.03)
     assert bias == pytest.approx(1.5, abs=0.06)
 
@@ -457,11 +454,11 @@ def test_a_line_makes_modest_scores_as_often_right_as_they_say():
 @pytest.mark.parametrize("right", [True, False])
 def test_a_line_from_a_few_clips_changes_little(right):
     logits = np.array([[3.0, -3.0], [2.0, -2.0]])
-    temperature, bias = metrics.fit_line(logits, np.array([0, 0] if right else [1, 1]))
+    temperature, bias = fit_line(logits, np.array([0, 0] if right else [1, 1]))
     assert 0.3 < temperature < 20
     assert -2 < bias < 2
 
 
 def test_a_line_needs_clips_of_a_label():
     with pytest.raises(ValueError, match="clips of a label"):
-        metrics.fit_line(np.zeros((2, 3)), np.array([metrics.NO_LABEL] * 2))
+        fit_line(np.zeros((2, 3)), np.array([NO_LABEL] * 2))

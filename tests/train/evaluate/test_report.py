@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tagger import figures
 from train.curve import Epoch
 from train.evaluate import metrics, plots, report
-from train.evaluate.metrics import ESC50_LABELS, NO_LABEL, Predictions
+from train.evaluate.categories import ESC50_LABELS
+from train.evaluate.predictions import NO_LABEL, Predictions
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

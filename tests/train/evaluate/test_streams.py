@@ -28,7 +28,7 @@ from tests.trainings import MEL, FakeWaveforms
 from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset
 from train.evaluate import detection, soundscape, streams
-from train.evaluate.detection import Found
+from train.evaluate.found import Found
 from train.evaluate.report import circumstances
 from train.evaluate.streams import THRESHOLDS, Played, StreamOptions, at, decided, play
 

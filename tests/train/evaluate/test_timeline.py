@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from train.evaluate import timeline
-from train.evaluate.detection import Found, Point
+from train.evaluate.detection import Point
+from train.evaluate.found import Found
 from train.evaluate.soundscape import Annotation
 
 TRUTH = [

@@ -20,9 +20,10 @@ from train.augment.scenes import MOST_SOUNDS
 from train.augment.views import Views
 from train.data import cache
 from train.data.corpus import Corpus
-from train.fit import stream
+from train.fit import activations
+from train.fit.activations import SCENES
 from train.fit.backbone import Backbone
-from train.fit.stream import SCENES, StreamLearner, StreamTrainer
+from train.fit.stream import StreamLearner, StreamTrainer
 from train.fit.trainer import Setup, Trained, TrainingStoppedError
 from train.recipe import RECIPES, Recipe
 
@@ -116,7 +117,7 @@ def extracted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         module.register_forward_hook(lambda module, given, made: seen.append(len(made)))
         return module
 
-    monkeypatch.setattr(stream, "front_end", noted)
+    monkeypatch.setattr(activations, "front_end", noted)
     return seen
 
 

@@ -2,7 +2,8 @@
 
 Three questions need three rules of which event belongs to which sound:
 
-- Event-based F1 (`event_based`) is sed_eval's, so that others can compare with it. A sound and an event match if their onsets (and offsets) are within a collar; as many pairs as possible.
+- Event-based F1 (`event_based`) is sed_eval's, so that others can compare with it. A sound and an event match if
+  their onsets (and offsets) are within a collar; as many pairs as possible.
 - A false alarm (`belongs`) has no sound of its label near or under it. Pairs do not matter: a second event on one sound
   is not a false alarm, though it lowers sed_eval's precision.
 - An announcement (`_paired`) is judged as a listener does, in order of time: a sound's event may begin up to a window's

@@ -36,7 +36,7 @@ import paho.mqtt.client as paho
 
 from tagger.events import Event, Level, Stream
 from tagger.mqtt.homeassistant import components, config_topic, device_message, removal_message, status_topic
-from tagger.mqtt.topics import ANY, Topics, label_levels
+from tagger.mqtt.topics import ANY_LEVEL, Topics, label_levels
 from tagger.settings import HomeAssistantSettings
 
 ROOT = Path(__file__).parent.parent
@@ -208,7 +208,7 @@ class Node:
             self.topics.source_detail(source): "listening",
             self.topics.enabled(source): "ON",
         }
-        for level in (*label_levels(self.labels).values(), ANY):
+        for level in (*label_levels(self.labels).values(), ANY_LEVEL):
             self.retained[self.topics.state(source, level)] = "OFF"
 
     @property
@@ -276,7 +276,7 @@ class Node:
 
     def _event(self, event: Event, state: str) -> None:
         self.say(self.topics.event(self.source), json.dumps(event.to_json(self.stream, time.time())))
-        for level in (label_levels(self.labels)[event.label], ANY):
+        for level in (label_levels(self.labels)[event.label], ANY_LEVEL):
             self.retain(self.topics.state(self.source, level), state)
 
     def measure(self) -> None:

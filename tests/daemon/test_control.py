@@ -23,7 +23,7 @@ RULES = Policy(
 )
 
 
-class Noted(Listener):
+class PromptListener(Listener):
     """Carries out requests at once, as the loop does between two blocks."""
 
     def request(self, step: object) -> None:
@@ -31,11 +31,11 @@ class Noted(Listener):
         self.do_requests()
 
 
-def made(*names: str, state: StateFolder | None = None) -> tuple[Control, RecordingSink]:
+def control_of(*names: str, state: StateFolder | None = None) -> tuple[Control, RecordingSink]:
     sink = RecordingSink()
     control = Control(sink, state)
     control.listeners = {
-        name: Noted(
+        name: PromptListener(
             source=FakeSource(),
             stream=Stream("node", name, "fake", RULES.names),
             classifier=FakeClassifier(),
@@ -52,7 +52,7 @@ def made(*names: str, state: StateFolder | None = None) -> tuple[Control, Record
 
 def test_one_source_or_all_are_paused_and_it_is_remembered(tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
-    control, sink = made("mic", "garden", state=state)
+    control, sink = control_of("mic", "garden", state=state)
     assert control.pause("mic", True) == {"sources": ["mic"], "enabled": False}
     assert state.paused == {"mic"}
     assert control.pause(None, True) == {"sources": ["mic", "garden"], "enabled": False}
@@ -65,13 +65,13 @@ def test_one_source_or_all_are_paused_and_it_is_remembered(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("ask", [lambda c: c.pause("mice", True), lambda c: c.labels("mice")])
 def test_an_unknown_source_is_refused_with_a_near_name(ask: object) -> None:
-    control, _ = made("mic", "garden")
+    control, _ = control_of("mic", "garden")
     with pytest.raises(UserError, match="did you mean mic"):
         ask(control)  # type: ignore[operator]
 
 
 def test_a_threshold_is_changed_with_its_exit_in_proportion() -> None:
-    control, _ = made("mic", "garden")
+    control, _ = control_of("mic", "garden")
     answer = control.threshold("mic", "loud", 0.4)
     assert answer == {"sources": ["mic"], "label": "loud", "enter": 0.4, "exit": 0.2, "until": "restart or reload"}
     assert control.listeners["mic"].policy.each[0] == replace(RULES.each[0], enter=0.4, exit=0.2)
@@ -79,7 +79,7 @@ def test_a_threshold_is_changed_with_its_exit_in_proportion() -> None:
 
 
 def test_what_is_asked_before_the_loop_obeys_is_not_forgotten() -> None:
-    control, _ = made("mic")
+    control, _ = control_of("mic")
     listener = control.listeners["mic"]
     listener.do_requests = lambda: None  # type: ignore[method-assign]  # no block arrives
     control.threshold("mic", "loud", 0.4)
@@ -96,7 +96,7 @@ def test_a_threshold_that_cannot_be_is_refused(label: str, enter: float) -> None
 
 
 def test_labels_say_all_that_a_caller_needs() -> None:
-    control, _ = made("mic")
+    control, _ = control_of("mic")
     assert control.labels(None) == {
         "mic": [
             {"label": "loud", "topic": "loud", "enter": 0.8, "exit": 0.4, "announced": True},
@@ -107,7 +107,7 @@ def test_labels_say_all_that_a_caller_needs() -> None:
 
 
 def test_a_test_event_begins_ends_and_says_what_it_is() -> None:
-    control, sink = made("mic", "garden")
+    control, sink = control_of("mic", "garden")
     answer = control.test("garden", "loud", 0.05)
     until(lambda: sink.of("end"), "it has ended")
     (begin,), (end,) = sink.of("begin"), sink.of("end")
@@ -116,7 +116,7 @@ def test_a_test_event_begins_ends_and_says_what_it_is() -> None:
 
 
 def test_a_test_under_way_ends_with_the_daemon() -> None:
-    control, sink = made("mic")
+    control, sink = control_of("mic")
     control.test(None, "all", 60)
     control.close()
     assert len(sink.of("begin")) == len(sink.of("end")) == 1
@@ -130,7 +130,7 @@ def test_a_test_under_way_ends_with_the_daemon() -> None:
 
 @pytest.mark.parametrize(("label", "duration_s"), [("loud", -1), ("loud", 61), ("loud", float("nan")), ("dog", 1)])
 def test_a_test_that_cannot_be_is_refused(label: str, duration_s: float) -> None:
-    control, sink = made("mic")
+    control, sink = control_of("mic")
     with pytest.raises(UserError):
         control.test(None, label, duration_s)
     assert sink.told == []

@@ -27,10 +27,11 @@ from tagger.tag import in_blocks
 from train.augment.waveform import coloured
 from train.data.corpus import Corpus
 from train.data.own import sounds_in
-from train.evaluate import detection, soundscape, timeline
+from train.evaluate import detection, soundscape, synthesis, timeline
 from train.evaluate.detection import Detection
 from train.evaluate.found import Found
-from train.evaluate.soundscape import Annotation, Recording, Soundscape
+from train.evaluate.soundscape import Annotation, Soundscape
+from train.evaluate.synthesis import Recording
 from train.messages import Say
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
@@ -241,7 +242,7 @@ def _soundscapes(corpus: Corpus, fold: int, rate_hz: int, options: StreamOptions
     while left_s > 0:
         number += 1
         try:
-            scape = soundscape.make(
+            scape = synthesis.make(
                 f"fold{fold}-{number}",
                 min(left_s, _SCAPE_SECONDS),
                 rate_hz,

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.evaluate import soundscape
-from train.evaluate.soundscape import Annotation, Recording, Soundscape
+from train.evaluate import soundscape, synthesis
+from train.evaluate.soundscape import Annotation, Soundscape
+from train.evaluate.synthesis import Recording
 
 RATE = 8_000
 LABELS = ("dog", "cat", "siren", "rain", "cow")
@@ -34,7 +35,7 @@ def sounds(count: int = 12, sign: float = 1, longest: float = 3.0) -> list[Recor
 
 
 def made(seed: int = 0, seconds: float = 60.0, sign: float = 1, **options: object) -> Soundscape:
-    return soundscape.make("one", seconds, RATE, seed, sounds(sign=sign), **options)  # type: ignore[arg-type]
+    return synthesis.make("one", seconds, RATE, seed, sounds(sign=sign), **options)  # type: ignore[arg-type]
 
 
 def rms(samples: np.ndarray) -> float:
@@ -94,7 +95,7 @@ def test_the_ratio_measured_back_is_the_one_that_was_drawn(seed):
 
 def test_sounds_that_overlap_have_the_same_ratio_to_the_background_alone():
     one, other = (
-        soundscape.make(
+        synthesis.make(
             "one",
             30,
             RATE,
@@ -134,11 +135,11 @@ def test_the_same_seed_is_the_same_stream_bit_for_bit():
 
 def test_clips_may_be_loaded_when_they_are_used():
     lazy = [Recording(each.title, each.load, each.label) for each in sounds()]
-    assert soundscape.make("one", 60, RATE, 0, lazy).samples.tobytes() == made(0).samples.tobytes()
+    assert synthesis.make("one", 60, RATE, 0, lazy).samples.tobytes() == made(0).samples.tobytes()
 
 
 def test_each_clip_is_used_once_before_any_again():
-    stream = soundscape.make("one", 400, RATE, 0, sounds(12, longest=1.0), per_minute=4.5)
+    stream = synthesis.make("one", 400, RATE, 0, sounds(12, longest=1.0), per_minute=4.5)
     uses = Counter(each.clip for each in stream.annotations)
     assert len(stream.annotations) == 30
     assert len(uses) == 12
@@ -147,7 +148,7 @@ def test_each_clip_is_used_once_before_any_again():
 
 @pytest.mark.parametrize(("share", "pairs"), [(0.0, 0), (0.2, 4), (1.0, 20)])
 def test_the_share_of_sounds_that_overlap(share, pairs):
-    stream = soundscape.make("one", 300, RATE, 5, sounds(40, longest=1.0), overlapping=share)
+    stream = synthesis.make("one", 300, RATE, 5, sounds(40, longest=1.0), overlapping=share)
     assert len(stream.annotations) == 40
     found = sum(overlap_s(one, other) > 0 for one, other in combinations(stream.annotations, 2))
     assert pairs - 2 <= found <= pairs  # the last of a deck may all be of one label
@@ -161,13 +162,13 @@ def test_sounds_go_everywhere():
 
 def test_one_label_alone_keeps_its_distance():
     alone = [Recording("dog.wav", burst(0, 0.3), "dog")]
-    stream = soundscape.make("one", 60, RATE, 0, alone, per_minute=60, overlapping=1.0)
+    stream = synthesis.make("one", 60, RATE, 0, alone, per_minute=60, overlapping=1.0)
     assert 15 <= len(stream.annotations) <= 18
     assert all(after.onset_s - before.offset_s >= 3 - 1e-6 for before, after in pairwise(stream.annotations))
 
 
 def test_a_stream_without_sounds():
-    stream = soundscape.make("one", 5, RATE, 0, [])
+    stream = synthesis.make("one", 5, RATE, 0, [])
     assert stream.annotations == ()
     assert 20 * np.log10(rms(stream.samples)) == pytest.approx(stream.background_db, abs=0.01)
 
@@ -176,7 +177,7 @@ def test_peaks_stay_below_full_scale_and_the_ratio_as_it_is():
     click = np.zeros(RATE, np.float32)
     click[4000] = 0.9
     one, other = (
-        soundscape.make(
+        synthesis.make(
             "one",
             20,
             RATE,
@@ -204,14 +205,14 @@ def test_the_active_part_is_within_25_db_of_the_loudest_moment():
     clip[4000:5600] = 0  # a pause stays inside
     clip[5600:5760] = 0.5
     clip[5760:6400] = 0.025  # 26 dB below
-    assert soundscape.active(clip, RATE) == (1600, 5760)
+    assert synthesis.active(clip, RATE) == (1600, 5760)
 
 
 @given(seeds, st.integers(1, 4000), st.integers(0, 4000), st.integers(0, 4000))
 def test_silence_around_a_clip_is_cut(seed, length, before, after):
     sound = np.random.default_rng(seed).choice([-0.4, 0.4], length).astype(np.float32)
     clip = np.concatenate([np.zeros(before, np.float32), sound, np.zeros(after, np.float32)])
-    start, stop = soundscape.active(clip, RATE)
+    start, stop = synthesis.active(clip, RATE)
     assert 0 <= before - start < 160 or start <= before + 160
     assert 0 <= start < stop <= len(clip)
     assert abs(start - before) <= 160
@@ -221,14 +222,14 @@ def test_silence_around_a_clip_is_cut(seed, length, before, after):
 @pytest.mark.parametrize("clip", [np.zeros(100, np.float32), np.zeros(0, np.float32)])
 def test_silence_is_named(clip):
     with pytest.raises(ValueError, match=r"nothing\.wav: silent"):
-        soundscape.make("one", 10, RATE, 0, [Recording("nothing.wav", clip, "dog")])
+        synthesis.make("one", 10, RATE, 0, [Recording("nothing.wav", clip, "dog")])
 
 
 def test_a_sound_is_whole_and_what_was_cut_off_around_it_fades():
     clip = np.full(RATE, 0.02, np.float32)
     clip[4000:6400] = 0.5
     one, other = (
-        soundscape.make("one", 10, RATE, 0, [Recording("a", sign * clip, "a")], per_minute=6, snr_db=(20, 20))
+        synthesis.make("one", 10, RATE, 0, [Recording("a", sign * clip, "a")], per_minute=6, snr_db=(20, 20))
         for sign in (1, -1)
     )
     heard = (one.samples - other.samples) / 2
@@ -243,7 +244,7 @@ def test_a_sound_is_whole_and_what_was_cut_off_around_it_fades():
 def test_a_recorded_background_goes_on_without_seams():
     rng = np.random.default_rng(0)
     room = Recording("room.wav", rng.standard_normal(3 * RATE).astype(np.float32))
-    stream = soundscape.make("one", 61.3, RATE, 0, [], [room])
+    stream = synthesis.make("one", 61.3, RATE, 0, [], [room])
     assert stream.background == "room.wav"
     levels = [rms(each) for each in np.split(stream.samples[: 60 * RATE], 600)]
     assert max(levels) / min(levels) < 1.6
@@ -253,7 +254,7 @@ def test_a_recorded_background_goes_on_without_seams():
 @given(st.integers(RATE // 10, 3 * RATE), st.floats(0.2, 8), seeds)
 def test_backgrounds_of_any_length(recorded, seconds, seed):
     room = Recording("room.wav", np.random.default_rng(seed).standard_normal(recorded).astype(np.float32))
-    stream = soundscape.make("one", seconds, RATE, seed, [], [room])
+    stream = synthesis.make("one", seconds, RATE, seed, [], [room])
     assert len(stream.samples) == round(seconds * RATE)
     assert np.isfinite(stream.samples).all()
     assert rms(stream.samples[-RATE // 10 :]) > 0.3 * rms(stream.samples)
@@ -262,7 +263,7 @@ def test_backgrounds_of_any_length(recorded, seconds, seed):
 @pytest.mark.parametrize("room", [np.zeros(RATE, np.float32), np.ones(10, np.float32)])
 def test_a_background_that_is_none_is_named(room):
     with pytest.raises(ValueError, match=r"room\.wav: silent, or too short"):
-        soundscape.make("one", 10, RATE, 0, sounds(), [Recording("room.wav", room)])
+        synthesis.make("one", 10, RATE, 0, sounds(), [Recording("room.wav", room)])
 
 
 def test_what_is_written_is_read_back(tmp_path):

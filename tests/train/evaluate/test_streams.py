@@ -27,7 +27,7 @@ from tests.programs import refused, run, write_wav
 from tests.trainings import MEL, FakeWaveforms
 from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset
-from train.evaluate import detection, soundscape, streams
+from train.evaluate import detection, soundscape, streams, synthesis
 from train.evaluate.found import Found
 from train.evaluate.report import circumstances
 from train.evaluate.streams import THRESHOLDS, Played, StreamOptions, at, decided, play
@@ -96,8 +96,8 @@ def rules(hop_s: float = 0.5, config: EventsConfig | None = None) -> Policy:
 
 
 def stream(seconds: float = 40.0, seed: int = 0) -> soundscape.Soundscape:
-    recordings = [soundscape.Recording(f"{label}", tone(label, 0), LABELS[label]) for label in (0, 1)]
-    return soundscape.make("one", seconds, RATE_HZ, seed, recordings, per_minute=10, snr_db=(20, 20))
+    recordings = [synthesis.Recording(f"{label}", tone(label, 0), LABELS[label]) for label in (0, 1)]
+    return synthesis.make("one", seconds, RATE_HZ, seed, recordings, per_minute=10, snr_db=(20, 20))
 
 
 def pieces(samples: np.ndarray, size: int = 800) -> Iterator[np.ndarray]:

@@ -4,6 +4,7 @@ The only module that imports paho.
 """
 
 import logging
+import math
 import random
 import sys
 import threading
@@ -42,6 +43,11 @@ _MAX_SHORT_CONNECTIONS = 3
 """Each short connection in a row doubles the first wait, up to this many: to 8 s, since the broker may recover."""
 _MAX_IN_FLIGHT = 20
 """Messages without acknowledgement at any time, unless the broker wants fewer. Mosquitto's default is the same."""
+_MAX_RECEIVED_BYTES = 100_000
+"""Largest packet that is taken from the broker: above the longest topic (65,535 bytes) and the longest request. MQTT 5
+tells the broker. With 3.1.1 the rest of a larger packet is read and not kept."""
+_READ_BYTES = 65_536
+"""Largest number of bytes read from the socket at once."""
 _STOP_SECONDS = 1.0
 """Longest wait for the disconnect, seconds."""
 
@@ -95,7 +101,10 @@ class Connection:
         self._socket_error: OSError | None = None
         """The error that broke this connection."""
         self._is_version_5 = settings.version == "5"
-        self._client = paho.Client(
+        self._announces_limit = self._is_version_5
+        """Whether the broker is told the largest packet that is taken. Some brokers that know only 3.1.1 do not answer
+        a connection that says so; the next one then does not, and they refuse it in words."""
+        self._client = _BoundedClient(
             CallbackAPIVersion.VERSION2,
             client_id,
             protocol=MQTTProtocolVersion.MQTTv5 if self._is_version_5 else MQTTProtocolVersion.MQTTv311,
@@ -112,9 +121,7 @@ class Connection:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = lambda client, data, mid, reason, properties: self._on_publish(mid, reason)
-        self._client.on_message = lambda client, data, message: self.on_message(
-            message.topic, bytes(message.payload), message.retain
-        )
+        self._client.on_message = lambda client, data, message: self._on_message(message)
         self._client.on_subscribe = lambda client, data, mid, reasons, properties: self._on_subscribe(reasons)
         self._client.on_log = self._on_log
         self._set_backoff()
@@ -158,6 +165,13 @@ class Connection:
         properties = self._properties(message) if self._is_version_5 else None
         return self._client.publish(message.topic, message.payload, message.qos, message.retain, properties).mid
 
+    def packet_bytes(self, message: Outgoing) -> int:
+        """Size of the packet that brings this message to the broker, as a broker's limit counts it."""
+        size = 2 + len(message.topic.encode()) + (2 if message.qos else 0) + len(message.payload.encode())
+        if self._is_version_5:
+            size += len(self._properties(message).pack())  # type: ignore[no-untyped-call]
+        return 1 + max(1, math.ceil(size.bit_length() / 7)) + size
+
     def discard_unacknowledged(self) -> None:
         """Makes paho forget all messages that the broker has not acknowledged."""
         self._client.drop_out_messages()
@@ -167,14 +181,20 @@ class Connection:
         self._client.subscribe([(topic, 1) for topic in topics])
 
     def _set_address(self) -> None:
-        clean: Any = {"clean_start": True} if self._is_version_5 else {}
+        clean: Any = {}
+        if self._is_version_5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            if self._announces_limit:
+                properties.MaximumPacketSize = _MAX_RECEIVED_BYTES
+            clean = {"clean_start": True, "properties": properties}
         self._client.connect_async(self._settings.host, self._settings.port, KEEPALIVE_SECONDS, **clean)
 
     def _properties(self, message: Outgoing) -> Properties:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.ContentType = "application/json" if message.is_json else "text/plain"
-        properties.PayloadFormatIndicator = 1
-        properties.UserProperty = [("node", self._settings.node), ("producer", f"tagger {__version__}")]
+        if not message.is_plain:
+            properties.ContentType = "application/json" if message.is_json else "text/plain"
+            properties.PayloadFormatIndicator = 1
+            properties.UserProperty = [("node", self._settings.node), ("producer", f"tagger {__version__}")]
         if message.expiry_s is not None:
             properties.MessageExpiryInterval = message.expiry_s
         return properties
@@ -223,9 +243,9 @@ class Connection:
                 self._log(logging.WARNING, "MQTT: %s refuses (%s); trying again", self._settings.url, why)
             return
         self._log(logging.INFO, "MQTT: connected to %s", self._settings.url)
-        self._connected_at = time.monotonic()
         self.max_in_flight = min(_MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", _MAX_IN_FLIGHT))
         self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+        self._connected_at = time.monotonic()
         self.reconnects += self.ever_connected
         self.ever_connected = True
         self.on_connected()
@@ -277,8 +297,18 @@ class Connection:
         elif not self._has_logged_refusal:
             if not self.ever_connected and not self._settings.tls:
                 why = f"{why}; does it want mqtts://?"
+            if self._is_version_5 and not self.ever_connected:
+                self._announces_limit = not self._announces_limit
+                self._set_address()
             self._log(logging.WARNING, "MQTT: %s does not answer (%s); trying again", self._settings.url, why)
         self._has_logged_refusal = False
+
+    def _on_message(self, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # not every broker refuses such a topic
+            return
+        self.on_message(topic, bytes(message.payload), message.retain)
 
     def _on_subscribe(self, reasons: Sequence[ReasonCode]) -> None:
         if refusals := [reason for reason in reasons if reason.is_failure]:
@@ -293,6 +323,16 @@ class Connection:
                 logging.WARNING, "MQTT: %s refuses messages (%s); check its access list", self._settings.url, reason
             )
         self.on_acknowledged(mid, reason.is_failure)
+
+
+class _BoundedClient(paho.Client):
+    """Keeps no more than the first `_MAX_RECEIVED_BYTES` of a packet, however large it is. A receiver sees a message
+    that was cut off, and the broker its acknowledgement.
+    """
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        del self._in_packet["packet"][_MAX_RECEIVED_BYTES:]
+        return super()._sock_recv(min(bufsize, _READ_BYTES))
 
 
 def _ignore(*_: object) -> None:

@@ -13,30 +13,48 @@ import math
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tagger.errors import TaggerError, UserError
 from tagger.mqtt.backlog import Backlog
-from tagger.mqtt.connection import Connection
+from tagger.mqtt.connection import SHORT_SECONDS, Connection
+from tagger.mqtt.limits import SizeLimits, TooLarge, identity, shorter
 from tagger.mqtt.message import Outgoing
 from tagger.mqtt.outbox import Outbox
 from tagger.settings import MqttSettings
 
 log = logging.getLogger(__name__)
 
-_LARGE_BYTES = 4_000
-"""Every event is smaller; the message for Home Assistant may be larger. With MQTT 3.1.1 a broker cannot name its
-limit and hangs up, so a message of this size may be the cause."""
 _SHORT_CONNECTIONS = 3
-"""Number of short connections in a row after which the largest message in flight is taken for the cause."""
+"""Number of short connections in a row after which a message that is too large is looked for."""
+_HOLD_SECONDS = SHORT_SECONDS + 0.5
+"""While such a message is looked for: time for which a new connection must last before anything is sent on it. A broker
+that hangs up sooner does not do so because of a message."""
+_BLAME_SECONDS = 5.0
+"""Longest time from sending a message to the broker's hanging up that is taken for its answer, seconds."""
+_HANGUPS = 2
+"""Number of times that the broker must hang up at one message, sent alone, before the message counts as too large."""
+_LOOSE_HANGUPS = 3
+"""The same for messages that are not acknowledged."""
 _FIRST_CONNECTION_SECONDS = 1.0
 """Longest wait for the first connection, seconds. A broker that comes later is served from then on."""
 _RETURN_SECONDS = 1.0
 """Time between two looks at an outbox that waits in memory for its disk, seconds."""
 _EPHEMERAL_EXPIRY_SECONDS = 60
 """MQTT 5 message expiry interval of scores, levels and statistics, seconds."""
+
+
+@dataclass(frozen=True)
+class _Loose:
+    """A message that the broker does not acknowledge (QoS 0), larger than all that it has accepted so far."""
+
+    topic: str
+    size: int
+    at: float
+    """When it was published, on the monotonic clock."""
 
 
 class Delivery:
@@ -85,10 +103,21 @@ class Delivery:
         has handled a connect."""
         self._is_resending = False
         """Whether paho sends again, after a reconnect, what was in flight. Nothing may overtake these messages."""
-        self._largest_accepted_bytes: float = math.inf
-        """Messages above this size made the broker hang up."""
-        self._too_large_topics: set[str] = set()
-        """Topics of messages that were too large and are in the log."""
+        self._limits = SizeLimits()
+        self._is_searching = False
+        """Whether a message that is too large is looked for: one message is sent at a time."""
+        self._hold_until = 0.0
+        """Time before which nothing is sent, on the monotonic clock."""
+        self._returned: deque[Outgoing] = deque()
+        """Messages taken back from paho. They go before all others."""
+        self._blamed: tuple[Outgoing | None, int] = (None, 0)
+        """The last message, sent alone, at which the broker hung up; and how often."""
+        self._sent_at = 0.0
+        """When the newest message was handed to paho, on the monotonic clock."""
+        self._loose: _Loose | None = None
+        """The message at QoS 0 of which it is not known yet whether the broker accepts it."""
+        self._loose_hangups = 0
+        self._too_large = TooLarge(settings.url)
         self.is_closing = False
         self._drained = threading.Event()
         """Set when `close` was called and the broker has everything."""
@@ -113,15 +142,22 @@ class Delivery:
 
     def publish_if_connected(self, topic: str, message: Mapping[str, Any]) -> None:
         """Publishes at QoS 0. Without a connection the message is dropped. From any thread."""
-        if self.connection.is_connected:
+        if self.connection.is_connected and not self._is_searching:
             payload = json.dumps(message, allow_nan=False)
-            self.connection.publish(Outgoing(topic, payload, qos=0, expiry_s=_EPHEMERAL_EXPIRY_SECONDS))
+            loose = Outgoing(topic, payload, qos=0, expiry_s=_EPHEMERAL_EXPIRY_SECONDS)
+            size = self.connection.packet_bytes(loose)
+            if self._limits.allows(size):
+                now = time.monotonic()
+                self.enqueue(lambda: self._note_loose(_Loose(topic, size, now)))
+                self.connection.publish(loose)
+            else:
+                self.enqueue(lambda: self._too_large.leave_out(topic, size))
 
     def counts(self) -> Mapping[str, int]:
         """Number of events that wait, number of events that were dropped or refused, number of reconnects."""
         return {
             "waiting": len(self.outbox),
-            "dropped": self.outbox.dropped + self._refused_events,
+            "dropped": self.outbox.dropped + self._refused_events + self._too_large.events,
             "reconnects": self.connection.reconnects,
         }
 
@@ -166,21 +202,32 @@ class Delivery:
             self._send()
 
     def _next_step(self) -> Callable[[], None] | None:
-        """The next step. Meanwhile an outbox in memory returns to a disk that works again."""
-        while self.outbox.is_displaced:
+        """The next step. Meanwhile an outbox in memory returns to a disk that works again, and a hold ends."""
+        waits = []
+        if self.outbox.is_displaced:
             self.outbox.return_to_disk()
-            with suppress(queue.Empty):
-                return self._steps.get(timeout=_RETURN_SECONDS)
-        return self._steps.get()
+            waits.append(_RETURN_SECONDS)
+        if (hold_s := self._hold_until - time.monotonic()) > 0:
+            waits.append(hold_s)
+        try:
+            return self._steps.get(timeout=min(waits, default=None))
+        except queue.Empty:
+            return _ignore
 
     def _send(self) -> None:
         """Hands as many messages to paho as may be in flight."""
+        if time.monotonic() < self._hold_until:
+            return
         if not self._is_resending or not self._in_flight:
             self._is_resending = False
-            while len(self._in_flight) < self.connection.max_in_flight and self._hand_over():
+            most = 1 if self._is_searching else self.connection.max_in_flight
+            while len(self._in_flight) < most and self._hand_over():
                 pass
-        if self.is_closing and not self._in_flight and self.backlog.is_empty:
-            self._drained.set()
+        if not self._in_flight and not self._returned and self.backlog.is_empty:
+            if self._served_connection == self._current_connection:
+                self._is_searching = False
+            if self.is_closing:
+                self._drained.set()
 
     def _hand_over(self) -> bool:
         """Hands the next message to paho. Returns whether there was a message, and a connection for it."""
@@ -188,53 +235,99 @@ class Delivery:
             if not self._served_connection or self._served_connection != self._current_connection:
                 self.backlog.forget_read_ahead()
                 return False
-            message = self.backlog.next()
+            message = self._returned.popleft() if self._returned else self.backlog.next()
             if message is None:
                 return False
-            if self._fits(message):
-                self._in_flight[self.connection.publish(message)] = message
+            if (fitting := self._fit(message)) is not None:
+                self._sent_at = time.monotonic()
+                self._in_flight[self.connection.publish(fitting)] = fitting
         return True
 
-    def _fits(self, message: Outgoing) -> bool:
-        """Whether the broker accepts a message of this size. If not, the message is left out, and the log names it."""
-        limit = min(self._largest_accepted_bytes, self.connection.max_packet_bytes or math.inf)
-        if message.outbox_number is not None or message.max_bytes <= limit:
-            return True
-        if message.topic not in self._too_large_topics:
-            self._too_large_topics.add(message.topic)
-            log.warning(
-                "MQTT: %s takes no message as large as the one on %s (%d bytes), which is left out; raise its limit, "
-                "such as max_packet_size of Mosquitto",
-                *(self._settings.url, message.topic, len(message.payload.encode())),
+    def _fit(self, message: Outgoing) -> Outgoing | None:
+        """The message in a form that the broker accepts. None: there is none; the message is left out, and the log
+        names it.
+        """
+        limits, size = self._limits, self.connection.packet_bytes(message)
+        if message.outbox_number is None:
+            if limits.allows(size):
+                return message
+            self._too_large.leave_out(message.topic, size)
+            return None
+        if size <= limits.comfortable and not self._too_large.open_events:
+            return message
+        event_id, kind, label = identity(message.payload)
+        if event_id not in self._too_large.open_events:
+            short = message
+            forms = (
+                replace(message, payload=each, is_plain=True) for each in (message.payload, *shorter(message.payload))
             )
-        return False
+            while size > limits.comfortable and (form := next(forms, None)) is not None:
+                short, size = form, self.connection.packet_bytes(form)
+            if limits.allows(size):
+                if short is not message:
+                    self._too_large.shorten(size)
+                return short
+        self._too_large.leave_out_event(event_id, kind, label, message.topic, size)
+        self.backlog.acknowledge(message)
+        return None
 
     def _acknowledge(self, mid: int, refused: bool) -> None:
         message = self._in_flight.pop(mid, None)
         if message is not None:
+            self._limits.accept(self.connection.packet_bytes(message))
             self.backlog.acknowledge(message)
             self._refused_events += refused and message.outbox_number is not None
 
     def _handle_connect(self, connection: int) -> None:
         """Publishes all retained topics, whatever the broker has forgotten meanwhile."""
         self._served_connection, self._is_resending = connection, bool(self._in_flight)
+        self._loose = None
+        if self._is_searching:
+            self._hold_until = time.monotonic() + _HOLD_SECONDS
         self.on_connected()
         self.backlog.republish_retained()
 
     def _handle_disconnect(self) -> None:
-        """Gives up the largest message in flight if the broker hangs up each time that it receives it. Events stay."""
-        largest = max((message.max_bytes for message in self._in_flight.values()), default=0)
-        if self.connection.short_connections < _SHORT_CONNECTIONS or largest < _LARGE_BYTES:
+        """Looks for a message that is too large, if the broker hangs up again and again.
+
+        With MQTT 3.1.1 a broker cannot name its limit. Each connection must first last for a while with nothing sent on
+        it; then one message is sent at a time. That at which the broker hangs up is too large.
+        """
+        now = time.monotonic()
+        if self._loose is not None and now - self._loose.at <= _BLAME_SECONDS:
+            self._loose_hangups += 1
+            if self._loose_hangups >= _LOOSE_HANGUPS and not self._in_flight:
+                self._limits.reject(self._loose.size)
+                self._loose_hangups = 0
+        self._loose = None
+        if self._is_searching:
+            if len(self._in_flight) == 1 and now - self._sent_at <= _BLAME_SECONDS:
+                self._blame(next(iter(self._in_flight.values())))
+        elif self.connection.short_connections < _SHORT_CONNECTIONS or not self._in_flight:
             return
         with self._connection_lock:
             if self._current_connection:
-                return
-            self._largest_accepted_bytes = largest - 1
+                return  # paho has sent them again already
+            self._is_searching = True
             self.connection.discard_unacknowledged()
-            messages, self._in_flight = self._in_flight.values(), {}
-            for message in messages:
-                if self._fits(message):
-                    self._in_flight[self.connection.publish(message)] = message
+            self._returned.extendleft(reversed(self._in_flight.values()))
+            self._in_flight = {}
+
+    def _blame(self, message: Outgoing) -> None:
+        """Notes that the broker has hung up at this message."""
+        before, times = self._blamed
+        self._blamed = (message, times + 1 if message == before else 1)
+        if self._blamed[1] >= _HANGUPS:
+            self._blamed = (None, 0)
+            self._limits.reject(self.connection.packet_bytes(message))
+
+    def _note_loose(self, loose: _Loose) -> None:
+        """Notes a message that was published at QoS 0. It was accepted if the connection outlives it by a while."""
+        if self._loose is not None and loose.at - self._loose.at > _BLAME_SECONDS:
+            self._limits.accept(self._loose.size)
+            self._loose, self._loose_hangups = None, 0
+        if self._loose is None and loose.size > self._limits.accepted:
+            self._loose = loose
 
     def _begin_closing(self, topic: str, payload: str) -> None:
         self.is_closing = True
@@ -244,6 +337,7 @@ class Delivery:
 
     def _on_connected(self) -> None:
         with self._connection_lock:
+            self._limits.announced = self.connection.max_packet_bytes or math.inf
             self._connections_made += 1
             self._current_connection = connection = self._connections_made
         self.enqueue(lambda: self._handle_connect(connection))

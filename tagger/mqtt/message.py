@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-_MAX_OVERHEAD_BYTES = 512
-"""Bound of a packet's size without topic and payload, MQTT 5 properties included."""
-
 
 @dataclass(frozen=True)
 class Outgoing:
@@ -18,11 +15,8 @@ class Outgoing:
     """MQTT 5 message expiry interval: the broker may discard the message after this time, seconds."""
     outbox_number: int | None = None
     """Number in the outbox. None: the message is not in the outbox."""
-
-    @property
-    def max_bytes(self) -> int:
-        """Upper bound of the packet's size."""
-        return len(self.payload.encode()) + len(self.topic.encode()) + _MAX_OVERHEAD_BYTES
+    is_plain: bool = False
+    """Whether to leave out those MQTT 5 properties that only describe the message."""
 
     @property
     def is_json(self) -> bool:

@@ -201,8 +201,9 @@ def test_a_topic_that_the_broker_does_not_allow_stops_no_other(
         until(lambda: caplog.text.count("refuses messages") == 2, "it is said again")
 
 
-def test_a_broker_without_version_5_is_reported() -> None:
-    """The embedded broker knows only 3.1.1."""
+def test_a_broker_without_version_5_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded broker knows only 3.1.1, and does not answer a connection with properties."""
+    monkeypatch.setattr(connection, "KEEPALIVE_SECONDS", 1)
     here = EmbeddedBroker("127.0.0.1", free_port())
     refusals: list[UserError] = []
     try:

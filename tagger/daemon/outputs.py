@@ -158,7 +158,7 @@ def _mqtt(context: SinkContext, mqtt: MqttSettings) -> Sink:
         outbox=None if state is None or mqtt.embedded else Outbox(state.outbox, mqtt.queue_events),
         client_id="" if state is None else f"tagger-{state.id}",
         paused=() if state is None else state.paused,
-        requests=Requests(context.controls, mqtt.commands),
+        requests=Requests(context.controls) if mqtt.commands else None,
         discovery=None if home is None else _home(context, mqtt, home),
     )
 

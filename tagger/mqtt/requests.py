@@ -36,10 +36,10 @@ class Controls(Protocol):
 
 
 class Requests:
-    """Answers requests, or refuses all of them unless `enabled`. For one thread."""
+    """Answers requests. For one thread."""
 
-    def __init__(self, controls: Controls, enabled: bool, clock: Callable[[], float] = time.monotonic) -> None:
-        self._controls, self._enabled, self._clock = controls, enabled, clock
+    def __init__(self, controls: Controls, clock: Callable[[], float] = time.monotonic) -> None:
+        self._controls, self._clock = controls, clock
         self._tokens, self._refilled_at = float(_BURST), clock()
         self._flood_logged_at = -60.0
         self.refused = 0
@@ -90,7 +90,6 @@ class Requests:
             if not self._take_token():
                 self._reject_flood(None)
                 return None
-            self._check_enabled()
             if payload not in (b"ON", b"OFF"):
                 raise UserError("must be ON or OFF")
             self._controls.pause(source, payload == b"OFF")
@@ -102,9 +101,8 @@ class Requests:
     def _execute(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
         """
         Raises:
-            UserError: requests are not allowed; the kind or a field is unknown; a field is missing or has a wrong type.
+            UserError: the kind or a field is unknown; a field is missing or has a wrong type.
         """
-        self._check_enabled()
         if kind not in self._kinds:
             raise UserError(f"{_quote(kind)}: no such request{near(kind[:60], self._kinds)}")
         known = self._kinds[kind]
@@ -118,10 +116,6 @@ class Requests:
         if missing := [key for key in known.required if key not in request]:
             raise UserError(f"{kind}: needs {', '.join(missing)}")
         return known.run(**request)
-
-    def _check_enabled(self) -> None:
-        if not self._enabled:
-            raise UserError("requests are not allowed here; start with --commands, or write commands = true in [mqtt]")
 
     def _take_token(self) -> bool:
         now = self._clock()

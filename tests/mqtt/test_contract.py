@@ -244,17 +244,18 @@ def test_retained_requests_are_ignored(broker: Mosquitto, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_without_commands_requests_are_refused(broker: Mosquitto, tmp_path: Path) -> None:
+def test_without_commands_no_request_is_read(broker: Mosquitto, tmp_path: Path) -> None:
     quiet = write_siren(tmp_path / "clip.wav", silent_s=90)
     with subscribed(broker.port) as subscriber, running("listen", quiet, "--mqtt", broker.url, "--node", "room") as it:
         until(lambda: "online" in subscriber.payloads(f"{BASE}/clip/status"), "it listens")
-        room = Room(broker, it, subscriber)
-        answer = room.request("pause", transaction=1)
-        assert (answer["transaction"], answer["status"]) == (1, "error")
-        assert "--commands" in answer["error"]
+        subscriber.publish(f"{BASE}/request/pause", '{"transaction": 1}')
         subscriber.publish(f"{BASE}/clip/enabled/set", "OFF")
-        assert room.request("labels")["status"] == "error"
-        assert room.last("clip/status") == "online"
+        subscriber.publish(f"{BASE}/status", "offline")
+        until(lambda: subscriber.payloads(f"{BASE}/status")[-2:] == ["offline", "online"], "it reads its own topic")
+        assert not [m for _, m in subscriber.messages if m.topic.startswith(f"{BASE}/response/")]
+        assert subscriber.payloads(f"{BASE}/clip/status")[-1] == "online"
+        _, _, err = stop(it)
+        assert "request" not in err
 
 
 def test_the_discovery_message_is_published_again_at_home_assistants_birth(room: Room) -> None:

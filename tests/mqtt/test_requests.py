@@ -41,9 +41,9 @@ class Clock:
         return self.now
 
 
-def make_requests(enabled: bool = True) -> tuple[Requests, FakeControls, Clock]:
+def make_requests() -> tuple[Requests, FakeControls, Clock]:
     controls, clock = FakeControls(), Clock()
-    return Requests(controls, enabled, clock), controls, clock
+    return Requests(controls, clock), controls, clock
 
 
 @pytest.mark.parametrize(
@@ -110,31 +110,20 @@ def test_an_error_has_the_transaction_too() -> None:
     assert answer["transaction"] == "t"
 
 
-def test_no_request_is_executed_unless_enabled() -> None:
-    requests, controls, _ = make_requests(enabled=False)
-    answer = requests.answer("pause", b'{"transaction": 1}')
-    assert answer is not None
-    assert (answer["transaction"], answer["status"]) == (1, "error")
-    assert "--commands" in answer["error"]
-    requests.switch("mic", b"OFF")
-    assert controls.calls == []
-
-
-@pytest.mark.parametrize("enabled", [True, False])
 @pytest.mark.parametrize("payload", [b"{}", b"rubbish"])
-def test_a_flood_is_neither_executed_nor_answered(enabled: bool, payload: bytes) -> None:
-    requests, controls, clock = make_requests(enabled)
+def test_a_flood_is_neither_executed_nor_answered(payload: bytes) -> None:
+    requests, controls, clock = make_requests()
     answers = []
     for i in range(1000):
         clock.now = i / 1000
         answers.append(requests.answer("labels", payload))
-    assert len(controls.calls) == (10 if enabled and payload == b"{}" else 0)
+    assert len(controls.calls) == (10 if payload == b"{}" else 0)
     assert sum(answer is not None for answer in answers) == 11
     assert requests.refused == 990
     clock.now = 60.0
     answer = requests.answer("labels", b"{}")
     assert answer is not None
-    assert answer["status"] == ("ok" if enabled else "error")
+    assert answer["status"] == "ok"
 
 
 def test_a_topic_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -462,7 +462,7 @@ class Controls(FakeControls):
 )
 def test_enabled_changes_though_the_source_reports_nothing(broker: Mosquitto, topic: str, off: str, on: str) -> None:
     """An unplugged microphone can be paused and resumed."""
-    sink = open_sink(broker, requests=Requests(Controls(), enabled=True))
+    sink = open_sink(broker, requests=Requests(Controls()))
     with subscribed(broker.port) as subscriber:
         until(lambda: subscriber.payloads(f"{BASE}/mic/enabled") == ["ON"], "it is enabled")
         for number, what in enumerate((off, on), 2):

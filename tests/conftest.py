@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,25 +39,29 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SHARED = ROOT.parent / "shared"
 
 
-_MARKERS = {"broker": "broker", "shared": "data"}
+_MARKERS = {"broker": "broker", "shared": "data", "trained": "train"}
 """Fixtures, and the marker of a test that uses one."""
+_LONG = ("train", "slow", "broker")
+"""Markers of tests that may take long."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests by their fixtures, and keeps the tests of a file together where a fixture trains a network.
+    """Marks tests by their fixtures, and puts the files with the most long tests first.
 
-    With `--dist loadgroup` such a file is one unit, and the largest units come first; all other tests go one by one to
-    whichever process is free. So no network is trained twice, and no process waits long for another at the end.
+    A file is one unit of `--dist loadfile`: no fixture that trains a network is made twice, and no process waits at the
+    end for another that has just begun a long file. (Groups would be finer, but xdist 3.8 ignores them under pytest 9.2.)
     """
+    long: Counter[Path] = Counter()
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         for fixture, marker in _MARKERS.items():
             if fixture in fixtures:
                 item.add_marker(marker)
-        trains = item.get_closest_marker("train") is not None or "trained" in fixtures
-        if trains and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        long[item.path] += any(item.get_closest_marker(marker) for marker in _LONG)
+        if "trained" in fixtures:
+            long[item.path] += len(items)  # such a fixture alone takes minutes
+    items.sort(key=lambda item: -long[item.path])
 
 
 @pytest.fixture(autouse=True)

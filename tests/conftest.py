@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests by their fixtures, and puts the files with the most long tests first.
 
     A file is one unit of `--dist loadfile`: no fixture that trains a network is made twice, and no process waits at the
-    end for another that has just begun a long file. (Groups would be finer, but xdist 3.8 ignores them under pytest 9.2.)
+    end for another that has just begun a long file. Groups would be finer, but xdist 3.8 ignores them under pytest 9.2.
     """
     long: Counter[Path] = Counter()
     for item in items:

@@ -10,6 +10,9 @@ from tagger.mqtt.connection import Connection
 from tagger.mqtt.topics import Topics
 from tagger.settings import MqttSettings
 
+_MAX_CHARACTERS = 500
+"""Longest line that is printed whole."""
+
 
 class Watcher:
     """A subscriber with its own connection. It knows the broker's address and the node's name, not the daemon."""
@@ -52,18 +55,21 @@ class Watcher:
         else:
             try:
                 line = _describe(json.loads(payload))
-            except (ValueError, KeyError, TypeError):  # another program may publish there
+            except Exception:  # another program may publish anything there; an onlooker never ends the daemon
                 line = payload
-        with contextlib.suppress(OSError):  # the reader of the output has gone
-            print(f"{topic:<28} {line}", file=self._file, flush=True)
+        self._print(f"{topic:<28} {line}")
+
+    def _print(self, line: str) -> None:
+        """Prints one line, whatever is in it."""
+        text = line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS]}... ({len(line)} characters)"
+        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+        encoding = getattr(self._file, "encoding", None) or "utf-8"
+        with contextlib.suppress(OSError, ValueError):  # the reader of the output has gone, or the file is closed
+            print(text.encode(encoding, "backslashreplace").decode(encoding), file=self._file, flush=True)
 
 
 def _describe(event: dict[str, Any]) -> str:
-    """One line, from the JSON of an event.
-
-    Raises:
-        KeyError, TypeError, ValueError: this is no event.
-    """
+    """One line, from the JSON of an event. Raises some exception if this is no event."""
     line = f"{event['type']:<5} {event['label']:<18} score {event['score']:.2f}"
     if event["type"] == "end":
         line += f"  peak {event['peak_score']:.2f}  lasted {event['duration_s']:.1f} s"

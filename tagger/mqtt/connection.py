@@ -41,6 +41,11 @@ SHORT_SECONDS = 1.5
 is longer. Longer than any first wait: of two clients with one id, which throw each other out, one then gives way."""
 _MAX_SHORT_CONNECTIONS = 3
 """Each short connection in a row doubles the first wait, up to this many: to 8 s, since the broker may recover."""
+_RIVAL_SECONDS = 30.0
+"""A broker that hangs up within this time of connecting, and then accepts the next connection at once, may have found
+another client with the same id."""
+_RIVAL_HANGUPS = 3
+"""Number of such connections in a row after which the log says so."""
 _MAX_IN_FLIGHT = 20
 """Messages without acknowledgement at any time, unless the broker wants fewer. Mosquitto's default is the same."""
 _MAX_RECEIVED_BYTES = 100_000
@@ -98,6 +103,9 @@ class Connection:
         """Time at which the broker accepted the present connection, on the monotonic clock. None: not connected."""
         self._has_logged_refusal = False
         """Whether a refusal of this connection, or of a message on it, is in the log: one line is enough."""
+        self._client_id = client_id
+        self._hangups = 0
+        """Number of connections in a row at which the broker soon hung up."""
         self._socket_error: OSError | None = None
         """The error that broke this connection."""
         self._is_version_5 = settings.version == "5"
@@ -117,6 +125,10 @@ class Connection:
         self._client.connect_timeout = CONNECT_SECONDS
         self._client.max_queued_messages_set(0)
         self._client.max_inflight_messages_set(0)  # the publisher bounds their number
+        self._set_callbacks()
+        self._set_backoff()
+
+    def _set_callbacks(self) -> None:
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
@@ -124,7 +136,6 @@ class Connection:
         self._client.on_message = lambda client, data, message: self._on_message(message)
         self._client.on_subscribe = lambda client, data, mid, reasons, properties: self._on_subscribe(reasons)
         self._client.on_log = self._on_log
-        self._set_backoff()
 
     def set_will(self, topic: str, payload: str) -> None:
         """Sets the last will: the message that the broker publishes, retained, if this client vanishes."""
@@ -211,9 +222,29 @@ class Connection:
 
     def _reset_short_connections(self) -> None:
         """For a broker that could not be reached: the last connection was short because the broker had died."""
+        self._hangups = 0
         if self.short_connections:
             self.short_connections = 0
             self._set_backoff()
+
+    def _look_for_rival(self, is_certain: bool, lasted_s: float) -> None:
+        """Says that another client has the same id, once until a connection lasts.
+
+        Args:
+            is_certain: the broker has said so (MQTT 5). With 3.1.1 it hangs up without a word.
+        """
+        is_new = self._hangups < _RIVAL_HANGUPS
+        if lasted_s >= _RIVAL_SECONDS:
+            self._hangups = 0
+        self._hangups = _RIVAL_HANGUPS if is_certain else self._hangups + 1
+        if self._client_id and is_new and self._hangups >= _RIVAL_HANGUPS:
+            self._log(
+                logging.WARNING,
+                "MQTT: another client with this id (%s) %s %s, such as a copy of the memory card or state folder: each "
+                "takes the other's place. On the copy, remove known.json from the state folder (--state), or set "
+                "another client_id; and give each a --node of its own",
+                *(self._client_id, "connects to" if is_certain else "seems to connect to", self._settings.url),
+            )
 
     @property
     def _may_give_up(self) -> bool:
@@ -294,6 +325,7 @@ class Connection:
             pass
         elif connected_at is not None:
             self._log(logging.WARNING, "MQTT: lost %s (%s); reconnecting, events wait", self._settings.url, why)
+            self._look_for_rival(str(reason) == "Session taken over", time.monotonic() - connected_at)
         elif not self._has_logged_refusal:
             if not self.ever_connected and not self._settings.tls:
                 why = f"{why}; does it want mqtts://?"

@@ -401,7 +401,7 @@ def test_a_stopped_connection_is_freed_at_once(broker: Mosquitto) -> None:
     """With its sockets: a daemon opens a connection at each reload."""
 
     def clients() -> int:
-        return sum(type(each) is paho.Client for each in gc.get_objects())
+        return sum(issubclass(type(each), paho.Client) for each in gc.get_objects())
 
     gc.collect()
     before = clients()
@@ -416,3 +416,38 @@ def test_a_stopped_connection_is_freed_at_once(broker: Mosquitto) -> None:
         assert clients() == before
     finally:
         gc.enable()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_two_clients_with_one_id_are_told_what_to_do(
+    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: str
+) -> None:
+    """Such as those of a memory card and its copy. Said by each of them, once."""
+    shorten_waits(monkeypatch, 0.2, 1.0)
+    monkeypatch.setattr(connection, "SHORT_SECONDS", 0.3)
+    advice = "another client with this id (same)"
+    with (
+        connecting(broker.port, "same", version=version) as one,
+        connecting(broker.port, "same", version=version) as other,
+    ):
+        until(lambda: one.reconnects >= 4 and other.reconnects >= 4, "they meet again and again")
+    said = [record.getMessage() for record in caplog.records if advice in record.getMessage()]
+    assert len(said) == 2
+    assert all("remove known.json" in each and "client_id" in each for each in said)
+
+
+@pytest.mark.broker
+def test_a_broker_that_restarts_again_and_again_is_no_other_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shorten_waits(monkeypatch, 0.1, 0.2)
+    with Mosquitto(tmp_path) as here, connecting(here.port, "alone") as made:
+        for _ in range(5):
+            until(lambda: made.is_connected, "connected")
+            here.kill()
+            until(lambda: not made.is_connected, "the loss is noticed")
+            refused_before = caplog.text.count("cannot reach")
+            until(lambda before=refused_before: caplog.text.count("cannot reach") > before, "it is away")  # type: ignore[misc]
+            here.start()
+    assert "another client" not in caplog.text

@@ -113,6 +113,8 @@ class Listener:
         self.error: TaggerError | None = None
         """Why the source broke, where it is no live one."""
         self.windows, self.skipped, self.overruns, self.reconnects = 0, 0, 0, 0
+        self.events = 0
+        """Events that have begun."""
         self.paused = paused
         """Blocks are dropped."""
         self._classifier, self._sink, self._taps = classifier, sink, taps
@@ -312,8 +314,10 @@ class Listener:
             for tap in self._taps:
                 tap.pause()
             self._publish_status("disabled", _PAUSED)
+            log.info("%s: paused; what it hears is discarded until it is resumed", self.stream.source)
         else:
             self._is_resumed = True
+            log.info("%s: resumed", self.stream.source)
             self._publish_status("offline", "waiting for audio")
 
     def _set_policy(self, policy: Policy, stream: Stream) -> None:
@@ -322,6 +326,7 @@ class Listener:
 
     def _publish_events(self, events: Sequence[Event]) -> None:
         for event in events:
+            self.events += event.type == "begin"
             self._sink.event(self.stream, event)
             for tap in self._taps:
                 tap.event(event)

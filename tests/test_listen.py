@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import signal
 import threading
 import time
@@ -190,7 +191,8 @@ def test_sound_before_and_after_a_gap_is_never_in_one_window() -> None:
     assert first.scores.time == pytest.approx(50)
 
 
-def test_a_signal_ends_everything_in_order() -> None:
+def test_a_signal_ends_everything_in_order(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     sink = RecordingSink()
     source = FakeSource([noise(2)], waits=True)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -204,6 +206,9 @@ def test_a_signal_ends_everything_in_order() -> None:
     assert source.closed.is_set()
     assert kinds(sink, "online", "begin", "end", "offline") == ["online", "begin", "end", "offline"]
     assert sink.closed
+    stopping, stopped = (record.getMessage() for record in caplog.records)
+    assert stopping == "stopping"
+    assert re.fullmatch(r"stopped after \d+ s; windows: \d+, skipped: 0, events: 1", stopped)
 
 
 def test_one_broken_file_does_not_stop_the_other_source() -> None:

@@ -1,5 +1,6 @@
 """Requests to a running daemon: pause, thresholds, labels, a test. `Requests` publishes what these methods return."""
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from tagger.listen import Listener
 from tagger.mqtt.topics import label_levels
 from tagger.policy import Policy
 from tagger.sinks import Sink
+
+log = logging.getLogger(__name__)
 
 _LONGEST_TEST_SECONDS = 60.0
 
@@ -73,6 +76,7 @@ class Control:
             self._tests[begin.id] = (timer, stream, begin)
             self._sink.event(stream, begin)
             timer.start()
+        log.info("%s: a test was requested: %s for %g s", name, label, duration_s)
         return {"source": name, "label": label, "id": begin.id, "duration_s": duration_s}
 
     def close(self) -> None:

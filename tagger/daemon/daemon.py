@@ -68,12 +68,15 @@ class Daemon:
         threads = [threading.Thread(target=self._follow, args=[each], daemon=True) for each in self._listeners]
         for thread in threads:
             thread.start()
+        started = time.monotonic()
         due = {task: time.monotonic() + task.every_s for task in self._tasks}
         while not self._stop.wait(min(due.values(), default=math.inf) - time.monotonic()):
             for task, at in due.items():
                 if time.monotonic() >= at:
                     task.work()
                     due[task] = time.monotonic() + task.every_s
+        if self._stop.interrupted:
+            log.info("stopping")
         for listener in self._listeners:
             listener.stop()
         for thread in threads:
@@ -82,6 +85,8 @@ class Daemon:
             listener.finish("stopped")
         self._before_close()
         self._close_sink()
+        if self._stop.interrupted:
+            self._log_totals(time.monotonic() - started)
         errors = [self._stop.failure, *(listener.error for listener in self._listeners)]
         for error in errors:
             if error is not None and self._stop.interrupted:
@@ -114,6 +119,15 @@ class Daemon:
         for listener, stream in zip(self._listeners, streams, strict=True):
             listener.set_policy(policy, stream)
         return changed
+
+    def _log_totals(self, uptime_s: float) -> None:
+        listeners = self._listeners
+        log.info(
+            "stopped after %.0f s; windows: %d, skipped: %d, events: %d",
+            uptime_s,
+            *(sum(each.windows for each in listeners), sum(each.skipped for each in listeners)),
+            sum(each.events for each in listeners),
+        )
 
     def _close_sink(self) -> None:
         try:

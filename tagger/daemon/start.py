@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -28,7 +28,7 @@ from tagger.errors import TaggerError
 from tagger.events import Stream
 from tagger.files import home
 from tagger.listen import AudioTap, Listener
-from tagger.mqtt.topics import NOT_SOURCES
+from tagger.mqtt.topics import NOT_SOURCES, Topics
 from tagger.names import unique_slugs
 from tagger.policy import Policy
 from tagger.settings import ListenSettings, MqttSettings, check_window
@@ -88,7 +88,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         mqtt = stack.enter_context(_broker(settings.mqtt))
         state = stack.enter_context(_state(settings))
         streams = _streams(sources, (mqtt or MqttSettings()).node, model.info.name, rules)
-        _print_setup(settings, model, sources, streams, mqtt)
+        _print_setup(settings, model, sources, streams, mqtt, state.paused if state is not None else ())
         model.classifier.warm_up(round(model.window_s * model.rate_hz))
         stack.enter_context(_stopped_by_dying_threads(stop))
 
@@ -265,13 +265,18 @@ def _print_setup(
     sources: Sequence[Source],
     streams: Sequence[Stream],
     mqtt: MqttSettings | None,
+    paused: Collection[str],
 ) -> None:
     """Prints what the daemon listens to and publishes; on standard error, as standard output holds events alone."""
     info, window_s = model.info, model.window_s
     if settings.config is not None:
         click.echo(f"settings      {click.format_filename(settings.config)}", err=True)
     for source, stream in zip(sources, streams, strict=True):
-        click.echo(f"listening to  {stream.source}: {source.description}", err=True)
+        if stream.source in paused:
+            resume = f"paused; {_resume_line(mqtt, stream.source)}"
+            click.echo(f"not heard     {stream.source}: {source.description}; {resume}", err=True)
+        else:
+            click.echo(f"listening to  {stream.source}: {source.description}", err=True)
     click.echo(f"model         {info.name}, {len(info.labels)} labels, on {model.classifier.device}", err=True)
     every = f"{window_s:g} s every {settings.hop_seconds:g} s"
     click.echo(f"windows       {every}: first labels after {window_s:g} s", err=True)
@@ -281,6 +286,13 @@ def _print_setup(
     embedded = " (the embedded broker)" if mqtt.embedded else ""
     click.echo(f"publishing    to {mqtt.url}{embedded}, topics {mqtt.prefix}/{mqtt.node}/...", err=True)
     click.echo(f"try           {subscribe_line(mqtt)}", err=True)
+
+
+def _resume_line(mqtt: MqttSettings | None, source: str) -> str:
+    """What to do so that a paused source is heard again."""
+    if mqtt is None or not mqtt.commands:
+        return "start with --mqtt and --commands to resume it by a request"
+    return f"publish ON to {Topics(mqtt.prefix, mqtt.node).enabled_set(source)} to resume it"
 
 
 def subscribe_line(mqtt: MqttSettings) -> str:

@@ -34,6 +34,8 @@ CONNECT_SECONDS = 5.0
 """Longest wait for a connection, and for its TLS handshake, seconds."""
 RETRY_SECONDS = (1.0, 60.0)
 """First and longest wait between two attempts to connect, seconds. Each wait is twice the one before."""
+_REMIND_SECONDS = 3_600.0
+"""Time after which the log says again that the broker cannot be reached, seconds."""
 _JITTER = 0.25
 """Each wait is longer or shorter by up to this share, so that a broker's clients do not all come back at once."""
 SHORT_SECONDS = 1.5
@@ -103,6 +105,8 @@ class Connection:
         """Time at which the broker accepted the present connection, on the monotonic clock. None: not connected."""
         self._has_logged_refusal = False
         """Whether a refusal of this connection, or of a message on it, is in the log: one line is enough."""
+        self._unreachable, self._remind_at = "", 0.0
+        """Why the broker cannot be reached, as the log says; and when it says so again, on the monotonic clock."""
         self._client_id = client_id
         self._hangups = 0
         """Number of connections in a row at which the broker soon hung up."""
@@ -277,6 +281,7 @@ class Connection:
         self.max_in_flight = min(_MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", _MAX_IN_FLIGHT))
         self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
         self._connected_at = time.monotonic()
+        self._unreachable = ""
         self.reconnects += self.ever_connected
         self.ever_connected = True
         self.on_connected()
@@ -291,11 +296,16 @@ class Connection:
         self._reset_short_connections()
         if not self.ever_connected:
             self._set_address()  # set once more, because paho would wait twice before its second attempt
+        why = describe(reason)
+        if why == self._unreachable and time.monotonic() < self._remind_at:
+            return
+        self._unreachable, self._remind_at = why, time.monotonic() + _REMIND_SECONDS
         first, longest = RETRY_SECONDS
         self._log(
             logging.WARNING,
-            "MQTT: cannot reach %s (%s); trying again, after %.0f s at first, then less often, up to %.0f s",
-            *(self._settings.url, describe(reason), first, longest),
+            "MQTT: cannot reach %s (%s): is a broker running there? Start one, such as Mosquitto, or name another with "
+            "--mqtt; trying again, after %.0f s at first, then less often, up to %.0f s; events wait",
+            *(self._settings.url, why, first, longest),
         )
 
     def _on_log(self, client: paho.Client, data: Any, level: int, text: str) -> None:

@@ -50,7 +50,8 @@ def control_of(*names: str, state: StateFolder | None = None) -> tuple[Control, 
     return control, sink
 
 
-def test_one_source_or_all_are_paused_and_it_is_remembered(tmp_path: Path) -> None:
+def test_one_source_or_all_are_paused_and_it_is_remembered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     state = StateFolder(tmp_path)
     control, sink = control_of("mic", "garden", state=state)
     assert control.pause("mic", True) == {"sources": ["mic"], "enabled": False}
@@ -61,6 +62,12 @@ def test_one_source_or_all_are_paused_and_it_is_remembered(tmp_path: Path) -> No
     control.pause(None, False)
     assert state.paused == frozenset()
     state.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "mic: paused; what it hears is discarded until it is resumed",
+        "garden: paused; what it hears is discarded until it is resumed",
+        "mic: resumed",
+        "garden: resumed",
+    ]
 
 
 @pytest.mark.parametrize("ask", [lambda c: c.pause("mice", True), lambda c: c.labels("mice")])
@@ -106,13 +113,15 @@ def test_labels_say_all_that_a_caller_needs() -> None:
     }
 
 
-def test_a_test_event_begins_ends_and_says_what_it_is() -> None:
+def test_a_test_event_begins_ends_and_says_what_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     control, sink = control_of("mic", "garden")
     answer = control.test("garden", "loud", 0.05)
     until(lambda: sink.of("end"), "it has ended")
     (begin,), (end,) = sink.of("begin"), sink.of("end")
     assert (begin.id, end.id, begin.cause, end.cause) == (answer["id"], answer["id"], "test", "test")
     assert 0.04 <= end.offset - end.onset < 5
+    assert [record.getMessage() for record in caplog.records] == ["garden: a test was requested: loud for 0.05 s"]
 
 
 def test_a_test_under_way_ends_with_the_daemon() -> None:

@@ -219,15 +219,22 @@ def test_a_source_is_paused_and_stays_so_over_a_restart(room: Room, tmp_path: Pa
     stats = len(room.subscriber.payloads(f"{BASE}/stats"))
     until(lambda: len(room.subscriber.payloads(f"{BASE}/stats")) >= stats + 2, "more than a second passes")
     assert len(room.subscriber.payloads(f"{BASE}/clip/scores")) == scores
-    assert stop(room.process)[0] == 0
+    code, _, err = stop(room.process)
+    assert code == 0
+    assert "clip: paused; what it hears is discarded until it is resumed" in err
     until(lambda: room.last("status") == "offline", "the node said offline")
     assert (room.last("clip/status"), room.last("clip/enabled")) == ("offline", "OFF")
     flags = ("--node", "room", "--commands")
-    with running("listen", tmp_path / "clip.wav", "--mqtt", room.broker.url, *flags):
+    with running("listen", tmp_path / "clip.wav", "--mqtt", room.broker.url, *flags) as again:
         until(lambda: room.last("clip/status") == "disabled", "it is still paused")
         assert room.request("resume", source="clip")["status"] == "ok"
         until(lambda: room.last("clip/status") == "online", "it listens again")
         assert room.last("clip/enabled") == "ON"
+        _, _, err = stop(again)
+    assert "listening to" not in err
+    assert f"paused; publish ON to {BASE}/clip/enabled/set to resume it" in err
+    assert "clip: resumed" in err
+    assert "stopped after" in err
 
 
 @pytest.mark.slow

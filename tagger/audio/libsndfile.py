@@ -1,0 +1,274 @@
+"""Files of libsndfile: WAV, FLAC, Ogg, AIFF and others whose headers tell their exact length."""
+
+import io
+import mmap
+import os
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from tagger.audio.chunk import BLOCK_SECONDS, Chunk, Warn
+from tagger.errors import AudioError
+
+_PROMISE = r"^ *(?:data|SSND|Data Size|riff) *: *(\d+) \(should be (\d+)\)"
+"""Line of libsndfile's log for WAV, AIFF, AU and W64: bytes that the header promises, and bytes in the file."""
+_UNKNOWN_FRAMES = 1 << 62
+"""libsndfile's count of frames is this or more for a FLAC that was written to a pipe."""
+_STREAMED_BYTES = 0x7FFF_0000
+"""Data size from which a WAV was written to a pipe, by a program that could not know the length."""
+_MOST_SAMPLES = 1 << 19
+"""Most samples of a block, all channels together: 2 MB."""
+_FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+"""Beginning of a FLAC stream: the mark, and the header of the first block of metadata."""
+_WAV = re.compile(rb"RIFF....WAVE", re.DOTALL)
+_CHUNK_NAME = re.compile(rb"[ -~]{4}")
+_BEGINS, _ENDS = 2, 4
+"""Flags of an Ogg page: the first and the last of a logical stream."""
+
+LibraryError: type[Exception] = soundfile.LibsndfileError
+
+
+class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Reads from front to end without seeking.
+
+    soundfile seeks after each read of a seekable file, to the place where it is already. That breaks FLAC without
+    length, where seeking fails.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _Part(io.RawIOBase):
+    """A part of a file, for soundfile: bytes from `start` to before `end`, some of them replaced."""
+
+    def __init__(self, path: Path, start: int, end: int, size_at: int) -> None:
+        """
+        Args:
+            size_at: where, in the file, the size of a WAV's data is, if it is to read as all that follow; else 0.
+        """
+        self._file = path.open("rb")
+        self._start, self._size, self._at = start, end - start, 0
+        self._patch_at = size_at - start
+        self._patch = struct.pack("<I", min(end - size_at - 4, 0x7FFF_FFFF)) if size_at else b""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._start + self._at)
+        view = memoryview(buffer)[: max(0, self._size - self._at)]
+        read = self._file.readinto(view)
+        for at, byte in enumerate(self._patch, self._patch_at - self._at):
+            if 0 <= at < read:
+                view[at] = byte
+        self._at += read
+        return read
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class SoundFile:
+    """A file that libsndfile reads, or several of the same format that were joined."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            LibraryError: libsndfile does not know the format.
+        """
+        self._path = path
+        self._file = _opened(path)
+        self.rate_hz, self.channels = self._file.samplerate, self._file.channels
+        self._format = self._file.format
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether libsndfile takes an estimate for the length, as for MP3 without an index."""
+        return self._format == "MP3" or "MPEG" in self._file.subtype
+
+    def close(self) -> None:
+        self._file.close()
+
+    def chunks(self, warn: Warn) -> Iterator[Chunk]:
+        layout = _layout(self._path, self._format)
+        if layout.note:
+            warn(f"{self._path}: {layout.note}")
+        parts, given_s, any_read = layout.parts, 0.0, False
+        for number, (start, end) in enumerate(parts):
+            if len(parts) > 1 or layout.size_at:
+                self._file.close()
+                try:
+                    self._file = _ForwardSoundFile(_Part(self._path, start, end, layout.size_at))
+                except soundfile.LibsndfileError as error:
+                    raise AudioError(
+                        f"{self._path}: {len(parts)} recordings, one behind the other; number {number + 1}, "
+                        f"after {given_s:.2f} s, cannot be read ({_reason(error)})"
+                    ) from None
+            with self._file as file:
+                read = 0
+                for chunk in self._read(file, given_s):
+                    yield chunk
+                    read += len(chunk.frames)
+                any_read |= read > 0
+                given_s += read / file.samplerate
+        if not any_read:
+            raise AudioError(f"{self._path}: holds no samples")
+
+    def _read(self, file: Any, given_s: float) -> Iterator[Chunk]:
+        """One recording; `given_s` were read before it.
+
+        Raises:
+            AudioError: it ends early.
+        """
+        read, rate_hz = 0, file.samplerate
+        size = min(int(rate_hz * BLOCK_SECONDS), _MOST_SAMPLES // file.channels) or 1
+
+        def broken(why: str) -> AudioError:
+            return AudioError(f"{self._path}: truncated or damaged after {given_s + read / rate_hz:.2f} s ({why})")
+
+        while True:
+            try:
+                frames = file.read(size, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise broken(_reason(error)) from None
+            if not len(frames):
+                break
+            yield Chunk(frames, rate_hz)
+            read += len(frames)
+        promised = max(_promised_frames(file), 0)
+        if read < promised < _UNKNOWN_FRAMES:
+            raise broken(f"its header promises {promised / rate_hz:.2f} s")
+        if re.search("^Ogg: (Last page lacks|Junk after)", file.extra_info, re.MULTILINE):
+            raise broken("its last page is missing")
+
+
+def _opened(path: Path) -> Any:
+    if path.suffix.lower() != ".raw":
+        return _ForwardSoundFile(os.fsencode(path))
+    # For this name soundfile wants to be told rate and channels, whatever the file holds.
+    return _ForwardSoundFile(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+
+
+def _promised_frames(file: Any) -> int:
+    """Number of frames in the header. libsndfile corrects a WAV's, and keeps the original only in its log."""
+    logged = re.search(_PROMISE, file.extra_info, re.MULTILINE)
+    if logged and int(logged[2]) < int(logged[1]) < _STREAMED_BYTES:
+        return int(file.frames * int(logged[1]) / max(int(logged[2]), 1))
+    return int(file.frames)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "error_string", error)).rstrip(".")
+
+
+@dataclass
+class _Layout:
+    """The recordings in a file."""
+
+    parts: list[tuple[int, int]]
+    """Where each begins and ends, bytes."""
+    note: str = ""
+    """What is to be said of it."""
+    size_at: int = 0
+    """Where the size of a WAV's data is, if it is 0 although there are data; else 0."""
+
+
+def _layout(path: Path, file_format: str) -> _Layout:
+    """Finds where recordings begin that were joined: `cat one.flac two.flac`."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        note, starts, size_at = "", [0], 0
+        if file_format == "FLAC":
+            starts = [found.start() for found in _FLAC.finditer(content)]
+        elif file_format == "OGG":
+            starts = _ogg_starts(content)
+        elif file_format in ("WAV", "WAVEX"):
+            starts, note, size_at = _wav_starts(content)
+        starts = [0, *starts[1:]]  # what is before the first belongs to it
+        return _Layout(list(zip(starts, [*starts[1:], len(content)], strict=True)), note, size_at)
+
+
+def _ogg_starts(content: mmap.mmap) -> list[int]:
+    """Where the first page of a stream follows a page of another one."""
+    starts, at, headers = [0], content.find(b"OggS"), True
+    while 0 <= at <= len(content) - 27:
+        begins = bool(content[at + 5] & _BEGINS)
+        if begins and not headers:
+            starts.append(at)
+        headers = begins
+        segments = content[at + 27 : at + 27 + content[at + 26]]
+        at = content.find(b"OggS", at + 27 + len(segments) + sum(segments))
+    return starts
+
+
+def _wav_starts(content: mmap.mmap) -> tuple[list[int], str, int]:
+    """Where WAV files begin; what is to be said of a length that is missing or too small; `_Layout.size_at`."""
+    starts, note, at = [0], "", 0
+    while True:
+        data, size = _wav_data(content, at)
+        if data < 0:
+            return starts, note, 0
+        if _is_unfinished(content, data, size):
+            note = (
+                "its header tells no length (the recording was not finished, or went through a pipe); read to its end"
+            )
+            return starts, note, data - 4 if size == 0 else 0
+        after = _after_chunks(content, data + size)
+        following = _WAV.search(content, after)
+        left = (following.start() if following else len(content)) - after
+        if left >= 8 and content[after : after + left].strip(b"\0"):
+            note = f"{left} bytes after the end that its header tells were not read"
+        if following is None:
+            return starts, note, 0
+        at = following.start()
+        starts.append(at)
+
+
+def _wav_data(content: mmap.mmap, at: int = 0) -> tuple[int, int]:
+    """Where the samples of the WAV at `at` begin, and how many bytes the header says they have; (-1, 0): nowhere."""
+    if not _WAV.match(content, at):
+        return -1, 0
+    at += 12
+    while at + 8 <= len(content):
+        name, size = content[at : at + 4], struct.unpack_from("<I", content, at + 4)[0]
+        if name == b"data":
+            return at + 8, size
+        at += 8 + size + size % 2
+    return -1, 0
+
+
+def _is_unfinished(content: mmap.mmap, data: int, size: int) -> bool:
+    """Whether a WAV's header tells no length: it says 0 although samples follow, or as much as it can."""
+    if size >= _STREAMED_BYTES:
+        return data + size > len(content)
+    return size == 0 and len(content) > data and _after_chunks(content, data) < len(content)
+
+
+def _after_chunks(content: mmap.mmap, at: int) -> int:
+    """Where the chunks end that begin at `at`. Not every program adds a byte to those of odd length."""
+    for start in (at + at % 2, at):
+        end = start
+        while end + 8 <= len(content) and _CHUNK_NAME.match(content, end) and not _WAV.match(content, end):
+            size = struct.unpack_from("<I", content, end + 4)[0]
+            if end + 8 + size > len(content):
+                break
+            end += 8 + size + size % 2
+        if end > start:
+            return min(end, len(content))
+    return min(at, len(content))

@@ -137,9 +137,9 @@ class Level:
     """How loud a source was over the last few seconds."""
 
     rms_dbfs: float
-    """Root mean square, decibels; 0 is that of a full-scale square wave. At least SILENCE_DBFS."""
+    """Root mean square, decibels, around the mean; 0 is that of a full-scale square wave. At least SILENCE_DBFS."""
     peak_dbfs: float
-    """Highest absolute sample, decibels; 0 is full scale. At least SILENCE_DBFS."""
+    """Highest distance of a sample from the mean, decibels; 0 is full scale. At least SILENCE_DBFS."""
     clipped: int
     """Samples at full scale."""
     time: float

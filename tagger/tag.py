@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tagger.audio.decode import decode
+from tagger.audio.decode import decode_blocks
 from tagger.audio.window import SlidingWindows
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.decide import Decider
@@ -27,8 +27,8 @@ def tag(path: Path, classifier: WindowClassifier, window_s: float, hop_s: float)
         AudioError: the file is missing, not audio, or damaged. The scores before the damage were given.
     """
     rate_hz = classifier.info.mel.sample_rate_hz
-    sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz)
-    return follow(in_blocks(decode(path, rate_hz), rate_hz), classifier, sliding, _BATCH)
+    sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz, flush_at_gaps=True)
+    return follow(decode_blocks(path, rate_hz), classifier, sliding, _BATCH)
 
 
 def in_blocks(pieces: Iterable[Samples], rate_hz: int) -> Iterator[Block]:
@@ -92,11 +92,11 @@ def _event_row(event: Event) -> str:
 def as_line(path: Path, scores: Scores, info: CheckpointInfo, k: int) -> str:
     """One window's best labels as a line of JSON. Times are seconds from the file's start."""
     best = [{"label": label, "score": round(score, 6)} for label, score in top(scores.values, info.labels, k)]
-    start, end = round(scores.start_s, 6), round(scores.end_s, 6)
+    start, end = round(scores.time, 6), round(scores.end_time, 6)
     return json.dumps({"file": str(path), "start": start, "end": end, "top": best})
 
 
 def as_row(scores: Scores, info: CheckpointInfo, k: int) -> str:
     """One window's best labels as a row of a table."""
     best = [f"{score:4.2f} {label}" for label, score in top(scores.values, info.labels, k)]
-    return f"{scores.start_s:8.1f} - {scores.end_s:6.1f} s   " + "   ".join(f"{cell:<20}" for cell in best).rstrip()
+    return f"{scores.time:8.1f} - {scores.end_time:6.1f} s   " + "   ".join(f"{cell:<20}" for cell in best).rstrip()

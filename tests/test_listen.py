@@ -186,9 +186,18 @@ def test_late_windows_are_skipped_whole_and_counted() -> None:
 def test_sound_before_and_after_a_gap_is_never_in_one_window() -> None:
     sink = RecordingSink()
     blocks = [silence(0.9, 0), noise(0.9, 50, gap=True), noise(0.2, 50.9)]
-    listener(FakeSource(blocks), sink).run()
+    listener(FakeSource(blocks, live=True), sink).run()
     first = sink.of("report")[0]
     assert first.scores.time == pytest.approx(50)
+
+
+def test_of_a_recording_what_is_before_a_gap_is_heard_too() -> None:
+    sink = RecordingSink()
+    blocks = [silence(0.9, 0), noise(0.9, 50, gap=True), noise(0.2, 50.9)]
+    listener(FakeSource(blocks), sink).run()
+    scores = [report.scores for report in sink.of("report")]
+    assert [each.time for each in scores[:2]] == pytest.approx([0, 50])
+    assert [each.duration_s for each in scores[:2]] == pytest.approx([0.9, 1.0])
 
 
 def test_a_signal_ends_everything_in_order(caplog: pytest.LogCaptureFixture) -> None:
@@ -406,7 +415,8 @@ def test_a_source_that_is_gone_can_be_paused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_levels_come_whether_or_not_windows_are_skipped() -> None:
-    sink, source = RecordingSink(), FakeSource([noise(1, 100), noise(1, 101), silence(2, 102)])
+    wave = np.where(np.arange(RATE_HZ) % 2, 0.9, -0.9).astype(np.float32)
+    sink, source = RecordingSink(), FakeSource([Block(wave, 100), Block(wave, 101), silence(2, 102)])
     source.late_s = 9.0
     stream = Stream("node", "fake", "fake", FakeClassifier.LABELS)
     listener(source, sink, taps=[LevelTap(RATE_HZ, 2.0, lambda level: sink.audio(stream, level))]).run()

@@ -27,6 +27,8 @@ class Chunk:
     rate_hz: int
     missing_s: float = 0.0
     """Time without sound between the chunk before and this one, seconds, by the file's own time stamps."""
+    is_joined: bool = False
+    """Another recording begins here; the files were joined."""
 
 
 class Decoder(Protocol):
@@ -35,6 +37,9 @@ class Decoder(Protocol):
     rate_hz: int
     channels: int
     """Rate and channels at the file's beginning."""
+
+    def close(self) -> None:
+        """Closes a file whose `chunks` are not wanted."""
 
     def chunks(self, warn: Warn) -> Iterator[Chunk]:
         """The whole file, once.

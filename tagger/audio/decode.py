@@ -4,12 +4,10 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ, Chunk, Decoder, Frames, Warn
 from tagger.audio.ffmpeg import AvFile, id3_bytes
 from tagger.audio.libsndfile import LibraryError, SoundFile
-from tagger.audio.resample import ToMono, is_plausible
+from tagger.audio.resample import ToMono, stretches
 from tagger.errors import AudioError
 from tagger.events import Block, Samples
 
@@ -46,11 +44,11 @@ def open_audio(path: Path) -> Decoder:
 
 
 def _opened(path: Path) -> Decoder:
-    with path.open("rb") as file:
-        head = file.read(10)
+    with path.open("rb") as raw:
+        head = raw.read(10)
         if head[:3] == b"ID3" and len(head) == 10:
-            file.seek(id3_bytes(head))
-            head = file.read(10)
+            raw.seek(id3_bytes(head))
+            head = raw.read(10)
     if head[:1] == b"\xff" and head[1:2] >= b"\xe0":  # MP3, ADTS: libsndfile would take an estimate for the length
         return AvFile(path)
     try:
@@ -66,7 +64,8 @@ def _opened(path: Path) -> Decoder:
 def decode_blocks(path: Path, rate_hz: int, warn: Warn = log.warning) -> Iterator[Block]:
     """A whole file as mono blocks at `rate_hz`. Times count from the recording's beginning, seconds.
 
-    Where sound is missing by the file's own time stamps, or is NaN, infinite or absurd, the next block has `gap` set.
+    The block has `gap` set that follows missing sound (by the file's own time stamps), samples that are NaN, infinite or
+    absurd, or the end of another recording to which this one was joined.
 
     Args:
         warn: takes one line for each thing that is wrong with a file that is read all the same.
@@ -91,6 +90,8 @@ def decode_blocks(path: Path, rate_hz: int, warn: Warn = log.warning) -> Iterato
             break
         yield from assembly.feed(chunk)
     yield from assembly.flush()
+    if error is None and assembly.is_all_damage:
+        error = AudioError(f"{path}: holds no sound, only NaN, infinity or absurd values")
     if error is not None:
         raise error
 
@@ -115,17 +116,14 @@ class _Assembly:
         """Rate and channels that `_to_mono` takes."""
         self._began_s, self._given = 0.0, 0
         """Where the sound since the last gap began, and how many samples of it were given."""
-        self._gap, self._warned = False, False
+        self._gap, self._warned, self._any = False, False, False
 
     def feed(self, chunk: Chunk) -> Iterator[Block]:
-        if chunk.missing_s:
+        if chunk.missing_s or chunk.is_joined:
             yield from self._skip(chunk.missing_s)
-        good = np.atleast_1d(is_plausible(chunk.frames).all(axis=1))
-        borders = np.flatnonzero(np.diff(good)) + 1
-        for start, end in zip([0, *borders.tolist()], [*borders.tolist(), len(good)], strict=True):
-            if start == end:
-                continue
-            if good[start]:
+        for start, end, is_sound in stretches(chunk.frames, chunk.rate_hz):
+            if is_sound:
+                self._any = True
                 yield from self._convert(chunk.frames[start:end], chunk.rate_hz)
                 continue
             yield from self._skip((end - start) / chunk.rate_hz)
@@ -133,6 +131,11 @@ class _Assembly:
                 at = self._began_s - (end - start) / chunk.rate_hz
                 self._warn(f"{self._path}: NaN, infinity or an absurd value at {at:.3f} s; such samples are left out")
                 self._warned = True
+
+    @property
+    def is_all_damage(self) -> bool:
+        """Whether every frame until now was left out."""
+        return self._warned and not self._any
 
     def flush(self) -> Iterator[Block]:
         """The samples that wait in the resampler."""

@@ -19,6 +19,8 @@ _RESTART_SECONDS = 1.0
 _DAY_SECONDS = 86_400.0
 _SLACK_SECONDS = 0.2
 """Least lack of sound that is called a truncation: encoders round lengths up to packets."""
+_PIECE_SECONDS = 1.0
+"""Most sound that an undecodable piece is taken to have held, with the frames that build on it."""
 _EXACT_STREAMS = ("mov", "caf", "tta", "ape", "wv", "tak", "aiff", "w64")
 """Formats of FFmpeg whose header tells the exact length of each stream."""
 _EXACT_CONTAINERS = ("matroska", "webm", "asf")
@@ -147,7 +149,8 @@ class AvFile:
         promised_s, reached_s = self._promised_s(), clock.end_s
         if in_one and promised_s is not None:
             reached_s = furthest_s
-        if promised_s is not None and promised_s - reached_s > max(_SLACK_SECONDS, 0.01 * promised_s):
+        slack_s = max(_SLACK_SECONDS, 0.01 * (promised_s or 0.0)) + damage.cost_s(clock.heard_s)
+        if promised_s is not None and promised_s - reached_s > slack_s:
             raise self._broken(reached_s, f"its header promises {promised_s:.2f} s")
 
     def _promised_s(self) -> float | None:
@@ -215,9 +218,10 @@ class _Damage:
 
     def __init__(self, path: Path, warn: Warn) -> None:
         self._path, self._warn = path, warn
-        self._count, self._first_s, self._reason, self._is_changed = 0, 0.0, "", False
+        self._count, self._first_s, self._last_s, self._reason, self._is_changed = 0, 0.0, 0.0, "", False
 
     def found(self, at_s: float, reason: str) -> None:
+        self._last_s = at_s
         if not self._count:
             self._first_s, self._reason = at_s, reason
         self._count += 1
@@ -235,6 +239,10 @@ class _Damage:
             what = "one piece" if self._count == 1 else f"{self._count} pieces"
             where = f"at {self._first_s:.2f} s" if self._count == 1 else f"from {self._first_s:.2f} s on"
             self._warn(f"{self._path}: {what} could not be decoded, {where} ({self._reason}); the rest was read")
+
+    def cost_s(self, heard_s: float) -> float:
+        """Sound that the pieces may have held, seconds; 0 if the last was at the end of what was heard."""
+        return self._count * _PIECE_SECONDS if self._last_s < heard_s else 0.0
 
     @property
     def why(self) -> str:

@@ -1,4 +1,4 @@
-"""Level of a stream: RMS and peak, dBFS."""
+"""Level of a stream: RMS and peak, dBFS, around the mean: a constant offset is no sound."""
 
 import math
 from collections.abc import Callable
@@ -25,20 +25,29 @@ class LevelMeter:
 
     def reset(self) -> None:
         """Begins a new span."""
-        self._measured, self._squares, self._peak, self._clipped = 0, 0.0, 0.0, 0
+        self._measured, self._clipped = 0, 0
+        self._origin = 0.0
+        """The span's first sample. The sums are of differences from it, which keeps them exact beside an offset."""
+        self._sum, self._squares, self._highest, self._lowest = 0.0, 0.0, -math.inf, math.inf
 
     def feed(self, block: Block) -> Level | None:
         """Measures a block. Returns the level when a span is complete, else None; the next block begins a new span."""
         samples = block.samples
         if samples.size:
-            magnitude = np.abs(samples)
+            if not self._measured:
+                self._origin = float(samples[0])
+            differences = samples.astype(np.float64) - self._origin
             self._measured += samples.size
-            self._squares += float(np.dot(samples, samples))
-            self._peak = max(self._peak, float(magnitude.max()))
-            self._clipped += int(np.count_nonzero(magnitude >= _FULL_SCALE))
+            self._sum += float(differences.sum())
+            self._squares += float(np.dot(differences, differences))
+            self._highest = max(self._highest, float(differences.max()))
+            self._lowest = min(self._lowest, float(differences.min()))
+            self._clipped += int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
         if self._measured < self._span:
             return None
-        rms, peak, clipped = math.sqrt(self._squares / self._measured), self._peak, self._clipped
+        mean, clipped = self._sum / self._measured, self._clipped
+        rms = math.sqrt(max(0.0, self._squares / self._measured - mean * mean))
+        peak = max(self._highest - mean, mean - self._lowest)
         self.reset()
         return Level(_dbfs(rms), _dbfs(peak), clipped, block.time + samples.size / self._rate_hz)
 

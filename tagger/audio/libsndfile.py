@@ -6,7 +6,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ LibraryError: type[Exception] = soundfile.LibsndfileError
 class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]
     """Reads from front to end without seeking.
 
-    soundfile seeks after each read of a seekable file, to the place where it is already. That breaks FLAC without
-    length, where seeking fails.
+    soundfile seeks after each read of a seekable file, to the place where it is already. Seeking fails in FLAC without
+    length.
     """
 
     def seekable(self) -> bool:
@@ -94,7 +94,14 @@ class SoundFile:
             LibraryError: libsndfile does not know the format.
         """
         self._path = path
-        self._file = _opened(path)
+        try:
+            self._file = _opened(path)
+        except soundfile.LibsndfileError:
+            # What is no chunk, behind the samples of a WAV, makes it refuse the whole file.
+            parts = _layout(path, "WAV").parts
+            if len(parts) == 1:
+                raise
+            self._file = _ForwardSoundFile(_Part(path, *parts[0], size_at=0))
         self.rate_hz, self.channels = self._file.samplerate, self._file.channels
         self._format = self._file.format
 
@@ -110,7 +117,7 @@ class SoundFile:
         layout = _layout(self._path, self._format)
         if layout.note:
             warn(f"{self._path}: {layout.note}")
-        parts, given_s, any_read = layout.parts, 0.0, False
+        parts, given_s, read = layout.parts, 0.0, 0
         for number, (start, end) in enumerate(parts):
             if len(parts) > 1 or layout.size_at:
                 self._file.close()
@@ -124,12 +131,13 @@ class SoundFile:
             with self._file as file:
                 read = 0
                 for chunk in self._read(file, given_s):
-                    yield chunk
+                    yield replace(chunk, is_joined=number > 0) if not read else chunk
                     read += len(chunk.frames)
-                any_read |= read > 0
                 given_s += read / file.samplerate
-        if not any_read:
+        if not given_s:
             raise AudioError(f"{self._path}: holds no samples")
+        if not read:
+            raise AudioError(f"{self._path}: truncated after {given_s:.2f} s (its last recording holds no samples)")
 
     def _read(self, file: Any, given_s: float) -> Iterator[Chunk]:
         """One recording; `given_s` were read before it.

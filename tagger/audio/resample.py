@@ -1,5 +1,7 @@
 """Converts audio of any rate and channel count to mono at one rate, block by block."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,10 +10,35 @@ from tagger.events import Samples
 LOUDEST = 1e3
 """Limit of a sample's magnitude, 60 dB over full scale. A sample beyond it is damage, not sound."""
 
+_SHORTEST_SECONDS = 0.1
+
 
 def is_plausible(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
     """True for each sample that is a number below `LOUDEST`; False for NaN, infinity and absurd values. Any shape."""
     return np.abs(samples) < LOUDEST
+
+
+def stretches(frames: NDArray[np.float32], rate_hz: int) -> list[tuple[int, int, bool]]:
+    """Begin and end of each stretch of frames, and whether it is sound. A frame is if it is plausible on all channels.
+
+    Sound of less than 0.1 s between two stretches that are none is left out with them: so damage takes no longer than
+    sound.
+
+    Args:
+        frames: [N, channels].
+    """
+    good = np.atleast_1d(is_plausible(frames).all(axis=1))
+    borders = [0, *(np.flatnonzero(np.diff(good)) + 1).tolist(), len(good)]
+    found: list[tuple[int, int, bool]] = []
+    for start, end in pairwise(borders):
+        if start == end:
+            continue
+        is_short = start > 0 and end < len(good) and end - start < _SHORTEST_SECONDS * rate_hz
+        is_sound = bool(good[start]) and not is_short
+        if found and not is_sound and not found[-1][2]:
+            start = found.pop()[0]  # noqa: PLW2901
+        found.append((start, end, is_sound))
+    return found
 
 
 class ToMono:

@@ -11,21 +11,25 @@ class SlidingWindows:
     """Cuts a stream into windows of `window` samples, one every `hop` samples.
 
     The windows depend on the samples alone, never on how they were cut into blocks. A gap empties the buffer: samples
-    from before and after it never share a window.
+    from before and after it never share a window. In a recording, what was in no window yet makes one, as at the end.
 
     >>> windows = SlidingWindows(window=4, hop=2, rate_hz=1)
     >>> [w.samples.tolist() for w in windows.feed(Block(np.arange(6, dtype=np.float32), time=0.0))]
     [[0.0, 1.0, 2.0, 3.0], [2.0, 3.0, 4.0, 5.0]]
     """
 
-    def __init__(self, window: int, hop: int, rate_hz: int) -> None:
+    def __init__(self, window: int, hop: int, rate_hz: int, flush_at_gaps: bool = False) -> None:
         """
+        Args:
+            flush_at_gaps: whether half a hop or more of samples before a gap that were in no window make one, padded
+                with silence.
+
         Raises:
             ValueError: unless 0 < hop <= window.
         """
         if not 0 < hop <= window:
             raise ValueError(f"a hop of {hop} samples does not fit a window of {window}")
-        self._window, self._hop, self._rate_hz = window, hop, rate_hz
+        self._window, self._hop, self._rate_hz, self._flush_at_gaps = window, hop, rate_hz, flush_at_gaps
         self._buffer = np.zeros(window, np.float32)
         self._filled = 0
         """Samples in the buffer."""
@@ -39,8 +43,9 @@ class SlidingWindows:
     def feed(self, block: Block) -> Iterator[Window]:
         """The windows that `block` completes, in order. Reading the iterator to its end takes in the whole block."""
         if block.gap:
-            self._start += self._filled
-            self._filled = self._seen = 0
+            if self._flush_at_gaps and 2 * (self._filled - self._seen) >= self._hop:
+                yield from self.flush()
+            self.clear()
         used = 0
         while used < block.samples.size:
             taken = min(block.samples.size - used, self._window - self._filled)
@@ -51,6 +56,11 @@ class SlidingWindows:
             if self._filled == self._window:
                 yield Window(self._buffer.copy(), self._start, self._window, self._time)
                 self._advance()
+
+    def clear(self) -> None:
+        """Drops the samples that are waiting for a window: the next block follows none of them."""
+        self._start += self._filled
+        self._filled = self._seen = 0
 
     def flush(self) -> Iterator[Window]:
         """Ends the stream: one window padded with silence, if some samples were in no window yet."""

@@ -40,7 +40,7 @@ def tag_files(
 ) -> None:
     """Tag audio files: print the labels of each window, or the events.
 
-    WAV, FLAC, Ogg and MP3, of any length, sample rate and channel count; with PyAV all that FFmpeg decodes.
+    All that FFmpeg decodes, of any length, sample rate and channel count.
     """
     settings.check_window(window, hop)
     from tagger import policy, tag

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tagger.audio.decode import decode, open_audio
+from tagger.audio.decode import decode_blocks, open_audio
 from tagger.events import Block
 from tagger.names import slug
 from tagger.sources import Request
@@ -41,6 +41,7 @@ class FileSource:
             AudioError: the file is missing, empty or not audio.
         """
         audio = open_audio(path)
+        audio.close()
         self.name = name
         pace = "at real-time pace" if realtime else "as fast as it goes"
         self.description = f"{description or path}, {audio.rate_hz} Hz, {pace}"
@@ -54,19 +55,20 @@ class FileSource:
         Raises:
             AudioError: the file ends early or is damaged. The blocks before the error are good.
         """
-        began, started, given = time.time(), time.monotonic(), 0
-        for decoded in decode(self._path, self._rate_hz):
-            size = int(self._rate_hz * _BLOCK_SECONDS) if self._realtime else max(len(decoded), 1)
-            for samples in np.split(decoded, range(size, len(decoded), size)):
-                given += len(samples)
+        began, started = time.time(), time.monotonic()
+        for decoded in decode_blocks(self._path, self._rate_hz):
+            size = int(self._rate_hz * _BLOCK_SECONDS) if self._realtime else len(decoded.samples)
+            at_s, gap = decoded.time, decoded.gap
+            for samples in np.split(decoded.samples, range(size, len(decoded.samples), size)):
+                end_s = at_s + len(samples) / self._rate_hz
                 if self._realtime:
                     # A microphone, too, gives a block when its last sample has sounded.
-                    self._due = started + given / self._rate_hz
+                    self._due = started + end_s
                     self._closed.wait(max(0.0, self._due - time.monotonic()))
                 if self._closed.is_set():
                     return
-                if len(samples):
-                    yield Block(samples, began + (given - len(samples)) / self._rate_hz)
+                yield Block(samples, began + at_s, gap)
+                at_s, gap = end_s, False
 
     def behind(self) -> float:
         return max(0.0, time.monotonic() - self._due) if self._realtime else 0.0

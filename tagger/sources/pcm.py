@@ -1,5 +1,6 @@
 """Raw PCM from a pipe: `arecord -t raw ... | tagger listen -`."""
 
+import logging
 import os
 import select
 import sys
@@ -11,11 +12,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.audio.resample import ToMono, is_plausible
+from tagger.audio.resample import ToMono, stretches
 from tagger.errors import AudioError
 from tagger.events import Block
 from tagger.settings import PcmFormat
 from tagger.sources import Request
+
+log = logging.getLogger(__name__)
 
 ENCODINGS: dict[str, np.dtype[Any]] = {
     "u8": np.dtype("u1"),
@@ -70,7 +73,7 @@ class PcmSource:
         to_mono = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels)
         dtype = ENCODINGS[self._pcm.encoding]
         frame_bytes = dtype.itemsize * self._pcm.channels
-        began, given, rest, gap = 0.0, 0, b"", False
+        began, given, rest, gap, warned = 0.0, 0, b"", False, False
         while data := self._read():
             if time.time() - (began + given / self._rate_hz) > _LATE_SECONDS:
                 began = time.time() - given / self._rate_hz
@@ -78,16 +81,20 @@ class PcmSource:
             whole = len(data) // frame_bytes * frame_bytes
             rest = data[whole:]
             frames = to_float(np.frombuffer(data[:whole], dtype)).reshape(-1, self._pcm.channels)
-            good = is_plausible(frames).all(axis=1)
-            for piece in np.split(frames, np.flatnonzero(np.diff(good)) + 1):
-                is_valid = bool(is_plausible(piece[:1]).all())  # all frames of a piece are alike
-                samples = to_mono.feed(piece) if is_valid else to_mono.flush()
+            for start, end, is_valid in stretches(frames, self._pcm.rate_hz):
+                samples = to_mono.feed(frames[start:end]) if is_valid else to_mono.flush()
                 if samples.size:
                     yield Block(samples, began + given / self._rate_hz, gap)
                     given, gap = given + samples.size, False
+                if not is_valid and not warned:
+                    at = given / self._rate_hz
+                    log.warning(
+                        f"{self.name}: NaN, infinity or an absurd value at {at:.3f} s; such samples are left out"
+                    )
+                    warned = True
                 if not is_valid:  # no block joins the sound before the damage and after it
                     to_mono, gap = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels), True
-                    given += round(len(piece) * self._rate_hz / self._pcm.rate_hz)
+                    given += round((end - start) * self._rate_hz / self._pcm.rate_hz)
         if self._closed.is_set():
             return
         samples = to_mono.flush()

@@ -5,6 +5,7 @@ file stays valid when other files are added, change or cannot be decoded, when d
 processes decode the same file.
 """
 
+import itertools
 import json
 import os
 import struct
@@ -20,8 +21,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.audio.decode import decode
+from tagger.audio.chunk import Warn
+from tagger.audio.decode import decode_blocks
 from tagger.errors import AudioError, UserError
+from tagger.events import Block
 from tagger.files import replacing
 from train.data import cache
 from train.data.dataset import Clip, Dataset, printable
@@ -83,7 +86,9 @@ def load(dataset: Dataset, rate_hz: int, seconds: float, strict: bool, say: Say)
     files: dict[Path, Clip] = {}
     for clip in dataset.clips:
         files.setdefault(shape.cached(clip), clip)
-    entries = _entries(files, shape, strict)
+    notes: list[str] = []
+    entries = _entries(files, shape, strict, notes)
+    _list(notes, say)
     clips: list[Clip] = []
     places: list[tuple[Path, int]] = []
     problems: dict[Path, str] = {}
@@ -113,10 +118,14 @@ def load(dataset: Dataset, rate_hz: int, seconds: float, strict: bool, say: Say)
 def _report(problems: Sequence[str], of: int, say: Say) -> None:
     if problems:
         say(f"left out {len(problems)} of {of} files that cannot be used:")
-        for problem in problems[:_NAMED]:
-            say(f"  {printable(problem)}")
-        if len(problems) > _NAMED:
-            say(f"  and {len(problems) - _NAMED} more")
+        _list(problems, say)
+
+
+def _list(lines: Sequence[str], say: Say) -> None:
+    for line in lines[:_NAMED]:
+        say(f"  {printable(line)}")
+    if len(lines) > _NAMED:
+        say(f"  and {len(lines) - _NAMED} more")
 
 
 @dataclass(frozen=True)
@@ -144,8 +153,11 @@ _Entry = tuple[int, ...]
 """Begin of each of a file's windows, samples."""
 
 
-def _entries(files: dict[Path, Clip], shape: _Shape, strict: bool) -> dict[Path, _Entry | str]:
+def _entries(files: dict[Path, Clip], shape: _Shape, strict: bool, notes: list[str]) -> dict[Path, _Entry | str]:
     """Content of each cache file, made if it is missing; or why it cannot be made.
+
+    Args:
+        notes: takes lines about files that are read although something is wrong with them.
 
     If strict, files after the first failure are left out of the result.
     """
@@ -153,7 +165,7 @@ def _entries(files: dict[Path, Clip], shape: _Shape, strict: bool) -> dict[Path,
 
     def made(path: Path) -> _Entry | str:
         try:
-            return _write(path, files[path], shape, stop)
+            return _write(path, files[path], shape, stop, notes.append)
         except AudioError as error:
             return str(error)
 
@@ -177,12 +189,12 @@ def _entries(files: dict[Path, Clip], shape: _Shape, strict: bool) -> dict[Path,
     return entries
 
 
-def _write(path: Path, clip: Clip, shape: _Shape, stop: threading.Event) -> _Entry:
+def _write(path: Path, clip: Clip, shape: _Shape, stop: threading.Event, warn: Warn) -> _Entry:
     """Writes the windows, int16; then JSON with their starts and their checksum; then the length of the JSON."""
     starts: list[int] = []
     checksum = 0
     with replacing(path) as partial, partial.open("wb") as file:
-        for start, window in _windows(clip, shape, stop):
+        for start, window in _windows(clip, shape, stop, warn):
             content = np.clip(np.rint(window * 32767), -32768, 32767).astype("<i2").tobytes()
             file.write(content)
             checksum = zlib.crc32(content, checksum)
@@ -215,25 +227,41 @@ def _read(path: Path, shape: _Shape) -> _Entry | None:
         return None
 
 
-def _windows(clip: Clip, shape: _Shape, stop: threading.Event) -> Iterator[tuple[int, Waveform]]:
+def _windows(clip: Clip, shape: _Shape, stop: threading.Event, warn: Warn) -> Iterator[tuple[int, Waveform]]:
     """Each window that is not silent, [samples], and where it begins, samples."""
-    blocks = _until(stop, decode(clip.path, shape.rate_hz))
+    blocks = _until(stop, decode_blocks(clip.path, shape.rate_hz, warn))
     if _is_cut(clip):
-        for start, sound in cut(blocks, shape.samples):
-            if _is_audible(sound):
-                short = len(sound) < shape.samples
-                yield start, padded(sound, shape.samples, clip.sha256) if short else sound
+        for began, section in _sections(blocks, shape.rate_hz):
+            for start, sound in cut(section, shape.samples):
+                if _is_audible(sound):
+                    short = len(sound) < shape.samples
+                    yield began + start, padded(sound, shape.samples, clip.sha256) if short else sound
         return
     window, have = np.zeros(shape.samples, np.float32), 0
     for block in blocks:  # also those beyond the window: damage anywhere counts
-        fits = block[: shape.samples - have]
+        fits = block.samples[: shape.samples - have]
         window[have : have + len(fits)] = fits
         have += len(fits)
     if _is_audible(window):
         yield 0, window
 
 
-def _until(stop: threading.Event, blocks: Iterator[Waveform]) -> Iterator[Waveform]:
+def _sections(blocks: Iterable[Block], rate_hz: int) -> Iterator[tuple[int, Iterator[Waveform]]]:
+    """The parts of a recording between its gaps: where each begins, samples, and its blocks."""
+    gaps = 0
+
+    def numbered() -> Iterator[tuple[int, Block]]:
+        nonlocal gaps
+        for block in blocks:
+            gaps += block.gap
+            yield gaps, block
+
+    for _, part in itertools.groupby(numbered(), key=lambda pair: pair[0]):
+        _, first = next(part)
+        yield round(first.time * rate_hz), (block.samples for block in itertools.chain([first], (b for _, b in part)))
+
+
+def _until(stop: threading.Event, blocks: Iterator[Block]) -> Iterator[Block]:
     for block in blocks:
         if stop.is_set():
             raise AudioError("interrupted")

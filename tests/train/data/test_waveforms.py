@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagger.audio.decode import decode
+from tagger.audio.decode import decode, decode_blocks
 from tagger.errors import UserError
 from tagger.files import sha256
 from tests.programs import ROOT
@@ -54,11 +54,11 @@ def decoded(monkeypatch) -> list[str]:
     """Names of the files that were decoded."""
     names: list[str] = []
 
-    def noted(path, rate_hz):
+    def noted(path, rate_hz, warn):
         names.append(path.name)
-        return decode(path, rate_hz)
+        return decode_blocks(path, rate_hz, warn)
 
-    monkeypatch.setattr(waveforms, "decode", noted)
+    monkeypatch.setattr(waveforms, "decode_blocks", noted)
     return names
 
 
@@ -169,13 +169,13 @@ def test_a_damaged_cache_is_made_again(files, decoded, damage):
 
 
 def test_interruption_keeps_what_was_decoded(files, monkeypatch):
-    def broken(path, rate_hz):
+    def broken(path, rate_hz, warn):
         if path == files[3]:
             raise KeyboardInterrupt
-        return decode(path, rate_hz)
+        return decode_blocks(path, rate_hz, warn)
 
     monkeypatch.setattr(waveforms.os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(waveforms, "decode", broken)
+    monkeypatch.setattr(waveforms, "decode_blocks", broken)
     with pytest.raises(KeyboardInterrupt):
         load(dataset(*files))
     assert 3 <= len(cached_files()) < 6

@@ -64,7 +64,7 @@ def _opened(path: Path) -> Decoder:
 def decode_blocks(path: Path, rate_hz: int, warn: Warn = log.warning) -> Iterator[Block]:
     """A whole file as mono blocks at `rate_hz`. Times count from the recording's beginning, seconds.
 
-    The block has `gap` set that follows missing sound (by the file's own time stamps), samples that are NaN, infinite or
+    A block has `gap` set if it follows missing sound (by the file's own time stamps), samples that are NaN, infinite or
     absurd, or the end of another recording to which this one was joined.
 
     Args:
@@ -90,8 +90,8 @@ def decode_blocks(path: Path, rate_hz: int, warn: Warn = log.warning) -> Iterato
             break
         yield from assembly.feed(chunk)
     yield from assembly.flush()
-    if error is None and assembly.is_all_damage:
-        error = AudioError(f"{path}: holds no sound, only NaN, infinity or absurd values")
+    if error is None and assembly.is_mostly_damage:
+        error = AudioError(f"{path}: more than half of it is no sound, but NaN, infinity or absurd values")
     if error is not None:
         raise error
 
@@ -116,26 +116,28 @@ class _Assembly:
         """Rate and channels that `_to_mono` takes."""
         self._began_s, self._given = 0.0, 0
         """Where the sound since the last gap began, and how many samples of it were given."""
-        self._gap, self._warned, self._any = False, False, False
+        self._gap = False
+        self._sound_s, self._damage_s = 0.0, 0.0
 
     def feed(self, chunk: Chunk) -> Iterator[Block]:
         if chunk.missing_s or chunk.is_joined:
             yield from self._skip(chunk.missing_s)
         for start, end, is_sound in stretches(chunk.frames, chunk.rate_hz):
             if is_sound:
-                self._any = True
+                self._sound_s += (end - start) / chunk.rate_hz
                 yield from self._convert(chunk.frames[start:end], chunk.rate_hz)
                 continue
-            yield from self._skip((end - start) / chunk.rate_hz)
-            if not self._warned:
-                at = self._began_s - (end - start) / chunk.rate_hz
+            lost_s = (end - start) / chunk.rate_hz
+            yield from self._skip(lost_s)
+            if not self._damage_s:
+                at = self._began_s - lost_s
                 self._warn(f"{self._path}: NaN, infinity or an absurd value at {at:.3f} s; such samples are left out")
-                self._warned = True
+            self._damage_s += lost_s
 
     @property
-    def is_all_damage(self) -> bool:
-        """Whether every frame until now was left out."""
-        return self._warned and not self._any
+    def is_mostly_damage(self) -> bool:
+        """Whether more was left out than given."""
+        return self._damage_s > self._sound_s
 
     def flush(self) -> Iterator[Block]:
         """The samples that wait in the resampler."""

@@ -49,3 +49,13 @@ def test_it_does_not_matter_how_the_stream_is_cut(blocks):
 
 def test_a_level_comes_each_period():
     assert len(level_of(np.zeros(10 * RATE_HZ), 2.0)) == 5
+
+
+@pytest.mark.parametrize("offset", [0.5, -0.25, 1e-3])
+def test_a_constant_offset_is_no_level(offset):
+    (silent,) = level_of(np.full(RATE_HZ, offset))
+    assert (silent.rms_dbfs, silent.peak_dbfs) == (SILENCE_DBFS, SILENCE_DBFS)
+    quiet = 1e-3 * np.sin(2 * np.pi * 1000 * np.arange(RATE_HZ) / RATE_HZ)
+    (level,) = level_of(quiet + offset)
+    assert level.rms_dbfs == pytest.approx(-63.01, abs=0.05)
+    assert level.peak_dbfs == pytest.approx(-60, abs=0.05)

@@ -74,13 +74,15 @@ def test_a_truncation_is_said_and_what_came_before_is_kept(command: tuple[str, .
 
 
 @pytest.mark.parametrize("command", [("tag", "--json"), ("listen", "--mqtt", "none", "--no-realtime", "--json")])
-def test_one_nan_is_said_and_both_sides_of_it_are_heard(command: tuple[str, ...], tmp_path: Path) -> None:
+def test_one_nan_is_said_and_both_sides_of_it_are_heard(
+    command: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     samples = tone(14)
     samples[7 * RATE_HZ] = np.nan
     path = write_wav(tmp_path / "bad.wav", samples, subtype="FLOAT")
     result = run(*command, path)
-    assert result.returncode == 0
-    assert result.stderr.count("NaN, infinity or an absurd value at 7.000 s") == 1
+    assert result.exit_code == 0
+    assert caplog.text.count("NaN, infinity or an absurd value at 7.000 s") == 1
     if command[0] == "tag":
         ends = [json.loads(line)["end"] for line in result.stdout.splitlines()]
         assert ends == pytest.approx([5.0, 6.0, 7.0, 12.0, 13.0, 14.0], abs=0.001)
@@ -105,7 +107,7 @@ def test_silence_is_tagged_as_nothing(tmp_path: Path) -> None:
 
 def test_absurdly_loud_samples_are_no_sound(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "absurd.wav", tone(7) * 1e30, subtype="FLOAT")
-    refused(run("tag", "--json", path), "absurd value at")
+    refused(run("tag", "--json", path), "absurd values")
 
 
 @pytest.mark.slow

@@ -128,6 +128,13 @@ def test_not_a_number_makes_a_gap(bad, rate_hz):
     assert (after < -0.05).all()
 
 
+def test_not_a_number_is_said_once(caplog):
+    samples = np.concatenate([sine(), [np.nan], sine(), [np.inf], sine()])
+    list(source(Trickle(encode(samples, "f32le"), [4_000]), "f32le").blocks())
+    (line,) = caplog.messages
+    assert f"at {len(sine()) / RATE:.3f} s" in line
+
+
 def test_times_after_a_gap_count_what_was_lost():
     data = encode(np.concatenate([sine(), np.full(RATE, np.nan), sine()]), "f32le")
     blocks = list(source(Trickle(data, [4_000]), "f32le").blocks())

@@ -302,6 +302,20 @@ def test_windows_of_any_file(start, lengths, samples):
     assert found[-1][0] - (len(found) - 2) * samples >= samples / 2
 
 
+def test_no_window_joins_both_sides_of_a_gap(tmp_path):
+    low, high = np.full(SAMPLES, 0.1), np.full(SAMPLES, 0.3)
+    samples = np.concatenate([low, low[: SAMPLES // 2], [np.nan], high, high])
+    path = tmp_path / "gap.wav"
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    said = list[str]()
+    data, sound = load(dataset(path, any_length=True), say=said.append)
+    begin = 1.5 * SECONDS + 1 / RATE
+    starts = [0, 0.5 * SECONDS, begin, begin + SECONDS]
+    assert [clip.start_seconds for clip in data.clips] == pytest.approx(starts, abs=1e-3)
+    assert [np.ptp(window) < 0.01 for window in sound] == [True] * 4
+    assert "NaN" in " ".join(said)
+
+
 def test_silent_windows_of_the_users_files_are_dropped(tmp_path):
     samples = np.concatenate([np.zeros(SAMPLES), noise(0.5), np.zeros(2 * SAMPLES), noise(0.4, 1)])
     data, sound = load(dataset(write(tmp_path / "sparse.wav", samples), any_length=True))

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ulid import ULID
 
-from tagger.events import Answer, Event, Scores, top
+from tagger.events import Event, LabelScore, Scores, top
 from tagger.policy import LabelPolicy, Policy
 
 _ACTIVE_SHARE = 0.5
 """Least activity of a step in which a sound is heard, as a share of the highest activity in the window."""
 _ACTIVE_LEAST = 0.2
-"""Least activity of such a step, absolute; `enter` where that is lower. Both conditions must hold."""
+"""Activity that such a step must reach as well; `enter`, if that is lower."""
 _ROUNDING = 1e-6
 """Tolerance of comparisons, seconds. Sums of hops are not exact."""
 _SET_BACK_SECONDS = 1.0
@@ -222,7 +222,7 @@ class Decider:
         labels = [label.name for label in self._labels.values() if label.is_on]
         return (*labels, *(group.name for group in self._groups if group.event is not None))
 
-    def answers(self, scores: Scores, k: int) -> tuple[tuple[Answer, ...], str | None]:
+    def answers(self, scores: Scores, k: int) -> tuple[tuple[LabelScore, ...], str | None]:
         """The `k` highest scores, each with the reason why its label is not announced; and why no label is.
 
         Args:
@@ -232,7 +232,7 @@ class Decider:
             The answers; and the reason for the highest score, or None if any event is open.
         """
         best = tuple(
-            Answer(label, score, "denied" if label in self.policy.denied else self._labels[label].why)
+            LabelScore(label, score, "denied" if label in self.policy.denied else self._labels[label].why)
             for label, score in top(scores.values, self.policy.labels, k)
         )
         return best, None if self.active else f"{best[0].label}: {best[0].why}"

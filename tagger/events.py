@@ -158,7 +158,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Answer:
+class LabelScore:
     """One label's score in one window, and why it is not announced."""
 
     label: str
@@ -172,7 +172,7 @@ class Report:
     """Result of one window: the message on `scores`."""
 
     scores: Scores
-    top: tuple["Answer", ...]
+    top: tuple["LabelScore", ...]
     """The highest scores, highest first."""
     why: str | None
     """Why no label is announced. None: at least one is."""

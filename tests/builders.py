@@ -1,6 +1,6 @@
 """Builders: what a test of the daemon needs, in one call each.
 
-with daemon(plays(silence(2), noise(1), silence(2))) as heard:
+with daemon(plays(silence(2), loud(1), silence(2))) as heard:
     until(lambda: heard.of("end"), "the event has ended")
 """
 
@@ -43,18 +43,19 @@ def daemon(source: Source, sinks: Sequence[Sink] = (), policy: Policy = RULES) -
     """A daemon that listens to `source` with a FakeClassifier: windows of 1 s, every 0.5 s. It stops with the block.
 
     Args:
-        sinks: get everything that the returned sink gets.
+        sinks: get everything that the returned sink gets. They are opened here.
 
     Raises:
         TaggerError: at the end of the block, what the daemon raised.
     """
     heard, stop, errors = RecordingSink(), Stop(), list[TaggerError]()
-    told = Fanout([heard, *sinks])
+    fanout = Fanout([heard, *sinks])
+    stream = Stream("node", source.name, "fake", policy.names)
     listener = Listener(
         source=source,
-        stream=Stream("node", source.name, source.description, policy.names),
+        stream=stream,
         classifier=FakeClassifier(),
-        sink=told,
+        sink=fanout,
         window_s=1.0,
         hop_s=0.5,
         policy=policy,
@@ -63,10 +64,11 @@ def daemon(source: Source, sinks: Sequence[Sink] = (), policy: Policy = RULES) -
 
     def run() -> None:
         try:
-            Daemon([listener], told, stop).run()
+            Daemon([listener], fanout, stop).run()
         except TaggerError as error:
             errors.append(error)
 
+    fanout.open([stream])
     thread = threading.Thread(target=run)
     thread.start()
     try:

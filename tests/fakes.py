@@ -137,5 +137,5 @@ def silence(seconds: float, time: float = 0.0, gap: bool = False) -> Block:
     return Block(np.zeros(int(seconds * RATE_HZ), np.float32), time, gap)
 
 
-def noise(seconds: float, time: float = 0.0, gap: bool = False) -> Block:
+def loud(seconds: float, time: float = 0.0, gap: bool = False) -> Block:
     return Block(np.full(int(seconds * RATE_HZ), 0.9, np.float32), time, gap)

@@ -30,7 +30,7 @@ from tagger.listen import AudioTap, Listener
 from tagger.policy import LabelPolicy, Policy
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
-from tests.fakes import RATE_HZ, FakeClassifier, FakeSource, RecordingSink, noise, silence
+from tests.fakes import RATE_HZ, FakeClassifier, FakeSource, RecordingSink, loud, silence
 from tests.programs import LONG_S, run, until, write_wav
 
 WINDOW_S, HOP_S = 1.0, 0.5
@@ -66,7 +66,7 @@ def kinds(sink: RecordingSink, *wanted: str) -> Sequence[str]:
 
 def test_a_sound_begins_ends_and_is_reported_every_hop() -> None:
     sink = RecordingSink()
-    listener(FakeSource([silence(2, 100), noise(1, 102), silence(2, 103)]), sink).run()
+    listener(FakeSource([silence(2, 100), loud(1, 102), silence(2, 103)]), sink).run()
     (begin,), (end,) = sink.of("begin"), sink.of("end")
     assert (begin.id, begin.label) == (end.id, "loud")
     assert (begin.onset, end.offset) == pytest.approx((102, 103), abs=FakeClassifier.STEP_S)
@@ -85,8 +85,8 @@ def test_a_sound_begins_ends_and_is_reported_every_hop() -> None:
 @pytest.mark.parametrize("confirm_s", [0.0, 0.5])
 def test_events_of_a_file_are_those_of_the_listener(tmp_path: Path, confirm_s: float) -> None:
     """The file ends inside a window and inside a sound."""
-    loud, quiet = noise(0.8).samples, silence(1.7).samples
-    path = write_wav(tmp_path / "sound.wav", np.concatenate([quiet, loud, quiet, loud, loud, quiet, loud[:7_000]]))
+    sound, quiet = loud(0.8).samples, silence(1.7).samples
+    path = write_wav(tmp_path / "sound.wav", np.concatenate([quiet, sound, quiet, sound, sound, quiet, sound[:7_000]]))
     each = LabelPolicy(confirm_s=confirm_s, merge_s=0.5)
     rules = Policy(FakeClassifier.LABELS, (each, each), groups={"sound": FakeClassifier.LABELS})
     found = list(tag.events(tag.tag(path, FakeClassifier(), WINDOW_S, HOP_S), rules))
@@ -103,7 +103,7 @@ def test_events_of_a_file_are_those_of_the_listener(tmp_path: Path, confirm_s: f
 
 def test_clips_of_events_are_saved_by_who_is_given_a_folder(tmp_path: Path) -> None:
     sound = np.linspace(0.6, 0.9, RATE_HZ, dtype=np.float32)  # tells which part of the stream a clip holds
-    blocks = [silence(2, 100), replace(noise(1, 102), samples=sound), silence(3, 103), noise(1, 106), silence(1, 107)]
+    blocks = [silence(2, 100), replace(loud(1, 102), samples=sound), silence(3, 103), loud(1, 106), silence(1, 107)]
     folder, source = ClipFolder(tmp_path / "clips"), FakeSource(blocks)
     stream = Stream("node", source.name, "fake", FakeClassifier.LABELS)
     sink = RecordingSink()
@@ -122,20 +122,20 @@ def test_clips_of_events_are_saved_by_who_is_given_a_folder(tmp_path: Path) -> N
 
 def test_without_a_folder_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    listener(FakeSource([silence(2, 100), noise(1, 102), silence(2, 103)]), RecordingSink()).run()
+    listener(FakeSource([silence(2, 100), loud(1, 102), silence(2, 103)]), RecordingSink()).run()
     assert list(tmp_path.rglob("*")) == []
 
 
 def test_what_is_open_at_the_end_is_ended_before_the_source_is_offline() -> None:
     sink = RecordingSink()
-    listener(FakeSource([noise(3)]), sink).run()
+    listener(FakeSource([loud(3)]), sink).run()
     assert kinds(sink, "online", "begin", "end", "offline") == ["online", "begin", "end", "offline"]
     assert sink.of("offline") == ["ended"]
 
 
 def test_a_file_that_breaks_is_heard_to_the_break_and_its_error_kept() -> None:
     sink, error = RecordingSink(), AudioError("broken after 1.2 s")
-    each = listener(FakeSource([noise(1.2), error]), sink)
+    each = listener(FakeSource([loud(1.2), error]), sink)
     each.run()
     assert each.error is error
     assert [report.scores.end_s for report in sink.of("report")] == pytest.approx([1.0, 1.2])
@@ -146,7 +146,7 @@ def test_a_live_source_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(retry, "PAUSES", (0.01, 0.02))
     sink = RecordingSink()
     gone = TaggerError("unplugged")
-    source = FakeSource([noise(1.5), gone], [gone], [silence(1, gap=True)], live=True)
+    source = FakeSource([loud(1.5), gone], [gone], [silence(1, gap=True)], live=True)
     each = listener(source, sink)
     each.run()
     assert each.error is None
@@ -161,7 +161,7 @@ def test_a_live_source_that_is_missing_at_the_start_is_waited_for(
     caplog.set_level("INFO", "tagger")
     sink, missing = RecordingSink(), UserError("no input device: connect a microphone")
     other = listener(FakeSource([silence(2)]), RecordingSink())
-    source = FakeSource([missing], [missing], [missing], [noise(2)], live=True)
+    source = FakeSource([missing], [missing], [missing], [loud(2)], live=True)
     each = listener(source, sink)
     Daemon([each, other], sink, Stop()).run()
     assert each.error is None
@@ -185,7 +185,7 @@ def test_late_windows_are_skipped_whole_and_counted() -> None:
 
 def test_sound_before_and_after_a_gap_is_never_in_one_window() -> None:
     sink = RecordingSink()
-    blocks = [silence(0.9, 0), noise(0.9, 50, gap=True), noise(0.2, 50.9)]
+    blocks = [silence(0.9, 0), loud(0.9, 50, gap=True), loud(0.2, 50.9)]
     listener(FakeSource(blocks, live=True), sink).run()
     first = sink.of("report")[0]
     assert first.scores.time == pytest.approx(50)
@@ -193,7 +193,7 @@ def test_sound_before_and_after_a_gap_is_never_in_one_window() -> None:
 
 def test_of_a_recording_what_is_before_a_gap_is_heard_too() -> None:
     sink = RecordingSink()
-    blocks = [silence(0.9, 0), noise(0.9, 50, gap=True), noise(0.2, 50.9)]
+    blocks = [silence(0.9, 0), loud(0.9, 50, gap=True), loud(0.2, 50.9)]
     listener(FakeSource(blocks), sink).run()
     scores = [report.scores for report in sink.of("report")]
     assert [each.time for each in scores[:2]] == pytest.approx([0, 50])
@@ -203,7 +203,7 @@ def test_of_a_recording_what_is_before_a_gap_is_heard_too() -> None:
 def test_a_signal_ends_everything_in_order(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     sink = RecordingSink()
-    source = FakeSource([noise(2)], waits=True)
+    source = FakeSource([loud(2)], waits=True)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with Stop() as stop:
         daemon = Daemon([listener(source, sink)], sink, stop)
@@ -223,7 +223,7 @@ def test_a_signal_ends_everything_in_order(caplog: pytest.LogCaptureFixture) -> 
 def test_one_broken_file_does_not_stop_the_other_source() -> None:
     sink = RecordingSink()
     error = AudioError("not whole")
-    broken, whole = listener(FakeSource([error]), sink), listener(FakeSource([noise(2)]), sink)
+    broken, whole = listener(FakeSource([error]), sink), listener(FakeSource([loud(2)]), sink)
     with pytest.raises(AudioError, match="not whole"):
         Daemon([broken, whole], sink, Stop()).run()
     assert whole.windows == 3
@@ -235,7 +235,7 @@ def test_a_defect_in_the_loop_stops_the_daemon_and_says_where() -> None:
         raise ZeroDivisionError("by nothing")
 
     sink = RecordingSink()
-    each = listener(FakeSource([noise(2)], waits=True), sink, classify=FakeClassifier(explode))
+    each = listener(FakeSource([loud(2)], waits=True), sink, classify=FakeClassifier(explode))
     with pytest.raises(TaggerError, match="fake: ZeroDivisionError: by nothing"):
         Daemon([each], sink, Stop()).run()
     assert sink.of("offline")
@@ -282,7 +282,7 @@ def test_the_daemon_never_closes_what_its_listener_is_inside_of(monkeypatch: pyt
     real = Decider.update
     if where == "decider":
         monkeypatch.setattr(Decider, "update", update)
-    each = listener(FakeSource([noise(1)], waits=True), sink, taps=[Saver()])
+    each = listener(FakeSource([loud(1)], waits=True), sink, taps=[Saver()])
     hearing = threading.Thread(target=each.run)
     hearing.start()
     assert held.reached.wait(10)
@@ -310,7 +310,7 @@ def test_a_window_that_comes_after_the_end_is_told_to_nobody() -> None:
         held()
         return 0.9
 
-    each = listener(FakeSource([noise(1)], waits=True), sink, classify=FakeClassifier(slow))
+    each = listener(FakeSource([loud(1)], waits=True), sink, classify=FakeClassifier(slow))
     thread = threading.Thread(target=each.run)
     thread.start()
     assert held.reached.wait(10)
@@ -368,10 +368,10 @@ def fed(sink: RecordingSink, **options: object) -> Iterator[tuple[Listener, Call
 def test_a_paused_source_is_heard_by_nobody() -> None:
     sink = RecordingSink()
     with fed(sink) as (each, feed):
-        feed(noise, 2)
+        feed(loud, 2)
         until(lambda: sink.of("begin"), "it is heard")
         each.pause(True)
-        feed(noise, 2)
+        feed(loud, 2)
         until(lambda: sink.of("disabled"), "it is paused")
         assert kinds(sink, "begin", "end", "disabled") == ["begin", "end", "disabled"]
         reports = len(sink.of("report"))
@@ -393,9 +393,9 @@ def test_a_source_that_was_paused_before_starts_paused() -> None:
     sink = RecordingSink()
     with fed(sink, paused=True) as (each, feed):
         until(lambda: sink.of("disabled"), "it says so")
-        feed(noise, 3)
+        feed(loud, 3)
         each.pause(False)
-        feed(noise, 2)
+        feed(loud, 2)
         until(lambda: sink.of("begin"), "then it is heard")
     assert kinds(sink, "online", "disabled", "begin")[0] == "disabled"
 
@@ -438,10 +438,10 @@ def test_losses_and_returns_are_counted(monkeypatch: pytest.MonkeyPatch) -> None
 def test_rules_change_between_two_blocks() -> None:
     sink = RecordingSink()
     with fed(sink) as (each, feed):
-        feed(noise, 2)
+        feed(loud, 2)
         until(lambda: sink.of("begin"), "it is heard")
         each.set_policy(replace(RULES, denied=frozenset(["loud"])), each.stream)
-        feed(noise, 2)
+        feed(loud, 2)
         until(lambda: sink.of("end"), "it is not announced any more")
         assert each.policy.denied == {"loud"}
     assert len(sink.of("begin")) == 1

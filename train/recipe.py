@@ -49,8 +49,8 @@ class Recipe:
     average: float = 0.995
     """Decay per step of the moving average of the weights, which is validated and kept; 0: no average."""
     start_share: float = 0.0
-    """Share of the first weights in those that are validated and kept. Wortsman et al., "Robust fine-tuning of
-    zero-shot models" (CVPR 2022)."""
+    """Weight of the starting weights in the mixture with the trained ones that is validated and kept. Wortsman et al.,
+    "Robust fine-tuning of zero-shot models" (CVPR 2022)."""
     mixed_precision: bool = True
     """bfloat16 for matrices and convolutions, where the device is faster with it."""
 
@@ -77,7 +77,7 @@ class Recipe:
     crop_seconds: float = 0.0
     """Length of the random pieces that are learnt from, seconds; 0: whole windows."""
     nothing: float = 0.15
-    """Number of windows without a label (noise, fragments, background recordings), as a share of the clips."""
+    """Windows without a label (noise, fragments, background recordings), as a share of the clips."""
     background: float = 0.0
     """Probability of noise or a background recording under the clip, at `background_snr_db`."""
     background_snr_db: tuple[float, float] = (0.0, 30.0)

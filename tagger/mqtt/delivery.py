@@ -1,6 +1,8 @@
-"""Delivers messages to a broker, from one thread, so that nothing is lost, reordered or repeated.
+"""Delivers messages to a broker, from one thread, so that no event is lost or reordered.
 
-The delivery thread publishes everything at QoS 1. It alone knows what the broker has acknowledged and what it needs:
+A crash may repeat an event, with the same id and type. The delivery thread publishes events and retained topics, at
+QoS 1; scores, levels and statistics go out at QoS 0, from the caller's thread. The delivery thread alone knows what
+the broker has acknowledged and what it needs:
 
     sources' threads, paho's thread  ->  queue of steps  ->  delivery thread  ->  paho
 
@@ -31,8 +33,8 @@ log = logging.getLogger(__name__)
 _SHORT_CONNECTIONS = 3
 """Number of short connections in a row after which a message that is too large is looked for."""
 _HOLD_SECONDS = SHORT_SECONDS + 0.5
-"""While such a message is looked for: time for which a new connection must last before anything is sent on it. A broker
-that hangs up sooner does not do so because of a message."""
+"""Age that a connection must reach before anything is sent on it while a too large message is looked for, seconds. A
+broker that hangs up sooner does not do so because of a message."""
 _BLAME_SECONDS = 5.0
 """Longest time from sending a message to the broker's hanging up that is taken for its answer, seconds."""
 _HANGUPS = 2

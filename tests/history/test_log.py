@@ -23,7 +23,7 @@ from tagger.history.log import EventLog, EventRow, reading
 from tagger.settings import EventLogSettings
 from tagger.sinks.eventlog import EventLogSink
 from tests.events import STREAM, begin, end
-from tests.fakes import FakeSource, noise, silence
+from tests.fakes import FakeSource, loud, silence
 from tests.programs import until
 from tests.test_listen import listener
 
@@ -58,7 +58,7 @@ def written(sink: EventLogSink) -> None:
 
 def test_what_a_listener_hears_is_a_row(path: Path) -> None:
     with opened(path.parent / "new folder" / path.name) as sink:
-        listener(FakeSource([silence(2, 100), noise(1, 102), silence(2, 103)]), sink).run()  # type: ignore[arg-type]
+        listener(FakeSource([silence(2, 100), loud(1, 102), silence(2, 103)]), sink).run()  # type: ignore[arg-type]
     (row,) = rows(path.parent / "new folder" / path.name).values()
     assert (row.node, row.source, row.label, row.model, row.cause) == ("node", "fake", "loud", "fake", None)
     assert (row.onset, row.offset) == pytest.approx((102, 103), abs=0.05)

@@ -21,7 +21,7 @@ from tagger.events import Event, Stream
 from tagger.settings import JsonLinesSettings
 from tagger.sinks.jsonl import JsonLinesSink
 from tests.events import STREAM, begin
-from tests.fakes import FakeSource, noise, silence
+from tests.fakes import FakeSource, loud, silence
 from tests.programs import until
 from tests.test_listen import listener
 
@@ -46,7 +46,7 @@ def ids(path: Path) -> list[str]:
 def test_each_event_of_a_listener_is_a_line(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "events.jsonl"
     with opened(path) as sink:
-        listener(FakeSource([silence(2, 100), noise(1, 102), silence(2, 103)]), sink).run()  # type: ignore[arg-type]
+        listener(FakeSource([silence(2, 100), loud(1, 102), silence(2, 103)]), sink).run()  # type: ignore[arg-type]
     first, last = map(json.loads, path.read_text().splitlines())
     assert (first["type"], first["offset"], first["label"]) == ("begin", None, "loud")
     assert (last["type"], last["id"], last["duration_s"]) == ("end", first["id"], pytest.approx(1, abs=0.1))

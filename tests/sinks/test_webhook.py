@@ -24,7 +24,7 @@ from tagger.sinks import webhook
 from tagger.sinks.webhook import WebhookSink
 from tests.builders import daemon, plays
 from tests.events import STREAM, begin
-from tests.fakes import noise, silence
+from tests.fakes import loud, silence
 from tests.programs import free_port, until
 from tests.servers import Hook, hooked
 
@@ -56,7 +56,7 @@ def ids(hook: Hook) -> list[str]:
 
 def test_each_event_of_a_listener_is_posted(hook: Hook) -> None:
     sink = opened(hook.url("hook?room=1"), token="t0ken")
-    with daemon(plays(silence(2), noise(1), silence(2)), [sink]):
+    with daemon(plays(silence(2), loud(1), silence(2)), [sink]):
         until(lambda: len(hook.posts) == 2, "the event has ended")
     (path, headers, first), (_, later, last) = hook.posts
     assert path == "/hook?room=1"

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from tagger.errors import UserError
 from tagger.files import PRIVATE, append_line, make_folders, make_private, open_private, private_mode, replacing
+from tagger.retention import Retention
 from tagger.retry import is_power_of_two
 from tagger.table import read_table
 
@@ -72,7 +73,8 @@ class ClipFolder:
         Raises:
             UserError: the folder cannot be made or written to.
         """
-        self.root, self._keep_days, self._keep_mb = root, keep_days, keep_mb
+        self.root, self._keep_mb = root, keep_mb
+        self._retention = None if keep_days is None else Retention(86_400 * keep_days, f"clips in {root}")
         try:
             with locked(root, make=True):
                 pass
@@ -174,7 +176,7 @@ class ClipFolder:
                     make_private(path)
 
     def _tidy_up(self) -> None:
-        if self._keep_days is None and self._keep_mb is None:
+        if self._retention is None and self._keep_mb is None:
             return
         try:
             with locked(self.root):
@@ -188,7 +190,6 @@ class ClipFolder:
 
     def _delete_old(self) -> int:
         """Deletes clips beyond the limits. Returns how many."""
-        keep_days = float("inf") if self._keep_days is None else self._keep_days
         keep_bytes = float("inf") if self._keep_mb is None else 1e6 * self._keep_mb
         reviewed = {row["filename"] for row in read_reviews(self.root)}
         clips = []
@@ -198,7 +199,10 @@ class ClipFolder:
                     status = path.stat()
                     clips.append((status.st_mtime, status.st_size, path))
         clips.sort()
-        total, oldest, deleted = sum(size for _, size, _ in clips), time.time() - 86_400 * keep_days, 0
+        total, deleted = sum(size for _, size, _ in clips), 0
+        oldest = -float("inf")
+        if self._retention is not None:
+            oldest = self._retention.cutoff(lambda: (modified for modified, _, _ in clips))
         for modified, size, path in clips:
             if modified >= oldest and total <= keep_bytes:
                 break

@@ -112,6 +112,11 @@ class EventLog:
             for row in rows:
                 self._database.execute(_BEGIN if row.offset is None else _END, astuple(row))
 
+    def onsets(self) -> Iterator[float]:
+        """Onsets of all events, in order."""
+        for (onset,) in self._database.execute("SELECT onset FROM events ORDER BY onset"):
+            yield onset
+
     def delete_before(self, time: float, most: int) -> int:
         """Deletes the oldest events that began before `time`, at most `most`. Returns how many it deleted."""
         with self._transaction():

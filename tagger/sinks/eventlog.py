@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tagger.errors import TaggerError
 from tagger.events import Event, Stream
 from tagger.history.log import EventLog, EventRow
+from tagger.retention import Retention
 from tagger.settings import EventLogSettings
 from tagger.sinks.queued import QueuedSink
 
@@ -25,7 +26,8 @@ class EventLogSink(QueuedSink[EventRow]):
 
     def __init__(self, settings: EventLogSettings) -> None:
         super().__init__("event log", str(settings.path), _MAX_WAITING)
-        self._path, self._keep_days = settings.path, settings.keep_days
+        self._path = settings.path
+        self._retention = None if settings.keep_days is None else Retention(86_400 * settings.keep_days, "events")
         self._log: EventLog | None = None
         self._batch: list[EventRow] = []
         self._delete_at = 0.0
@@ -77,7 +79,7 @@ class EventLogSink(QueuedSink[EventRow]):
             self._log = None
         self._log = self._log or EventLog(self._path)
         self._log.write(self._batch)
-        if self._keep_days is not None and time.monotonic() >= self._delete_at:
-            deleted = self._log.delete_before(time.time() - 86_400 * self._keep_days, _MAX_DELETED)
+        if self._retention is not None and time.monotonic() >= self._delete_at:
+            deleted = self._log.delete_before(self._retention.cutoff(self._log.onsets), _MAX_DELETED)
             if deleted < _MAX_DELETED:
                 self._delete_at = time.monotonic() + _DELETE_EVERY_SECONDS

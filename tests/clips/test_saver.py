@@ -303,6 +303,17 @@ def test_old_clips_are_deleted_at_the_start(tmp_path):
     assert [line["id"] for line in lines(tmp_path)] == ["0", "2", "3"], "its line goes, too"
 
 
+def test_a_clock_that_is_years_ahead_empties_no_folder(tmp_path, monkeypatch, caplog):
+    saved(tmp_path, *map(clip, range(4)))
+    for number in range(4):
+        age(tmp_path, number, number)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 86_400 * 4000)
+    saved(tmp_path, clip(4), keep_days=7)
+    assert numbers(tmp_path) == [0, 1, 2, 3, 4]
+    assert f"clips in {tmp_path} that would be deleted are kept: 4" in caplog.text
+
+
 def test_the_oldest_are_deleted_until_the_rest_fits(tmp_path):
     saved(tmp_path, *map(clip, range(5)))
     for number, days in enumerate((3, 5, 1, 4, 2)):

@@ -219,14 +219,35 @@ def test_many_old_events_are_deleted_in_parts(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("tagger.sinks.eventlog._MAX_DELETED", 4)
     with opened(path) as sink:
         for i in range(10):
-            sink.event(STREAM, begin(f"old {i}", onset=1000 + i))
+            sink.event(STREAM, begin(f"old {i}", onset=time.time() - 86_400 * 4 + i))
+        sink.event(STREAM, begin("newer", onset=time.time() - 86_400 * 2))
     left = []
     with opened(path, keep_days=3) as sink:
         for i in range(3):
             sink.event(STREAM, begin(f"new {i}", onset=time.time()))
             written(sink)
             left.append(len(rows(path)))
-    assert left == [7, 4, 3]
+    assert left == [8, 5, 4]
+
+
+@pytest.mark.parametrize("when", ["before the start", "later"])
+def test_a_clock_that_is_years_ahead_empties_no_log(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    monkeypatch.setattr("tagger.sinks.eventlog._DELETE_EVERY_SECONDS", 0.0)
+    now, jump_s = time.time(), 86_400 * 4000
+    with opened(path) as sink:
+        for days in range(10):
+            sink.event(STREAM, begin(f"{days} days old", onset=now - 86_400 * days - 60))
+    if when == "before the start":
+        monkeypatch.setattr(time, "time", lambda: now + jump_s)
+    with opened(path, keep_days=30) as sink:
+        sink.event(STREAM, begin("new", onset=time.time()))
+        written(sink)
+        monkeypatch.setattr(time, "time", lambda: now + jump_s)
+        sink.event(STREAM, begin("newest", onset=time.time()))
+    assert len(rows(path)) == 12
+    assert "events that would be deleted are kept: 1" in caplog.text
 
 
 def test_several_daemons_write_one_file(path: Path) -> None:

@@ -19,12 +19,13 @@ class ConsoleSink(Sink):
 
     def __init__(self, as_json: bool = False, explain: bool = False, file: TextIO | None = None) -> None:
         self._as_json, self._explain, self._file = as_json, explain, file or sys.stdout
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._broken = False
 
     def event(self, stream: Stream, event: Event) -> None:
-        message = event.to_json(stream, time.time())
-        self._print(json.dumps(message) if self._as_json else describe(event, stream))
+        with self._lock:  # so that the times of lines never run backwards
+            now = time.time()
+            self._print(json.dumps(event.to_json(stream, now)) if self._as_json else describe(event, stream, now))
 
     def report(self, stream: Stream, report: Report) -> None:
         if self._explain:
@@ -47,14 +48,17 @@ def explain(report: Report, stream: Stream) -> str:
     return f"{_local_time(report.scores.end_time)}  {stream.source:<10} {'  '.join(labels)}"
 
 
-def describe(event: Event, stream: Stream) -> str:
-    """One line an event: local time, source, what happened."""
-    at = event.onset if event.offset is None else event.offset
-    clock = _local_time(at)
+def describe(event: Event, stream: Stream, now: float) -> str:
+    """One line an event: local time of the announcement, source, what happened, and local time of onset or offset.
+
+    Args:
+        now: when the event is announced, seconds since the epoch.
+    """
+    line = f"{_local_time(now)}  {stream.source:<10} {event.label}"
     if event.offset is None:
-        return f"{clock}  {stream.source:<10} {event.label} begins, score {event.score:.2f}"
-    lasted = event.offset - event.onset
-    return f"{clock}  {stream.source:<10} {event.label} ends after {lasted:.1f} s, peak score {event.peak_score:.2f}"
+        return f"{line} begins, score {event.score:.2f}, onset {_local_time(event.onset)}"
+    lasted, offset = event.offset - event.onset, _local_time(event.offset)
+    return f"{line} ends after {lasted:.1f} s, peak score {event.peak_score:.2f}, offset {offset}"
 
 
 def _local_time(time: float) -> str:

@@ -1,0 +1,35 @@
+"""What the console prints: when an event was announced, and its onset or offset beside it."""
+
+import io
+import time
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from tagger.events import Event, Stream
+from tagger.sinks.console import ConsoleSink
+
+STREAM = Stream("room", "mic", "fake", ("dog", "cat"))
+
+
+def test_times_are_those_of_the_announcement_and_never_run_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = datetime(2026, 11, 26, 14, 3, 0).timestamp()
+    dog = Event("begin", "1", "dog", 0.98, 0.98, base)
+    cat = Event("begin", "2", "cat", 0.9, 0.9, base + 2.0)
+    file = io.StringIO()
+    sink = ConsoleSink(file=file)
+    for now, event in (
+        (base + 4.5, cat),
+        (base + 5.0, dog),  # began before
+        (base + 9.0, replace(cat, type="end", offset=base + 6.0)),
+        (base + 9.5, replace(dog, type="end", peak_score=0.99, offset=base + 3.0)),
+    ):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        sink.event(STREAM, event)
+    assert file.getvalue().splitlines() == [
+        "14:03:04.5  mic        cat begins, score 0.90, onset 14:03:02.0",
+        "14:03:05.0  mic        dog begins, score 0.98, onset 14:03:00.0",
+        "14:03:09.0  mic        cat ends after 4.0 s, peak score 0.90, offset 14:03:06.0",
+        "14:03:09.5  mic        dog ends after 3.0 s, peak score 0.99, offset 14:03:03.0",
+    ]

@@ -1,15 +1,18 @@
 """Files of FFmpeg (PyAV): MP3, AAC, video, and whatever else libsndfile does not read, or not to its end."""
 
+import mmap
 import os
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tagger.audio.chunk import BLOCK_SECONDS, MOST_CHANNELS, RATES_HZ, Chunk, Frames, Warn
+from tagger.audio.part import FilePart
 from tagger.errors import AudioError
 
 _JUMP_SECONDS = 0.1
@@ -29,15 +32,20 @@ _STAMPED = (*_EXACT_CONTAINERS, "mov", "avi", "flv", "mpegts", "mpeg", "nut", "o
 """Formats of FFmpeg with time stamps of their own. For the others it counts packets, wrongly where the rate changes."""
 _DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 """FFmpeg's sample formats, without the `p` of those with a plane for each channel."""
+_EBML = re.compile(rb"\x1aE\xdf\xa3.{1,60}?(?:matroska|webm)", re.DOTALL)
+"""How a Matroska file begins."""
 _XING_BYTES = 4096
 """Bytes of an MP3, after its tags, that are searched for the index."""
 
 
 class AvFile:
-    """A file that FFmpeg reads."""
+    """A file that FFmpeg reads, or several of MP4 or Matroska that were joined."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, part: tuple[int, int] | None = None) -> None:
         """
+        Args:
+            part: bytes from and to that are read. None: all, also if they are several recordings.
+
         Raises:
             AudioError: it is no audio, or PyAV is not installed.
         """
@@ -48,11 +56,11 @@ class AvFile:
                 f"{path}: not WAV, FLAC or Ogg, and PyAV, which decodes other formats, is not installed: "
                 "pip install 'av>=17.1'"
             ) from None
-        self._path = path
+        self._path, self._part = path, part
         try:
             # An absolute path after `file:` is no URL, whatever colons it has. A playlist reaches no network.
             self._container = av.open(
-                f"file:{os.path.abspath(path)}",  # noqa: PTH100 - links stay as they are
+                FilePart(path, *part) if part else f"file:{os.path.abspath(path)}",  # noqa: PTH100 - links stay links
                 metadata_errors="replace",
                 options={"protocol_whitelist": "file"},
             )
@@ -76,6 +84,20 @@ class AvFile:
         self._container.close()
 
     def chunks(self, warn: Warn) -> Iterator[Chunk]:
+        parts: list[tuple[int, int]] = []
+        if self._part is None and _is_format(self._container, ("mov",)):
+            parts = _mp4_parts(self._path)
+        elif self._part is None and _is_format(self._container, ("matroska", "webm")):
+            parts = _matroska_parts(self._path)
+        if len(parts) < 2:
+            yield from self._chunks(warn)
+            return
+        self._container.close()
+        for number, part in enumerate(parts):
+            for index, chunk in enumerate(AvFile(self._path, part).chunks(warn)):
+                yield replace(chunk, is_joined=True) if number and not index else chunk
+
+    def _chunks(self, warn: Warn) -> Iterator[Chunk]:
         waiting: list[Chunk] = []
         """Chunks of one format without a gap, joined before they are given: FFmpeg's frames are short."""
         broken: AudioError | None = None
@@ -299,6 +321,31 @@ def _mp3_seconds(path: Path) -> float | None:
         return None
     rate_hz = (44_100, 48_000, 32_000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
     return float(frames * (1152 if version == 3 else 576) / rate_hz)
+
+
+def _mp4_parts(path: Path) -> list[tuple[int, int]]:
+    """Begin and end of each MP4 file in a file, bytes."""
+    starts, at, size = [0], 0, path.stat().st_size
+    with path.open("rb") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            head = file.read(16)
+            if head[4:8] == b"ftyp" and at:
+                starts.append(at)
+            length = struct.unpack_from(">I", head)[0]
+            if length == 1 and len(head) == 16:
+                length = struct.unpack_from(">Q", head, 8)[0]
+            if length < 8:
+                break
+            at += length
+    return list(zip(starts, [*starts[1:], size], strict=True))
+
+
+def _matroska_parts(path: Path) -> list[tuple[int, int]]:
+    """Begin and end of each Matroska file in a file, bytes."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        starts = [0, *(found.start() for found in _EBML.finditer(content) if found.start())]
+        return list(zip(starts, [*starts[1:], len(content)], strict=True))
 
 
 def id3_bytes(head: bytes) -> int:

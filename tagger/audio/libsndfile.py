@@ -1,6 +1,5 @@
 """Files of libsndfile: WAV, FLAC, Ogg, AIFF and others whose headers tell their exact length."""
 
-import io
 import mmap
 import os
 import re
@@ -13,6 +12,7 @@ from typing import Any
 import soundfile
 
 from tagger.audio.chunk import BLOCK_SECONDS, Chunk, Warn
+from tagger.audio.part import FilePart
 from tagger.errors import AudioError
 
 _PROMISE = r"^ *(?:data|SSND|Data Size|riff) *: *(\d+) \(should be (\d+)\)"
@@ -23,12 +23,18 @@ _STREAMED_BYTES = 0x7FFF_0000
 """Data size from which a WAV was written to a pipe, by a program that could not know the length."""
 _MOST_SAMPLES = 1 << 19
 """Most samples of a block, all channels together: 2 MB."""
-_FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
-"""Beginning of a FLAC stream: the mark, and the header of the first block of metadata."""
+_HEADS = {
+    "FLAC": re.compile(rb"fLaC[\x00\x80]\x00\x00\x22"),
+    "AIFF": re.compile(rb"FORM....AIF[FC]", re.DOTALL),
+    "AU": re.compile(rb"\.snd\0\0.{6}\0\0\0[\x01-\x1b]\0.{3}\0\0", re.DOTALL),
+    "CAF": re.compile(rb"caff\0\x01\0\0desc"),
+}
+"""How a file of each format begins, by libsndfile's name of the format."""
 _WAV = re.compile(rb"RIFF....WAVE", re.DOTALL)
 _CHUNK_NAME = re.compile(rb"[ -~]{4}")
-_BEGINS, _ENDS = 2, 4
-"""Flags of an Ogg page: the first and the last of a logical stream."""
+_BEGINS = 2
+"""Flag of an Ogg page: the first of a logical stream."""
+_NO_LENGTH = "its header tells no length (the recording was not finished, or went through a pipe); read to its end"
 
 LibraryError: type[Exception] = soundfile.LibsndfileError
 
@@ -44,47 +50,6 @@ class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-class _Part(io.RawIOBase):
-    """A part of a file, for soundfile: bytes from `start` to before `end`, some of them replaced."""
-
-    def __init__(self, path: Path, start: int, end: int, size_at: int) -> None:
-        """
-        Args:
-            size_at: where, in the file, the size of a WAV's data is, if it is to read as all that follow; else 0.
-        """
-        self._file = path.open("rb")
-        self._start, self._size, self._at = start, end - start, 0
-        self._patch_at = size_at - start
-        self._patch = struct.pack("<I", min(end - size_at - 4, 0x7FFF_FFFF)) if size_at else b""
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._file.seek(self._start + self._at)
-        view = memoryview(buffer)[: max(0, self._size - self._at)]
-        read = self._file.readinto(view)
-        for at, byte in enumerate(self._patch, self._patch_at - self._at):
-            if 0 <= at < read:
-                view[at] = byte
-        self._at += read
-        return read
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
 class SoundFile:
     """A file that libsndfile reads, or several of the same format that were joined."""
 
@@ -97,11 +62,11 @@ class SoundFile:
         try:
             self._file = _opened(path)
         except soundfile.LibsndfileError:
-            # What is no chunk, behind the samples of a WAV, makes it refuse the whole file.
-            parts = _layout(path, "WAV").parts
+            # What is no chunk, behind the samples of a WAV or an AIFF, makes it refuse the whole file.
+            parts = _layout(path, _format_by_head(path)).parts
             if len(parts) == 1:
                 raise
-            self._file = _ForwardSoundFile(_Part(path, *parts[0], size_at=0))
+            self._file = _ForwardSoundFile(FilePart(path, *parts[0]))
         self.rate_hz, self.channels = self._file.samplerate, self._file.channels
         self._format = self._file.format
 
@@ -119,10 +84,10 @@ class SoundFile:
             warn(f"{self._path}: {layout.note}")
         parts, given_s, read = layout.parts, 0.0, 0
         for number, (start, end) in enumerate(parts):
-            if len(parts) > 1 or layout.size_at:
+            if len(parts) > 1 or layout.patch:
                 self._file.close()
                 try:
-                    self._file = _ForwardSoundFile(_Part(self._path, start, end, layout.size_at))
+                    self._file = _ForwardSoundFile(FilePart(self._path, start, end, layout.patch_at, layout.patch))
                 except soundfile.LibsndfileError as error:
                     raise AudioError(
                         f"{self._path}: {len(parts)} recordings, one behind the other; number {number + 1}, "
@@ -167,6 +132,12 @@ class SoundFile:
             raise broken("its last page is missing")
 
 
+def _format_by_head(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(64)
+    return next((name for name, beginning in _HEADS.items() if beginning.match(head)), "WAV")
+
+
 def _opened(path: Path) -> Any:
     if path.suffix.lower() != ".raw":
         return _ForwardSoundFile(os.fsencode(path))
@@ -194,22 +165,30 @@ class _Layout:
     """Where each begins and ends, bytes."""
     note: str = ""
     """What is to be said of it."""
-    size_at: int = 0
-    """Where the size of a WAV's data is, if it is 0 although there are data; else 0."""
+    patch_at: int = 0
+    """Where the length is that the header does not tell, bytes."""
+    patch: bytes = b""
+    """The length in the format's own form; empty: the header tells it, or libsndfile does without it."""
 
 
 def _layout(path: Path, file_format: str) -> _Layout:
     """Finds where recordings begin that were joined: `cat one.flac two.flac`."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        note, starts, size_at = "", [0], 0
-        if file_format == "FLAC":
-            starts = [found.start() for found in _FLAC.finditer(content)]
+        note, starts, patch_at, patch = "", [0], 0, b""
+        if file_format in _HEADS:
+            starts = [found.start() for found in _HEADS[file_format].finditer(content)]
         elif file_format == "OGG":
             starts = _ogg_starts(content)
         elif file_format in ("WAV", "WAVEX"):
-            starts, note, size_at = _wav_starts(content)
+            starts, note, patch_at = _wav_starts(content)
+            patch = struct.pack("<I", min(len(content) - patch_at - 4, 0x7FFF_FFFF)) if patch_at else b""
         starts = [0, *starts[1:]]  # what is before the first belongs to it
-        return _Layout(list(zip(starts, [*starts[1:], len(content)], strict=True)), note, size_at)
+        if len(starts) == 1 and file_format == "AU" and content[8:12] == bytes(4) and len(content) > 32:
+            note, patch_at, patch = _NO_LENGTH, 8, b"\xff" * 4
+        elif file_format == "RF64" and content[12:16] == b"ds64" and content[28:36] == bytes(8):
+            data = content.find(b"data", 36)
+            note, patch_at, patch = _NO_LENGTH, 28, struct.pack("<Q", max(0, len(content) - data - 8))
+        return _Layout(list(zip(starts, [*starts[1:], len(content)], strict=True)), note, patch_at, patch)
 
 
 def _ogg_starts(content: mmap.mmap) -> list[int]:
@@ -226,17 +205,16 @@ def _ogg_starts(content: mmap.mmap) -> list[int]:
 
 
 def _wav_starts(content: mmap.mmap) -> tuple[list[int], str, int]:
-    """Where WAV files begin; what is to be said of a length that is missing or too small; `_Layout.size_at`."""
+    """Where WAV files begin; what is to be said of a length that is missing or too small; and where the length is, if
+    it is 0 although there are samples, or else 0.
+    """
     starts, note, at = [0], "", 0
     while True:
         data, size = _wav_data(content, at)
         if data < 0:
             return starts, note, 0
         if _is_unfinished(content, data, size):
-            note = (
-                "its header tells no length (the recording was not finished, or went through a pipe); read to its end"
-            )
-            return starts, note, data - 4 if size == 0 else 0
+            return starts, _NO_LENGTH, data - 4 if size == 0 else 0
         after = _after_chunks(content, data + size)
         following = _WAV.search(content, after)
         left = (following.start() if following else len(content)) - after

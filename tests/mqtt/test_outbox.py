@@ -234,7 +234,8 @@ def test_a_disk_that_is_full_again_and_again_is_no_flood_of_messages(
         box.return_to_disk(at_once=True)
         assert box.is_durable
     assert len(box) == 20
-    assert len(caplog.records) == 1
+    assert caplog.text.count("wait in memory") == 1
+    assert len(caplog.records) <= 2, "and that it works again"
     box.close()
 
 

@@ -396,7 +396,7 @@ def test_clear_sounds_are_the_same_events_as_a_file_and_through_the_microphone_a
     broker: Mosquitto, tmp_path: Path
 ) -> None:
     """Live, and at another hop, windows begin at other times. The events and their times must stay the same."""
-    demo = BUNDLED.parent / "demo" / "demo.ogg"
+    demo = ROOT / "tagger" / "sources" / "demo" / "demo.ogg"
     as_file = [events_of(demo, hop) for hop in (0.5, 1.0)]
     microphone = VirtualMicrophone(tmp_path)
     try:

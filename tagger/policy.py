@@ -33,6 +33,10 @@ _EXIT_SHARE = 0.5
 """`exit` as a share of `enter`, where no `exit` is given."""
 
 
+MOST_SECONDS: Mapping[str, float] = {"confirm_s": 600, "min_s": 600, "refractory_s": 604_800, "merge_s": 3_600}
+"""Longest times of a LabelPolicy, seconds. The audio of `confirm_s` and `min_s` is kept in memory for clips."""
+
+
 @dataclass(frozen=True)
 class LabelPolicy:
     """Rules for the begin and end of one label's events. Times are seconds of audio, whatever the hop."""
@@ -58,6 +62,8 @@ class LabelPolicy:
                 raise SettingError((name,), "must be a number, 0 or more", value)
             if math.isinf(value) and name != "max_s":
                 raise SettingError((name,), "must be finite", value)
+            if value > MOST_SECONDS.get(name, math.inf):
+                raise SettingError((name,), f"must be at most {MOST_SECONDS[name]:g} seconds", value)
         if not 0 < self.enter <= 1:
             raise SettingError("enter", "must be above 0 and at most 1", self.enter)
         if self.exit > self.enter:

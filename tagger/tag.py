@@ -4,8 +4,6 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import click
-
 from tagger.audio.decode import decode_blocks
 from tagger.audio.window import SlidingWindows
 from tagger.checkpoints.info import CheckpointInfo
@@ -16,6 +14,7 @@ from tagger.events import Block, Event, Samples, Scores, top
 from tagger.files import replacing
 from tagger.listen import follow
 from tagger.policy import Policy
+from tagger.printable import echo
 
 _BATCH = 8
 
@@ -69,7 +68,7 @@ def show_events(path: Path, found: Iterable[Event], as_json: bool, track: Path |
         for event in found:
             assert event.offset is not None
             lines.append(f"{event.onset:.6f}\t{event.offset:.6f}\t{event.label}\n")
-            click.echo(_event_line(path, event) if as_json else _event_row(event))
+            echo(_event_line(path, event) if as_json else _event_row(event))
     except AudioError as damage:
         error = damage
     if track is not None and (lines or error is None):  # a file that is no audio gets no track

@@ -7,12 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import click
-
 from tagger import files
 from tagger.checkpoints import release
 from tagger.errors import UserError
 from tagger.models.config import ARCHITECTURES
+from tagger.printable import echo
 from train.data import download as downloads
 from train.data import esc50, own
 from train.data import layouts as sources
@@ -102,7 +101,7 @@ def recipes(as_json: bool) -> None:
     usual = RECIPES["finetune"]
     for name, recipe in RECIPES.items():
         if as_json:
-            click.echo(json.dumps({"name": name, "settings": recipe.to_document()}))
+            echo(json.dumps({"name": name, "settings": recipe.to_document()}))
             continue
         changed = {
             field.name: getattr(recipe, field.name)
@@ -110,13 +109,13 @@ def recipes(as_json: bool) -> None:
             if getattr(recipe, field.name) != getattr(usual, field.name)
         }
         changes_text = ", ".join(f"{key}={value}" for key, value in changed.items())
-        click.echo(f"{name:18} {changes_text or 'the usual settings, which --json shows; the others change them'}")
+        echo(f"{name:18} {changes_text or 'the usual settings, which --json shows; the others change them'}")
 
 
 def _say(text: str) -> None:
     """Prints a line; of several processes under torchrun, only the first does."""
     if os.environ.get("RANK", "0") == "0":
-        click.echo(text)
+        echo(text)
 
 
 def _usual_recipe(model: str, teacher: str | None) -> str:

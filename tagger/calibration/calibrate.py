@@ -22,6 +22,7 @@ from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError, near
 from tagger.files import replacing
 from tagger.policy import EventsConfig
+from tagger.printable import echo, echo_lines
 from tagger.settings import check_window
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -128,9 +129,9 @@ def calibrate(settings: CalibrationSettings) -> bool:
         mode = old.file.path.stat().st_mode & 0o777
     with replacing(settings.output, mode) as partial:
         partial.write_text(text, "utf-8")
-    for line in report(about, results, settings.excepted):
-        click.echo(line)
-    click.echo(f"\nwritten: {settings.output}, for `tagger listen --config {settings.output}`")
+    echo_lines(report(about, results, settings.excepted))
+    echo()
+    echo(f"written: {settings.output}, for `tagger listen --config {settings.output}`")
     return not recorder.failed
 
 

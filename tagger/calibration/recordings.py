@@ -20,6 +20,7 @@ from tagger.events import Block, Scores, Window
 from tagger.files import folders_in, is_audio_file, walk
 from tagger.listen import follow
 from tagger.names import BACKGROUND_NAMES
+from tagger.printable import echo, printable
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
 
@@ -65,7 +66,7 @@ class RecordingClassifier:
         """
         source = open_source(uri, self._rate_hz, realtime=False)
         recorder = Recorder(self._floor)
-        click.echo(f"listening to  {source.description}, for {_minutes(duration_s)}; Ctrl-C ends it early", err=True)
+        echo(f"listening to  {source.description}, for {_minutes(duration_s)}; Ctrl-C ends it early", err=True)
         self._classifier.warm_up(round(self._window_s * self._rate_hz))
         heard_s, skipped, broke = 0.0, 0, None
         with (
@@ -98,13 +99,11 @@ class RecordingClassifier:
         if heard_s < LEAST_S:
             raise broke or UserError(f"only {heard_s:.0f} s were heard; at least {LEAST_S:g} s are needed")
         if broke is not None:
-            click.echo(f"Warning: {broke}", err=True)
+            echo(f"Warning: {broke}", err=True)
         if heard_s < duration_s:
-            click.echo(f"ended early: going on with the {_minutes(heard_s)} that were heard", err=True)
+            echo(f"ended early: going on with the {_minutes(heard_s)} that were heard", err=True)
         if skipped:
-            click.echo(
-                f"inference is slower than the hop: {skipped} windows were skipped; use a longer --hop", err=True
-            )
+            echo(f"inference is slower than the hop: {skipped} windows were skipped; use a longer --hop", err=True)
         return recorder
 
     def example(self, path: Path) -> list[Recorder]:
@@ -130,7 +129,7 @@ class RecordingClassifier:
 
     def _report(self, error: TaggerError) -> None:
         self.failed += 1
-        click.echo(f"Error: {error}", err=True)
+        echo(f"Error: {error}", err=True)
 
 
 def _close_then(source: Source, stop: Stop) -> None:
@@ -173,7 +172,7 @@ def labelled(root: Path, labels: Collection[str]) -> dict[str, list[Path]]:
 
 
 def _where(heard: tuple[str, Scores] | None) -> str | None:
-    return None if heard is None else f"{heard[0]}, {heard[1].end_s / 60:.1f} min"
+    return None if heard is None else printable(f"{heard[0]}, {heard[1].end_s / 60:.1f} min")
 
 
 def _minutes(seconds: float) -> str:

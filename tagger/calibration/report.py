@@ -112,7 +112,8 @@ def _row(about: About, result: Result) -> str:
 def _hopeless(about: About, failed: Sequence[Result]) -> Iterator[str]:
     if not failed:
         return
-    yield "\nThese cannot meet the wish, even at the highest threshold:"
+    yield ""
+    yield "These cannot meet the wish, even at the highest threshold:"
     for each in failed:
         count = each.evidence.counts[-1]
         seen = f"{count} in the recording" if count else "none in the recording, which is too short to show less"
@@ -128,7 +129,8 @@ def _hopeless(about: About, failed: Sequence[Result]) -> Iterator[str]:
 def _deaf(about: About, deaf: Sequence[Result]) -> Iterator[str]:
     if not deaf:
         return
-    yield f"\nWarning: fewer than {100 * ENOUGH_RECALL:.0f} % of your examples are announced:"
+    yield ""
+    yield f"Warning: fewer than {100 * ENOUGH_RECALL:.0f} % of your examples are announced:"
     for each in deaf:
         levels, evidence = sorted(each.examples, reverse=True), each.evidence
         needed = math.floor(100 * levels[math.ceil(ENOUGH_RECALL * len(levels)) - 1]) / 100
@@ -146,7 +148,8 @@ def _sureness(about: About, results: Sequence[Result]) -> Iterator[str]:
     total = sum(each.rate for each in results)
     before = about.rate(sum(each.evidence.rates[each.evidence.at(each.evidence.now)] for each in results))
     over = ", more than you wish" if total > about.wishes.per_hour[1] else ""
-    yield f"\nAll labels together: {about.rate(total)} false alarms {about.unit} expected{over}; {before} before."
+    yield ""
+    yield f"All labels together: {about.rate(total)} false alarms {about.unit} expected{over}; {before} before."
     shows = most(0) / about.hours
     yield f"What {_long(about.hours)} can show: of a label without any event in them, there are fewer than"
     yield f"{about.rate(shows)} {about.unit}, with 95 % confidence (the rule of three)."

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tagger.checkpoints.header import METADATA_KEY, read_header
-from tagger.checkpoints.info import CheckpointInfo
+from tagger.checkpoints.header import METADATA_KEY, read_shapes
+from tagger.checkpoints.info import CheckpointInfo, read_info
 from tagger.errors import CheckpointError
 from tagger.files import replacing
 from tagger.models import network
@@ -39,28 +39,25 @@ def load(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the file is missing, truncated, a pickle, of an unknown format, or lacks keys or weights.
     """
-    document = read_header(path)
-    try:
-        info = CheckpointInfo.from_document(document)
-        model = build(info)
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError(f"{path}: its document cannot be used: {reason}") from None
-    try:
-        weights = {name: _whole(tensor) for name, tensor in load_file(path).items()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: weights cannot be read ({error})") from None
-    expected = model.state_dict()
-    missing = sorted(set(expected) - set(weights))
-    unknown = sorted(set(weights) - set(expected))
-    misshapen = sorted(name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape)
+    info = read_info(path)
+    shapes = read_shapes(path)
+    with torch.device("meta"):  # nothing is allocated until the file is known to have the weights
+        expected = {name: tuple(tensor.shape) for name, tensor in build(info).state_dict().items()}
+    missing = sorted(set(expected) - set(shapes))
+    unknown = sorted(set(shapes) - set(expected))
+    misshapen = sorted(name for name in expected.keys() & shapes.keys() if expected[name] != shapes[name])
     for problem, names in (("lacks", missing), ("has unknown", unknown), ("has misshapen", misshapen)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise CheckpointError(f"{path}: {problem} weights: {', '.join(names[:3])}{more}")
+    try:
+        weights = {name: _whole(tensor) for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: weights cannot be read ({error})") from None
     not_finite = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
     if not_finite:
         raise CheckpointError(f"{path}: NaN or infinity in the weights: {', '.join(not_finite[:3])}")
+    model = build(info)
     model.load_state_dict(weights)
     return Checkpoint(info, model.eval())
 

@@ -18,11 +18,13 @@ A checkpoint is one `.safetensors` file. Its metadata holds, under the key `tagg
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tagger.errors import CheckpointError
+from tagger.names import label_problem
 
 FORMAT = 1
 METADATA_KEY = "tagger"
@@ -38,6 +40,16 @@ _REQUIRED: Mapping[str, type | tuple[type, ...]] = {
     "metrics": dict,
     "licences": list,
 }
+_MOST_BYTES = 4_000_000
+"""Longest header: that of `esc50-crnn` has 14 kB, and 10 000 labels take 200."""
+_MOST_LABELS = 10_000
+_MOST_VALUES = 100_000
+"""Most numbers, texts, lists and tables of the document."""
+_DEEPEST = 16
+"""Most lists and tables of the document that lie within each other."""
+_LARGEST = 1e15
+"""Largest number of the document, either sign."""
+_DTYPES = ("F16", "BF16", "F32", "F64", "I64")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -47,8 +59,20 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, truncated, no checkpoint, or of another format; or keys are missing.
     """
-    from safetensors import SafetensorError, safe_open
+    return _read(path)[0]
 
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each of a checkpoint's weights, without reading the weights.
+
+    Raises:
+        CheckpointError: as `read_header`.
+    """
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """The document, and the shapes of the weights."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     try:
@@ -62,18 +86,65 @@ def read_header(path: Path) -> dict[str, Any]:
             f"{path}: a pickled PyTorch file, which can run code when it is read; "
             "`tagger models add FILE` converts EfficientAT's official ones to a checkpoint"
         )
-    try:
-        with safe_open(path, framework="numpy") as tensors:
-            metadata = tensors.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a whole .safetensors file ({error}); copy or download it again") from None
+    tensors = _read_table(path)
+    metadata = tensors.pop("__metadata__", {})
+    shapes = {name: tuple(tensor["shape"]) for name, tensor in tensors.items()}
+    if odd := [name for name, tensor in tensors.items() if tensor["dtype"] not in _DTYPES]:
+        raise CheckpointError(f"{path}: weights of a type that no network has: {', '.join(odd[:3])}")
     if METADATA_KEY not in metadata:
         raise CheckpointError(f"{path}: a .safetensors file, but no tagger checkpoint (no `{METADATA_KEY}` document)")
     try:
         document = json.loads(metadata[METADATA_KEY])
+    except RecursionError:
+        raise CheckpointError(f"{path}: its `{METADATA_KEY}` document has more than {_DEEPEST} levels") from None
     except ValueError as error:
         raise CheckpointError(f"{path}: its `{METADATA_KEY}` document is not JSON ({error})") from None
-    return _checked(document, path)
+    if problem := _problem(document):
+        raise CheckpointError(f"{path}: its `{METADATA_KEY}` document has {problem}")
+    return _checked(document, path), shapes
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    """The table of a .safetensors file: name -> dtype, shape and place of each tensor; `__metadata__` -> texts.
+
+    Raises:
+        CheckpointError: the file is not whole, or its table is too long.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if _MOST_BYTES < length <= size - 8:
+                raise CheckpointError(f"{path}: its header has {length:,} bytes, more than any checkpoint's")
+            text = file.read(length) if length <= size - 8 else b""
+        with safe_open(path, framework="numpy"):  # checks that the table and the file agree
+            table: dict[str, Any] = json.loads(text)
+            return table
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a whole .safetensors file ({error}); copy or download it again") from None
+
+
+def _problem(document: Any) -> str | None:
+    """What makes a document unusable, whatever it is to say: its size, or a number or text without meaning."""
+    found, waiting = 0, [(document, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        found += 1
+        if depth > _DEEPEST:
+            return f"more than {_DEEPEST} levels"
+        if found > _MOST_VALUES:
+            return f"more than {_MOST_VALUES:,} values"
+        if isinstance(value, dict):
+            waiting += [(each, depth + 1) for pair in value.items() for each in pair]
+        elif isinstance(value, list):
+            waiting += [(each, depth + 1) for each in value]
+        elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            return "half a character in a text"
+        elif isinstance(value, int | float) and not abs(value) <= _LARGEST:
+            return "a number that is not finite, or too large"
+    return None
 
 
 def _checked(document: Any, path: Path) -> dict[str, Any]:
@@ -90,4 +161,15 @@ def _checked(document: Any, path: Path) -> dict[str, Any]:
     wrong = [key for key, kind in _REQUIRED.items() if not isinstance(document[key], kind)]
     if wrong:
         raise CheckpointError(f"{path}: its `{METADATA_KEY}` document has the wrong type of {', '.join(wrong)}")
+    problem = next(filter(None, map(_label_problem, document["labels"])), None)
+    if problem or len(document["labels"]) > _MOST_LABELS:
+        problem = problem or f"more than {_MOST_LABELS:,} of them"
+        raise CheckpointError(f"{path}: its `{METADATA_KEY}` document has labels that cannot be used: {problem}")
     return document
+
+
+def _label_problem(label: Any) -> str | None:
+    if not isinstance(label, str):
+        return "labels must be names"
+    problem = label_problem(label)
+    return problem and f"{label[:40]!r} cannot be a label, as {problem}"

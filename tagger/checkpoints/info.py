@@ -1,14 +1,24 @@
 """A checkpoint without its weights: architecture, features, labels, calibration. No torch."""
 
-import math
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from tagger.checkpoints.header import FORMAT
+from tagger.checkpoints.header import FORMAT, read_header
+from tagger.errors import CheckpointError
 from tagger.features.config import CONFIGS, MelConfig
 from tagger.models.config import ARCHITECTURES
+from tagger.printable import printable
 
 ACTIVATIONS = ("softmax", "sigmoid")
+_LONGEST_NAME = 200
+"""Letters."""
+_WINDOW_SECONDS = (0.1, 60.0)
+"""Shortest and longest window."""
+_MOST_CELLS = 2**25
+"""Largest Fourier transform of a window: frames times samples. That of 10 s at 32 kHz has 2^20; 2^25 take 130 MB."""
+_LARGEST = 1e4
+"""Greatest temperature, bias and surprise, and 1 / the least temperature."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,8 @@ class CheckpointInfo:
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is neither softmax nor sigmoid")
+        if len(self.name) > _LONGEST_NAME or printable(self.name) != self.name:
+            raise ValueError(f"its name is not one of at most {_LONGEST_NAME} letters that can be seen")
         if not all(isinstance(label, str) and label for label in self.labels):
             raise ValueError("labels must be names")
         if not self.labels or len(set(self.labels)) != len(self.labels):
@@ -54,12 +66,21 @@ class CheckpointInfo:
             raise ValueError(
                 f"{len(self.labels)} labels, {len(self.thresholds)} thresholds, {self.config.labels} outputs"
             )
-        if not math.isfinite(self.bias) or not 0 <= self.surprise < math.inf:
-            raise ValueError("bias must be finite, and surprise finite and not negative")
+        if not (abs(self.bias) <= _LARGEST and 0 <= self.surprise <= _LARGEST):
+            raise ValueError(f"bias and surprise must be at most {_LARGEST:g}, and surprise not negative")
         if len(self.others) != getattr(self.config, "others", 0):
             raise ValueError(f"{len(self.others)} names of other classes for {getattr(self.config, 'others', 0)}")
-        if not (0 < self.temperature < math.inf and 0 < self.window_seconds < math.inf):
-            raise ValueError("temperature and window_seconds must be positive")
+        if not 1 / _LARGEST <= self.temperature <= _LARGEST:
+            raise ValueError(f"temperature must be positive, from {1 / _LARGEST:g} to {_LARGEST:g}")
+        if not _WINDOW_SECONDS[0] <= self.window_seconds <= _WINDOW_SECONDS[1]:
+            raise ValueError("window_seconds must be from {:g} to {:g}".format(*_WINDOW_SECONDS))
+        samples = round(self.window_seconds * self.mel.sample_rate_hz)
+        if samples < self.mel.least_samples:
+            raise ValueError(f"a window of {samples} samples is too short for a transform of {self.mel.n_fft}")
+        if self.mel.frames(samples) * self.mel.n_fft > _MOST_CELLS:
+            raise ValueError("its windows, transforms and hops would fill the memory")
+        if getattr(self.config, "bands", self.mel.bands) != self.mel.bands:
+            raise ValueError(f"the network takes {self.config.bands} bands, and the features have {self.mel.bands}")
 
     def to_document(self) -> dict[str, Any]:
         return {
@@ -105,3 +126,17 @@ class CheckpointInfo:
             metrics=document["metrics"],
             licences=tuple(map(str, document["licences"])),
         )
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """What a checkpoint is, without its weights.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, no checkpoint, of another format, or describes no network.
+    """
+    document = read_header(path)
+    try:
+        return CheckpointInfo.from_document(document)
+    except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{path}: its document cannot be used: {reason}") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tagger.checkpoints import checkpoint
+from tagger.checkpoints import checkpoint, torchfile
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.checkpoints.store import SUFFIX, folder
 from tagger.errors import CheckpointError
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 UNTRAINED = "untrained"
 """The only label of a network that was trained on pictures alone."""
+_MOST_OUTPUTS = 10_000
+"""AudioSet has 527 labels, ImageNet 1000."""
 _WINDOW_SECONDS = 10.0
 """Length of AudioSet's clips, on which these networks were trained."""
 _THRESHOLD = 0.5
@@ -84,13 +86,15 @@ def convert(path: Path) -> tuple[CheckpointInfo, nn.Module]:
     Raises:
         CheckpointError: the file is not such a file.
     """
-    weights = _read(path)
+    shapes = _read_shapes(path)
     name = official_name(path)
     if re.search(r"_(hop|mels|fc|replace_se)(_|$)", name):
         raise CheckpointError(
             f"{path}: {name} has another front end, head or network than mn*_as and dymn*_as; not supported"
         )
-    model = _network_of(weights, path)
+    model = _network_of(shapes, path)
+    model.load_state_dict(_read(path))
+    model.eval()
     is_imagenet = re.match(r"(dy)?mn\d\d_im(_|$)", name) is not None
     labels = (UNTRAINED,) if is_imagenet else audioset_labels()
     if is_imagenet:
@@ -118,14 +122,36 @@ def convert(path: Path) -> tuple[CheckpointInfo, nn.Module]:
     return info, model
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Weights by name.
+def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights by the name in our networks, from the file's table alone.
+
+    Our parameters have the official names, except squeeze-excitation, which lies two levels deeper in the files.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or holds anything but finite weights.
+        CheckpointError: the file is missing, damaged, or holds anything but weights.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
+    try:
+        return {_ours(name): shape for name, shape in torchfile.read_shapes(path).items()}
+    except Exception as error:  # a pickle may raise anything
+        log.debug("%s: %s: %s", path, type(error).__name__, error)
+        raise CheckpointError(
+            f"{path}: not a whole file of PyTorch weights, or one that holds more than weights"
+            + (f" ({error})" if type(error) is ValueError else "")
+        ) from None
+
+
+def _ours(name: str) -> str:
+    return name.replace(".conc_se_layers.0.", ".")
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Weights by the name in our networks.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds anything but finite weights.
+    """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's unpickler may raise anything for bytes that are no pickle
@@ -139,32 +165,26 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: holds something else than a network's weights")
     if not all(torch.isfinite(value).all() for value in weights.values()):
         raise CheckpointError(f"{path}: NaN or infinity in the weights")
-    return weights
+    return {_ours(name): value for name, value in weights.items()}
 
 
-def _network_of(weights: dict[str, Tensor], path: Path) -> EfficientAT | DyMN:
-    """The network of the family and width that these weights fit, loaded with all of them.
-
-    Our parameters have the official names, except squeeze-excitation, which lies two levels deeper in the files.
+def _network_of(shapes: dict[str, tuple[int, ...]], path: Path) -> EfficientAT | DyMN:
+    """The network of the family and width that weights of these shapes fit, with fresh weights.
 
     Raises:
         CheckpointError: the weights fit no network.
     """
-    ours = {key.replace(".conc_se_layers.0.", "."): value for key, value in weights.items()}
-    shapes = {key: value.shape for key, value in ours.items()}
-    outputs = ours.get("classifier.5.bias")
-    if outputs is not None and outputs.dim() == 1 and len(outputs) > 0:
+    (outputs,) = bias if len(bias := shapes.get("classifier.5.bias", ())) == 1 else (0,)
+    if 0 < outputs <= _MOST_OUTPUTS:
         configs = [
-            *(EfficientATConfig(labels=len(outputs), width=width) for width in WIDTHS),
-            *(DyMNConfig(labels=len(outputs), width=width) for width in DYMN_WIDTHS),
+            *(EfficientATConfig(labels=outputs, width=width) for width in WIDTHS),
+            *(DyMNConfig(labels=outputs, width=width) for width in DYMN_WIDTHS),
         ]
         for config in configs:
             with torch.device("meta"):
                 expected = _network(config).state_dict()
-            if shapes == {key: value.shape for key, value in expected.items()}:
-                model = _network(config)
-                model.load_state_dict(ours)
-                return model.eval()
+            if shapes == {key: tuple(value.shape) for key, value in expected.items()}:
+                return _network(config)
     raise CheckpointError(
         f"{path}: its weights fit no network of the mn family (mn01 to mn40) or dymn family (dymn04 to dymn20)"
     )

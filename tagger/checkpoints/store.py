@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tagger import files
 from tagger.checkpoints.header import read_header
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.errors import CheckpointError, near
 
 SUFFIX = ".safetensors"
@@ -47,9 +48,11 @@ def entries() -> Iterator[Entry]:
 
 def _entry(path: Path) -> Entry:
     try:
-        document = read_header(path)
+        CheckpointInfo.from_document(document := read_header(path))
     except CheckpointError as error:
         return Entry(path.stem, path, "own", None, str(error))
+    except Exception as error:  # one bad file must not hide the others
+        return Entry(path.stem, path, "own", None, f"{path}: its document cannot be used: {error}")
     if path.parent == BUNDLED:
         return Entry(path.stem, path, "bundled", document)
     return Entry(path.stem, path, "downloaded" if document["training"].get("recipe") == "official" else "own", document)

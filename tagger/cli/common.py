@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tagger import settings
+from tagger.printable import echo
 
 model_option = click.option(
     "--model",
@@ -35,7 +36,7 @@ def hide_secrets(given: dict[str, Any]) -> None:
     urls += [url for each in sys.orig_argv if "://" in (url := each.partition("=")[2] if each[:2] == "--" else each)]
     seen = secret.take_off_command_line(filter(has_secret, urls))
     if any("@" in url or url.startswith("http") for url in seen):
-        click.echo(
+        echo(
             "Warning: a secret in a URL on the command line can be seen by others on this machine, and stays in the "
             "shell's history; better: TAGGER_LISTEN_PASSWORD, --password-file FILE, or `tagger config init`",
             err=True,

@@ -11,6 +11,7 @@ import click
 from tagger.cli.common import hide_secrets
 from tagger.config.flags import listen_options, typed
 from tagger.errors import UserError
+from tagger.printable import echo, echo_lines
 
 
 @click.group()
@@ -43,16 +44,16 @@ def check(ctx: click.Context, /, **flags: Any) -> None:
             "problems": problems,
             "warnings": resolved.warnings,
         }
-        click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
+        echo(json.dumps(document, allow_nan=False))
     else:
         for row in rows:
-            click.echo(row)
+            echo(str(row))
         for warning in resolved.warnings:
-            click.echo(f"Warning: {warning}", err=True)
+            echo(f"Warning: {warning}", err=True)
         for problem in problems:
-            click.echo(f"Error: {problem}", err=True)
+            echo(f"Error: {problem}", err=True)
         if not problems:
-            click.echo("ok")
+            echo("ok")
     if problems:
         sys.exit(UserError.exit_code)
 
@@ -80,4 +81,4 @@ def schema() -> None:
     """Print the file's JSON Schema, for editors and programs."""
     from tagger.config.schema import schema
 
-    click.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
+    echo_lines(json.dumps(schema(), indent=2).split("\n"))

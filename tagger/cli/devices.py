@@ -5,6 +5,7 @@ import json
 import click
 
 from tagger.errors import UserError
+from tagger.printable import echo
 
 
 @click.command()
@@ -19,8 +20,8 @@ def devices(as_json: bool) -> None:
     for each in found:
         if as_json:
             keys = ("index", "name", "max_input_channels", "default_samplerate", "is_default")
-            click.echo(json.dumps({key: each[key] for key in keys}))
+            echo(json.dumps({key: each[key] for key in keys}))
         else:
             default = "  (default)" if each["is_default"] else ""
             channels = f"{each['max_input_channels']} ch"
-            click.echo(f"{each['index']:>3}  {each['name']}  {channels}, {each['default_samplerate']:.0f} Hz{default}")
+            echo(f"{each['index']:>3}  {each['name']}  {channels}, {each['default_samplerate']:.0f} Hz{default}")

@@ -8,6 +8,7 @@ import click
 from tagger.cli.common import hide_secrets
 from tagger.config.flags import listen_options, typed
 from tagger.errors import SettingError
+from tagger.printable import echo
 
 
 @click.command()
@@ -28,7 +29,7 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
 
     configuration = Configuration(given, dict(os.environ), flags["config"])
     for warning in configuration.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
 
     with StopOrReload() as stop:  # before torch is imported, which takes a while
         from tagger.daemon import start

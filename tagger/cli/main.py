@@ -1,5 +1,8 @@
 """The command `tagger`: the list of its commands. An error becomes one line and an exit code."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -15,20 +18,37 @@ from tagger.cli.review import review
 from tagger.cli.tag import tag_files
 from tagger.cli.train import evaluate, features, recipes, train
 from tagger.errors import SettingError, TaggerError, UserError
+from tagger.printable import LogFormatter, printable
 
 
 class _Failure(click.ClickException):
     def __init__(self, error: TaggerError) -> None:
-        super().__init__(str(error))
+        super().__init__(printable(str(error)))
         self.exit_code = error.exit_code  # type: ignore[misc]  # click declares it for the class
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    """Makes click's own errors safe to print: they repeat what was typed."""
+    try:
+        yield
+    except click.UsageError as error:
+        message = printable(error.format_message())
+        error.format_message = lambda: message  # type: ignore[method-assign]
+        raise
 
 
 class _Group(click.Group):
     """Our errors reach the terminal as one line and an exit code; anything else is a defect and keeps its traceback."""
 
+    def make_context(self, *args: Any, **others: Any) -> click.Context:
+        with _printable_errors():
+            return super().make_context(*args, **others)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _printable_errors():
+                return super().invoke(ctx)
         except SettingError as error:
             from tagger.config.places import located
 
@@ -56,6 +76,8 @@ def main() -> None:
 
     Every option can also be set by an environment variable: --mqtt of `listen` by TAGGER_LISTEN_MQTT.
     """
+    if logging.lastResort is not None:  # prints the warnings of commands that configure no log
+        logging.lastResort.setFormatter(LogFormatter())
 
 
 _COMMANDS = (

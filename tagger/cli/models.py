@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from tagger.printable import echo
+
 
 @click.group(invoke_without_command=True)
 @click.pass_context
@@ -14,15 +16,16 @@ def models(ctx: click.Context) -> None:
         return
     from tagger.checkpoints import store
 
-    click.echo(f"{'name':<16} {'origin':<11} {'labels':>6} {'size':>8}  measured")
+    echo(f"{'name':<16} {'origin':<11} {'labels':>6} {'size':>8}  measured")
     for entry in store.entries():
         if entry.document is None:
-            click.echo(f"{entry.name:<16} {entry.origin:<11} {'':>6} {'':>8}  unusable: {entry.problem}")
+            echo(f"{entry.name:<16} {entry.origin:<11} {'':>6} {'':>8}  unusable: {entry.problem}")
             continue
         measured = ", ".join(store.describe_metric(key, value) for key, value in entry.document["metrics"].items())
         size = f"{entry.path.stat().st_size / 1e6:.1f} MB"
-        click.echo(f"{entry.name:<16} {entry.origin:<11} {len(entry.document['labels']):>6} {size:>8}  {measured}")
-    click.echo(f"\nown and downloaded ones: {store.folder()}", err=True)
+        echo(f"{entry.name:<16} {entry.origin:<11} {len(entry.document['labels']):>6} {size:>8}  {measured}")
+    echo(err=True)
+    echo(f"own and downloaded ones: {store.folder()}", err=True)
 
 
 @models.command("add")
@@ -33,7 +36,7 @@ def models_add(files: Sequence[Path]) -> None:
 
     for path in files:
         added = official.add(path)
-        click.echo(f"{added.stem}: {added}")
+        echo(f"{added.stem}: {added}")
 
 
 @models.command("download")
@@ -50,4 +53,4 @@ def models_download(names: Sequence[str], url: str | None) -> None:
             release.download(file, target, url or release.RELEASE_URL, progress)
         added = official.add(target)
         target.unlink()
-        click.echo(f"{added.stem}: {added}")
+        echo(f"{added.stem}: {added}")

@@ -9,6 +9,7 @@ import click
 from tagger import settings
 from tagger.cli.common import device_option, hop_option, model_option, window_option
 from tagger.errors import UserError
+from tagger.printable import echo
 
 
 @click.command("tag")
@@ -60,7 +61,7 @@ def tag_files(
     failed = 0
     for path in files:
         if not as_json:
-            click.echo(click.format_filename(path))
+            echo(str(path))
         scores = tag.tag(path, classify, window_s, hop)
         try:
             if events or audacity:
@@ -68,9 +69,9 @@ def tag_files(
                 tag.show_events(path, found, as_json, path.with_name(path.name + ".labels.txt") if audacity else None)
             else:
                 for each in scores:
-                    click.echo(tag.as_line(path, each, info, top) if as_json else tag.as_row(each, info, top))
+                    echo(tag.as_line(path, each, info, top) if as_json else tag.as_row(each, info, top))
         except UserError as error:  # the other files are still worth tagging
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
             failed += 1
     if failed:
         sys.exit(UserError.exit_code)

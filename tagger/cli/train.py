@@ -10,6 +10,7 @@ import click
 from tagger.cli.common import device_option
 from tagger.errors import UserError
 from tagger.models.config import network_names
+from tagger.printable import echo
 
 
 def _data_options(command: Any) -> Any:
@@ -194,9 +195,9 @@ def features(files: Sequence[Path], output: Path, front_end: str | None, model: 
     for path, target in targets.items():
         try:
             bands, frames = write(path, target, config, picture)
-            click.echo(f"{click.format_filename(target)}  {bands} x {frames}")
+            echo(f"{target}  {bands} x {frames}")
         except UserError as error:  # the other files are still worth it
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
             failed += 1
     if failed:
         sys.exit(UserError.exit_code)

@@ -13,6 +13,7 @@ import click
 from tagger.clips.speaker import play as play_aloud
 from tagger.clips.verdicts import UNDO, SavedClip, load, mark
 from tagger.errors import AudioError, UserError
+from tagger.printable import echo
 
 Say = Callable[[str], None]
 Ask = Callable[[str], str]
@@ -26,7 +27,7 @@ def show(root: Path, as_json: bool = False) -> None:
     """`tagger review DIR --list`: a line for each clip on standard output, first those without a verdict."""
     clips = load(root, _show_note)
     for clip in clips:
-        click.echo(json.dumps(clip.to_json()) if as_json else f"{clip.id}  {describe(clip)}")
+        echo(json.dumps(clip.to_json()) if as_json else f"{clip.id}  {describe(clip)}")
     unreviewed = sum(clip.verdict is None for clip in clips)
     _show_note(f"{len(clips)} clips, {unreviewed} of them not reviewed")
 
@@ -44,10 +45,10 @@ def mark_all(root: Path, marks: Sequence[str]) -> None:
             raise UserError(f"--mark {text}: must be CLIP=right, CLIP=wrong, CLIP=LABEL or CLIP={UNDO}")
         given[name.strip()] = verdict.strip()
     for clip in mark(root, given, _show_note):
-        click.echo(f"{clip.id}  {describe(clip)}")
+        echo(f"{clip.id}  {describe(clip)}")
 
 
-def ask(root: Path, answer: Ask | None = None, play: Play = play_aloud, say: Say = click.echo) -> None:
+def ask(root: Path, answer: Ask | None = None, play: Play = play_aloud, say: Say = echo) -> None:
     """`tagger review DIR`: plays each clip without a verdict, and asks for one.
 
     Each answer is written at once. Ctrl-C and the end of the input quit.
@@ -99,7 +100,7 @@ def _verdict_text(clip: SavedClip) -> str:
 
 
 def _show_note(line: str) -> None:
-    click.echo(line, err=True)
+    echo(line, err=True)
 
 
 def _prompt(question: str) -> str:

@@ -5,7 +5,6 @@ A clip that was right has its label, one that was wrong is `background`, and one
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ import numpy as np
 from tagger.clips.folder import EVENTS, REVIEWED, is_linked, locked, read_reviews
 from tagger.errors import UserError
 from tagger.files import private_mode, replacing
-from tagger.names import slug
+from tagger.names import LONGEST_LABEL, label_problem, slug
 
 Verdict = Literal["right", "wrong", "other"]
 Warn = Callable[[str], None]
@@ -229,8 +228,8 @@ def _spelled(label: str, labels: Iterable[str]) -> str:
     Raises:
         UserError: MQTT topics cannot have such a label.
     """
-    if bad := re.search(r"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]", label):
-        raise UserError(f"{label!r} cannot be a label: no MQTT topic may contain {bad[0]!r}")
+    if problem := label_problem(label):
+        raise UserError(f"{label[: LONGEST_LABEL + 1]!r} cannot be a label: {problem}")
     if slug(label) == "unnamed":  # all its letters are ones that topics cannot have
         return label
     return next((known for known in sorted(labels) if slug(known) == slug(label)), label)

@@ -16,6 +16,7 @@ from tagger.config.schema import schema
 from tagger.config.template import SCHEMA_NAME, commented
 from tagger.errors import SettingError, UserError, near
 from tagger.files import replacing
+from tagger.printable import echo, echo_lines
 from tagger.settings import DEFAULT_MODEL, DEFAULT_MQTT_URL, MqttSettings
 
 _Answer = TypeVar("_Answer")
@@ -51,29 +52,28 @@ def init(path: Path, force: bool, is_usual: bool) -> None:
         partial.write_text(json.dumps(schema(), indent=2) + "\n", "utf-8")
     with replacing(path) as partial:
         partial.write_text(commented(answers.chosen), "utf-8")
-    config = "" if is_usual else f" --config {click.format_filename(path)}"
-    click.echo(
-        f"\nwritten: {click.format_filename(path)}" + (f", the password to {secret}" if answers.password else "")
-    )
-    click.echo(f"next:    tagger config check{config}")
-    click.echo(f"then:    tagger listen{config}")
+    config = "" if is_usual else f" --config {path}"
+    echo()
+    echo(f"written: {path}" + (f", the password to {secret}" if answers.password else ""))
+    echo(f"next:    tagger config check{config}")
+    echo(f"then:    tagger listen{config}")
 
 
 def _ask(secret: Path) -> _Answers:
     answers = _Answers()
     devices = _devices()
-    click.echo("1. What shall be listened to? mic, mic:NAME, demo (a built-in minute) or a file.")
+    echo("1. What shall be listened to? mic, mic:NAME, demo (a built-in minute) or a file.")
     for number, name in enumerate(devices, 1):
-        click.echo(f"   {number}  mic:{name}")
+        echo(f"   {number}  mic:{name}")
     answers.chosen["listen.sources"] = [_until("   Source", "mic", lambda text: _source(text, devices))]
 
-    click.echo("2. Which MQTT broker? mqtt://host:port, mqtts://host:port, embedded (one inside) or none.")
+    echo("2. Which MQTT broker? mqtt://host:port, mqtts://host:port, embedded (one inside) or none.")
     broker, url = _until("   Broker", DEFAULT_MQTT_URL, _broker)
     answers.chosen["mqtt.url"] = url
     if broker is not None and not broker.embedded:
         user, password = broker.user, broker.password
         if user is None:
-            click.echo("3. User at the broker? Empty if it asks for none.")
+            echo("3. User at the broker? Empty if it asks for none.")
             user = _until("   User", "", str) or None
         if user is not None and password is None:
             password = _until("   Password", "", lambda text: text or None, is_secret=True)
@@ -84,13 +84,13 @@ def _ask(secret: Path) -> _Answers:
             answers.chosen["mqtt.password_file"] = secret.name
     enabled = broker is not None
     if broker is not None:
-        click.echo("4. Shall it appear in Home Assistant, by MQTT discovery?")
+        echo("4. Shall it appear in Home Assistant, by MQTT discovery?")
         enabled = click.confirm("   Home Assistant", default=True)
     answers.chosen["homeassistant.enabled"] = enabled
 
     labels = read_header(store.find(DEFAULT_MODEL))["labels"]
-    click.echo("5. Which sounds do you want to be told of? Labels with commas between; empty: all. There are")
-    click.echo(click.wrap_text(", ".join(labels), 100, "   ", "   "))
+    echo("5. Which sounds do you want to be told of? Labels with commas between; empty: all. There are")
+    echo_lines(click.wrap_text(", ".join(labels), 100, "   ", "   ").split("\n"))
     allow = _until("   Labels", "", lambda text: _labels(text, labels))
     if allow:
         answers.chosen["events.allow"] = allow
@@ -117,7 +117,7 @@ def _until(question: str, default: str, take: Callable[[str], _Answer], is_secre
             answer = _prompt(question, default, hide_input=is_secret and sys.stdin.isatty())
             return take(answer if is_secret else answer.strip())
         except UserError as error:
-            click.echo(f"   {error}")
+            echo(f"   {error}")
 
 
 def _devices() -> list[str]:
@@ -127,7 +127,7 @@ def _devices() -> list[str]:
 
         return [str(each["name"]) for each in input_devices()]
     except UserError as error:
-        click.echo(f"({error})")
+        echo(f"({error})")
         return []
 
 

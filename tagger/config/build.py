@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 from tagger.config import secret
 from tagger.config.broker import BrokerResolver
@@ -17,6 +18,7 @@ from tagger.config.options import OPTIONS
 from tagger.config.places import located
 from tagger.config.resolver import Resolved
 from tagger.errors import SettingError, UserError
+from tagger.names import is_this_machine
 from tagger.settings import (
     HomeAssistantSettings,
     ListenSettings,
@@ -105,6 +107,7 @@ class _ListenResolver(BrokerResolver):
         groups: dict[str, Any] = {
             name: special[name]() if name in special else self._group(name, made) for name, made in _GROUPS.items()
         }
+        self._warn_of_plain_text(mqtt, groups["webhook"])
         self._check_files()
         self._check_output(mqtt)
         return self._make(
@@ -174,6 +177,23 @@ class _ListenResolver(BrokerResolver):
     def _pcm(self) -> PcmFormat | None:
         fields = self._fields("pcm")
         return self._make(lambda: PcmFormat(**fields | {"encoding": pcm_encoding(fields["encoding"])}))
+
+    def _warn_of_plain_text(self, mqtt: MqttSettings | None, webhook: WebhookSettings | None) -> None:
+        """Warns of credentials that travel so that everybody on the way can read them."""
+        if mqtt is not None and mqtt.password and not mqtt.tls and not is_this_machine(mqtt.host):
+            self._warnings.append(
+                f"mqtt: the password goes to {mqtt.host} in plain text, for everybody on the way to read; "
+                "mqtts:// encrypts it, if the broker can"
+            )
+        parts = urlsplit(webhook.url) if webhook is not None else None
+        if webhook is None or parts is None or parts.scheme != "http" or is_this_machine(parts.hostname or ""):
+            return
+        if webhook.token or parts.username:
+            kind = "token" if webhook.token else "password"
+            self._warnings.append(
+                f"sinks.webhook: the {kind} goes to {parts.hostname} in plain text, for everybody on the way to read; "
+                "https:// encrypts it, if the server can"
+            )
 
     def _warn_of_open_secrets(self) -> None:
         """Warns of secrets that anybody on this machine can read."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from tagger import policy, settings
 from tagger.checkpoints import store
-from tagger.checkpoints.header import read_header
+from tagger.checkpoints.info import read_info
 from tagger.config.given import Values
 from tagger.config.places import located
 from tagger.config.resolver import Resolved
@@ -53,7 +53,8 @@ def toml(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.12g}"
     if isinstance(value, str | bool):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which JSON allows and TOML does not
+        text = json.dumps(value, ensure_ascii=False)  # JSON allows what TOML does not
+        return re.sub(r"[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", text)
     return str(value)
 
 
@@ -94,18 +95,18 @@ def _model(resolved: Resolved) -> Iterator[str]:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device.value):
         yield f"{device.place}: unknown; use one of auto, cpu, cuda, mps, or cuda:N"
     try:
-        document = read_header(store.find(values["listen.model"].value))
+        info = read_info(store.find(values["listen.model"].value))
     except UserError as error:
         yield f"{values['listen.model'].place}: {error}"
         return
-    labels, own_s = document["labels"], document["features"]["window_seconds"]
+    labels, own_s = info.labels, info.window_seconds
     events = resolved.document.events if resolved.document is not None else EventsConfig()
     window_s, hop_s = values["listen.window"].value, values["listen.hop"].value
     try:
         settings.check_window(window_s, hop_s, own_s)
         policy.policy(
             labels,
-            document["thresholds"],
+            info.thresholds,
             window_s or own_s,
             hop_s,
             events.but(values["--allow"].value, values["--deny"].value),

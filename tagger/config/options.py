@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tagger import settings
-from tagger.policy import KINDS, LabelPolicy
+from tagger.policy import KINDS, MOST_SECONDS, LabelPolicy
 from tagger.settings import (
     HomeAssistantSettings,
     JsonLinesSettings,
@@ -221,9 +221,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("listen.realtime", bool, "Replay files at their own pace, or as fast as possible.", field="realtime",
            default=DEFAULTS.realtime, flag="--realtime/--no-realtime"),
     Option("listen.audio_s", float, "Time between `audio` messages (the level of a source), seconds.", field="audio_s",
-           default=DEFAULTS.audio_s, above=0),
+           default=DEFAULTS.audio_s, above=0, most=604_800),
     Option("listen.stats_s", float, "Time between `stats` messages (how the daemon does), seconds.", field="stats_s",
-           default=DEFAULTS.stats_s, above=0),
+           default=DEFAULTS.stats_s, above=0, most=604_800),
     Option("listen.state", Path, "Folder for what must survive a restart; without it $TAGGER_HOME/state.",
            field="state", flag="--state", metavar="DIR", writes="folder", example="state"),
     Option("mqtt.url", str, "Broker: mqtt://user:password@host:port, mqtts://..., embedded (in this process) or none.",
@@ -260,7 +260,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("mqtt.tls_insecure", bool, _TLS + "accept any certificate.", field="mqtt.tls_insecure", reload=True,
            default=False, flag="--tls-insecure"),
     Option("mqtt.queue_events", int, "Most events that wait on disk while the broker is away.",
-           field="mqtt.queue_events", reload=True, default=MqttSettings.queue_events, least=1),
+           field="mqtt.queue_events", reload=True, default=MqttSettings.queue_events, least=1,
+           most=10_000_000),
     Option("mqtt.expiry_s", int, "MQTT 5 only: age at which the broker may drop an undelivered event, seconds.",
            field="mqtt.expiry_s", reload=True, default=MqttSettings.expiry_s, least=1, most=2**32 - 1),
     Option("mqtt.commands", bool, "Obey requests that arrive over MQTT.", field="mqtt.commands", reload=True,
@@ -288,7 +289,8 @@ OPTIONS: tuple[Option, ...] = (
            reload=True, secret=True, example="token"),
     Option("sinks.webhook.token_file", Path, "File whose first line is the token.", reload=True, example="token.txt"),
     Option("sinks.webhook.queue_events", int, "Most events that wait while the server is away.",
-           field="webhook.queue_events", reload=True, default=WebhookSettings.queue_events, least=1),
+           field="webhook.queue_events", reload=True, default=WebhookSettings.queue_events, least=1,
+           most=10_000_000),
     Option("sinks.webhook.give_up_s", float, "Time after which an undelivered event is dropped, seconds.",
            field="webhook.give_up_s", reload=True, default=WebhookSettings.give_up_s, above=0),
     Option("sinks.log.path", Path, "SQLite database that events are written to, for `tagger events`.",
@@ -334,13 +336,15 @@ LABEL_FIELDS: tuple[Option, ...] = (
     Option("enter", float, "Score from which an event begins; without it the model's own.", example=0.95),
     Option("exit", float, "Score below which the sound has stopped; without it half of enter.", example=0.4),
     Option("confirm_s", float, "Time for which the score must stay at enter or above, seconds.",
-           default=KINDS["one-shot"]["confirm_s"]),
-    Option("min_s", float, "Shortest sound that is an event, seconds.", default=LabelPolicy.min_s),
+           default=KINDS["one-shot"]["confirm_s"], most=MOST_SECONDS["confirm_s"]),
+    Option("min_s", float, "Shortest sound that is an event, seconds.", default=LabelPolicy.min_s,
+           most=MOST_SECONDS["min_s"]),
     Option("max_s", float, "Length at which an event is ended, seconds; without it none is.", example=600),
     Option("refractory_s", float, "Time after an event in which the label begins no other, seconds.",
-           default=LabelPolicy.refractory_s),
+           default=LabelPolicy.refractory_s, most=MOST_SECONDS["refractory_s"]),
     Option("merge_s", float,
-           "Shortest pause that separates two events, seconds; without it 2, or 3 for continuous sounds.", example=2.0),
+           "Shortest pause that separates two events, seconds; without it 2, or 3 for continuous sounds.", example=2.0,
+           most=MOST_SECONDS["merge_s"]),
     Option("kind", str, "Kind of sound, one-shot or continuous; without it the label's usual kind.",
            choices=tuple(KINDS), example="one-shot"),
 )  # fmt: skip

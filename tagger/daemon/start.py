@@ -7,8 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-import click
-
 from tagger import health, policy
 from tagger.audio.level import LevelTap
 from tagger.checkpoints import store
@@ -31,6 +29,7 @@ from tagger.listen import AudioTap, Listener
 from tagger.mqtt.topics import NOT_SOURCES, Topics
 from tagger.names import unique_slugs
 from tagger.policy import Policy
+from tagger.printable import LogFormatter, echo
 from tagger.settings import ListenSettings, MqttSettings, check_window
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source, split_name
@@ -270,22 +269,22 @@ def _print_setup(
     """Prints what the daemon listens to and publishes; on standard error, as standard output holds events alone."""
     info, window_s = model.info, model.window_s
     if settings.config is not None:
-        click.echo(f"settings      {click.format_filename(settings.config)}", err=True)
+        echo(f"settings      {settings.config}", err=True)
     for source, stream in zip(sources, streams, strict=True):
         if stream.source in paused:
             resume = f"paused; {_resume_line(mqtt, stream.source)}"
-            click.echo(f"not heard     {stream.source}: {source.description}; {resume}", err=True)
+            echo(f"not heard     {stream.source}: {source.description}; {resume}", err=True)
         else:
-            click.echo(f"listening to  {stream.source}: {source.description}", err=True)
-    click.echo(f"model         {info.name}, {len(info.labels)} labels, on {model.classifier.device}", err=True)
+            echo(f"listening to  {stream.source}: {source.description}", err=True)
+    echo(f"model         {info.name}, {len(info.labels)} labels, on {model.classifier.device}", err=True)
     every = f"{window_s:g} s every {settings.hop_seconds:g} s"
-    click.echo(f"windows       {every}: first labels after {window_s:g} s", err=True)
+    echo(f"windows       {every}: first labels after {window_s:g} s", err=True)
     if mqtt is None:
-        click.echo("publishing    to standard output only", err=True)
+        echo("publishing    to standard output only", err=True)
         return
     embedded = " (the embedded broker)" if mqtt.embedded else ""
-    click.echo(f"publishing    to {mqtt.url}{embedded}, topics {mqtt.prefix}/{mqtt.node}/...", err=True)
-    click.echo(f"try           {subscribe_line(mqtt)}", err=True)
+    echo(f"publishing    to {mqtt.url}{embedded}, topics {mqtt.prefix}/{mqtt.node}/...", err=True)
+    echo(f"try           {subscribe_line(mqtt)}", err=True)
 
 
 def _resume_line(mqtt: MqttSettings | None, source: str) -> str:
@@ -307,5 +306,7 @@ def subscribe_line(mqtt: MqttSettings) -> str:
 
 def configure_logging() -> None:
     """Prints warnings and news on standard error, one line each, with the time."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("tagger").setLevel(logging.INFO)

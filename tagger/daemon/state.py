@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import secrets
 import sys
 import threading
@@ -24,8 +25,16 @@ from typing import Any, BinaryIO
 from tagger.errors import UserError
 from tagger.events import Event, Stream
 from tagger.files import make_folders, make_private, open_private, private_mode, replacing
+from tagger.names import is_topic
 
 log = logging.getLogger(__name__)
+
+_MOST_BYTES = 16_000_000
+"""Largest file of the state. 50 labels of 20 sources, all open, take 2 MB."""
+_LONGEST_TEXT = 5_000
+"""Letters: a source may be a path."""
+_LATEST = 1e11
+"""Latest time, seconds since the epoch: the year 5138."""
 
 
 class StateFolder:
@@ -142,29 +151,71 @@ class StateFolder:
 
 
 def _parsed(entry: Mapping[str, Any]) -> tuple[Stream, Event]:
+    """
+    Raises:
+        ValueError, TypeError, KeyError: not a stream and the begin of an event.
+    """
     stream, event = Stream(**entry["stream"]), Event(**entry["event"])
+    labels: object = entry["stream"]["labels"]
+    texts = [stream.node, stream.source, stream.model, *stream.labels, event.id, event.label]
+    is_right = (
+        isinstance(labels, list)
+        and all(map(_is_text, texts))
+        and is_topic(stream.node)
+        and _is_level(stream.source)
+        and (event.type, event.offset) == ("begin", None)
+        and event.cause in (None, "test", "restart")
+        and all(_is_number(score, 0, 1) for score in (event.score, event.peak_score))
+        and _is_number(event.onset, 0, _LATEST)
+    )
+    if not is_right:
+        raise ValueError("no begin of an event")
     return dataclasses.replace(stream, labels=tuple(stream.labels)), event
 
 
 def _is_known(document: Any) -> bool:
-    keys = document.get("keys", {})
-    texts = [document["id"], *document.get("paused", []), *keys.keys(), *keys.values()]
-    return all(isinstance(text, str) for text in texts)
+    keys, paused = document.get("keys", {}), document.get("paused", [])
+    return (
+        isinstance(keys, dict)
+        and isinstance(paused, list)
+        and isinstance(document["id"], str)
+        and re.fullmatch(r"[0-9A-Za-z_-]{1,64}", document["id"]) is not None
+        and all(map(_is_text, [*paused, *keys]))
+        and all(map(_is_level, keys.values()))
+    )
 
 
 def _is_open(document: Any) -> bool:
-    return isinstance(document["alive"], float) and all(_parsed(each) for each in document["events"])
+    events = document["events"]
+    if not (isinstance(events, list) and _is_number(document["alive"], 0, _LATEST)):
+        return False
+    ids = [event.id for _, event in map(_parsed, events)]
+    return len(set(ids)) == len(ids)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_TEXT and not re.search("[\ud800-\udfff]", value)
+
+
+def _is_level(value: Any) -> bool:
+    return isinstance(value, str) and is_topic(value) and "/" not in value
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:
     """The document in the file. Empty where there is no file, or a damaged one, which is renamed."""
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError("too large")
         document: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if is_right(document):
             return document
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
         pass
     with contextlib.suppress(OSError):
         path.replace(path.with_suffix(".damaged"))

@@ -10,6 +10,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 MEL_FILTERS = ("kaldi", "htk")
+_LARGEST = {
+    "sample_rate_hz": 768_000,
+    "n_fft": 65_536,
+    "window_samples": 65_536,
+    "hop_samples": 1_000_000,
+    "n_mels": 512,
+}
+"""Largest whole numbers of a front end."""
+_MOST_FILTER_CELLS = 2**23
+"""Largest `n_fft * n_mels`: the filters take half as many numbers of 4 bytes, and of 8 while they are computed."""
 
 
 def hertz_to_mel(hertz: float) -> float:
@@ -61,9 +71,12 @@ class MelConfig:
     torchaudio. Their centres are the same: mel = 1127 ln(1 + Hz / 700)."""
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate_hz", "n_fft", "window_samples", "hop_samples", "n_mels"):
-            if not isinstance(getattr(self, name), int):
-                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number")
+        for name, most in _LARGEST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int):
+                raise ValueError(f"{name} {value!r} must be a whole number")
+            if value > most:
+                raise ValueError(f"{name} {value} must be at most {most:,}")
         nyquist = self.sample_rate_hz / 2
         if not 0 < self.window_samples <= self.n_fft:
             raise ValueError(f"window_samples {self.window_samples} must be between 1 and n_fft {self.n_fft}")
@@ -71,13 +84,15 @@ class MelConfig:
             raise ValueError("hop_samples and n_mels must be positive")
         if self.n_fft % 2 or self.n_mels < 4:
             raise ValueError(f"n_fft {self.n_fft} must be even and n_mels {self.n_mels} at least 4")
+        if self.n_fft * self.n_mels > _MOST_FILTER_CELLS:
+            raise ValueError(f"n_fft {self.n_fft} times n_mels {self.n_mels} must be at most {_MOST_FILTER_CELLS:,}")
         if not 0 <= self.f_min_hz < self.f_max_hz <= nyquist:
             raise ValueError(f"0 <= f_min_hz < f_max_hz <= {nyquist:g} does not hold")
-        if not (0 < self.log_offset < math.inf and 0 < self.scale < math.inf):
-            raise ValueError("log_offset and scale must be positive")
-        if not (math.isfinite(self.shift) and math.isfinite(self.preemphasis)):
-            raise ValueError("shift and preemphasis must be finite")
-        if self.bandwidth_hz is not None and not self.bandwidth_hz > self.f_min_hz:
+        if not (1e-30 <= self.log_offset <= 1e6 and 1e-6 <= self.scale <= 1e6):
+            raise ValueError("log_offset and scale must be positive, and neither minute nor huge")
+        if not (abs(self.shift) <= 1e6 and abs(self.preemphasis) <= 1):
+            raise ValueError("shift and preemphasis must be finite, and not huge")
+        if self.bandwidth_hz is not None and not self.f_min_hz < self.bandwidth_hz <= 1e9:
             raise ValueError(f"bandwidth_hz {self.bandwidth_hz:g} leaves nothing above f_min_hz {self.f_min_hz:g}")
         if not isinstance(self.periodic_window, bool):
             raise ValueError(f"periodic_window {self.periodic_window!r} must be true or false")
@@ -127,8 +142,8 @@ class MfccConfig(MelConfig):
         super().__post_init__()
         if not isinstance(self.n_mfcc, int) or not 0 < self.n_mfcc <= self.n_mels:
             raise ValueError(f"n_mfcc {self.n_mfcc!r} must be a whole number from 1 to n_mels {self.n_mels}")
-        if not 0 <= self.lifter < math.inf:
-            raise ValueError(f"lifter {self.lifter:g} must not be negative")
+        if not 0 <= self.lifter <= 1e6:
+            raise ValueError(f"lifter {self.lifter:g} must not be negative, nor huge")
 
     @property
     def bands(self) -> int:

@@ -1,7 +1,6 @@
 """`tagger events`: prints events as a table, as JSON, as counts or as a chart, or draws a day."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -9,12 +8,11 @@ from datetime import date
 from itertools import islice
 from pathlib import Path
 
-import click
-
 from tagger import times
 from tagger.errors import UserError, near
 from tagger.history.log import Database, EventRow, reading
 from tagger.history.query import Column, LabelCount, Query, count_by_label, find, has_name, names, to_json
+from tagger.printable import echo, echo_lines
 
 _LINES_AT_ONCE = 1_000
 """Lines in one write to standard output."""
@@ -130,7 +128,7 @@ def _check_names(database: Database, flag: str, column: Column, given: Iterable[
         known = near(name, names(database, column))
         if "did you mean" in known:
             raise UserError(f"{flag} {name}: no event has it{known}")
-        click.echo(f"{flag} {name}: no event has it", err=True)
+        echo(f"{flag} {name}: no event has it", err=True)
 
 
 def _show_rows(rows: Iterator[EventRow], as_json: bool) -> None:
@@ -139,11 +137,11 @@ def _show_rows(rows: Iterator[EventRow], as_json: bool) -> None:
         return
     first = next(rows, None)
     if first is None:
-        click.echo("no events", err=True)
+        echo("no events", err=True)
         return
     _print([f"{'onset':<21}  {'lasted':>9}  {'peak':<4}  {'label':<20} node/source", describe(first)])
     shown = 1 + _print(describe(row) for row in rows)
-    click.echo(f"{shown:,} {'event' if shown == 1 else 'events'}", err=True)
+    echo(f"{shown:,} {'event' if shown == 1 else 'events'}", err=True)
 
 
 def show_counts(found: Sequence[LabelCount], as_json: bool) -> None:
@@ -163,7 +161,7 @@ def show_counts(found: Sequence[LabelCount], as_json: bool) -> None:
     together = _duration(sum(each.duration_s for each in with_events))
     tests = sum(each.tests for each in found)
     note = f"; {tests:,} tests not counted" if tests else ""
-    click.echo(f"{total:,} events of {len(with_events)} labels, {together} together{note}", err=True)
+    echo(f"{total:,} events of {len(with_events)} labels, {together} together{note}", err=True)
 
 
 def _is_audible(row: EventRow, day: date) -> bool:
@@ -175,14 +173,14 @@ def _is_audible(row: EventRow, day: date) -> bool:
 def _show_chart(day: date, rows: Sequence[EventRow]) -> None:
     _print(day_chart(day, rows))
     tests = sum(row.cause == "test" for row in rows)
-    click.echo(f"{len(rows) - tests:,} events{f'; {tests:,} tests not shown' if tests else ''}", err=True)
+    echo(f"{len(rows) - tests:,} events{f'; {tests:,} tests not shown' if tests else ''}", err=True)
 
 
 def _plot(path: Path, day: date, rows: Sequence[EventRow]) -> None:
     from tagger.history.chart import write
 
     write(path, day, rows)
-    click.echo(click.format_filename(path))
+    echo(str(path))
 
 
 def _duration(seconds: float) -> str:
@@ -201,5 +199,5 @@ def _print(lines: Iterable[str]) -> int:
     printed, rest = 0, iter(lines)
     while some := list(islice(rest, _LINES_AT_ONCE)):
         printed += len(some)
-        click.echo("\n".join(some), file=sys.stdout)
+        echo_lines(some)
     return printed

@@ -1,12 +1,13 @@
 """Shapes of the networks, which a checkpoint's header carries. No torch."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 _WIDEST = 8.0
 """Greatest width: twice the widest published one. A greater one is a mistake that would fill the memory."""
+_MOST_OUTPUTS = 10_000
+"""Most labels, and most other classes."""
 _LEAST_BANDS = 32
 """Fewest bands: the convolutions reduce 32 bands to one row."""
 
@@ -33,6 +34,10 @@ class EfficientATConfig:
             raise ValueError(f"head {self.head!r} is neither mlp nor linear")
         if not isinstance(self.labels, int) or self.labels < 1:
             raise ValueError(f"labels {self.labels} must be a whole number from 1 on")
+        if not isinstance(self.others, int) or not 0 <= self.others <= _MOST_OUTPUTS or self.labels > _MOST_OUTPUTS:
+            raise ValueError(f"labels and others must be whole numbers of at most {_MOST_OUTPUTS:,}")
+        if not isinstance(self.moments, bool):
+            raise ValueError(f"moments {self.moments!r} must be true or false")
         if not 0 < self.width <= _WIDEST or not 0 <= self.dropout < 1:
             raise ValueError(f"0 < width <= {_WIDEST:g} and 0 <= dropout < 1 do not hold: {self}")
 
@@ -50,8 +55,8 @@ class DyMNConfig(EfficientATConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature {self.temperature} must be positive")
+        if not 1e-4 <= self.temperature <= 1e4:
+            raise ValueError(f"temperature {self.temperature} must be positive, from 0.0001 to 10000")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from tagger.errors import TaggerError, UserError
 from tagger.files import make_database_private
+from tagger.names import is_topic
 from tagger.retry import Retry
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,17 @@ CREATE TABLE IF NOT EXISTS begun (id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS retained (topic TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS components (id TEXT PRIMARY KEY, platform TEXT NOT NULL);
 """
-_TABLE_NAMES = ("messages", "begun", "retained", "components")
+_COLUMNS = {
+    "messages": ("number", "topic", "payload"),
+    "begun": ("id",),
+    "retained": ("topic",),
+    "components": ("id", "platform"),
+}
+_TABLE_NAMES = tuple(_COLUMNS)
+_LAST_NUMBER = 2**62
+"""Largest number of a message. A million a second would take 146 000 years."""
+_MOST_BYTES = 1_000_000
+"""Longest text of a row. An event has 400 bytes."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +288,57 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         with database:
             database.executescript(_TABLES)
             database.execute(f"PRAGMA user_version = {_VERSION}")
+        _check_tables(database)
+        _remove_impossible_rows(database, path)
     except (sqlite3.Error, TaggerError):
         database.close()
         raise
     return database
+
+
+def _check_tables(database: sqlite3.Connection) -> None:
+    """
+    Raises:
+        sqlite3.DatabaseError: the tables have other columns, or the numbers of messages are used up.
+    """
+    for table, columns in _COLUMNS.items():
+        found = [name for _, name, *_ in database.execute(f"PRAGMA table_info({table})")]
+        if found != list(columns):
+            raise sqlite3.DatabaseError(f"{table} has other columns")
+    others = "SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')"
+    numbers = "SELECT count(*) FROM sqlite_sequence WHERE typeof(seq) <> 'integer' OR seq NOT BETWEEN 0 AND ?"
+    (strange,), (wrong,) = database.execute(others).fetchone(), database.execute(numbers, (_LAST_NUMBER,)).fetchone()
+    (beyond,) = database.execute(
+        "SELECT count(*) FROM messages WHERE number NOT BETWEEN 1 AND ?", (_LAST_NUMBER,)
+    ).fetchone()
+    if strange or wrong or beyond:
+        raise sqlite3.DatabaseError("other than the outbox leaves it")
+
+
+def _remove_impossible_rows(database: sqlite3.Connection, path: Path | None) -> None:
+    """Removes rows that no version writes, such as a message to a topic that no broker takes, and logs how many."""
+    removed = 0
+    for table, columns in _COLUMNS.items():
+        kinds = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in columns)
+        wrong = [
+            (row,)
+            for row, *cells in database.execute(f"SELECT rowid, {kinds} FROM {table}")
+            if not all(_is_possible(*each) for each in zip(columns, cells[::2], cells[1::2], strict=True))
+        ]
+        with database:
+            database.executemany(f"DELETE FROM {table} WHERE rowid = ?", wrong)
+        removed += len(wrong)
+    if removed:
+        log.warning("%s: %d rows in it cannot be sent and were removed", path, removed)
+
+
+def _is_possible(column: str, kind: str, content: bytes | None) -> bool:
+    if column == "number":
+        return kind == "integer"
+    if kind != "text" or content is None or len(content) > _MOST_BYTES:
+        return False
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return False
+    return is_topic(text) if column == "topic" else column == "payload" or text.isprintable()

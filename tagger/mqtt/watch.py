@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from tagger.mqtt.connection import Connection
 from tagger.mqtt.topics import Topics
+from tagger.printable import write_line
 from tagger.settings import MqttSettings
 
 _MAX_CHARACTERS = 500
@@ -62,10 +63,8 @@ class Watcher:
     def _print(self, line: str) -> None:
         """Prints one line, whatever is in it."""
         text = line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS]}... ({len(line)} characters)"
-        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-        encoding = getattr(self._file, "encoding", None) or "utf-8"
         with contextlib.suppress(OSError, ValueError):  # the reader of the output has gone, or the file is closed
-            print(text.encode(encoding, "backslashreplace").decode(encoding), file=self._file, flush=True)
+            write_line(text, self._file)
 
 
 def _describe(event: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TextIO
 
 from tagger.events import Event, Report, Stream
+from tagger.printable import write_line
 from tagger.sinks import Sink
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class ConsoleSink(Sink):
             if self._broken:
                 return
             try:
-                print(line, file=self._file, flush=True)
+                write_line(line, self._file)
             except OSError as error:  # the reader has gone; other sinks still work
                 self._broken = True
                 log.warning("standard output: %s; nothing more is printed", error.strerror)

@@ -267,7 +267,7 @@ def test_no_length_of_the_header_makes_it_a_pickle(path, model):
     length = int.from_bytes(path.read_bytes()[:8], "little")
     padding = 0x10280 - length
     assert padding > 0
-    checkpoint.save(path, replace(INFO, name=INFO.name + "x" * padding), model)
+    checkpoint.save(path, replace(INFO, licences=(INFO.licences[0] + "x" * padding,)), model)
     assert path.read_bytes()[:3] == b"\x80\x02\x01"
     checkpoint.load(path)
 

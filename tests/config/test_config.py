@@ -341,7 +341,7 @@ def test_sinks(file):
         ("[listen]\nhop = nan", "line 2: listen.hop: must be finite"),
         ("[listen]\nhop = 6\nwindow = 5", "line 2: listen.hop: longer than the window of 5 s"),
         ("[listen]\nwindow = 0.1", "line 2: listen.window: must be from 0.5 to 60"),
-        ("[listen]\nstats_s = 0", "line 2: listen.stats_s: must be more than 0"),
+        ("[listen]\nstats_s = 0", "line 2: listen.stats_s: must be above 0 and at most 604800"),
         ("[clips]\nkeep_days = 3", "line 2: clips.keep_days: is for clips.folder (--save-clips DIR)"),
         ("[sinks.jsonl]\nkeep = 3", "line 2: sinks.jsonl.keep: is for sinks.jsonl.path (--jsonl FILE)"),
         ("[sinks.webhook]\ntoken = 'x'", "line 2: sinks.webhook.token: is for sinks.webhook.url (--webhook URL)"),

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tagger.printable import printable
+
 FOLDS = (1, 2, 3, 4, 5)
 
 Rows = NDArray[np.intp]
@@ -154,8 +156,3 @@ def _identities(clip: Clip) -> tuple[str, str]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-
-
-def printable(text: str) -> str:
-    """Replaces bytes of a file's name that are not UTF-8; a terminal would not take them."""
-    return text.encode(errors="backslashreplace").decode()

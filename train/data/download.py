@@ -42,6 +42,8 @@ def _problem(archive: Path) -> str | None:
     """Why this is not ESC-50's archive. None: it is."""
     try:
         with zipfile.ZipFile(archive) as opened:
+            if size := esc50.too_large(opened.infolist()):
+                return f"what arrived {size}"
             if damaged := opened.testzip():
                 return f"what arrived is damaged ({damaged})"
         found = len(esc50.read(archive).clips)

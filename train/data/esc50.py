@@ -10,6 +10,7 @@ import shutil
 import sys
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,8 @@ Subset = Literal["esc50", "esc10"]
 TABLE = "meta/esc50.csv"
 ARCHIVE_TOP = "ESC-50-master"
 _SUFFIXES = (".wav", ".flac", ".ogg")
+_MOST_BYTES = 1.5e9
+"""Largest archive, unpacked. ESC-50 has 0.88e9."""
 _COLUMNS = ("filename", "fold", "target", "category")
 LICENCE = (
     "Trained on ESC-50, Karol J. Piczak, https://github.com/karolpiczak/ESC-50, CC BY-NC 3.0 "
@@ -125,6 +128,8 @@ def _unpacked(archive: Path) -> Path:
                     members[found[1]] = member
             contents = sorted((name, member.file_size, member.CRC) for name, member in members.items())
             root = cache.folder() / f"esc50-{hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:20]}"
+            if size := too_large(members.values()):
+                raise UserError(f"{archive}: {size}")
             missing = [name for name, size, _ in contents if not _has_size(root / name, size)]
             if missing:
                 with click.progressbar(missing, label="unpacking", file=sys.stderr) as bar:
@@ -138,6 +143,14 @@ def _unpacked(archive: Path) -> Path:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{archive}: not a ZIP archive that can be unpacked ({error})") from None
     return root
+
+
+def too_large(members: Iterable[zipfile.ZipInfo]) -> str | None:
+    """Why an archive is not unpacked: it would take more than any ESC-50. None: it is small enough."""
+    if (size := sum(member.file_size for member in members)) > _MOST_BYTES:
+        most = f"ESC-50 has 0.9 GB, and more than {_MOST_BYTES / 1e9:.1f} GB are refused"
+        return f"would unpack to {size / 1e9:.1f} GB; {most}"
+    return None
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -1,6 +1,5 @@
 """The user's own sounds: folders named by label, a CSV that lists files, reviewed clips, background sounds."""
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -10,9 +9,10 @@ from pathlib import Path
 from tagger.clips.folder import EVENTS, REVIEWED
 from tagger.errors import UserError
 from tagger.files import folders_in, is_audio_file, sha256, walk
-from tagger.names import BACKGROUND_NAMES
+from tagger.names import BACKGROUND_NAMES, LONGEST_LABEL, label_problem
+from tagger.printable import printable
 from tagger.table import read_table
-from train.data.dataset import FOLDS, Clip, Dataset, printable
+from train.data.dataset import FOLDS, Clip, Dataset
 from train.data.esc50 import source_of
 from train.messages import Say
 
@@ -164,8 +164,8 @@ def _label(name: str, what: str) -> str | None:
         return None
     if not label:
         raise UserError(f"{what} is empty, so it cannot be a label")
-    if bad := re.search(r"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]", label):
-        raise UserError(f"{what} {label!r} cannot be a label: no MQTT topic may contain {bad[0]!r}")
+    if problem := label_problem(label):
+        raise UserError(f"{what} {label[: LONGEST_LABEL + 1]!r} cannot be a label: {problem}")
     return label
 
 

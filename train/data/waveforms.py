@@ -26,8 +26,9 @@ from tagger.audio.decode import decode_blocks
 from tagger.errors import AudioError, UserError
 from tagger.events import Block
 from tagger.files import replacing
+from tagger.printable import printable
 from train.data import cache
-from train.data.dataset import Clip, Dataset, printable
+from train.data.dataset import Clip, Dataset
 from train.messages import Say
 
 Waveform = NDArray[np.float32]

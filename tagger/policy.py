@@ -16,6 +16,7 @@ They come from the checkpoint (its thresholds), from what kind of sound a label 
 
 import dataclasses
 import math
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -58,9 +59,9 @@ class LabelPolicy:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
                 raise SettingError((name,), "must be a number, 0 or more", value)
-            if math.isinf(value) and name != "max_s":
+            if value > sys.float_info.max and name != "max_s":
                 raise SettingError((name,), "must be finite", value)
             if value > MOST_SECONDS.get(name, math.inf):
                 raise SettingError((name,), f"must be at most {MOST_SECONDS[name]:g} seconds", value)

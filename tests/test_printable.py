@@ -220,7 +220,6 @@ def test_config(tmp_path: Path) -> None:
         checked(run("config", "check", "--config", config))
         document = json.loads(checked(run("config", "check", "--config", config, "--json")).stdout)
         assert not document["ok"]
-        checked(run("listen", "--config", config, "--mqtt", "none"))
     checked(run("config", "schema"))
 
 

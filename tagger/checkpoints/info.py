@@ -138,5 +138,5 @@ def read_info(path: Path) -> CheckpointInfo:
     try:
         return CheckpointInfo.from_document(document)
     except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        reason = printable(f"lacks {error}" if isinstance(error, KeyError) else str(error))
         raise CheckpointError(f"{path}: its document cannot be used: {reason}") from None

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from tagger import files
 from tagger.checkpoints.header import read_header
-from tagger.checkpoints.info import CheckpointInfo
+from tagger.checkpoints.info import read_info
 from tagger.errors import CheckpointError, near
+from tagger.printable import printable
 
 SUFFIX = ".safetensors"
 BUNDLED = Path(__file__).parent
@@ -48,11 +49,11 @@ def entries() -> Iterator[Entry]:
 
 def _entry(path: Path) -> Entry:
     try:
-        CheckpointInfo.from_document(document := read_header(path))
+        document = read_info(path).to_document() | read_header(path)
     except CheckpointError as error:
         return Entry(path.stem, path, "own", None, str(error))
     except Exception as error:  # one bad file must not hide the others
-        return Entry(path.stem, path, "own", None, f"{path}: its document cannot be used: {error}")
+        return Entry(path.stem, path, "own", None, f"{path}: its document cannot be used: {printable(str(error))}")
     if path.parent == BUNDLED:
         return Entry(path.stem, path, "bundled", document)
     return Entry(path.stem, path, "downloaded" if document["training"].get("recipe") == "official" else "own", document)

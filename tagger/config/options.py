@@ -7,7 +7,7 @@ A new setting is two lines: a field in `tagger/settings.py`, and an Option here 
 `reload` says whether a running daemon can change it. (tests/config then print the line for docs/configuration.md.)
 """
 
-import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -156,7 +156,7 @@ class Option:
         return isinstance(value, str)
 
     def _bounds(self, value: float) -> str | None:
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:  # a whole number may be larger
             return "must be finite"
         if self.above is not None and not value > self.above:
             most = f" and at most {self.most:g}" if self.most is not None else ""

@@ -33,7 +33,7 @@ class EfficientATConfig:
         if self.head not in ("mlp", "linear"):
             raise ValueError(f"head {self.head!r} is neither mlp nor linear")
         if not isinstance(self.labels, int) or self.labels < 1:
-            raise ValueError(f"labels {self.labels} must be a whole number from 1 on")
+            raise ValueError(f"labels {self.labels!r} must be a whole number from 1 on")
         if not isinstance(self.others, int) or not 0 <= self.others <= _MOST_OUTPUTS or self.labels > _MOST_OUTPUTS:
             raise ValueError(f"labels and others must be whole numbers of at most {_MOST_OUTPUTS:,}")
         if not isinstance(self.moments, bool):

@@ -21,7 +21,7 @@ from tagger.checkpoints.header import METADATA_KEY, read_header
 from tagger.checkpoints.store import BUNDLED
 from tagger.clips.folder import EVENTS
 from tagger.daemon.start import configure_logging
-from tagger.events import Answer, Event, Report, Scores, Stream
+from tagger.events import Event, LabelScore, Report, Scores, Stream
 from tagger.history.log import EventLog, EventRow
 from tagger.mqtt.watch import Watcher
 from tagger.names import label_problem
@@ -111,7 +111,7 @@ def test_the_daemons_log_is_so_configured() -> None:
 
 def evil_report() -> Report:
     scores = Scores(np.ones(1, np.float32), 0, 5, EPOCH, np.ones((1, 1), np.float32), 0.5)
-    return Report(scores, (Answer(EVIL, 0.9, EVIL),), EVIL, 0.1)
+    return Report(scores, (LabelScore(EVIL, 0.9, EVIL),), EVIL, 0.1)
 
 
 @pytest.mark.parametrize("as_json", [False, True])

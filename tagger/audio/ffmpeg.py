@@ -289,7 +289,9 @@ def _frames(frame: Any) -> Frames:
     dtype = np.dtype(_DTYPES[frame.format.name.removesuffix("p")])
     channels, planar = frame.layout.nb_channels, frame.format.is_planar
     count = frame.samples if planar else frame.samples * channels
-    samples = np.stack([np.frombuffer(plane, dtype, count) for plane in frame.planes])
+    # From eight channels on, PyAV lists planes that are not there, and whose memory must not be read.
+    planes = frame.planes[: channels if planar else 1]
+    samples = np.stack([np.frombuffer(plane, dtype, count) for plane in planes])
     samples = samples.T if planar else samples.reshape(-1, channels)
     if dtype.kind == "u":
         return (samples.astype(np.float32) - 128) / np.float32(128)

@@ -283,6 +283,16 @@ def test_a_change_of_format_is_followed_and_said(tmp_path: Path) -> None:
     assert heard.pitch_hz(3.5, 5.5) == pytest.approx(HIGH_HZ, abs=5)
 
 
+@pytest.mark.parametrize("layout", ["5.1", "7.1"])
+def test_surround_sound(tmp_path: Path, layout: str) -> None:
+    path = write_av(tmp_path / "surround.m4a", "aac", tone(2, 44_100), 44_100, layout=layout)
+    assert open_audio(path).channels == (6 if layout == "5.1" else 8)
+    heard = Heard(path)
+    assert (heard.error, heard.notes, heard.gaps) == ("", [], [])
+    assert heard.seconds == pytest.approx(2, abs=0.1)
+    assert heard.pitch_hz(0.5, 1.5) == pytest.approx(500, abs=5)
+
+
 def test_junk_in_the_middle_is_left_out_with_a_word(tmp_path: Path) -> None:
     path = write_av(tmp_path / "junk.mp3", "libmp3lame", tone(10, 44_100), 44_100)
     content, junk = path.read_bytes(), np.random.default_rng(1).bytes(3000)

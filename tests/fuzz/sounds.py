@@ -68,6 +68,7 @@ def write_av(
     *,
     form: str | None = None,
     stereo: bool = False,
+    layout: str | None = None,
     starts_s: Sequence[float] = (0.0,),
     picture_s: float = 0.0,
     options: dict[str, str] | None = None,
@@ -84,7 +85,7 @@ def write_av(
     """
     with av.open(str(path), "w", format=form, options=options or {}) as container:
         container.metadata.update(metadata or {})
-        stream = container.add_stream(codec, rate=rate_hz, layout="stereo" if stereo else "mono")
+        stream = container.add_stream(codec, rate=rate_hz, layout=layout or ("stereo" if stereo else "mono"))
         stream.bit_rate = 64_000
         if codec_options:
             stream.options = codec_options

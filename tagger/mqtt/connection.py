@@ -6,6 +6,7 @@ The only module that imports paho.
 import logging
 import math
 import random
+import ssl
 import sys
 import threading
 import time
@@ -34,6 +35,7 @@ CONNECT_SECONDS = 5.0
 """Longest wait for a connection, and for its TLS handshake, seconds."""
 RETRY_SECONDS = (1.0, 60.0)
 """First and longest wait between two attempts to connect, seconds. Each wait is twice the one before."""
+_NO_BROKER = ". Is a broker running there? Start one, such as Mosquitto, or name another with --mqtt"
 _REMIND_SECONDS = 3_600.0
 """Time after which the log says again that the broker cannot be reached, seconds."""
 _JITTER = 0.25
@@ -303,9 +305,8 @@ class Connection:
         first, longest = RETRY_SECONDS
         self._log(
             logging.WARNING,
-            "MQTT: cannot reach %s (%s): is a broker running there? Start one, such as Mosquitto, or name another with "
-            "--mqtt; trying again, after %.0f s at first, then less often, up to %.0f s; events wait",
-            *(self._settings.url, why, first, longest),
+            "MQTT: cannot reach %s (%s); trying again, after %.0f s at first, then less often, up to %.0f s%s",
+            *(self._settings.url, why, first, longest, "" if isinstance(reason, ssl.SSLError) else _NO_BROKER),
         )
 
     def _on_log(self, client: paho.Client, data: Any, level: int, text: str) -> None:

@@ -43,8 +43,12 @@ class SettingError(UserError):
         """The value as part of one line; "" if it is not to be shown."""
         if self.value is None:
             return ""
-        is_number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
-        return f"{self.value:g}" if is_number else repr(self.value)
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            return repr(self.value)
+        try:
+            return f"{self.value:g}"
+        except OverflowError:
+            return "a number of hundreds of digits"
 
 
 class AudioError(UserError):

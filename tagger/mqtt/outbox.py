@@ -258,7 +258,7 @@ def _open(path: Path | None) -> sqlite3.Connection:
     """Opens the database; a damaged one is renamed, and an empty one takes its place."""
     try:
         return _connect(path)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter for damage within names
         if path is None or isinstance(error, sqlite3.OperationalError):
             raise UserError(f"{path}: cannot be used ({error}); name another folder with --state") from None
     aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
@@ -290,7 +290,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
             database.execute(f"PRAGMA user_version = {_VERSION}")
         _check_tables(database)
         _remove_impossible_rows(database, path)
-    except (sqlite3.Error, TaggerError):
+    except (sqlite3.Error, TaggerError, UnicodeDecodeError):
         database.close()
         raise
     return database

@@ -349,3 +349,16 @@ def test_wav_copies_are_the_same_recordings(shared, tmp_path):
     other = esc50.read(tmp_path)
     assert other.fingerprint != dataset.fingerprint
     assert set(leaks(other, np.arange(2000), trained)) >= set(range(1000))
+
+
+def test_an_archive_that_would_fill_the_disk_is_refused_before_anything_is_unpacked(tmp_path, home):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("ESC-50-master/meta/esc50.csv", "filename,fold,target,category\n")
+        for number in range(16):
+            with archive.open(f"ESC-50-master/audio/1-{number}-A-0.wav", "w") as member:
+                for _ in range(10):
+                    member.write(bytes(10_000_000))
+    with pytest.raises(UserError, match=r"would unpack to 1\.6 GB; ESC-50 has 0\.9 GB"):
+        esc50.read(path)
+    assert not list(home.rglob("*.wav"))

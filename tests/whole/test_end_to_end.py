@@ -42,6 +42,8 @@ from tests.programs import (
 RATE_HZ = 32_000
 HELD_OUT = 1
 GAP_SECONDS = 6.0
+ALL_CORES = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+"""Environment of the long programs, which else compute with one thread, as tests do."""
 NOISE_FLOOR = 10 ** (-70 / 20)
 
 
@@ -62,6 +64,7 @@ def trained(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
         *("train", shared / "data" / "esc50", "--model", "mn04", "--freeze", "-o", folder),
         timeout=1500,
         TAGGER_HOME=str(home),
+        **ALL_CORES,
     )
     assert done.returncode == 0, done.stderr
     return Trained(folder, home, done.stdout)
@@ -82,6 +85,7 @@ def test_training_again_gives_the_same_checkpoint_and_repeats_nothing(trained: T
         *("train", shared / "data" / "esc50", "--model", "mn04", "--freeze", "--fold", "1", "-o", again),
         timeout=600,
         TAGGER_HOME=str(trained.home),
+        **ALL_CORES,
     )
     assert done.returncode == 0, done.stderr
     assert "features" not in done.stderr, "the frozen features were extracted a second time"
@@ -200,6 +204,7 @@ def test_most_of_four_hundred_unheard_clips_are_announced_where_they_sound(
             *("listen", path, "--no-realtime", "--model", trained.folder / f"fold{HELD_OUT}.safetensors"),
             *("--mqtt", broker.url, "--node", "room"),
             timeout=600,
+            **ALL_CORES,
         )
         assert done.returncode == 0, done.stderr
         until(lambda: subscriber.payloads("tagger/room/status")[-1:] == ["offline"], "the node said offline")

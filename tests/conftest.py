@@ -1,5 +1,6 @@
 """Fixtures and settings of all tests: hypothesis' profile, a `$TAGGER_HOME` for each test, and the real data."""
 
+import json
 import os
 import signal
 import tempfile
@@ -41,27 +42,50 @@ SHARED = ROOT.parent / "shared"
 
 _MARKERS = {"broker": "broker", "shared": "data", "trained": "train"}
 """Fixtures, and the marker of a test that uses one."""
+_DURATIONS = ROOT / "tests" / "durations.json"
+"""Seconds of each test without another marker that took longer than `_QUICK_SECONDS` when they were recorded."""
+_QUICK_SECONDS = 0.1
 _LONG = ("train", "slow", "broker")
 """Markers of tests that may take long."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests by their fixtures, and puts the files with the most long tests first.
+    """Marks tests by their fixtures and recorded durations, and puts the files with the most long tests first.
 
     A file is one unit of `--dist loadfile`: no fixture that trains a network is made twice, and no process waits at the
     end for another that has just begun a long file. Groups would be finer, but xdist 3.8 ignores them under pytest 9.2.
     """
+    recorded = json.loads(_DURATIONS.read_text("utf-8"))
     long: Counter[Path] = Counter()
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         for fixture, marker in _MARKERS.items():
             if fixture in fixtures:
                 item.add_marker(marker)
+        if item.nodeid in recorded:
+            item.add_marker("slow")
         long[item.path] += any(item.get_closest_marker(marker) for marker in _LONG)
         if "trained" in fixtures:
             long[item.path] += len(items)  # such a fixture alone takes minutes
     items.sort(key=lambda item: -long[item.path])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-durations", action="store_true", help="Add tests that were not quick to durations.json.")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Adds the tests of this run that took longer than `_QUICK_SECONDS`. Run it on a quiet machine."""
+    if not terminalreporter.config.getoption("--record-durations"):
+        return
+    seconds: Counter[str] = Counter()
+    for kind in ("passed", ""):  # "": before and after the test itself
+        for report in terminalreporter.getreports(kind):
+            seconds[report.nodeid] += report.duration
+    slow = {test: round(taken, 2) for test, taken in seconds.items() if taken > _QUICK_SECONDS}
+    known = json.loads(_DURATIONS.read_text("utf-8"))
+    _DURATIONS.write_text(json.dumps(dict(sorted((known | slow).items())), indent=1) + "\n", "utf-8")
 
 
 @pytest.fixture(autouse=True)

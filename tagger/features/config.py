@@ -7,7 +7,7 @@ computed in `tagger.features.logmel`.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 MEL_FILTERS = ("kaldi", "htk")
 _LARGEST = {
@@ -153,32 +153,24 @@ class MfccConfig(MelConfig):
 CONFIGS: Mapping[str, type[MelConfig]] = {config.name: config for config in (MelConfig, MfccConfig)}
 """Config classes by the name of the features in a checkpoint's document."""
 
+_TORCHAUDIO: Mapping[str, Any] = {
+    "window_samples": 1024,
+    "f_max_hz": 16_000.0,
+    "preemphasis": 0.0,
+    "log_offset": 1e-6,
+    "shift": 6.0,
+    "periodic_window": True,
+    "mel_filters": "htk",
+}
+"""Fields of the front ends that are torchaudio's."""
 FRONT_ENDS: Mapping[str, MelConfig] = {
     # EfficientAT's own, which its AudioSet weights need.
     "efficientat": MelConfig(),
     # The origin's custom setting: EfficientAT's with a window of 10 ms. It resolves time better and pitch worse.
     "origin": MelConfig(window_samples=320),
     # torchaudio's MelSpectrogram and a logarithm: no pre-emphasis, all frequencies.
-    "mel": MelConfig(
-        window_samples=1024,
-        f_max_hz=16_000.0,
-        preemphasis=0.0,
-        log_offset=1e-6,
-        shift=6.0,
-        scale=6.5,
-        periodic_window=True,
-        mel_filters="htk",
-    ),
+    "mel": MelConfig(**_TORCHAUDIO, scale=6.5),
     # torchaudio's MFCC(log_mels=True), normalised: 40 coefficients of the line above.
-    "mfcc": MfccConfig(
-        window_samples=1024,
-        f_max_hz=16_000.0,
-        preemphasis=0.0,
-        log_offset=1e-6,
-        shift=6.0,
-        scale=45.0,
-        periodic_window=True,
-        mel_filters="htk",
-    ),
+    "mfcc": MfccConfig(**_TORCHAUDIO, scale=45.0),
 }
 """Configs to train with, by their name on the command line. `shift` and `scale` were measured on ESC-50."""

@@ -53,9 +53,7 @@ class Activations:
         self._key = {
             "data": corpus.dataset.fingerprint,
             "samples": corpus.waveforms.samples,
-            "backbone": backbone.digest if backbone.weights is not None else [backbone.digest, seed],
-            "network": repr(backbone.config),
-            "mel": repr(backbone.mel),
+            **backbone.cache_key(seed),
             "blocks": recipe.frozen_blocks,
             "seed": seed,
             "version": _VERSION,

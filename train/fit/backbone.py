@@ -50,6 +50,14 @@ class Backbone:
             changes["dropout"] = dropout
         return replace(self.config, **changes)
 
+    def cache_key(self, seed: int) -> dict[str, Any]:
+        """The part of a cache's key that says which network made the features; without weights, `seed` makes them."""
+        return {
+            "backbone": self.digest if self.weights is not None else [self.digest, seed],
+            "network": repr(self.config),
+            "mel": repr(self.mel),
+        }
+
     def build(self, labels: int, dropout: float | None = None) -> Network:
         """The network with a new last layer. Random weights come from torch's global generator."""
         model = build(self.architecture, self.config_for(labels, dropout))

@@ -63,9 +63,7 @@ class Embedder:
         self._key = {
             "data": corpus.dataset.fingerprint,
             "samples": corpus.waveforms.samples,
-            "backbone": backbone.digest if backbone.weights is not None else [backbone.digest, seed],
-            "network": repr(backbone.config),
-            "mel": repr(backbone.mel),
+            **backbone.cache_key(seed),
             "version": _VERSION,
         }
 

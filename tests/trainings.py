@@ -180,6 +180,24 @@ def interrupted(fit: FineTuneLearner, epoch: int, step: int) -> None:
     raise AssertionError(f"not stopped in epoch {epoch} after batch {step}")
 
 
+def info_of(found: Trained, name: str) -> CheckpointInfo:
+    """Describes what was trained on `corpus()` with sigmoids."""
+    return CheckpointInfo(
+        name=name,
+        architecture="efficientat",
+        config=found.model.config,
+        mel=MEL,
+        window_seconds=SAMPLES / RATE_HZ,
+        labels=LABELS,
+        activation="sigmoid",
+        thresholds=(found.threshold,) * len(LABELS),
+        temperature=found.temperature,
+        bias=found.bias,
+        surprise=found.surprise,
+        others=found.others,
+    )
+
+
 def checkpoint_of(model: torch.nn.Module, labels: tuple[str, ...], activation: str = "softmax") -> Checkpoint:
     info = CheckpointInfo(
         name="trained",

@@ -239,7 +239,8 @@ def test_a_disk_that_is_full_again_and_again_is_no_flood_of_messages(
     box.close()
 
 
-def test_a_damaged_disk_is_replaced_and_used_again(path: Path) -> None:
+def damaged_while_open(path: Path, table: str) -> Outbox:
+    """An open outbox of 200 messages, one of whose tables cannot be read any more."""
     box = Outbox(path, 1000)
     for number in range(200):
         box.put("t", "x" * 300, str(number), True)
@@ -247,10 +248,15 @@ def test_a_damaged_disk_is_replaced_and_used_again(path: Path) -> None:
     box = Outbox(path, 1000)
     damage = sqlite3.connect(path)
     damage.execute("PRAGMA writable_schema = ON")
-    damage.execute("UPDATE sqlite_schema SET rootpage = 10000 WHERE name = 'begun'")
+    damage.execute("UPDATE sqlite_schema SET rootpage = 10000 WHERE name = ?", (table,))
     damage.execute("PRAGMA schema_version = 99")
     damage.commit()
     damage.close()
+    return box
+
+
+def test_a_damaged_disk_is_replaced_and_used_again(path: Path) -> None:
+    box = damaged_while_open(path, "begun")
     box.put("t", "new", "new", True)
     assert box.is_displaced
     before = payloads(box)
@@ -278,17 +284,7 @@ def test_the_disk_is_not_tried_at_every_message(path: Path, monkeypatch: pytest.
 
 
 def test_when_the_disk_cannot_be_read_new_events_are_passed_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    box = Outbox(path, 1000)
-    for number in range(200):
-        box.put("t", "x" * 300, str(number), True)
-    box.close()
-    box = Outbox(path, 1000)
-    damage = sqlite3.connect(path)
-    damage.execute("PRAGMA writable_schema = ON")
-    damage.execute("UPDATE sqlite_schema SET rootpage = 10000 WHERE name = 'retained'")
-    damage.execute("PRAGMA schema_version = 99")
-    damage.commit()
-    damage.close()
+    box = damaged_while_open(path, "retained")
     assert box.retained == set()
     assert len(payloads(box)) in (0, 200)
     box.put("t", "new", "new", True)

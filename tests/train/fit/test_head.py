@@ -7,19 +7,16 @@ import torch
 from torch import Tensor
 
 from tagger.checkpoints.checkpoint import Checkpoint
-from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
 from tagger.features.logmel import front_end
 from tests.trainings import (
     HERE,
-    LABELS,
     MEL,
-    RATE_HZ,
-    SAMPLES,
     Never,
     corpus,
     crnn_backbone,
+    info_of,
     logits,
     mn_backbone,
     quiet,
@@ -240,21 +237,7 @@ def test_a_head_repeats_with_and_without_the_cache(monkeypatch, tmp_path):
 
 
 def checkpoint_of(found: Trained) -> Checkpoint:
-    info = CheckpointInfo(
-        name="head",
-        architecture="efficientat",
-        config=found.model.config,
-        mel=MEL,
-        window_seconds=SAMPLES / RATE_HZ,
-        labels=LABELS,
-        activation="sigmoid",
-        thresholds=(found.threshold,) * len(LABELS),
-        temperature=found.temperature,
-        bias=found.bias,
-        surprise=found.surprise,
-        others=found.others,
-    )
-    return Checkpoint(info, found.model)
+    return Checkpoint(info_of(found, "head"), found.model)
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])

@@ -8,14 +8,25 @@ import torch
 from torch import Tensor
 
 from tagger.checkpoints import checkpoint
-from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
 from tagger.features.logmel import front_end
 from tagger.models.config import DyMNConfig
 from tagger.models.network import build
 from tagger.stop import Stop
-from tests.trainings import HERE, LABELS, MEL, RATE_HZ, SAMPLES, Never, corpus, crnn_backbone, mn_backbone, quiet
+from tests.trainings import (
+    HERE,
+    LABELS,
+    MEL,
+    RATE_HZ,
+    SAMPLES,
+    Never,
+    corpus,
+    crnn_backbone,
+    info_of,
+    mn_backbone,
+    quiet,
+)
 from train.augment.scenes import MOST_SOUNDS
 from train.augment.views import Views
 from train.data import cache
@@ -395,25 +406,8 @@ def test_a_real_stop_is_understood(tmp_path):
 # The checkpoint
 
 
-def info_of(found: Trained) -> CheckpointInfo:
-    return CheckpointInfo(
-        name="streams",
-        architecture="efficientat",
-        config=found.model.config,
-        mel=MEL,
-        window_seconds=SAMPLES / RATE_HZ,
-        labels=LABELS,
-        activation="sigmoid",
-        thresholds=(found.threshold,) * len(LABELS),
-        temperature=found.temperature,
-        bias=found.bias,
-        surprise=found.surprise,
-        others=found.others,
-    )
-
-
 def test_a_checkpoint_says_what_was_trained(trained, tmp_path):
-    info, path = info_of(trained), tmp_path / "streams.safetensors"
+    info, path = info_of(trained, "streams"), tmp_path / "streams.safetensors"
     checkpoint.save(path, info, trained.model)
     loaded = checkpoint.load(path)
     assert loaded.info == info
@@ -434,7 +428,7 @@ def test_scores_are_those_that_the_threshold_was_chosen_by(trained):
     learner.network.load_state_dict(trained.model.state_dict())
     plain = torch.from_numpy(np.flatnonzero(run.windows()["is_plain"].numpy()))
     trained_logits = learner.logits(plain)
-    loaded = checkpoint.Checkpoint(info_of(trained), trained.model)
+    loaded = checkpoint.Checkpoint(info_of(trained, "streams"), trained.model)
     heard = Classifier(loaded, "cpu")(DATA.waveforms.windows)  # type: ignore[attr-defined]
     expected = (trained_logits / trained.temperature + trained.bias).sigmoid().numpy()
     assert heard.values == pytest.approx(expected, abs=0.02)
@@ -455,7 +449,7 @@ def test_dymn_networks_learn_as_mn_networks_do(fresh, tmp_path):
     start = replace(BACKBONE, architecture="dymn", config=shape, weights=given, digest="dymn")
     found = finished(made(replace(RECIPE, epochs=1), start), tmp_path)
     assert (found.model.config.moments, found.model.config.others) == (True, 7)
-    info = replace(info_of(found), architecture="dymn", config=found.model.config)
+    info = replace(info_of(found, "streams"), architecture="dymn", config=found.model.config)
     checkpoint.save(tmp_path / "dymn.safetensors", info, found.model)
     heard = Classifier(checkpoint.load(tmp_path / "dymn.safetensors"), "cpu")(DATA.waveforms.windows)  # type: ignore[attr-defined]
     assert (heard.values <= heard.plain).all()

@@ -23,7 +23,9 @@ def problem_of(do: Callable[[], object]) -> str | None:
     except UserError as error:
         if "\n" in str(error):
             return f"more than one line: {error}"
-    except BaseException as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a library's panic is no Exception
         return f"{type(error).__name__}: {str(error)[:300]}"
     seconds, taken = time.process_time() - began, _peak() - before
     if seconds > MOST_SECONDS:

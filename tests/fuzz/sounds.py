@@ -8,9 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
+from tagger.events import Samples
 
 # Name of the file: codec of FFmpeg, its rate; or the arguments of libsndfile.
 BY_FFMPEG = {

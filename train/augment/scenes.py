@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tagger.events import Samples
 from train.augment.waveform import Noise
 from train.data.corpus import Corpus
-from train.data.waveforms import Waveform
 
 _MOMENT_SECONDS = 0.02
 _ACTIVE_DB = 25.0
@@ -58,7 +58,7 @@ class Active:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    window: Waveform
+    window: Samples
     """[N], full scale -1 to 1."""
     active: Active
 
@@ -107,7 +107,7 @@ class Scenes:
         return (row, other), background, rng
 
 
-def scene(sounds: Sequence[Waveform], background: Waveform, rate_hz: int, rng: np.random.Generator) -> Scene:
+def scene(sounds: Sequence[Samples], background: Samples, rate_hz: int, rng: np.random.Generator) -> Scene:
     """Places each sound anywhere in the window, perhaps cut off at either end.
 
     Args:
@@ -139,7 +139,7 @@ def scene(sounds: Sequence[Waveform], background: Waveform, rate_hz: int, rng: n
     return Scene(window / np.float32(max(1.0, float(np.abs(window).max()))), Active(moments_))
 
 
-def moments(sound: Waveform, rate_hz: int) -> NDArray[np.bool_]:
+def moments(sound: Samples, rate_hz: int) -> NDArray[np.bool_]:
     """Which moments of 20 ms are within 25 dB of the loudest, [moments]. An incomplete last moment does not count."""
     moment = round(_MOMENT_SECONDS * rate_hz)
     power = np.square(sound[: len(sound) // moment * moment].reshape(-1, moment), dtype=np.float64).mean(1)
@@ -151,7 +151,7 @@ def _from_db(db: float) -> float:
     return float(10 ** (db / 20))
 
 
-def _rms(waveform: Waveform) -> float:
+def _rms(waveform: Samples) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
 
 

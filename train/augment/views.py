@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tagger.events import Samples
 from train.augment import waveform
 from train.data.dataset import Rows
-from train.data.waveforms import Waveform, Waveforms
+from train.data.waveforms import Waveforms
 
 VIEWS = ("plain", "placed", "fragment", "background")
 """plain: the clip as it is; placed: anywhere in the window, over noise; fragment: too little of it to be recognised;
@@ -32,7 +33,7 @@ class Views:
         for first in range(0, len(rows), BATCH):
             yield torch.from_numpy(np.stack([self.window(int(row), view) for row in rows[first : first + BATCH]]))
 
-    def window(self, row: int, view: str) -> Waveform:
+    def window(self, row: int, view: str) -> Samples:
         """One view of one clip, [samples]."""
         clip = self._waveforms[row]
         rng = np.random.default_rng([self._seed, _SEED, VIEWS.index(view), row])

@@ -6,7 +6,7 @@ late, leaves it early, and is never surrounded by zeros.
 
 import numpy as np
 
-from train.data.waveforms import Waveform
+from tagger.events import Samples
 
 _DIGITAL_SILENCE = 1e-4
 """A clip's ends below this magnitude (-80 dBFS) are padding."""
@@ -34,27 +34,27 @@ class Noise:
         self._pool = [coloured(4 * samples, exponent, rng) for exponent in exponents]
         self._samples = samples
 
-    def draw(self, rng: np.random.Generator) -> Waveform:
+    def draw(self, rng: np.random.Generator) -> Samples:
         """[samples], RMS 1."""
         source = self._pool[rng.integers(len(self._pool))]
         start = rng.integers(len(source) - self._samples + 1)
-        piece: Waveform = source[start : start + self._samples]
+        piece: Samples = source[start : start + self._samples]
         return piece if rng.random() < 0.5 else piece[::-1]
 
 
-def coloured(samples: int, exponent: float, rng: np.random.Generator) -> Waveform:
+def coloured(samples: int, exponent: float, rng: np.random.Generator) -> Samples:
     """Noise whose power falls with frequency as `f ** -exponent`: -1 blue, 0 white, 1 pink, 2 brown. RMS 1."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     # Level below 20 Hz (at 32 kHz): brown noise would otherwise be all rumble.
     bins = np.maximum(np.arange(len(spectrum)), samples * 20 / 32_000)
     noise = np.fft.irfft(spectrum * bins ** (-exponent / 2), samples)
-    scaled: Waveform = (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
+    scaled: Samples = (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
     return scaled
 
 
 def placed(
-    clip: Waveform, noise: Noise, rate_hz: int, rng: np.random.Generator, floor: Waveform | None = None
-) -> Waveform:
+    clip: Samples, noise: Noise, rate_hz: int, rng: np.random.Generator, floor: Samples | None = None
+) -> Samples:
     """Places the clip's sound anywhere in the window, perhaps cut off, at another level, over a noise floor.
 
     Args:
@@ -69,11 +69,11 @@ def placed(
     cut, into = max(0, -start), max(0, start)
     length = min(len(sound) - cut, len(window) - into)
     window[into : into + length] += sound[cut : cut + length]
-    placed_window: Waveform = np.clip(window, -1, 1)
+    placed_window: Samples = np.clip(window, -1, 1)
     return placed_window
 
 
-def fragment(clip: Waveform, noise: Noise, rate_hz: int, rng: np.random.Generator) -> Waveform:
+def fragment(clip: Samples, noise: Noise, rate_hz: int, rng: np.random.Generator) -> Samples:
     """A window with only the first or the last bit of the clip's sound, at its edge: too little to recognise it."""
     sound = trimmed(clip) * _from_db(rng.uniform(*_GAIN_DB))
     window = noise.draw(rng) * _from_db(rng.uniform(*_FLOOR_DB))
@@ -82,17 +82,17 @@ def fragment(clip: Waveform, noise: Noise, rate_hz: int, rng: np.random.Generato
         window[-length:] += sound[:length]
     else:
         window[:length] += sound[-length:]
-    edge: Waveform = np.clip(window, -1, 1)
+    edge: Samples = np.clip(window, -1, 1)
     return edge
 
 
-def trimmed(clip: Waveform) -> Waveform:
+def trimmed(clip: Samples) -> Samples:
     """The clip without the padding at its ends. A clip that is all padding stays as it is."""
     loud = np.flatnonzero(np.abs(clip) > _DIGITAL_SILENCE)
     return clip[loud[0] : loud[-1] + 1] if loud.size else clip
 
 
-def noise_window(noise: Noise, samples: int, rate_hz: int, rng: np.random.Generator) -> Waveform:
+def noise_window(noise: Noise, samples: int, rate_hz: int, rng: np.random.Generator) -> Samples:
     """A window without events: noise, sometimes with the hum of the mains and its overtones."""
     window = noise.draw(rng) * _from_db(rng.uniform(*_NOISE_DB))
     if rng.random() < _HUM_PROBABILITY:
@@ -104,7 +104,7 @@ def noise_window(noise: Noise, samples: int, rate_hz: int, rng: np.random.Genera
     return window.astype(np.float32)
 
 
-def cropped(window: Waveform, samples: int, rng: np.random.Generator) -> Waveform:
+def cropped(window: Samples, samples: int, rng: np.random.Generator) -> Samples:
     """A random piece of the window that holds at least one moment that is not soft.
 
     Returns:
@@ -117,7 +117,7 @@ def cropped(window: Waveform, samples: int, rng: np.random.Generator) -> Wavefor
     return window[start : start + samples]
 
 
-def mixed(one: Waveform, other: Waveform, share: float) -> Waveform:
+def mixed(one: Samples, other: Samples, share: float) -> Samples:
     """A mixture of both, at the same level; `share` is the weight of the first, in amplitude.
 
     Tokozume et al., "Learning from Between-class Examples for Deep Sound Recognition" (ICLR 2018), with RMS for level.
@@ -126,18 +126,18 @@ def mixed(one: Waveform, other: Waveform, share: float) -> Waveform:
     weights = share / levels[0], (1 - share) / levels[1]
     # As loud as the two were on average.
     loudness = np.sqrt(levels[0] * levels[1]) / np.hypot(share, 1 - share)
-    both: Waveform = np.float32(weights[0] * loudness) * one + np.float32(weights[1] * loudness) * other
+    both: Samples = np.float32(weights[0] * loudness) * one + np.float32(weights[1] * loudness) * other
     return np.clip(both, -1, 1)
 
 
-def over(sound: Waveform, floor: Waveform, snr_db: float) -> Waveform:
+def over(sound: Samples, floor: Samples, snr_db: float) -> Samples:
     """The sound with `floor` under it, at this ratio of their mean powers over the whole window."""
     scale = _rms(sound) / max(_rms(floor), 1e-6) * 10 ** (-snr_db / 20)
-    both: Waveform = np.clip(sound + np.float32(scale) * floor, -1, 1)
+    both: Samples = np.clip(sound + np.float32(scale) * floor, -1, 1)
     return both
 
 
-def _rms(waveform: Waveform) -> float:
+def _rms(waveform: Samples) -> float:
     return float(np.sqrt(np.mean(np.square(waveform))))
 
 

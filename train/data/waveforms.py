@@ -19,20 +19,16 @@ from pathlib import Path
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from tagger.audio.chunk import Warn
 from tagger.audio.decode import decode_blocks
 from tagger.errors import AudioError, UserError
-from tagger.events import Block
+from tagger.events import Block, Samples
 from tagger.files import replacing
 from tagger.printable import printable
 from train.data import cache
 from train.data.dataset import Clip, Dataset
 from train.messages import Say
-
-Waveform = NDArray[np.float32]
-"""Samples, [N] or [B, N], mono, full scale -1 to 1."""
 
 _SILENCE = 1e-4
 """A window with no sample above this magnitude (-80 dBFS) is silent."""
@@ -56,16 +52,16 @@ class Waveforms:
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, row: int) -> Waveform:
+    def __getitem__(self, row: int) -> Samples:
         """[samples], full scale -1 to 1."""
         path, offset = self.places[row]
         stored = np.fromfile(path, "<i2", self.samples, offset=offset)
         return stored.astype(np.float32) / np.float32(32767)
 
-    def __iter__(self) -> Iterator[Waveform]:
+    def __iter__(self) -> Iterator[Samples]:
         return map(self.__getitem__, range(len(self)))
 
-    def batch(self, rows: Iterable[int]) -> Waveform:
+    def batch(self, rows: Iterable[int]) -> Samples:
         """Waveforms of these rows: [rows, samples]."""
         return np.stack([self[row] for row in rows])
 
@@ -228,7 +224,7 @@ def _read(path: Path, shape: _Shape) -> _Entry | None:
         return None
 
 
-def _windows(clip: Clip, shape: _Shape, stop: threading.Event, warn: Warn) -> Iterator[tuple[int, Waveform]]:
+def _windows(clip: Clip, shape: _Shape, stop: threading.Event, warn: Warn) -> Iterator[tuple[int, Samples]]:
     """Each window that is not silent, [samples], and where it begins, samples."""
     blocks = _until(stop, decode_blocks(clip.path, shape.rate_hz, warn))
     if _is_cut(clip):
@@ -247,7 +243,7 @@ def _windows(clip: Clip, shape: _Shape, stop: threading.Event, warn: Warn) -> It
         yield 0, window
 
 
-def _sections(blocks: Iterable[Block], rate_hz: int) -> Iterator[tuple[int, Iterator[Waveform]]]:
+def _sections(blocks: Iterable[Block], rate_hz: int) -> Iterator[tuple[int, Iterator[Samples]]]:
     """The parts of a recording between its gaps: where each begins, samples, and its blocks."""
     gaps = 0
 
@@ -269,11 +265,11 @@ def _until(stop: threading.Event, blocks: Iterator[Block]) -> Iterator[Block]:
         yield block
 
 
-def _is_audible(samples: Waveform) -> bool:
+def _is_audible(samples: Samples) -> bool:
     return bool((np.abs(samples) > _SILENCE).any())
 
 
-def cut(blocks: Iterable[Waveform], samples: int) -> Iterator[tuple[int, Waveform]]:
+def cut(blocks: Iterable[Samples], samples: int) -> Iterator[tuple[int, Samples]]:
     """A file's consecutive windows, and where each begins, samples.
 
     The last window ends with the file, if at least half of it is new. A file shorter than a window comes as it is.
@@ -291,7 +287,7 @@ def cut(blocks: Iterable[Waveform], samples: int) -> Iterator[tuple[int, Wavefor
         yield start + len(rest) - samples, np.concatenate([last, rest])[-samples:]
 
 
-def padded(sound: Waveform, samples: int, sha256: str) -> Waveform:
+def padded(sound: Samples, samples: int, sha256: str) -> Samples:
     """A window with the sound somewhere in it, over faint noise, as in a stream. The file's hash decides where."""
     rng = np.random.default_rng(int(sha256[:16], 16))
     window = rng.standard_normal(samples).astype(np.float32) * np.float32(10 ** (_FLOOR_DB / 20))

@@ -12,8 +12,8 @@ import numpy as np
 import soundfile
 
 from tagger.audio.decode import decode
+from tagger.events import Samples
 from tagger.files import replacing
-from train.data.waveforms import Waveform
 
 COLUMNS = ("filename", "onset", "offset", "event_label")
 """Columns of an annotation in DCASE's format, separated by tabs; times in seconds."""
@@ -39,7 +39,7 @@ class Annotation:
 class Soundscape:
     name: str
     """Name of the soundscape and of its files."""
-    samples: Waveform
+    samples: Samples
     """[N], mono, full scale -1 to 1."""
     rate_hz: int
     annotations: tuple[Annotation, ...]

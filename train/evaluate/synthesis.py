@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tagger.events import Samples
 from train.augment.waveform import coloured
-from train.data.waveforms import Waveform
 from train.evaluate.soundscape import BLOCK_SAMPLES, Annotation, Soundscape
 
 _MOMENT_SECONDS = 0.02
@@ -40,12 +40,12 @@ class Recording:
     """A sound or a background that a stream is made from."""
 
     title: str
-    waveform: Waveform | Callable[[], Waveform]
+    waveform: Samples | Callable[[], Samples]
     """[N], mono, at the stream's rate; or a function that loads it."""
     label: str = ""
     """A sound's label; empty for a background."""
 
-    def load(self) -> Waveform:
+    def load(self) -> Samples:
         """The waveform, [N]."""
         return self.waveform() if callable(self.waveform) else self.waveform
 
@@ -105,7 +105,7 @@ def make(
     return Soundscape(name, samples, rate_hz, tuple(annotations), title, level_db, seed)
 
 
-def active(waveform: Waveform, rate_hz: int) -> tuple[int, int]:
+def active(waveform: Samples, rate_hz: int) -> tuple[int, int]:
     """Begin and end of a clip's sound, samples: its first and last 20 ms within 25 dB of its loudest 20 ms.
 
     Args:
@@ -136,7 +136,7 @@ class _Sound:
         fade = round(_FADE_SECONDS * rate_hz)
         before, after = max(0, start - fade), min(len(waveform), stop + fade)
         self.label, self.title = recording.label, recording.title
-        self.samples: Waveform = waveform[before:after].astype(np.float32)
+        self.samples: Samples = waveform[before:after].astype(np.float32)
         fade = min(fade, len(self.samples) // 2)
         rise = _rise(fade)
         self.samples[:fade] *= rise
@@ -216,7 +216,7 @@ def _schedule(
 
 def _background(
     length: int, rate_hz: int, backgrounds: Sequence[Recording], rng: np.random.Generator
-) -> tuple[Waveform, str]:
+) -> tuple[Samples, str]:
     """The background, [length], at any level, and its title."""
     most, join = round(_PIECE_SECONDS * rate_hz), round(_JOIN_SECONDS * rate_hz)
     if not backgrounds:
@@ -229,7 +229,7 @@ def _background(
         raise ValueError(f"{chosen.title}: silent, or too short for a background")
     piece = min(len(recording), most)
 
-    def cut() -> Waveform:
+    def cut() -> Samples:
         start = int(rng.integers(len(recording) - piece + 1))
         return recording[start : start + piece]
 
@@ -239,7 +239,7 @@ def _background(
     return whole, chosen.title
 
 
-def _joined(piece: Callable[[], Waveform], length: int, join: int) -> Waveform:
+def _joined(piece: Callable[[], Samples], length: int, join: int) -> Samples:
     """Pieces one after the other, cross-faded at constant power, [length].
 
     Args:
@@ -259,12 +259,12 @@ def _joined(piece: Callable[[], Waveform], length: int, join: int) -> Waveform:
     return whole
 
 
-def _rise(samples: int) -> Waveform:
+def _rise(samples: int) -> Samples:
     """A linear rise from just above 0 to just below 1, [samples]."""
     return ((np.arange(samples) + 0.5) / max(samples, 1)).astype(np.float32)
 
 
-def _rms(waveform: Waveform) -> float:
+def _rms(waveform: Samples) -> float:
     blocks = (waveform[start : start + BLOCK_SAMPLES] for start in range(0, len(waveform), BLOCK_SAMPLES))
     return math.sqrt(sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks) / len(waveform))
 

@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tagger.events import Samples
 from train.augment import waveform
 from train.data.dataset import Rows
-from train.data.waveforms import Waveform
 from train.recipe import Recipe
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -23,7 +23,7 @@ _NOTHING, _ORDER, _CLIP, _SPECTROGRAM = range(4)
 
 
 class HasWaveforms(Protocol):
-    def __getitem__(self, row: int, /) -> Waveform: ...
+    def __getitem__(self, row: int, /) -> Samples: ...
 
 
 class Batches:
@@ -102,7 +102,7 @@ class Batches:
             waveforms[i] = window if self._crop == self._samples else waveform.cropped(window, self._crop, rng)
         return waveforms, targets
 
-    def _clip(self, row: int, rng: np.random.Generator) -> tuple[Waveform, NDArray[np.float32]]:
+    def _clip(self, row: int, rng: np.random.Generator) -> tuple[Samples, NDArray[np.float32]]:
         recipe = self._recipe
         window, target = self._view(row, rng), self._targets[row]
         if rng.random() < recipe.mix_waveforms:
@@ -114,16 +114,16 @@ class Batches:
             window = waveform.over(window, self._floor(rng), rng.uniform(*recipe.background_snr_db))
         return window, target.astype(np.float32)
 
-    def _view(self, row: int, rng: np.random.Generator) -> Waveform:
+    def _view(self, row: int, rng: np.random.Generator) -> Samples:
         recipe, clip = self._recipe, self._waveforms[row]
         if rng.random() < recipe.placed:
             floor = self._floor(rng) if self._backgrounds.size else None
             return waveform.placed(clip, self._noise, self._rate_hz, rng, floor)
         gain = rng.uniform(-recipe.gain_db, recipe.gain_db / 2)
-        louder: Waveform = clip * np.float32(10 ** (gain / 20))
+        louder: Samples = clip * np.float32(10 ** (gain / 20))
         return np.roll(louder, rng.integers(len(clip))) if rng.random() < recipe.roll else louder
 
-    def _nothing(self, rng: np.random.Generator) -> tuple[Waveform, NDArray[np.float32]]:
+    def _nothing(self, rng: np.random.Generator) -> tuple[Samples, NDArray[np.float32]]:
         none = np.zeros(self._targets.shape[1], np.float32)
         kind = rng.random()
         if self._backgrounds.size and kind < 0.5:
@@ -132,9 +132,9 @@ class Batches:
             return waveform.fragment(self._waveforms[int(rng.choice(self.rows))], self._noise, self._rate_hz, rng), none
         return waveform.noise_window(self._noise, self._samples, self._rate_hz, rng), none
 
-    def _floor(self, rng: np.random.Generator) -> Waveform:
+    def _floor(self, rng: np.random.Generator) -> Samples:
         """Background under a sound, [samples]: a background recording, or noise."""
         if self._backgrounds.size and rng.random() < 0.7:
-            recording: Waveform = np.roll(self._waveforms[int(rng.choice(self._backgrounds))], rng.integers(1 << 20))
+            recording: Samples = np.roll(self._waveforms[int(rng.choice(self._backgrounds))], rng.integers(1 << 20))
             return recording
         return self._noise.draw(rng)

@@ -20,6 +20,7 @@ from tagger.checkpoints import checkpoint
 from tagger.decide import Decider
 from tagger.engine.runtime_torch import Classifier
 from tagger.events import Block
+from tagger.listen import follow
 from tagger.policy import policy
 from train.data import esc50
 from train.data.dataset import FOLDS
@@ -27,6 +28,8 @@ from train.data.dataset import FOLDS
 QUIET_SECONDS = 6
 FLOOR = 10 ** (-70 / 20)
 """RMS of the room's noise."""
+BATCH = 32
+"""Windows that are classified together."""
 TENS = 10_000
 """Random draws of ten clips."""
 
@@ -63,14 +66,12 @@ def announced(path: Path, classify: Classifier, hop_s: float) -> set[str]:
     quiet = QUIET_SECONDS * rate_hz
     stream = np.random.default_rng(0).standard_normal(len(sound) + 2 * quiet).astype(np.float32) * np.float32(FLOOR)
     stream[quiet : quiet + len(sound)] += sound
-    sliding = SlidingWindows(round(classify.info.window_seconds * rate_hz), round(hop_s * rate_hz), rate_hz)
-    windows = list(sliding.feed(Block(stream, 0.0)))
     info = classify.info
+    sliding = SlidingWindows.of_seconds(info.window_seconds, hop_s, rate_hz)
     decider = Decider(policy(info.labels, info.thresholds, info.window_seconds, hop_s))
     labels: set[str] = set()
-    for scores in classify.classify(windows):
-        events = decider.update(scores)
-        labels |= {event.label for event in events if event.type == "begin"}
+    for scores in follow([Block(stream, 0.0)], classify, sliding, BATCH, flush=False):
+        labels |= {event.label for event in decider.update(scores) if event.type == "begin"}
     return labels
 
 

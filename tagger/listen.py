@@ -119,9 +119,7 @@ class Listener:
         """Blocks are dropped."""
         self._classifier, self._sink, self._taps = classifier, sink, taps
         rate_hz = classifier.info.mel.sample_rate_hz
-        self._sliding = SlidingWindows(
-            round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz, flush_at_gaps=not source.live
-        )
+        self._sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=not source.live)
         self.decider, self._policy = Decider(policy), policy
         """Holds the policy that is in force; `policy` is the one that was set last."""
         self._hop_s, self._top_k = hop_s, top_k

@@ -26,7 +26,7 @@ def tag(path: Path, classifier: WindowClassifier, window_s: float, hop_s: float)
         AudioError: the file is missing, not audio, or damaged. The scores before the damage were given.
     """
     rate_hz = classifier.info.mel.sample_rate_hz
-    sliding = SlidingWindows(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz, flush_at_gaps=True)
+    sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=True)
     return follow(decode_blocks(path, rate_hz), classifier, sliding, _BATCH)
 
 

@@ -1,6 +1,7 @@
 """Cuts blocks of any size into overlapping windows of one size."""
 
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 
@@ -39,6 +40,15 @@ class SlidingWindows:
         """Index in the stream of the buffer's first sample."""
         self._time = 0.0
         """Wall-clock time of the buffer's first sample, seconds since the epoch."""
+
+    @classmethod
+    def of_seconds(cls, window_s: float, hop_s: float, rate_hz: int, flush_at_gaps: bool = False) -> Self:
+        """The same, of windows and hops in seconds.
+
+        Raises:
+            ValueError: as the constructor.
+        """
+        return cls(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz, flush_at_gaps)
 
     def feed(self, block: Block) -> Iterator[Window]:
         """The windows that `block` completes, in order. Reading the iterator to its end takes in the whole block."""

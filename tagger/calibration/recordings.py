@@ -125,7 +125,7 @@ class RecordingClassifier:
         return tag.in_blocks(room, self._rate_hz)
 
     def _sliding(self) -> SlidingWindows:
-        return SlidingWindows(round(self._window_s * self._rate_hz), round(self._hop_s * self._rate_hz), self._rate_hz)
+        return SlidingWindows.of_seconds(self._window_s, self._hop_s, self._rate_hz)
 
     def _report(self, error: TaggerError) -> None:
         self.failed += 1

@@ -96,7 +96,7 @@ def play(
             heard += len(samples)
             yield samples
 
-    sliding = SlidingWindows(round(info.window_seconds * rate_hz), round(hop_s * rate_hz), rate_hz)
+    sliding = SlidingWindows.of_seconds(info.window_seconds, hop_s, rate_hz)
     scores = list(follow(in_blocks(counted(), rate_hz), classifier, sliding))
     return Played(decided(scores, rules), scores, heard / rate_hz)
 

@@ -149,8 +149,9 @@ class Delivery:
             loose = Outgoing(topic, payload, qos=0, expiry_s=_EPHEMERAL_EXPIRY_SECONDS)
             size = self.connection.packet_bytes(loose)
             if self._limits.allows(size):
-                now = time.monotonic()
-                self.enqueue(lambda: self._note_loose(_Loose(topic, size, now)))
+                if self._loose is not None or size > self._limits.accepted:  # else the thread has nothing to note
+                    now = time.monotonic()
+                    self.enqueue(lambda: self._note_loose(_Loose(topic, size, now)))
                 self.connection.publish(loose)
             else:
                 self.enqueue(lambda: self._too_large.leave_out(topic, size))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import select
 import shutil
 import signal
 import socket
@@ -88,6 +90,32 @@ def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> tupl
     process.send_signal(number)
     out, err = process.communicate(timeout=LONG_S)
     return process.returncode, out.decode(), err.decode()
+
+
+def until_said(process: subprocess.Popen[bytes], words: str, seconds: float = LONG_S) -> str:
+    """Reads standard error until it has these words. Returns what was read; `stop` returns the rest."""
+    assert process.stderr is not None
+    said, deadline = b"", time.monotonic() + seconds
+    while words not in said.decode(errors="replace"):
+        ready, _, _ = select.select([process.stderr], [], [], max(0.0, deadline - time.monotonic()))
+        more = os.read(process.stderr.fileno(), 65_536) if ready else b""
+        if not more:
+            pytest.fail(f"{'it ended' if ready else f'after {seconds:g} s'}, and never said {words!r}: {said.decode()}")
+        said += more
+    return said.decode()
+
+
+def until_it_catches(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Waits until the process has a handler of its own for this signal. Skips the test where there is no /proc."""
+    status = Path(f"/proc/{process.pid}/status")
+    if not status.exists():
+        pytest.skip("no /proc")
+
+    def caught() -> int:
+        (mask,) = re.findall(r"SigCgt:\s*([0-9a-f]+)", status.read_text())
+        return int(mask, 16) >> (number - 1) & 1
+
+    until(caught, f"it catches {number.name}")
 
 
 def free_port() -> int:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from tagger.checkpoints.header import METADATA_KEY, read_header
 from tagger.checkpoints.store import BUNDLED
 from tagger.events import Event
-from tests.programs import ROOT, refused, run, running, stop, tagger, write_wav
+from tests.programs import ROOT, refused, run, running, stop, tagger, until_it_catches, write_wav
 from train.recipe import RECIPES
 
 RATE_HZ = 32_000
@@ -453,9 +453,10 @@ def test_a_reader_of_standard_output_that_leaves_does_not_stop_the_daemon(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after_s", [0.4, 1.5, 4.0])
+@pytest.mark.parametrize("after_s", [0.0, 0.5, 1.5, 4.0])
 def test_a_signal_at_any_moment_of_the_start_ends_it_well(after_s: float) -> None:
     with running("listen", "-", "--mqtt", "none", stdin=subprocess.PIPE) as daemon:
+        until_it_catches(daemon, signal.SIGTERM)
         time.sleep(after_s)
         code, _, err = stop(daemon, signal.SIGINT)
     assert (code, "Traceback" in err) == (0, False), err

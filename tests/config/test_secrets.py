@@ -1,6 +1,5 @@
 """No password, token or private address is ever shown: not in errors, lists and logs, not by `ps`, not by repr."""
 
-import os
 import re
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from tagger.config import secret
 from tagger.config.build import resolve
 from tagger.config.given import has_secret, without_secret
 from tagger.errors import UserError
-from tests.programs import TAGGER, free_port, run, running, stop, until
+from tests.programs import TAGGER, free_port, run, running, stop, until_said
 
 SECRET = "Xy7pass"
 """In nothing that is printed."""
@@ -205,10 +204,11 @@ def test_a_password_on_the_command_line_is_taken_off_and_warned_about(form):
     port = free_port()
     flags = [part.format(SECRET, port) for part in form]
     with running("listen", "-", *flags, stdin=subprocess.PIPE) as daemon:
-        until(lambda: b"***" in command_line(daemon.pid), "the command line is hidden")
+        said = until_said(daemon, "listening to")  # the command line has been hidden, and the warning printed
         seen = command_line(daemon.pid).replace(b"\0", b" ").decode()
         environment = Path(f"/proc/{daemon.pid}/environ").read_bytes()
         _, out, err = stop(daemon, signal.SIGINT)
+    err = said + err
     assert SECRET not in seen
     assert re.search(r"-m tagger listen - (--webhook[ =]http|--mqtt[ =]mqtt)://\*\*\*", seen)
     assert SECRET.encode() not in environment
@@ -226,12 +226,11 @@ def test_without_a_password_the_command_line_stays(tmp_path):
     url = f"mqtt://me@127.0.0.1:{free_port()}"
     flags = ("--mqtt", url, "--password-file", tmp_path / "password")
     with running("listen", "-", *flags, stdin=subprocess.PIPE) as daemon:
-        os.set_blocking(daemon.stderr.fileno(), True)
-        while b"listening to" not in (line := daemon.stderr.readline()):
-            assert line
-            assert b"Warning" not in line
+        said = until_said(daemon, "listening to")
         seen = command_line(daemon.pid).split(b"\0")
         _, out, err = stop(daemon, signal.SIGINT)
+    err = said + err
+    assert "Warning" not in err
     assert url.encode() in seen
     assert SECRET not in out + err
 

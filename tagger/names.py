@@ -1,42 +1,110 @@
 """Makes topic levels of names, and checks whether a text can be a topic, a host or an address."""
 
+import hashlib
 import ipaddress
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain, count
 
 LONGEST_LABEL = 100
 """Letters."""
 _NOT_IN_LABELS = re.compile(r"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_LONGEST_LEVEL = 100
+"""Letters."""
+_HASH_DIGITS = 8
+"""Hexadecimal digits of a hash in a topic level."""
+_UNICODE = unicodedata.ucd_3_2_0
+"""A version of Unicode that never changes, so that no update of Python changes a topic."""
+_SPELLED_BY_NAME = ("HIRAGANA LETTER ", "KATAKANA LETTER ", "HANGUL SYLLABLE ")
+"""Beginnings of the names of characters whose last word is how they sound."""
+_SOUNDS = (
+    "ßss æae œoe øo đd ðd þth ħh ıi łl ŋn "
+    "αa βv γg δd εe ζz ηi θth ιi κk λl μm νn ξx οo πp ρr σs ςs τt υy φf χch ψps ωo "
+    "аa бb вv гg ґg дd ђdj еe єie жzh зz иi йi іi кk лl љlj мm нn њnj оo пp рr сs тt ћc уu фf хkh цts чch џdz шsh "
+    "щshch ыy эe юiu яia"
+)
+"""Lower-case letters of Latin, Greek and Cyrillic that do not come apart into ASCII letters and accents; each with the
+ASCII letters that stand for it.
+"""
+_LETTERS = {ord(pair[0]): pair[1:] for pair in _SOUNDS.split()}
 
 BACKGROUND_NAMES = ("background", "_background")
 """Folders and labels of sounds in which nothing must be announced."""
 
 
 def slug(name: str) -> str:
-    """A name as one level of an MQTT topic: lower-case letters, digits and `_`.
+    """A name as one level of an MQTT topic: lower-case letters, digits and `_`. It depends on the name alone.
 
-    >>> slug("Male speech, man speaking")
-    'male_speech_man_speaking'
+    Of an ASCII name, runs of other characters become `_`. Of any other name a hash is a part, since different names
+    may have the same letters in ASCII. Letters of Latin, Greek, Cyrillic, kana and Hangul are transliterated; of other
+    scripts the hash remains. A table of all scripts would be a dependency whose next version changes topics.
+
+    >>> slug("Male speech, man speaking"), slug("Hundegebell"), slug("Säge"), slug("狗")
+    ('male_speech_man_speaking', 'hundegebell', 'sage_13a711b2', 'id_cecd675a')
     """
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "unnamed"
+    level = _words(name)
+    return level if name.isascii() and 0 < len(level) <= _LONGEST_LEVEL else _with_hash(name)
 
 
-def unique_slugs(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
-    """One topic level for each name; names that would share one, or take a reserved one, get a number.
+def unique_slugs(names: Sequence[str], reserved: Iterable[str] = ()) -> list[str]:
+    """One topic level for each name, in their order. Levels do not depend on the order.
 
-    >>> unique_slugs(["Dog bark", "dog-bark", "any"], reserved=["any"])
-    ['dog_bark', 'dog_bark_2', 'any_2']
+    Of several names with the same slug, one keeps it: the name that is its slug already, else the one that differs from
+    it in case only, else the first in code points. The others get a hash, as those whose slug is reserved do.
+
+    >>> unique_slugs(["Dog", "dog", "any"], reserved=["any"])
+    ['dog_0eb129bf', 'dog', 'any_d6a7cd2a']
     """
-    levels: list[str] = []
-    taken = set(reserved)
-    for name in names:
-        level, number = slug(name), 2
-        while level in taken:
-            level, number = f"{slug(name)}_{number}", number + 1
-        taken.add(level)
-        levels.append(level)
-    return levels
+    pairs = [(slug(name), name) for name in names]
+    ranks = [(level != name, level != name.lower(), name) for level, name in pairs]
+    order = sorted(range(len(names)), key=ranks.__getitem__)
+    found = dict(zip(order, distinct((pairs[i] for i in order), reserved), strict=True))
+    return [found[i] for i in range(len(names))]
+
+
+def distinct(ranked: Iterable[tuple[str, str]], reserved: Iterable[str] = ()) -> list[str]:
+    """Levels, no two of which are equal.
+
+    Args:
+        ranked: the level that is wished for, and a text by which it is told from the others with the same wish. The
+            first that wishes for a level gets it; the others get it with a hash of their text, or with a number where
+            they have the same text, too.
+    """
+    given: list[str] = []
+    taken, texts = set(reserved), set[tuple[str, str]]()
+    for level, text in ranked:
+        hashed = (_with_hash(text, level, digits) for digits in range(_HASH_DIGITS, 64))
+        numbered = (f"{level}_{number}" for number in count(2))
+        others = numbered if (level, text) in texts else chain(hashed, numbered)
+        texts.add((level, text))
+        given.append(next(each for each in chain([level], others) if each not in taken))
+        taken.add(given[-1])
+    return given
+
+
+def _words(text: str) -> str:
+    """The ASCII letters and digits of a text in lower case; `_` for each run of others."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def _with_hash(text: str, level: str | None = None, digits: int = _HASH_DIGITS) -> str:
+    """A level that ends with the text's hash.
+
+    Args:
+        level: what it begins with. None: the text's transliteration.
+    """
+    composed = _UNICODE.normalize("NFC", text)  # as most systems write letters with accents; macOS takes them apart
+    found = hashlib.sha256(composed.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
+    words = _words("".join(map(_in_ascii, _UNICODE.normalize("NFKC", text)))) if level is None else level
+    return f"{words[: _LONGEST_LEVEL - digits - 1].rstrip('_') or 'id'}_{found}"
+
+
+def _in_ascii(letter: str) -> str:
+    """ASCII letters for a letter; empty where there are none. The same in every version of Python."""
+    if (name := _UNICODE.name(letter, "")).startswith(_SPELLED_BY_NAME):
+        return name.rpartition(" ")[2]
+    return _UNICODE.normalize("NFKD", letter).lower().translate(_LETTERS).encode("ascii", "ignore").decode()
 
 
 def label_problem(label: str) -> str | None:

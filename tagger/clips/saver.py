@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tagger.clips.folder import ClipFolder, EventClip
 from tagger.events import Block, Event, Stream
+from tagger.mqtt.topics import label_levels
 from tagger.names import slug
 from tagger.times import rfc3339
 
@@ -59,6 +60,7 @@ class ClipSaver:
         if not (memory_s >= 0 and pre_roll_s >= 0 and post_roll_s >= 0 and longest_s > 0 and rate_hz > 0):
             raise ValueError(f"memory {memory_s}, pre-roll {pre_roll_s}, post-roll {post_roll_s}, longest {longest_s}")
         self._folder, self._stream, self._rate_hz = folder, stream, rate_hz
+        self._levels = label_levels(stream.labels)
         self._before, self._after = round(pre_roll_s * rate_hz), round(post_roll_s * rate_hz)
         self._longest = max(1, round(longest_s * rate_hz))
         self._memory = max(round(memory_s * rate_hz) + self._before, self._longest)
@@ -130,14 +132,15 @@ class ClipSaver:
                 self._save(each, each.samples[: max(0, each.stop - each.start)], each.message)
 
     def _save(self, recording: "_Recording", samples: Pcm, message: dict[str, Any]) -> None:
-        event, source = recording.event, slug(self._stream.source)
+        event = recording.event
         if not samples.size:
             self._folder.lose(f"{event.label} {event.id}: none of its audio is held")
             return
         began = datetime.fromtimestamp(event.onset, UTC).strftime("%Y%m%dT%H%M%SZ")
         clip_offset = recording.time + samples.size / self._rate_hz
         spans = {"clip_onset": rfc3339(recording.time), "clip_offset": rfc3339(clip_offset)}
-        file = f"{slug(event.label)}/{began}_{source}_{event.id}.flac"
+        label = self._levels.get(event.label) or slug(event.label)
+        file = f"{label}/{began}_{slug(self._stream.source)}_{event.id}.flac"
         self._folder.put(EventClip(file, samples, self._rate_hz, message | spans))
 
 

@@ -5,6 +5,7 @@ A clip that was right has its label, one that was wrong is `background`, and one
 
 import csv
 import json
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import numpy as np
 from tagger.clips.folder import EVENTS, REVIEWED, is_linked, locked, read_reviews
 from tagger.errors import UserError
 from tagger.files import private_mode, replacing
-from tagger.names import LONGEST_LABEL, label_problem, slug
+from tagger.names import LONGEST_LABEL, label_problem
 
 Verdict = Literal["right", "wrong", "other"]
 Warn = Callable[[str], None]
@@ -230,9 +231,14 @@ def _spelled(label: str, labels: Iterable[str]) -> str:
     """
     if problem := label_problem(label):
         raise UserError(f"{label[: LONGEST_LABEL + 1]!r} cannot be a label: {problem}")
-    if slug(label) == "unnamed":  # all its letters are ones that topics cannot have
-        return label
-    return next((known for known in sorted(labels) if slug(known) == slug(label)), label)
+    words = _words(label)
+    return next((known for known in sorted(labels) if words and _words(known) == words), label)
+
+
+def _words(label: str) -> list[str]:
+    """The words of a label, in any script, without case."""
+    folded = unicodedata.normalize("NFKC", label).casefold()
+    return "".join(" " if unicodedata.category(letter)[0] in "PZ" else letter for letter in folded).split()
 
 
 def _fill_columns(rows: Mapping[str, dict[str, str]], clips: Sequence[SavedClip]) -> None:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ from tagger.config.build import Configuration
 from tagger.daemon.control import Control
 from tagger.daemon.daemon import Daemon, Task
 from tagger.daemon.fanout import Fanout
+from tagger.daemon.names import source_keys, source_levels
 from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
 from tagger.daemon.reload import reload
 from tagger.daemon.state import StateFolder
@@ -26,13 +27,12 @@ from tagger.errors import TaggerError
 from tagger.events import Stream
 from tagger.files import home
 from tagger.listen import AudioTap, Listener
-from tagger.mqtt.topics import NOT_SOURCES, Topics
-from tagger.names import unique_slugs
+from tagger.mqtt.topics import Topics
 from tagger.policy import Policy
 from tagger.printable import LogFormatter, echo
 from tagger.settings import ListenSettings, MqttSettings, check_window
 from tagger.sinks import Sink
-from tagger.sources import Source, open_source, split_name
+from tagger.sources import Source, open_source
 from tagger.stop import Stop, StopOrReload
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,9 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         sources = [open_source(uri, model.rate_hz, settings.realtime, settings.pcm) for uri in settings.sources]
         mqtt = stack.enter_context(_broker(settings.mqtt))
         state = stack.enter_context(_state(settings))
-        streams = _streams(sources, (mqtt or MqttSettings()).node, model.info.name, rules)
+        node, levels = (mqtt or MqttSettings()).node, source_levels([each.name for each in sources], settings.sources)
+        streams = tuple(Stream(node, level, model.info.name, rules.names) for level in levels)
+        keys = source_keys(settings.sources, levels, state)
         _print_setup(settings, model, sources, streams, mqtt, state.paused if state is not None else ())
         model.classifier.warm_up(round(model.window_s * model.rate_hz))
         stack.enter_context(_stopped_by_dying_threads(stop))
@@ -95,7 +97,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         control = Control(fanout, state)
         if mqtt is not None and settings.watch:
             stack.enter_context(_watched(mqtt))
-        outputs = OpenSinks(_sink_context(settings, mqtt, streams, state, control, stop), fanout)
+        outputs = OpenSinks(_sink_context(settings, mqtt, streams, keys, state, control, stop), fanout)
         clip_taps = stack.enter_context(_clip_taps(settings, model, rules))
 
         listeners = [
@@ -131,26 +133,20 @@ def _open_model(settings: ListenSettings) -> _Model:
     return _Model(Classifier(checkpoint, settings.device), window_s)
 
 
-def _streams(sources: Sequence[Source], node: str, model: str, rules: Policy) -> tuple[Stream, ...]:
-    names = unique_slugs((source.name for source in sources), reserved=NOT_SOURCES)
-    return tuple(Stream(node, name, model, rules.names) for name in names)
-
-
 def _sink_context(
     settings: ListenSettings,
     mqtt: MqttSettings | None,
     streams: tuple[Stream, ...],
+    keys: Mapping[str, str],
     state: StateFolder | None,
     control: Control,
     stop: Stop,
 ) -> SinkContext:
-    names = [stream.source for stream in streams]
-    uris = dict(zip(names, _identities(settings.sources), strict=True))
     return SinkContext(
         settings=settings,
         mqtt=mqtt,
         streams=streams,
-        keys=state.keys(uris) if state is not None else dict(zip(names, names, strict=True)),
+        keys=keys,
         state=state,
         controls=control,
         on_refused=stop.fail,
@@ -191,12 +187,6 @@ def _stopped_by_dying_threads(stop: Stop) -> Iterator[None]:
         yield
     finally:
         threading.excepthook = previous
-
-
-def _identities(uris: Sequence[str]) -> list[str]:
-    """What each source listens to, without the name that the user gave it. A repeated one gets a number."""
-    plain = [split_name(uri)[1] for uri in uris]
-    return [f"{uri} {plain[:i].count(uri) + 1}" if uri in plain[:i] else uri for i, uri in enumerate(plain)]
 
 
 @contextmanager

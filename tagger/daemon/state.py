@@ -81,6 +81,8 @@ class StateFolder:
     def keys(self, uris: Mapping[str, str]) -> dict[str, str]:
         """A key for each source that stays when its name changes: the name that it had at its first start.
 
+        A source that is paused under that name stays paused under its present one.
+
         Args:
             uris: name -> what the source listens to.
 
@@ -96,6 +98,9 @@ class StateFolder:
                 found[name] = key
             if new := {uri: found[name] for name, uri in uris.items() if uri not in self._keys}:
                 self._keys |= new
+            moved = {key: name for name, key in found.items() if key in self.paused and key not in uris}
+            self.paused = self.paused - moved.keys() | frozenset(moved.values())
+            if new or moved:
                 self._save_known()
         return found
 

@@ -58,9 +58,9 @@ class Topics:
 
 
 def label_levels(labels: tuple[str, ...]) -> dict[str, str]:
-    """Topic level of each label. No two labels have the same.
+    """Topic level of each label, whatever their order. No two labels have the same.
 
-    >>> label_levels(("Dog bark", "dog-bark", "any"))
-    {'Dog bark': 'dog_bark', 'dog-bark': 'dog_bark_2', 'any': 'any_2'}
+    >>> label_levels(("dog-bark", "Dog bark", "Tür"))
+    {'dog-bark': 'dog_bark_db94faa1', 'Dog bark': 'dog_bark', 'Tür': 'tur_1cff8a95'}
     """
     return dict(zip(labels, unique_slugs(labels, [ANY_LEVEL]), strict=True))

@@ -27,6 +27,8 @@ _MODULES = {
 }
 """A whole URI, or what it begins with up to `:` or `://`, and the module in this package that opens it."""
 
+_NOT_IN_NAMES = re.compile(r"[^\w -]")
+
 
 class Source(Protocol):
     """A stream of mono float32 blocks, at the rate that it was opened with.
@@ -118,12 +120,12 @@ def _module(uri: str) -> str | None:
 
 
 def split_name(uri: str) -> tuple[str | None, str]:
-    """A source's given name, or None, and the rest. The path of an existing file is never taken apart.
+    """A source's given name as a topic level, or None, and the rest. The path of an existing file is never taken apart.
 
-    >>> split_name("kitchen=mic:USB"), split_name("mic")
-    (('kitchen', 'mic:USB'), (None, 'mic'))
+    >>> split_name("kitchen=mic:USB"), split_name("Küche=mic"), split_name("mic"), split_name("a/b=c.wav")
+    (('kitchen', 'mic:USB'), ('kuche_a9ec872e', 'mic'), (None, 'mic'), (None, 'a/b=c.wav'))
     """
     name, separator, rest = uri.partition("=")
-    if separator and rest and name == slug(name) and not Path(uri).exists():
-        return name, rest
+    if separator and rest and name.strip() and not _NOT_IN_NAMES.search(name) and not Path(uri).exists():
+        return slug(name), rest
     return None, uri

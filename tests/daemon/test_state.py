@@ -29,7 +29,8 @@ def test_identity_pauses_and_names_survive(tmp_path: Path) -> None:
     assert (again.id, again.paused) == (name, {"mic"})
     assert keys == {"mic": "mic", "garden": "garden"}
     assert again.keys({"kitchen": "mic:USB", "garden": "mic:HDA"}) == {"kitchen": "mic", "garden": "garden"}
-    again.pause("mic", False)
+    assert again.paused == {"kitchen"}, "a source stays paused under another name"
+    again.pause("kitchen", False)
     again.close()
     third = StateFolder(tmp_path / "state")
     assert third.paused == frozenset()

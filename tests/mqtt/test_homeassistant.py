@@ -427,6 +427,29 @@ def test_a_daemon_that_is_not_announced_removes_its_device(broker: Mosquitto, tm
         assert seen.jsons(CONFIG) == [message()], "what was removed need not be named"
 
 
+def test_topics_and_entities_of_levels_by_position_are_removed(broker: Mosquitto, tmp_path: Path) -> None:
+    """Earlier versions called labels of other scripts `unnamed`, `unnamed_2`, and the second of two alike `dog_2`."""
+    former = ("unnamed", "unnamed_2", "dog_2")
+    box = Outbox(tmp_path / "outbox.sqlite", 10)
+    box.add_retained(f"tagger/attic/mic/{level}/state" for level in (*former, "dog"))
+    box.add_components({f"mic-sound-{level}": "binary_sensor" for level in (*former, "dog")})
+    box.close()
+    for level in (*former, "dog"):
+        topic = f"tagger/attic/mic/{level}/state"
+        publish.single(topic, "ON", 1, retain=True, hostname="127.0.0.1", port=broker.port)
+    with subscribed(broker.port) as seen, announced(broker, tmp_path, stream(labels=("狗", "雨", "dog", "Dog"))):
+        until(lambda: all(seen.payloads(f"tagger/attic/mic/{each}/state")[-1:] == [""] for each in former), "emptied")
+        components = seen.jsons(CONFIG)[-1]["cmps"]
+        assert [components[f"mic-sound-{level}"] for level in former] == [{"p": "binary_sensor"}] * 3
+        assert components["mic-sound-dog"]["uniq_id"] == f"{DEVICE}-mic-sound-dog"
+        until(lambda: seen.payloads("tagger/attic/mic/id_cecd675a/state") == ["OFF"], "the state of its own")
+    with subscribed(broker.port) as late:
+        late.catch_up()
+        kept = {message.topic for _, message in late.messages if message.topic.endswith("/state")}
+    levels = ("any", "dog", slug("狗"), slug("雨"), unique_slugs(["dog", "Dog"])[1])
+    assert kept == {f"tagger/attic/mic/{level}/state" for level in levels}
+
+
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="+#/\x00"), min_size=1, max_size=12)
 SLUGS = st.from_regex("[a-z0-9]+(_[a-z0-9]+)*", fullmatch=True)
 LABELS = st.lists(st.text(min_size=1, max_size=12), max_size=8, unique=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger import policy as policies
-from tagger.checkpoints.official import audioset_labels
+from tagger.checkpoints.release import audioset_labels
 from tagger.checkpoints.store import BUNDLED, read_header
 from tagger.config.file import load_right
 from tagger.config.places import placed

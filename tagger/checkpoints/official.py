@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tagger.checkpoints import checkpoint, torchfile
 from tagger.checkpoints.info import CheckpointInfo
+from tagger.checkpoints.release import audioset_labels
 from tagger.checkpoints.store import SUFFIX, folder
 from tagger.errors import CheckpointError
 from tagger.features.config import MelConfig
@@ -34,11 +35,6 @@ _LICENCE = (
     "Weights: EfficientAT, https://github.com/fschmid56/EfficientAT, MIT licence, copyright (c) 2022 Florian Schmid"
 )
 _AUDIOSET_LICENCE = "Labels: AudioSet ontology, Google LLC, CC BY-SA 4.0"
-
-
-def audioset_labels() -> tuple[str, ...]:
-    """AudioSet's 527 display names, in the order of the networks' outputs."""
-    return tuple((Path(__file__).parent / "audioset_labels.txt").read_text("utf-8").splitlines())
 
 
 def add(path: Path) -> Path:

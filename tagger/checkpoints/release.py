@@ -1,4 +1,4 @@
-"""Downloads EfficientAT's release files, whose names and checksums are here."""
+"""Downloads EfficientAT's release files, whose names, checksums and labels are here."""
 
 import sys
 import urllib.error
@@ -54,6 +54,11 @@ UNPINNED_FILES = {
     **{f"dymn{width}_im": f"dymn{width}_im.pt" for width in ("04", "10", "20")},
 }
 """Other published files. We do not know their sha256, so a download could not be checked."""
+
+
+def audioset_labels() -> tuple[str, ...]:
+    """AudioSet's 527 display names, in the order of the networks' outputs."""
+    return tuple((Path(__file__).parent / "audioset_labels.txt").read_text("utf-8").splitlines())
 
 
 def release_file(name: str) -> ReleaseFile:

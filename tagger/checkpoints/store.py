@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tagger import files
+from tagger.checkpoints import release
 from tagger.checkpoints.header import read_header
 from tagger.checkpoints.info import read_info
 from tagger.errors import CheckpointError, near
@@ -72,6 +73,8 @@ def find(model: str) -> Path:
             return path
     if looks_like_path:
         raise CheckpointError(f"{model}: no such checkpoint file")
+    if (key := model.removesuffix("_as")) in release.RELEASE_FILES:
+        raise CheckpointError(f"the model {key}_as is not here: `tagger models download {key}` fetches it")
     raise CheckpointError(
         f"no model {model!r}{near(model, (entry.name for entry in entries()))} (`tagger models` lists them)"
     )

@@ -10,7 +10,7 @@ import click
 
 from tagger.cli.common import hide_secrets
 from tagger.config.flags import listen_options, typed
-from tagger.errors import UserError
+from tagger.errors import TaggerError, UserError
 from tagger.printable import echo, echo_lines
 
 
@@ -21,41 +21,51 @@ def config() -> None:
 
 @config.command()
 @listen_options(without=("--json",))
+@click.option("--all", "every", is_flag=True, help="Also list the options that nobody set, with their defaults.")
+@click.option("--offline", is_flag=True, help="Open no source and no connection.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON document.")
 @click.pass_context
 def check(ctx: click.Context, /, **flags: Any) -> None:
-    """List what `tagger listen` would use with these flags, and where each value is from.
+    """List what `tagger listen` would use with these flags, and where each value is from. Then try it.
 
-    Then check everything that needs neither sound nor network: exit code 0 and `ok`, or 2 and the problems.
+    It reads model, password files and folders, opens each source, and connects to the broker, for a moment each. It
+    prints `ok`, exit code 0. Exit code 2: something is wrong. Exit code 1: nothing is wrong, but something cannot be
+    reached now, such as a broker that is away; `tagger listen` would wait for it.
     """
     given = typed(ctx)
     hide_secrets(given)
     from tagger.config import check
     from tagger.config.build import resolve
+    from tagger.config.reach import Reached, reach
 
     resolved = resolve(given, os.environ, flags["config"])
-    problems, rows = check.problems(resolved), list(check.rows(resolved))
+    rows, mistakes = list(check.rows(resolved)), check.problems(resolved)
+    reached = Reached() if flags["offline"] else reach(resolved)
+    problems = [*mistakes, *reached.problems]
     if flags["as_json"]:
         file = resolved.document.file.path if resolved.document is not None else None
         document = {
-            "ok": not problems,
+            "ok": not problems and not reached.unreachable,
             "file": None if file is None else str(file),
             "options": {row.key: row.json for row in rows},
+            "opened": reached.opened,
             "problems": problems,
+            "unreachable": reached.unreachable,
             "warnings": resolved.warnings,
         }
         echo(json.dumps(document, allow_nan=False))
     else:
-        for row in rows:
-            echo(str(row))
-        for warning in resolved.warnings:
-            echo(f"Warning: {warning}", err=True)
-        for problem in problems:
-            echo(f"Error: {problem}", err=True)
+        shown = [str(row) for row in rows if row.is_given or flags["every"]]
+        echo_lines(shown or ["# nothing is set; --all lists the defaults"])
+        echo_lines(f"opened: {each}" for each in reached.opened)
+        echo_lines((f"Warning: {each}" for each in resolved.warnings), err=True)
+        echo_lines((f"Error: {each}" for each in problems), err=True)
+        echo_lines((f"Not reached: {each}" for each in reached.unreachable), err=True)
         if not problems:
-            echo("ok")
-    if problems:
-        sys.exit(UserError.exit_code)
+            waiting = "the settings are right; `tagger listen` waits for what was not reached"
+            echo(waiting if reached.unreachable else "ok")
+    if problems or reached.unreachable:
+        sys.exit(UserError.exit_code if problems else TaggerError.exit_code)
 
 
 @config.command()

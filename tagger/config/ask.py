@@ -2,24 +2,23 @@
 
 import json
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from tagger.checkpoints import store
-from tagger.checkpoints.header import read_header
+from tagger.config import sourcelist
+from tagger.config.ask_sounds import ask_sounds
+from tagger.config.prompt import until
 from tagger.config.schema import schema
 from tagger.config.template import SCHEMA_NAME, commented
-from tagger.errors import SettingError, UserError, near
+from tagger.errors import SettingError, UserError
 from tagger.files import replacing
-from tagger.printable import echo, echo_lines
+from tagger.printable import echo
 from tagger.settings import DEFAULT_MODEL, DEFAULT_MQTT_URL, MqttSettings
-
-_Answer = TypeVar("_Answer")
+from tagger.sources import is_keyword, split_name
 
 
 @dataclass
@@ -27,6 +26,8 @@ class _Answers:
     chosen: dict[str, Any] = field(default_factory=dict)
     """Answers by the option's key."""
     password: str | None = field(default=None, repr=False)
+    command: str = ""
+    """The command that fetches the model. Empty: it is here."""
 
 
 def init(path: Path, force: bool, is_usual: bool) -> None:
@@ -55,6 +56,8 @@ def init(path: Path, force: bool, is_usual: bool) -> None:
     config = "" if is_usual else f" --config {path}"
     echo()
     echo(f"written: {path}" + (f", the password to {secret}" if answers.password else ""))
+    if answers.command:
+        echo(f"first:   {answers.command}")
     echo(f"next:    tagger config check{config}")
     echo(f"then:    tagger listen{config}")
 
@@ -62,21 +65,33 @@ def init(path: Path, force: bool, is_usual: bool) -> None:
 def _ask(secret: Path) -> _Answers:
     answers = _Answers()
     devices = _devices()
-    echo("1. What shall be listened to? mic, mic:NAME, demo (a built-in minute) or a file.")
+    model, labels = ask_sounds()
+    if model is not None and model.name != DEFAULT_MODEL:
+        answers.chosen["listen.model"] = model.name
+        answers.command = model.command
+    if labels:
+        answers.chosen["events.allow"] = labels
+
+    echo(
+        "2. What shall be listened to? mic, mic:NAME, demo (a built-in minute) or a file; several with commas between."
+    )
     for number, name in enumerate(devices, 1):
         echo(f"   {number}  mic:{name}")
-    answers.chosen["listen.sources"] = [_until("   Source", "mic", lambda text: _source(text, devices))]
+    sources = until("   Sources", "mic", lambda text: _sources(text, devices))
+    answers.chosen["listen.sources"] = sources
+    if len(sources) > 1:
+        echo(f"   {len(sources)} sources: {'; '.join(sources)}")
 
-    echo("2. Which MQTT broker? mqtt://host:port, mqtts://host:port, embedded (one inside) or none.")
-    broker, url = _until("   Broker", DEFAULT_MQTT_URL, _broker)
+    echo("3. Which MQTT broker? mqtt://host:port, mqtts://host:port, embedded (one inside) or none.")
+    broker, url = until("   Broker", DEFAULT_MQTT_URL, _broker)
     answers.chosen["mqtt.url"] = url
     if broker is not None and not broker.embedded:
         user, password = broker.user, broker.password
         if user is None:
-            echo("3. User at the broker? Empty if it asks for none.")
-            user = _until("   User", "", str) or None
+            echo("4. User at the broker? Empty if it asks for none.")
+            user = until("   User", "", str) or None
         if user is not None and password is None:
-            password = _until("   Password", "", lambda text: text or None, is_secret=True)
+            password = until("   Password", "", lambda text: text or None, is_secret=True)
         if user is not None:
             answers.chosen["mqtt.user"] = user
         if user is not None and password is not None:
@@ -84,40 +99,10 @@ def _ask(secret: Path) -> _Answers:
             answers.chosen["mqtt.password_file"] = secret.name
     enabled = broker is not None
     if broker is not None:
-        echo("4. Shall it appear in Home Assistant, by MQTT discovery?")
+        echo("5. Shall it appear in Home Assistant, by MQTT discovery?")
         enabled = click.confirm("   Home Assistant", default=True)
     answers.chosen["homeassistant.enabled"] = enabled
-
-    labels = read_header(store.find(DEFAULT_MODEL))["labels"]
-    echo("5. Which sounds do you want to be told of? Labels with commas between; empty: all. There are")
-    echo_lines(click.wrap_text(", ".join(labels), 100, "   ", "   ").split("\n"))
-    allow = _until("   Labels", "", lambda text: _labels(text, labels))
-    if allow:
-        answers.chosen["events.allow"] = allow
     return answers
-
-
-def _prompt(question: str, default: str, hide_input: bool = False) -> str:
-    """
-    Raises:
-        UserError: the answer is not UTF-8 text.
-    """
-    try:
-        text: str = click.prompt(question, default=default, show_default=bool(default), hide_input=hide_input)
-        text.encode()
-    except UnicodeError:
-        raise UserError("this answer is not UTF-8 text") from None
-    return text
-
-
-def _until(question: str, default: str, take: Callable[[str], _Answer], is_secret: bool = False) -> _Answer:
-    """Asks until `take` accepts the answer. Spaces around an answer are dropped, but kept in a password."""
-    while True:
-        try:
-            answer = _prompt(question, default, hide_input=is_secret and sys.stdin.isatty())
-            return take(answer if is_secret else answer.strip())
-        except UserError as error:
-            echo(f"   {error}")
 
 
 def _devices() -> list[str]:
@@ -131,16 +116,32 @@ def _devices() -> list[str]:
         return []
 
 
-def _source(text: str, devices: Sequence[str]) -> str:
-    from tagger.sources import is_keyword, split_name
+def _sources(text: str, devices: Sequence[str]) -> list[str]:
+    """
+    Raises:
+        UserError: some are no sources; all of these are named.
+    """
+    found = list(dict.fromkeys(sourcelist.split(text, devices)))
+    wrong = [problem for each in found if (problem := _source_problem(each, devices))]
+    if wrong or not found:
+        raise UserError("; ".join(wrong) or "name at least one")
+    return [_whole(each) for each in found]
 
-    if re.fullmatch("[0-9]+", text) and 1 <= int(text) <= len(devices):
-        return f"mic:{devices[int(text) - 1]}"
-    name, rest = split_name(text)
+
+def _source_problem(uri: str, devices: Sequence[str]) -> str:
+    rest = split_name(uri)[1]
+    if is_keyword(rest) or Path(rest).is_file():
+        return ""
+    if any(rest.lower() in each.lower() for each in devices):
+        return f"{uri}: is no such file; write mic:{rest} for the microphone"
+    return f"{uri}: is no such file; write mic, mic:NAME or demo for something else"
+
+
+def _whole(uri: str) -> str:
+    """The source, with the whole path of a file."""
+    name, rest = split_name(uri)
     if is_keyword(rest):
-        return text
-    if not Path(rest).is_file():
-        raise UserError(f"{text}: is no such file; write mic, mic:NAME or demo for something else")
+        return uri
     return str(Path(rest).resolve()) if name is None else f"{name}={Path(rest).resolve()}"
 
 
@@ -157,13 +158,3 @@ def _broker(text: str) -> tuple[MqttSettings | None, str]:
         return broker, text
     host = f"[{broker.host}]" if ":" in broker.host else broker.host
     return broker, f"{'mqtts' if broker.tls else 'mqtt'}://{host}:{broker.port}"
-
-
-def _labels(text: str, labels: Sequence[str]) -> list[str]:
-    chosen = list(dict.fromkeys(each for part in text.split(",") if (each := part.strip())))
-    if text in labels:  # some have commas
-        return [text]
-    for each in chosen:
-        if each not in labels:
-            raise UserError(f"there is no label {each!r}{near(each, labels)}")
-    return chosen

@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 from tagger.config import secret
 from tagger.config.broker import BrokerResolver
 from tagger.config.file import load, usual
-from tagger.config.given import Rank, gather
+from tagger.config.given import Rank, gather, without_secret
 from tagger.config.options import OPTIONS
 from tagger.config.places import located
 from tagger.config.resolver import Resolved
+from tagger.config.sourcelist import plainly_several
+from tagger.config.tomlfile import toml
 from tagger.errors import SettingError, UserError
 from tagger.names import is_this_machine
 from tagger.settings import (
@@ -27,6 +29,7 @@ from tagger.settings import (
     WebhookSettings,
     pcm_encoding,
 )
+from tagger.sources import is_keyword, split_name
 
 
 def _groups() -> dict[str, type[Any]]:
@@ -127,6 +130,13 @@ class _ListenResolver(BrokerResolver):
             self._drop(given)
         if sum(each == "-" or each.endswith("=-") for each in given.value) > 1:
             self._problem(given, "standard input can be listened to only once")
+        for each in given.value:
+            if len(parts := plainly_several(each)) > 1:
+                shown = toml([without_secret(part) if "://" in part else part for part in parts])
+                self._problem(given, f"one text names several sources, which are {shown}")
+            elif each.endswith(",") and is_keyword(split_name(each)[1]):
+                how = "each is a text of its own" if given.rank is Rank.FILE else "spaces separate them"
+                self._problem(given, f"a source ends with a comma; {how}")
 
     def _check_files(self) -> None:
         """Two sinks in one file would destroy it."""

@@ -1,9 +1,8 @@
-"""`tagger config check`: lists all settings with their origin, and finds mistakes before `tagger listen` does.
+"""`tagger config check`: lists settings with their origin, and finds mistakes before `tagger listen` does.
 
-Needs no audio, no network and no torch.
+Needs no audio, no network and no torch; what needs the first two is in `tagger.config.reach`.
 """
 
-import json
 import math
 import os
 import re
@@ -18,9 +17,12 @@ from tagger.checkpoints.info import read_info
 from tagger.config.given import Values
 from tagger.config.places import located
 from tagger.config.resolver import Resolved
+from tagger.config.sourcelist import plainly_several
+from tagger.config.tomlfile import toml
 from tagger.errors import SettingError, TaggerError, UserError, near
 from tagger.history import log
 from tagger.policy import ANY, EventsConfig
+from tagger.sources import is_keyword, split_name
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Shown:
     value: Any
     """Text, number, boolean, list of texts, or None; "(hidden)" in place of a secret."""
     origin: str
+    is_given: bool = True
+    """Whether the user set it; if not, the value is the default."""
 
     @property
     def json(self) -> dict[str, Any]:
@@ -42,26 +46,10 @@ class Shown:
         return f"{self.key} = {shown}  # {self.origin}"
 
 
-def toml(value: Any) -> str:
-    """A text, number, boolean or list of texts in TOML.
-
-    >>> toml(["mic", 1.0, True])
-    '["mic", 1, true]'
-    """
-    if isinstance(value, list):
-        return f"[{', '.join(map(toml, value))}]"
-    if isinstance(value, float):
-        return f"{value:.12g}"
-    if isinstance(value, str | bool):
-        text = json.dumps(value, ensure_ascii=False)  # JSON allows what TOML does not
-        return re.sub(r"[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", text)
-    return str(value)
-
-
 def rows(resolved: Resolved) -> Iterator[Shown]:
     """Every option of the table, then the file's settings of events."""
     for key, given in resolved.values.items():
-        yield Shown(key, given.shown, given.origin)
+        yield Shown(key, given.shown, given.origin, given.is_given)
     if resolved.document is not None:
         events = resolved.document.events
         for path, value in _leaves(_as_table(events)):
@@ -122,12 +110,10 @@ def _model(resolved: Resolved) -> Iterator[str]:
 
 
 def _sources(values: Values) -> Iterator[str]:
-    from tagger.sources import is_keyword, split_name
-
     given = values["listen.sources"]
     for source in given.value:
         rest = split_name(source)[1]
-        if is_keyword(rest):
+        if is_keyword(rest) or len(plainly_several(source)) > 1:
             continue
         if "://" in rest:
             yield f"{given.place}: URLs are not supported; pipe what they hold into `tagger listen -`"

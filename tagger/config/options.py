@@ -139,6 +139,8 @@ class Option:
     def _wrong_type(self, value: Any) -> str:
         if self.type is list and isinstance(value, list | tuple) and "" in value:
             return "must not hold an empty text"
+        if self.type is list and isinstance(value, str):
+            return 'must be a list of texts, not text: write it as ["..."], with a text for each'
         seen = "text" if isinstance(value, str) else "a table" if isinstance(value, dict) else str(value).lower()
         return f"must be {_NAMES[self.type]}" + ("" if self.secret or isinstance(value, list) else f", not {seen}")
 

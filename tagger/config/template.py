@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tagger.config.check import toml
 from tagger.config.options import LABEL_FIELDS, OPTIONS, TABLES, Option
+from tagger.config.tomlfile import toml
 
 SCHEMA_NAME = "tagger.schema.json"
 _HEAD = f"""\

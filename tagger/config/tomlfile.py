@@ -1,5 +1,6 @@
 """A TOML file's text, and the line on which a key is set: for errors, and for saying where a value comes from."""
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,3 +99,19 @@ def _paths(table: Mapping[str, Any], at: Keys = ()) -> list[Keys]:
 def _written(key: str) -> str:
     """A key as it can be on one line."""
     return key if key.isprintable() else repr(key)
+
+
+def toml(value: Any) -> str:
+    """A text, number, boolean or list of texts in TOML.
+
+    >>> toml(["mic", 1.0, True])
+    '["mic", 1, true]'
+    """
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, str | bool):
+        text = json.dumps(value, ensure_ascii=False)  # JSON allows what TOML does not
+        return re.sub(r"[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", text)
+    return str(value)

@@ -86,6 +86,8 @@ class Connection:
         self.ever_connected = False
         self.refused = False
         """Whether the broker has refused for good."""
+        self.trouble = ""
+        """Why the last attempt to connect failed. Empty: none has, or there is a connection."""
         self.reconnects = 0
         """Connections after the first."""
         self.max_in_flight = _MAX_IN_FLIGHT
@@ -277,13 +279,14 @@ class Connection:
                 self._give_up(f"refuses: {reason}; {advice}")
             else:
                 why = f"{reason}; {advice}" if advice is not None else str(reason)
+                self.trouble = f"it refuses ({why})"
                 self._log(logging.WARNING, "MQTT: %s refuses (%s); trying again", self._settings.url, why)
             return
         self._log(logging.INFO, "MQTT: connected to %s", self._settings.url)
         self.max_in_flight = min(_MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", _MAX_IN_FLIGHT))
         self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
         self._connected_at = time.monotonic()
-        self._unreachable = ""
+        self._unreachable = self.trouble = ""
         self.reconnects += self.ever_connected
         self.ever_connected = True
         self.on_connected()
@@ -298,7 +301,7 @@ class Connection:
         self._reset_short_connections()
         if not self.ever_connected:
             self._set_address()  # set once more, because paho would wait twice before its second attempt
-        why = describe(reason)
+        self.trouble = why = describe(reason)
         if why == self._unreachable and time.monotonic() < self._remind_at:
             return
         self._unreachable, self._remind_at = why, time.monotonic() + _REMIND_SECONDS
@@ -340,6 +343,7 @@ class Connection:
         elif not self._has_logged_refusal:
             if not self.ever_connected and not self._settings.tls:
                 why = f"{why}; does it want mqtts://?"
+            self.trouble = why
             if self._is_version_5 and not self.ever_connected:
                 self._announces_limit = not self._announces_limit
                 self._set_address()

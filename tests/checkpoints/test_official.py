@@ -47,7 +47,7 @@ def test_a_dymn_file_has_every_key_matched(tmp_path):
     assert not model.training
     assert (info.name, info.architecture) == ("dymn04_as", "dymn")
     assert info.config == DyMNConfig(labels=527, width=0.4, temperature=1.0)
-    assert info.labels == official.audioset_labels()
+    assert info.labels == release.audioset_labels()
     assert info.training["data"] == "AudioSet"
 
 

@@ -71,7 +71,7 @@ def kept(home: Path) -> Path:
 )
 def test_a_command_answers_the_same_without_torch(kept: Path, command: str, code: int | None) -> None:
     args = command.format(home=kept).split()
-    answers = "demo\n\n\n\n\n" if "init" in args else ""
+    answers = "dog\ndemo\n\n\n\n" if "init" in args else ""
     expected = tagger(*args, answers=answers, blocked=False)
     for made in kept.glob("*.toml"):
         made.unlink()

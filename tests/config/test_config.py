@@ -490,7 +490,7 @@ def test_a_changed_file_means_what_it_meant_but_for_the_changes(document, wanted
 
 
 def check(*args: object, **env: str) -> dict[str, Any]:
-    done = run("config", "check", "--json", *args, **env)
+    done = run("config", "check", "--offline", "--json", *args, **env)
     document: dict[str, Any] = json.loads(done.stdout)
     assert done.exit_code == (0 if document["ok"] else 2)
     assert document["ok"] == (not document["problems"])
@@ -499,7 +499,18 @@ def check(*args: object, **env: str) -> dict[str, Any]:
 
 def test_check_lists_every_option_and_where_it_is_from(file):
     file.write_text('[listen]\ntop = 3\n[events]\ndeny = ["frog"]\n[events.labels.dog]\nenter = 0.9\n')
-    done = run("config", "check", "--config", file, "--hop", 0.5, "--no-realtime", TAGGER_LISTEN_NODE="attic")
+    done = run(
+        "config",
+        "check",
+        "--offline",
+        "--all",
+        "--config",
+        file,
+        "--hop",
+        0.5,
+        "--no-realtime",
+        TAGGER_LISTEN_NODE="attic",
+    )
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert lines[-1] == "ok"
@@ -513,7 +524,9 @@ def test_check_lists_every_option_and_where_it_is_from(file):
     assert set(check("--config", file)["options"]) >= set(BY_KEY)
     file.write_text("[events]\nmax_s = inf\n")
     assert check("--config", file)["options"]["events.max_s"] == {"value": "inf", "origin": f"{file}:2"}
-    assert f"events.max_s = inf  # {file}:2" in run("config", "check", "--config", file).stdout.splitlines()
+    assert (
+        f"events.max_s = inf  # {file}:2" in run("config", "check", "--offline", "--config", file).stdout.splitlines()
+    )
 
 
 def test_check_says_all_that_is_wrong_and_not_only_the_first(file):
@@ -534,7 +547,7 @@ def test_check_says_all_that_is_wrong_and_not_only_the_first(file):
         labels = ["dgo", "siren", "any"]
         """
     )
-    done = run("config", "check", "--config", file, "--model", "esc50")
+    done = run("config", "check", "--offline", "--config", file, "--model", "esc50")
     assert done.exit_code == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     for words in (
@@ -581,7 +594,7 @@ def test_check_takes_a_label_on_the_command_line_too():
 )
 def test_check_refuses_what_listen_would_refuse(text, words, file):
     file.write_text(text)
-    done = run("config", "check", "--config", file)
+    done = run("config", "check", "--offline", "--config", file)
     refused(done, words)
     assert "secret" not in done.output
     refused(run("listen", *(["demo"] if "sources" not in text else []), "--mqtt", "none", "--config", file))
@@ -603,8 +616,9 @@ def test_a_variable_that_is_no_text_is_one_line():
             assert all("\n" not in problem for problem in problems)
 
 
-def test_check_needs_no_torch_and_opens_no_device(file):
-    code = "import sys; from tagger.cli.main import main\ntry: main(['config', 'check'])\nexcept SystemExit: pass\n"
+def test_check_needs_no_torch_and_offline_opens_no_device(file):
+    code = "import sys; from tagger.cli.main import main\n"
+    code += "try: main(['config', 'check', '--offline'])\nexcept SystemExit: pass\n"
     code += "print(sorted({'torch', 'sounddevice', 'paho'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -619,7 +633,7 @@ def test_check_finds_a_folder_that_cannot_be_written(tmp_path):
 
 @pytest.mark.slow
 def test_a_file_that_is_missing_is_one_line():
-    refused(run("config", "check", "--config", "nowhere.toml"), "nowhere.toml", "tagger config init")
+    refused(run("config", "check", "--offline", "--config", "nowhere.toml"), "nowhere.toml", "tagger config init")
     done = tagger("listen", "demo", TAGGER_LISTEN_CONFIG="nowhere.toml")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "nowhere.toml" in done.stderr

@@ -59,8 +59,8 @@ def test_a_secret_in_the_file_is_shown_by_nothing(text, tmp_path):
     path = tmp_path / "tagger.toml"
     path.write_text(text)
     for command in (
-        ("config", "check", "--config", path),
-        ("config", "check", "--config", path, "--json"),
+        ("config", "check", "--offline", "--config", path),
+        ("config", "check", "--offline", "--config", path, "--json"),
         ("listen", "demo", "--config", path, "--hop", "99"),  # refused at the latest for its hop
         ("tag", "demo", "--config", path),
     ):
@@ -81,14 +81,18 @@ def test_a_secret_in_the_file_is_shown_by_nothing(text, tmp_path):
 @pytest.mark.parametrize("scheme", ["mqtt://me:{}@broker", "https://example.org/{}", "{}"])
 def test_a_secret_in_the_environment_is_shown_by_nothing(name, scheme):
     env = {f"TAGGER_LISTEN_{name}": scheme.format(SECRET), "TAGGER_LISTEN_USER": "you"}
-    for command in (("config", "check"), ("config", "check", "--json"), ("listen", "demo", "--hop", "99")):
+    for command in (
+        ("config", "check", "--offline"),
+        ("config", "check", "--offline", "--json"),
+        ("listen", "demo", "--hop", "99"),
+    ):
         assert SECRET not in run(*command, **env).output
     assert SECRET not in repr(resolve({}, env, None))
 
 
 def test_what_is_hidden_is_said_to_be_there(tmp_path):
     env = {"TAGGER_LISTEN_PASSWORD": SECRET, "TAGGER_LISTEN_WEBHOOK": f"https://example.org:8443/{SECRET}"}
-    lines = run("config", "check", TAGGER_LISTEN_USER="me", **env).stdout.splitlines()
+    lines = run("config", "check", "--offline", TAGGER_LISTEN_USER="me", **env).stdout.splitlines()
     assert 'mqtt.password = "(hidden)"  # TAGGER_LISTEN_PASSWORD' in lines
     assert 'sinks.webhook.url = "https://example.org:8443/(hidden)"  # TAGGER_LISTEN_WEBHOOK' in lines
 
@@ -154,21 +158,21 @@ def test_what_everybody_can_read_is_warned_about_once(mode, tmp_path):
     path.write_text('[mqtt]\nuser = "me"\npassword_file = "password"')
     path.chmod(0o644)
     password.chmod(mode)
-    done = run("config", "check", "--config", path)
+    done = run("config", "check", "--offline", "--config", path)
     assert done.exit_code == 0
     warnings = [line for line in done.stderr.splitlines() if line.startswith("Warning: ")]
     assert len(warnings) == (mode == 0o644)
     assert all(f"chmod 600 {password}" in line for line in warnings)
     path.write_text(f'[mqtt]\nuser = "me"\npassword = "{SECRET}"')
     path.chmod(mode)
-    done = run("config", "check", "--config", path)
+    done = run("config", "check", "--offline", "--config", path)
     assert done.stderr.count("Warning: ") == (mode == 0o644)
     assert SECRET not in done.output
 
 
 def test_a_folder_in_place_of_a_secret_is_not_to_be_locked(tmp_path):
     tmp_path.chmod(0o755)
-    done = run("config", "check", "--mqtt", "mqtt://me@a", "--password-file", tmp_path)
+    done = run("config", "check", "--offline", "--mqtt", "mqtt://me@a", "--password-file", tmp_path)
     assert done.exit_code == 2
     assert "chmod" not in done.output
 
@@ -177,7 +181,7 @@ def test_a_file_without_secrets_may_be_read_by_all(tmp_path):
     path = tmp_path / "tagger.toml"
     path.write_text('[mqtt]\nurl = "mqtt://me@broker"')
     path.chmod(0o644)
-    assert run("config", "check", "--config", path).stderr == ""
+    assert run("config", "check", "--offline", "--config", path).stderr == ""
 
 
 # --- ps ---

@@ -14,7 +14,7 @@ from tagger.errors import TaggerError
 from tagger.events import Block, Samples
 from tagger.names import slug
 from tagger.sources import Request
-from tagger.sources.clock import SampleClock
+from tagger.sources.clock import Arrival, LiveClock, steady
 from tagger.sources.portaudio import PORTAUDIO, Device, MissingDeviceError, find_input_device
 
 _BUFFER_SECONDS = 10.0
@@ -36,8 +36,10 @@ class _Captured(NamedTuple):
 
     samples: Samples
     """[N] at the device's rate."""
-    time: float
-    """Wall-clock time of the first sample, seconds since the epoch."""
+    steady_s: float
+    """When they came, on the steady clock, seconds."""
+    wall: float
+    """The same moment on the wall clock, seconds since the epoch."""
     gap: bool
     """Samples were lost before these."""
 
@@ -90,7 +92,8 @@ class MicrophoneSource:
             block_size = int(self._device_hz * _BLOCK_SECONDS)
             stream = PORTAUDIO.open_input(device, self._device_hz, block_size, self._on_audio)
         try:
-            yield from self._captured_blocks(device["name"])
+            clock = LiveClock(self.name, self._rate_hz, is_live=True)
+            yield from clock.blocks(self._arrivals(device["name"]), self._has_more)
         finally:
             with PORTAUDIO:
                 PORTAUDIO.close(stream)
@@ -107,14 +110,15 @@ class MicrophoneSource:
         """Puts [N, 1] samples into the buffer. PortAudio's thread calls this; it must not wait."""
         lost = self._lost or bool(status.input_overflow)
         try:
-            self._queue.put_nowait(_Captured(data[:, 0].copy(), time.time() - frames / self._device_hz, lost))
+            self._queue.put_nowait(_Captured(data[:, 0].copy(), steady(), time.time(), lost))
             self._lost = False
         except queue.Full:
             self._lost = True
 
-    def _captured_blocks(self, name: str) -> Iterator[Block]:
-        to_mono, clock = ToMono(self._device_hz, self._rate_hz, 1), SampleClock(self._rate_hz)
+    def _arrivals(self, name: str) -> Iterator[Arrival]:
+        to_mono, read, given = ToMono(self._device_hz, self._rate_hz, 1), 0, 0
         while not self._closed.is_set():
+            waited = self._queue.empty()
             try:
                 captured = self._queue.get(timeout=SILENT_DEVICE_SECONDS)
             except queue.Empty:
@@ -125,5 +129,13 @@ class MicrophoneSource:
             if gap or not is_plausible(data).all():
                 to_mono, gap = ToMono(self._device_hz, self._rate_hz, 1), True
                 data = np.where(is_plausible(data), data, np.float32(0))
+                given = round(read * self._rate_hz / self._device_hz)
             samples = to_mono.feed(data[:, np.newaxis])
-            yield Block(samples, clock.time_of(len(samples), captured.time, gap), gap)
+            read += len(data)
+            positions = given / self._rate_hz, read / self._device_hz
+            yield Arrival(samples, *positions, captured.steady_s, captured.wall, waited, gap, captured.gap)
+            given += len(samples)
+
+    def _has_more(self, within_s: float) -> bool:
+        with self._queue.not_empty:
+            return bool(self._queue.not_empty.wait_for(lambda: len(self._queue.queue), within_s))

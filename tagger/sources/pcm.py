@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from tagger.audio.resample import ToMono, stretches
 from tagger.errors import AudioError
-from tagger.events import Block
+from tagger.events import Block, Samples
 from tagger.settings import PcmFormat
 from tagger.sources import Request
+from tagger.sources.clock import Arrival, LiveClock, Workload, steady
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,6 @@ ENCODINGS: dict[str, np.dtype[Any]] = {
 _READ_BYTES = 1 << 16
 _POLL_SECONDS = 0.2
 """Longest time until `close` is noticed while the pipe is silent."""
-_LATE_SECONDS = 2.0
-"""Largest lag of the sample count behind the wall clock. Beyond it the recording had a break, or its clock is slow, and
-times follow the wall clock again. (A pipe that is ahead of the wall clock, as from a file, is left alone.)"""
 
 
 def open_source(request: Request) -> "PcmSource":
@@ -63,29 +61,44 @@ class PcmSource:
         if pipe is None and sys.stdin is None:
             raise AudioError("standard input is closed; pipe raw samples into `tagger listen -`")
         self._pipe = pipe if pipe is not None else sys.stdin.buffer
+        self._descriptor = _descriptor(self._pipe)
+        self._waited = False
+        """Whether the last read had to wait."""
         self._closed = threading.Event()
+        self._clock, self._workload = LiveClock(name, rate_hz), Workload(rate_hz)
 
     def blocks(self) -> Iterator[Block]:
         """
         Raises:
             AudioError: no sample came, or the stream ended inside a frame (all whole frames were given before).
         """
+        has_more = self._has_more if self._descriptor is not None else None
+        yield from self._workload.follow(self._clock.blocks(self._arrivals(), has_more))
+
+    def _arrivals(self) -> Iterator[Arrival]:
+        """What is read, as it is read. Raises as `blocks`."""
         to_mono = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels)
         dtype = ENCODINGS[self._pcm.encoding]
         frame_bytes = dtype.itemsize * self._pcm.channels
-        began, given, rest, gap, warned = 0.0, 0, b"", False, False
+        read, given, rest, gap, warned = 0, 0, b"", False, False
+
+        def arrival(samples: Samples) -> Arrival:
+            start_s, newest_s = given / self._rate_hz, read / self._pcm.rate_hz
+            return Arrival(samples, start_s, newest_s, steady_s, wall, self._waited, gap)
+
         while data := self._read():
-            if time.time() - (began + given / self._rate_hz) > _LATE_SECONDS:
-                began = time.time() - given / self._rate_hz
+            steady_s, wall = steady(), time.time()
             data = rest + data
             whole = len(data) // frame_bytes * frame_bytes
             rest = data[whole:]
             frames = to_float(np.frombuffer(data[:whole], dtype)).reshape(-1, self._pcm.channels)
+            read += len(frames)
             for start, end, is_valid in stretches(frames, self._pcm.rate_hz):
                 samples = to_mono.feed(frames[start:end]) if is_valid else to_mono.flush()
+                yield arrival(samples)
                 if samples.size:
-                    yield Block(samples, began + given / self._rate_hz, gap)
                     given, gap = given + samples.size, False
+                self._waited = False
                 if not is_valid and not warned:
                     at = given / self._rate_hz
                     log.warning(
@@ -99,7 +112,7 @@ class PcmSource:
             return
         samples = to_mono.flush()
         if samples.size:
-            yield Block(samples, began + given / self._rate_hz, gap)
+            yield arrival(samples)
         elif not given:
             raise AudioError("standard input: ended before any sound came; pipe raw samples into `tagger listen -`")
         if rest:
@@ -109,21 +122,32 @@ class PcmSource:
             )
 
     def behind(self) -> float:
-        return 0.0
+        return self._workload.behind_s() if self._clock.is_live else 0.0
 
     def _read(self) -> bytes:
         """The bytes that are there, at least one; waits for them. Empty at the end of the stream and after `close`."""
-        try:
-            descriptor = self._pipe.fileno()
-        except (AttributeError, OSError):  # a file object without a descriptor
+        if self._descriptor is None:
             return b"" if self._closed.is_set() else self._pipe.read(_READ_BYTES)
+        self._waited = not self._has_more(0)
         while not self._closed.is_set():
-            if select.select([descriptor], [], [], _POLL_SECONDS)[0]:
-                return os.read(descriptor, _READ_BYTES)
+            if self._has_more(_POLL_SECONDS):
+                return os.read(self._descriptor, _READ_BYTES)
         return b""
+
+    def _has_more(self, within_s: float) -> bool:
+        """Whether a read would return at once, now or within some seconds."""
+        return bool(select.select([self._pipe], [], [], within_s)[0])
 
     def close(self) -> None:
         self._closed.set()
+
+
+def _descriptor(pipe: BinaryIO) -> int | None:
+    """The number that the system knows the pipe by; None: it is a file object without one."""
+    try:
+        return pipe.fileno()
+    except (AttributeError, OSError):
+        return None
 
 
 def to_float(samples: NDArray[Any]) -> NDArray[np.float32]:

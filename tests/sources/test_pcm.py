@@ -154,15 +154,6 @@ def test_a_huge_float64_is_no_sound():
     assert any(block.gap for block in source(Trickle(data, [4_000]), "f64le").blocks())
 
 
-def test_after_a_pause_of_the_writer_times_follow_the_wall_clock(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr("tagger.sources.pcm.time.time", lambda: now[0])
-    blocks = source(Trickle(encode(sine(), "s16le"), [2_000]), "s16le").blocks()
-    first = next(blocks)
-    now[0] += 60
-    assert (first.time, next(blocks).time) == (1000.0, 1060.0)
-
-
 @contextmanager
 def pipe() -> Iterator[tuple[io.BufferedReader, io.FileIO]]:
     reading, writing = os.pipe()
@@ -192,6 +183,45 @@ def test_samples_come_as_soon_as_they_are_written():
         for level in (0.25, 0.5):
             writer.write(encode(np.full(100, level), "s16le"))
             np.testing.assert_allclose(next(blocks).samples, level)  # the writer is still there
+
+
+def test_a_live_pipe_that_loses_sound_has_a_gap_and_right_times():
+    """A real pipe and real time: 1.5 s, 1 s of nothing, 1.5 s."""
+    piece = encode(np.full(RATE // 20, 0.25), "s16le")
+    with pipe() as (reader, writer):
+        last = [0.0]
+
+        def write() -> None:
+            started = time.monotonic()
+            for number in range(60):
+                due = started + number * 0.05 + (1.0 if number >= 30 else 0.0)
+                time.sleep(max(0.0, due - time.monotonic()))
+                last[0] = time.time()
+                writer.write(piece)
+            writer.close()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        blocks = []
+        for block in source(reader).blocks():
+            blocks.append(block)
+            assert block.time + len(block.samples) / RATE <= time.time() + 0.3
+        thread.join()
+    assert joined(blocks).size == 60 * (RATE // 20)
+    assert [block.gap for block in blocks].count(True) == 1
+    assert blocks[-1].time + len(blocks[-1].samples) / RATE == pytest.approx(last[0], abs=0.3)
+
+
+def test_a_file_that_is_piped_is_dated_sample_by_sample(tmp_path):
+    path = tmp_path / "long.raw"
+    path.write_bytes(encode(np.zeros(40 * RATE), "s16le"))
+    before = time.time()
+    with path.open("rb") as file:
+        blocks = list(source(file).blocks())
+    assert before <= blocks[0].time <= time.time()
+    starts = np.cumsum([0, *(len(block.samples) for block in blocks)])[:-1]
+    np.testing.assert_allclose([block.time - blocks[0].time for block in blocks], starts / RATE, atol=1e-6)
+    assert not any(block.gap for block in blocks)
 
 
 def test_close_ends_it_while_it_waits():

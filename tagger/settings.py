@@ -17,6 +17,8 @@ from tagger.policy import EventsConfig
 DEFAULT_MODEL = "esc50"
 DEFAULT_MQTT_URL = "mqtt://localhost:1883"
 PCM_ENCODINGS = ("s16le", "s16be", "s32le", "f32le", "f64le", "u8")
+Channel = tuple[int, ...]
+"""Numbers of the channels that are heard, from 1. Empty: all of them, averaged."""
 _MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _WEB_PORTS = {"http": 80, "https": 443}
 
@@ -130,6 +132,25 @@ def pcm_encoding(name: str) -> str:
         if candidate in PCM_ENCODINGS:
             return candidate
     raise SettingError("pcm.encoding", f"unknown{near(name, PCM_ENCODINGS)}", name)
+
+
+def channel_numbers(text: str) -> Channel:
+    """The channels of `mix` (all), of one number, or of several with `+` between, which are averaged.
+
+    Raises:
+        SettingError: it is something else.
+
+    >>> channel_numbers("mix"), channel_numbers("2"), channel_numbers("1+3")
+    ((), (2,), (1, 3))
+    """
+    if text == "mix":
+        return ()
+    if not re.fullmatch(r"[0-9]{1,4}([+,][0-9]{1,4})*", text):
+        raise SettingError("channel", "must be mix, a number such as 1, or several: 1+3", text)
+    numbers = tuple(dict.fromkeys(map(int, re.split("[+,]", text))))
+    if 0 in numbers:
+        raise SettingError("channel", "channels are counted from 1", text)
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -282,6 +303,8 @@ class ListenSettings:
     """Number of labels in a `scores` message."""
     realtime: bool = True
     """Replay files at the pace of the clock."""
+    channel: str = "mix"
+    """Channels that are heard of each source that does not say it itself: as `channel_numbers` takes them."""
     pcm: PcmFormat = field(default_factory=PcmFormat)
     mqtt: MqttSettings | None = field(default_factory=MqttSettings)
     """None: events go to standard output only."""
@@ -325,6 +348,7 @@ class ListenSettings:
             raise SettingError("top", "must be at least 1", self.top)
         if not self.sources:
             raise SettingError("sources", "no source: name one, such as mic, demo or a file")
+        channel_numbers(self.channel)
         check_window(self.window_seconds, self.hop_seconds)
 
 

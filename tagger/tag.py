@@ -15,19 +15,23 @@ from tagger.files import replacing
 from tagger.listen import follow
 from tagger.policy import Policy
 from tagger.printable import echo
+from tagger.settings import Channel
 
 _BATCH = 8
 
 
-def tag(path: Path, classifier: WindowClassifier, window_s: float, hop_s: float) -> Iterator[Scores]:
+def tag(
+    path: Path, classifier: WindowClassifier, window_s: float, hop_s: float, channel: Channel = ()
+) -> Iterator[Scores]:
     """Scores of a file's windows, the same as `tagger listen` gets from this file.
 
     Raises:
-        AudioError: the file is missing, not audio, or damaged. The scores before the damage were given.
+        AudioError: the file is missing, not audio, damaged, or without one of the channels. The scores before the
+            damage were given.
     """
     rate_hz = classifier.info.mel.sample_rate_hz
     sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=True)
-    return follow(decode_blocks(path, rate_hz), classifier, sliding, _BATCH)
+    return follow(decode_blocks(path, rate_hz, channel=channel), classifier, sliding, _BATCH)
 
 
 def in_blocks(pieces: Iterable[Samples], rate_hz: int) -> Iterator[Block]:

@@ -5,19 +5,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ, Chunk, Decoder, Frames, Warn
+from tagger.audio.downmix import Downmix, check_channel
 from tagger.audio.ffmpeg import AvFile, id3_bytes
 from tagger.audio.libsndfile import LibraryError, SoundFile
-from tagger.audio.resample import ToMono, stretches
+from tagger.audio.resample import Resampler, stretches
 from tagger.errors import AudioError
 from tagger.events import Block, Samples
+from tagger.settings import Channel
 
 log = logging.getLogger(__name__)
 
 _LONGEST_REASON = 200
 
 
-def open_audio(path: Path) -> Decoder:
+def open_audio(path: Path, channel: Channel = ()) -> Decoder:
     """Opens a file and checks its header.
+
+    Args:
+        channel: channels that it must have.
 
     Raises:
         AudioError: the file is missing, empty, or neither library can decode it.
@@ -40,6 +45,7 @@ def open_audio(path: Path) -> Decoder:
         raise _unreadable(path, error) from None
     if decoder.rate_hz not in RATES_HZ or not 1 <= decoder.channels <= MOST_CHANNELS:
         raise AudioError(f"{path}: its header is damaged ({decoder.rate_hz} Hz, {decoder.channels} channels)")
+    check_channel(str(path), channel, decoder.channels)
     return decoder
 
 
@@ -61,7 +67,7 @@ def _opened(path: Path) -> Decoder:
     return AvFile(path)
 
 
-def decode_blocks(path: Path, rate_hz: int, warn: Warn = log.warning) -> Iterator[Block]:
+def decode_blocks(path: Path, rate_hz: int, warn: Warn = log.warning, channel: Channel = ()) -> Iterator[Block]:
     """A whole file as mono blocks at `rate_hz`. Times count from the recording's beginning, seconds.
 
     A block has `gap` set if it follows missing sound (by the file's own time stamps), samples that are NaN, infinite or
@@ -69,12 +75,13 @@ def decode_blocks(path: Path, rate_hz: int, warn: Warn = log.warning) -> Iterato
 
     Args:
         warn: takes one line for each thing that is wrong with a file that is read all the same.
+        channel: the channels that are heard.
 
     Raises:
         AudioError: as `open_audio`; or the file is damaged or ends early. All good samples were given before.
     """
-    decoder = open_audio(path)
-    assembly = _Assembly(path, rate_hz, warn)
+    decoder = open_audio(path, channel)
+    assembly = _Assembly(path, rate_hz, warn, channel)
     error: AudioError | None = None
     chunks = decoder.chunks(warn)
     while True:
@@ -88,8 +95,12 @@ def decode_blocks(path: Path, rate_hz: int, warn: Warn = log.warning) -> Iterato
             break
         if chunk is None:
             break
-        yield from assembly.feed(chunk)
-    yield from assembly.flush()
+        try:
+            yield from assembly.feed(chunk)
+        except AudioError as missing:
+            error = missing
+            break
+    yield from assembly.finish()
     if error is None and assembly.is_mostly_damage:
         error = AudioError(f"{path}: more than half of it is no sound, but NaN, infinity or absurd values")
     if error is not None:
@@ -109,23 +120,29 @@ def decode(path: Path, rate_hz: int, warn: Warn = log.warning) -> Iterator[Sampl
 class _Assembly:
     """Makes blocks of chunks: mono, at one rate, each with its time. A change of format begins a new resampler."""
 
-    def __init__(self, path: Path, rate_hz: int, warn: Warn) -> None:
+    def __init__(self, path: Path, rate_hz: int, warn: Warn, channel: Channel) -> None:
         self._path, self._rate_hz, self._warn = path, rate_hz, warn
-        self._to_mono: ToMono | None = None
+        self._downmix = Downmix(str(path), channel, warn)
+        self._resampler: Resampler | None = None
         self._format = (0, 0)
-        """Rate and channels that `_to_mono` takes."""
+        """Rate and channels of what `_resampler` takes."""
         self._began_s, self._given = 0.0, 0
         """Where the sound since the last gap began, and how many samples of it were given."""
         self._gap = False
         self._sound_s, self._damage_s = 0.0, 0.0
 
     def feed(self, chunk: Chunk) -> Iterator[Block]:
+        """
+        Raises:
+            AudioError: a chosen channel is not there.
+        """
+        frames = self._downmix.chosen(chunk.frames)
         if chunk.missing_s or chunk.is_joined:
             yield from self._skip(chunk.missing_s)
-        for start, end, is_sound in stretches(chunk.frames, chunk.rate_hz):
+        for start, end, is_sound in stretches(frames, chunk.rate_hz):
             if is_sound:
                 self._sound_s += (end - start) / chunk.rate_hz
-                yield from self._convert(chunk.frames[start:end], chunk.rate_hz)
+                yield from self._convert(frames[start:end], chunk.rate_hz)
                 continue
             lost_s = (end - start) / chunk.rate_hz
             yield from self._skip(lost_s)
@@ -139,21 +156,26 @@ class _Assembly:
         """Whether more was left out than given."""
         return self._damage_s > self._sound_s
 
-    def flush(self) -> Iterator[Block]:
+    def finish(self) -> Iterator[Block]:
+        """The rest of a recording that is over."""
+        yield from self._flush()
+        self._downmix.finish()
+
+    def _flush(self) -> Iterator[Block]:
         """The samples that wait in the resampler."""
-        if self._to_mono is not None:
-            yield from self._blocks(self._to_mono.flush())
-        self._to_mono = None
+        if self._resampler is not None:
+            yield from self._blocks(self._resampler.flush())
+        self._resampler = None
 
     def _convert(self, frames: Frames, rate_hz: int) -> Iterator[Block]:
-        if self._to_mono is None or self._format != (rate_hz, frames.shape[1]):
-            yield from self.flush()
+        if self._resampler is None or self._format != (rate_hz, frames.shape[1]):
+            yield from self._flush()
             self._format = rate_hz, frames.shape[1]
-            self._to_mono = ToMono(rate_hz, self._rate_hz, frames.shape[1])
-        yield from self._blocks(self._to_mono.feed(frames))
+            self._resampler = Resampler(rate_hz, self._rate_hz)
+        yield from self._blocks(self._resampler.feed(self._downmix.mean(frames, rate_hz)))
 
     def _skip(self, seconds: float) -> Iterator[Block]:
-        yield from self.flush()
+        yield from self._flush()
         self._began_s, self._given = self._began_s + self._given / self._rate_hz + seconds, 0
         self._gap = True
 

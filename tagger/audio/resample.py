@@ -1,4 +1,4 @@
-"""Converts audio of any rate and channel count to mono at one rate, block by block."""
+"""Converts mono audio of any rate to one rate, block by block; and tells sound from damage."""
 
 from itertools import pairwise
 
@@ -41,37 +41,34 @@ def stretches(frames: NDArray[np.float32], rate_hz: int) -> list[tuple[int, int,
     return found
 
 
-class ToMono:
-    """Averages channels and resamples. The output depends on the samples alone, not on how they were cut into blocks.
+class Resampler:
+    """Resamples one channel. The output depends on the samples alone, not on how they were cut into blocks.
 
     The filter is soxr's "HQ": linear phase, passband to 0.913 of the lower Nyquist frequency. Its delay is compensated,
     so times do not shift; `flush` gives the samples that wait in the filter.
     """
 
-    def __init__(self, from_hz: int, to_hz: int, channels: int) -> None:
+    def __init__(self, from_hz: int, to_hz: int) -> None:
         """
         Args:
-            from_hz: rate of the frames fed.
+            from_hz: rate of the samples fed.
             to_hz: rate of the samples returned.
-            channels: channels of the frames fed.
         """
         self._stream = None
         if from_hz != to_hz:
             import soxr
 
             self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
-        self._channels = channels
 
-    def feed(self, frames: NDArray[np.float32]) -> Samples:
+    def feed(self, mono: Samples) -> Samples:
         """Converts a block.
 
         Args:
-            frames: [N, channels], float32.
+            mono: [N], float32.
 
         Returns:
             [M], float32; M may be 0 while the filter fills.
         """
-        mono = frames[:, 0] if self._channels == 1 else frames.mean(axis=1, dtype=np.float32)
         return self._resampled(np.ascontiguousarray(mono), last=False)
 
     def flush(self) -> Samples:

@@ -23,7 +23,7 @@ from tagger.errors import UserError, near
 from tagger.files import replacing
 from tagger.policy import EventsConfig
 from tagger.printable import echo, echo_lines
-from tagger.settings import check_window
+from tagger.settings import Channel, check_window
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -58,6 +58,7 @@ class CalibrationSettings:
     device: str
     window_s: float | None
     hop_s: float
+    channel: Channel
     config: Path | None
     wishes: Wishes
     lower: bool
@@ -103,7 +104,9 @@ def calibrate(settings: CalibrationSettings) -> bool:
     examples = labelled(settings.examples, info.labels) if settings.examples is not None else {}
 
     floor = min(FLOOR, *(each.exit for each in now.each))
-    recorder = RecordingClassifier(Classifier(loaded, settings.device), window_s, settings.hop_s, floor)
+    recorder = RecordingClassifier(
+        Classifier(loaded, settings.device), window_s, settings.hop_s, floor, settings.channel
+    )
     recorders = recorder.files(files) if files else []
     if settings.listen_s is not None:
         recorders.append(recorder.source(settings.source, settings.listen_s))

@@ -21,6 +21,7 @@ from tagger.files import folders_in, is_audio_file, walk
 from tagger.listen import follow
 from tagger.names import BACKGROUND_NAMES
 from tagger.printable import echo, printable
+from tagger.settings import Channel
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
 
@@ -33,8 +34,15 @@ _QUIET = 10 ** (-70 / 20)
 class RecordingClassifier:
     """Classifies audio with one model and keeps its scores from `floor` on."""
 
-    def __init__(self, classifier: WindowClassifier, window_s: float, hop_s: float, floor: float) -> None:
+    def __init__(
+        self, classifier: WindowClassifier, window_s: float, hop_s: float, floor: float, channel: Channel = ()
+    ) -> None:
+        """
+        Args:
+            channel: channels that are heard of recordings and of a source that does not say its own.
+        """
         self._classifier, self._window_s, self._hop_s, self._floor = classifier, window_s, hop_s, floor
+        self._channel = channel
         self._rate_hz = classifier.info.mel.sample_rate_hz
         self.failed = 0
         """Files that are damaged or no audio; each was named on standard error."""
@@ -47,7 +55,7 @@ class RecordingClassifier:
             for path in paths:
                 recorders.append(Recorder(self._floor))
                 try:
-                    for scores in tag.tag(path, self._classifier, self._window_s, self._hop_s):
+                    for scores in tag.tag(path, self._classifier, self._window_s, self._hop_s, self._channel):
                         yield path.name, scores
                 except AudioError as error:
                     self._report(error)
@@ -64,7 +72,7 @@ class RecordingClassifier:
             UserError: there is no such source, or it ended before LEAST_S were heard.
             TaggerError: it broke before LEAST_S were heard.
         """
-        source = open_source(uri, self._rate_hz, realtime=False)
+        source = open_source(uri, self._rate_hz, realtime=False, channel=self._channel)
         recorder = Recorder(self._floor)
         echo(f"listening to  {source.description}, for {_minutes(duration_s)}; Ctrl-C ends it early", err=True)
         self._classifier.warm_up(round(self._window_s * self._rate_hz))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tagger.cli.common import device_option, hop_option, model_option, window_option
+from tagger.cli.common import channel_option, device_option, hop_option, model_option, window_option
 from tagger.errors import UserError
 
 
@@ -19,6 +19,7 @@ from tagger.errors import UserError
 @device_option
 @window_option
 @hop_option
+@channel_option
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -69,6 +70,7 @@ def calibrate(recordings: Sequence[Path], duration: str | None, source: str | No
         device=flags["device"],
         window_s=flags["window"],
         hop_s=flags["hop"],
+        channel=flags["channel"],
         config=flags["config"],
         wishes=Wishes.parse(flags["wish"], flags["wish_all"], flags["sure"]),
         lower=flags["lower"],

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tagger import settings
+from tagger.errors import SettingError, UserError
 from tagger.printable import echo
 
 model_option = click.option(
@@ -23,6 +24,23 @@ window_option = click.option(
 )
 hop_option = click.option(
     "--hop", type=float, metavar="S", default=1.0, show_default=True, help="Time from one window to the next, seconds."
+)
+
+
+def _channel(ctx: click.Context, option: click.Parameter, text: str) -> settings.Channel:
+    try:
+        return settings.channel_numbers(text)
+    except SettingError as error:
+        raise UserError(f"--channel {text}: {error.problem}") from None
+
+
+channel_option = click.option(
+    "--channel",
+    default="mix",
+    show_default=True,
+    metavar="N",
+    callback=_channel,
+    help="Channels that are heard: mix (all, averaged), a number from 1, or several such as 1+3.",
 )
 
 

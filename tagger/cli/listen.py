@@ -11,7 +11,14 @@ from tagger.errors import SettingError
 from tagger.printable import echo
 
 
-@click.command()
+class _Listen(click.Command):
+    """Takes standard input with options, `-,rate=48000`, for no option of its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [f"stdin={each}" if each.startswith("-,") else each for each in args])
+
+
+@click.command(cls=_Listen)
 @listen_options()
 @click.pass_context
 def listen(ctx: click.Context, /, **flags: Any) -> None:
@@ -19,8 +26,8 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
 
     SOURCE is mic (the default), mic:NAME (see `tagger devices`), a file, - (raw PCM on standard input), demo (a
     built-in minute of sounds) or auto (the microphone, or the demo if there is no microphone). Name a source for its
-    topics: kitchen=mic:USB. Ctrl-C stops it. `tagger config init` writes a file for --config. A flag overrides an
-    environment variable, which overrides the file.
+    topics: kitchen=mic:USB. Say which channel is heard: mic:USB,channel=2. Ctrl-C stops it. `tagger config init` writes
+    a file for --config. A flag overrides an environment variable, which overrides the file.
     """
     given = typed(ctx)
     hide_secrets(given)

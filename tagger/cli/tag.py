@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tagger import settings
-from tagger.cli.common import device_option, hop_option, model_option, window_option
+from tagger.cli.common import channel_option, device_option, hop_option, model_option, window_option
 from tagger.errors import UserError
 from tagger.printable import echo
 
@@ -18,6 +18,7 @@ from tagger.printable import echo
 @device_option
 @window_option
 @hop_option
+@channel_option
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file of what counts as an event.")
 @click.option(
     "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Number of labels shown for each window."
@@ -33,6 +34,7 @@ def tag_files(
     device: str,
     window: float | None,
     hop: float,
+    channel: settings.Channel,
     config: Path | None,
     top: int,
     events: bool,
@@ -62,7 +64,7 @@ def tag_files(
     for path in files:
         if not as_json:
             echo(str(path))
-        scores = tag.tag(path, classify, window_s, hop)
+        scores = tag.tag(path, classify, window_s, hop, channel)
         try:
             if events or audacity:
                 found = tag.events(scores, rules)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from tagger.errors import SettingError, UserError
 from tagger.files import replacing
 from tagger.printable import echo
 from tagger.settings import DEFAULT_MODEL, DEFAULT_MQTT_URL, MqttSettings
-from tagger.sources import is_keyword, split_name
+from tagger.sources import is_keyword
+from tagger.sources.spec import Spec
 
 
 @dataclass
@@ -129,7 +130,12 @@ def _sources(text: str, devices: Sequence[str]) -> list[str]:
 
 
 def _source_problem(uri: str, devices: Sequence[str]) -> str:
-    rest = split_name(uri)[1]
+    try:
+        spec = Spec.parse(uri)
+        spec.check()
+    except UserError as error:
+        return str(error)
+    rest = spec.uri
     if is_keyword(rest) or Path(rest).is_file():
         return ""
     if any(rest.lower() in each.lower() for each in devices):
@@ -139,10 +145,8 @@ def _source_problem(uri: str, devices: Sequence[str]) -> str:
 
 def _whole(uri: str) -> str:
     """The source, with the whole path of a file."""
-    name, rest = split_name(uri)
-    if is_keyword(rest):
-        return uri
-    return str(Path(rest).resolve()) if name is None else f"{name}={Path(rest).resolve()}"
+    spec = Spec.parse(uri)
+    return uri if is_keyword(spec.uri) else str(replace(spec, uri=str(Path(spec.uri).resolve())))
 
 
 def _broker(text: str) -> tuple[MqttSettings | None, str]:

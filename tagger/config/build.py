@@ -30,6 +30,7 @@ from tagger.settings import (
     pcm_encoding,
 )
 from tagger.sources import is_keyword, split_name
+from tagger.sources.spec import Spec
 
 
 def _groups() -> dict[str, type[Any]]:
@@ -128,7 +129,16 @@ class _ListenResolver(BrokerResolver):
         if not given.value:
             self._problem(given, "no source: name one, such as mic, demo or a file")
             self._drop(given)
-        if sum(each == "-" or each.endswith("=-") for each in given.value) > 1:
+        inputs = 0
+        for each in given.value:
+            try:
+                spec = Spec.parse(each)
+                spec.check()
+            except UserError as error:
+                self._problem(given, str(error))
+            else:
+                inputs += spec.uri == "-"
+        if inputs > 1:
             self._problem(given, "standard input can be listened to only once")
         for each in given.value:
             if len(parts := plainly_several(each)) > 1:

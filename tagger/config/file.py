@@ -89,7 +89,7 @@ def parse(file: TomlFile, table: Mapping[str, Any]) -> Document:
             if problem := option.problem(value):
                 problems.append(f"{file.place(path)}: {problem}")
             else:
-                values[key] = option.type(value) if option.type in (int, Path) else value
+                values[key] = option.type(value) if option.type in (int, Path) or option.takes_number else value
         elif path in _TABLES:
             if isinstance(value, dict):
                 tables.add(key)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from tagger.config.file import Document
 from tagger.config.options import BY_KEY, ENV_PREFIX, OPTIONS, Option
 from tagger.config.tomlfile import TomlFile
-from tagger.errors import near
+from tagger.errors import UserError, near
 from tagger.names import is_address
 
 HIDDEN = "(hidden)"
@@ -180,14 +180,17 @@ def absolute(key: str, value: Any, document: Document) -> Any:
     return value
 
 
-def _source(folder: Path, uri: str) -> str:
-    from tagger.sources import is_keyword, split_name
+def _source(folder: Path, text: str) -> str:
+    from tagger.sources import is_keyword
+    from tagger.sources.spec import Spec
 
-    name, rest = split_name(uri)
-    if is_keyword(rest) or "://" in rest:
-        return uri
-    path = str(_below(folder, Path(rest)))
-    return path if name is None else f"{name}={path}"
+    try:
+        spec = Spec.parse(text, folder)
+    except UserError:  # said where all sources are checked
+        return text
+    if is_keyword(spec.uri) or "://" in spec.uri:
+        return text
+    return str(replace(spec, uri=str(_below(folder, Path(spec.uri)))))
 
 
 def _below(folder: Path, path: Path) -> Path:

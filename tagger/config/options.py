@@ -63,6 +63,8 @@ class Option:
     """Highest value."""
     secret: bool = False
     """The value is never shown; of a URL, scheme and host may be."""
+    takes_number: bool = False
+    """A text for which the file may have a whole number."""
     example: Any = None
     """Value in the commented file, where there is no default."""
     formerly: str | None = None
@@ -128,11 +130,11 @@ class Option:
             return self._wrong_type(value)
         if value == "" or (isinstance(value, str) and "\0" in value):
             return "must not be empty" if value == "" else "must not hold a zero character"
-        if self.type is str and not _is_text(value):
+        if isinstance(value, str) and self.type is str and not _is_text(value):
             return "must be UTF-8 text"
         if self.choices and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}"
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool) and not self.takes_number:
             return self._bounds(value)
         return None
 
@@ -155,7 +157,8 @@ class Option:
             return isinstance(value, int | float) and not isinstance(value, bool)
         if self.type is list:
             return isinstance(value, list | tuple) and all(isinstance(each, str) and each for each in value)
-        return isinstance(value, str)
+        is_number = self.takes_number and isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, str) or is_number
 
     def _bounds(self, value: float) -> str | None:
         if not abs(value) <= sys.float_info.max:  # a whole number may be larger
@@ -204,6 +207,9 @@ _TLS = "TLS only: "
 OPTIONS: tuple[Option, ...] = (
     Option("listen.sources", list, "Sources: mic, mic:NAME, demo, auto, - or files; NAME=SOURCE names one.",
            field="sources", default=["mic"]),
+    Option("listen.channel", str,
+           "Channels that are heard: mix (all, averaged), a number from 1, or several such as 1+3.", field="channel",
+           default=DEFAULTS.channel, flag="--channel", metavar="N", takes_number=True),
     Option("listen.model", str, "Model: a name from `tagger models`, or a path.", field="model", default=DEFAULTS.model,
            flag="--model -m"),
     Option("listen.device", str, "Device that runs the network: auto, cpu, cuda, cuda:N or mps.", field="device",

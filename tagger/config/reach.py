@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from tagger.config.resolver import Resolved
 from tagger.config.sourcelist import plainly_several
 from tagger.errors import TaggerError, UserError
-from tagger.settings import ListenSettings, MqttSettings, PcmFormat, WebhookSettings
+from tagger.settings import ListenSettings, MqttSettings, WebhookSettings, channel_numbers
 from tagger.sources import is_keyword, open_source, split_name
 from tagger.sources.portaudio import MissingDeviceError
 
@@ -86,7 +86,7 @@ def _tries(resolved: Resolved) -> Iterator[_Try]:
     for uri in given.value:
         rest = split_name(uri)[1]
         if len(plainly_several(uri)) == 1 and (is_keyword(rest) or _exists(rest)):  # others are problems already
-            yield given.place, lambda uri=uri: _source(uri, values["listen.realtime"].value, settings.pcm)  # type: ignore[misc]
+            yield given.place, lambda uri=uri: _source(uri, settings)  # type: ignore[misc]
     if resolved.settings is None:
         return  # which broker is meant is not certain
     if settings.mqtt is not None:
@@ -97,11 +97,11 @@ def _tries(resolved: Resolved) -> Iterator[_Try]:
         yield values["sinks.webhook.url"].place, lambda: _webhook(webhook)
 
 
-def _source(uri: str, realtime: bool, pcm: PcmFormat) -> str:
+def _source(uri: str, settings: ListenSettings) -> str:
     rest = split_name(uri)[1]
     if rest == "-" or _is_pipe(rest):  # what is read from it would be lost
         return f"{uri}: a pipe, which was not read"
-    source = open_source(uri, _RATE_HZ, realtime, pcm)
+    source = open_source(uri, _RATE_HZ, settings.realtime, settings.pcm, channel_numbers(settings.channel))
     with closing(source):
         if source.live:
             with closing(source.blocks()) as blocks:  # type: ignore[type-var]  # a generator, which closes the device

@@ -5,9 +5,11 @@ import re
 import shlex
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tagger.errors import UserError
 from tagger.sources import is_keyword, split_name
+from tagger.sources.spec import Spec
 
 _SOURCE = r"(?:[a-z0-9_]+=)?"
 _AFTER_COMMA = re.compile(rf"\s*[,;]\s*(?={_SOURCE}(?:mic|demo|auto|-)(?:[,;:\s]|$))")
@@ -102,10 +104,10 @@ def _is_microphone(text: str) -> bool:
 
 def _numbered(text: str, devices: Sequence[str]) -> str:
     """The microphone of this number; else the text as it is."""
-    name, rest = split_name(text)
+    rest = split_name(text)[1]
     if not re.fullmatch("[0-9]{1,4}", rest) or not 1 <= int(rest) <= len(devices):
         return text
-    return f"{'' if name is None else f'{name}='}mic:{devices[int(rest) - 1]}"
+    return str(replace(Spec.parse(text), uri=f"mic:{devices[int(rest) - 1]}"))
 
 
 def _is_file(text: str) -> bool:

@@ -30,7 +30,7 @@ from tagger.listen import AudioTap, Listener
 from tagger.mqtt.topics import Topics
 from tagger.policy import Policy
 from tagger.printable import LogFormatter, echo
-from tagger.settings import ListenSettings, MqttSettings, check_window
+from tagger.settings import ListenSettings, MqttSettings, channel_numbers, check_window
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source
 from tagger.stop import Stop, StopOrReload
@@ -83,7 +83,10 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
     with ExitStack() as stack:
         model = _open_model(settings)
         rules = model.policy(settings)
-        sources = [open_source(uri, model.rate_hz, settings.realtime, settings.pcm) for uri in settings.sources]
+        channel = channel_numbers(settings.channel)
+        sources = [
+            open_source(each, model.rate_hz, settings.realtime, settings.pcm, channel) for each in settings.sources
+        ]
         mqtt = stack.enter_context(_broker(settings.mqtt))
         state = stack.enter_context(_state(settings))
         node, levels = (mqtt or MqttSettings()).node, source_levels([each.name for each in sources], settings.sources)

@@ -8,12 +8,11 @@ import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tagger.errors import UserError
-from tagger.names import slug
-from tagger.settings import PcmFormat
+from tagger.settings import Channel, PcmFormat
+from tagger.sources.spec import Spec
 
 if TYPE_CHECKING:
     from tagger.events import Block  # imports numpy
@@ -26,8 +25,6 @@ _MODULES = {
     "-": "pcm",
 }
 """A whole URI, or what it begins with up to `:` or `://`, and the module in this package that opens it."""
-
-_NOT_IN_NAMES = re.compile(r"[^\w -]")
 
 
 class Source(Protocol):
@@ -70,23 +67,41 @@ class Request:
     """Rate of the blocks."""
     realtime: bool
     """Whether to replay files at the pace of the clock."""
+    channel: Channel
+    """Channels that are heard."""
     pcm: PcmFormat
     """Format of raw samples."""
+    raw_options: tuple[str, ...] = ()
+    """Options of this source that say the format of raw samples: `rate`."""
+
+    def refuse_raw_options(self) -> None:
+        """
+        Raises:
+            UserError: the source says the format of raw samples, and is none of them.
+        """
+        if self.raw_options:
+            raise UserError(f"{self.uri}: {self.raw_options[0]} is for raw samples from a pipe, and this has its own")
 
 
-def open_source(uri: str, rate_hz: int, realtime: bool = True, pcm: PcmFormat | None = None) -> Source:
+def open_source(
+    text: str, rate_hz: int, realtime: bool = True, pcm: PcmFormat | None = None, channel: Channel = ()
+) -> Source:
     """
     Args:
-        uri: `[NAME=]` and `mic`, `mic:DEVICE`, `demo`, `auto` (the microphone, or else the demo), `-`, or a file.
+        text: `[NAME=]`; `mic`, `mic:DEVICE`, `demo`, `auto` (the microphone, or else the demo), `-`, or a file;
+            `[,OPTION=VALUE]...`.
         rate_hz: rate of the blocks.
         realtime: replay files and the demo at the pace of the clock.
-        pcm: format of the raw samples that `-` reads.
+        pcm: format of raw samples, where the source does not say its own.
+        channel: channels that are heard, where the source does not say its own.
 
     Raises:
-        UserError: there is no such device or file, or it is not audio.
+        UserError: there is no such device, file or channel, or it is not audio.
     """
-    name, uri = split_name(uri)
-    return open_request(Request(name, uri, rate_hz, realtime, pcm or PcmFormat()))
+    spec = Spec.parse(text)
+    raw = tuple(key for key in spec.options if key != "channel")
+    channel, pcm = spec.channel(channel), spec.pcm(pcm or PcmFormat())
+    return open_request(Request(spec.level, spec.uri, rate_hz, realtime, channel, pcm, raw))
 
 
 def open_request(request: Request) -> Source:
@@ -119,13 +134,14 @@ def _module(uri: str) -> str | None:
     return _MODULES.get(prefix[0])
 
 
-def split_name(uri: str) -> tuple[str | None, str]:
-    """A source's given name as a topic level, or None, and the rest. The path of an existing file is never taken apart.
+def split_name(text: str) -> tuple[str | None, str]:
+    """A source's given name as a topic level, or None, and what it listens to, without options.
 
-    >>> split_name("kitchen=mic:USB"), split_name("Küche=mic"), split_name("mic"), split_name("a/b=c.wav")
+    >>> split_name("kitchen=mic:USB,channel=2"), split_name("Küche=mic"), split_name("mic"), split_name("a/b=c.wav")
     (('kitchen', 'mic:USB'), ('kuche_a9ec872e', 'mic'), (None, 'mic'), (None, 'a/b=c.wav'))
     """
-    name, separator, rest = uri.partition("=")
-    if separator and rest and name.strip() and not _NOT_IN_NAMES.search(name) and not Path(uri).exists():
-        return slug(name), rest
-    return None, uri
+    try:
+        spec = Spec.parse(text)
+    except UserError:  # an unknown option, which is said where sources are opened
+        return None, text
+    return spec.level, spec.uri

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from tagger.audio.decode import decode_blocks, open_audio
+from tagger.audio.downmix import heard_channels
 from tagger.events import Block
 from tagger.names import slug
+from tagger.settings import Channel
 from tagger.sources import Request
 
 DEMO = Path(__file__).parent / "demo" / "demo.ogg"
@@ -18,11 +20,13 @@ _BLOCK_SECONDS = 0.1
 
 def open_source(request: Request) -> "FileSource":
     """Opens `demo`, or a file's path."""
+    request.refuse_raw_options()
+    rate_hz, realtime, channel = request.rate_hz, request.realtime, request.channel
     if request.uri == "demo":
-        name = request.name or "demo"
-        return FileSource(name, DEMO, request.rate_hz, request.realtime, "the built-in demo, one minute")
+        about = "the built-in demo, one minute"
+        return FileSource(request.name or "demo", DEMO, rate_hz, realtime, about, channel)
     path = Path(request.uri)
-    return FileSource(request.name or slug(path.stem), path, request.rate_hz, request.realtime)
+    return FileSource(request.name or slug(path.stem), path, rate_hz, realtime, channel=channel)
 
 
 class FileSource:
@@ -30,7 +34,15 @@ class FileSource:
 
     live = False
 
-    def __init__(self, name: str, path: Path, rate_hz: int, realtime: bool, description: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        rate_hz: int,
+        realtime: bool,
+        description: str | None = None,
+        channel: Channel = (),
+    ) -> None:
         """
         Args:
             rate_hz: rate of the blocks.
@@ -38,14 +50,15 @@ class FileSource:
             description: for people; the path if it is None.
 
         Raises:
-            AudioError: the file is missing, empty or not audio.
+            AudioError: the file is missing, empty or not audio, or does not have the channels.
         """
-        audio = open_audio(path)
+        audio = open_audio(path, channel)
         audio.close()
         self.name = name
         pace = "at real-time pace" if realtime else "as fast as it goes"
-        self.description = f"{description or path}, {audio.rate_hz} Hz, {pace}"
-        self._path, self._rate_hz, self._realtime = path, rate_hz, realtime
+        heard = heard_channels(channel, audio.channels)
+        self.description = f"{description or path}, {audio.rate_hz} Hz{heard}, {pace}"
+        self._path, self._rate_hz, self._realtime, self._channel = path, rate_hz, realtime, channel
         self._closed = threading.Event()
         self._due = float("inf")
         """Time at which the next block is due, on the monotonic clock."""
@@ -56,7 +69,7 @@ class FileSource:
             AudioError: the file ends early or is damaged. The blocks before the error are good.
         """
         began, started = time.time(), time.monotonic()
-        for decoded in decode_blocks(self._path, self._rate_hz):
+        for decoded in decode_blocks(self._path, self._rate_hz, channel=self._channel):
             size = int(self._rate_hz * _BLOCK_SECONDS) if self._realtime else len(decoded.samples)
             at_s, gap = decoded.time, decoded.gap
             for samples in np.split(decoded.samples, range(size, len(decoded.samples), size)):

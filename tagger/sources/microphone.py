@@ -1,6 +1,7 @@
 """A microphone as a source of audio."""
 
 import contextlib
+import logging
 import queue
 import threading
 import time
@@ -9,33 +10,42 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tagger.audio.resample import ToMono, is_plausible
+from tagger.audio.chunk import Frames
+from tagger.audio.downmix import Downmix, check_channel, heard_channels
+from tagger.audio.resample import Resampler, is_plausible
 from tagger.errors import TaggerError
-from tagger.events import Block, Samples
+from tagger.events import Block
 from tagger.names import slug
+from tagger.settings import Channel
 from tagger.sources import Request
 from tagger.sources.clock import Arrival, LiveClock, steady
 from tagger.sources.portaudio import PORTAUDIO, Device, MissingDeviceError, find_input_device
 
+log = logging.getLogger(__name__)
+
 _BUFFER_SECONDS = 10.0
 """Longest audio that waits for the reader."""
 _BLOCK_SECONDS = 0.05
+_MOST_MIXED = 8
+"""Most channels that are mixed. Devices with more are `default`, `pulse` and the like, which have as many as one asks
+for, or mixers with most inputs empty; of these the first two are mixed."""
 SILENT_DEVICE_SECONDS = 3.0
 """Longest wait for the device's next block; after it, the device counts as gone."""
 
 
 def open_source(request: Request) -> "MicrophoneSource":
     """Opens `mic` or `mic:DEVICE`."""
+    request.refuse_raw_options()
     device = request.uri.partition(":")[2]
     name = request.name or (f"mic_{slug(device)}" if device else "mic")
-    return MicrophoneSource(name, device or None, request.rate_hz)
+    return MicrophoneSource(name, device or None, request.rate_hz, request.channel)
 
 
 class _Captured(NamedTuple):
     """Audio of one callback."""
 
-    samples: Samples
-    """[N] at the device's rate."""
+    frames: Frames
+    """[N, channels] at the device's rate."""
     steady_s: float
     """When they came, on the steady clock, seconds."""
     wall: float
@@ -49,18 +59,19 @@ class MicrophoneSource:
 
     live = True
 
-    def __init__(self, name: str, device: str | None, rate_hz: int) -> None:
+    def __init__(self, name: str, device: str | None, rate_hz: int, channel: Channel = ()) -> None:
         """
         Args:
             device: part of a device's name, or its index; None is the system's default input. It may be missing as
                 yet: `blocks` looks for it again.
             rate_hz: rate of the blocks; the device keeps its own.
+            channel: channels that are heard.
 
         Raises:
-            UserError: no PortAudio, or several devices of that name.
+            UserError: no PortAudio, several devices of that name, or the device does not have the channels.
         """
         self.name = name
-        self._device_name, self._rate_hz = device, rate_hz
+        self._device_name, self._rate_hz, self._channel = device, rate_hz, channel
         self._device: Device | None = None
         self.description = f"microphone {device!r}, not connected yet" if device else "microphone, not connected yet"
         with contextlib.suppress(MissingDeviceError):
@@ -73,8 +84,11 @@ class MicrophoneSource:
 
     def _find_device(self) -> Device:
         self._device = device = find_input_device(self._device_name)
-        self._device_hz = int(device["default_samplerate"])
-        self.description = f"microphone {device['name']!r}, {self._device_hz} Hz"
+        self._device_hz, has = int(device["default_samplerate"]), int(device["max_input_channels"])
+        check_channel(f"microphone {device['name']!r}", self._channel, has)
+        self._channels = max(self._channel) if self._channel else has if has <= _MOST_MIXED else 2
+        heard = heard_channels(self._channel, has if self._channel else self._channels)
+        self.description = f"microphone {device['name']!r}, {self._device_hz} Hz{heard}"
         return device
 
     def blocks(self) -> Iterator[Block]:
@@ -90,7 +104,7 @@ class MicrophoneSource:
                 self._lost = self._opened_before
             self._opened_before = True
             block_size = int(self._device_hz * _BLOCK_SECONDS)
-            stream = PORTAUDIO.open_input(device, self._device_hz, block_size, self._on_audio)
+            stream = PORTAUDIO.open_input(device, self._device_hz, self._channels, block_size, self._on_audio)
         try:
             clock = LiveClock(self.name, self._rate_hz, is_live=True)
             yield from clock.blocks(self._arrivals(device["name"]), self._has_more)
@@ -106,17 +120,18 @@ class MicrophoneSource:
         with contextlib.suppress(queue.Full):  # then the reader has blocks to read, and sees `_closed` between them
             self._queue.put_nowait(None)
 
-    def _on_audio(self, data: Samples, frames: int, timing: Any, status: Any) -> None:
-        """Puts [N, 1] samples into the buffer. PortAudio's thread calls this; it must not wait."""
+    def _on_audio(self, data: Frames, frames: int, timing: Any, status: Any) -> None:
+        """Puts [N, channels] samples into the buffer. PortAudio's thread calls this; it must not wait."""
         lost = self._lost or bool(status.input_overflow)
         try:
-            self._queue.put_nowait(_Captured(data[:, 0].copy(), steady(), time.time(), lost))
+            self._queue.put_nowait(_Captured(data.copy(), steady(), time.time(), lost))
             self._lost = False
         except queue.Full:
             self._lost = True
 
     def _arrivals(self, name: str) -> Iterator[Arrival]:
-        to_mono, read, given = ToMono(self._device_hz, self._rate_hz, 1), 0, 0
+        resampler, read, given = Resampler(self._device_hz, self._rate_hz), 0, 0
+        downmix = Downmix(self.name, self._channel, log.warning)
         while not self._closed.is_set():
             waited = self._queue.empty()
             try:
@@ -125,13 +140,13 @@ class MicrophoneSource:
                 raise TaggerError(f"microphone {name!r} delivers no audio any more") from None
             if captured is None:
                 return
-            data, gap = captured.samples, captured.gap
-            if gap or not is_plausible(data).all():
-                to_mono, gap = ToMono(self._device_hz, self._rate_hz, 1), True
-                data = np.where(is_plausible(data), data, np.float32(0))
+            frames, gap = downmix.chosen(captured.frames), captured.gap
+            if gap or not is_plausible(frames).all():
+                resampler, gap = Resampler(self._device_hz, self._rate_hz), True
+                frames = np.where(is_plausible(frames), frames, np.float32(0))
                 given = round(read * self._rate_hz / self._device_hz)
-            samples = to_mono.feed(data[:, np.newaxis])
-            read += len(data)
+            samples = resampler.feed(downmix.mean(frames, self._device_hz))
+            read += len(frames)
             positions = given / self._rate_hz, read / self._device_hz
             yield Arrival(samples, *positions, captured.steady_s, captured.wall, waited, gap, captured.gap)
             given += len(samples)

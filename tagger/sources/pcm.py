@@ -12,10 +12,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.audio.resample import ToMono, stretches
+from tagger.audio.downmix import Downmix, check_channel, heard_channels
+from tagger.audio.resample import Resampler, stretches
 from tagger.errors import AudioError
 from tagger.events import Block, Samples
-from tagger.settings import PcmFormat
+from tagger.settings import Channel, PcmFormat
 from tagger.sources import Request
 from tagger.sources.clock import Arrival, LiveClock, Workload, steady
 
@@ -36,7 +37,7 @@ _POLL_SECONDS = 0.2
 
 def open_source(request: Request) -> "PcmSource":
     """Opens standard input, `-`."""
-    return PcmSource(request.name or "stdin", request.pcm, request.rate_hz)
+    return PcmSource(request.name or "stdin", request.pcm, request.rate_hz, channel=request.channel)
 
 
 class PcmSource:
@@ -44,20 +45,23 @@ class PcmSource:
 
     live = False
 
-    def __init__(self, name: str, pcm: PcmFormat, rate_hz: int, pipe: BinaryIO | None = None) -> None:
+    def __init__(
+        self, name: str, pcm: PcmFormat, rate_hz: int, pipe: BinaryIO | None = None, channel: Channel = ()
+    ) -> None:
         """
         Args:
             rate_hz: rate of the blocks.
             pipe: None is standard input.
+            channel: channels that are heard.
 
         Raises:
-            AudioError: standard input is closed.
+            AudioError: standard input is closed, or does not have the channels.
         """
         self.name = name
-        self.description = (
-            f"standard input, raw {pcm.encoding} at {pcm.rate_hz} Hz, {pcm.channels} channel{'s' * (pcm.channels > 1)}"
-        )
-        self._pcm, self._rate_hz = pcm, rate_hz
+        check_channel("standard input", channel, pcm.channels)
+        heard = heard_channels(channel, pcm.channels)
+        self.description = f"standard input, raw {pcm.encoding} at {pcm.rate_hz} Hz{heard or ', 1 channel'}"
+        self._pcm, self._rate_hz, self._channel = pcm, rate_hz, channel
         if pipe is None and sys.stdin is None:
             raise AudioError("standard input is closed; pipe raw samples into `tagger listen -`")
         self._pipe = pipe if pipe is not None else sys.stdin.buffer
@@ -77,7 +81,8 @@ class PcmSource:
 
     def _arrivals(self) -> Iterator[Arrival]:
         """What is read, as it is read. Raises as `blocks`."""
-        to_mono = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels)
+        resampler = Resampler(self._pcm.rate_hz, self._rate_hz)
+        downmix = Downmix(self.name, self._channel, log.warning)
         dtype = ENCODINGS[self._pcm.encoding]
         frame_bytes = dtype.itemsize * self._pcm.channels
         read, given, rest, gap, warned = 0, 0, b"", False, False
@@ -93,8 +98,10 @@ class PcmSource:
             rest = data[whole:]
             frames = to_float(np.frombuffer(data[:whole], dtype)).reshape(-1, self._pcm.channels)
             read += len(frames)
+            frames = downmix.chosen(frames)
             for start, end, is_valid in stretches(frames, self._pcm.rate_hz):
-                samples = to_mono.feed(frames[start:end]) if is_valid else to_mono.flush()
+                mono = downmix.mean(frames[start:end], self._pcm.rate_hz) if is_valid else None
+                samples = resampler.feed(mono) if mono is not None else resampler.flush()
                 yield arrival(samples)
                 if samples.size:
                     given, gap = given + samples.size, False
@@ -106,11 +113,12 @@ class PcmSource:
                     )
                     warned = True
                 if not is_valid:  # no block joins the sound before the damage and after it
-                    to_mono, gap = ToMono(self._pcm.rate_hz, self._rate_hz, self._pcm.channels), True
+                    resampler, gap = Resampler(self._pcm.rate_hz, self._rate_hz), True
                     given += round((end - start) * self._rate_hz / self._pcm.rate_hz)
         if self._closed.is_set():
             return
-        samples = to_mono.flush()
+        downmix.finish()
+        samples = resampler.flush()
         if samples.size:
             yield arrival(samples)
         elif not given:

@@ -12,7 +12,7 @@ from tagger.events import Samples
 Device = dict[str, Any]
 """An input device: `index`, `name`, `max_input_channels`, `default_samplerate` in Hz, `is_default`."""
 Callback = Callable[[Samples, int, Any, Any], None]
-"""Takes samples [N, 1], N, PortAudio's times, and its status. PortAudio's own thread calls it; it must not wait."""
+"""Takes samples [N, channels], N, PortAudio's times, and its status. PortAudio's thread calls it; it must not wait."""
 
 
 class MissingDeviceError(UserError):
@@ -122,11 +122,11 @@ class PortAudio:
         except sounddevice.PortAudioError as error:
             raise TaggerError(f"PortAudio does not start: {_reason(error)}") from None
 
-    def open_input(self, device: Device, rate_hz: int, block_size: int, callback: Callback) -> Any:
-        """Starts to record one channel, float32.
+    def open_input(self, device: Device, rate_hz: int, channels: int, block_size: int, callback: Callback) -> Any:
+        """Starts to record the device's first channels, float32.
 
         Args:
-            block_size: samples a callback.
+            block_size: frames a callback.
 
         Returns:
             The stream, for `close`.
@@ -139,7 +139,7 @@ class PortAudio:
             stream = sounddevice.InputStream(
                 device=device["index"],
                 samplerate=rate_hz,
-                channels=1,
+                channels=channels,
                 dtype="float32",
                 blocksize=block_size,
                 callback=callback,

@@ -6,16 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tagger.audio.resample import ToMono
+from tagger.audio.downmix import Downmix
+from tagger.audio.resample import Resampler
 
 TARGET = 32_000
 RATES = [8_000, 11_025, 16_000, 32_000, 44_100, 48_000, 96_000, 192_000]
 
 
 def resampled(frames: NDArray[np.float32], rate_hz: int, sizes: Sequence[int] = ()) -> NDArray[np.float32]:
-    to_mono = ToMono(rate_hz, TARGET, frames.shape[1])
+    resampler, downmix = Resampler(rate_hz, TARGET), Downmix("x.wav")
     parts = np.split(frames, np.minimum(np.cumsum(sizes, dtype=int), len(frames)))
-    return np.concatenate([*(to_mono.feed(part) for part in parts), to_mono.flush()])
+    return np.concatenate([*(resampler.feed(downmix.mean(part, rate_hz)) for part in parts), resampler.flush()])
 
 
 def tone(hertz: float, rate_hz: int, seconds: float = 1.0, level: float = 0.5) -> NDArray[np.float32]:

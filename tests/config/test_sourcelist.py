@@ -27,6 +27,7 @@ DEVICES = ("USB Audio Device: - (hw:1,0)", "HDA Intel PCH: ALC257 Analog (hw:0,0
         ("hall=mic:Nowhere Thing 3, demo", ["hall=mic:Nowhere Thing 3", "demo"]),
         ('mic:"No, such" demo', ["mic:No, such", "demo"]),
         ('["mic:USB", "demo"]', ["mic:USB", "demo"]),
+        ("kitchen=1,channel=2, demo,channel=1", [f"kitchen=mic:{DEVICES[0]},channel=2", "demo,channel=1"]),
         ("moc, cim", ["moc", "cim"]),
         ("9", ["9"]),
     ],

@@ -45,10 +45,11 @@ class FakePortAudio(ModuleType):
         fake = self
 
         class InputStream:
-            def __init__(self, device: int, callback: Any, **_: Any) -> None:
+            def __init__(self, device: int, channels: int, callback: Any, **_: Any) -> None:
                 if fake.refuse:
                     raise fake.PortAudioError(fake.refuse)
                 fake.opened.append(device)
+                self.channels = channels
                 self.callback = callback
 
             def start(self) -> None:
@@ -58,7 +59,8 @@ class FakePortAudio(ModuleType):
 
             def deliver(self, samples: np.ndarray[Any, Any], overflow: bool = False) -> None:
                 status = SimpleNamespace(input_overflow=overflow)
-                self.callback(samples.reshape(-1, 1).astype(np.float32), len(samples), None, status)
+                frames = np.broadcast_to(samples.reshape(len(samples), -1), (len(samples), self.channels))
+                self.callback(frames.astype(np.float32), len(samples), None, status)
 
             def close(self) -> None: ...
 
@@ -176,6 +178,43 @@ def test_samples_come_through_in_order_with_running_times(portaudio: FakePortAud
     assert np.diff([block.time for block in blocks]) == pytest.approx([1_600 / RATE_HZ] * 2, abs=1e-6)
     assert abs(blocks[0].time - time.time()) < 5
     assert "delivers no audio" in str(error)
+
+
+ARRAY = {"name": "Array", "max_input_channels": 4, "default_samplerate": 32_000.0}
+LEVELS = np.tile(np.array([0.1, 0.2, 0.3, 0.8], np.float32), (1_600, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "heard", "about"),
+    [
+        ("mic:Array", 0.35, ", mean of 4 channels"),
+        ("mic:Array,channel=4", 0.8, ", channel 4 of 4"),
+        ("mic:Array,channel=1+3", 0.2, ", mean of channels 1 and 3 of 4"),
+    ],
+)
+def test_the_chosen_channels_of_a_device_are_averaged(
+    portaudio: FakePortAudio, text: str, heard: float, about: str
+) -> None:
+    portaudio.devices = [ARRAY]
+    source = open_source(text, RATE_HZ)
+    assert source.description.endswith(about)
+    wanted = 3 if "1+3" in text else 4
+    portaudio.script = [(LEVELS[:, :wanted], False)]
+    assert next(iter(source.blocks())).samples == pytest.approx(heard)
+
+
+def test_a_channel_that_the_device_does_not_have_is_an_error_at_once(portaudio: FakePortAudio) -> None:
+    result = click.testing.CliRunner().invoke(main, ["listen", "mic:HDA,channel=3", "--mqtt", "none"])
+    assert result.exit_code == 2
+    assert "microphone 'HDA Intel: ALC (hw:0,0)': has no channel 3: it has 2 channels" in result.stderr
+
+
+def test_a_device_with_as_many_channels_as_one_asks_for_gives_two(portaudio: FakePortAudio) -> None:
+    """ALSA's `default` says 32 or 64; most of these would be silent."""
+    portaudio.devices = [ARRAY | {"name": "default", "max_input_channels": 64}]
+    source = open_source("mic", RATE_HZ)
+    portaudio.script = [(LEVELS[:, :2], False)]
+    assert next(iter(source.blocks())).samples == pytest.approx(0.15)
 
 
 def test_an_overflow_is_a_gap(portaudio: FakePortAudio) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tagger.errors import AudioError
 from tagger.events import Block
-from tagger.settings import PCM_ENCODINGS, PcmFormat
+from tagger.settings import PCM_ENCODINGS, Channel, PcmFormat
 from tagger.sources.pcm import ENCODINGS, PcmSource, to_float
 
 RATE = 32_000
@@ -41,8 +41,10 @@ class Trickle:
         return self._stream.read(self._sizes[self._reads % len(self._sizes)])
 
 
-def source(pipe: object, encoding: str = "s16le", rate_hz: int = RATE, channels: int = 1) -> PcmSource:
-    return PcmSource("stdin", PcmFormat(rate_hz, encoding, channels), RATE, pipe)
+def source(
+    pipe: object, encoding: str = "s16le", rate_hz: int = RATE, channels: int = 1, channel: Channel = ()
+) -> PcmSource:
+    return PcmSource("stdin", PcmFormat(rate_hz, encoding, channels), RATE, pipe, channel)
 
 
 def joined(blocks: list[Block]) -> NDArray[np.float32]:
@@ -63,6 +65,31 @@ def test_encodings_and_channels(encoding, channels):
     frames = np.outer(sine(), np.arange(1, channels + 1) / channels)
     blocks = list(source(io.BytesIO(encode(frames, encoding)), encoding, channels=channels).blocks())
     np.testing.assert_allclose(joined(blocks), frames.mean(axis=1), atol=2 * QUANTUM[encoding])
+
+
+@pytest.mark.parametrize(("channel", "heard"), [((), 0.5), ((1,), 0.25), ((3,), 0.75), ((3, 2), 0.625)])
+def test_the_chosen_channels_are_averaged(channel, heard):
+    data = encode(np.tile([0.25, 0.5, 0.75], (500, 1)), "s16le")
+    assert joined(list(source(io.BytesIO(data), channels=3, channel=channel).blocks())) == pytest.approx(heard)
+
+
+def test_a_channel_that_is_not_there_is_an_error_at_once():
+    with pytest.raises(AudioError, match="standard input: has no channel 3: it has 2 channels; choose 1 to 2, or mix"):
+        source(io.BytesIO(), channels=2, channel=(1, 3))
+
+
+def test_damage_on_a_channel_that_is_not_heard_costs_nothing(caplog):
+    data = encode(np.stack([sine(), np.full(8_000, np.nan)], axis=1), "f32le")
+    blocks = list(source(io.BytesIO(data), "f32le", channels=2, channel=(1,)).blocks())
+    np.testing.assert_allclose(joined(blocks), sine(), atol=1e-6)
+    assert not caplog.messages
+
+
+def test_channels_that_cancel_are_said_once(caplog):
+    noise = np.random.default_rng(1).normal(0, 0.1, RATE * 6)
+    list(source(Trickle(encode(np.stack([noise, -noise], axis=1), "s16le"), [9_999]), channels=2).blocks())
+    (line,) = caplog.messages
+    assert line.startswith("stdin: its 2 channels cancel, so their mean is more than 60 dB below channel ")
 
 
 @pytest.mark.parametrize("encoding", ["u8", "s16le", "s16be", "s32le"])
@@ -243,4 +270,6 @@ def test_close_before_anything_came_is_no_error():
 
 
 def test_it_says_what_it_listens_to():
-    assert source(io.BytesIO(), "f32le", 44_100, 2).description == "standard input, raw f32le at 44100 Hz, 2 channels"
+    assert source(io.BytesIO(), "f32le", 44_100, 2).description == (
+        "standard input, raw f32le at 44100 Hz, mean of 2 channels"
+    )

@@ -1,0 +1,123 @@
+"""A source as the user writes it: `[NAME=]SOURCE[,OPTION=VALUE]...`."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tagger.errors import SettingError, UserError, near
+from tagger.names import slug
+from tagger.settings import Channel, PcmFormat, channel_numbers, pcm_encoding
+
+_RAW: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "rate": ("rate_hz", int),
+    "format": ("encoding", pcm_encoding),
+    "channels": ("channels", int),
+}
+"""Options that say the format of raw samples: the field of PcmFormat, and what makes its value."""
+OPTIONS = ("channel", *_RAW)
+"""Options that a source can have."""
+_NOT_IN_NAMES = re.compile(r"[^\w -]")
+_OPTION = re.compile(r",([a-z_]+)=([^=,\s]*)$")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A source, taken apart."""
+
+    name: str | None
+    """Name as the user gave it."""
+    uri: str
+    """`mic`, `mic:DEVICE`, `demo`, `auto`, `-` or a path."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Values by the names in OPTIONS."""
+
+    @property
+    def level(self) -> str | None:
+        """The given name as a topic level."""
+        return None if self.name is None else slug(self.name)
+
+    @classmethod
+    def parse(cls, text: str, folder: Path = Path()) -> "Spec":
+        """Takes a text apart. The path of an existing file is never taken apart; `folder` is what it is relative to.
+
+        Raises:
+            UserError: an option is unknown or is there twice.
+
+        >>> Spec.parse("kitchen=mic:USB,channel=2")
+        Spec(name='kitchen', uri='mic:USB', options={'channel': '2'})
+        """
+        options: dict[str, str] = {}
+        rest = text
+        while True:
+            name, uri = _named(rest, folder)
+            found = _OPTION.search(rest)
+            if found is None or "://" in uri or _exists(uri, folder):  # a URL may hold a password, so no error shows it
+                return cls(name, uri, options)
+            key, value = found.groups()
+            if key not in OPTIONS:
+                raise UserError(f"{text}: a source has no option {key!r}{near(key, OPTIONS)}")
+            if key in options:
+                raise UserError(f"{text}: has {key} twice")
+            options, rest = {key: value, **options}, rest[: found.start()]
+
+    def __str__(self) -> str:
+        """The text that gives this again."""
+        name = "" if self.name is None else f"{self.name}="
+        return name + self.uri + "".join(f",{key}={value}" for key, value in self.options.items())
+
+    def check(self) -> None:
+        """
+        Raises:
+            UserError: a value of an option cannot be.
+        """
+        self.channel(())
+        self.pcm(PcmFormat())
+
+    def channel(self, default: Channel) -> Channel:
+        """The channels that are heard: the source's own, or the default.
+
+        Raises:
+            UserError: the value cannot be.
+        """
+        return self._made("channel", channel_numbers) if "channel" in self.options else default
+
+    def pcm(self, default: PcmFormat) -> PcmFormat:
+        """The format of raw samples: the default, and what the source's own options change in it.
+
+        Raises:
+            UserError: a value cannot be.
+        """
+        for key, (name, make) in _RAW.items():
+            if key in self.options:
+                default = self._made(key, partial(_changed, default, name, make))
+        return default
+
+    def _made(self, key: str, make: Callable[[str], Any]) -> Any:
+        try:
+            return make(self.options[key])
+        except SettingError as error:
+            raise UserError(f"{self}: {key}: {error.problem}") from None
+        except ValueError:
+            raise UserError(f"{self}: {key}: must be a whole number") from None
+
+
+def _changed(pcm: PcmFormat, name: str, make: Callable[[str], Any], text: str) -> PcmFormat:
+    return replace(pcm, **{name: make(text)})
+
+
+def _named(text: str, folder: Path) -> tuple[str | None, str]:
+    name, separator, rest = text.partition("=")
+    if separator and rest and name.strip() and not _NOT_IN_NAMES.search(name) and not _exists(text, folder):
+        return name, rest
+    return None, text
+
+
+def _exists(path: str, folder: Path) -> bool:
+    try:
+        return os.path.lexists(folder / path)
+    except ValueError:  # a zero character
+        return False

@@ -19,8 +19,9 @@ from tagger.decide import Decider
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
 from tagger.events import Block, Event, Report, Scores, Stream, Window
+from tagger.health import SkipLog
 from tagger.policy import Policy
-from tagger.retry import Retry, is_power_of_two
+from tagger.retry import Retry
 from tagger.sinks import Sink, SourceState
 from tagger.sources import Source
 
@@ -28,6 +29,10 @@ log = logging.getLogger(__name__)
 
 _LATENCIES = 10_000
 """Most latencies that are kept for the next statistics."""
+_MOST_HOPS = 2
+"""Longest time from a window's last sample to its report, hops, if the network takes no longer than that."""
+_LATE_HOPS = (0.5, 0.75)
+"""Lag before the network begins, beyond which a window is skipped, hops: if the network is slow, and if it is not."""
 _PAUSED = "paused"
 _WAITING = "trying again in {first:g} s, then less often, up to every {longest:g} s"
 """Warning about a live source that is away."""
@@ -46,7 +51,8 @@ def follow(
     Args:
         blocks: a block is taken when the scores of the one before it have been given (with a batch of 1).
         batch: windows that are classified together.
-        skip: called with each window; it is left out where this returns True.
+        skip: called with each window, before and after the wait for the classifier; it is left out where this returns
+            True.
         flush: whether to classify the rest of a stream that ends or breaks, padded with silence.
 
     Raises:
@@ -64,9 +70,9 @@ def follow(
         if flush:
             yield from sliding.flush()
 
-    classified = (window for window in windows() if not skip(window))
-    while taken := list(itertools.islice(classified, batch)):
-        yield from classifier.classify(taken)
+    cut = windows()
+    while taken := list(itertools.islice(cut, batch)):
+        yield from classifier.classify(taken, skip)
     if error is not None:
         raise error
 
@@ -102,12 +108,14 @@ class Listener:
         top_k: int,
         taps: Sequence[AudioTap] = (),
         paused: bool = False,
+        skips: SkipLog | None = None,
     ) -> None:
         """
         Args:
             classifier: may be shared with other listeners.
             top_k: labels in each report.
             paused: whether to begin paused.
+            skips: warns of skipped windows, for all listeners together. None: for this one alone.
         """
         self.source, self.stream = source, stream
         self.error: TaggerError | None = None
@@ -123,6 +131,7 @@ class Listener:
         self.decider, self._policy = Decider(policy), policy
         """Holds the policy that is in force; `policy` is the one that was set last."""
         self._hop_s, self._top_k = hop_s, top_k
+        self._skips = skips or SkipLog(hop_s)
         self._arrived = 0.0
         """Arrival of the newest block, on the monotonic clock."""
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
@@ -217,7 +226,7 @@ class Listener:
             while not self._stopping.is_set():
                 try:
                     for block in self.source.blocks():
-                        self._arrived = time.monotonic()
+                        self._arrived = time.monotonic() - self.source.behind()
                         if (accepted := self._take_in(block)) is not None:
                             yield accepted
                     return
@@ -251,18 +260,15 @@ class Listener:
 
     def _is_skipped(self, window: Window) -> bool:
         """Whether to leave a window out: at the end of a pause or when stopping; or because the next one is nearly
-        complete, and this one would only make its labels late.
+        complete, and this one would only make its labels late: by more than two hops, or make others so.
         """
         if self._stopping.is_set() or self.paused:
             return True
-        if self.source.behind() <= self._hop_s:
+        latest_s = _MOST_HOPS * self._hop_s - self._classifier.batch_s
+        if self.source.behind() <= min(max(latest_s, _LATE_HOPS[0] * self._hop_s), _LATE_HOPS[1] * self._hop_s):
             return False
         self.skipped += 1
-        if is_power_of_two(self.skipped):
-            log.warning(
-                "%s: inference is slower than the hop of %g s; %d of %d windows skipped so far; use a longer --hop",
-                *(self.stream.source, self._hop_s, self.skipped, self.skipped + self.windows),
-            )
+        self._skips.skipped(self.stream.source)
         return True
 
     def _publish(self, scores: Scores) -> None:
@@ -276,6 +282,7 @@ class Listener:
             report = Report(scores, *self.decider.answers(scores, self._top_k), latency_s)
             self._sink.report(self.stream, report)
             self.windows += 1
+            self._skips.classified(self.stream.source)
         if self._retry.why is not None:
             self._retry.worked()
 

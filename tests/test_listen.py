@@ -1,6 +1,7 @@
 """The daemon's loop, with a fake source, classifier and sink."""
 
 import json
+import math
 import os
 import queue
 import re
@@ -25,7 +26,8 @@ from tagger.daemon import outputs
 from tagger.daemon.daemon import Daemon, Task
 from tagger.decide import Decider
 from tagger.errors import AudioError, TaggerError, UserError
-from tagger.events import Block, Event, Samples, Scores, Stream
+from tagger.events import Block, Event, Report, Samples, Scores, Stream, Window
+from tagger.health import SkipLog
 from tagger.listen import AudioTap, Listener
 from tagger.policy import LabelPolicy, Policy
 from tagger.sources import Source, open_source
@@ -181,6 +183,75 @@ def test_late_windows_are_skipped_whole_and_counted() -> None:
     each = listener(source, sink)
     each.run()
     assert (each.skipped, each.windows, sink.of("report")) == (5, 0, [])
+
+
+def test_a_window_that_became_late_while_it_waited_for_the_network_is_skipped() -> None:
+    held = Held()
+
+    def slow(samples: Samples) -> float:
+        held()
+        return 0.0
+
+    network, sink, source = FakeClassifier(slow), RecordingSink(), FakeSource([silence(1)])
+    other = threading.Thread(target=network.classify, args=[[Window(silence(1).samples, 0, RATE_HZ, 0.0)]])
+    other.start()
+    assert held.reached.wait(LONG_S)
+    each = listener(source, sink, classify=network)
+    waiting = threading.Thread(target=each.run)
+    waiting.start()
+    until(lambda: sink.of("online"), "its block has come")  # and it waits for the network, or soon will
+    source.late_s = 2 * HOP_S
+    held.go_on.set()
+    for thread in (other, waiting):
+        thread.join(LONG_S)
+    assert (each.skipped, each.windows, sink.of("report")) == (1, 0, [])
+
+
+class RealTime(FakeSource):
+    """Plays silence at the pace of the clock, in blocks of 0.05 s. Its times are those of the monotonic clock."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(live=True)
+        self._count, self._due = round(seconds / 0.05), math.inf
+
+    def blocks(self) -> Iterator[Block]:
+        began = time.monotonic()
+        for number in range(self._count):
+            self._due = began + 0.05 * (number + 1)
+            time.sleep(max(0.0, self._due - time.monotonic()))
+            yield silence(0.05, self._due - 0.05)
+
+    def behind(self) -> float:
+        return time.monotonic() - self._due
+
+
+@pytest.mark.slow
+def test_labels_are_no_later_than_two_hops_when_many_sources_share_a_slow_network(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Eight sources want 16 windows a second of a network that does 6."""
+
+    def slow(samples: Samples) -> float:
+        time.sleep(0.008)  # for the window and its 20 steps
+        return 0.0
+
+    lags_s: list[float] = []
+
+    class Lags(RecordingSink):
+        def report(self, stream: Stream, report: Report) -> None:
+            lags_s.append(time.monotonic() - report.scores.end_time)
+
+    network, skips = FakeClassifier(slow), SkipLog(HOP_S)
+    each = [listener(RealTime(6), Lags(), classify=network, skips=skips) for _ in range(8)]
+    threads = [threading.Thread(target=one.run) for one in each]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG_S)
+    assert sum(one.skipped for one in each) > 20
+    assert all(one.windows for one in each)
+    assert sorted(lags_s)[len(lags_s) * 9 // 10] <= 2 * HOP_S  # the rest is left to the scheduler of a busy machine
+    assert sum("slower than the hop" in message for message in caplog.messages) == 1
 
 
 def test_sound_before_and_after_a_gap_is_never_in_one_window() -> None:

@@ -103,6 +103,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         outputs = OpenSinks(_sink_context(settings, mqtt, streams, keys, state, control, stop), fanout)
         clip_taps = stack.enter_context(_clip_taps(settings, model, rules))
 
+        skips = health.SkipLog(settings.hop_seconds)
         listeners = [
             Listener(
                 source=source,
@@ -115,6 +116,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
                 top_k=settings.top,
                 taps=[_level_tap(stream, model.rate_hz, settings.audio_s, fanout), *clip_taps(stream)],
                 paused=state is not None and stream.source in state.paused,
+                skips=skips,
             )
             for source, stream in zip(sources, streams, strict=True)
         ]

@@ -3,14 +3,18 @@
 Every runtime is a subclass of `WindowClassifier`, in a module of its own; this one imports none of them.
 """
 
-import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tagger.checkpoints.info import CheckpointInfo
+from tagger.engine.turns import Turns
 from tagger.events import Samples, Scores, Window
+
+_FORGETTING = 0.9
+"""Share of the longest time that is remembered after each batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +39,9 @@ class WindowClassifier:
     info: CheckpointInfo
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._turns = Turns()
+        self.batch_s = 0.0
+        """Longest time of the latest batches, seconds."""
 
     def __call__(self, waveforms: Samples) -> BatchScores:
         """
@@ -44,17 +50,30 @@ class WindowClassifier:
         """
         raise NotImplementedError
 
-    def classify(self, windows: Sequence[Window]) -> list[Scores]:
-        """Scores of each window, in order. May be called from any thread; a lock lets one batch at a time through.
+    def classify(
+        self, windows: Sequence[Window], skip: Callable[[Window], bool] = lambda window: False
+    ) -> list[Scores]:
+        """Scores of each window, in order. May be called from any thread; one batch at a time is let through.
 
         Args:
             windows: all of one length.
+            skip: called with each window, before and after the wait for other threads' batches. A window for which it
+                returns True is left out.
         """
-        # One window alone is a view, not a copy.
-        batch = windows[0].samples[None] if len(windows) == 1 else np.stack([window.samples for window in windows])
-        with self._lock:
+        taken = [window for window in windows if not skip(window)]
+        if not taken:
+            return []
+        with self._turns as turns:
+            taken = [window for window in taken if not skip(window)]
+            if not taken:
+                return []
+            turns.count()
+            # One window alone is a view, not a copy.
+            batch = taken[0].samples[None] if len(taken) == 1 else np.stack([window.samples for window in taken])
+            began = time.monotonic()
             batch_scores = self(batch)
-        return [self._scores(window, batch_scores, row) for row, window in enumerate(windows)]
+            self.batch_s = max(time.monotonic() - began, _FORGETTING * self.batch_s)
+        return [self._scores(window, batch_scores, row) for row, window in enumerate(taken)]
 
     def warm_up(self, window_samples: int) -> None:
         """Classifies silence twice, since the first calls of a network are slow."""

@@ -62,6 +62,7 @@ STATS_FIELDS = {
     "queue": int,
     "dropped": int,
     "latency_ms": (dict, type(None)),
+    "sources": dict,
     "node": str,
     "version": str,
 }
@@ -174,6 +175,8 @@ def test_statistics(room: Room) -> None:
         assert list(message) == list(STATS_FIELDS)
         assert all(isinstance(message[key], kind) for key, kind in STATS_FIELDS.items())
         assert (message["queue"], message["dropped"]) == (0, 0)
+        assert list(message["sources"]) == ["clip"]
+        assert list(message["sources"]["clip"]) == ["windows", "skipped", "overruns", "reconnects", "lag_ms"]
     with subscribed(room.broker.port, f"{BASE}/stats") as late:
         late.catch_up()
         assert not [message for _, message in late.messages if message.retain]

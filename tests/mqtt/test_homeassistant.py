@@ -281,6 +281,7 @@ def test_levels_are_those_of_the_audio_message():
 def test_statistics_are_those_of_the_stats_message():
     class Listener:
         windows, skipped, overruns, reconnects = 100, 1, 2, 3
+        stream = stream()
 
         def take_latencies(self) -> list[float]:
             return self.latencies

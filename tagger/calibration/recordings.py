@@ -2,9 +2,9 @@
 
 import itertools
 import sys
-import threading
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -27,6 +27,8 @@ from tagger.stop import Stop
 
 LEAST_S = 60.0
 """Shortest audio that thresholds are chosen from, seconds."""
+_LOOK_SECONDS = 0.5
+"""Interval at which the progress is printed."""
 _QUIET = 10 ** (-70 / 20)
 """RMS of the white noise around an example; full scale is 1."""
 
@@ -65,54 +67,40 @@ class RecordingClassifier:
                 recorders[-1].add(scores)
         return recorders
 
-    def source(self, uri: str, duration_s: float) -> Recorder:
-        """Listens to a source for `duration_s`, or less if it ends, breaks or is interrupted by Ctrl-C.
+    def sources(self, uris: Sequence[str], duration_s: float) -> list[Recorder]:
+        """Listens to sources at once for `duration_s`, or less if they end, break or are interrupted by Ctrl-C.
+
+        Returns:
+            A recorder for each source that was heard for LEAST_S.
 
         Raises:
-            UserError: there is no such source, or it ended before LEAST_S were heard.
-            TaggerError: it broke before LEAST_S were heard.
+            UserError: there is no such source, or all ended before LEAST_S were heard.
+            TaggerError: all broke before LEAST_S were heard.
         """
-        source = open_source(uri, self._rate_hz, realtime=False, channel=self._channel)
-        recorder = Recorder(self._floor)
-        echo(f"listening to  {source.description}, for {_minutes(duration_s)}; Ctrl-C ends it early", err=True)
+        opened = [open_source(uri, self._rate_hz, realtime=False, channel=self._channel) for uri in uris]
+        for source in opened:
+            echo(f"listening to  {source.description}, for {_minutes(duration_s)}; Ctrl-C ends it early", err=True)
         self._classifier.warm_up(round(self._window_s * self._rate_hz))
-        heard_s, skipped, broke = 0.0, 0, None
+        heard = [_Heard(source, self._rate_hz, duration_s, Recorder(self._floor)) for source in opened]
         with (
             Stop() as stop,
+            ThreadPoolExecutor(len(heard)) as threads,
             click.progressbar(length=round(duration_s), label="listening", file=sys.stderr) as bar,
         ):
-            threading.Thread(target=_close_then, args=(source, stop), daemon=True).start()
-
-            def blocks() -> Iterator[Block]:
-                nonlocal heard_s
-                for block in source.blocks():
-                    yield block
-                    heard_s += len(block.samples) / self._rate_hz
-                    bar.update(int(heard_s) - bar.pos)
-                    if heard_s >= duration_s or stop.interrupted:
-                        return
-
-            def is_late(window: Window) -> bool:
-                nonlocal skipped
-                late = source.behind() > self._hop_s
-                skipped += late
-                return late
-
-            try:
-                for scores in follow(blocks(), self._classifier, self._sliding(), skip=is_late, flush=False):
-                    recorder.add(scores)
-            except TaggerError as error:
-                broke = error
-            stop.set()
-        if heard_s < LEAST_S:
-            raise broke or UserError(f"only {heard_s:.0f} s were heard; at least {LEAST_S:g} s are needed")
-        if broke is not None:
-            echo(f"Warning: {broke}", err=True)
-        if heard_s < duration_s:
-            echo(f"ended early: going on with the {_minutes(heard_s)} that were heard", err=True)
-        if skipped:
-            echo(f"inference is slower than the hop: {skipped} windows were skipped; use a longer --hop", err=True)
-        return recorder
+            following = [threads.submit(each.follow, self._classifier, self._sliding(), self._hop_s) for each in heard]
+            while not all(future.done() for future in following) and not stop.wait(_LOOK_SECONDS):
+                bar.update(int(min(each.heard_s for each in heard)) - bar.pos)
+            for source in opened:
+                source.close()
+            for future in following:
+                future.result()
+        enough = [each for each in heard if each.heard_s >= LEAST_S]
+        for each in heard:
+            if not enough:
+                short = f"only {each.heard_s:.0f} s were heard; at least {LEAST_S:g} s are needed"
+                raise each.broke or UserError(short)
+            each.report(duration_s, f"{each.source.name}: " if len(heard) > 1 else "")
+        return [each.recorder for each in enough]
 
     def example(self, path: Path) -> list[Recorder]:
         """The scores of one short sound in a quiet room. Empty if the file cannot be read."""
@@ -140,9 +128,48 @@ class RecordingClassifier:
         echo(f"Error: {error}", err=True)
 
 
-def _close_then(source: Source, stop: Stop) -> None:
-    stop.wait()
-    source.close()
+class _Heard:
+    """What was heard of one source."""
+
+    def __init__(self, source: Source, rate_hz: int, duration_s: float, recorder: Recorder) -> None:
+        self.source, self.recorder = source, recorder
+        self.heard_s, self.skipped = 0.0, 0
+        self.broke: TaggerError | None = None
+        """Why it ended early."""
+        self._rate_hz, self._duration_s = rate_hz, duration_s
+
+    def follow(self, classifier: WindowClassifier, sliding: SlidingWindows, hop_s: float) -> None:
+        """Keeps scores until the time is over, or the source has ended, broken or was closed."""
+
+        def is_late(window: Window) -> bool:
+            late = self.source.behind() > hop_s
+            self.skipped += late
+            return late
+
+        try:
+            for scores in follow(self._blocks(), classifier, sliding, skip=is_late, flush=False):
+                self.recorder.add(scores)
+        except TaggerError as error:
+            self.broke = error
+
+    def _blocks(self) -> Iterator[Block]:
+        for block in self.source.blocks():
+            yield block
+            self.heard_s += len(block.samples) / self._rate_hz
+            if self.heard_s >= self._duration_s:
+                return
+
+    def report(self, duration_s: float, name: str) -> None:
+        """Says how it ended, if early."""
+        if self.broke is not None:
+            echo(f"Warning: {name}{self.broke}", err=True)
+        if self.heard_s < LEAST_S:
+            echo(f"Warning: {name}left out, since only {self.heard_s:.0f} s were heard", err=True)
+        elif self.heard_s < duration_s:
+            echo(f"{name}ended early: going on with the {_minutes(self.heard_s)} that were heard", err=True)
+        if self.skipped:
+            skipped = f"{self.skipped} windows were skipped; use a longer --hop"
+            echo(f"{name}inference is slower than the hop: {skipped}", err=True)
 
 
 def recordings(path: Path) -> list[Path]:

@@ -168,13 +168,17 @@ def document(about: About, results: Sequence[Result], old: str, moved: Changes |
     """
     head = f"# By `tagger calibrate` {__version__}. The thresholds are for this model, window and hop, and this room.\n"
     head += f"# {about}\n"
-    schema, text = _SCHEMA.match(old), _SCHEMA.sub("", old)
-    text = _HEAD.sub("", text) or "\n[events]\n"
+    schema, text = _SCHEMA.match(old), without_head(old) or "\n[events]\n"
     changes = dict(moved or {})
     for each in results:
         if each.is_changed:
             changes["events", "labels", each.label, "enter"] = (each.enter, f"was {each.evidence.now:g}")
     return (schema[0] if schema else "") + head + changed(text, changes)
+
+
+def without_head(text: str) -> str:
+    """The file's text without the lines that `document` writes before it."""
+    return _HEAD.sub("", _SCHEMA.sub("", text))
 
 
 _SCHEMA = re.compile(r"\A#:schema .*\n")

@@ -7,24 +7,36 @@ from typing import Any
 
 import click
 
-from tagger.cli.common import channel_option, device_option, hop_option, model_option, window_option
 from tagger.errors import UserError
 
 
 @click.command()
 @click.argument("recordings", nargs=-1, type=click.Path(path_type=Path), metavar="[RECORDING]...")
 @click.option("--listen", "duration", metavar="TIME", help="Record the room now, for this time: 10m, 8h.")
-@click.option("--source", metavar="SOURCE", help="Source for --listen, named as for `tagger listen`. [default: mic]")
-@model_option
-@device_option
-@window_option
-@hop_option
-@channel_option
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="SOURCE",
+    help="Source for --listen, named as for `tagger listen`; repeatable. [default: those of the file, or mic]",
+)
+@click.option(
+    "--model", "-m", help="Model: a name from `tagger models`, or a path. [default: that of the file, or esc50]"
+)
+@click.option("--device", help="Device that runs the network: auto, cpu, cuda, cuda:N or mps. [default: auto]")
+@click.option(
+    "--window", "window_s", type=float, metavar="S", help="Length of a window, seconds. [default: the model's]"
+)
+@click.option(
+    "--hop", "hop_s", type=float, metavar="S", help="Time from one window to the next, seconds. [default: 1.0]"
+)
+@click.option("--channel", metavar="N", help="Channels that are heard: mix, or numbers such as 1+3. [default: mix]")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
+    envvar=["TAGGER_CALIBRATE_CONFIG", "TAGGER_LISTEN_CONFIG"],
     metavar="FILE",
-    help="TOML file in force now; the output keeps all else in it.",
+    help="TOML file in force now, whose sources and model are used. [default: $TAGGER_HOME/tagger.toml, if it exists]",
 )
 @click.option(
     "--wish", metavar="RATE", help="Highest rate of false alarms for each label: 1/day, 2/hour. [default: 1/day]"
@@ -45,39 +57,27 @@ from tagger.errors import UserError
     "--output",
     "-o",
     type=click.Path(path_type=Path),
-    default=Path("tagger.toml"),
-    show_default=True,
-    help="File to write.",
+    metavar="FILE",
+    help="File to write. [default: that of --config, in which only thresholds change]",
 )
-@click.option("--force", is_flag=True, help="Replace an existing file.")
-def calibrate(recordings: Sequence[Path], duration: str | None, source: str | None, **flags: Any) -> None:
+@click.option("--force", is_flag=True, help="Replace another file that exists.")
+def calibrate(
+    recordings: Sequence[Path], duration: str | None, wish: str | None, wish_all: str | None, **typed: Any
+) -> None:
     """Set each label's threshold from recordings of your own room.
 
     RECORDING is a file or a folder of files, recorded in the room while none of the labels sounded. Everything that the
-    model announces in it is a false alarm. Ten minutes are a start, a day is better. The thresholds are written to a
-    file for `tagger listen --config`.
+    model announces in it is a false alarm. Ten minutes are a start, a day is better. The thresholds are written into
+    the file that `tagger listen` reads, where all else stays as it is.
     """
-    from tagger.calibration import calibrate
+    from tagger.calibration.calibrate import calibrate
+    from tagger.calibration.settings import seconds, settings
     from tagger.calibration.targets import Wishes
 
-    if source is not None and duration is None:
+    sure = typed.pop("sure")
+    if typed["sources"] and duration is None:
         raise UserError("--source is for --listen TIME")
-    chosen = calibrate.CalibrationSettings(
-        recordings=tuple(recordings),
-        listen_s=None if duration is None else calibrate.seconds("--listen", duration),
-        source=source or "mic",
-        model=flags["model"],
-        device=flags["device"],
-        window_s=flags["window"],
-        hop_s=flags["hop"],
-        channel=flags["channel"],
-        config=flags["config"],
-        wishes=Wishes.parse(flags["wish"], flags["wish_all"], flags["sure"]),
-        lower=flags["lower"],
-        examples=flags["examples"],
-        excepted=flags["excepted"],
-        output=flags["output"],
-        force=flags["force"],
-    )
-    if not calibrate.calibrate(chosen):
+    listen_s = None if duration is None else seconds("--listen", duration)
+    wishes = Wishes.parse(wish, wish_all, sure)
+    if not calibrate(settings(recordings=tuple(recordings), listen_s=listen_s, wishes=wishes, **typed)):
         sys.exit(UserError.exit_code)

@@ -131,6 +131,14 @@ class _ListenResolver(BrokerResolver):
             self._drop(given)
         inputs = 0
         for each in given.value:
+            if len(parts := plainly_several(each)) > 1:
+                shown = toml([without_secret(part) if "://" in part else part for part in parts])
+                self._problem(given, f"one text names several sources, which are {shown}")
+                continue
+            if each.endswith(",") and is_keyword(split_name(each)[1]):
+                how = "each is a text of its own" if given.rank is Rank.FILE else "spaces separate them"
+                self._problem(given, f"a source ends with a comma; {how}")
+                continue
             try:
                 spec = Spec.parse(each)
                 spec.check()
@@ -140,13 +148,6 @@ class _ListenResolver(BrokerResolver):
                 inputs += spec.uri == "-"
         if inputs > 1:
             self._problem(given, "standard input can be listened to only once")
-        for each in given.value:
-            if len(parts := plainly_several(each)) > 1:
-                shown = toml([without_secret(part) if "://" in part else part for part in parts])
-                self._problem(given, f"one text names several sources, which are {shown}")
-            elif each.endswith(",") and is_keyword(split_name(each)[1]):
-                how = "each is a text of its own" if given.rank is Rank.FILE else "spaces separate them"
-                self._problem(given, f"a source ends with a comma; {how}")
 
     def _check_files(self) -> None:
         """Two sinks in one file would destroy it."""

@@ -29,9 +29,9 @@ def changed(text: str, changes: Changes) -> str:
         for key in keys[:-1]:
             place = place.setdefault(key, {})
         place[keys[-1]] = value
-    for with_comments in (True, False):
+    for edit in (_edited, _without_comments, _appended):
         try:
-            made = _edited(text, changes, with_comments)
+            made = edit(text, changes)
             if tomllib.loads(made) == expected:
                 return made
         except (TOMLKitError, tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError):
@@ -39,7 +39,7 @@ def changed(text: str, changes: Changes) -> str:
     return tomlkit.dumps(expected)
 
 
-def _edited(text: str, changes: Changes, with_comments: bool) -> str:
+def _edited(text: str, changes: Changes, with_comments: bool = True) -> str:
     document = tomlkit.parse(text if not text or text.endswith("\n") else text + "\n")
     for keys, (value, comment) in changes.items():
         place: Any = document
@@ -54,6 +54,23 @@ def _edited(text: str, changes: Changes, with_comments: bool) -> str:
             item.comment("; ".join(filter(None, [other_comment, comment])))
         place[keys[-1]] = item
     return tomlkit.dumps(document)
+
+
+def _without_comments(text: str, changes: Changes) -> str:
+    """The changes come without their own comments."""
+    return _edited(text, changes, with_comments=False)
+
+
+def _appended(text: str, changes: Changes) -> str:
+    """The changes are tables at the end. This is right for new tables, wherever the others are."""
+    tables: dict[tuple[str, ...], dict[str, Any]] = {}
+    for keys, (value, _) in changes.items():
+        tables.setdefault(keys[:-1], {})[keys[-1]] = value
+    parts = [text if not text or text.endswith("\n") else f"{text}\n"]
+    for keys, values in tables.items():
+        name = ".".join(tomlkit.key(key).as_string() for key in keys)
+        parts.append(f"\n[{name}]\n{tomlkit.dumps(values)}")
+    return "".join(parts)
 
 
 def moved(document: Document, folder: Path) -> Changes:

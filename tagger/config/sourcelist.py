@@ -4,16 +4,15 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tagger.errors import UserError
 from tagger.sources import is_keyword, split_name
-from tagger.sources.spec import Spec
+from tagger.sources.spec import OPTIONS, Spec
 
-_SOURCE = r"(?:[a-z0-9_]+=)?"
-_AFTER_COMMA = re.compile(rf"\s*[,;]\s*(?={_SOURCE}(?:mic|demo|auto|-)(?:[,;:\s]|$))")
-_AFTER_SPACE = re.compile(r"\s+(?=(?:[a-z0-9_]+=)?mic:|[a-z0-9_]+=(?:mic|demo|auto|-)(?:\s|$))")
+_AFTER_COMMA = re.compile(r"\s*[,;]\s*(?=(?:[\w-]+=)?(?:mic|demo|auto|-)(?:[,;:\s]|$))")
+_AFTER_SPACE = re.compile(r"\s+(?=(?:[\w-]+=)?mic:|[\w-]+=(?:mic|demo|auto|-)(?:[,;\s]|$))")
 
 
 def plainly_several(uri: str) -> list[str]:
@@ -53,7 +52,7 @@ def split(text: str, devices: Sequence[str]) -> list[str]:
         try:
             words = shlex.shlex(text, posix=True, punctuation_chars=False)
             words.whitespace, words.whitespace_split, words.commenters = " \t,;", True, ""
-            return [_numbered(word, devices) for word in words]
+            return [_numbered(word, devices) for word in _with_options(words)]
         except ValueError:
             pass  # an apostrophe
     words_at = [(match.start(), match.end()) for match in re.finditer(r"[^\s,;]+", text)]
@@ -66,17 +65,35 @@ def split(text: str, devices: Sequence[str]) -> list[str]:
             last for last in range(len(words_at), at, -1) if _is_source(text[begin : words_at[last - 1][1]], devices)
         )
         last = next(ends, at)
+        is_option = bool(found) and _is_option(text[begin:end])
         may_be_name = text[begin:end].isdecimal() or text[begin:end] == "mic"  # `mic:Webcam 2`
-        if last > at and not (is_open and may_be_name and not between.strip()):
+        if last > at and not is_option and not (is_open and may_be_name and not between.strip()):
             found.append(_numbered(text[begin : words_at[last - 1][1]], devices))
             at, is_open = last, False
-        elif is_open and not _is_microphone(text[begin:end]):  # the name of a microphone that is not connected
+        elif is_option or (
+            is_open and not _is_microphone(text[begin:end])
+        ):  # the name of a microphone that is not connected
             found[-1] += between + text[begin:end]
             at += 1
         else:
             found.append(text[begin:end])
             at, is_open = at + 1, _is_microphone(text[begin:end])
     return found
+
+
+def _with_options(words: Iterable[str]) -> list[str]:
+    """The words, options of a source behind it again: `mic:USB` and `channel=2`."""
+    found: list[str] = []
+    for word in words:
+        if found and _is_option(word):
+            found[-1] += f",{word}"
+        else:
+            found.append(word)
+    return found
+
+
+def _is_option(word: str) -> bool:
+    return word.partition("=")[0] in OPTIONS
 
 
 def _listed(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Thresholds for a room: events are counted as Decider finds them, rarer ones estimated; file and report tell both."""
 
 import math
+import os
 import signal
 import subprocess
 import time
@@ -13,16 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger import policy
-from tagger.calibration.calibrate import seconds
+from tagger.calibration.output import write
 from tagger.calibration.rates import HIGHEST, Evidence, Tail, choose, logit, most, weigh
+from tagger.calibration.recordings import RecordingClassifier
 from tagger.calibration.report import About, Result, document, report
+from tagger.calibration.settings import CalibrationSettings, seconds, settings
 from tagger.calibration.targets import Wish, Wishes
 from tagger.calibration.tracks import Recorder, ThresholdedPolicy, begins, confirmed
 from tagger.config.file import load_right
 from tagger.decide import Decider
-from tagger.errors import UserError
-from tagger.events import Samples, Scores
+from tagger.errors import TaggerError, UserError
+from tagger.events import Block, Samples, Scores
 from tagger.policy import EventsConfig
+from tests.fakes import FakeClassifier, FakeSource
 from tests.programs import refused, run, running, write_wav
 
 RATE_HZ = 32_000
@@ -359,7 +363,7 @@ def test_a_file_that_is_there_is_kept(room, tmp_path):
     refused(run("calibrate", room, "-o", output), str(output), "--force")
     assert output.read_text() == "[events]\nconfirm_s = 2.0\n"
     output.chmod(0o600)
-    done = run("calibrate", room, "-o", output, "--config", output, "--force")
+    done = run("calibrate", room, "-o", output, "--config", output)
     assert done.exit_code == 0, done.output
     assert load_right(output).events.defaults == {"confirm_s": 2.0}
     assert output.stat().st_mode & 0o777 == 0o600
@@ -374,6 +378,177 @@ def test_paths_in_the_old_file_still_lead_where_they_did(room, tmp_path):
     new = tomllib.loads((tmp_path / "new" / "tagger.toml").read_text())
     assert new["listen"]["sources"] == ["mic", f"kitchen={tmp_path}/old/a.wav"]
     assert new["mqtt"] == {"user": "me", "password_file": f"{tmp_path}/old/secret"}
+
+
+FILE = """\
+#:schema tagger.schema.json
+
+[listen]  # my rooms
+sources = ["hall=demo"]
+hop = 0.5
+
+[mqtt]
+url = "mqtt://me@broker"  # in the cellar
+password_file = "secret"
+
+[events.labels.dog]
+enter = 0.5  # the neighbour's
+"""
+
+
+def test_the_file_that_listen_reads_gets_the_thresholds_and_keeps_all_else(room, home):
+    home.mkdir()
+    file = home / "tagger.toml"
+    file.write_text(FILE)
+    file.chmod(0o600)
+    done = run("calibrate", room, "--wish", "1/week")
+    assert done.exit_code == 0, done.output
+    old, new = tomllib.loads(FILE), tomllib.loads(file.read_text())
+    assert set(FILE.splitlines()) - set(file.read_text().splitlines()) <= {"enter = 0.5  # the neighbour's"}
+    raised = {label: each["enter"] for label, each in new["events"]["labels"].items()}
+    assert {**new, "events": None} == {**old, "events": None}
+    assert raised
+    for label, enter in raised.items():
+        assert label == "dog" or f"changed: {label}: enter 0.7735 -> {enter:g}" in done.stdout
+    assert f"written: {file}, where all else is as it was\nnext:    tagger listen; or kill -HUP" in done.stdout
+    assert "a window of 5 s every 0.5 s" in done.stdout
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in home.iterdir()] == ["tagger.toml"]
+
+
+def test_without_a_file_one_is_made_where_listen_finds_it(room, home):
+    done = run("calibrate", room, "--wish", "1/week", "--model", "esc50-crnn")
+    assert done.exit_code == 0, done.output
+    made = tomllib.loads((home / "tagger.toml").read_text())
+    assert made["listen"] == {"model": "esc50-crnn"}
+    assert made["events"]["labels"]
+
+
+def test_another_file_has_all_of_the_first_and_says_what_was_typed(room, home):
+    home.mkdir()
+    (home / "tagger.toml").write_text(FILE)
+    output = home / "new.toml"
+    done = run("calibrate", room, "--wish", "1/week", "-o", output, "--model", "esc50-crnn", "--hop", "1")
+    assert done.exit_code == 0, done.output
+    made = tomllib.loads(output.read_text())
+    assert made["listen"] == {"sources": ["hall=demo"], "hop": 1.0, "model": "esc50-crnn"}
+    assert made["mqtt"] == tomllib.loads(FILE)["mqtt"]
+    assert (home / "tagger.toml").read_text() == FILE
+
+
+def test_thresholds_of_another_model_do_not_go_into_the_file(room, home):
+    home.mkdir()
+    (home / "tagger.toml").write_text(FILE)
+    refused(run("calibrate", room, "--model", "esc50-crnn"), "--model esc50-crnn", "tagger.toml", "-o")
+    refused(run("calibrate", room, "--hop", "1"), "--hop 1", "tagger.toml", "-o")
+    assert (home / "tagger.toml").read_text() == FILE
+
+
+def test_a_file_with_a_mistake_is_refused_before_anything_is_heard(room, home):
+    home.mkdir()
+    (home / "tagger.toml").write_text("[listen]\nhopp = 1\n")
+    done = run("calibrate", room)
+    refused(done, "tagger.toml, line 2: listen.hopp: is unknown")
+    assert "listening" not in done.stderr
+
+
+LABEL = ThresholdedPolicy("dog", 0.5, WINDOW_S, HOP_S, EventsConfig())
+RAISED = [Result(Evidence(LABEL, 1.0, (0.5, 0.9), (1, 0), None), 0.9, ())]
+
+
+def chosen(**typed: object) -> CalibrationSettings:
+    """Settings of a calibration with nothing typed but these."""
+    none = dict.fromkeys(
+        ("config", "output", "model", "device", "window_s", "hop_s", "channel", "examples", "listen_s")
+    )
+    given = {"sources": (), "recordings": (Path("x"),), "lower": False, "excepted": (), "force": False, **none, **typed}
+    return settings(wishes=ABOUT.wishes, **given)
+
+
+def test_the_file_decides_what_was_not_typed(home):
+    home.mkdir()
+    (home / "tagger.toml").write_text(
+        '[listen]\nsources = ["a=mic:x", "b.wav"]\nmodel = "m.safetensors"\nwindow = 4.0\n'
+    )
+    found = chosen()
+    assert found.sources == ("a=mic:x", f"{home}/b.wav")
+    assert (found.model, found.window_s, found.hop_s) == (f"{home}/m.safetensors", 4.0, 1.0)
+    assert (found.output, found.is_in_place) == (home / "tagger.toml", True)
+    assert chosen(sources=("demo",)).sources == ("demo",)
+    (home / "tagger.toml").unlink()
+    found = chosen()
+    assert (found.sources, found.model, found.hop_s, found.is_in_place) == (("mic",), "esc50", 1.0, False)
+
+
+@pytest.mark.parametrize("raw", [b"# a\r\n[mqtt]\r\nport = 1\r\n", b"\xef\xbb\xbf# a\n[mqtt]\nport = 1\n"])
+def test_line_ends_and_the_byte_order_mark_stay(raw, home):
+    home.mkdir()
+    (home / "tagger.toml").write_bytes(raw)
+    write(chosen(), ABOUT, RAISED)
+    made = (home / "tagger.toml").read_bytes()
+    assert made.count(b"\r") in (0, made.count(b"\n"))
+    assert made.startswith(raw[:3]) == raw.startswith(b"\xef")
+    assert (b"\r" in made) == (b"\r" in raw)
+    assert load_right(home / "tagger.toml").events.labels == {"dog": {"enter": 0.9}}
+
+
+def test_what_was_changed_in_the_file_meanwhile_stays(home):
+    home.mkdir()
+    (home / "tagger.toml").write_text("[mqtt]\nport = 1\n")
+    found = chosen()
+    (home / "tagger.toml").write_text("[mqtt]\nport = 2  # new\n")
+    write(found, ABOUT, RAISED)
+    assert "port = 2  # new" in (home / "tagger.toml").read_text()
+
+
+def test_thresholds_that_cannot_be_written_are_printed(home, capsys):
+    home.mkdir()
+    (home / "tagger.toml").write_text("[mqtt]\nport = 1\n")
+    found = chosen()
+    (home / "tagger.toml").write_text("[mqtt\n")
+    with pytest.raises(UserError, match="is not TOML"):
+        write(found, ABOUT, RAISED)
+    assert tomllib.loads(capsys.readouterr().out)["events"]["labels"] == {"dog": {"enter": 0.9}}
+    assert (home / "tagger.toml").read_text() == "[mqtt\n"
+
+
+def test_a_link_stays_a_link(home, tmp_path):
+    home.mkdir()
+    (tmp_path / "real.toml").write_text("[mqtt]\nport = 1\n")
+    (home / "tagger.toml").symlink_to(tmp_path / "real.toml")
+    write(chosen(), ABOUT, RAISED)
+    assert (home / "tagger.toml").is_symlink()
+    assert load_right(tmp_path / "real.toml").events.labels == {"dog": {"enter": 0.9}}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_file_stays_its_owners(home):
+    home.mkdir()
+    (home / "tagger.toml").write_text("[mqtt]\nport = 1\n")
+    os.chown(home / "tagger.toml", 1234, 1235)
+    write(chosen(), ABOUT, RAISED)
+    status = (home / "tagger.toml").stat()
+    assert (status.st_uid, status.st_gid) == (1234, 1235)
+
+
+def test_tables_in_an_order_that_cannot_be_edited_keep_their_comments(home):
+    home.mkdir()
+    text = "[events.labels.rain]\nexit = 0.1  # mine\n[mqtt]\nport = 1\n[events.labels.siren]\nexit = 0.1\n"
+    text += "[events]\nmin_s = 1\n"
+    (home / "tagger.toml").write_text(text)
+    write(chosen(), ABOUT, RAISED)
+    made = (home / "tagger.toml").read_text()
+    assert "exit = 0.1  # mine" in made
+    assert load_right(home / "tagger.toml").events.labels["dog"] == {"enter": 0.9}
+
+
+def test_nothing_to_change_leaves_the_file_alone(home, capsys):
+    home.mkdir()
+    (home / "tagger.toml").write_text("[mqtt]\nport = 1\n")
+    before = (home / "tagger.toml").stat()
+    write(chosen(), ABOUT, [Result(RAISED[0].evidence, 0.5, ())])
+    assert (home / "tagger.toml").stat() == before
+    assert "nothing to change" in capsys.readouterr().out
 
 
 def test_a_damaged_file_does_not_lose_the_others(room, tmp_path):
@@ -404,6 +579,30 @@ def test_mistakes(room, tmp_path):
     refused(run("calibrate", room, "-o", tmp_path), "folder")
     refused(run("calibrate", room, *out, "--hop", "9"), "--hop 9")
     assert not (tmp_path / "out.toml").exists()
+
+
+def minute(end: TaggerError | None = None) -> FakeSource:
+    """A source of 61 s, or of 10 s if it breaks."""
+    second = [Block(np.full(RATE_HZ, 0.1, np.float32), float(time_s)) for time_s in range(61)]
+    return FakeSource([*second[:10], end] if end is not None else second, live=True)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_all_sources_are_listened_to_at_once(breaks, monkeypatch, capsys):
+    sources = {"a": minute(), "b": minute(TaggerError("b is gone") if breaks else None)}
+    sources["a"].name, sources["b"].name = "a", "b"
+    monkeypatch.setattr("tagger.calibration.recordings.open_source", lambda uri, *_, **__: sources[uri])
+    recorders = RecordingClassifier(FakeClassifier(), 1.0, 0.5, 0.02).sources(["a", "b"], 60)
+    assert [each.windows for each in recorders] == [119] * (1 if breaks else 2)
+    said = capsys.readouterr().err
+    assert ("Warning: b: b is gone" in said) == ("b: left out, since only 10 s were heard" in said) == breaks
+    assert all(source.closed.is_set() for source in sources.values())
+
+
+def test_no_source_is_heard_for_long_enough(monkeypatch):
+    monkeypatch.setattr("tagger.calibration.recordings.open_source", lambda *_, **__: minute(TaggerError("gone")))
+    with pytest.raises(TaggerError, match="gone"):
+        RecordingClassifier(FakeClassifier(), 1.0, 0.5, 0.02).sources(["a", "b"], 60)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def train(
     recipe: str | None,
     **flags: Any,
 ) -> None:
-    from train.fit.job import Job
+    from train.fit.job import Job, name_of_run, own_name
     from train.fit.run import run
 
     model: str = flags.pop("model") or ("crnn" if "crnn" in (recipe or "") else "mn04")
@@ -51,7 +51,13 @@ def train(
     if everything and folds:
         raise UserError("--all-clips holds nothing out, so --fold says nothing")
     dataset = _read(data, esc10, added, backgrounds, download)
-    output = flags.pop("output") or Path("runs") / f"{Path(model).stem}-{name}"
+    output, title = flags.pop("output"), flags["name"]
+    if title is None:
+        title = (flags["resume"] and output and name_of_run(output)) or own_name(data, dataset)
+    output = output or Path("runs") / (title or f"{Path(model).stem}-{name}")
+    flags["name"] = "esc50" if title is None else title
+    if "ESC-" not in dataset.name:
+        flags["strangers"] = _esc50_at_home()
     job = Job(
         dataset=dataset,
         model=model,
@@ -78,7 +84,7 @@ def evaluate(
     from tagger.config.file import load_right
     from tagger.config.places import placed
     from train.evaluate import clips
-    from train.evaluate.streams import StreamOptions
+    from train.evaluate.inputs import StreamOptions
 
     wanted = _folds(folds)
     chosen = {name: flags.pop(name) for name in ("minutes", "hop", "seed", "backgrounds", "nontarget")}
@@ -145,6 +151,15 @@ def _folds(text: str) -> tuple[int, ...]:
     if not set(folds) <= set(FOLDS):
         raise UserError(f"--folds {text}: must be own, all, or numbers from 1 to 5 with commas")
     return folds
+
+
+def _esc50_at_home() -> Path | None:
+    """ESC-50 in $TAGGER_HOME, as a folder or as the archive. None: it is not there."""
+    home = files.home()
+    folders = [home / "esc50", home / "esc50" / esc50.ARCHIVE_TOP]
+    archive = home / downloads.ARCHIVE_NAME
+    found = [folder for folder in folders if (folder / esc50.TABLE).is_file()]
+    return found[0] if found else archive if archive.is_file() else None
 
 
 def _read(path: Path | None, esc10: bool, added: Sequence[Path], backgrounds: Sequence[Path], fetch: bool) -> Dataset:

@@ -1,9 +1,6 @@
 """`tagger calibrate`: thresholds for a room, chosen by the false alarms that its sounds cause."""
 
-import sys
 from collections.abc import Sequence
-
-import click
 
 from tagger import policy
 from tagger.calibration.output import check_writable, write
@@ -18,6 +15,7 @@ from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError, near
 from tagger.policy import EventsConfig
 from tagger.printable import echo, echo_lines
+from tagger.progress import counted
 from tagger.settings import check_window
 
 
@@ -61,8 +59,8 @@ def calibrate(settings: CalibrationSettings) -> bool:
     if heard_s + window_s < LEAST_S:
         raise UserError(f"only {heard_s:.0f} s could be heard; at least {LEAST_S:g} s are needed, ten minutes say more")
     tracks = [each.tracks(len(info.labels)) for each in recorders if each.windows]
-    with click.progressbar(rules, label="weighing", file=sys.stderr) as bar:
-        evidence = weigh([[of[i] for i in columns] for of in tracks], bar, heard_s / 3600, settings.lower)
+    shown = counted("weighing", rules, "labels")
+    evidence = weigh([[of[i] for i in columns] for of in tracks], shown, heard_s / 3600, settings.lower)
     chosen = choose(evidence, *settings.wishes.per_hour, settings.wishes.sure)
     played = {label: [one for path in paths for one in recorder.example(path)] for label, paths in examples.items()}
     results = [

@@ -1,13 +1,11 @@
 """Scores of recordings, of a live source and of single examples, by the loop of `tagger listen`."""
 
 import itertools
-import sys
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import click
 import numpy as np
 
 from tagger import tag
@@ -16,11 +14,12 @@ from tagger.audio.window import SlidingWindows
 from tagger.calibration.tracks import Recorder
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError, TaggerError, UserError, near
-from tagger.events import Block, Scores, Window
+from tagger.events import Block, Window
 from tagger.files import folders_in, is_audio_file, walk
 from tagger.listen import follow
 from tagger.names import BACKGROUND_NAMES
-from tagger.printable import echo, printable
+from tagger.printable import echo
+from tagger.progress import Progress
 from tagger.settings import Channel
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
@@ -53,18 +52,16 @@ class RecordingClassifier:
         """One recorder a file. A damaged file is classified up to the damage."""
         recorders: list[Recorder] = []
 
-        def all_scores() -> Iterator[tuple[str, Scores]]:
-            for path in paths:
+        with Progress("listening", len(paths), "files") as progress:
+            for path in progress.over(paths):
                 recorders.append(Recorder(self._floor))
                 try:
                     for scores in tag.tag(path, self._classifier, self._window_s, self._hop_s, self._channel):
-                        yield path.name, scores
+                        recorders[-1].add(scores)
+                        progress.note = f"{path.name}, {_minutes(scores.end_s)}"
+                        progress.update(0)
                 except AudioError as error:
                     self._report(error)
-
-        with click.progressbar(all_scores(), label="listening", file=sys.stderr, item_show_func=_where) as bar:
-            for _, scores in bar:
-                recorders[-1].add(scores)
         return recorders
 
     def sources(self, uris: Sequence[str], duration_s: float) -> list[Recorder]:
@@ -85,11 +82,11 @@ class RecordingClassifier:
         with (
             Stop() as stop,
             ThreadPoolExecutor(len(heard)) as threads,
-            click.progressbar(length=round(duration_s), label="listening", file=sys.stderr) as bar,
+            Progress("listening", duration_s, "min", 60) as progress,
         ):
             following = [threads.submit(each.follow, self._classifier, self._sliding(), self._hop_s) for each in heard]
             while not all(future.done() for future in following) and not stop.wait(_LOOK_SECONDS):
-                bar.update(int(min(each.heard_s for each in heard)) - bar.pos)
+                progress.update(min(each.heard_s for each in heard) - progress.done)
             for source in opened:
                 source.close()
             for future in following:
@@ -204,10 +201,6 @@ def labelled(root: Path, labels: Collection[str]) -> dict[str, list[Path]]:
     if not any(found.values()):
         raise UserError(f"{root}: no sounds; put each label's into a folder of its name")
     return found
-
-
-def _where(heard: tuple[str, Scores] | None) -> str | None:
-    return None if heard is None else printable(f"{heard[0]}, {heard[1].end_s / 60:.1f} min")
 
 
 def _minutes(seconds: float) -> str:

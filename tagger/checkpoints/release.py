@@ -1,6 +1,5 @@
 """Downloads EfficientAT's release files, whose names, checksums and labels are here."""
 
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -9,17 +8,16 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-import click
-
 from tagger import __version__
 from tagger.errors import DownloadError, UserError, near
 from tagger.files import sha256
+from tagger.progress import Progress
 
 RELEASE_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 30
 
-Progress = Callable[[int, int | None], None]
+Arrived = Callable[[int, int | None], None]
 """Takes the number of bytes that have arrived, and of all bytes; None if the server does not say."""
 
 
@@ -79,18 +77,18 @@ def release_file(name: str) -> ReleaseFile:
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Progress]:
-    """Shows a progress bar on standard error. Yields what moves it."""
-    with click.progressbar(length=0, label=label, file=sys.stderr) as bar:
+def progress_bar(label: str) -> Iterator[Arrived]:
+    """Shows the progress of a download. Yields what moves it."""
+    with Progress(label, None, "MB", 1e6) as shown:
 
         def progress(received: int, total: int | None) -> None:
-            bar.length = total
-            bar.update(received - bar.pos)
+            shown.total = total
+            shown.update(received - shown.done)
 
         yield progress
 
 
-def download(file: ReleaseFile, target: Path, base_url: str = RELEASE_URL, progress: Progress | None = None) -> None:
+def download(file: ReleaseFile, target: Path, base_url: str = RELEASE_URL, progress: Arrived | None = None) -> None:
     """Downloads `file` to `target`. Continues an interrupted download, which is in a `.part` file beside it.
 
     `target` appears in one step, and only with the right content.
@@ -111,7 +109,7 @@ def download(file: ReleaseFile, target: Path, base_url: str = RELEASE_URL, progr
     part.replace(target)
 
 
-def fetch(url: str, part: Path, progress: Progress | None) -> None:
+def fetch(url: str, part: Path, progress: Arrived | None) -> None:
     """Downloads the rest of a file into `part`, or the whole file if the server cannot continue.
 
     Raises:

@@ -21,7 +21,8 @@ def review(folder: Path, listed: bool, as_json: bool, marks: Sequence[str]) -> N
     """Review saved clips: is each label right, wrong, or something else?
 
     DIR is what `tagger listen --save-clips DIR` wrote. Each answer is written at once to DIR/reviewed.csv; `tagger
-    train --add DIR` learns from it.
+    train --add DIR` learns from it. Something else may be any label, also one of your own that no model has yet. Two
+    sounds at once are two clips: answer each for its own label, whatever else sounds in it.
     """
     from tagger.clips import review
 

@@ -65,8 +65,13 @@ def _data_options(command: Any) -> Any:
 @click.option("--teacher", metavar="MODEL", help="Checkpoint to learn from too; {fold} in it is the held-out fold.")
 @click.option("--fold", "folds", type=click.IntRange(1, 5), multiple=True, help="Hold out this fold only; repeatable.")
 @click.option("--all-clips", is_flag=True, help="Train only the final checkpoint, on all clips; hold out no fold.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Output folder. [default: runs/MODEL-RECIPE]")
-@click.option("--name", default="esc50", show_default=True, help="Name of the final checkpoint.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Output folder. [default: runs/NAME; of ESC-50 without --name, runs/MODEL-RECIPE]",
+)
+@click.option("--name", help="Name of the run and of its final checkpoint. [default: esc50, or your folder's]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws.")
 @click.option("--resume", is_flag=True, help="Continue the run in the output folder.")
 @click.option(

@@ -20,7 +20,16 @@ Ask = Callable[[str], str]
 """Shows a question, returns the answer. Raises click.Abort at the end of the input."""
 Play = Callable[[Path], None]
 
-_CHOICES = "r(ight) w(rong) o(ther) p(lay again) s(kip) q(uit)"
+_CHOICES = "r(ight) w(rong) o(ther) p(lay again) s(kip) q(uit) ?(help)"
+_HELP = (
+    "  r          right: this label sounds in it, whatever else does",
+    "  w          wrong: it does not, and what sounds must trigger nothing",
+    "  o LABEL    other: it is LABEL, such as `o doorbell`: one of the model's, or a new one of your own",
+    "  p, s, q    play it again; ask later; end, and keep what was answered",
+    "  Two sounds at once are two clips, each with its own label: answer each for that label alone. Clips that are the",
+    "  same sound under two labels are left out of training, which says so. A label of your own is learnt from two",
+    "  recordings on, which are hours apart; five are better: `tagger train --add` says which labels have too few.",
+)
 
 
 def show(root: Path, as_json: bool = False) -> None:
@@ -71,6 +80,9 @@ def ask(root: Path, answer: Ask | None = None, play: Play = play_aloud, say: Say
                     raise click.Abort
                 elif choice == "s":
                     break
+                elif choice and choice not in ("r", "w", "o"):
+                    for line in _HELP:
+                        say(line)
                 elif verdict := _ask_verdict(choice, rest, answer):
                     try:
                         (marked,) = mark(root, {clip.id: verdict})

@@ -117,6 +117,15 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 """All architectures, by the name in a checkpoint's document."""
 
 
+def trainable_names() -> list[str]:
+    """Names of all networks that `tagger train -m` takes, besides checkpoints."""
+    return [
+        name
+        for key, each in ARCHITECTURES.items()
+        for name in ([f"{each.family}{round(10 * width):02d}" for width in each.widths] if each.family else [key])
+    ]
+
+
 def network_names() -> list[str]:
     """Names that `tagger train -m` takes, for people: a family by its narrowest and widest network."""
     return [

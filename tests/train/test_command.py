@@ -157,7 +157,7 @@ def edited(path: Path, source: Path, labels: tuple[str, ...] | None = None, **tr
 def test_each_fold_has_a_checkpoint_and_all_clips_have_one(trained: Trained) -> None:
     assert set(checkpoints(trained.folder)) == {
         *(f"fold{fold}.safetensors" for fold in range(1, 6)),
-        "esc50.safetensors",
+        "own.safetensors",
     }
 
 
@@ -196,7 +196,7 @@ def test_every_clip_is_scored_once_and_known_by_its_folder_and_file(trained: Tra
 
 
 def test_a_folds_checkpoint_has_heard_all_but_that_fold(trained: Trained) -> None:
-    everything = set(read_header(trained.folder / "esc50.safetensors")["training"]["trained_on"])
+    everything = set(read_header(trained.folder / "own.safetensors")["training"]["trained_on"])
     heard = read_header(trained.folder / "fold2.safetensors")["training"]
     assert heard["held_out_fold"] == 2
     # Each sound is its own recording, so that it is known by two names: the recording's and the file's.
@@ -211,7 +211,7 @@ def test_a_folds_checkpoint_says_how_good_it_is(trained: Trained) -> None:
 
 
 def test_the_final_checkpoint_says_how_good_its_like_are(trained: Trained) -> None:
-    document = read_header(trained.folder / "esc50.safetensors")
+    document = read_header(trained.folder / "own.safetensors")
     results = report_of(trained.folder / "report")["results"]
     assert document["training"]["held_out_fold"] is None
     assert document["metrics"] == {
@@ -221,7 +221,7 @@ def test_the_final_checkpoint_says_how_good_its_like_are(trained: Trained) -> No
     }
 
 
-@pytest.mark.parametrize("name", ["fold1", "esc50"])
+@pytest.mark.parametrize("name", ["fold1", "own"])
 def test_a_trained_checkpoint_tags_files(trained: Trained, own: Path, name: str) -> None:
     path = own / "whistle" / "4.wav"
     lines = succeeded("tag", "--json", "-m", trained.folder / f"{name}.safetensors", path).splitlines()
@@ -259,6 +259,14 @@ def test_the_last_layer_alone(own: Path, tmp_path: Path) -> None:
     assert (document["training"]["recipe"], document["activation"]) == ("head", "sigmoid")
 
 
+def test_the_folder_of_a_run_takes_its_name(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train = ("train", own, *IDLE, "--all-clips")
+    assert "all clips: runs/kitchen/kitchen.safetensors" in succeeded(*train, "--name", "kitchen")
+    assert "all clips: runs/own/own.safetensors" in succeeded(*train)
+    refused(run(*train), "runs/own: holds a run already", "another --name or --output")
+
+
 def test_a_name_of_its_own(own: Path, tmp_path: Path) -> None:
     succeeded("train", own, *IDLE, "--all-clips", "--name", "kitchen", "-o", tmp_path)
     assert list(checkpoints(tmp_path)) == ["kitchen.safetensors"]
@@ -284,14 +292,14 @@ def test_a_training_that_starts_from_the_held_out_clips_is_refused_before_it_beg
 ) -> None:
     start = trained.folder / "fold1.safetensors"
     result = run("train", own, "-m", start, *settings(), "--fold", "2", "-o", tmp_path / "run")
-    refused(result, "esc50-fold1 was trained on 3 of the 3 clips of fold 2", "--allow-leak")
+    refused(result, "own-fold1 was trained on 3 of the 3 clips of fold 2", "--allow-leak")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_leak_that_is_allowed_is_marked_everywhere_and_stays_so(trained: Trained, own: Path, tmp_path: Path) -> None:
     start = trained.folder / "fold1.safetensors"
     train = ("train", own, "-m", start, *settings(epochs=1), "--fold", "2", "-o", tmp_path)
-    leak = "LEAK: esc50-fold1 was trained on 3 of the 3 clips of fold 2"
+    leak = "LEAK: own-fold1 was trained on 3 of the 3 clips of fold 2"
     assert leak in succeeded(*train, "--allow-leak")
     assert leak in (tmp_path / "report" / "report.md").read_text("utf-8")
     assert leak in report_of(tmp_path / "report")["marks"][0]
@@ -408,7 +416,7 @@ def test_ctrl_c_in_an_epoch_loses_nothing(own: Path, uninterrupted: Path, tmp_pa
     assert training.returncode == 130, err
     assert said[-1] == "Error: stopped; the same command with --resume goes on"
     assert "Traceback" not in err.decode()
-    assert torch.load(folder / "state" / "esc50-fold1" / "state.pt")["state"]["step"] > 0
+    assert torch.load(folder / "state" / "own-fold1" / "state.pt")["state"]["step"] > 0
     assert not (folder / "report").exists()
     assert "continuing after 1 epochs" in succeeded("train", own, *LONG, "--resume", "-o", folder)
     assert is_same(folder, uninterrupted)
@@ -505,7 +513,7 @@ def test_folds_of_a_run_can_be_named(trained: Trained, own: Path, tmp_path: Path
 
 
 def test_what_was_trained_on_all_clips_has_nothing_to_be_scored_on(trained: Trained, own: Path, tmp_path: Path) -> None:
-    final = trained.folder / "esc50.safetensors"
+    final = trained.folder / "own.safetensors"
     refused(run("eval", own, "-m", final, "-o", tmp_path), "has no test fold of its own: it was trained on all")
     refused(
         run("eval", own, "-m", final, "--folds", "all", "-o", tmp_path), "was trained on 3 of the 3 clips of fold 1"
@@ -515,13 +523,13 @@ def test_what_was_trained_on_all_clips_has_nothing_to_be_scored_on(trained: Trai
 
 def test_a_fold_that_was_heard_is_refused_by_the_name_of_a_clip(trained: Trained, own: Path, tmp_path: Path) -> None:
     result = run("eval", own, "-m", trained.folder / "fold1.safetensors", "--folds", "2", "-o", tmp_path)
-    refused(result, "esc50-fold1 was trained on 3 of the 3 clips of fold 2", "the first: bell/", "--allow-leak")
+    refused(result, "own-fold1 was trained on 3 of the 3 clips of fold 2", "the first: bell/", "--allow-leak")
 
 
 def test_a_leak_that_is_allowed_is_scored_and_marked_everywhere(trained: Trained, own: Path, tmp_path: Path) -> None:
     checkpoint = trained.folder / "fold1.safetensors"
     printed = succeeded("eval", own, "-m", checkpoint, "--folds", "1,2", "--allow-leak", "-o", tmp_path)
-    leak = "LEAK: esc50-fold1 was trained on 3 of the 3 clips of fold 2; not a result"
+    leak = "LEAK: own-fold1 was trained on 3 of the 3 clips of fold 2; not a result"
     assert [fold for fold, _ in re.findall(ACCURACY, printed, re.MULTILINE)] == ["1", "2"]
     assert leak in printed.splitlines()
     assert f"**WARNING: {leak}**" in (tmp_path / "report.md").read_text("utf-8")
@@ -538,12 +546,12 @@ def test_another_name_does_not_hide_a_clip_that_was_heard(trained: Trained, own:
     lines = [f"{clip},{clip.split('/')[0]},{fold}" for clip, fold in folds.items()]
     (data / "clips.csv").write_text("\n".join(["filename,label,fold", *lines]))
     result = run("eval", data / "clips.csv", "-m", trained.folder / "fold1.safetensors", "-o", tmp_path / "report")
-    refused(result, "esc50-fold1 was trained on 1 of the 4 clips of fold 1 (the first: bell/new.wav)")
+    refused(result, "own-fold1 was trained on 1 of the 4 clips of fold 1 (the first: bell/new.wav)")
 
 
 def test_what_does_not_say_what_it_heard_is_scored_with_a_warning(trained: Trained, own: Path, tmp_path: Path) -> None:
     silent = edited(tmp_path / "silent.safetensors", trained.folder / "fold1.safetensors", trained_on=None)
-    warning = "esc50-fold1 does not say what it was trained on: it may have heard these clips"
+    warning = "own-fold1 does not say what it was trained on: it may have heard these clips"
     assert warning in succeeded("eval", own, "-m", silent, "-o", tmp_path / "report")
     assert report_of(tmp_path / "report")["marks"] == [warning]
 
@@ -603,6 +611,76 @@ def test_the_bundled_model_is_not_scored_on_what_it_was_trained_on(shared: Path,
     refused(run("eval", data, "-m", BUNDLED / "esc50.safetensors", "--folds", folds, "-o", tmp_path), why)
 
 
+def test_models_that_have_a_fold_in_common_are_compared_on_it(trained: Trained, own: Path, tmp_path: Path) -> None:
+    succeeded("train", own, *IDLE, "--fold", "1", "-o", tmp_path / "idle")
+    printed = succeeded("eval", own, "-m", trained.folder, "-m", tmp_path / "idle", "-o", tmp_path / "report")
+    assert "compared on fold 1; not every model has fold 2, 3, 4, 5" in printed
+    assert re.search(
+        rf"^{tmp_path / 'idle'} +[\d.]+ % .* points \(.*\), p .*: \d clips gained, \d lost$", printed, re.M
+    )
+    assert "3 clips of fold 1, the same for each model" in printed
+    document = json.loads((tmp_path / "report" / "comparison.json").read_text("utf-8"))
+    by_fold = dict(re.findall(ACCURACY, trained.printed, re.MULTILINE))
+    assert 100 * document["models"][str(trained.folder)]["accuracy"] == pytest.approx(float(by_fold["1"]), abs=0.01)
+    two = trained.folder / "fold2.safetensors"
+    refused(
+        run("eval", own, "-m", tmp_path / "idle", "-m", two), "compared on the same clips, and no fold is one of each"
+    )
+
+
+# --- one label ---
+
+
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run on one label and background; ESC-50, of four clips, is at home."""
+    folder = tmp_path_factory.mktemp("lone")
+    data = make(folder / "door", 4, ("whistle",))
+    make(folder, 4, ("rooms",))
+    home = make(folder / "home" / "esc50", 2, ("dog", "rain"))
+    names = [f"{1 + number}-{number}-A-{label}.wav" for label in (0, 1) for number in (0, 1)]
+    (home / "audio").mkdir()
+    for name, label in zip(names, ("dog", "dog", "rain", "rain"), strict=True):
+        (home / label / f"{name.split('-')[1]}.wav").rename(home / "audio" / name)
+    table = [f"{name},{name[0]},{name[-5]},{('dog', 'rain')[int(name[-5])]},False,,A" for name in names]
+    (home / "meta").mkdir()
+    (home / "meta" / "esc50.csv").write_text(
+        "\n".join(["filename,fold,target,category,esc10,src_file,take", *table]) + "\n"
+    )
+    sigmoid = ("--set", "activation=sigmoid")
+    train = ("train", data, "--background", folder / "rooms", *IDLE, *sigmoid, "-o", folder / "run")
+    done = run(*train, TAGGER_HOME=str(folder / "home"))
+    assert done.exit_code == 0, done.output
+    return Trained(folder / "run", done.stdout)
+
+
+def test_the_accuracy_of_one_label_is_not_said(lone: Trained) -> None:
+    assert "100.00 %" not in lone.printed
+    assert "mean  :" not in lone.printed
+    assert re.search(r"^fold 1: \d of 1 clips reach the threshold", lone.printed, re.MULTILINE)
+    assert "ONE LABEL: accuracy is always 100 % and means nothing" in lone.printed
+    assert "| accuracy | means nothing: whistle is the only label" in (lone.folder / "report" / "report.md").read_text()
+    assert read_header(lone.folder / "fold1.safetensors")["metrics"].keys() == {"found"}
+    assert read_header(lone.folder / "door.safetensors")["metrics"].keys() == {"four_fold_found"}
+
+
+def test_announcements_where_none_of_the_labels_sounds_are_counted(lone: Trained) -> None:
+    _, _, said = lone.printed.partition("announcements where none of the labels sounds:\n")
+    background, strangers = said.splitlines()[:2]
+    assert re.fullmatch(r"  background that was held out: \d+ in \d+ s, .* an hour \(95 %: .*\)", background)
+    assert re.match(r"  ESC-50: \d+ in \d s, .* an hour \(95 %: .*\)", strangers)
+    assert strangers.strip() in (lone.folder / "report" / "report.md").read_text("utf-8")
+
+
+def test_one_label_is_scored_by_its_threshold_and_not_compared_by_accuracy(lone: Trained, tmp_path: Path) -> None:
+    data = lone.folder.parent / "door"
+    printed = succeeded("eval", data, "-m", lone.folder / "fold1.safetensors", "-o", tmp_path)
+    assert re.search(r"^fold 1: \d of 1 clips reach the threshold", printed, re.MULTILINE)
+    assert "ONE LABEL" in printed
+    both = ("-m", lone.folder, "-m", lone.folder / "fold1.safetensors")
+    refused(run("eval", data, *both), "accuracy means nothing with one label, whistle: compare with --streamed")
+
+
 # --- data ---
 
 
@@ -622,7 +700,7 @@ def test_folds_without_clips_are_left_out_and_said(three: Trained) -> None:
 
 
 def test_a_mean_over_three_folds_is_not_called_one_over_five(three: Trained) -> None:
-    metrics = read_header(three.folder / "run" / "esc50.safetensors")["metrics"]
+    metrics = read_header(three.folder / "run" / "clips.safetensors")["metrics"]
     assert set(metrics) == {"three_fold_accuracy", "three_fold_std", "three_fold_ece"}
 
 
@@ -758,7 +836,7 @@ def test_a_teacher_that_cannot_teach(own: Path, tmp_path: Path, teacher: str, wo
 def test_the_final_checkpoint_has_the_final_teacher(trained: Trained, own: Path, tmp_path: Path) -> None:
     teacher = f"{trained.folder}/fold{{fold}}.safetensors"
     succeeded("train", own, *IDLE, "--teacher", teacher, "--all-clips", "-o", tmp_path / "run")
-    assert list(checkpoints(tmp_path / "run")) == ["esc50.safetensors"]
+    assert list(checkpoints(tmp_path / "run")) == ["own.safetensors"]
 
 
 def test_teachers_of_folds_alone_cannot_teach_the_final_checkpoint(trained: Trained, own: Path, tmp_path: Path) -> None:
@@ -782,7 +860,7 @@ def test_each_fold_starts_from_the_checkpoint_that_never_heard_it(
     printed = succeeded(*train, "--resume")
     assert [fold for fold, _ in re.findall(ACCURACY, printed, re.MULTILINE)] == ["1", "2", "3"]
     started = [read_header(path)["training"]["backbone"]["name"] for path in sorted(tmp_path.glob("*.safetensors"))]
-    assert started == ["esc50", "esc50-fold1", "esc50-fold2", "esc50-fold3"]
+    assert started == ["clips", "clips-fold1", "clips-fold2", "clips-fold3"]
     assert report_of(tmp_path / "report")["facts"]["start"] == {"name": model}
 
 

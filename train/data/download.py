@@ -4,7 +4,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from tagger.checkpoints.release import Progress, fetch
+from tagger.checkpoints.release import Arrived, fetch
 from tagger.errors import DownloadError, UserError
 from train.data import esc50
 
@@ -13,7 +13,7 @@ ARCHIVE_NAME = f"{esc50.ARCHIVE_TOP}.zip"
 _CLIPS = 2000
 
 
-def esc50_archive(target_folder: Path, progress: Progress | None = None, url: str = ARCHIVE_URL) -> Path:
+def esc50_archive(target_folder: Path, progress: Arrived | None = None, url: str = ARCHIVE_URL) -> Path:
     """Path of the archive; downloads it if it is not in the folder. Resumes an interrupted download (`.part`) if the
     server can.
 

@@ -7,17 +7,15 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-import click
-
 from tagger.errors import UserError
 from tagger.files import replacing, sha256
+from tagger.progress import counted
 from tagger.table import read_table
 from train.data import cache
 from train.data.dataset import FOLDS, Clip, Dataset
@@ -88,9 +86,10 @@ def read(root: Path, subset: Subset = "esc50") -> Dataset:
     if subset == "esc50" and sorted(categories) != list(range(len(categories))):
         raise UserError(f"{table}: targets must be 0 to {len(categories) - 1}, each present")
     label_of = {target: label for label, target in enumerate(sorted(categories))}
+    chosen = list(zip(paths, folds, targets, strict=True))
     clips = tuple(
         Clip(path, label_of[target], fold, source_of(path.stem) or f"esc50/{path.stem}", sha256(path))
-        for path, fold, target in zip(paths, folds, targets, strict=True)
+        for path, fold, target in counted("reading ESC-50", chosen, "files")
     )
     labels = tuple(categories[target] for target in label_of)
     name, licence = ("ESC-50", LICENCE) if subset == "esc50" else ("ESC-10", ESC10_LICENCE)
@@ -132,14 +131,13 @@ def _unpacked(archive: Path) -> Path:
                 raise UserError(f"{archive}: {size}")
             missing = [name for name, size, _ in contents if not _has_size(root / name, size)]
             if missing:
-                with click.progressbar(missing, label="unpacking", file=sys.stderr) as bar:
-                    for name in bar:
-                        with (
-                            replacing(root / name) as partial,
-                            opened.open(members[name]) as packed,
-                            partial.open("wb") as file,
-                        ):
-                            shutil.copyfileobj(packed, file)
+                for name in counted("unpacking", missing, "files", brief=False):
+                    with (
+                        replacing(root / name) as partial,
+                        opened.open(members[name]) as packed,
+                        partial.open("wb") as file,
+                    ):
+                        shutil.copyfileobj(packed, file)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{archive}: not a ZIP archive that can be unpacked ({error})") from None
     return root

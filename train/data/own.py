@@ -11,6 +11,7 @@ from tagger.errors import UserError
 from tagger.files import folders_in, is_audio_file, sha256, walk
 from tagger.names import BACKGROUND_NAMES, LONGEST_LABEL, label_problem
 from tagger.printable import printable
+from tagger.progress import counted
 from tagger.table import read_table
 from train.data.dataset import FOLDS, Clip, Dataset
 from train.data.esc50 import source_of
@@ -82,7 +83,7 @@ def read_background(path: Path, say: Say = lambda line: None) -> Dataset:
     if _is_saved(path):
         files = [file for file in _reviewed(path, say) if file.label is None]
     else:
-        files = [_File(found, None, sha256(found)) for found in sounds_in(path)]
+        files = [_File(found, None, sha256(found)) for found in counted(f"reading {path}", sounds_in(path), "files")]
     if not files:
         raise UserError(f"{path}: no background sounds here")
     return Dataset("background", (), _clips(files, (), path if path.is_dir() else path.parent))
@@ -139,7 +140,7 @@ def _recordings(files: Sequence[_File]) -> Counter[str]:
 def _sorted_into_folders(root: Path, say: Say) -> list[_File]:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
-    files: list[_File] = []
+    labelled: list[tuple[Path, str | None]] = []
     ignored = [path for path in sorted(root.iterdir()) if path.is_file() and not path.name.startswith(".")]
     for folder in folders_in(root):
         label = _label(folder.name, f"{root}: the folder's name")
@@ -148,10 +149,10 @@ def _sorted_into_folders(root: Path, say: Say) -> list[_File]:
         if not sounds:
             raise UserError(f"{folder}: has no sounds; a label needs at least {_LEAST} recordings")
         ignored += [path for path in paths if not is_audio_file(path)]
-        files += [_File(path, label, sha256(path)) for path in sounds]
+        labelled += [(path, label) for path in sounds]
     if ignored:
         say(f"ignored, being no sound in a label's folder: {_some([str(path.relative_to(root)) for path in ignored])}")
-    return files
+    return [_File(path, label, sha256(path)) for path, label in counted(f"reading {root}", labelled, "files")]
 
 
 def _label(name: str, what: str) -> str | None:
@@ -183,7 +184,7 @@ def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]
     files: list[_File] = []
     seen: dict[Path, int] = {}
     fold_of: dict[str, tuple[int, int]] = {}  # source or content -> fold, line
-    for line, row in lines:
+    for line, row in counted(f"reading {table}", lines, "files"):
         where = f"{table}, line {line}"
         if None in row:
             raise UserError(f"{where}: has more values than there are columns")

@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import struct
-import sys
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import click
 import numpy as np
 
 from tagger.audio.chunk import Warn
@@ -26,6 +24,7 @@ from tagger.errors import AudioError, UserError
 from tagger.events import Block, Samples
 from tagger.files import replacing
 from tagger.printable import printable
+from tagger.progress import Progress, counted
 from train.data import cache
 from train.data.dataset import Clip, Dataset
 from train.messages import Say
@@ -160,24 +159,25 @@ def _entries(files: dict[Path, Clip], shape: _Shape, strict: bool, notes: list[s
     """
     stop = threading.Event()
 
-    def made(path: Path) -> _Entry | str:
+    def made(path: Path, progress: Progress) -> _Entry | str:
         try:
-            return _write(path, files[path], shape, stop, notes.append)
+            return _write(path, files[path], shape, stop, progress, notes.append)
         except AudioError as error:
             return str(error)
 
     entries: dict[Path, _Entry | str] = {}
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
-        for path, entry in zip(files, pool.map(lambda path: _read(path, shape), files), strict=True):
+        read = pool.map(lambda path: _read(path, shape), files)
+        for path, entry in zip(counted("decoded before", files, "files"), read, strict=True):
             if entry is not None:
                 entries[path] = entry
         missing = [path for path in files if path not in entries]
         if missing:
-            with click.progressbar(length=len(missing), label="decoding", file=sys.stderr) as bar:
-                for path, done in zip(missing, pool.map(made, missing), strict=True):
+            with Progress("decoding", len(missing), "files") as progress:
+                for path, done in zip(missing, pool.map(lambda path: made(path, progress), missing), strict=True):
                     entries[path] = done
-                    bar.update(1)
+                    progress.update()
                     if strict and not (isinstance(done, tuple) and done):
                         break
     finally:
@@ -186,7 +186,7 @@ def _entries(files: dict[Path, Clip], shape: _Shape, strict: bool, notes: list[s
     return entries
 
 
-def _write(path: Path, clip: Clip, shape: _Shape, stop: threading.Event, warn: Warn) -> _Entry:
+def _write(path: Path, clip: Clip, shape: _Shape, stop: threading.Event, progress: Progress, warn: Warn) -> _Entry:
     """Writes the windows, int16; then JSON with their starts and their checksum; then the length of the JSON."""
     starts: list[int] = []
     checksum = 0
@@ -196,6 +196,7 @@ def _write(path: Path, clip: Clip, shape: _Shape, stop: threading.Event, warn: W
             file.write(content)
             checksum = zlib.crc32(content, checksum)
             starts.append(start)
+            progress.update(0)  # one recording may have hours
         footer = json.dumps({"starts": starts, "crc32": checksum}).encode()
         file.write(footer + _LENGTH.pack(len(footer)))
     return tuple(starts)

@@ -1,6 +1,7 @@
 """`tagger eval`: scores checkpoints on clips that they were not trained on; refuses others."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from tagger.checkpoints import checkpoint, store
 from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
+from tagger.progress import counted
 from train.data import waveforms
 from train.data.corpus import Corpus
 from train.data.dataset import FOLDS, Dataset, Rows, leak, leaks
-from train.evaluate import report, streams
+from train.evaluate import compare, compare_streams, report, streams
+from train.evaluate.announcements import ONE_LABEL, found
+from train.evaluate.inputs import StreamOptions
 from train.evaluate.metrics import accuracy, accuracy_by_fold, calibration_error, mean_and_std
 from train.evaluate.predictions import NO_LABEL, Predictions
 from train.messages import Say
@@ -32,7 +36,7 @@ def predict(loaded: Checkpoint, corpus: Corpus, rows: Rows, device: str, shifts:
     classify = Classifier(loaded, device)
     labels = loaded.info.labels
     scores = np.empty((len(rows), len(labels)), np.float32)
-    for first in range(0, len(rows), _BATCH):
+    for first in counted(f"scoring, {loaded.info.name}", range(0, len(rows), _BATCH), "batches"):
         batch = corpus.waveforms.batch(int(row) for row in rows[first : first + _BATCH])
         scores[first : first + _BATCH] = _scores(classify, batch, shifts)
     clips = [corpus.dataset.clips[row] for row in rows]
@@ -59,12 +63,13 @@ def evaluate(
     strict: bool,
     allow_leak: bool,
     say: Say,
-    streamed: streams.StreamOptions | None = None,
+    streamed: StreamOptions | None = None,
 ) -> None:
     """Writes a report.
 
     Args:
-        models: checkpoints' names or paths; or one folder that `tagger train` wrote, for its checkpoint of each fold.
+        models: checkpoints' names or paths, or folders that `tagger train` wrote, for their checkpoint of each fold.
+            Checkpoints of different folds are one model; what has a fold in common is compared.
         folds: folds to score. Empty: the one that each checkpoint was not trained on.
         output: folder of the report.
         streamed: score in streams that are made from the clips. None: clip by clip.
@@ -78,11 +83,10 @@ def evaluate(
         if not folds:
             raise UserError(f"{dataset.name}: {message}")
         say(f"{message}, which is left out")
-    pairs = [pair for model in models for pair in _pairs(model, folds)]
-    if len({fold for _, fold in pairs}) != len(pairs):
-        raise UserError("two checkpoints for one fold: name one folder, or checkpoints of different folds")
-    if len({loaded.info.labels for loaded, _ in pairs}) > 1:
-        raise UserError("checkpoints with different labels cannot be scored together")
+    systems, is_comparison = _systems(models, folds, say)
+    pairs = [pair for of in systems.values() for pair in of]
+    if is_comparison and len(dataset.labels) == 1 and streamed is None:
+        raise UserError(f"accuracy means nothing with one label, {dataset.labels[0]}: compare with --streamed")
     marks: list[str] = []
     for loaded, fold in pairs:
         if missing := [label for label in dataset.labels if label not in loaded.info.labels]:
@@ -96,16 +100,68 @@ def evaluate(
             by_rate[key] = Corpus.of(*waveforms.load(dataset, *key, strict, say))
         return by_rate[key]
 
+    names = {model: {str(fold): loaded.info.name for loaded, fold in of} for model, of in systems.items()}
     facts: dict[str, Any] = {
         **report.circumstances(),
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "checkpoints": {str(fold): loaded.info.name for loaded, fold in pairs},
+        "checkpoints": names if is_comparison else {fold: name for of in names.values() for fold, name in of.items()},
     }
     for mark in marks:
         say(mark)
+    if streamed is not None and is_comparison:
+        compare_streams.evaluate(systems, corpora, streamed, output, device, marks, facts, say)
+        return
     if streamed is not None:
         streams.evaluate(pairs, corpora, streamed, output, device, marks, facts, say)
         return
+    facts["test-time options"] = f"mean of {shifts} time shifts" if shifts > 1 else "none"
+    scored = {model: _scored(of, corpora, device, shifts, say, is_comparison) for model, of in systems.items()}
+    if not any(scored.values()):
+        raise UserError(f"{dataset.name}: no clip of a label is left to score")
+    if is_comparison:
+        joined = {model: Predictions.joined(parts) for model, parts in scored.items()}
+        _compare(joined, f"Comparison on {dataset.name}", output, marks, facts, say)
+    else:
+        _report(
+            [part for of in scored.values() for part in of], f"Evaluation on {dataset.name}", output, marks, facts, say
+        )
+
+
+def _report(
+    parts: Sequence[Predictions],
+    title: str,
+    output: Path,
+    marks: Sequence[str],
+    facts: Mapping[str, Any],
+    say: Say,
+) -> None:
+    """Writes and prints the result of one model."""
+    joint = Predictions.joined(parts)
+    if len(parts) > 1 and len(joint.labels) > 1:
+        mean, spread = mean_and_std(list(accuracy_by_fold(joint).values()))
+        say(f"mean  : {100 * mean:6.2f} %   standard deviation {100 * (spread or 0):.2f}")
+    if len(joint.labels) > 1:
+        say(f"calibration error {100 * calibration_error(joint):.2f} % (15 bins)")
+    else:
+        marks = [*marks, ONE_LABEL]
+        say(ONE_LABEL)
+    report.write(output, title, joint, {}, facts, marks)
+    say(f"report: {output / 'report.md'}")
+
+
+def _scored(
+    pairs: Sequence[tuple[Checkpoint, int]],
+    corpora: Callable[[Checkpoint], Corpus],
+    device: str,
+    shifts: int,
+    say: Say,
+    is_brief: bool,
+) -> list[Predictions]:
+    """Each checkpoint's predictions of its fold; folds without clips are left out.
+
+    Args:
+        is_brief: whether the accuracy of a fold is not said.
+    """
     parts: list[Predictions] = []
     for loaded, fold in pairs:
         info, corpus = loaded.info, corpora(loaded)
@@ -113,19 +169,87 @@ def evaluate(
         if not len(rows):
             say(f"fold {fold}: no clip of a label, which is left out   {info.name}")
             continue
-        parts.append(predict(loaded, corpus, rows, device, shifts))
-        part = parts[-1]
-        say(f"fold {fold}: {100 * accuracy(part):6.2f} % of {len(rows)} clips   {info.name}")
-    if not parts:
-        raise UserError(f"{dataset.name}: no clip of a label is left to score")
-    joint = Predictions.joined(parts)
-    if len(parts) > 1:
-        mean, spread = mean_and_std(list(accuracy_by_fold(joint).values()))
-        say(f"mean  : {100 * mean:6.2f} %   standard deviation {100 * (spread or 0):.2f}")
-    say(f"calibration error {100 * calibration_error(joint):.2f} % (15 bins)")
-    facts["test-time options"] = f"mean of {shifts} time shifts" if shifts > 1 else "none"
-    report.write(output, f"Evaluation on {dataset.name}", joint, {}, facts, marks)
-    say(f"report: {output / 'report.md'}")
+        parts.append(part := predict(loaded, corpus, rows, device, shifts))
+        if is_brief:
+            continue
+        if len(info.labels) == 1:
+            said = "{} of {} clips reach the threshold".format(*found(part, info.thresholds))
+        else:
+            said = f"{100 * accuracy(part):6.2f} % of {len(rows)} clips"
+        say(f"fold {fold}: {said}   {info.name}")
+    return parts
+
+
+_Pairs = list[tuple[Checkpoint, int]]
+"""Checkpoints, and the fold that each is scored on."""
+
+
+def _systems(models: Sequence[str], folds: Sequence[int], say: Say) -> tuple[dict[str, _Pairs], bool]:
+    """Each model's checkpoints and folds, and whether they are compared: whether a fold is scored by two of them.
+
+    Raises:
+        UserError: a model is named twice, or two can be neither compared nor scored together.
+    """
+    if twice := [model for model in models if models.count(model) > 1]:
+        raise UserError(f"--model {twice[0]}: is named twice, so there would be two checkpoints for one fold")
+    systems = {model: _pairs(model, folds) for model in models}
+    pairs = [pair for of in systems.values() for pair in of]
+    if len({fold for _, fold in pairs}) != len(pairs):
+        return _on_the_same(systems, say), True
+    if len({loaded.info.labels for loaded, _ in pairs}) > 1:
+        raise UserError(
+            "checkpoints with different labels cannot be scored together, as folds of one model; name models that have "
+            "a fold in common to compare them"
+        )
+    if len({_way(loaded) for loaded, _ in pairs}) > 1:
+        each = "; ".join(f"{model}: {', '.join(str(fold) for _, fold in of)}" for model, of in systems.items())
+        raise UserError(f"models are compared on the same clips, and no fold is one of each ({each})")
+    return systems, False
+
+
+def _way(loaded: Checkpoint) -> str:
+    """How it was trained. Checkpoints of one training's folds have this in common."""
+    info = loaded.info
+    return json.dumps([info.architecture, info.training.get("recipe"), info.training.get("settings")], sort_keys=True)
+
+
+def _on_the_same(systems: Mapping[str, _Pairs], say: Say) -> dict[str, _Pairs]:
+    """The models with the folds that all of them are scored on.
+
+    Raises:
+        UserError: there is none.
+    """
+    shared = set.intersection(*({fold for _, fold in of} for of in systems.values()))
+    if not shared:
+        each = "; ".join(f"{model}: {', '.join(str(fold) for _, fold in of)}" for model, of in systems.items())
+        raise UserError(f"models are compared on the same clips, and no fold is one of each ({each})")
+    if left_out := sorted({fold for of in systems.values() for _, fold in of} - shared):
+        say(
+            f"compared on fold {', '.join(map(str, sorted(shared)))}; not every model has fold "
+            f"{', '.join(map(str, left_out))}"
+        )
+    return {model: [pair for pair in of if pair[1] in shared] for model, of in systems.items()}
+
+
+def _compare(
+    models: Mapping[str, Predictions],
+    title: str,
+    output: Path,
+    marks: Sequence[str],
+    facts: Mapping[str, Any],
+    say: Say,
+) -> None:
+    """Writes and prints a comparison on the clips that every model could hear."""
+    shared = set.intersection(*(set(p.clips) for p in models.values()))
+    if left_out := len({clip for p in models.values() for clip in p.clips}) - len(shared):
+        say(f"{left_out} clips or windows are not the same for each model, and are left out")
+    if not shared:
+        raise UserError("no clip is the same for each model: their windows differ")
+    same = {model: p.only(np.array([clip in shared for clip in p.clips])) for model, p in models.items()}
+    compare.write(output, title, same, marks, facts)
+    for line in (*compare.aligned(compare.rows(same)), *compare.explained(same)):
+        say(line)
+    say(f"report: {output / 'comparison.md'}")
 
 
 def _pairs(model: str, folds: Sequence[int]) -> list[tuple[Checkpoint, int]]:

@@ -6,7 +6,7 @@ Three questions need three rules of which event belongs to which sound:
   their onsets (and offsets) are within a collar; as many pairs as possible.
 - A false alarm (`belongs`) has no sound of its label near or under it. Pairs do not matter: a second event on one sound
   is not a false alarm, though it lowers sed_eval's precision.
-- An announcement (`_paired`) is judged as a listener does, in order of time: a sound's event may begin up to a window's
+- An announcement (`paired`) is judged as a listener does, in order of time: a sound's event may begin up to a window's
   length after it. sed_eval has no such measure, and its collars are too narrow for delays.
 
 The sounds and events are described in `found`. Event-based F1 and the polyphonic sound detection score are computed in
@@ -202,7 +202,7 @@ def belongs(event: Found, sound: Annotation, collar_s: float = max(COLLARS_S)) -
 
 def announced(streams: Streams, window_s: float) -> Announced:
     """Which sounds were announced by their own label, how late, and with what errors of time."""
-    results = [each for truth, found, _ in streams.values() for each in _paired(truth, found, window_s)]
+    results = [each for truth, found, _ in streams.values() for each in paired(truth, found, window_s)]
     sounds, heard = (
         Counter(sound.label for sound, is_announced, _ in results if is_announced or not only) for only in (False, True)
     )
@@ -215,7 +215,7 @@ def announced(streams: Streams, window_s: float) -> Announced:
     )
 
 
-def _paired(
+def paired(
     truth: Sequence[Annotation], found: Sequence[Found], window_s: float
 ) -> list[tuple[Annotation, bool, Found | None]]:
     """Each sound, whether it was announced, and its event: the first of its label that no earlier sound has."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from train.curve import Epoch
-from train.evaluate import metrics, plots
+from train.evaluate import intervals, metrics, plots
 from train.evaluate.categories import categories
 from train.evaluate.predictions import NO_LABEL, Predictions
 
@@ -48,6 +48,10 @@ def markdown_of(
     yield from (_MEANINGS[p is not None, bool(curves)], "")
     if no_pictures is not None:
         yield from (no_pictures, "")
+    if announcements := facts.get("announcements"):
+        yield from ("## Announcements where none of the labels sounds", "")
+        yield from (f"- {_line(each)}" for each in announcements)
+        yield ""
     if p is not None and p.known.clips:
         yield from _folds(p)
         yield from _categories(p)
@@ -90,7 +94,10 @@ _MEANINGS = {
 
 def _headline(p: Predictions, found: dict[str, Any]) -> Iterator[str]:
     rows = []
-    if found["clips"]:
+    if len(p.labels) == 1 and found["clips"]:
+        rows.append(["accuracy", f"means nothing: {p.labels[0]} is the only label, so it is right of all clips"])
+        rows.append(["clips", str(found["clips"])])
+    elif found["clips"]:
         method = "bootstrap" if 0 < found["right"] < found["clips"] else "exact"
         low, high = found["accuracy_interval_95"]
         recordings = "clips" if found["recordings"] == found["clips"] else f"the {found['recordings']} recordings"
@@ -160,12 +167,12 @@ def _labels(p: Predictions) -> Iterator[str]:
     if len(missed) > _WORST:
         yield from (f"The {_WORST} that were missed most.", "")
     yield from _table(
-        ["label", "clips", "recall, %", "precision, %", "F1", "average precision"],
+        ["label", "clips", "recall, % (95 % interval)", "precision, %", "F1", "average precision"],
         [
             [
                 _code(each.label),
                 str(each.support),
-                _optional(each.recall, "{:.1f}", 100),
+                _optional(each.recall, "{:.1f}", 100) + _within(each.right, each.support),
                 _optional(each.precision, "{:.1f}", 100),
                 _optional(each.f1, "{:.3f}"),
                 _optional(each.average_precision, "{:.3f}"),
@@ -238,6 +245,12 @@ def _percent(share: float) -> str:
 
 def _optional(value: float | None, shape: str, factor: float = 1) -> str:
     return "–" if value is None or not math.isfinite(value) else shape.format(factor * value)
+
+
+def _within(count: int, of: int) -> str:
+    """The 95 % interval of a share, per cent."""
+    low, high = intervals.of_share(count, of)
+    return f" ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def _line(text: str) -> str:

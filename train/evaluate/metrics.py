@@ -249,6 +249,12 @@ class McNemar:
     p_value: float
     """Probability of such an uneven split, or a more uneven one, if both are equally good."""
 
+    @classmethod
+    def of(cls, only_first: int, only_second: int) -> "McNemar":
+        n = only_first + only_second
+        tail = sum(math.comb(n, k) for k in range(min(only_first, only_second) + 1))
+        return cls(only_first, only_second, min(1.0, 2 * tail / 2**n))
+
 
 def mcnemar(p: Predictions, q: Predictions) -> McNemar:
     """McNemar's test (1947), exact, two-sided: whether two systems differ in accuracy.
@@ -262,9 +268,7 @@ def mcnemar(p: Predictions, q: Predictions) -> McNemar:
     if {clip: label for clip, (label, _) in first.items()} != {clip: label for clip, (label, _) in second.items()}:
         raise ValueError("only predictions of the same clips, of the same labels, can be compared")
     splits = Counter((first[clip][1], second[clip][1]) for clip in first)
-    b, c = splits[True, False], splits[False, True]
-    tail = sum(math.comb(b + c, k) for k in range(min(b, c) + 1))
-    return McNemar(b, c, min(1.0, 2 * tail / 2 ** (b + c)))
+    return McNemar.of(splits[True, False], splits[False, True])
 
 
 def _outcomes(p: Predictions) -> dict[str, tuple[str, bool]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tagger import figures
 from tagger.figures import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, shortened
-from train.evaluate import metrics
+from train.evaluate import intervals, metrics
 from train.evaluate.categories import categories
 from train.evaluate.predictions import Predictions
 
@@ -147,7 +147,7 @@ def confusion(p: Predictions) -> "Figure":
 
 
 def recalls(p: Predictions) -> "Figure":
-    """Recall of each label, lowest first, coloured by category."""
+    """Recall of each label with its exact 95 % interval, lowest first, coloured by category."""
     from matplotlib.patches import Patch
 
     found = metrics.per_label(p)
@@ -159,18 +159,20 @@ def recalls(p: Predictions) -> "Figure":
     rows = np.arange(len(shown))
     shares = [100 * (found[i].recall or 0.0) for i in shown]
     axes.barh(rows, shares, height=0.72, color=[colour[of_label[i]] for i in shown])
+    bars = _error_bars([(found[i].right, found[i].support) for i in shown], 100)
+    axes.errorbar(shares, rows, xerr=bars, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.5)
     for row, i in enumerate(shown):
-        axes.text(101, row, f"{found[i].right} of {found[i].support}", va="center", fontsize=8, color=INK)
+        axes.text(101.5, row, f"{found[i].right} of {found[i].support}", va="center", fontsize=8, color=INK)
     axes.set_yticks(rows, [shortened(p.labels[i]) for i in shown])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlim(0, 110)
+    axes.set_xlim(0, 111)
     axes.set_xticks(range(0, 101, 20))
     axes.grid(True, axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     mean = 100 * metrics.accuracy(p)
     axes.axvline(mean, color=INK, linewidth=1, linestyle="--")
-    axes.set_xlabel(f"recall, % (dashed: {mean:.1f}, all clips)")
+    axes.set_xlabel(f"recall, % (dashed: {mean:.1f}, all clips), and its 95 % interval")
     few = f", the {len(shown)} labels with most mistakes" if len(shown_labels(p)) < len(p.labels) else ""
     axes.set_title(f"Clips that were found, of each label{few}", loc="left")
     if len(colour) > 1:
@@ -191,6 +193,9 @@ def reliability(p: Predictions) -> "Figure":
     count = np.array([each.count for each in bins])
     upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1, label="as often right as it says")
     upper.bar(left, share, width, align="edge", color=SKY, edgecolor="white", label="accuracy", zorder=0)
+    counted = [(round(each.accuracy * each.count), each.count) for each in bins]
+    spread = _error_bars(counted, 1)
+    upper.errorbar(sure, share, spread, fmt="none", ecolor=_GREY, elinewidth=1, capsize=2, label="its 95 % interval")
     upper.vlines(sure, np.minimum(share, sure), np.maximum(share, sure), color=RED, linewidth=2.5, label="difference")
     upper.plot(sure, share, "o", color=BLUE, markersize=5, label="at the mean confidence")
     upper.set_ylim(0, 1.03)
@@ -209,6 +214,17 @@ def reliability(p: Predictions) -> "Figure":
     lower.set_xlim(0, 1)
     figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+def _error_bars(counts: Sequence[tuple[int, int]], factor: float) -> NDArray[np.float64]:
+    """[2, N]: from each share down and up to the ends of its 95 % interval.
+
+    Args:
+        counts: number that is right, and number of all, for each share.
+    """
+    ends = [(count / of, *intervals.of_share(count, of)) for count, of in counts]
+    bars = [(max(0.0, share - low), max(0.0, high - share)) for share, low, high in ends]
+    return factor * np.array(bars).reshape(-1, 2).T
 
 
 def _stretch_loss(axes: "Axes", curves: Mapping[str, Sequence["Epoch"]]) -> None:

@@ -3,12 +3,11 @@
 How the upper blocks are trained on it: `train.fit.stream`.
 """
 
+import itertools
 import math
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from tagger.features.logmel import front_end
 from tagger.models.network import Network
+from tagger.progress import Progress
 from tagger.stop import Stop
 from train.augment.scenes import MOST_SOUNDS, Scenes
 from train.augment.views import BATCH, NOTHING, Views
@@ -139,15 +139,16 @@ class Activations:
     ) -> dict[str, NDArray[Any]]:
         def make() -> dict[str, NDArray[Any]]:
             maps, hidden = [], []
-            title = f"windows, {view}{f' {draw}' if draw else ''}"
-            with click.progressbar(length=count, label=title, file=sys.stderr) as shown, torch.inference_mode():
+            number = 1 + draw + sum(_DRAWS[before] for before in itertools.takewhile(lambda each: each != view, _DRAWS))
+            title = f"windows {number} of {sum(_DRAWS.values()) + SCENES}, {view}"
+            with Progress(title, count, "windows", shown=self._place.leads) as progress, torch.inference_mode():
                 for waves in unless_stopped(batches, stop):
                     log_mel = self._extract(waves.to(self._place.device)).to(memory_format=torch.channels_last)
                     low = self._lower(log_mel)
                     whole = self._hidden(self._upper(low))
                     maps.append(low.half().cpu().numpy())
                     hidden.append(whole.half().cpu().numpy())
-                    shown.update(len(waves))
+                    progress.update(len(waves))
             return {"maps": np.concatenate(maps), "hidden": np.concatenate(hidden), **more()}
 
         return cached_arrays("windows", self._key | {"view": view, "draw": draw}, make)

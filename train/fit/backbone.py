@@ -12,7 +12,7 @@ from tagger.checkpoints import checkpoint, release, store
 from tagger.errors import CheckpointError, UserError, near
 from tagger.features.config import FRONT_ENDS, MelConfig
 from tagger.files import sha256
-from tagger.models.config import ARCHITECTURES
+from tagger.models.config import ARCHITECTURES, trainable_names
 from tagger.models.efficientat import Others
 from tagger.models.network import Network, build
 from train.recipe import Recipe
@@ -116,14 +116,21 @@ def network_config(name: str) -> tuple[str, Any] | None:
         elif found := re.fullmatch(rf"{architecture.family}(\d\d)", name):
             width = int(found[1]) / 10
             if width not in architecture.widths:
-                known = [f"{architecture.family}{round(10 * each):02d}" for each in architecture.widths]
-                raise UserError(f"no network {name!r}{near(name, known)}")
+                known = [each for each in trainable_names() if re.fullmatch(rf"{architecture.family}\d\d", each)]
+                raise UserError(f"no network {name!r}{near(name, known)} {_trainable()}")
             return key, architecture.config(labels=1, width=width)
     return None
 
 
+def _trainable() -> str:
+    return f"Networks that can be trained by name: {', '.join(trainable_names())}; any checkpoint can, too"
+
+
 def _of_checkpoint(name: str, recipe: Recipe) -> Backbone:
-    path = store.find(name)
+    try:
+        path = store.find(name)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}. {_trainable()}") from None
     loaded = checkpoint.load(path)
     info = loaded.info
     mel = info.mel

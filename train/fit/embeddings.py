@@ -1,11 +1,10 @@
 """Embeddings of every clip of a data set by a frozen network, in each view: computed once, and cached."""
 
-import sys
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from tagger.errors import UserError
 from tagger.features.logmel import front_end
 from tagger.models.network import Network
+from tagger.progress import Progress
 from tagger.stop import Stop
 from train.augment.views import Views, targets_of
 from train.data.cache import cached_arrays
@@ -105,12 +105,12 @@ class Embedder:
 
     def _heard(self, batches: Iterable[Tensor], title: str) -> Iterator[Tensor]:
         """The last feature map of each batch, [B, C, rows, steps]."""
-        with click.progressbar(length=len(self._corpus.waveforms), label=title, file=sys.stderr) as bar:
+        with Progress(title, len(self._corpus.waveforms), "clips", shown=self._place.leads) as progress:
             for waves in unless_stopped(batches, self._stop):
                 with torch.inference_mode():
                     log_mel = self._extract(waves.to(self._place.device)).to(memory_format=torch.channels_last)
                     yield self._maps(log_mel)
-                bar.update(len(waves))
+                progress.update(len(waves))
 
     def _whole(self, maps: Tensor) -> NDArray[Any]:
         """Inputs of the last layer, [B, F]."""
@@ -120,4 +120,9 @@ class Embedder:
 
 
 def _title(view: str, draw: int) -> str:
-    return f"features, {view}{f' {draw}' if draw else ''}"
+    """
+    >>> _title("placed", 2)
+    'features 4 of 7, placed'
+    """
+    number = 1 + draw + sum(DRAWS[before] for before in itertools.takewhile(lambda each: each != view, DRAWS))
+    return f"features {number} of {sum(DRAWS.values())}, {view}"

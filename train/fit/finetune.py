@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from tagger.errors import TaggerError, UserError
 from tagger.features.config import MelConfig
 from tagger.features.logmel import front_end
+from tagger.progress import Progress
 from tagger.stop import Stop
 from train.augment.spectrogram import Mix, equalised, jittered_bank, masked, warped
 from train.augment.views import BATCH, VIEWS, Views
@@ -154,8 +155,11 @@ class FineTuneLearner:
             TrainingStoppedError: after `stop`.
         """
         if self._has_fitted_head:
-            views = unless_stopped(self._embedded(), stop)
-            fit_start(self.network.classifier[-1], views, self.recipe.activation)
+            title = "features for the first last layer"
+            batches = math.ceil(len(self._batches.rows) / BATCH) + len(self._batches)
+            with Progress(title, batches, "batches", brief=True, shown=self.place.leads) as progress:
+                views = progress.over(unless_stopped(self._embedded(), stop))
+                fit_start(self.network.classifier[-1], views, self.recipe.activation)
             self._average = _averaged(self.network, self.recipe.average)
         if self.recipe.start_share:
             self._start = _copied(self.network.state_dict())

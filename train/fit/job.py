@@ -27,6 +27,8 @@ TRAINERS: dict[str, type[Trainer]] = {
 }
 """Every way of training, by `Recipe.trainable`."""
 WINDOW_SECONDS = 5.0
+_RUN = "job.json"
+"""File in the output folder with what must not change when a run is resumed."""
 EVERYTHING = 0
 """Stands for the number of the held-out fold where none is held out."""
 
@@ -55,9 +57,11 @@ class Job:
     strict: bool = False
     resume: bool = False
     allow_leak: bool = False
+    strangers: Path | None = None
+    """ESC-50, where it is at hand: sounds that none of the labels is, in which announcements are counted."""
 
     def __post_init__(self) -> None:
-        if not self.name.strip(".") or re.search(r"[/\\\x00-\x1f]|^fold\d$", self.name):
+        if not _is_name(self.name):
             raise UserError(f"--name {self.name}: must be the name of a file in the output folder, and not fold1 ...")
         if self.recipe.crop_seconds > WINDOW_SECONDS:
             raise UserError(f"crop_seconds {self.recipe.crop_seconds:g}: a window has only {WINDOW_SECONDS:g} s")
@@ -92,6 +96,27 @@ class Job:
     def result(self, stage: int) -> Path:
         """Path of the stage's predictions and learning curve."""
         return self.output / f"{self.title(stage)}.npz"
+
+
+def _is_name(name: str) -> bool:
+    return bool(name.strip(".")) and re.search(r"[/\\\x00-\x1f]|^fold\d$", name) is None
+
+
+def own_name(data: Path | None, dataset: Dataset) -> str | None:
+    """Name of a run on a user's sounds alone, where none is given: the folder's. None: it is on ESC-50 too."""
+    if data is None or "ESC-" in dataset.name:
+        return None
+    name = data.absolute().name if data.is_dir() else data.stem
+    return name if _is_name(name) else "own"
+
+
+def name_of_run(output: Path) -> str | None:
+    """Name of the run that the folder holds. None: it holds none."""
+    try:
+        name = json.loads((output / _RUN).read_text("utf-8"))["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return name if isinstance(name, str) and _is_name(name) else None
 
 
 def stages_of(job: Job, dataset: Dataset, say: Say) -> list[int]:
@@ -196,13 +221,13 @@ def check_folder(job: Job, backbone: Backbone) -> None:
     Raises:
         UserError: the output folder holds a run that this one does not resume.
     """
-    path = job.output / "job.json"
+    path = job.output / _RUN
     if not path.is_file():
         return
     if not job.resume:
         raise UserError(
             f"{job.output}: holds a run already; --resume continues it (or shows its result), "
-            "another --output starts a new one"
+            "another --name or --output starts a new one"
         )
     mine = json.loads(json.dumps(_document(job, backbone)))
     try:
@@ -220,5 +245,5 @@ def check_folder(job: Job, backbone: Backbone) -> None:
 
 def claim_folder(job: Job, backbone: Backbone) -> None:
     """Makes the output folder this job's."""
-    with replacing(job.output / "job.json") as partial:
+    with replacing(job.output / _RUN) as partial:
         partial.write_text(json.dumps(_document(job, backbone), indent=2) + "\n", "utf-8")

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from tagger.files import replacing
+from tagger.progress import Progress
 from tagger.stop import Stop
 from train.curve import Epoch
 from train.fit.distributed import Place
-from train.fit.progress import bar, show
+from train.fit.progress import show
 from train.fit.trainer import TrainingStoppedError
 from train.messages import Say
 
@@ -132,16 +133,18 @@ def _run_steps(learner: Learner[BatchT], epochs: int, path: Path, place: Place, 
     """The rest of the current epoch."""
     state = learner.state
     with (
-        bar(learner.steps_per_epoch, f"epoch {state.epoch + 1} of {epochs}", place.leads) as shown,
+        Progress(
+            f"epoch {state.epoch + 1} of {epochs}", learner.steps_per_epoch, "steps", brief=True, shown=place.leads
+        ) as progress,
         closing(learner.batches(state.epoch, state.step)) as batches,
     ):
-        shown.update(state.step)
+        progress.update(state.step)
         for batch in batches:
             loss, right, labelled = learner.step(batch, state.epoch, state.step)
             state.step += 1
             sums = place.summed(loss / place.ranks, right, labelled)
             state.sums[:3] = [have + new for have, new in zip(state.sums, sums, strict=False)]
-            shown.update(1)
+            progress.update()
             if not learner.resumes_within_epochs and state.step == learner.steps_per_epoch:
                 return  # the epoch is whole: it is saved first
             if place.agreed(float(stop.interrupted))[0]:

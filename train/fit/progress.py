@@ -1,10 +1,7 @@
 """Progress of a training, for the user: a bar, one line for each epoch, TensorBoard's curves."""
 
-import sys
 from pathlib import Path
 from typing import Any
-
-import click
 
 from train.curve import Epoch
 from train.data.dataset import Rows
@@ -14,11 +11,6 @@ from train.messages import Say
 def announce(folder: Path, rows: Rows, inner: Rows, report: Say) -> None:
     """Says what is trained next; the folder has its name."""
     report(f"-- {folder.name}: {len(rows)} clips to learn from, {len(inner)} to choose the epoch by")
-
-
-def bar(length: int, label: str, is_shown: bool) -> Any:
-    """A progress bar over an epoch's batches, with the time left."""
-    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not is_shown, show_eta=True)
 
 
 def show(row: Epoch, epochs: int, is_kept: bool, report: Say) -> None:

@@ -3,12 +3,14 @@
 What is asked for, and whether the folder, the folds and the teacher allow it, is in `train.fit.job`.
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tagger import files, progress
 from tagger.checkpoints import checkpoint, store
 from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.checkpoints.header import read_header
@@ -17,12 +19,13 @@ from tagger.errors import UserError
 from tagger.models.network import network_class
 from tagger.stop import Stop
 from train.curve import Epoch
-from train.data import waveforms
+from train.data import esc50, waveforms
 from train.data.corpus import Corpus
 from train.data.dataset import FOLDS, Rows, inner_split, trained_on
-from train.evaluate import report
+from train.evaluate import announcements, report
+from train.evaluate.announcements import ONE_LABEL, Announced
 from train.evaluate.clips import predict
-from train.evaluate.metrics import accuracy, accuracy_by_fold, calibration_error, mean_and_std
+from train.evaluate.metrics import accuracy
 from train.evaluate.predictions import Predictions
 from train.fit.backbone import Backbone, load_backbone
 from train.fit.distributed import Place, joined
@@ -39,12 +42,21 @@ from train.fit.job import (
     stages_of,
 )
 from train.fit.memory import keep_memory
-from train.fit.result import read_result, write_result
+from train.fit.result import (
+    Result,
+    announced_in,
+    in_words,
+    mean_in_words,
+    metrics_of,
+    read_result,
+    write_result,
+)
 from train.fit.teacher import Teacher
 from train.fit.trainer import Setup, Trained, Trainer, TrainingStoppedError
 from train.messages import Say, silent
 
-_NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
+_LONG_S = 60.0
+"""Time left from which on it is said, seconds."""
 
 
 def run(job: Job, say: Say) -> None:
@@ -66,7 +78,8 @@ def run(job: Job, say: Say) -> None:
         network = network_class(backbone.architecture)
         if job.trainer.needs_linear_head and not network.has_linear_head:
             raise UserError(
-                f"{backbone.name}: a {network.__name__} has no last layer that could be fitted alone (--freeze)"
+                f"{backbone.name}: a {network.__name__} has no last layer that could be fitted alone (--freeze); "
+                "mn and dymn networks have, and checkpoints of them"
             )
         if job.recipe.batch < place.ranks:
             raise UserError(f"batch {job.recipe.batch} is less than one clip for each of {place.ranks} processes")
@@ -114,22 +127,38 @@ class _Stages:
         self._chosen: dict[str, int] = {}
         self._marks = marks
         """Warnings about each stage's result."""
+        self._results: dict[int, Result] = {}
 
     def all(self, stages: Sequence[int]) -> None:
         parts: list[Predictions] = []
+        began, ahead = time.monotonic(), [stage for stage in stages if not self._job.is_done(stage)]
         for stage in stages:
-            predictions = self._stage(stage, parts)
+            predictions = self._stage(stage, parts, stage == stages[-1])
             if predictions is not None:
                 parts.append(predictions)
-                self._say(f"fold {stage}: {_percent(accuracy(predictions))}   {self._job.checkpoint(stage)}")
+                self._say(f"fold {stage}: {in_words(self._results[stage])}   {self._job.checkpoint(stage)}")
+            if stage in ahead[:-1]:
+                self._say_time_left(ahead.index(stage) + 1, len(ahead), time.monotonic() - began)
         if not self._place.leads:
             return
         joint = Predictions.joined(parts) if parts else None
-        if joint is not None and len(parts) > 1:
-            self._say(_in_words(joint))
+        if joint is not None and len(parts) > 1 and not self._is_one_label:
+            self._say(mean_in_words(joint))
         marks = [mark for stage in stages for mark in self._marks[stage]]
+        if self._is_one_label and joint is not None:
+            marks.append(ONE_LABEL)
         for mark in marks:
             self._say(mark)
+        heard = announced_in(self._results.values())
+        if heard:
+            self._say("announcements where none of the labels sounds:")
+        for each in heard:
+            self._say(f"  {each}")
+        if not heard and self._is_one_label:
+            self._say(
+                "to learn how often it announces what it should not: --background FOLDER, or ESC-50 in "
+                f"{files.home() / 'esc50'} (--download)"
+            )
         report.write(
             self._job.output / "report",
             f"Training of {self._started['name']} on {self._corpus.dataset.name}, recipe {self._job.recipe_name}",
@@ -141,7 +170,27 @@ class _Stages:
         )
         self._say(f"report: {self._job.output / 'report' / 'report.md'}")
 
-    def _stage(self, stage: int, parts: Sequence[Predictions]) -> Predictions | None:
+    @property
+    def _is_one_label(self) -> bool:
+        return len(self._corpus.dataset.labels) == 1
+
+    def _say_time_left(self, done: int, of: int, seconds: float) -> None:
+        left_s = seconds / done * (of - done)
+        if left_s > _LONG_S:
+            self._say(f"{done} of {of} trainings done, about {progress.in_words(left_s)} left")
+
+    def _listened(self, loaded: Checkpoint, stage: int, is_last: bool) -> list[Announced]:
+        """Plays what has none of the labels to a stage's checkpoint; ESC-50 only to the last."""
+        dataset, device, heard = self._corpus.dataset, str(self._place.device), list[Announced | None]()
+        folds = [fold for fold in self._job.stages if fold != EVERYTHING]
+        if stage != EVERYTHING:
+            heard.append(announcements.in_background(loaded, dataset, stage, len(folds), self._stop, device))
+        if is_last and self._job.strangers is not None:
+            strangers = esc50.read(self._job.strangers)
+            heard.append(announcements.in_strangers(loaded, strangers, self._stop, device))
+        return [each for each in heard if each is not None]
+
+    def _stage(self, stage: int, parts: Sequence[Predictions], is_last: bool) -> Predictions | None:
         """Trains, scores and saves one stage; or reads it, where an earlier run has finished it."""
         path, result = self._job.checkpoint(stage), self._job.result(stage)
         if not self._job.is_done(stage):
@@ -154,22 +203,26 @@ class _Stages:
             self._place.wait()
             if self._place.leads:
                 self._save(trained, path, stage, rows, self._metrics(parts) if stage == EVERYTHING else {})
-                predictions = None
-                if stage != EVERYTHING:  # what is scored is what was written
-                    loaded: Checkpoint = checkpoint.load(path)
+                predictions, found = None, None
+                loaded: Checkpoint = checkpoint.load(path)  # what is scored is what was written
+                if stage != EVERYTHING:
                     predictions = predict(loaded, self._corpus, dataset.held_out(stage), str(self._place.device))
+                    found = announcements.found(predictions, loaded.info.thresholds)
                     if not self._marks[stage]:
-                        self._save(trained, path, stage, rows, {"accuracy": accuracy(predictions)})
-                write_result(result, predictions, trained, self._marks[stage])
+                        share = {"found": found[0] / found[1]} if self._is_one_label else {}
+                        self._save(trained, path, stage, rows, share or {"accuracy": accuracy(predictions)})
+                announced = self._listened(loaded, stage, is_last)
+                write_result(result, predictions, trained, self._marks[stage], found, announced)
             self._place.wait()
-        predictions, curve, best, self._marks[stage] = read_result(result, self._corpus.dataset)
-        if curve:
+        read = self._results[stage] = read_result(result, self._corpus.dataset)
+        self._marks[stage] = read.marks
+        if read.curve:
             name = f"fold {stage}" if stage != EVERYTHING else "all clips"
-            self._curves[name] = curve
-            self._chosen[name] = best
+            self._curves[name] = read.curve
+            self._chosen[name] = read.kept_epoch
         if stage == EVERYTHING:
             self._say(f"all clips: {path}")
-        return predictions
+        return read.predictions
 
     def _train(self, stage: int, rows: Rows) -> Trained:
         job, corpus = self._job, self._corpus
@@ -211,10 +264,7 @@ class _Stages:
         folds = [fold for fold in FOLDS if fold not in folds_without_clips(dataset)]
         if len(parts) != len(folds) or len(parts) < 2 or any(self._marks[fold] for fold in folds):
             return {}
-        joint = Predictions.joined(parts)
-        mean, spread = mean_and_std(list(accuracy_by_fold(joint).values()))
-        found = {"accuracy": mean, "std": spread, "ece": calibration_error(joint)}
-        return {f"{_NUMBERS[len(parts)]}_fold_{name}": value for name, value in found.items()}
+        return metrics_of([self._results[fold] for fold in folds])
 
     def _save(self, trained: Trained, path: Path, stage: int, rows: Rows, metrics: dict[str, Any]) -> None:
         job, backbone, dataset = self._job, self._backbone, self._corpus.dataset
@@ -258,16 +308,9 @@ class _Stages:
             "recipe": {"name": self._job.recipe_name} | self._job.recipe.to_document(),
             "seed": self._job.seed,
             "test-time options": "none",
+            **(
+                {"announcements": [str(each) for each in heard]}
+                if (heard := announced_in(self._results.values()))
+                else {}
+            ),
         }
-
-
-def _in_words(joint: Predictions) -> str:
-    mean, spread = mean_and_std(list(accuracy_by_fold(joint).values()))
-    return (
-        f"mean  : {_percent(mean)}   standard deviation {100 * (spread or 0):.2f}   "
-        f"calibration error {_percent(calibration_error(joint))}"
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:6.2f} %"

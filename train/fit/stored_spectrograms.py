@@ -3,16 +3,15 @@ level, shift, piece, mixture and masks. For a small network this is many times f
 every epoch.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
 from tagger.features.config import MelConfig, MfccConfig
 from tagger.features.logmel import front_end
+from tagger.progress import Progress
 from tagger.stop import Stop
 from train.augment.views import BATCH, Views
 from train.data.cache import cached
@@ -67,12 +66,14 @@ class Spectrograms:
             extract = front_end(mel).to(self._place.device)
             shape = (len(rows), mel.bands, mel.frames(corpus.waveforms.samples))
             array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
-            with click.progressbar(length=len(rows), label=f"spectrograms, {view} {draw}", file=sys.stderr) as bar:
+            every = [*self.draws, *self.nothing]
+            title = f"spectrograms {every.index((view, draw)) + 1} of {len(every)}, {view}"
+            with Progress(title, len(rows), "clips", shown=self._place.leads) as progress:
                 for i, waves in enumerate(unless_stopped(self._views(draw).batches(rows, view), self._stop)):
                     array[i * BATCH : i * BATCH + len(waves)] = (
                         extract(waves.to(self._place.device))[:, 0].cpu().numpy()
                     )
-                    bar.update(len(waves))
+                    progress.update(len(waves))
             array.flush()
 
         return cached("spectrograms", key | ({} if view == "plain" else {"seed": self._seed, "draw": draw}), make)

@@ -27,10 +27,11 @@ from tests.programs import refused, run, write_wav
 from tests.trainings import MEL, FakeWaveforms
 from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset
-from train.evaluate import detection, soundscape, streams, synthesis
+from train.evaluate import detection, inputs, soundscape, streams, synthesis
 from train.evaluate.found import Found
+from train.evaluate.inputs import StreamOptions
 from train.evaluate.report import circumstances
-from train.evaluate.streams import THRESHOLDS, Played, StreamOptions, at, decided, play
+from train.evaluate.streams import THRESHOLDS, Played, at, decided, play
 
 pytestmark = pytest.mark.train
 
@@ -246,8 +247,8 @@ def test_a_label_is_true_of_a_window_that_holds_half_a_second_of_it():
 @pytest.fixture(autouse=True)
 def short_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter noise and shorter soundscapes."""
-    monkeypatch.setattr(streams, "_QUIET_SECONDS", 12.0)
-    monkeypatch.setattr(streams, "_SCAPE_SECONDS", 40.0)
+    monkeypatch.setattr(inputs, "QUIET_SECONDS", 12.0)
+    monkeypatch.setattr(inputs, "SCAPE_SECONDS", 40.0)
 
 
 @pytest.fixture(scope="module")
@@ -281,8 +282,8 @@ def evaluated(folder: Path, options: StreamOptions, pairs: tuple[int, ...] = (1,
 def report(rooms: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, list[str]]:
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams, "_QUIET_SECONDS", 12.0)
-        patch.setattr(streams, "_SCAPE_SECONDS", 40.0)
+        patch.setattr(inputs, "QUIET_SECONDS", 12.0)
+        patch.setattr(inputs, "SCAPE_SECONDS", 40.0)
         return folder, *evaluated(folder, StreamOptions(minutes=1.0, nontarget=[rooms], snr_db=(30, 35)))
 
 

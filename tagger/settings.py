@@ -16,6 +16,8 @@ from tagger.policy import EventsConfig
 
 DEFAULT_MODEL = "esc50"
 DEFAULT_MQTT_URL = "mqtt://localhost:1883"
+RUNTIMES = ("auto", "onnx", "torch")
+"""What may run a network (`tagger.engine.runtime`)."""
 PCM_ENCODINGS = ("s16le", "s16be", "s32le", "f32le", "f64le", "u8")
 Channel = tuple[int, ...]
 """Numbers of the channels that are heard, from 1. Empty: all of them, averaged."""
@@ -285,6 +287,8 @@ class ListenSettings:
     model: str = DEFAULT_MODEL
     """A name that `tagger models` lists, or a checkpoint's path."""
     device: str = "auto"
+    runtime: str = "auto"
+    """What runs the network: a key of `tagger.engine.runtime.RUNTIMES`, or auto."""
     window_seconds: float | None = None
     """Length of a window. None: the length that the checkpoint was trained on."""
     hop_seconds: float = 1.0

@@ -81,8 +81,7 @@ class FakeClassifier(WindowClassifier):
     STEP_S = 0.05
 
     def __init__(self, score: Callable[[Samples], float] | None = None) -> None:
-        super().__init__()
-        self.info = CheckpointInfo(
+        info = CheckpointInfo(
             name="fake",
             architecture="efficientat",
             config=EfficientATConfig(labels=2),
@@ -92,6 +91,7 @@ class FakeClassifier(WindowClassifier):
             activation="sigmoid",
             thresholds=(0.5, 0.5),
         )
+        super().__init__(info, 5, "cpu")
         self._level = score or (lambda samples: float(np.abs(samples).max()))
 
     def __call__(self, waveforms: Samples) -> BatchScores:

@@ -9,9 +9,8 @@ from tagger.calibration.recordings import LEAST_S, RecordingClassifier, labelled
 from tagger.calibration.report import About, Result, report
 from tagger.calibration.settings import CalibrationSettings
 from tagger.calibration.tracks import FLOOR, Recorder, ThresholdedPolicy, confirmed
-from tagger.checkpoints import checkpoint, store
 from tagger.config.places import placed
-from tagger.engine.runtime_torch import Classifier
+from tagger.engine.runtime import open_model
 from tagger.errors import UserError, near
 from tagger.policy import EventsConfig
 from tagger.printable import echo, echo_lines
@@ -30,8 +29,8 @@ def calibrate(settings: CalibrationSettings) -> bool:
         TaggerError: the source of --listen broke before LEAST_S were heard.
     """
     check_writable(settings.output)
-    loaded = checkpoint.load_trained(store.find(settings.model))
-    info = loaded.info
+    classifier = open_model(settings.model, settings.runtime, settings.device)
+    info = classifier.info
     window_s = settings.window_s or info.window_seconds
     check_window(settings.window_s, settings.hop_s, window_s)
     old = settings.old
@@ -47,9 +46,7 @@ def calibrate(settings: CalibrationSettings) -> bool:
     examples = labelled(settings.examples, info.labels) if settings.examples is not None else {}
 
     floor = min(FLOOR, *(each.exit for each in now.each))
-    recorder = RecordingClassifier(
-        Classifier(loaded, settings.device), window_s, settings.hop_s, floor, settings.channel
-    )
+    recorder = RecordingClassifier(classifier, window_s, settings.hop_s, floor, settings.channel)
     recorders = recorder.files(files) if files else []
     if settings.listen_s is not None:
         recorders += recorder.sources(settings.sources, settings.listen_s)

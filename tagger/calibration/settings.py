@@ -48,6 +48,7 @@ class CalibrationSettings:
     sources: tuple[str, ...]
     model: str
     device: str
+    runtime: str
     window_s: float | None
     hop_s: float
     channel: Channel
@@ -91,6 +92,7 @@ def settings(
     sources: tuple[str, ...],
     model: str | None,
     device: str | None,
+    runtime: str | None,
     window_s: float | None,
     hop_s: float | None,
     channel: str | None,
@@ -113,6 +115,7 @@ def settings(
         "listen.window": window_s,
         "listen.hop": hop_s,
         "listen.device": device,
+        "listen.runtime": runtime,
         "listen.channel": channel,
     }
     value = {key: given if given is not None else _in_file(old, key) for key, given in typed.items()}
@@ -120,6 +123,7 @@ def settings(
         sources=sources or tuple(_in_file(old, "listen.sources")),
         model=value["listen.model"],
         device=value["listen.device"],
+        runtime=value["listen.runtime"],
         window_s=value["listen.window"],
         hop_s=value["listen.hop"],
         channel=channel_numbers(value["listen.channel"]),

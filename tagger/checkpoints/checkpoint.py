@@ -62,21 +62,6 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(info, model.eval())
 
 
-def load_trained(path: Path) -> Checkpoint:
-    """Loads a checkpoint for listening.
-
-    Raises:
-        CheckpointError: as `load`; or the network was only trained on pictures (`tagger.checkpoints.official`).
-    """
-    loaded = load(path)
-    if loaded.info.training.get("data") == "ImageNet":
-        raise CheckpointError(
-            f"{path}: was never trained on sounds and is only a start for training; "
-            "what `tagger train` makes of it can listen"
-        )
-    return loaded
-
-
 def save(path: Path, info: CheckpointInfo, model: nn.Module, half: bool = False) -> None:
     """Writes the checkpoint in one step: a reader sees the old file or the new one, never a part of it.
 

@@ -17,6 +17,7 @@ A checkpoint is one `.safetensors` file. Its metadata holds, under the key `tagg
     licences      notices that travel with the weights
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -69,6 +70,23 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         CheckpointError: as `read_header`.
     """
     return _read(path)[1]
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 of a checkpoint's weights, hexadecimal. A change of the document, such as of thresholds, keeps it.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            file.seek(8 + int.from_bytes(file.read(8), "little"))
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except (OSError, OverflowError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from None
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:

@@ -140,3 +140,15 @@ def read_info(path: Path) -> CheckpointInfo:
     except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError) as error:
         reason = printable(f"lacks {error}" if isinstance(error, KeyError) else str(error))
         raise CheckpointError(f"{path}: its document cannot be used: {reason}") from None
+
+
+def check_trained(path: Path, info: CheckpointInfo) -> None:
+    """
+    Raises:
+        CheckpointError: the network was only trained on pictures (`tagger.checkpoints.official`) and cannot listen.
+    """
+    if info.training.get("data") == "ImageNet":
+        raise CheckpointError(
+            f"{path}: was never trained on sounds and is only a start for training; "
+            "what `tagger train` makes of it can listen"
+        )

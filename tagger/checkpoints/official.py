@@ -2,7 +2,6 @@
 
 import logging
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tagger.checkpoints.release import audioset_labels
 from tagger.checkpoints.store import SUFFIX, folder
 from tagger.errors import CheckpointError
 from tagger.features.config import MelConfig
-from tagger.files import replacing, sha256
+from tagger.files import sha256
 from tagger.models.config import DYMN_WIDTHS, WIDTHS, DyMNConfig, EfficientATConfig
 from tagger.models.dymn import DyMN
 from tagger.models.efficientat import HEAD_CHANNELS, EfficientAT, round_channels
@@ -38,18 +37,11 @@ _AUDIOSET_LICENCE = "Labels: AudioSet ontology, Google LLC, CC BY-SA 4.0"
 
 
 def add(path: Path) -> Path:
-    """Copies a checkpoint, or converts an official `.pt` file, into `$TAGGER_HOME/models`. Returns the path there.
+    """Converts an official `.pt` file into `$TAGGER_HOME/models`. Returns the path there.
 
     Raises:
-        CheckpointError: the file is neither.
+        CheckpointError: the file is not such a file.
     """
-    if path.suffix == SUFFIX:
-        checkpoint.load(path)  # refuses a damaged one now, not at its first use
-        target = folder() / path.name
-        if target.resolve() != path.resolve():
-            with replacing(target) as partial:
-                shutil.copyfile(path, partial)
-        return target
     info, model = convert(path)
     target = folder() / f"{info.name}{SUFFIX}"
     checkpoint.save(target, info, model)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tagger.errors import UserError
+from tagger.settings import RUNTIMES
 
 
 @click.command()
@@ -24,6 +25,7 @@ from tagger.errors import UserError
     "--model", "-m", help="Model: a name from `tagger models`, or a path. [default: that of the file, or esc50]"
 )
 @click.option("--device", help="Device that runs the network: auto, cpu, cuda, cuda:N or mps. [default: auto]")
+@click.option("--runtime", type=click.Choice(RUNTIMES), help="What runs the network. [default: auto]")
 @click.option(
     "--window", "window_s", type=float, metavar="S", help="Length of a window, seconds. [default: the model's]"
 )

@@ -19,6 +19,13 @@ model_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, help="Device that runs the network: auto, cpu, cuda, cuda:N or mps."
 )
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(settings.RUNTIMES),
+    default=settings.RUNTIMES[0],
+    show_default=True,
+    help="What runs the network: onnx (an exported graph, on the processor), torch, or what is quickest here.",
+)
 window_option = click.option(
     "--window", type=float, metavar="S", help="Length of a window, seconds. [default: the model's own]"
 )

@@ -12,6 +12,7 @@ from tagger.cli.calibrate import calibrate
 from tagger.cli.config import config
 from tagger.cli.devices import devices
 from tagger.cli.events import list_events
+from tagger.cli.export import export
 from tagger.cli.listen import listen
 from tagger.cli.models import models
 from tagger.cli.review import review
@@ -82,7 +83,7 @@ def main() -> None:
 
 _COMMANDS = (
     *(listen, list_events, config, devices, models),
-    *(tag_files, calibrate, review),
+    *(tag_files, calibrate, review, export),
     *(train, evaluate, recipes, features),
 )
 for _command in _COMMANDS:

@@ -32,10 +32,10 @@ def models(ctx: click.Context) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 def models_add(files: Sequence[Path]) -> None:
     """Add a checkpoint of your own, or one of EfficientAT's official mn*_as .pt files."""
-    from tagger.checkpoints import official
+    from tagger.checkpoints.add import add
 
     for path in files:
-        added = official.add(path)
+        added = add(path)
         echo(f"{added.stem}: {added}")
 
 
@@ -44,13 +44,14 @@ def models_add(files: Sequence[Path]) -> None:
 @click.option("--url", help="Address of the release files. [default: EfficientAT's release v0.0.1]")
 def models_download(names: Sequence[str], url: str | None) -> None:
     """Fetch EfficientAT's official AudioSet weights: mn04, mn10. An interrupted download is continued."""
-    from tagger.checkpoints import official, release, store
+    from tagger.checkpoints import release, store
+    from tagger.checkpoints.add import add
 
     for name in names:
         file = release.release_file(name)
         target = store.folder() / file.name
         with release.progress_bar(file.name) as progress:
             release.download(file, target, url or release.RELEASE_URL, progress)
-        added = official.add(target)
+        added = add(target)
         target.unlink()
         echo(f"{added.stem}: {added}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tagger import settings
-from tagger.cli.common import channel_option, device_option, hop_option, model_option, window_option
+from tagger.cli.common import channel_option, device_option, hop_option, model_option, runtime_option, window_option
 from tagger.errors import UserError
 from tagger.printable import echo
 
@@ -16,6 +16,7 @@ from tagger.printable import echo
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @model_option
 @device_option
+@runtime_option
 @window_option
 @hop_option
 @channel_option
@@ -32,6 +33,7 @@ def tag_files(
     files: Sequence[Path],
     model: str,
     device: str,
+    runtime: str,
     window: float | None,
     hop: float,
     channel: settings.Channel,
@@ -47,12 +49,11 @@ def tag_files(
     """
     settings.check_window(window, hop)
     from tagger import policy, tag
-    from tagger.checkpoints import checkpoint, store
     from tagger.config.file import load_right
     from tagger.config.places import placed
-    from tagger.engine.runtime_torch import Classifier
+    from tagger.engine.runtime import open_model
 
-    classify = Classifier(checkpoint.load_trained(store.find(model)), device)
+    classify = open_model(model, runtime, device)
     info = classify.info
     window_s = window or info.window_seconds
     settings.check_window(window, hop, window_s)

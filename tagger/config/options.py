@@ -17,6 +17,7 @@ from typing import Any, Literal
 from tagger import settings
 from tagger.policy import KINDS, MOST_SECONDS, LabelPolicy
 from tagger.settings import (
+    RUNTIMES,
     HomeAssistantSettings,
     JsonLinesSettings,
     ListenSettings,
@@ -214,6 +215,8 @@ OPTIONS: tuple[Option, ...] = (
            flag="--model -m"),
     Option("listen.device", str, "Device that runs the network: auto, cpu, cuda, cuda:N or mps.", field="device",
            default=DEFAULTS.device, flag="--device"),
+    Option("listen.runtime", str, "What runs the network: auto, onnx (an exported graph, on the processor) or torch.",
+           default=DEFAULTS.runtime, flag="--runtime", choices=RUNTIMES, field="runtime"),
     Option("listen.window", float, "Length of a window, seconds; without it the model's own.", field="window_seconds",
            flag="--window", metavar="S", least=0.5, most=60, example=5.0),
     Option("listen.hop", float, "Time from one window to the next, seconds.", field="hop_seconds",

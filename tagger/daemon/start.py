@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 
 from tagger import health, policy
 from tagger.audio.level import LevelTap
-from tagger.checkpoints import store
-from tagger.checkpoints.checkpoint import load_trained
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.clips.folder import ClipFolder
 from tagger.clips.saver import ClipSaver
@@ -22,7 +20,8 @@ from tagger.daemon.names import source_keys, source_levels
 from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
 from tagger.daemon.reload import reload
 from tagger.daemon.state import StateFolder
-from tagger.engine.runtime_torch import Classifier
+from tagger.engine.runtime import open_model
+from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
 from tagger.events import Stream
 from tagger.files import home
@@ -49,7 +48,7 @@ _ALIVE_SECONDS = 5.0
 class _Model:
     """The model that the daemon listens with."""
 
-    classifier: Classifier
+    classifier: WindowClassifier
     window_s: float
     """Length of its windows, seconds: the user's, or that of the training."""
 
@@ -132,10 +131,10 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
 
 
 def _open_model(settings: ListenSettings) -> _Model:
-    checkpoint = load_trained(store.find(settings.model))
-    window_s = settings.window_seconds or checkpoint.info.window_seconds
+    classifier = open_model(settings.model, settings.runtime, settings.device)
+    window_s = settings.window_seconds or classifier.info.window_seconds
     check_window(settings.window_seconds, settings.hop_seconds, window_s)
-    return _Model(Classifier(checkpoint, settings.device), window_s)
+    return _Model(classifier, window_s)
 
 
 def _sink_context(
@@ -271,7 +270,7 @@ def _print_setup(
             echo(f"not heard     {stream.source}: {source.description}; {resume}", err=True)
         else:
             echo(f"listening to  {stream.source}: {source.description}", err=True)
-    echo(f"model         {info.name}, {len(info.labels)} labels, on {model.classifier.device}", err=True)
+    echo(f"model         {info.name}, {len(info.labels)} labels, on {model.classifier.runs_on}", err=True)
     every = f"{window_s:g} s every {settings.hop_seconds:g} s"
     echo(f"windows       {every}: first labels after {window_s:g} s", err=True)
     if mqtt is None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tagger.checkpoints.checkpoint import Checkpoint
-from tagger.engine.scores import BatchScores, WindowClassifier
+from tagger.engine.scores import NetworkOutputs, WindowClassifier
 from tagger.errors import UserError
 from tagger.events import Samples
 from tagger.features.logmel import front_end
@@ -28,35 +28,18 @@ class Classifier(WindowClassifier):
         Raises:
             UserError: this machine has no such device.
         """
-        super().__init__()
-        self.info = checkpoint.info
         self.device = choose_device(device)
+        super().__init__(checkpoint.info, checkpoint.model.step_frames, f"{self.device} by torch")  # type: ignore[arg-type]
         self._features = front_end(self.info.mel).to(self.device)
         model = without_batch_norm(checkpoint.model).to(self.device)
         self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @property
-    def step_s(self) -> float:
-        """Distance between the steps of the network's time axis, seconds."""
-        return float(self._model.step_frames * self.info.mel.hop_samples / self.info.mel.sample_rate_hz)
-
-    def __call__(self, waveforms: Samples) -> BatchScores:
+    def outputs(self, waveforms: Samples) -> NetworkOutputs:
         with torch.inference_mode():
             features = self._features(torch.from_numpy(waveforms).to(self.device))
             outputs: Outputs = self._model.outputs(features.to(memory_format=torch.channels_last))
-            has_moments = getattr(self._model, "moments", None) is not None
-            activity = outputs.steps.sigmoid() if has_moments else self._calibrated(outputs.steps)
-            plain, within = _array(self._calibrated(outputs.logits)), _array(activity.transpose(1, 2))
-            if outputs.surprise is None:
-                return BatchScores(plain, within, self.step_s)
-            most, which = outputs.surprise.max(1)
-            values = self._calibrated(outputs.logits - self.info.surprise * most[:, None])
-            other = tuple(self.info.others[number] for number in which.tolist())
-        return BatchScores(_array(values), within, self.step_s, plain, other)
-
-    def _calibrated(self, logits: Tensor) -> Tensor:
-        calibrated = logits / self.info.temperature + self.info.bias
-        return calibrated.softmax(-1) if self.info.activation == "softmax" else calibrated.sigmoid()
+            surprise = None if outputs.surprise is None else _array(outputs.surprise)
+            return NetworkOutputs(_array(outputs.logits), _array(outputs.steps), surprise)
 
 
 def _array(values: Tensor) -> Samples:

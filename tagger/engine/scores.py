@@ -18,6 +18,18 @@ _FORGETTING = 0.9
 
 
 @dataclass(frozen=True, eq=False)
+class NetworkOutputs:
+    """What a network computes of a batch of windows (`tagger.models.network.Outputs`), as float32."""
+
+    logits: Samples
+    """[B, labels]."""
+    steps: Samples
+    """[B, steps, labels]: logits of each step of the time axis."""
+    surprise: Samples | None = None
+    """[B, other classes], 0 to 1. None: the network has no such layer."""
+
+
+@dataclass(frozen=True, eq=False)
 class BatchScores:
     """Calibrated scores of a batch of windows."""
 
@@ -34,21 +46,31 @@ class BatchScores:
 
 
 class WindowClassifier:
-    """A model that is ready to classify. Subclasses set `info` and write `__call__`; one thread at a time calls it."""
+    """A model that is ready to classify. Subclasses write `outputs`; one thread at a time calls it."""
 
-    info: CheckpointInfo
-
-    def __init__(self) -> None:
+    def __init__(self, info: CheckpointInfo, step_frames: int, runs_on: str) -> None:
+        """
+        Args:
+            step_frames: frames of the features from one step of the network's time axis to the next.
+            runs_on: device and runtime, for people.
+        """
+        self.info, self.runs_on = info, runs_on
+        self.step_s = float(step_frames * info.mel.hop_samples / info.mel.sample_rate_hz)
+        """Distance between the steps of the network's time axis, seconds."""
         self._turns = Turns()
         self.batch_s = 0.0
         """Longest time of the latest batches, seconds."""
 
-    def __call__(self, waveforms: Samples) -> BatchScores:
+    def outputs(self, waveforms: Samples) -> NetworkOutputs:
         """
         Args:
             waveforms: [B, N], float32, full scale -1 to 1, at `info.mel.sample_rate_hz`.
         """
         raise NotImplementedError
+
+    def __call__(self, waveforms: Samples) -> BatchScores:
+        """Scores of a batch. Input: as `outputs`."""
+        return calibrated(self.outputs(waveforms), self.info, self.step_s)
 
     def classify(
         self, windows: Sequence[Window], skip: Callable[[Window], bool] = lambda window: False
@@ -86,3 +108,32 @@ class WindowClassifier:
         end_s = start_s + window.valid / rate_hz
         unknown = (batch.plain[row], batch.other[row]) if batch.plain is not None else (None, "")
         return Scores(batch.values[row], start_s, end_s, window.time, batch.activity[row], batch.step_s, *unknown)
+
+
+def calibrated(outputs: NetworkOutputs, info: CheckpointInfo, step_s: float) -> BatchScores:
+    """Scores from logits: temperature, bias and activation of the checkpoint, and its penalty for other sounds."""
+    steps = outputs.steps
+    activity = _sigmoid(steps) if getattr(info.config, "moments", False) else _activated(steps, info)
+    within = activity.transpose(0, 2, 1)
+    plain = _activated(outputs.logits, info)
+    if outputs.surprise is None:
+        return BatchScores(plain, within, step_s)
+    most = outputs.surprise.max(1, keepdims=True)
+    values = _activated(outputs.logits - np.float32(info.surprise) * most, info)
+    other = tuple(info.others[number] for number in outputs.surprise.argmax(1))
+    return BatchScores(values, within, step_s, plain, other)
+
+
+def _activated(logits: Samples, info: CheckpointInfo) -> Samples:
+    scaled = logits / np.float32(info.temperature) + np.float32(info.bias)
+    return _softmax(scaled) if info.activation == "softmax" else _sigmoid(scaled)
+
+
+def _sigmoid(x: Samples) -> Samples:
+    with np.errstate(over="ignore"):  # exp(-x) is infinite where the sigmoid is 0
+        return np.float32(1) / (np.float32(1) + np.exp(-x))
+
+
+def _softmax(x: Samples) -> Samples:
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)  # type: ignore[no-any-return]

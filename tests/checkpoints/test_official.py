@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tagger.checkpoints import checkpoint, official, release, store
+from tagger.checkpoints.add import add
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import CheckpointError, UserError
 from tagger.models.config import DyMNConfig, EfficientATConfig
@@ -59,7 +60,7 @@ def test_the_score_in_a_dymn_files_name(tmp_path):
 
 @pytest.mark.slow
 def test_a_dymn_file_becomes_a_model_that_listens(tmp_path, home):
-    added = official.add(saved(tmp_path, "dymn04_as.pt", weights("dymn")))
+    added = add(saved(tmp_path, "dymn04_as.pt", weights("dymn")))
     assert added == home / "models" / "dymn04_as.safetensors"
     scores = Classifier(checkpoint.load(store.find("dymn04_as")), "cpu")(np.zeros((1, 16_000), np.float32)).values
     assert scores.shape == (1, 527)
@@ -82,7 +83,7 @@ def test_no_im_pre_means_audioset(tmp_path):
 )
 def test_an_imagenet_file_is_a_start_that_hears_nothing(tmp_path, family, name, outputs, config):
     theirs = weights(family, outputs)
-    official.add(saved(tmp_path, f"{name}.pt", theirs))
+    add(saved(tmp_path, f"{name}.pt", theirs))
     loaded = checkpoint.load(store.find(name))
     assert loaded.info.config == loaded.model.config == config
     assert (loaded.info.labels, loaded.info.thresholds) == ((official.UNTRAINED,), (1.0,))
@@ -101,7 +102,7 @@ def test_an_imagenet_file_is_a_start_that_hears_nothing(tmp_path, family, name, 
 
 @pytest.mark.parametrize("command", [("tag",), ("listen", "--mqtt", "none", "--no-realtime")])
 def test_an_imagenet_file_is_refused_by_what_listens(tmp_path, command):
-    official.add(saved(tmp_path, "mn01_im.pt", weights("mn", 1000)))
+    add(saved(tmp_path, "mn01_im.pt", weights("mn", 1000)))
     sound = write_wav(tmp_path / "sound.wav", np.zeros(8_000))
     refused(run(*command, sound, "--model", "mn01_im"), "mn01_im", "was never trained on sounds", "`tagger train`")
 

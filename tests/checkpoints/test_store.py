@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tagger.checkpoints import checkpoint, official, store
+from tagger.checkpoints.add import add
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.errors import CheckpointError
 from tagger.features.config import MelConfig
@@ -113,31 +114,31 @@ def test_without_a_folder_there_are_the_bundled_ones(home):
 
 def test_add_takes_a_checkpoint_in(tmp_path, home):
     path = save(tmp_path / "mine.safetensors")
-    added = official.add(path)
+    added = add(path)
     assert added == home / "models" / "mine.safetensors"
     assert added.read_bytes() == path.read_bytes()
     assert store.find("mine") == added
-    assert official.add(added) == added  # an installed file stays
+    assert add(added) == added  # an installed file stays
     assert [each.name for each in added.parent.iterdir()] == [added.name]
 
 
 @pytest.mark.parametrize("name", ["missing.safetensors", "missing.pt"])
 def test_add_of_nothing(tmp_path, name):
     with pytest.raises(CheckpointError, match="no such"):
-        official.add(tmp_path / name)
+        add(tmp_path / name)
 
 
 def test_a_damaged_checkpoint_is_refused_and_the_old_one_stays(tmp_path, home):
-    official.add(save(tmp_path / "mine.safetensors"))
+    add(save(tmp_path / "mine.safetensors"))
     content = (tmp_path / "mine.safetensors").read_bytes()
     (tmp_path / "mine.safetensors").write_bytes(content[:-100])
     with pytest.raises(CheckpointError, match=r"mine\.safetensors"):
-        official.add(tmp_path / "mine.safetensors")
+        add(tmp_path / "mine.safetensors")
     assert (home / "models" / "mine.safetensors").read_bytes() == content
 
 
 def test_add_of_official_weights(shared, home):
-    added = official.add(shared / "weights" / OFFICIAL)
+    added = add(shared / "weights" / OFFICIAL)
     assert added == home / "models" / "mn04_as.safetensors"
     assert store.find("mn04_as") == added
     info = checkpoint.load(added).info
@@ -169,7 +170,7 @@ def test_an_evil_pickle_is_refused_and_not_executed(tmp_path, home, packed):
     else:
         evil.write_bytes(pickle.dumps(weights, 2))
     with pytest.raises(CheckpointError, match="not a whole file of PyTorch weights") as caught:
-        official.add(evil)
+        add(evil)
     assert "\n" not in str(caught.value)
     assert not witness.exists()
     assert not home.exists()
@@ -206,20 +207,20 @@ def test_truncated_official_weights(shared, tmp_path):
 def test_other_files_of_torch_save(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match=r"other\.pt"):
-        official.add(tmp_path / "other.pt")
+        add(tmp_path / "other.pt")
 
 
 def test_networks_with_other_outputs_are_refused(tmp_path):
     torch.save(official_weights(labels=50), tmp_path / "mn01_esc50.pt")
     with pytest.raises(CheckpointError, match="50 outputs, AudioSet has 527"):
-        official.add(tmp_path / "mn01_esc50.pt")
+        add(tmp_path / "mn01_esc50.pt")
 
 
 @pytest.mark.parametrize("name", ["mn01_as_hop_15_mAP_463", "mn01_as_mels_40_mAP_453"])
 def test_networks_with_another_front_end_are_refused(tmp_path, name):
     torch.save(official_weights(), tmp_path / f"{name}.pt")
     with pytest.raises(CheckpointError, match="not supported"):
-        official.add(tmp_path / f"{name}.pt")
+        add(tmp_path / f"{name}.pt")
 
 
 def test_official_weights_that_are_not_numbers(tmp_path):
@@ -227,7 +228,7 @@ def test_official_weights_that_are_not_numbers(tmp_path):
     weights["classifier.5.bias"] = torch.full((527,), float("nan"))
     torch.save(weights, tmp_path / "mn01_as.pt")
     with pytest.raises(CheckpointError, match="NaN"):
-        official.add(tmp_path / "mn01_as.pt")
+        add(tmp_path / "mn01_as.pt")
 
 
 def official_weights(labels: int = 527) -> dict[str, torch.Tensor]:

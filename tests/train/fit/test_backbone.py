@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from tagger.checkpoints import checkpoint, official
+from tagger.checkpoints import checkpoint
+from tagger.checkpoints.add import add
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.errors import CheckpointError, UserError
 from tagger.features.config import FRONT_ENDS, MelConfig
@@ -29,7 +30,7 @@ def mn01(tmp_path) -> Path:
     for part in (".fc1.", ".fc2."):
         weights = {name.replace(part, f".conc_se_layers.0{part}"): value for name, value in weights.items()}
     torch.save(weights, tmp_path / "mn01_as_mAP_298.pt")
-    return official.add(tmp_path / "mn01_as_mAP_298.pt")
+    return add(tmp_path / "mn01_as_mAP_298.pt")
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ def test_a_checkpoint_is_a_start_with_its_front_end_and_all_that_it_has_heard(ow
 
 
 def test_a_checkpoint_may_be_named(own):
-    official.add(own)
+    add(own)
     assert load_backbone("mine", None, FINETUNE).digest == sha256(own)
 
 

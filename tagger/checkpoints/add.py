@@ -1,0 +1,48 @@
+"""`tagger models add`: a checkpoint of one's own, or an official file, into the folder of models."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+from tagger.checkpoints.graph import graph_of
+from tagger.checkpoints.info import read_info
+from tagger.checkpoints.store import SUFFIX, folder
+from tagger.errors import CheckpointError
+from tagger.files import replacing
+
+
+def add(path: Path) -> Path:
+    """Copies a checkpoint, and the graph beside it, or converts an official `.pt` file, into `$TAGGER_HOME/models`.
+
+    Returns:
+        The checkpoint's path there.
+
+    Raises:
+        CheckpointError: the file is neither, or torch, which reads official files, is not installed.
+    """
+    has_torch = importlib.util.find_spec("torch") is not None
+    if path.suffix != SUFFIX:
+        if not has_torch:
+            raise CheckpointError(
+                f"{path}: to read files of PyTorch, torch must be installed: pip install 'tagger[torch]'; "
+                f"or add it where torch is, and copy what `tagger models` lists there"
+            )
+        from tagger.checkpoints import official
+
+        return official.add(path)
+    read_info(path)
+    if has_torch:
+        from tagger.checkpoints import checkpoint
+
+        checkpoint.load(path)  # refuses damaged weights now, not at their first use
+    target = folder() / path.name
+    if target.resolve() != path.resolve():
+        _copy(path, target)
+        if graph_of(path).is_file():
+            _copy(graph_of(path), graph_of(target))
+    return target
+
+
+def _copy(path: Path, target: Path) -> None:
+    with replacing(target) as partial:
+        shutil.copyfile(path, partial)

@@ -1,0 +1,19 @@
+"""Names in exported graphs, and where they lie: what writes and what runs them agree on these."""
+
+from pathlib import Path
+
+SUFFIX = ".onnx"
+"""A graph lies beside its checkpoint, under the same name: `esc50.onnx` beside `esc50.safetensors`."""
+FEATURES = "features"
+"""Input: [B, 1, bands, frames], float32."""
+SURPRISE = "surprise"
+"""Third output, after `logits` and `steps` (`tagger.models.network.Outputs`); absent if the network has none."""
+DIGEST_KEY = "tagger.weights"
+"""Metadata: the digest of the checkpoint's weights (`tagger.checkpoints.header.weights_digest`)."""
+STEP_FRAMES_KEY = "tagger.step_frames"
+"""Metadata: frames from one step of the time axis to the next."""
+
+
+def graph_of(checkpoint: Path) -> Path:
+    """The exported graph that belongs to a checkpoint. It may be missing."""
+    return checkpoint.with_suffix(SUFFIX)

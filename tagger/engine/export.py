@@ -1,0 +1,158 @@
+"""`tagger export`: a checkpoint's network as a graph that runs without torch.
+
+The graph holds the network alone: features are made by `tagger.features.frames`, and scores by `tagger.engine.scores`.
+Batch and length of a window stay free. It is written only if it gives the network's logits on real sounds.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from tagger.audio.decode import decode
+from tagger.checkpoints.checkpoint import Checkpoint, load
+from tagger.checkpoints.graph import DIGEST_KEY, FEATURES, STEP_FRAMES_KEY, SURPRISE
+from tagger.checkpoints.header import weights_digest
+from tagger.engine.runtime_onnx import OnnxClassifier
+from tagger.engine.runtime_torch import Classifier
+from tagger.errors import CheckpointError, UserError
+from tagger.events import Samples
+from tagger.files import replacing
+from tagger.models.efficientat import ConvNorm
+
+LARGEST_DIFFERENCE = 1e-3
+"""Most that a logit may differ from the checkpoint's."""
+_OPSET = 17
+_MOST_WINDOWS = 60
+"""Number of windows that are compared, at most."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph that was written."""
+
+    path: Path
+    windows: int
+    """Number of windows on which it was compared with the checkpoint."""
+    difference: float
+    """Largest difference of a logit."""
+
+
+def export(checkpoint: Path, out: Path, sounds: Sequence[Path]) -> Exported:
+    """Writes the graph in one step, after comparing it with the checkpoint.
+
+    Args:
+        sounds: recordings to compare on.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, its network cannot be exported, or the graph gives other logits.
+        UserError: the sounds hold no window.
+    """
+    loaded = load(checkpoint)
+    with replacing(out) as partial:
+        _write(loaded, partial, weights_digest(checkpoint))
+        runs, original = OnnxClassifier(loaded.info, checkpoint, partial), Classifier(loaded, "cpu")
+        compared, largest = 0, 0.0
+        for window in _windows(sounds, loaded):
+            one, other = original.outputs(window).logits, runs.outputs(window).logits
+            compared, largest = compared + len(window), max(largest, float(np.abs(one - other).max()))
+        if not compared:
+            raise UserError("no sound to compare the exported graph on")
+        if not largest <= LARGEST_DIFFERENCE:
+            raise CheckpointError(
+                f"{checkpoint}: its exported graph differs by {largest:.2g} in a logit, more than "
+                f"{LARGEST_DIFFERENCE:g}; nothing was written"
+            )
+    return Exported(out, compared, largest)
+
+
+def _write(loaded: Checkpoint, path: Path, digest: str) -> None:
+    network = _plain(copy.deepcopy(loaded.model)).eval()
+    frames = loaded.info.mel.frames(round(loaded.info.window_seconds * loaded.info.mel.sample_rate_hz))
+    example = torch.randn(2, 1, loaded.info.mel.bands, frames, generator=torch.Generator().manual_seed(0))
+    module = _Tuple(network)
+    with torch.no_grad():
+        count = len(module(example))
+        names = ["logits", "steps", SURPRISE][:count]
+        free = {FEATURES: {0: "batch", 3: "frames"}, "steps": {0: "batch", 1: "steps"}}
+        try:
+            torch.onnx.export(
+                module,
+                (example,),
+                str(path),
+                input_names=[FEATURES],
+                output_names=names,
+                dynamic_axes={name: free.get(name, {0: "batch"}) for name in (FEATURES, *names)},
+                opset_version=_OPSET,
+                dynamo=False,  # the newer exporter fixes the length of the window
+                training=torch.onnx.TrainingMode.PRESERVE,  # keeps batch norms apart, so that weights stay in half
+            )
+        except Exception as error:  # the exporter raises anything
+            why = str(error).strip().splitlines()[0]
+            raise CheckpointError(f"its network ({loaded.info.architecture}) cannot be exported: {why}") from None
+    model = _halved(onnx.load(str(path)))
+    helper.set_model_props(model, {DIGEST_KEY: digest, STEP_FRAMES_KEY: str(loaded.model.step_frames)})
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+class _Tuple(nn.Module):
+    """The network's outputs as a tuple of tensors."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output for output in self.network.outputs(features) if output is not None)  # type: ignore[operator]
+
+
+def _plain(network: nn.Module) -> nn.Module:
+    """Replaces modules that fold their batch norm, in place. ONNX Runtime folds it when it loads the graph."""
+    for name, child in network.named_children():
+        if isinstance(child, ConvNorm):
+            setattr(network, name, nn.Sequential(*child))
+        else:
+            _plain(child)
+    return network
+
+
+def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Stores weights in float16 where that loses nothing, as checkpoints do. Loading the graph casts them."""
+    kept, casts = [], []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16) if values.dtype == np.float32 and values.ndim > 1 else None
+        if half is None or not np.array_equal(half.astype(np.float32), values):
+            kept.append(tensor)
+            continue
+        name = f"{tensor.name}.half"
+        kept.append(numpy_helper.from_array(half, name))
+        casts.append(helper.make_node("Cast", [name], [tensor.name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(nodes)
+    return model
+
+
+def _windows(sounds: Sequence[Path], loaded: Checkpoint) -> Iterator[Samples]:
+    """Windows of the sounds, one behind the other, each as a batch of one."""
+    rate_hz = loaded.info.mel.sample_rate_hz
+    size, found = round(loaded.info.window_seconds * rate_hz), 0
+    for path in sounds:
+        waiting = np.zeros(0, np.float32)
+        for block in decode(path, rate_hz):
+            waiting = np.concatenate([waiting, block])
+            while len(waiting) >= size:
+                yield waiting[None, :size]
+                waiting, found = waiting[size:], found + 1
+                if found >= _MOST_WINDOWS:
+                    return

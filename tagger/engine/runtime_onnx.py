@@ -1,0 +1,56 @@
+"""ONNX Runtime as a runtime: networks that `tagger export` wrote, on the processor, without torch."""
+
+from pathlib import Path
+
+import onnxruntime as ort
+
+from tagger.checkpoints.graph import DIGEST_KEY, FEATURES, STEP_FRAMES_KEY, SURPRISE
+from tagger.checkpoints.header import weights_digest
+from tagger.checkpoints.info import CheckpointInfo
+from tagger.engine.scores import NetworkOutputs, WindowClassifier
+from tagger.errors import CheckpointError
+from tagger.events import Samples
+from tagger.features.frames import FrontEnd
+from tagger.printable import printable
+
+_ERRORS_ONLY = 3
+"""ONNX Runtime's log level."""
+
+
+class OnnxClassifier(WindowClassifier):
+    """An exported graph, ready to classify."""
+
+    def __init__(self, info: CheckpointInfo, checkpoint: Path, graph: Path, threads: int = 1) -> None:
+        """
+        Args:
+            info: what the checkpoint is.
+            checkpoint: its file; the graph must have been made of its weights.
+            graph: the exported file.
+            threads: processor threads of one batch.
+
+        Raises:
+            CheckpointError: the graph cannot be read, or was made of other weights.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = _ERRORS_ONLY
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads use no processor time
+        try:
+            self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+            known = self._session.get_modelmeta().custom_metadata_map
+            step_frames = int(known[STEP_FRAMES_KEY])
+        except Exception as error:  # ONNX Runtime's errors have no class in common
+            raise CheckpointError(f"{graph}: cannot be run ({printable(str(error))}); {_again(checkpoint)}") from None
+        if known.get(DIGEST_KEY) != weights_digest(checkpoint):
+            raise CheckpointError(f"{graph}: was made of other weights than {checkpoint} has; {_again(checkpoint)}")
+        super().__init__(info, step_frames, "cpu by ONNX Runtime")
+        self._names = [each.name for each in self._session.get_outputs()]
+        self._features = FrontEnd(info.mel)
+
+    def outputs(self, waveforms: Samples) -> NetworkOutputs:
+        found = dict(zip(self._names, self._session.run(None, {FEATURES: self._features(waveforms)}), strict=True))
+        return NetworkOutputs(found["logits"], found["steps"], found.get(SURPRISE))
+
+
+def _again(checkpoint: Path) -> str:
+    return f"`tagger export {checkpoint}` writes it again (where torch is installed)"

@@ -65,8 +65,8 @@ def open_model(model: str, runtime: str = AUTO, device: str = AUTO) -> WindowCla
     """The model that `--model` names, ready to classify.
 
     Args:
-        runtime: a key of RUNTIMES, or `auto`: torch if there is a GPU that it can use or `device` asks for one, else the
-            first that is installed and has what it needs.
+        runtime: a key of RUNTIMES, or `auto`: torch if there is a GPU that it can use, or if `device` asks for one;
+            else the first that is installed and has what it needs.
 
     Raises:
         CheckpointError: there is no such model, it cannot be read, it was never trained on sounds, or it has no graph
@@ -102,9 +102,7 @@ def _forced(runtime: str, device: str, path: Path, info: CheckpointInfo) -> Wind
     if chosen.needs_graph and device not in (AUTO, "cpu"):
         raise UserError(f"--runtime {runtime}: runs on the processor, not on --device {device}; use --runtime torch")
     if chosen.needs_graph and not graph_of(path).is_file():
-        raise CheckpointError(
-            f"{path}: has no exported graph; `tagger export {path}` writes it (torch is needed there)"
-        )
+        raise CheckpointError(f"{path}: has no exported graph; `tagger export {path}` writes it, where torch is")
     return chosen.open(info, path, device)
 
 

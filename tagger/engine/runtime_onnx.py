@@ -13,8 +13,8 @@ from tagger.events import Samples
 from tagger.features.frames import FrontEnd
 from tagger.printable import printable
 
-_ERRORS_ONLY = 3
-"""ONNX Runtime's log level."""
+_FATAL = 4
+"""ONNX Runtime's log level: errors are raised, and need not be printed as well."""
 
 
 class OnnxClassifier(WindowClassifier):
@@ -33,7 +33,7 @@ class OnnxClassifier(WindowClassifier):
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads use no processor time
         try:
             self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])

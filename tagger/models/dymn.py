@@ -221,7 +221,7 @@ class DynamicConv(nn.Module):
         return y.view(batch, out, *y.shape[2:])
 
     def _mixture_of_outputs(self, x: Tensor, mixture: Tensor) -> Tensor:
-        """The same by mixing the outputs of all kernels, which costs more. A graph cannot have as many groups as inputs.
+        """The same by mixing the outputs of all kernels, which costs more. The number of a graph's groups is fixed.
 
         Only for convolutions that filter each channel by itself.
         """
@@ -229,8 +229,9 @@ class DynamicConv(nn.Module):
         assert channels == 1, "not one filter a channel"
         each = self.weight.view(_KERNELS, out, 1, kernel, kernel).transpose(0, 1).reshape(-1, 1, kernel, kernel)
         y = functional.conv2d(x, each, stride=self.stride, padding=(kernel - 1) // 2, groups=self.groups)
-        y = y.unflatten(1, (out, _KERNELS))  # [B, out, kernels, F', T']
-        return (y * mixture[:, None, :, None, None]).sum(2)
+        y = y.view(y.shape[0], out, _KERNELS, *y.shape[2:])  # len(y) would fix the size of the batch
+        mixed: Tensor = (y * mixture[:, None, :, None, None]).sum(2)
+        return mixed
 
 
 class DynamicReLU(nn.Module):

@@ -24,8 +24,8 @@ def add(path: Path) -> Path:
     if path.suffix != SUFFIX:
         if not has_torch:
             raise CheckpointError(
-                f"{path}: to read files of PyTorch, torch must be installed: pip install 'tagger[torch]'; "
-                f"or add it where torch is, and copy what `tagger models` lists there"
+                f"{path}: PyTorch's files need torch, which is not installed: pip install 'tagger[torch]'; "
+                "or add it where torch is, export it there, and copy both files"
             )
         from tagger.checkpoints import official
 

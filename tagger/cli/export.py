@@ -8,7 +8,7 @@ import click
 from tagger.printable import echo
 
 
-@click.command()
+@click.command("export")
 @click.argument("model")
 @click.option(
     "--output",
@@ -25,7 +25,7 @@ from tagger.printable import echo
     metavar="FILE",
     help="Recording to compare on; may be repeated. [default: the built-in demo]",
 )
-def export(model: str, output: Path | None, sounds: Sequence[Path]) -> None:
+def export_model(model: str, output: Path | None, sounds: Sequence[Path]) -> None:
     """Write MODEL as a graph that ONNX Runtime runs, on devices without torch.
 
     MODEL is a name from `tagger models`, or a path. The graph is compared with the checkpoint on real sounds before it
@@ -33,14 +33,11 @@ def export(model: str, output: Path | None, sounds: Sequence[Path]) -> None:
     """
     from tagger.checkpoints import store
     from tagger.checkpoints.graph import graph_of
-    from tagger.errors import UserError
     from tagger.sources.file import DEMO
 
     path = store.find(model)
-    try:
-        from tagger.engine import export as exporter
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed, which exporting needs: pip install 'tagger[torch]'") from None
-    done = exporter.export(path, output or graph_of(path), sounds or [DEMO])
+    from tagger.engine.export import export
+
+    done = export(path, output or graph_of(path), sounds or [DEMO])
     size = f"{done.path.stat().st_size / 1e6:.1f} MB"
     echo(f"{done.path}: {size}; logits differ by at most {done.difference:.1e} in {done.windows} windows")

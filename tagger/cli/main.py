@@ -12,7 +12,7 @@ from tagger.cli.calibrate import calibrate
 from tagger.cli.config import config
 from tagger.cli.devices import devices
 from tagger.cli.events import list_events
-from tagger.cli.export import export
+from tagger.cli.export import export_model
 from tagger.cli.listen import listen
 from tagger.cli.models import models
 from tagger.cli.review import review
@@ -20,6 +20,9 @@ from tagger.cli.tag import tag_files
 from tagger.cli.train import evaluate, features, recipes, train
 from tagger.errors import SettingError, TaggerError, UserError
 from tagger.printable import LogFormatter, printable
+
+_EXTRAS = {"torch": "train", "onnx": "torch"}
+"""Packages that a device does not need, and the extra that installs them."""
 
 
 class _Failure(click.ClickException):
@@ -56,6 +59,13 @@ class _Group(click.Group):
             raise _Failure(located(error)) from None
         except TaggerError as error:
             raise _Failure(error) from None
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _EXTRAS:
+                raise
+            raise _Failure(
+                UserError(f"this needs {package}, which is not installed: pip install 'tagger[{_EXTRAS[package]}]'")
+            ) from None
         except BrokenPipeError:  # click ends quietly where a reader has seen enough
             raise
         except OSError as error:  # a folder that cannot be written, a full disk
@@ -83,7 +93,7 @@ def main() -> None:
 
 _COMMANDS = (
     *(listen, list_events, config, devices, models),
-    *(tag_files, calibrate, review, export),
+    *(tag_files, calibrate, review, export_model),
     *(train, evaluate, recipes, features),
 )
 for _command in _COMMANDS:

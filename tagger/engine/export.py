@@ -5,6 +5,7 @@ Batch and length of a window stay free. It is written only if it gives the netwo
 """
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,8 @@ def _write(loaded: Checkpoint, path: Path, digest: str) -> None:
     frames = loaded.info.mel.frames(round(loaded.info.window_seconds * loaded.info.mel.sample_rate_hz))
     example = torch.randn(2, 1, loaded.info.mel.bands, frames, generator=torch.Generator().manual_seed(0))
     module = _Tuple(network)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, for its developers
         count = len(module(example))
         names = ["logits", "steps", SURPRISE][:count]
         free = {FEATURES: {0: "batch", 3: "frames"}, "steps": {0: "batch", 1: "steps"}}
@@ -115,7 +117,14 @@ def _write(loaded: Checkpoint, path: Path, digest: str) -> None:
             why = str(error).strip().splitlines()[0]
             raise CheckpointError(f"its network ({loaded.info.architecture}) cannot be exported: {why}") from None
     model = _halved(onnx.load(str(path)))
-    helper.set_model_props(model, {DIGEST_KEY: digest, STEP_FRAMES_KEY: str(loaded.model.step_frames)})
+    helper.set_model_props(
+        model,
+        {
+            DIGEST_KEY: digest,
+            STEP_FRAMES_KEY: str(loaded.model.step_frames),
+            "licences": "\n".join(loaded.info.licences),
+        },
+    )
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 

@@ -1,0 +1,240 @@
+"""Exported graphs: those that come with the package, the choice of a runtime, and the export."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tagger.audio.decode import decode
+from tagger.checkpoints import checkpoint, store
+from tagger.checkpoints.graph import graph_of
+from tagger.checkpoints.info import CheckpointInfo
+from tagger.engine import export, runtime
+from tagger.engine.runtime import open_model
+from tagger.engine.runtime_torch import Classifier
+from tagger.engine.scores import WindowClassifier
+from tagger.errors import CheckpointError, UserError
+from tagger.events import Window
+from tagger.features.config import MelConfig
+from tagger.models.config import CRNNConfig, DyMNConfig, EfficientATConfig
+from tagger.models.network import build
+from tagger.sources.file import DEMO
+from tests.programs import ROOT, refused, run, write_wav
+
+MODELS = ("esc50", "esc50-crnn")
+SIZE = 160_000
+
+
+@pytest.fixture(scope="module")
+def windows() -> np.ndarray:
+    sound = np.concatenate(list(decode(DEMO, 32_000)))
+    return np.stack([sound[start : start + SIZE] for start in range(0, len(sound) - SIZE, SIZE)])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_bundled_graphs_say_what_their_checkpoints_say(model, windows):
+    onnx, torchs = open_model(model, "onnx"), open_model(model, "torch", "cpu")
+    assert (onnx.info, onnx.step_s) == (torchs.info, torchs.step_s)
+    found, expected = onnx.outputs(windows), torchs.outputs(windows)
+    assert found.logits == pytest.approx(expected.logits, abs=1e-4)
+    assert found.steps == pytest.approx(expected.steps, abs=1e-4)
+    assert (found.surprise is None) == (expected.surprise is None)
+    scores, theirs = onnx(windows), torchs(windows)
+    assert scores.values == pytest.approx(theirs.values, abs=1e-5)
+    assert scores.activity == pytest.approx(theirs.activity, abs=1e-5)
+    assert scores.other == theirs.other
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_window_alone_scores_as_in_a_batch_and_any_length_is_taken(model, windows):
+    classifier = open_model(model, "onnx")
+    together = classifier(windows[:4]).values
+    alone = np.concatenate([classifier(each[None]).values for each in windows[:4]])
+    assert alone == pytest.approx(together, abs=1e-6)
+    shorter = [Window(each[:50_000], 0, 50_000, 0.0) for each in windows[:2]]
+    assert [each.values.shape for each in classifier.classify(shorter)] == [(50,), (50,)]
+
+
+# --- the choice ---
+
+
+def test_the_processor_is_left_to_onnx_runtime_and_the_rest_to_torch(monkeypatch):
+    monkeypatch.setattr(runtime, "_may_have_gpu", lambda: False)
+    for device in ("auto", "cpu"):
+        assert open_model("esc50", device=device).runs_on == "cpu by ONNX Runtime"
+    assert open_model("esc50", "torch").runs_on.endswith("by torch")
+    with pytest.raises(UserError, match="--device cuda:99"):
+        open_model("esc50", device="cuda:99")
+
+
+def test_a_gpu_that_torch_cannot_use_changes_nothing(monkeypatch):
+    monkeypatch.setattr(runtime, "_may_have_gpu", lambda: True)
+    if not torch.cuda.is_available():
+        assert open_model("esc50").runs_on == "cpu by ONNX Runtime"
+    monkeypatch.setattr(runtime, "_torch_has_gpu", lambda: True)
+    assert open_model("esc50").runs_on.endswith("by torch")
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Path:
+    """A checkpoint without its graph."""
+    return Path(shutil.copy(store.find("esc50"), tmp_path / "mine.safetensors"))
+
+
+def test_a_checkpoint_without_a_graph_runs_in_torch(alone):
+    assert open_model(str(alone), device="cpu").runs_on == "cpu by torch"
+    with pytest.raises(CheckpointError, match=r"mine\.safetensors: has no exported graph; `tagger export .*mine"):
+        open_model(str(alone), "onnx")
+
+
+def test_without_torch_it_says_what_to_install_or_to_run_elsewhere(alone, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        CheckpointError, match=r"pip install 'tagger\[torch\]', or run `tagger export mine` .* mine\.onnx"
+    ):
+        open_model(str(alone))
+    with pytest.raises(UserError, match=r"--runtime torch: torch is not installed: pip install"):
+        open_model("esc50", "torch")
+    assert open_model("esc50").runs_on == "cpu by ONNX Runtime"
+
+
+@pytest.mark.parametrize("damage", ["other weights", "junk", "empty", "half"])
+def test_a_graph_that_does_not_belong_to_the_checkpoint_is_not_run(damage, alone, monkeypatch, caplog):
+    whole = graph_of(store.find("esc50-crnn" if damage == "other weights" else "esc50")).read_bytes()
+    content = {"junk": b"junk", "empty": b"", "half": whole[: len(whole) // 2]}
+    graph_of(alone).write_bytes(content.get(damage, whole))
+    with pytest.raises(CheckpointError, match=r"mine\.onnx: .*`tagger export"):
+        open_model(str(alone), "onnx")
+    assert open_model(str(alone), device="cpu").runs_on == "cpu by torch"
+    assert "running the checkpoint with torch" in caplog.text
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(CheckpointError, match=r"mine\.onnx"):
+        open_model(str(alone))
+
+
+def test_changed_thresholds_keep_the_graph(alone):
+    loaded = checkpoint.load(alone)
+    shutil.copy(graph_of(store.find("esc50")), graph_of(alone))
+    checkpoint.save(alone, replace(loaded.info, thresholds=(0.7,) * 50), loaded.model, half=True)
+    assert open_model(str(alone), "onnx").info.thresholds[0] == 0.7
+
+
+def test_an_added_checkpoint_brings_its_graph(alone, monkeypatch, tmp_path):
+    monkeypatch.setenv("TAGGER_HOME", str(tmp_path / "home"))
+    shutil.copy(graph_of(store.find("esc50")), graph_of(alone))
+    assert run("models", "add", alone).exit_code == 0
+    assert open_model("mine", "onnx").info.labels == open_model("esc50").info.labels
+
+
+# --- export ---
+
+SMALL = {
+    "efficientat": EfficientATConfig(labels=3, width=0.1, moments=True, others=4),
+    "linear": EfficientATConfig(labels=3, width=0.1, head="linear"),
+    "dymn": DyMNConfig(labels=3, width=0.1, moments=True),
+    "crnn": CRNNConfig(labels=3, channels=(4, 6, 8, 12), sequence=16, hidden=8),
+}
+
+
+def saved(path: Path, name: str) -> Path:
+    """A small network with random weights."""
+    torch.manual_seed(3)
+    architecture = "efficientat" if name == "linear" else name
+    model = build(architecture, SMALL[name])
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.fill_(2.0)
+            module.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr,operator]
+    others = getattr(SMALL[name], "others", 0)
+    info = CheckpointInfo(
+        name="small",
+        architecture=architecture,
+        config=SMALL[name],
+        mel=MelConfig(),
+        window_seconds=1.0,
+        labels=("a", "b", "c"),
+        activation="sigmoid",
+        thresholds=(0.5,) * 3,
+        others=tuple(f"other {number}" for number in range(others)),
+        surprise=1.0 if others else 0.0,
+    )
+    checkpoint.save(path, info, model.eval(), half=True)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_every_kind_of_network_can_be_exported(name, tmp_path):
+    path = saved(tmp_path / "small.safetensors", name)
+    done = run("export", path)
+    assert done.exit_code == 0, done.output
+    assert f"{graph_of(path)}: " in done.stdout
+    sound = np.random.default_rng(0).standard_normal((3, 64_000)).astype(np.float32) / 10
+    found, expected = open_model(str(path), "onnx"), Classifier(checkpoint.load(path), "cpu")
+    assert found.step_s == expected.step_s
+    assert found(sound).values == pytest.approx(expected(sound).values, abs=1e-5)
+    assert found(sound).activity == pytest.approx(expected(sound).activity, abs=1e-5)
+
+
+def test_a_graph_that_says_something_else_is_not_written(tmp_path, monkeypatch):
+    path = saved(tmp_path / "small.safetensors", "crnn")
+
+    class Off(WindowClassifier):
+        def __init__(self, *args: object) -> None:
+            self._inner = Classifier(checkpoint.load(path), "cpu")
+
+        def outputs(self, waveforms):
+            right = self._inner.outputs(waveforms)
+            return replace(right, logits=right.logits + np.float32(0.01))
+
+    monkeypatch.setattr(export, "OnnxClassifier", Off)
+    refused(run("export", path), "differs by 0.01", "nothing was written")
+    assert not graph_of(path).exists()
+    quiet = write_wav(tmp_path / "short.wav", np.zeros(100))
+    refused(run("export", path, "--on", quiet), "no sound to compare")
+
+
+# --- without torch ---
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = sys.modules["torchaudio"] = sys.modules["onnx"] = None
+from tagger.cli.main import main
+main(sys.argv[1:], prog_name="tagger")
+"""
+
+
+def without_torch(*args: object, **env: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+
+
+@pytest.mark.slow
+def test_a_device_without_torch_listens_tags_and_calibrates(tmp_path):
+    log = tmp_path / "events.sqlite"
+    done = without_torch("listen", "demo", "--no-realtime", "--mqtt", "none", "--event-log", log)
+    assert done.returncode == 0, done.stderr
+    assert "siren" in done.stdout
+    assert "siren" in without_torch("tag", "--events", DEMO).stdout
+    done = without_torch("calibrate", DEMO, "-o", tmp_path / "calibrated.toml")
+    assert done.returncode == 0, done.stderr
+    assert "siren" in without_torch("events", log).stdout
+    for others in (("models",), ("config", "check"), ("review", "--help")):
+        assert without_torch(*others).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command", [("train", "x"), ("eval", "x", "-m", "esc50"), ("export", "esc50"), ("models", "add", "x.pt")]
+)
+def test_what_needs_torch_says_so(command):
+    done = without_torch(*command)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "which is not installed: pip install 'tagger[" in line

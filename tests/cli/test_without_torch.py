@@ -1,4 +1,4 @@
-"""Commands that describe, list and ask answer where torch and torchaudio cannot be imported."""
+"""A device where torch and torchaudio cannot be imported: what it does all the same, and what it says of the rest."""
 
 import os
 import subprocess
@@ -13,9 +13,10 @@ from tagger.clips.folder import ClipFolder
 from tagger.clips.saver import ClipSaver
 from tagger.events import Block, Event, Stream
 from tagger.history.log import EventLog, EventRow
+from tagger.sources.file import DEMO
 from tests.programs import ROOT
 
-BLOCKED = "sys.modules.update(torch=None, torchaudio=None)"
+BLOCKED = "sys.modules.update(torch=None, torchaudio=None, onnx=None)"
 STARTED = "sys.argv[0] = 'tagger'; from tagger.cli.main import main; main()"
 ONSET = 1_800_000_000.0
 """2027-01-15 08:00:00 UTC."""
@@ -79,7 +80,23 @@ def test_a_command_answers_the_same_without_torch(kept: Path, command: str, code
     assert code is None or expected[0] == code, expected
 
 
-def test_what_needs_torch_shows_that_it_is_blocked(kept: Path) -> None:
-    code, _, errors = tagger("tag", "missing.wav", answers="", blocked=True)
-    assert code != 0
-    assert "torch" in errors
+@pytest.mark.slow
+def test_a_device_without_torch_listens_tags_and_calibrates(home: Path, tmp_path: Path) -> None:
+    log = str(tmp_path / "events.sqlite")
+    listen = ("listen", "demo", "--no-realtime", "--mqtt", "none", "--event-log", log)
+    for command in (listen, ("tag", "--events", str(DEMO)), ("events", log)):
+        code, printed, errors = tagger(*command, answers="", blocked=True)
+        assert code == 0, errors
+        assert "siren" in printed
+    code, _, errors = tagger("calibrate", str(DEMO), "-o", str(tmp_path / "room.toml"), answers="", blocked=True)
+    assert code == 0, errors
+
+
+@pytest.mark.parametrize(
+    "command", ["train x", "eval x -m esc50", "features x.wav -o y", "export esc50", "models add x.pt"]
+)
+def test_what_needs_torch_says_what_to_install(command: str) -> None:
+    code, _, errors = tagger(*command.split(), answers="", blocked=True)
+    assert code == 2
+    assert "not installed: pip install 'tagger[" in errors
+    assert len(errors.splitlines()) == 1

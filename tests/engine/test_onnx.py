@@ -1,7 +1,6 @@
 """Exported graphs: those that come with the package, the choice of a runtime, and the export."""
 
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from tagger.features.config import MelConfig
 from tagger.models.config import CRNNConfig, DyMNConfig, EfficientATConfig
 from tagger.models.network import build
 from tagger.sources.file import DEMO
-from tests.programs import ROOT, refused, run, write_wav
+from tests.programs import refused, run, write_wav
 
 MODELS = ("esc50", "esc50-crnn")
 SIZE = 160_000
@@ -199,42 +198,3 @@ def test_a_graph_that_says_something_else_is_not_written(tmp_path, monkeypatch):
     assert not graph_of(path).exists()
     quiet = write_wav(tmp_path / "short.wav", np.zeros(100))
     refused(run("export", path, "--on", quiet), "no sound to compare")
-
-
-# --- without torch ---
-
-WITHOUT_TORCH = """
-import sys
-sys.modules["torch"] = sys.modules["torchaudio"] = sys.modules["onnx"] = None
-from tagger.cli.main import main
-main(sys.argv[1:], prog_name="tagger")
-"""
-
-
-def without_torch(*args: object, **env: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
-
-
-@pytest.mark.slow
-def test_a_device_without_torch_listens_tags_and_calibrates(tmp_path):
-    log = tmp_path / "events.sqlite"
-    done = without_torch("listen", "demo", "--no-realtime", "--mqtt", "none", "--event-log", log)
-    assert done.returncode == 0, done.stderr
-    assert "siren" in done.stdout
-    assert "siren" in without_torch("tag", "--events", DEMO).stdout
-    done = without_torch("calibrate", DEMO, "-o", tmp_path / "calibrated.toml")
-    assert done.returncode == 0, done.stderr
-    assert "siren" in without_torch("events", log).stdout
-    for others in (("models",), ("config", "check"), ("review", "--help")):
-        assert without_torch(*others).returncode == 0
-
-
-@pytest.mark.parametrize(
-    "command", [("train", "x"), ("eval", "x", "-m", "esc50"), ("export", "esc50"), ("models", "add", "x.pt")]
-)
-def test_what_needs_torch_says_so(command):
-    done = without_torch(*command)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert "which is not installed: pip install 'tagger[" in line

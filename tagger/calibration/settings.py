@@ -92,7 +92,7 @@ def settings(
     sources: tuple[str, ...],
     model: str | None,
     device: str | None,
-    runtime: str | None,
+    runtime: str | None = None,
     window_s: float | None,
     hop_s: float | None,
     channel: str | None,

@@ -6,9 +6,13 @@ shown as an escape, such as `\x1b`. Every line goes through here; `click.echo` a
 """
 
 import logging
+import os
+import shutil
 import sys
+import threading
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TextIO
 
@@ -44,14 +48,94 @@ def echo_lines(lines: Iterable[str], err: bool = False) -> None:
     """Prints lines in one write; nothing if there are none."""
     file = sys.stderr if err else sys.stdout
     if text := "".join(_line(line, file) for line in lines):
-        file.write(text)
-        file.flush()
+        with _above_status():
+            file.write(text)
+            file.flush()
 
 
 def write_line(line: str, file: TextIO) -> None:
     """Writes one line to an open text file, and flushes it."""
-    file.write(_line(line, file))
-    file.flush()
+    with _above_status():
+        file.write(_line(line, file))
+        file.flush()
+
+
+def is_terminal(file: TextIO) -> bool:
+    """Whether the file is a terminal on which a line can be drawn again."""
+    try:
+        return file.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    except ValueError:  # it is closed
+        return False
+
+
+class StatusLine:
+    """The last line of a terminal, which is drawn again and again. What is printed meanwhile appears above it.
+
+    A process has one at a time. Any thread may call it.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._text = file, ""
+
+    @property
+    def columns(self) -> int:
+        """Number of characters that fit."""
+        return shutil.get_terminal_size().columns - 1
+
+    def show(self, text: str) -> None:
+        """Draws the line."""
+        global _status  # noqa: PLW0603
+        with _LOCK:
+            _status = self
+            self._text = _fit(printable(text, getattr(self._file, "encoding", None) or "utf-8"), self.columns)
+            self._write(f"\r\x1b[K{self._text}")
+
+    def clear(self) -> None:
+        """Removes the line."""
+        global _status  # noqa: PLW0603
+        with _LOCK:
+            self.hide()
+            _status = None
+
+    def hide(self) -> None:
+        """Makes room for another line. Holds _LOCK."""
+        self._write("\r\x1b[K")
+
+    def redraw(self) -> None:
+        """Draws the line again. Holds _LOCK."""
+        self._write(self._text)
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # the terminal has gone, or the file is closed
+            self._file.write(text)
+            self._file.flush()
+
+
+_LOCK = threading.RLock()
+"""Held while a line is written, so that none is written into another or into the status."""
+_status: StatusLine | None = None
+
+
+@contextmanager
+def _above_status() -> Iterator[None]:
+    """Lines that are written in this block appear above the status line."""
+    with _LOCK:
+        status = _status
+        if status is not None:
+            status.hide()
+        try:
+            yield
+        finally:
+            if status is not None:
+                status.redraw()
+
+
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Writes the log to standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with _above_status():
+            super().emit(record)
 
 
 class LogFormatter(logging.Formatter):
@@ -67,6 +151,20 @@ class LogFormatter(logging.Formatter):
 
 def _line(line: str, file: TextIO) -> str:
     return f"{printable(line, getattr(file, 'encoding', None) or 'utf-8')}\n"
+
+
+def _fit(text: str, columns: int) -> str:
+    """The text, cut to what a terminal shows in one line; some letters take two columns.
+
+    >>> _fit("abc", 2), _fit("\u72ac\u72ac", 3)
+    ('ab', '\u72ac')
+    """
+    used = 0
+    for at, letter in enumerate(text):
+        used += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        if used > columns:
+            return text[:at]
+    return text
 
 
 def _is_visible(letter: str) -> bool:

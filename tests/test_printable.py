@@ -25,7 +25,7 @@ from tagger.events import Event, LabelScore, Report, Scores, Stream
 from tagger.history.log import EventLog, EventRow
 from tagger.mqtt.watch import Watcher
 from tagger.names import label_problem
-from tagger.printable import LogFormatter, echo_lines, printable, write_line
+from tagger.printable import LogFormatter, LogHandler, StatusLine, echo_lines, is_terminal, printable, write_line
 from tagger.settings import MqttSettings
 from tagger.sinks.console import ConsoleSink
 from tests.programs import run, siren, write_wav
@@ -283,3 +283,66 @@ def test_what_can_be_a_label_when_a_checkpoint_is_made_and_read(tmp_path: Path, 
     result = checked(run("tag", "-m", path, tmp_path / "x.wav"))
     assert result.exit_code == 2
     assert ("half a character" if label == "\ud800" else "cannot be a label") in result.stderr
+
+
+# --- the status line ---
+
+
+class Terminal(io.StringIO):
+    """What a terminal shows, line by line: it obeys a return to the begin of the line and the removal of its rest."""
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def lines(self) -> list[str]:
+        assert "\r" not in self.getvalue().replace("\r\x1b[K", "")
+        return [line.rpartition("\r\x1b[K")[2] for line in self.getvalue().split("\n")]
+
+
+def test_other_lines_appear_above_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    handler = LogHandler()
+    handler.setFormatter(LogFormatter("%(message)s"))
+    status = StatusLine(terminal)
+    echo_lines(["before"])
+    status.show("level 1")
+    echo_lines(["out"])
+    echo_lines(["error"], err=True)
+    write_line("written", terminal)
+    handler.emit(logging.makeLogRecord({"msg": "logged"}))
+    assert terminal.lines == ["before", "out", "error", "written", "logged", "level 1"]
+    status.show("level 2")
+    assert terminal.lines[-1] == "level 2"
+    status.clear()
+    assert terminal.lines[-1] == ""
+    echo_lines(["after"])
+    assert terminal.lines == ["before", "out", "error", "written", "logged", "after", ""]
+
+
+def test_a_status_is_one_visible_line_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    for text, shown in ((EVIL, printable(EVIL)[:19]), ("\u72ac" * 20, "\u72ac" * 9)):
+        terminal = Terminal()
+        status = StatusLine(terminal)
+        status.show(text)
+        status.clear()
+        assert terminal.getvalue() == f"\r\x1b[K{shown}\r\x1b[K"
+
+
+def test_a_terminal_that_goes_ends_nothing() -> None:
+    terminal = Terminal()
+    status = StatusLine(terminal)
+    status.show("level")
+    terminal.close()
+    status.show("level")
+    status.clear()
+
+
+@pytest.mark.parametrize(("term", "is_one"), [("xterm", True), ("dumb", False), ("", False)])
+def test_what_cannot_redraw_a_line_is_no_terminal(term: str, is_one: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", term)
+    assert is_terminal(Terminal()) == is_one
+    assert not is_terminal(io.StringIO())

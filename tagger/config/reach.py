@@ -86,7 +86,8 @@ def _tries(resolved: Resolved) -> Iterator[_Try]:
     for uri in given.value:
         rest = split_name(uri)[1]
         if len(plainly_several(uri)) == 1 and (is_keyword(rest) or _exists(rest)):  # others are problems already
-            yield given.place, lambda uri=uri: _source(uri, settings)  # type: ignore[misc]
+            place = f"{given.place}: {uri}" if uri.partition(":")[0].endswith(("mic", "auto")) else given.place
+            yield place, lambda uri=uri: _source(uri, settings)  # type: ignore[misc]
     if resolved.settings is None:
         return  # which broker is meant is not certain
     if settings.mqtt is not None:

@@ -1,6 +1,7 @@
 """Settings to a running daemon: opens model, sources and sinks, prints what they are, and runs it."""
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from tagger import health, policy
 from tagger.audio.level import LevelTap
+from tagger.audio.meter import Meters
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.clips.folder import ClipFolder
 from tagger.clips.saver import ClipSaver
@@ -28,7 +30,7 @@ from tagger.files import home
 from tagger.listen import AudioTap, Listener
 from tagger.mqtt.topics import Topics
 from tagger.policy import Policy
-from tagger.printable import LogFormatter, echo
+from tagger.printable import LogFormatter, LogHandler, StatusLine, echo, is_terminal
 from tagger.settings import ListenSettings, MqttSettings, channel_numbers, check_window
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source
@@ -97,8 +99,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
 
         fanout = Fanout([], state)
         control = Control(fanout, state)
-        if mqtt is not None and settings.watch:
-            stack.enter_context(_watched(mqtt))
+        meters = stack.enter_context(_watched(mqtt, streams)) if mqtt is not None and settings.watch else None
         outputs = OpenSinks(_sink_context(settings, mqtt, streams, keys, state, control, stop), fanout)
         clip_taps = stack.enter_context(_clip_taps(settings, model, rules))
 
@@ -113,7 +114,11 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
                 hop_s=settings.hop_seconds,
                 policy=rules,
                 top_k=settings.top,
-                taps=[_level_tap(stream, model.rate_hz, settings.audio_s, fanout), *clip_taps(stream)],
+                taps=[
+                    _level_tap(stream, model.rate_hz, settings.audio_s, fanout),
+                    *clip_taps(stream),
+                    *([meters.tap(stream.source, model.rate_hz)] if meters is not None else []),
+                ],
                 paused=state is not None and stream.source in state.paused,
                 skips=skips,
             )
@@ -124,7 +129,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         for stream, end in state.left_open() if state is not None else ():
             fanout.event(stream, end)
 
-        tasks = _tasks(settings, listeners, fanout, state)
+        tasks = [*_tasks(settings, listeners, fanout, state), *([Task(1.0, meters.draw)] if meters is not None else [])]
         daemon = Daemon(listeners, fanout, stop, tasks, control.close, outputs, model.policy)
         stop.on_reload = lambda: reload(daemon, build)
         daemon.run()
@@ -240,15 +245,22 @@ def _broker(mqtt: MqttSettings | None) -> Iterator[MqttSettings | None]:
 
 
 @contextmanager
-def _watched(mqtt: MqttSettings) -> Iterator[None]:
-    """`--watch`: prints events as they arrive from the broker."""
+def _watched(mqtt: MqttSettings, streams: Sequence[Stream]) -> Iterator[Meters | None]:
+    """`--watch`: prints events as they arrive from the broker. Yields the meters below them, if there is a terminal.
+
+    The levels do not come from the broker: a meter needs more of them than the few `audio` messages.
+    """
     from tagger.mqtt.watch import Watcher
 
     watcher = Watcher(mqtt)
     watcher.start(_SUBSCRIBE_SECONDS)
+    names = [stream.source for stream in streams]
+    meters = Meters(names, StatusLine(sys.stdout)) if is_terminal(sys.stdout) else None
     try:
-        yield
+        yield meters
     finally:
+        if meters is not None:
+            meters.close()
         watcher.stop()
 
 
@@ -300,7 +312,7 @@ def subscribe_line(mqtt: MqttSettings) -> str:
 
 def configure_logging() -> None:
     """Prints warnings and news on standard error, one line each, with the time."""
-    handler = logging.StreamHandler()
+    handler = LogHandler()
     handler.setFormatter(LogFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("tagger").setLevel(logging.INFO)

@@ -2,6 +2,12 @@
 
 import io
 import json
+import os
+import pty
+import re
+import select
+import subprocess
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +17,7 @@ from hypothesis import strategies as st
 from tagger.mqtt.watch import Watcher
 from tagger.printable import printable
 from tagger.settings import MqttSettings
-from tests.programs import Mosquitto, subscribed, until
+from tests.programs import LONG_S, TAGGER, Mosquitto, subscribed, until
 
 EVENT = "tagger/room/mic/event"
 BEGIN: dict[str, Any] = {"type": "begin", "label": "dog", "score": 0.9}
@@ -87,3 +93,25 @@ def test_the_watcher_survives_what_others_publish(broker: Mosquitto) -> None:
             until(lambda: b"score 0.90" in raw.getvalue(), "the last is shown")
     finally:
         made.stop(0)
+
+
+@pytest.mark.slow
+def test_on_a_terminal_a_meter_stands_below_the_events() -> None:
+    parent, child = pty.openpty()
+    command = [*TAGGER, "listen", "kitchen=demo", "--no-realtime", "--mqtt", "embedded", "--watch"]
+    process = subprocess.Popen(command, stdout=child, stderr=child, env={**os.environ, "TERM": "xterm"})
+    os.close(child)
+    shown = b""
+    try:
+        with suppress(OSError):  # Linux says the end of a terminal so
+            while select.select([parent], [], [], LONG_S)[0] and (data := os.read(parent, 100_000)):
+                shown += data
+        assert process.wait(LONG_S) == 0, shown
+    finally:
+        process.kill()
+        process.wait()
+        os.close(parent)
+    drawn = [part for line in shown.decode().split("\r\n") for part in line.split("\r\x1b[K")]
+    assert any(re.fullmatch(r"\[[#|-]+ *\]  rms +-\d+  peak +-\d+ dB", part) for part in drawn), shown
+    events = [line.rpartition("\r\x1b[K")[2] for line in shown.decode().split("\r\n") if "/kitchen/event" in line]
+    assert {tuple(line.split()[1:3]) for line in events} >= {("begin", "siren"), ("end", "siren")}, shown

@@ -77,8 +77,8 @@ def test_what_is_away_is_no_mistake_and_has_an_exit_code_of_its_own(microphones)
     done = run("config", "check", "mic:USB", "mic:HDA", "demo", "--mqtt", f"mqtt://127.0.0.1:{port}")
     assert done.exit_code == 1, done.output
     assert done.stderr.splitlines() == [
-        "Not reached: SOURCE: no input device 'USB'",
-        "Not reached: SOURCE: microphone 'HDA' cannot be opened: busy",
+        "Not reached: SOURCE: mic:USB: no input device 'USB'",
+        "Not reached: SOURCE: mic:HDA: microphone 'HDA' cannot be opened: busy",
         f"Not reached: --mqtt: the broker at mqtt://127.0.0.1:{port} cannot be reached: Connection refused",
     ]
     assert done.stdout.splitlines()[-2:] == [
@@ -93,7 +93,7 @@ def test_a_mistake_outweighs_what_is_away(microphones, tmp_path: Path):
     microphones["mic:two"] = UserError("several input devices fit 'two'")
     (tmp_path / "no.wav").write_text("no sound")
     found = says("mic:USB", "mic:two", tmp_path / "no.wav", tmp_path / "none.wav", "--mqtt", "none")
-    assert found["unreachable"] == ["SOURCE: no input device 'USB'"]
+    assert found["unreachable"] == ["SOURCE: mic:USB: no input device 'USB'"]
     for words in ("several input devices", "no.wav", "none.wav: no such file"):
         assert sum(words in problem for problem in found["problems"]) == 1
     assert len(found["problems"]) == 3
@@ -110,7 +110,7 @@ def test_a_source_that_never_answers_is_given_up(microphones):
     resolved = resolve({"listen.sources": ("mic:USB", "demo"), "mqtt.url": "none"}, {}, None)
     microphones["mic:USB"] = FakeSource([], live=True, waits=True)
     reached = reach.reach(resolved, wait_s=0.5)
-    assert reached.unreachable == ["SOURCE: no answer within 0.5 s"]
+    assert reached.unreachable == ["SOURCE: mic:USB: no answer within 0.5 s"]
     assert len(reached.opened) == 1
     microphones["mic:USB"].close()
 

@@ -5,11 +5,13 @@ A new setting is two lines: a field here, and an Option in `tagger/config/option
 
 import re
 import socket
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from tagger import times
 from tagger.errors import SettingError, near
 from tagger.names import is_host, is_topic, slug
 from tagger.policy import EventsConfig
@@ -153,6 +155,22 @@ def channel_numbers(text: str) -> Channel:
     if 0 in numbers:
         raise SettingError("channel", "channels are counted from 1", text)
     return numbers
+
+
+def start_seconds(text: str) -> float:
+    """A time as `--start-time` takes it, in seconds since the epoch.
+
+    Raises:
+        SettingError: it is no time in ISO 8601, or in the future.
+    """
+    try:
+        found = times.seconds(text)
+    except (ValueError, OverflowError):
+        form = "must be a time such as 2026-11-26T14:30:00 (local), 2026-11-26T13:30:00Z or 2026-11-26T14:30:00+01:00"
+        raise SettingError("start_time", form, text) from None
+    if found > time.time():
+        raise SettingError("start_time", f"is in the future ({times.local_text(found)})", text)
+    return found
 
 
 @dataclass(frozen=True)
@@ -307,6 +325,8 @@ class ListenSettings:
     """Number of labels in a `scores` message."""
     realtime: bool = True
     """Replay files at the pace of the clock."""
+    start_time: str | None = None
+    """When recordings began, in ISO 8601, of each source that does not say it itself. None: their own dates."""
     channel: str = "mix"
     """Channels that are heard of each source that does not say it itself: as `channel_numbers` takes them."""
     pcm: PcmFormat = field(default_factory=PcmFormat)
@@ -353,6 +373,8 @@ class ListenSettings:
         if not self.sources:
             raise SettingError("sources", "no source: name one, such as mic, demo or a file")
         channel_numbers(self.channel)
+        if self.start_time is not None:
+            start_seconds(self.start_time)
         check_window(self.window_seconds, self.hop_seconds)
 
 

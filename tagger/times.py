@@ -46,11 +46,26 @@ def moment(flag: str, text: str, end: bool = False) -> float:
     except ValueError:
         pass
     try:
-        return datetime.fromisoformat(text.strip()).timestamp()
-    except (ValueError, OverflowError):
+        return seconds(text)
+    except ValueError:
         raise UserError(
             f"{flag} {text}: must be a time, such as 2026-11-26, 2026-11-26T14:30, today or yesterday"
         ) from None
+
+
+def seconds(text: str) -> float:
+    """Seconds since the epoch of a time in ISO 8601: local, unless it ends in `Z` or an offset such as `+01:00`.
+
+    Raises:
+        ValueError: it is no time, or not one between 1971 and 9998.
+
+    >>> seconds("1971-01-01T00:00:00Z"), seconds("19710101T010000+0100")
+    (31536000.0, 31536000.0)
+    """
+    found = datetime.fromisoformat(text.strip())
+    if not 1970 < found.year < 9999:
+        raise ValueError("out of what clocks can tell")
+    return found.timestamp()
 
 
 def bounds(of: date) -> tuple[float, float]:
@@ -64,6 +79,11 @@ def bounds(of: date) -> tuple[float, float]:
 def local(time: float) -> datetime:
     """A time (seconds since the epoch) on the local clock."""
     return datetime.fromtimestamp(time)
+
+
+def local_text(time: float) -> str:
+    """A time (seconds since the epoch) on the local clock, with its offset from UTC: `2026-11-26 14:30:00+01:00`."""
+    return local(time).astimezone().isoformat(" ", "seconds")
 
 
 def _midnight(of: date) -> float:

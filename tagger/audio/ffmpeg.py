@@ -5,6 +5,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,16 @@ _EBML = re.compile(rb"\x1aE\xdf\xa3.{1,60}?(?:matroska|webm)", re.DOTALL)
 """How a Matroska file begins."""
 _XING_BYTES = 4096
 """Bytes of an MP3, after its tags, that are searched for the index."""
+
+
+def tags(path: Path) -> dict[str, str]:
+    """`AvFile.tags` of a file; empty if FFmpeg does not read it."""
+    try:
+        file = AvFile(path)
+    except AudioError:
+        return {}
+    with closing(file):
+        return file.tags
 
 
 class AvFile:
@@ -79,6 +90,12 @@ class AvFile:
         self._stream = known[0]
         context = self._stream.codec_context
         self.rate_hz, self.channels = int(context.sample_rate), int(context.layout.nb_channels)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the file says of itself, by lower-case names: of the container, and of the sound."""
+        both = {**self._stream.metadata, **self._container.metadata}
+        return {name.lower(): text for name, text in both.items()}
 
     def close(self) -> None:
         self._container.close()

@@ -75,6 +75,14 @@ class SoundFile:
         """Whether libsndfile takes an estimate for the length, as for MP3 without an index."""
         return self._format == "MP3" or "MPEG" in self._file.subtype
 
+    @property
+    def length_s(self) -> float | None:
+        """Length by the header, seconds. None: only reading the file tells it."""
+        layout = _layout(self._path, self._format)
+        frames = int(self._file.frames)
+        is_exact = len(layout.parts) == 1 and not layout.note and 0 < frames < _UNKNOWN_FRAMES
+        return frames / self.rate_hz if is_exact else None
+
     def close(self) -> None:
         self._file.close()
 

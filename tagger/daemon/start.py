@@ -24,14 +24,14 @@ from tagger.daemon.reload import reload
 from tagger.daemon.state import StateFolder
 from tagger.engine.runtime import open_model
 from tagger.engine.scores import WindowClassifier
-from tagger.errors import TaggerError
+from tagger.errors import SettingError, TaggerError
 from tagger.events import Stream
 from tagger.files import home
 from tagger.listen import AudioTap, Listener
 from tagger.mqtt.topics import Topics
 from tagger.policy import Policy
 from tagger.printable import LogFormatter, LogHandler, StatusLine, echo, is_terminal
-from tagger.settings import ListenSettings, MqttSettings, channel_numbers, check_window
+from tagger.settings import ListenSettings, MqttSettings, channel_numbers, check_window, start_seconds
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source
 from tagger.stop import Stop, StopOrReload
@@ -84,10 +84,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
     with ExitStack() as stack:
         model = _open_model(settings)
         rules = model.policy(settings)
-        channel = channel_numbers(settings.channel)
-        sources = [
-            open_source(each, model.rate_hz, settings.realtime, settings.pcm, channel) for each in settings.sources
-        ]
+        sources = _open_sources(settings, model.rate_hz)
         mqtt = stack.enter_context(_broker(settings.mqtt))
         state = stack.enter_context(_state(settings))
         node, levels = (mqtt or MqttSettings()).node, source_levels([each.name for each in sources], settings.sources)
@@ -133,6 +130,18 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         daemon = Daemon(listeners, fanout, stop, tasks, control.close, outputs, model.policy)
         stop.on_reload = lambda: reload(daemon, build)
         daemon.run()
+
+
+def _open_sources(settings: ListenSettings, rate_hz: int) -> list[Source]:
+    channel = channel_numbers(settings.channel)
+    start_time = None if settings.start_time is None else start_seconds(settings.start_time)
+    sources = [
+        open_source(each, rate_hz, settings.realtime, settings.pcm, channel, start_time, is_dated=True)
+        for each in settings.sources
+    ]
+    if start_time is not None and all(source.live for source in sources):
+        raise SettingError("start_time", "is for recordings, and a microphone is dated by the clock")
+    return sources
 
 
 def _open_model(settings: ListenSettings) -> _Model:

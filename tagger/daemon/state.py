@@ -33,6 +33,8 @@ _MOST_BYTES = 16_000_000
 """Largest file of the state. 50 labels of 20 sources, all open, take 2 MB."""
 _LONGEST_TEXT = 5_000
 """Letters: a source may be a path."""
+_RECORDED_SECONDS = 3_600.0
+"""Age of an onset, when its event began, from which it is a recording's: when that sound ended is not known."""
 _LATEST = 1e11
 """Latest time, seconds since the epoch: the year 5138."""
 
@@ -66,6 +68,8 @@ class StateFolder:
         """Names of the sources that are paused."""
         self._keys: dict[str, str] = known.get("keys", {})
         self._open: dict[str, tuple[Stream, Event]] = {}
+        self._noted: dict[str, float] = {}
+        """When each open event was noted, by its id, seconds since the epoch."""
         self._left = _read(folder / "open.json", _is_open)
         if not known:
             self._save_known()
@@ -108,11 +112,13 @@ class StateFolder:
         """Notes an open event. Called before any sink is given its begin."""
         with self._lock:
             self._open[event.id] = (stream, event)
+            self._noted[event.id] = time.time()
             self._save_open()
 
     def ended(self, event: Event) -> None:
         """Forgets an open event. Called after all sinks were given its end."""
         with self._lock:
+            self._noted.pop(event.id, None)
             if self._open.pop(event.id, None):
                 self._save_open()
 
@@ -123,13 +129,19 @@ class StateFolder:
                 self._save_open()
 
     def left_open(self) -> list[tuple[Stream, Event]]:
-        """Ends for the events that a crash left open, at the time of the last `alive`, `begun` or `ended`."""
+        """Ends for the events that a crash left open, at the time of the last `alive`, `begun` or `ended`.
+
+        Those of a recording from another time end when they began.
+        """
         left, self._left = self._left, {}
         ends = []
         with self._lock:
-            for stream, begin in map(_parsed, left.get("events", [])):
+            for entry in left.get("events", []):
+                stream, begin = _parsed(entry)
                 self._open[begin.id] = (stream, begin)
-                offset = max(begin.onset, min(left["alive"], time.time()))
+                self._noted[begin.id] = noted = entry.get("noted", begin.onset)
+                is_recorded = noted - begin.onset > _RECORDED_SECONDS
+                offset = begin.onset if is_recorded else max(begin.onset, min(left["alive"], time.time()))
                 ends.append((stream, dataclasses.replace(begin, type="end", offset=offset, cause="restart")))
         return ends
 
@@ -138,7 +150,11 @@ class StateFolder:
 
     def _save_open(self) -> None:
         events = [
-            {"stream": dataclasses.asdict(stream), "event": dataclasses.asdict(event)}
+            {
+                "stream": dataclasses.asdict(stream),
+                "event": dataclasses.asdict(event),
+                "noted": self._noted.get(event.id, event.onset),
+            }
             for stream, event in self._open.values()
         ]
         self._save("open.json", {"alive": time.time(), "events": events})
@@ -172,6 +188,7 @@ def _parsed(entry: Mapping[str, Any]) -> tuple[Stream, Event]:
         and event.cause in (None, "test", "restart")
         and all(_is_number(score, 0, 1) for score in (event.score, event.peak_score))
         and _is_number(event.onset, 0, _LATEST)
+        and _is_number(entry.get("noted", 0), 0, _LATEST)
     )
     if not is_right:
         raise ValueError("no begin of an event")

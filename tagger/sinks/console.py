@@ -5,12 +5,12 @@ import logging
 import sys
 import threading
 import time
-from datetime import datetime
 from typing import TextIO
 
 from tagger.events import Event, Report, Stream
 from tagger.printable import write_line
 from tagger.sinks import Sink
+from tagger.times import local
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +50,21 @@ def explain(report: Report, stream: Stream) -> str:
 
 
 def describe(event: Event, stream: Stream, now: float) -> str:
-    """One line an event: local time of the announcement, source, what happened, and local time of onset or offset.
+    """One line an event: local time of the announcement, source, what happened, and local time of onset or offset,
+    with the date if that was another day.
 
     Args:
         now: when the event is announced, seconds since the epoch.
     """
     line = f"{_local_time(now)}  {stream.source:<10} {event.label}"
     if event.offset is None:
-        return f"{line} begins, score {event.score:.2f}, onset {_local_time(event.onset)}"
-    lasted, offset = event.offset - event.onset, _local_time(event.offset)
+        return f"{line} begins, score {event.score:.2f}, onset {_local_time(event.onset, now)}"
+    lasted, offset = event.offset - event.onset, _local_time(event.offset, now)
     return f"{line} ends after {lasted:.1f} s, peak score {event.peak_score:.2f}, offset {offset}"
 
 
-def _local_time(time: float) -> str:
-    return datetime.fromtimestamp(time).strftime("%H:%M:%S.%f")[:-5]
+def _local_time(time: float, now: float | None = None) -> str:
+    """The time of day, with the date if it is not that of `now`."""
+    at = local(time)
+    is_another_day = now is not None and at.date() != local(now).date()
+    return at.strftime("%Y-%m-%d %H:%M:%S.%f" if is_another_day else "%H:%M:%S.%f")[:-5]

@@ -71,6 +71,10 @@ class Request:
     """Channels that are heard."""
     pcm: PcmFormat
     """Format of raw samples."""
+    start_time: float | None = None
+    """When a recording began, seconds since the epoch, if the user says it."""
+    is_dated: bool = False
+    """Whether the source says when its recording began, which may cost decoding it once."""
     raw_options: tuple[str, ...] = ()
     """Options of this source that say the format of raw samples: `rate`."""
 
@@ -84,7 +88,13 @@ class Request:
 
 
 def open_source(
-    text: str, rate_hz: int, realtime: bool = True, pcm: PcmFormat | None = None, channel: Channel = ()
+    text: str,
+    rate_hz: int,
+    realtime: bool = True,
+    pcm: PcmFormat | None = None,
+    channel: Channel = (),
+    start_time: float | None = None,
+    is_dated: bool = False,
 ) -> Source:
     """
     Args:
@@ -94,14 +104,19 @@ def open_source(
         realtime: replay files and the demo at the pace of the clock.
         pcm: format of raw samples, where the source does not say its own.
         channel: channels that are heard, where the source does not say its own.
+        start_time: when a recording began, seconds since the epoch, where the source does not say its own.
+        is_dated: whether a file at full speed is dated by its name, metadata or modification time; else from now.
 
     Raises:
-        UserError: there is no such device, file or channel, or it is not audio.
+        UserError: there is no such device, file or channel, it is not audio, or its start is in the future.
     """
     spec = Spec.parse(text)
-    raw = tuple(key for key in spec.options if key != "channel")
+    raw = tuple(key for key in spec.options if key not in ("channel", "start_time"))
     channel, pcm = spec.channel(channel), spec.pcm(pcm or PcmFormat())
-    return open_request(Request(spec.level, spec.uri, rate_hz, realtime, channel, pcm, raw))
+    start_time = spec.start_time(start_time)
+    if "start_time" in spec.options and _module(spec.uri) == "microphone":
+        raise UserError(f"{text}: start_time is for recordings; a microphone is dated by the clock")
+    return open_request(Request(spec.level, spec.uri, rate_hz, realtime, channel, pcm, start_time, is_dated, raw))
 
 
 def open_request(request: Request) -> Source:

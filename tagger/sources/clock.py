@@ -125,15 +125,17 @@ class LiveClock:
     beginning, sample by sample.
     """
 
-    def __init__(self, name: str, rate_hz: int, is_live: bool | None = None) -> None:
+    def __init__(self, name: str, rate_hz: int, is_live: bool | None = None, start_time: float | None = None) -> None:
         """
         Args:
             name: of the stream, for people.
             rate_hz: rate of the blocks.
             is_live: None: its pace will tell.
+            start_time: when the stream began, seconds since the epoch: it is a recording, and nothing is adjusted.
         """
         self.is_live = bool(is_live)
         self._name, self._rate_hz, self._is_certain = name, rate_hz, is_live is not None
+        self._start_time = start_time
         self._wall = WallClock()
         self._began_s: float | None = None
         """When the stream began, on the steady clock. None before the first block."""
@@ -159,6 +161,9 @@ class LiveClock:
         Raises:
             TaggerError: `arrivals` raised it; all that came before was given.
         """
+        if self._start_time is not None:
+            yield from _from_start(arrivals, self._start_time)
+            return
         held: list[Arrival] = []
         error: TaggerError | None = None
         try:
@@ -311,6 +316,16 @@ class Workload:
     def behind_s(self) -> float:
         """Seconds of sound that would wait."""
         return self._owed_s + (self._now() - self._given if self._given is not None else 0.0)
+
+
+def _from_start(arrivals: Iterable[Arrival], start_time: float) -> Iterator[Block]:
+    """Blocks of a recording that began at this time, seconds since the epoch."""
+    gap = False
+    for arrival in arrivals:
+        gap |= arrival.gap
+        if arrival.samples.size:
+            yield Block(arrival.samples, start_time + arrival.start_s, gap)
+            gap = False
 
 
 def _cut(block: Block, rate_hz: int, longest_s: float) -> Iterator[Block]:

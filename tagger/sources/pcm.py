@@ -19,6 +19,7 @@ from tagger.events import Block, Samples
 from tagger.settings import Channel, PcmFormat
 from tagger.sources import Request
 from tagger.sources.clock import Arrival, LiveClock, Workload, steady
+from tagger.times import local_text
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ _POLL_SECONDS = 0.2
 
 def open_source(request: Request) -> "PcmSource":
     """Opens standard input, `-`."""
-    return PcmSource(request.name or "stdin", request.pcm, request.rate_hz, channel=request.channel)
+    name, start_time = request.name or "stdin", request.start_time
+    return PcmSource(name, request.pcm, request.rate_hz, channel=request.channel, start_time=start_time)
 
 
 class PcmSource:
@@ -46,13 +48,20 @@ class PcmSource:
     live = False
 
     def __init__(
-        self, name: str, pcm: PcmFormat, rate_hz: int, pipe: BinaryIO | None = None, channel: Channel = ()
+        self,
+        name: str,
+        pcm: PcmFormat,
+        rate_hz: int,
+        pipe: BinaryIO | None = None,
+        channel: Channel = (),
+        start_time: float | None = None,
     ) -> None:
         """
         Args:
             rate_hz: rate of the blocks.
             pipe: None is standard input.
             channel: channels that are heard.
+            start_time: when a recording that is piped began, seconds since the epoch.
 
         Raises:
             AudioError: standard input is closed, or does not have the channels.
@@ -61,6 +70,8 @@ class PcmSource:
         check_channel("standard input", channel, pcm.channels)
         heard = heard_channels(channel, pcm.channels)
         self.description = f"standard input, raw {pcm.encoding} at {pcm.rate_hz} Hz{heard or ', 1 channel'}"
+        if start_time is not None:
+            self.description += f", dated from {local_text(start_time)}"
         self._pcm, self._rate_hz, self._channel = pcm, rate_hz, channel
         if pipe is None and sys.stdin is None:
             raise AudioError("standard input is closed; pipe raw samples into `tagger listen -`")
@@ -69,7 +80,7 @@ class PcmSource:
         self._waited = False
         """Whether the last read had to wait."""
         self._closed = threading.Event()
-        self._clock, self._workload = LiveClock(name, rate_hz), Workload(rate_hz)
+        self._clock, self._workload = LiveClock(name, rate_hz, start_time=start_time), Workload(rate_hz)
 
     def blocks(self) -> Iterator[Block]:
         """

@@ -10,7 +10,7 @@ from typing import Any
 
 from tagger.errors import SettingError, UserError, near
 from tagger.names import slug
-from tagger.settings import Channel, PcmFormat, channel_numbers, pcm_encoding
+from tagger.settings import Channel, PcmFormat, channel_numbers, pcm_encoding, start_seconds
 
 _RAW: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "rate": ("rate_hz", int),
@@ -18,7 +18,7 @@ _RAW: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "channels": ("channels", int),
 }
 """Options that say the format of raw samples: the field of PcmFormat, and what makes its value."""
-OPTIONS = ("channel", *_RAW)
+OPTIONS = ("channel", "start_time", *_RAW)
 """Options that a source can have."""
 _NOT_IN_NAMES = re.compile(r"[^\w -]")
 _OPTION = re.compile(r",([a-z_]+)=([^=,\s]*)$")
@@ -75,6 +75,7 @@ class Spec:
             UserError: a value of an option cannot be.
         """
         self.channel(())
+        self.start_time(None)
         self.pcm(PcmFormat())
 
     def channel(self, default: Channel) -> Channel:
@@ -84,6 +85,14 @@ class Spec:
             UserError: the value cannot be.
         """
         return self._made("channel", channel_numbers) if "channel" in self.options else default
+
+    def start_time(self, default: float | None) -> float | None:
+        """When the recording began, seconds since the epoch: by the source itself, or the default.
+
+        Raises:
+            UserError: the value cannot be.
+        """
+        return self._made("start_time", start_seconds) if "start_time" in self.options else default
 
     def pcm(self, default: PcmFormat) -> PcmFormat:
         """The format of raw samples: the default, and what the source's own options change in it.

@@ -86,6 +86,21 @@ def test_events_left_open_are_ended_when_it_last_lived(tmp_path: Path) -> None:
     fourth.close()
 
 
+def test_an_event_of_an_old_recording_does_not_last_until_today(tmp_path: Path) -> None:
+    """A crash left it open: when its sound ended is not known."""
+    onset = time.time() - 400 * 86_400
+    state = StateFolder(tmp_path)
+    state.begun(STREAM, begin(1, onset))
+    state.alive()
+    state.close()
+    for _ in range(2):  # the second daemon dies before it could publish the end
+        again = StateFolder(tmp_path)
+        ((_, end),) = again.left_open()
+        assert (end.onset, end.offset) == (onset, onset)
+        again.alive()
+        again.close()
+
+
 def test_a_crash_before_the_onset_was_written_ends_no_earlier_than_it_began(tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
     state.begun(STREAM, begin(1, time.time() + 500))

@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from tagger.events import Event, Stream
-from tagger.sinks.console import ConsoleSink
+from tagger.sinks.console import ConsoleSink, describe
 
 STREAM = Stream("room", "mic", "fake", ("dog", "cat"))
 
@@ -33,3 +33,11 @@ def test_times_are_those_of_the_announcement_and_never_run_backwards(monkeypatch
         "14:03:09.0  mic        cat ends after 4.0 s, peak score 0.90, offset 14:03:06.0",
         "14:03:09.5  mic        dog ends after 3.0 s, peak score 0.99, offset 14:03:03.0",
     ]
+
+
+def test_what_was_on_another_day_is_printed_with_its_date() -> None:
+    """A recording at full speed."""
+    onset = datetime(2024, 1, 31, 23, 59, 59).timestamp()
+    dog = Event("begin", "1", "dog", 0.98, 0.98, onset)
+    line = describe(dog, STREAM, datetime(2026, 11, 26, 14, 3, 5).timestamp())
+    assert line == "14:03:05.0  mic        dog begins, score 0.98, onset 2024-01-31 23:59:59.0"

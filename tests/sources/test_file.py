@@ -1,14 +1,22 @@
 """Files as a source of blocks: times, gaps, pace."""
 
+import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tagger.errors import UserError
 from tagger.events import Block
+from tagger.settings import PcmFormat
 from tagger.sources import open_source
+from tagger.sources.pcm import PcmSource
+from tagger.times import local_text
 from tests.fuzz.sounds import tone, write_av
+from tests.programs import run, write_siren, write_wav
 
 RATE_HZ = 32_000
 
@@ -34,3 +42,97 @@ def test_times_follow_the_files_own_time_stamps(with_gap: Path, realtime: bool) 
     if realtime:  # nothing is given before it would have sounded
         assert took_s >= 2.9
     assert all(np.isfinite(block.samples).all() for block in blocks)
+
+
+def dated(path: Path, realtime: bool = False, **options: Any) -> tuple[float, str]:
+    """The time of a source's first sample, seconds since the epoch, and its description."""
+    source = open_source(f"{path}{options.pop('spec', '')}", RATE_HZ, realtime, is_dated=True, **options)
+    time_of_first = next(iter(source.blocks())).time
+    source.close()
+    return time_of_first, source.description
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    return write_wav(tmp_path / "attic_20240131_235959Z.wav", np.zeros(RATE_HZ))
+
+
+AT = datetime(2024, 1, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+
+
+def test_a_file_at_full_speed_is_dated_by_when_it_was_recorded(named: Path) -> None:
+    at, said = dated(named)
+    assert at == AT
+    assert said.endswith(f"as fast as it goes, dated from {local_text(AT)} by its name")
+
+
+def test_the_users_word_comes_first(named: Path) -> None:
+    assert dated(named, start_time=AT - 100)[0] == AT - 100
+    at, said = dated(named, start_time=AT - 100, spec=",start_time=2024-01-31T00:59:59+01:00")
+    assert at == AT - 86_400
+    assert said.endswith(f"dated from {local_text(at)} by --start-time")
+
+
+def test_what_is_replayed_is_dated_by_the_clock(named: Path) -> None:
+    before = time.time()
+    at, said = dated(named, realtime=True)
+    assert before <= at <= time.time()
+    assert "dated from" not in said
+    assert dated(named, realtime=True, start_time=AT)[0] == AT
+
+
+def test_the_demo_at_full_speed_ends_now() -> None:
+    before = time.time()
+    source = open_source("demo", RATE_HZ, realtime=False, is_dated=True)
+    last = list(source.blocks())[-1]
+    assert last.time + len(last.samples) / RATE_HZ == pytest.approx(before, abs=60)
+    assert last.time + len(last.samples) / RATE_HZ <= time.time()
+
+
+def test_a_clock_that_is_set_is_followed_by_what_is_replayed(named: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, offset = time.time, [0.0]
+    monkeypatch.setattr("tagger.sources.file.time.time", lambda: real() + offset[0])
+    blocks = open_source(str(named), RATE_HZ, realtime=True).blocks()
+    first = next(blocks)
+    offset[0] = -3_600
+    last = list(blocks)[-1]
+    assert last.time - first.time == pytest.approx(-3_600 + 0.9, abs=0.2)
+
+
+def test_a_recording_that_is_piped_is_dated_by_the_users_word(named: Path) -> None:
+    with named.open("rb") as pipe:
+        source = PcmSource("stdin", PcmFormat(RATE_HZ), RATE_HZ, pipe, start_time=AT)
+        blocks = list(source.blocks())
+    assert blocks[0].time == AT
+    assert source.description.endswith(f"dated from {local_text(AT)}")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--start-time", "noon"), "--start-time 'noon': must be a time such as 2026-11-26T14:30:00 (local)"),
+        (("--start-time", "2999-01-01T00:00:00Z"), "--start-time '2999-01-01T00:00:00Z': is in the future"),
+        (("demo,start_time=yesterday",), "start_time: must be a time such as"),
+        (("mic,start_time=2024-01-01",), "a microphone is dated by the clock"),
+    ],
+)
+def test_a_start_time_that_cannot_be(named: Path, given: tuple[str, ...], words: str) -> None:
+    done = run("listen", str(named), *given, "--no-realtime", "--mqtt", "none")
+    assert done.exit_code == 2, done.output
+    assert words in done.stderr
+
+
+def test_a_recording_cannot_end_in_the_future(named: Path) -> None:
+    with pytest.raises(UserError, match="would end in the future"):
+        open_source(str(write_wav(named, np.zeros(60 * RATE_HZ))), RATE_HZ, False, start_time=time.time() - 30)
+
+
+@pytest.mark.slow
+def test_no_event_ends_after_it_was_published(tmp_path: Path) -> None:
+    path = write_siren(tmp_path / "siren.wav", silent_s=4)
+    done = run("listen", str(path), "--no-realtime", "--mqtt", "none", "--json", "--threshold", "0.3")
+    assert done.exit_code == 0, done.output
+    (begin, end) = [event for event in map(json.loads, done.stdout.splitlines()) if event["label"] == "siren"]
+    assert begin["onset"] < begin["published"]
+    assert end["offset"] <= end["published"]
+    assert "by its modification time, less its length" in done.stderr

@@ -146,7 +146,7 @@ def _labels(sound: str, model: Model) -> list[str]:
 def _elsewhere(missing: Sequence[str], known: Sequence[Model]) -> str:
     """Where the missing sounds are known."""
     others = [model.name for model in known if any(model.fits(sound) for sound in missing)]
-    return f" {' and '.join(others)} would know" if others else ""
+    return f" {' and '.join(others)} would know {'it' if len(missing) == 1 else 'some'}" if others else ""
 
 
 def _listed(labels: Iterable[str]) -> str:

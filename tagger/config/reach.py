@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from tagger.config.resolver import Resolved
 from tagger.config.sourcelist import plainly_several
 from tagger.errors import TaggerError, UserError
+from tagger.mqtt.reasons import describe
 from tagger.settings import ListenSettings, MqttSettings, WebhookSettings, channel_numbers
 from tagger.sources import is_keyword, open_source, split_name
 from tagger.sources.portaudio import MissingDeviceError
@@ -144,5 +145,5 @@ def _webhook(webhook: WebhookSettings) -> str:
                 with ssl.create_default_context().wrap_socket(plain, server_hostname=host):
                     pass
     except OSError as error:
-        raise TaggerError(f"{webhook.where} cannot be reached: {error.strerror or error}") from None
+        raise TaggerError(f"{webhook.where} cannot be reached: {describe(error)}") from None
     return f"web server {webhook.where}"

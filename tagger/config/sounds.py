@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from tagger.checkpoints import release, store
+from tagger.names import LONGEST_LABEL
 from tagger.settings import DEFAULT_MODEL
 
 _NEAR, _NEAR_SHORT = 0.75, 0.66
@@ -63,13 +64,17 @@ def split(text: str, models: Sequence[Model]) -> list[str]:
     """
     parts = [part for each in re.split("[,;]", text) if (part := each.strip().strip("\"'").strip())]
     with_commas = {_joined(label) for model in models for label in model.labels if "," in label}
-    sounds: list[str] = []
-    while parts:
-        ends = (end for end in range(len(parts), 1, -1) if _joined(", ".join(parts[:end])) in with_commas)
-        end = next(ends, 1)
-        sounds += [", ".join(parts[:end])] if end > 1 else _apart(parts[0], models)
-        parts = parts[end:]
-    return list(dict.fromkeys(sounds))
+    most = max((label.count(",") + 1 for label in with_commas), default=1)
+    sounds: dict[str, None] = {}
+    at = 0
+    while at < len(parts):
+        ends = (end for end in range(at + most, at + 1, -1) if _joined(", ".join(parts[at:end])) in with_commas)
+        end = next(ends, at + 1)
+        whole = ", ".join(parts[at:end])
+        for sound in _apart(whole, models) if end == at + 1 and whole not in sounds else [whole]:
+            sounds[sound] = None
+        at = end
+    return list(sounds)
 
 
 def _joined(label: str) -> str:
@@ -119,7 +124,12 @@ def _names(label: str) -> Iterator[str]:
 @cache
 def _key(name: str) -> tuple[frozenset[str], str]:
     """The stems of a name's words, and that of all its letters."""
-    return frozenset(_stems(name)), _stem("".join(_words(name)))
+    return frozenset(_stems(name)), _stem(_letters(name))
+
+
+@cache
+def _letters(name: str) -> str:
+    return "".join(_words(name))
 
 
 def _words(text: str) -> list[str]:
@@ -151,11 +161,12 @@ def _stem(word: str) -> str:
 
 def near(sound: str, models: Sequence[Model]) -> list[str]:
     """Labels of any model that are spelled nearly so, the nearest first."""
-    spelled = "".join(_words(sound))
+    spelled = _letters(sound)
     least = _NEAR if len(spelled) > 4 else _NEAR_SHORT
+    matcher = difflib.SequenceMatcher(None, b=spelled)
     ranks: dict[str, float] = {}
-    for label in _all_labels(models):
-        best = max(_likeness(spelled, "".join(_words(name)), least) for name in _names(label))
+    for label in _all_labels(models) if len(spelled) <= LONGEST_LABEL else ():
+        best = max(_likeness(matcher, _letters(name), least) for name in _names(label))
         if best >= least:
             ranks[label] = best
     ranked = sorted(ranks, key=lambda label: -ranks[label])
@@ -168,12 +179,12 @@ def related(sound: str, models: Sequence[Model]) -> list[str]:
     >>> related("dog barking", [Model("m", ("dog", "rain", "Bark"))]), related("phone", [Model("m", ("Telephone",))])
     (['dog', 'Bark'], ['Telephone'])
     """
-    wanted, letters = set(_stems(sound)), "".join(_words(sound))
+    wanted, letters = frozenset(_stems(sound)), _letters(sound)
     return _different(
         label
         for label in _all_labels(models)
-        if any(wanted > set(_stems(name)) != set() for name in _names(label))
-        or (len(letters) >= _LETTERS and letters in "".join(_words(label)))
+        if any(wanted > _key(name)[0] != frozenset() for name in _names(label))
+        or (len(letters) >= _LETTERS and letters in _letters(label))
     )
 
 
@@ -189,7 +200,7 @@ def _different(labels: Iterable[str]) -> list[str]:
     return list(different.values())[:_MOST_NEAR]
 
 
-def _likeness(one: str, other: str, least: float) -> float:
-    """Similarity of two spellings, from 0 to 1; 0 if it is below `least`."""
-    matcher = difflib.SequenceMatcher(None, one, other)
+def _likeness(matcher: difflib.SequenceMatcher[str], other: str, least: float) -> float:
+    """Similarity of the matcher's second spelling and another, from 0 to 1; 0 if it is below `least`."""
+    matcher.set_seq1(other)
     return matcher.ratio() if matcher.real_quick_ratio() >= least and matcher.quick_ratio() >= least else 0.0

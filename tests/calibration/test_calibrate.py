@@ -396,6 +396,7 @@ enter = 0.5  # the neighbour's
 """
 
 
+@pytest.mark.slow
 def test_the_file_that_listen_reads_gets_the_thresholds_and_keeps_all_else(room, home):
     home.mkdir()
     file = home / "tagger.toml"
@@ -416,6 +417,7 @@ def test_the_file_that_listen_reads_gets_the_thresholds_and_keeps_all_else(room,
     assert [each.name for each in home.iterdir()] == ["tagger.toml"]
 
 
+@pytest.mark.slow
 def test_without_a_file_one_is_made_where_listen_finds_it(room, home):
     done = run("calibrate", room, "--wish", "1/week", "--model", "esc50-crnn")
     assert done.exit_code == 0, done.output
@@ -424,6 +426,7 @@ def test_without_a_file_one_is_made_where_listen_finds_it(room, home):
     assert made["events"]["labels"]
 
 
+@pytest.mark.slow
 def test_another_file_has_all_of_the_first_and_says_what_was_typed(room, home):
     home.mkdir()
     (home / "tagger.toml").write_text(FILE)

@@ -269,7 +269,7 @@ def test_all_that_is_wrong_is_named_at_once_and_enter_takes_what_is_right(home):
 def test_what_the_chosen_model_lacks_is_said_and_left_out(home):
     done = init(answers="washing machine, doorbell, dog\nmn10_as\ndemo\nnone\n")
     assert done.exit_code == 0, done.output
-    assert "Left out, as mn10_as does not know them: washing machine. esc50 and esc50-crnn would know" in done.stdout
+    assert "Left out, as mn10_as does not know them: washing machine. esc50 and esc50-crnn would know it" in done.stdout
     assert events(home) == ("mn10_as", ("Doorbell", "Dog"))
 
 

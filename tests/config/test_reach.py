@@ -155,6 +155,7 @@ def test_a_wrong_password_is_a_mistake(version: str, tmp_path: Path):
             assert "Xy7" not in done.output
 
 
+@pytest.mark.slow
 def test_one_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reach, "_WAIT_SECONDS", 1.5)
     with socket.create_server(("127.0.0.1", 0)) as deaf:

@@ -88,6 +88,12 @@ def test_what_no_label_resembles_has_neither():
     assert near("qqqqqqqq", BOTH) == related("qqqqqqqq", BOTH) == []
 
 
+def test_an_answer_of_any_length_takes_little_time():
+    """A quadratic search would take minutes."""
+    assert split("xy," * 50_000, BOTH) == ["xy"]
+    assert near("x" * 100_000, BOTH) == []
+
+
 @pytest.mark.parametrize("label", ["дверной звонок", "दरवाज़े की घंटी", "玄関チャイム", "🐕", "Ça, là"])
 def test_labels_in_any_script(label):
     model = Model("mine", (label, "dog"))

@@ -20,7 +20,10 @@ DEFAULT_MODEL = "esc50"
 DEFAULT_MQTT_URL = "mqtt://localhost:1883"
 RUNTIMES = ("auto", "onnx", "torch")
 """What may run a network (`tagger.engine.runtime`)."""
-PCM_ENCODINGS = ("s16le", "s16be", "s32le", "f32le", "f64le", "u8")
+PCM_ENCODINGS = (
+    *("s16le", "s16be", "s24le", "s24be", "s24_32le", "s32le", "s32be"),
+    *("f32le", "f32be", "f64le", "f64be", "u8", "s8"),
+)
 Channel = tuple[int, ...]
 """Numbers of the channels that are heard, from 1. Empty: all of them, averaged."""
 _MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -126,12 +129,14 @@ def pcm_encoding(name: str) -> str:
     Raises:
         SettingError: `name` is none of PCM_ENCODINGS.
 
-    >>> pcm_encoding("S16_LE"), pcm_encoding("f32")
-    ('s16le', 'f32le')
+    >>> pcm_encoding("S16_LE"), pcm_encoding("f32"), pcm_encoding("S24_3LE"), pcm_encoding("S24_LE")
+    ('s16le', 'f32le', 's24le', 's24_32le')
     """
-    plain = (
-        name.lower().replace("_", "").replace("float64", "f64").replace("float32", "f32").replace("floatle", "f32le")
-    )
+    lower = name.lower()
+    if lower in ("s24_le", "s24_32le", "s2432le"):  # ALSA's S24_LE has four bytes a sample, FFmpeg's s24le three
+        return "s24_32le"
+    plain = lower.replace("_", "").replace("float64", "f64").replace("float32", "f32").replace("s243", "s24")
+    plain = plain.replace("floatle", "f32le").replace("floatbe", "f32be")
     for candidate in (plain, f"{plain}le"):
         if candidate in PCM_ENCODINGS:
             return candidate

@@ -32,7 +32,7 @@ def open_audio(path: Path, channel: Channel = ()) -> Decoder:
     if path.is_dir():
         raise AudioError(f"{path}: a folder, not an audio file")
     if not path.is_file():
-        raise AudioError(f"{path}: not a regular file; pipe raw samples into `tagger listen -`")
+        raise AudioError(f"{path}: not a regular file; `tagger listen` takes it as a source")
     try:
         if path.stat().st_size == 0:
             raise AudioError(f"{path}: the file is empty")

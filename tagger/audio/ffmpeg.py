@@ -49,7 +49,124 @@ def tags(path: Path) -> dict[str, str]:
         return file.tags
 
 
-class AvFile:
+class AvReader:
+    """Sound that FFmpeg reads."""
+
+    block_s = BLOCK_SECONDS
+    """Least length of a chunk: FFmpeg's frames are short."""
+
+    def __init__(self, where: str, container: Any) -> None:
+        """
+        Args:
+            where: file or stream, for messages.
+            container: PyAV's, open.
+
+        Raises:
+            AudioError: it has no sound, or FFmpeg has no decoder for it.
+        """
+        self._where, self._container = where, container
+        tracks = container.streams.audio
+        known = [track for track in tracks if track.codec_context is not None]
+        if not known:
+            container.close()
+            raise AudioError(f"{where}: {'FFmpeg has no decoder for its sound' if tracks else 'has no audio track'}")
+        self._stream = known[0]
+        context = self._stream.codec_context
+        self.rate_hz, self.channels = int(context.sample_rate), int(context.layout.nb_channels)
+        self.heard_s = 0.0
+        """What was decoded, seconds."""
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _chunks(self, warn: Warn) -> Iterator[Chunk]:
+        waiting: list[Chunk] = []
+        """Chunks of one format without a gap, joined before they are given: FFmpeg's frames are short."""
+        broken: AudioError | None = None
+        with self._container:
+            pieces = self._pieces(warn)
+            while True:
+                try:
+                    piece = next(pieces, None)
+                except AudioError as error:
+                    piece, broken = None, error
+                if waiting and (piece is None or piece.missing_s or not _same_format(piece, waiting[0])):
+                    yield _joined(waiting)
+                    waiting = []
+                if piece is None:
+                    break
+                waiting.append(piece)
+                if sum(len(each.frames) for each in waiting) >= self.block_s * piece.rate_hz:
+                    yield _joined(waiting)
+                    waiting = []
+        if broken is not None:
+            raise broken
+
+    def _pieces(self, warn: Warn) -> Iterator[Chunk]:
+        """The frames as FFmpeg gives them.
+
+        Raises:
+            AudioError: nothing could be decoded, or the file ends before the end that its header tells.
+        """
+        import av
+
+        clock = _Clock(self._container, self._stream)
+        damage = _Damage(self._where, warn)
+        former: Chunk | None = None
+        furthest_s = 0.0
+        in_one = _is_format(self._container, _EXACT_CONTAINERS)
+        packets = self._container.demux() if in_one else self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError) as error:
+                raise self._broken(clock.heard_s, _reason(error)) from None
+            if packet is None:
+                break
+            if packet.pts is not None and packet.time_base is not None:
+                furthest_s = max(furthest_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream.index != self._stream.index:
+                continue
+            try:
+                decoded = packet.decode()
+            except av.DecoderNotFoundError:
+                raise AudioError(f"{self._where}: FFmpeg has no decoder for its sound") from None
+            except (av.FFmpegError, OSError, ValueError) as error:
+                damage.found(clock.heard_s, _reason(error))
+                continue
+            for frame in decoded:
+                if frame.sample_rate not in RATES_HZ or not 0 < frame.layout.nb_channels <= MOST_CHANNELS:
+                    damage.found(clock.heard_s, f"{frame.sample_rate} Hz, {frame.layout.nb_channels} channels")
+                    continue
+                frames = _frames(frame)
+                if not len(frames):
+                    continue
+                piece = Chunk(frames, frame.sample_rate, clock.missing(frame))
+                if former is not None and not _same_format(piece, former):
+                    damage.changed(clock.heard_s, former, piece)
+                former = piece
+                clock.advance(len(frames) / frame.sample_rate)
+                self.heard_s = clock.heard_s
+                yield piece
+        damage.summarize()
+        if former is None:
+            raise AudioError(f"{self._where}: holds no samples{damage.why}")
+        promised_s, reached_s = self._promised_s(), clock.end_s
+        if in_one and promised_s is not None:
+            reached_s = furthest_s
+        slack_s = max(_SLACK_SECONDS, 0.01 * (promised_s or 0.0)) + damage.cost_s(clock.heard_s)
+        if promised_s is not None and promised_s - reached_s > slack_s:
+            raise self._broken(reached_s, f"its header promises {promised_s:.2f} s")
+
+    def _promised_s(self) -> float | None:
+        """End of the sound by the header, seconds; None: the header does not tell it, or it is an estimate."""
+        return None
+
+    def _broken(self, at_s: float, why: str) -> AudioError:
+        return AudioError(f"{self._where}: truncated or damaged after {at_s:.2f} s ({why})")
+
+
+class AvFile(AvReader):
     """A file that FFmpeg reads, or several of MP4 or Matroska that were joined."""
 
     def __init__(self, path: Path, part: tuple[int, int] | None = None) -> None:
@@ -70,7 +187,7 @@ class AvFile:
         self._path, self._part = path, part
         try:
             # An absolute path after `file:` is no URL, whatever colons it has. A playlist reaches no network.
-            self._container = av.open(
+            container = av.open(
                 FilePart(path, *part) if part else f"file:{os.path.abspath(path)}",  # noqa: PTH100 - links stay links
                 metadata_errors="replace",
                 options={"protocol_whitelist": "file"},
@@ -79,26 +196,13 @@ class AvFile:
             raise AudioError(
                 f"{path}: not audio (neither libsndfile nor FFmpeg knows its format: {_reason(error)})"
             ) from None
-        tracks = self._container.streams.audio
-        if not tracks:
-            self._container.close()
-            raise AudioError(f"{path}: has no audio track")
-        known = [track for track in tracks if track.codec_context is not None]
-        if not known:
-            self._container.close()
-            raise AudioError(f"{path}: FFmpeg has no decoder for its sound")
-        self._stream = known[0]
-        context = self._stream.codec_context
-        self.rate_hz, self.channels = int(context.sample_rate), int(context.layout.nb_channels)
+        super().__init__(str(path), container)
 
     @property
     def tags(self) -> dict[str, str]:
         """What the file says of itself, by lower-case names: of the container, and of the sound."""
         both = {**self._stream.metadata, **self._container.metadata}
         return {name.lower(): text for name, text in both.items()}
-
-    def close(self) -> None:
-        self._container.close()
 
     def chunks(self, warn: Warn) -> Iterator[Chunk]:
         parts: list[tuple[int, int]] = []
@@ -114,86 +218,7 @@ class AvFile:
             for index, chunk in enumerate(AvFile(self._path, part).chunks(warn)):
                 yield replace(chunk, is_joined=True) if number and not index else chunk
 
-    def _chunks(self, warn: Warn) -> Iterator[Chunk]:
-        waiting: list[Chunk] = []
-        """Chunks of one format without a gap, joined before they are given: FFmpeg's frames are short."""
-        broken: AudioError | None = None
-        with self._container:
-            pieces = self._pieces(warn)
-            while True:
-                try:
-                    piece = next(pieces, None)
-                except AudioError as error:
-                    piece, broken = None, error
-                if waiting and (piece is None or piece.missing_s or not _same_format(piece, waiting[0])):
-                    yield _joined(waiting)
-                    waiting = []
-                if piece is None:
-                    break
-                waiting.append(piece)
-                if sum(len(each.frames) for each in waiting) >= BLOCK_SECONDS * piece.rate_hz:
-                    yield _joined(waiting)
-                    waiting = []
-        if broken is not None:
-            raise broken
-
-    def _pieces(self, warn: Warn) -> Iterator[Chunk]:
-        """The frames as FFmpeg gives them.
-
-        Raises:
-            AudioError: nothing could be decoded, or the file ends before the end that its header tells.
-        """
-        import av
-
-        clock = _Clock(self._container, self._stream)
-        damage = _Damage(self._path, warn)
-        former: Chunk | None = None
-        furthest_s = 0.0
-        in_one = _is_format(self._container, _EXACT_CONTAINERS)
-        packets = self._container.demux() if in_one else self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, OSError) as error:
-                raise self._broken(clock.heard_s, _reason(error)) from None
-            if packet is None:
-                break
-            if packet.pts is not None and packet.time_base is not None:
-                furthest_s = max(furthest_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream.index != self._stream.index:
-                continue
-            try:
-                decoded = packet.decode()
-            except av.DecoderNotFoundError:
-                raise AudioError(f"{self._path}: FFmpeg has no decoder for its sound") from None
-            except (av.FFmpegError, OSError, ValueError) as error:
-                damage.found(clock.heard_s, _reason(error))
-                continue
-            for frame in decoded:
-                if frame.sample_rate not in RATES_HZ or not 0 < frame.layout.nb_channels <= MOST_CHANNELS:
-                    damage.found(clock.heard_s, f"{frame.sample_rate} Hz, {frame.layout.nb_channels} channels")
-                    continue
-                frames = _frames(frame)
-                if not len(frames):
-                    continue
-                piece = Chunk(frames, frame.sample_rate, clock.missing(frame))
-                if former is not None and not _same_format(piece, former):
-                    damage.changed(clock.heard_s, former, piece)
-                former = piece
-                clock.advance(len(frames) / frame.sample_rate)
-                yield piece
-        damage.summarize()
-        if former is None:
-            raise AudioError(f"{self._path}: holds no samples{damage.why}")
-        promised_s, reached_s = self._promised_s(), clock.end_s
-        if in_one and promised_s is not None:
-            reached_s = furthest_s
-        slack_s = max(_SLACK_SECONDS, 0.01 * (promised_s or 0.0)) + damage.cost_s(clock.heard_s)
-        if promised_s is not None and promised_s - reached_s > slack_s:
-            raise self._broken(reached_s, f"its header promises {promised_s:.2f} s")
-
     def _promised_s(self) -> float | None:
-        """End of the sound by the header, seconds; None: the header does not tell it, or it is an estimate."""
         if _is_format(self._container, ("mp3",)):
             return _mp3_seconds(self._path)
         if _is_format(self._container, ("wav",)):
@@ -203,9 +228,6 @@ class AvFile:
         if _is_format(self._container, _EXACT_CONTAINERS) and self._container.duration is not None:
             return float(self._container.duration) / 1e6
         return None
-
-    def _broken(self, at_s: float, why: str) -> AudioError:
-        return AudioError(f"{self._path}: truncated or damaged after {at_s:.2f} s ({why})")
 
 
 class _Clock:
@@ -255,8 +277,8 @@ class _Clock:
 class _Damage:
     """Counts what could not be decoded, and says it once."""
 
-    def __init__(self, path: Path, warn: Warn) -> None:
-        self._path, self._warn = path, warn
+    def __init__(self, where: str, warn: Warn) -> None:
+        self._where, self._warn = where, warn
         self._count, self._first_s, self._last_s, self._reason, self._is_changed = 0, 0.0, 0.0, "", False
 
     def found(self, at_s: float, reason: str) -> None:
@@ -268,7 +290,7 @@ class _Damage:
     def changed(self, at_s: float, before: Chunk, after: Chunk) -> None:
         if not self._is_changed:
             self._warn(
-                f"{self._path}: its format changes after {at_s:.2f} s, from {_format(before)} to {_format(after)}; "
+                f"{self._where}: its format changes after {at_s:.2f} s, from {_format(before)} to {_format(after)}; "
                 "it is read on"
             )
         self._is_changed = True
@@ -277,7 +299,7 @@ class _Damage:
         if self._count:
             what = "one piece" if self._count == 1 else f"{self._count} pieces"
             where = f"at {self._first_s:.2f} s" if self._count == 1 else f"from {self._first_s:.2f} s on"
-            self._warn(f"{self._path}: {what} could not be decoded, {where} ({self._reason}); the rest was read")
+            self._warn(f"{self._where}: {what} could not be decoded, {where} ({self._reason}); the rest was read")
 
     def cost_s(self, heard_s: float) -> float:
         """Sound that the pieces may have held, seconds; 0 if the last was at the end of what was heard."""

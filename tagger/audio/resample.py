@@ -10,7 +10,8 @@ from tagger.events import Samples
 LOUDEST = 1e3
 """Limit of a sample's magnitude, 60 dB over full scale. A sample beyond it is damage, not sound."""
 
-_SHORTEST_SECONDS = 0.1
+SHORTEST_SECONDS = 0.1
+"""Shortest sound between damage that is heard."""
 
 
 def is_plausible(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -28,17 +29,22 @@ def stretches(frames: NDArray[np.float32], rate_hz: int) -> list[tuple[int, int,
         frames: [N, channels].
     """
     good = np.atleast_1d(is_plausible(frames).all(axis=1))
-    borders = [0, *(np.flatnonzero(np.diff(good)) + 1).tolist(), len(good)]
-    found: list[tuple[int, int, bool]] = []
-    for start, end in pairwise(borders):
-        if start == end:
-            continue
-        is_short = start > 0 and end < len(good) and end - start < _SHORTEST_SECONDS * rate_hz
-        is_sound = bool(good[start]) and not is_short
-        if found and not is_sound and not found[-1][2]:
-            start = found.pop()[0]  # noqa: PLW2901
-        found.append((start, end, is_sound))
-    return found
+    borders = _borders(good)
+    starts, ends = borders[:-1], borders[1:]
+    is_short = good[starts] & (starts > 0) & (ends < len(good)) & (ends - starts < SHORTEST_SECONDS * rate_hz)
+    if is_short.any():
+        changes = np.zeros(len(good) + 1, np.int8)
+        changes[starts[is_short]], changes[ends[is_short]] = 1, -1
+        good = good & ~np.cumsum(changes[:-1]).astype(bool)
+        borders = _borders(good)
+    return [(start, end, bool(good[start])) for start, end in pairwise(borders.tolist())]
+
+
+def _borders(good: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Where stretches of equal values begin, and the end; empty for none."""
+    if not len(good):
+        return np.zeros(0, np.intp)
+    return np.concatenate([[0], np.flatnonzero(good[1:] != good[:-1]) + 1, [len(good)]])
 
 
 class Resampler:

@@ -24,10 +24,11 @@ class _Listen(click.Command):
 def listen(ctx: click.Context, /, **flags: Any) -> None:
     """Listen, and publish sound events over MQTT.
 
-    SOURCE is mic (the default), mic:NAME (see `tagger devices`), a file, - (raw PCM on standard input), demo (a
-    built-in minute of sounds) or auto (the microphone, or the demo if there is no microphone). Name a source for its
-    topics: kitchen=mic:USB. Say which channel is heard: mic:USB,channel=2. Ctrl-C stops it. `tagger config init` writes
-    a file for --config. A flag overrides an environment variable, which overrides the file.
+    SOURCE is mic (the default), mic:NAME (see `tagger devices`), a file, - (standard input: WAV, FLAC, Ogg, MP3 ... or
+    raw PCM), a FIFO or <(command), demo (a built-in minute of sounds) or auto (the microphone, or the demo if there is
+    no microphone). Name a source for its topics: kitchen=mic:USB. Say which channel is heard, and what raw PCM is:
+    mic:USB,channel=2 or door.fifo,format=s16le,rate=48000,channels=2. Ctrl-C stops it. `tagger config init` writes a
+    file for --config. A flag overrides an environment variable, which overrides the file.
     """
     given = typed(ctx)
     hide_secrets(given)

@@ -19,6 +19,7 @@ from tagger.files import replacing
 from tagger.printable import echo
 from tagger.settings import DEFAULT_MODEL, DEFAULT_MQTT_URL, MqttSettings
 from tagger.sources import is_keyword
+from tagger.sources.pipe import is_pipe
 from tagger.sources.spec import Spec
 
 
@@ -136,7 +137,7 @@ def _source_problem(uri: str, devices: Sequence[str]) -> str:
     except UserError as error:
         return str(error)
     rest = spec.uri
-    if is_keyword(rest) or Path(rest).is_file():
+    if is_keyword(rest) or is_pipe(rest) or Path(rest).is_file():
         return ""
     if any(rest.lower() in each.lower() for each in devices):
         return f"{uri}: is no such file; write mic:{rest} for the microphone"

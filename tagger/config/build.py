@@ -30,6 +30,7 @@ from tagger.settings import (
     pcm_encoding,
 )
 from tagger.sources import is_keyword, split_name
+from tagger.sources.pipe import is_pipe, is_stdin
 from tagger.sources.spec import Spec
 
 
@@ -129,7 +130,7 @@ class _ListenResolver(BrokerResolver):
         if not given.value:
             self._problem(given, "no source: name one, such as mic, demo or a file")
             self._drop(given)
-        inputs = 0
+        pipes: list[str] = []
         for each in given.value:
             if len(parts := plainly_several(each)) > 1:
                 shown = toml([without_secret(part) if "://" in part else part for part in parts])
@@ -144,10 +145,11 @@ class _ListenResolver(BrokerResolver):
                 spec.check()
             except UserError as error:
                 self._problem(given, str(error))
-            else:
-                inputs += spec.uri == "-"
-        if inputs > 1:
-            self._problem(given, "standard input can be listened to only once")
+                continue
+            if is_stdin(spec.uri) or is_pipe(spec.uri):
+                pipes.append("standard input" if is_stdin(spec.uri) else spec.uri)
+        if several := [each for each in pipes if pipes.count(each) > 1]:
+            self._problem(given, f"{several[0]} can be listened to only once")
 
     def _check_files(self) -> None:
         """Two sinks in one file would destroy it."""

@@ -23,6 +23,7 @@ from tagger.errors import SettingError, TaggerError, UserError, near
 from tagger.history import log
 from tagger.policy import ANY, EventsConfig
 from tagger.sources import is_keyword, split_name
+from tagger.sources.pipe import is_pipe
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _sources(values: Values) -> Iterator[str]:
         if "://" in rest:
             yield f"{given.place}: URLs are not supported; pipe what they hold into `tagger listen -`"
             continue
-        if not os.path.isfile(rest):  # noqa: PTH113  # Path.is_file raises for names that are too long
+        if not is_pipe(rest) and not os.path.isfile(rest):  # noqa: PTH113  # Path.is_file raises for names that are too long
             yield f"{given.place}: {rest}: no such file"
 
 

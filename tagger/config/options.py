@@ -206,7 +206,7 @@ DEFAULTS = ListenSettings()
 _TLS = "TLS only: "
 
 OPTIONS: tuple[Option, ...] = (
-    Option("listen.sources", list, "Sources: mic, mic:NAME, demo, auto, - or files; NAME=SOURCE names one.",
+    Option("listen.sources", list, "Sources: mic, mic:NAME, demo, auto, - or files and FIFOs; NAME=SOURCE names one.",
            field="sources", default=["mic"]),
     Option("listen.channel", str,
            "Channels that are heard: mix (all, averaged), a number from 1, or several such as 1+3.", field="channel",
@@ -325,11 +325,11 @@ OPTIONS: tuple[Option, ...] = (
            formerly="AS_JSON"),
     Option("--explain", bool, "Print what each window holds, and why it is not announced.", field="explain",
            default=False, flag="--explain"),
-    Option("--rate", int, "Sample rate of raw PCM on standard input, Hz.", field="pcm.rate_hz",
+    Option("--rate", int, "Sample rate of raw PCM from a pipe, Hz.", field="pcm.rate_hz",
            default=PcmFormat.rate_hz, flag="--rate"),
-    Option("--format", str, f"Sample format of raw PCM on standard input: {', '.join(settings.PCM_ENCODINGS)}.",
+    Option("--format", str, f"Sample format of raw PCM from a pipe: {', '.join(settings.PCM_ENCODINGS)}.",
            field="pcm.encoding", default=PcmFormat.encoding, flag="--format", formerly="ENCODING"),
-    Option("--channels", int, "Number of channels of raw PCM on standard input.", field="pcm.channels",
+    Option("--channels", int, "Number of channels of raw PCM from a pipe.", field="pcm.channels",
            default=PcmFormat.channels, flag="--channels"),
 )  # fmt: skip
 

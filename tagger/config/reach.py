@@ -8,14 +8,12 @@ import os
 import queue
 import socket
 import ssl
-import stat
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from tagger.config.resolver import Resolved
@@ -24,6 +22,7 @@ from tagger.errors import TaggerError, UserError
 from tagger.mqtt.reasons import describe
 from tagger.settings import ListenSettings, MqttSettings, WebhookSettings, channel_numbers
 from tagger.sources import is_keyword, open_source, split_name
+from tagger.sources.pipe import is_pipe, is_stdin
 from tagger.sources.portaudio import MissingDeviceError
 
 _WAIT_SECONDS = 7.0
@@ -101,7 +100,7 @@ def _tries(resolved: Resolved) -> Iterator[_Try]:
 
 def _source(uri: str, settings: ListenSettings) -> str:
     rest = split_name(uri)[1]
-    if rest == "-" or _is_pipe(rest):  # what is read from it would be lost
+    if is_stdin(rest) or is_pipe(rest):  # what is read from it would be lost
         return f"{uri}: a pipe, which was not read"
     source = open_source(uri, _RATE_HZ, settings.realtime, settings.pcm, channel_numbers(settings.channel))
     with closing(source):
@@ -113,10 +112,6 @@ def _source(uri: str, settings: ListenSettings) -> str:
 
 def _exists(path: str) -> bool:
     return os.path.exists(path)  # noqa: PTH110  # Path.exists raises for names that are too long
-
-
-def _is_pipe(path: str) -> bool:
-    return _exists(path) and stat.S_ISFIFO(Path(path).stat().st_mode)
 
 
 def _broker(mqtt: MqttSettings) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tagger.errors import UserError
 from tagger.settings import Channel, PcmFormat
+from tagger.sources.pipe import is_pipe
 from tagger.sources.spec import Spec
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ def open_request(request: Request) -> Source:
     module = _module(request.uri)
     if module is None and "://" in request.uri:  # the message leaves the URL out: it may hold a password
         raise UserError("a source is a URL: these are not supported; pipe what it holds into `tagger listen -`")
-    source: Source = importlib.import_module(f"tagger.sources.{module or 'file'}").open_source(request)
+    module = module or ("pcm" if is_pipe(request.uri) else "file")
+    source: Source = importlib.import_module(f"tagger.sources.{module}").open_source(request)
     return source
 
 

@@ -1,183 +1,236 @@
-"""Raw PCM from a pipe: `arecord -t raw ... | tagger listen -`."""
+"""Audio from a pipe: `arecord ... | tagger listen -`, a FIFO, `/dev/fd/N`. Raw samples, or what the first bytes say."""
 
 import logging
-import os
-import select
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tagger.audio.chunk import Chunk, Frames
 from tagger.audio.downmix import Downmix, check_channel, heard_channels
-from tagger.audio.resample import Resampler, stretches
-from tagger.errors import AudioError
+from tagger.audio.resample import SHORTEST_SECONDS, Resampler, stretches
+from tagger.audio.stream import Bytes, Stream, open_stream
+from tagger.errors import AudioError, TaggerError
 from tagger.events import Block, Samples
+from tagger.names import slug
 from tagger.settings import Channel, PcmFormat
 from tagger.sources import Request
 from tagger.sources.clock import Arrival, LiveClock, Workload, steady
+from tagger.sources.pipe import Pipe, is_stdin
 from tagger.times import local_text
 
 log = logging.getLogger(__name__)
 
-ENCODINGS: dict[str, np.dtype[Any]] = {
-    "u8": np.dtype("u1"),
-    "s16le": np.dtype("<i2"),
-    "s16be": np.dtype(">i2"),
-    "s32le": np.dtype("<i4"),
-    "f32le": np.dtype("<f4"),
-    "f64le": np.dtype("<f8"),
-}
-_READ_BYTES = 1 << 16
-_POLL_SECONDS = 0.2
-"""Longest time until `close` is noticed while the pipe is silent."""
+_NOTHING: Samples = np.zeros(0, np.float32)
 
 
 def open_source(request: Request) -> "PcmSource":
-    """Opens standard input, `-`."""
-    name, start_time = request.name or "stdin", request.start_time
-    return PcmSource(name, request.pcm, request.rate_hz, channel=request.channel, start_time=start_time)
+    """Opens standard input, `-`, or a FIFO, `/dev/fd/N` or a device by its path."""
+    path, pipe, name = Path(request.uri), None, "stdin"
+    if not is_stdin(request.uri):
+        name = slug(f"fd_{path.name}" if path.parent.name == "fd" else path.stem)
+        pipe = Pipe(request.uri, request.uri)
+    return PcmSource(
+        request.name or name, request.pcm, request.rate_hz, pipe, request.channel, start_time=request.start_time
+    )
+
+
+_Moment = tuple[float, float]
+"""On the steady clock, seconds, and on the wall clock, seconds since the epoch."""
 
 
 class PcmSource:
-    """Interleaved samples from a pipe. The pipe makes its writer wait for the reader, so no sample is skipped."""
-
-    live = False
+    """Audio from a pipe. The pipe makes its writer wait for the reader, so no sample is skipped."""
 
     def __init__(
         self,
         name: str,
         pcm: PcmFormat,
         rate_hz: int,
-        pipe: BinaryIO | None = None,
+        pipe: Pipe | BinaryIO | None = None,
         channel: Channel = (),
         start_time: float | None = None,
     ) -> None:
         """
         Args:
+            pcm: format of raw samples.
             rate_hz: rate of the blocks.
             pipe: None is standard input.
             channel: channels that are heard.
             start_time: when a recording that is piped began, seconds since the epoch.
 
         Raises:
-            AudioError: standard input is closed, or does not have the channels.
+            AudioError: standard input is closed.
         """
-        self.name = name
-        check_channel("standard input", channel, pcm.channels)
-        heard = heard_channels(channel, pcm.channels)
-        self.description = f"standard input, raw {pcm.encoding} at {pcm.rate_hz} Hz{heard or ', 1 channel'}"
-        if start_time is not None:
-            self.description += f", dated from {local_text(start_time)}"
-        self._pcm, self._rate_hz, self._channel = pcm, rate_hz, channel
-        if pipe is None and sys.stdin is None:
-            raise AudioError("standard input is closed; pipe raw samples into `tagger listen -`")
-        self._pipe = pipe if pipe is not None else sys.stdin.buffer
-        self._descriptor = _descriptor(self._pipe)
-        self._waited = False
-        """Whether the last read had to wait."""
-        self._closed = threading.Event()
-        self._clock, self._workload = LiveClock(name, rate_hz, start_time=start_time), Workload(rate_hz)
+        self._pipe = pipe if isinstance(pipe, Pipe) else Pipe("standard input", file=pipe)
+        self.name, self.live = name, self._pipe.is_fifo
+        raw = f"raw {pcm.encoding} at {pcm.rate_hz} Hz{heard_channels(channel, pcm.channels) or ', 1 channel'}"
+        self.description = f"{self._pipe.where}, {raw}, unless it begins as WAV, FLAC, Ogg, MP3 or the like"
+        self._dated = "" if start_time is None else f", dated from {local_text(start_time)}"
+        self.description += self._dated
+        self._pcm, self._rate_hz, self._channel, self._start_time = pcm, rate_hz, channel, start_time
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stream: Stream | None = None
+        self._clock = LiveClock(self.name, self._rate_hz, start_time=self._start_time)
+        self._workload = Workload(self._rate_hz)
 
     def blocks(self) -> Iterator[Block]:
         """
         Raises:
-            AudioError: no sample came, or the stream ended inside a frame (all whole frames were given before).
+            AudioError: no sample came, it is no audio, or it is damaged (all that is good was given before).
+            TaggerError: the writer of a FIFO has ended. The next call waits for another one.
         """
-        has_more = self._has_more if self._descriptor is not None else None
-        yield from self._workload.follow(self._clock.blocks(self._arrivals(), has_more))
+        self._begin()
+        self._pipe.open()
+        try:
+            has_more = self._has_more if self._pipe.can_tell else None
+            yield from self._workload.follow(self._clock.blocks(self._arrivals(), has_more))
+        finally:
+            self._pipe.release()
+            self._start_time, self._dated = None, ""  # the next writer of a FIFO begins later
+        if self.live and not self._pipe.is_closed:
+            raise TaggerError("the program that wrote to it has ended")
 
     def _arrivals(self) -> Iterator[Arrival]:
         """What is read, as it is read. Raises as `blocks`."""
-        resampler = Resampler(self._pcm.rate_hz, self._rate_hz)
-        downmix = Downmix(self.name, self._channel, log.warning)
-        dtype = ENCODINGS[self._pcm.encoding]
-        frame_bytes = dtype.itemsize * self._pcm.channels
-        read, given, rest, gap, warned = 0, 0, b"", False, False
+        source = Bytes(self._read)
+        if self._pipe.is_fifo:
+            source.give_back(self._first())
+        self._stream = stream = self._opened(source)
+        yield from _Arrivals(self.name, self._rate_hz, self._channel, self._pipe, lambda: self._came).of(stream)
 
-        def arrival(samples: Samples) -> Arrival:
-            start_s, newest_s = given / self._rate_hz, read / self._pcm.rate_hz
-            return Arrival(samples, start_s, newest_s, steady_s, wall, self._waited, gap)
+    def _first(self) -> bytes:
+        data = self._pipe.wait_for_writer(lambda line: log.warning("%s: %s", self.name, line))
+        self._came = steady(), time.time()
+        return data
 
-        while data := self._read():
-            steady_s, wall = steady(), time.time()
-            data = rest + data
-            whole = len(data) // frame_bytes * frame_bytes
-            rest = data[whole:]
-            frames = to_float(np.frombuffer(data[:whole], dtype)).reshape(-1, self._pcm.channels)
-            read += len(frames)
-            frames = downmix.chosen(frames)
-            for start, end, is_valid in stretches(frames, self._pcm.rate_hz):
-                mono = downmix.mean(frames[start:end], self._pcm.rate_hz) if is_valid else None
-                samples = resampler.feed(mono) if mono is not None else resampler.flush()
-                yield arrival(samples)
-                if samples.size:
-                    given, gap = given + samples.size, False
-                self._waited = False
-                if not is_valid and not warned:
-                    at = given / self._rate_hz
-                    log.warning(
-                        f"{self.name}: NaN, infinity or an absurd value at {at:.3f} s; such samples are left out"
-                    )
-                    warned = True
-                if not is_valid:  # no block joins the sound before the damage and after it
-                    resampler, gap = Resampler(self._pcm.rate_hz, self._rate_hz), True
-                    given += round((end - start) * self._rate_hz / self._pcm.rate_hz)
-        if self._closed.is_set():
-            return
-        downmix.finish()
-        samples = resampler.flush()
-        if samples.size:
-            yield arrival(samples)
-        elif not given:
-            raise AudioError("standard input: ended before any sound came; pipe raw samples into `tagger listen -`")
-        if rest:
-            raise AudioError(
-                f"standard input: ended inside a frame, {len(rest)} of {frame_bytes} bytes; "
-                "check --format and --channels (everything before was heard)"
-            )
+    def _has_more(self, within_s: float) -> bool:
+        return (self._stream is not None and self._stream.is_ready) or self._pipe.has_more(within_s)
+
+    def _read(self) -> bytes:
+        data = self._pipe.read()
+        self._came = steady(), time.time()
+        return data
+
+    def _opened(self, source: Bytes) -> Stream:
+        where = self._pipe.where
+        stream = open_stream(where, source, self._pcm, lambda line: log.warning("%s", line))
+        check_channel(where, self._channel, stream.channels)
+        heard = heard_channels(self._channel, stream.channels) or ", 1 channel"
+        self.description = f"{where}, {stream.about}{heard}{self._dated}"
+        if not stream.about.startswith("raw"):
+            log.info("%s: %s%s", self.name, stream.about, heard)
+        return stream
 
     def behind(self) -> float:
         return self._workload.behind_s() if self._clock.is_live else 0.0
 
-    def _read(self) -> bytes:
-        """The bytes that are there, at least one; waits for them. Empty at the end of the stream and after `close`."""
-        if self._descriptor is None:
-            return b"" if self._closed.is_set() else self._pipe.read(_READ_BYTES)
-        self._waited = not self._has_more(0)
-        while not self._closed.is_set():
-            if self._has_more(_POLL_SECONDS):
-                return os.read(self._descriptor, _READ_BYTES)
-        return b""
-
-    def _has_more(self, within_s: float) -> bool:
-        """Whether a read would return at once, now or within some seconds."""
-        return bool(select.select([self._pipe], [], [], within_s)[0])
-
     def close(self) -> None:
-        self._closed.set()
+        self._pipe.close()
 
 
-def _descriptor(pipe: BinaryIO) -> int | None:
-    """The number that the system knows the pipe by; None: it is a file object without one."""
-    try:
-        return pipe.fileno()
-    except (AttributeError, OSError):
-        return None
+class _Arrivals:
+    """Makes arrivals of a stream's chunks: mono, at one rate, with their positions in the stream."""
 
+    def __init__(self, name: str, rate_hz: int, channel: Channel, pipe: Pipe, came: Callable[[], _Moment]) -> None:
+        """
+        Args:
+            came: when the newest bytes had come.
+        """
+        self._name, self._rate_hz, self._pipe, self._came = name, rate_hz, pipe, came
+        self._downmix = Downmix(name, channel, log.warning)
+        self._resampler: Resampler | None = None
+        self._format = (0, 0)
+        """Rate and channels of what `_resampler` takes."""
+        self._began_s, self._given = 0.0, 0
+        """Where the sound since the last gap or change began, seconds, and how many samples of it were given."""
+        self._read_s = 0.0
+        """Sound that was read, seconds."""
+        self._gap, self._is_warned, self._is_silent = False, False, True
+        self._held: list[Frames] = []
+        """Sound after damage, until there is enough to be sure that the damage is over."""
+        self._held_s = 0.0
 
-def to_float(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Samples as float32: integers scaled to -1 to 1, floats unscaled. Same shape.
+    def of(self, stream: Stream) -> Iterator[Arrival]:
+        """
+        Raises:
+            AudioError: as the stream, or no sample came. All good samples were given before.
+        """
+        error: AudioError | None = None
+        try:
+            for chunk in stream.chunks():
+                yield from self._converted(chunk)
+        except AudioError as broken:
+            error = broken
+        if self._pipe.is_closed:
+            return
+        self._downmix.finish()
+        yield from self._flush()
+        if self._is_silent and not self._read_s:
+            where = self._pipe.where
+            error = AudioError(f"{where}: ended before any sound came; pipe raw samples into `tagger listen -`")
+        if error is not None:
+            raise error
 
-    >>> to_float(np.array([-32768, 16384], "<i2")).tolist()
-    [-1.0, 0.5]
-    """
-    if samples.dtype.kind == "u":
-        return (samples.astype(np.float32) - 128) / np.float32(128)
-    if samples.dtype.kind == "i":
-        return samples.astype(np.float32) / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
-    with np.errstate(over="ignore"):  # too large a value becomes infinity, which `is_plausible` rejects
-        return samples.astype(np.float32)
+    def _converted(self, chunk: Chunk) -> Iterator[Arrival]:
+        frames, rate_hz = self._downmix.chosen(chunk.frames), chunk.rate_hz
+        if chunk.missing_s or chunk.is_joined:
+            yield from self._skip(chunk.missing_s)
+            self._read_s += chunk.missing_s
+        if self._format != (rate_hz, frames.shape[1]):
+            yield from self._flush()
+            self._format = rate_hz, frames.shape[1]
+        self._read_s += len(frames) / rate_hz
+        for start, end, is_sound in stretches(frames, rate_hz):
+            if not is_sound:
+                yield from self._leave_out((end - start) / rate_hz)
+                continue
+            self._held.append(frames[start:end])
+            self._held_s += (end - start) / rate_hz
+            if self._resampler is not None or not self._gap or self._held_s >= SHORTEST_SECONDS:
+                yield from self._give(rate_hz)
+        if self._held:
+            yield self._arrival(_NOTHING)
+
+    def _give(self, rate_hz: int) -> Iterator[Arrival]:
+        """The sound that was held."""
+        if self._held:
+            frames = np.concatenate(self._held) if len(self._held) > 1 else self._held[0]
+            self._held, self._held_s = [], 0.0
+            self._resampler = self._resampler or Resampler(rate_hz, self._rate_hz)
+            yield self._arrival(self._resampler.feed(self._downmix.mean(frames, rate_hz)))
+
+    def _leave_out(self, lost_s: float) -> Iterator[Arrival]:
+        """Damage, and the little sound between it and the damage before: so damage takes no longer than sound."""
+        held_s, self._held, self._held_s = self._held_s, [], 0.0
+        yield from self._skip(held_s + lost_s)
+        yield self._arrival(_NOTHING)
+        if not self._is_warned:
+            at = self._began_s - lost_s
+            log.warning(f"{self._name}: NaN, infinity or an absurd value at {at:.3f} s; such samples are left out")
+            self._is_warned = True
+
+    def _skip(self, seconds: float) -> Iterator[Arrival]:
+        """Sound is missing: no block joins what is before it and after it."""
+        yield from self._flush()
+        self._began_s, self._gap = self._began_s + seconds, True
+
+    def _flush(self) -> Iterator[Arrival]:
+        """The samples that are held or wait in the resampler."""
+        yield from self._give(self._format[0])
+        if self._resampler is not None:
+            yield self._arrival(self._resampler.flush())
+        self._resampler = None
+        self._began_s, self._given = self._began_s + self._given / self._rate_hz, 0
+
+    def _arrival(self, samples: Samples) -> Arrival:
+        start_s = self._began_s + self._given / self._rate_hz
+        arrival = Arrival(samples, start_s, self._read_s, *self._came(), self._pipe.waited, self._gap)
+        self._pipe.waited = False
+        if samples.size:
+            self._given, self._gap, self._is_silent = self._given + samples.size, False, False
+        return arrival

@@ -1,0 +1,95 @@
+"""FFmpeg (PyAV) on a pipe: formats that can be decoded from front to end."""
+
+from collections.abc import Iterator
+
+from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ, Chunk, Warn
+from tagger.audio.ffmpeg import AvReader
+from tagger.audio.raw import Read
+from tagger.errors import AudioError
+
+_BUFFER_BYTES = 1024
+"""Bytes that FFmpeg reads at once: few, so that it waits for no more than it needs, and holds little."""
+_TAG_BYTES = 4096
+"""Most bytes behind the sound that are taken for a tag."""
+_PROBE = {"probesize": "262144", "analyzeduration": "500000"}
+"""Most bytes, and microseconds of sound, that FFmpeg reads to find out what a stream is."""
+
+
+class AvPipe(AvReader):
+    """A stream that FFmpeg decodes while it comes."""
+
+    block_s = 0.05
+
+    def __init__(self, where: str, name: str, ffmpeg: str, read: Read, warn: Warn) -> None:
+        """
+        Args:
+            where: the stream, for messages.
+            name: of the format, for people.
+            ffmpeg: FFmpeg's name of it.
+
+        Raises:
+            AudioError: it cannot be decoded from a pipe, or PyAV is not installed.
+        """
+        try:
+            import av
+        except ImportError:
+            raise AudioError(f"{where}: PyAV, which decodes it, is not installed: pip install 'av>=17.1'") from None
+        self._file, self._warn = _File(read), warn
+        try:
+            container = av.open(
+                self._file,
+                format=ffmpeg,
+                buffer_size=_BUFFER_BYTES,
+                metadata_errors="replace",
+                options=_PROBE | {"protocol_whitelist": "file"},
+            )
+        except Exception as error:  # whatever FFmpeg makes of a damaged stream
+            raise _undecodable(where, error) from None
+        super().__init__(where, container)
+        if self.rate_hz not in RATES_HZ or not 1 <= self.channels <= MOST_CHANNELS:
+            raise AudioError(f"{where}: its header is damaged ({self.rate_hz} Hz, {self.channels} channels)")
+        self.about = f"{name}, {self.rate_hz} Hz"
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self._file.ahead)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The sound, as it comes.
+
+        Raises:
+            AudioError: nothing could be decoded, or FFmpeg failed. All good frames were given before.
+        """
+        try:
+            yield from self._chunks(self._warn)
+        except AudioError:
+            if not (self.heard_s and self._file.is_nearly_over()):  # what follows the sound may be a tag
+                raise
+        except Exception as error:  # whatever FFmpeg makes of a damaged stream
+            raise _undecodable(self._where, error) from None
+
+
+class _File:
+    """What is read, as a file without a place to seek to."""
+
+    def __init__(self, read: Read) -> None:
+        self._read, self.ahead, self.is_over = read, b"", False
+
+    def read(self, count: int) -> bytes:
+        if not self.ahead:
+            self.ahead = self._read()
+            self.is_over = not self.ahead
+        data, self.ahead = self.ahead[:count], self.ahead[count:]
+        return data
+
+    def is_nearly_over(self) -> bool:
+        """Whether less is left than a tag takes. Reads it."""
+        left = _TAG_BYTES
+        while left > 0 and not self.is_over:
+            left -= len(self.read(left))
+        return self.is_over
+
+
+def _undecodable(where: str, error: Exception) -> AudioError:
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
+    return AudioError(f"{where}: cannot be decoded from a pipe ({reason}); name the file itself as a source")

@@ -598,6 +598,7 @@ def test_all_sources_are_listened_to_at_once(breaks, monkeypatch, capsys):
     recorders = RecordingClassifier(FakeClassifier(), 1.0, 0.5, 0.02).sources(["a", "b"], 60)
     assert [each.windows for each in recorders] == [119] * (1 if breaks else 2)
     said = capsys.readouterr().err
+    assert "listening to  a: a fake, for 1.0 min" in said
     assert ("Warning: b: b is gone" in said) == ("b: left out, since only 10 s were heard" in said) == breaks
     assert all(source.closed.is_set() for source in sources.values())
 

@@ -77,7 +77,8 @@ class RecordingClassifier:
         opened = [open_source(uri, self._rate_hz, realtime=False, channel=self._channel) for uri in uris]
         for source in opened:
             name = f"{source.name}: " if len(opened) > 1 else ""
-            echo(f"listening to  {name}{source.description}, for {_minutes(duration_s)}; Ctrl-C ends it early", err=True)
+            length = _minutes(duration_s)
+            echo(f"listening to  {name}{source.description}, for {length}; Ctrl-C ends it early", err=True)
         self._classifier.warm_up(round(self._window_s * self._rate_hz))
         heard = [_Heard(source, self._rate_hz, duration_s, Recorder(self._floor)) for source in opened]
         with (

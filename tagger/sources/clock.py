@@ -139,6 +139,8 @@ class LiveClock:
         self._wall = WallClock()
         self._began_s: float | None = None
         """When the stream began, on the steady clock. None before the first block."""
+        self._has_waited = self.is_live
+        """The first burst has ended: whoever sends keeps the reader waiting."""
         self._is_fast = False
         """The stream was found to be faster than a live one."""
         self._is_stalled = False
@@ -151,6 +153,11 @@ class LiveClock:
         self._spells: deque[_Spell] = deque()
         """Of the last second, or since the measurement began; the first is just before it."""
         self._losses = 0
+
+    @property
+    def may_be_live(self) -> bool:
+        """Whether the reader should keep up: the stream is live, or not yet known not to be, but was waited for."""
+        return self.is_live or (self._has_waited and not self._is_fast)
 
     def blocks(self, arrivals: Iterable[Arrival], has_more: Callable[[float], bool] | None = None) -> Iterator[Block]:
         """The same samples, with their times.
@@ -262,6 +269,7 @@ class LiveClock:
             self._wall.read(first.steady_s, first.wall)
             is_at_pace = is_over or self._is_certain or _pace(held) <= _FASTEST
             self._began_s = last.delay_s if is_at_pace else first.steady_s - first.start_s
+            self._has_waited |= is_at_pace
             self._measure_from(last)
         elif any(each.is_unknown for each in held):
             self._began_s = last.delay_s

@@ -127,7 +127,7 @@ class PcmSource:
         return stream
 
     def behind(self) -> float:
-        return self._workload.behind_s() if self._clock.is_live else 0.0
+        return self._workload.behind_s() if self._clock.may_be_live else 0.0
 
     def close(self) -> None:
         self._pipe.close()

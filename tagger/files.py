@@ -155,6 +155,14 @@ def walk(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if not _is_hidden(name))
 
 
+def is_file(path: Path) -> bool:
+    """Whether it is a file. A name that no file can have, such as one of 300 letters, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def is_audio_file(path: Path) -> bool:
     """Whether the file may be audio. Only the decoder knows for sure."""
     return path.is_file() and not _DOCUMENT.fullmatch(path.suffix)  # no pipe, no broken link

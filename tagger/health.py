@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from tagger import __version__
 from tagger.events import SCHEMA, Stream
+from tagger.printable import number_of
 from tagger.times import rfc3339
 
 log = logging.getLogger(__name__)
@@ -110,11 +111,11 @@ class SkipLog:
                 return
             self._warned = self._now()
             named = [
-                f"{count} of {self._all[each]} windows of {each}"
+                f"{count} of {number_of(self._all[each], 'window')} of {each}"
                 for each, count in self._skipped.most_common(_MOST_NAMES)
             ]
             others = len(self._skipped) - len(named)
-            listed = ", ".join(named) + (f", and windows of {others} other sources" if others else "")
+            listed = ", ".join(named) + (f", and windows of {number_of(others, 'other source')}" if others else "")
             log.warning(
                 "inference is slower than the hop of %g s; skipped since the last such line: %s; use a longer --hop, "
                 "or fewer sources",

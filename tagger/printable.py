@@ -138,6 +138,18 @@ class LogHandler(logging.StreamHandler[TextIO]):
             super().emit(record)
 
 
+def number_of(count: int, one: str, several: str = "") -> str:
+    """A number of things, in words.
+
+    >>> number_of(1, "label"), number_of(0, "label"), number_of(1234, "entry", "entries")
+    ('1 label', '0 labels', '1,234 entries')
+
+    Args:
+        several: the plural, where it is not the singular with an `s`.
+    """
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
 class LogFormatter(logging.Formatter):
     """One line a message. A traceback, which only debugging shows, is more than one."""
 

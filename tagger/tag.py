@@ -43,21 +43,46 @@ def in_blocks(pieces: Iterable[Samples], rate_hz: int) -> Iterator[Block]:
 
 
 def events(scores: Iterable[Scores], rules: Policy) -> Iterator[Event]:
-    """Events as `tagger listen` announces them, but each once, when it ends. Times are seconds from the file's start.
+    """Events as `tagger listen` announces them, but each once, in order of onset. Times are seconds from the file.
+
+    An event is given when it has ended, and no other that began before it can still be announced or is still open.
 
     Raises:
         AudioError: `scores` raised it. The events before the damage were given.
     """
     decider = Decider(rules)
     error: AudioError | None = None
+    longest_s = max((max(each.confirm_s, each.min_s) for each in rules.each), default=0.0)
+    open_at: dict[str, float] = {}
+    """Onsets of events that have begun and not ended, by id."""
+    ended: list[Event] = []
+
+    def take(found: Iterable[Event]) -> None:
+        for event in found:
+            if event.type == "begin":
+                open_at[event.id] = event.onset
+            else:
+                open_at.pop(event.id, None)
+                ended.append(event)
+        ended.sort(key=_onset)
+
     try:
         for each in scores:
-            yield from (event for event in decider.update(each) if event.type == "end")
+            take(decider.update(each))
+            settled = 2 * each.time - each.end_time - longest_s  # windows are no further apart than they are long
+            until = min([settled, *open_at.values()])
+            while ended and ended[0].onset <= until:
+                yield ended.pop(0)
     except AudioError as damage:
         error = damage
-    yield from (event for event in decider.close() if event.type == "end")
+    take(decider.close())
+    yield from ended
     if error is not None:
         raise error
+
+
+def _onset(event: Event) -> float:
+    return event.onset
 
 
 def show_events(path: Path, found: Iterable[Event], as_json: bool, track: Path | None) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagger import tag
 from tagger.decide import Decider
 from tagger.events import Event, Scores
 from tagger.policy import LabelPolicy, Policy
@@ -64,6 +65,26 @@ def decide(policy: Policy, windows: Iterable[Scores]) -> list[Event]:
     events = [event for scores in windows for event in decider.update(scores)] + decider.close()
     assert decider.active == ()
     return events
+
+
+def test_events_of_a_file_are_in_order_of_onset() -> None:
+    """A short event within a long one, and many others, however late the long one ends."""
+    each = LabelPolicy(confirm_s=0, merge_s=0.5)
+    sounds = ([(2.0, 30.0)], [(5.0, 6.0), (12.0, 13.0), (31.0, 33.0)], [(1.0, 3.0), (20.0, 21.0)])
+    windows = stream(60.0, 1.0, *sounds)
+    found = list(tag.events(iter(windows), rules(each, each, each)))
+    assert len(found) == 6
+    assert [event.onset for event in found] == sorted(event.onset for event in found)
+    ends = [event for event in decide(rules(each, each, each), windows) if event.type == "end"]
+    assert [event.onset for event in ends] != sorted(event.onset for event in ends)
+    assert sorted((e.label, e.onset, e.offset) for e in ends) == sorted((e.label, e.onset, e.offset) for e in found)
+
+
+def test_events_of_a_file_come_while_it_is_read() -> None:
+    each = LabelPolicy(confirm_s=0, merge_s=0.5)
+    windows = iter(stream(600.0, 1.0, [(2.0, 4.0), (500.0, 502.0)]))
+    next(tag.events(windows, rules(each)))
+    assert next(windows).time < EPOCH + 30
 
 
 def spans(events: Iterable[Event], label: str = "dog") -> list[Span]:

@@ -6,6 +6,7 @@ from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ, Chunk, Warn
 from tagger.audio.ffmpeg import AvReader
 from tagger.audio.raw import Read
 from tagger.errors import AudioError
+from tagger.printable import number_of
 
 _BUFFER_BYTES = 1024
 """Bytes that FFmpeg reads at once: few, so that it waits for no more than it needs, and holds little."""
@@ -47,7 +48,9 @@ class AvPipe(AvReader):
             raise _undecodable(where, error) from None
         super().__init__(where, container)
         if self.rate_hz not in RATES_HZ or not 1 <= self.channels <= MOST_CHANNELS:
-            raise AudioError(f"{where}: its header is damaged ({self.rate_hz} Hz, {self.channels} channels)")
+            raise AudioError(
+                f"{where}: its header is damaged ({self.rate_hz} Hz, {number_of(self.channels, 'channel')})"
+            )
         self.about = f"{name}, {self.rate_hz} Hz"
 
     @property

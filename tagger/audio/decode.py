@@ -11,6 +11,7 @@ from tagger.audio.libsndfile import LibraryError, SoundFile
 from tagger.audio.resample import Resampler, stretches
 from tagger.errors import AudioError
 from tagger.events import Block, Samples
+from tagger.printable import number_of
 from tagger.settings import Channel
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def open_audio(path: Path, channel: Channel = ()) -> Decoder:
     except Exception as error:  # whatever a library makes of a damaged file
         raise _unreadable(path, error) from None
     if decoder.rate_hz not in RATES_HZ or not 1 <= decoder.channels <= MOST_CHANNELS:
-        raise AudioError(f"{path}: its header is damaged ({decoder.rate_hz} Hz, {decoder.channels} channels)")
+        channels = number_of(decoder.channels, "channel")
+        raise AudioError(f"{path}: its header is damaged ({decoder.rate_hz} Hz, {channels})")
     check_channel(str(path), channel, decoder.channels)
     return decoder
 

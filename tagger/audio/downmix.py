@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tagger.audio.chunk import Frames, Warn
 from tagger.errors import AudioError
 from tagger.events import Samples
+from tagger.printable import number_of
 from tagger.settings import Channel
 
 _PIECE_SECONDS = 0.5
@@ -64,8 +65,7 @@ def check_channel(where: str, channel: Channel, channels: int) -> None:
         AudioError: a source of that many channels does not have one of the chosen.
     """
     if (missing := max(channel, default=0)) > channels:
-        has = "1 channel" if channels == 1 else f"{channels} channels"
-        right = "1" if channels == 1 else f"1 to {channels}"
+        has, right = number_of(channels, "channel"), "1" if channels == 1 else f"1 to {channels}"
         raise AudioError(f"{where}: has no channel {missing}: it has {has}; choose {right}, or mix")
 
 

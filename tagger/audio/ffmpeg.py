@@ -15,6 +15,7 @@ import numpy as np
 from tagger.audio.chunk import BLOCK_SECONDS, MOST_CHANNELS, RATES_HZ, Chunk, Frames, Warn
 from tagger.audio.part import FilePart
 from tagger.errors import AudioError
+from tagger.printable import number_of
 
 _JUMP_SECONDS = 0.1
 """A time stamp that is later than the sound before it explains by more than this means that sound is missing."""
@@ -136,7 +137,9 @@ class AvReader:
                 continue
             for frame in decoded:
                 if frame.sample_rate not in RATES_HZ or not 0 < frame.layout.nb_channels <= MOST_CHANNELS:
-                    damage.found(clock.heard_s, f"{frame.sample_rate} Hz, {frame.layout.nb_channels} channels")
+                    damage.found(
+                        clock.heard_s, f"{frame.sample_rate} Hz, {number_of(frame.layout.nb_channels, 'channel')}"
+                    )
                     continue
                 frames = _frames(frame)
                 if not len(frames):
@@ -297,7 +300,7 @@ class _Damage:
 
     def summarize(self) -> None:
         if self._count:
-            what = "one piece" if self._count == 1 else f"{self._count} pieces"
+            what = number_of(self._count, "piece")
             where = f"at {self._first_s:.2f} s" if self._count == 1 else f"from {self._first_s:.2f} s on"
             self._warn(f"{self._where}: {what} could not be decoded, {where} ({self._reason}); the rest was read")
 

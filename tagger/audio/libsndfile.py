@@ -227,7 +227,7 @@ def _wav_starts(content: mmap.mmap) -> tuple[list[int], str, int]:
         following = _WAV.search(content, after)
         left = (following.start() if following else len(content)) - after
         if left >= 8 and content[after : after + left].strip(b"\0"):
-            note = f"{left} bytes after the end that its header tells were not read"
+            note = f"{left:,} bytes are left after the end that its header tells"
         if following is None:
             return starts, note, 0
         at = following.start()

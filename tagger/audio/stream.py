@@ -10,6 +10,7 @@ from tagger.audio.avpipe import AvPipe
 from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ, Chunk, Warn
 from tagger.audio.raw import FormatDoubt, RawSamples, Read
 from tagger.errors import AudioError
+from tagger.printable import number_of
 from tagger.settings import PcmFormat
 
 _STREAMED_BYTES = 0x7FFF_0000
@@ -198,7 +199,7 @@ def _wav_part(where: str, source: Bytes) -> RawSamples | None:
     if encoding is None:
         return None
     if rate_hz not in RATES_HZ or not 1 <= channels <= MOST_CHANNELS:
-        raise AudioError(f"{where}: WAV: its header is damaged ({rate_hz} Hz, {channels} channels)")
+        raise AudioError(f"{where}: WAV: its header is damaged ({rate_hz} Hz, {number_of(channels, 'channel')})")
     if size == 0xFFFF_FFFF and long_size:
         size = long_size
     is_endless = size == 0 or (size >= _STREAMED_BYTES and size != long_size)

@@ -18,7 +18,7 @@ from tagger.events import Block, Window
 from tagger.files import folders_in, is_audio_file, walk
 from tagger.listen import follow
 from tagger.names import BACKGROUND_NAMES
-from tagger.printable import echo
+from tagger.printable import echo, number_of
 from tagger.progress import Progress
 from tagger.settings import Channel
 from tagger.sources import Source, open_source
@@ -167,8 +167,8 @@ class _Heard:
         elif self.heard_s < duration_s:
             echo(f"{name}ended early: going on with the {_minutes(self.heard_s)} that were heard", err=True)
         if self.skipped:
-            skipped = f"{self.skipped} windows were skipped; use a longer --hop"
-            echo(f"{name}inference is slower than the hop: {skipped}", err=True)
+            skipped = number_of(self.skipped, "window was", "windows were")
+            echo(f"{name}inference is slower than the hop: {skipped} skipped; use a longer --hop", err=True)
 
 
 def recordings(path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from tagger import __version__
 from tagger.calibration.rates import Evidence, most
 from tagger.calibration.targets import HOURS, Wishes
 from tagger.config.edit import Changes, changed
+from tagger.printable import number_of
 
 ENOUGH_RECALL = 0.8
 """Share of a label's own examples that should be announced; below it the report warns."""
@@ -89,9 +90,11 @@ def report(about: About, results: Sequence[Result], excepted: Sequence[str]) -> 
         yield _row(about, each)
     silent = sum(each.evidence.tail is None and each not in shown for each in results)
     if fine := len(results) - len(shown) - silent:
-        yield f"{fine} labels more were heard faintly, and meet the wish as they are"
+        several = number_of(fine, "label more was", "labels more were")
+        yield f"{several} heard faintly; the wish is met as it is"
     if silent:
-        yield f"{silent} labels were never heard, not even faintly, and stay as they are"
+        several = number_of(silent, "label was", "labels were")
+        yield f"{several} never heard, not even faintly; nothing is changed there"
     if excepted:
         yield f"left alone: {', '.join(excepted)}"
     yield from _hopeless(about, [each for each in results if about.is_hopeless(each)])

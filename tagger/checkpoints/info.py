@@ -64,7 +64,7 @@ class CheckpointInfo:
             raise ValueError("thresholds must be between 0 and 1")
         if not len(self.labels) == len(self.thresholds) == self.config.labels:
             raise ValueError(
-                f"{len(self.labels)} labels, {len(self.thresholds)} thresholds, {self.config.labels} outputs"
+                f"labels: {len(self.labels)}, thresholds: {len(self.thresholds)}, outputs: {self.config.labels}"
             )
         if not (abs(self.bias) <= _LARGEST and 0 <= self.surprise <= _LARGEST):
             raise ValueError(f"bias and surprise must be at most {_LARGEST:g}, and surprise not negative")

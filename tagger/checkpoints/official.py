@@ -18,6 +18,7 @@ from tagger.files import sha256
 from tagger.models.config import DYMN_WIDTHS, WIDTHS, DyMNConfig, EfficientATConfig
 from tagger.models.dymn import DyMN
 from tagger.models.efficientat import HEAD_CHANNELS, EfficientAT, round_channels
+from tagger.printable import number_of
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,9 @@ def convert(path: Path) -> tuple[CheckpointInfo, nn.Module]:
     if is_imagenet:
         _replace_outputs(model)
     elif model.config.labels != len(labels):
-        raise CheckpointError(f"{path}: has {model.config.labels} outputs, AudioSet has {len(labels)} labels")
+        raise CheckpointError(
+            f"{path}: has {number_of(model.config.labels, 'output')}, AudioSet has {number_of(len(labels), 'label')}"
+        )
     info = CheckpointInfo(
         name=name,
         architecture="dymn" if isinstance(model, DyMN) else "efficientat",

@@ -25,8 +25,8 @@ class Entry:
 
     name: str
     path: Path
-    origin: Literal["bundled", "downloaded", "own"]
-    """`bundled`: comes with the package; `downloaded`: converted from EfficientAT's release; `own`: the user's."""
+    origin: Literal["bundled", "official", "own"]
+    """`bundled`: comes with the package; `official`: converted from EfficientAT's release; `own`: the user's."""
     document: dict[str, Any] | None
     """The header's JSON document; None: the file cannot be read."""
     problem: str | None = None
@@ -57,7 +57,7 @@ def _entry(path: Path) -> Entry:
         return Entry(path.stem, path, "own", None, f"{path}: its document cannot be used: {printable(str(error))}")
     if path.parent == BUNDLED:
         return Entry(path.stem, path, "bundled", document)
-    return Entry(path.stem, path, "downloaded" if document["training"].get("recipe") == "official" else "own", document)
+    return Entry(path.stem, path, "official" if document["training"].get("recipe") == "official" else "own", document)
 
 
 def find(model: str) -> Path:

@@ -9,6 +9,9 @@ from tagger import settings
 from tagger.errors import SettingError, UserError
 from tagger.printable import echo
 
+_ANY_LENGTH = 1000
+"""Letters of a command's summary; longer ones would be cut."""
+
 model_option = click.option(
     "--model",
     "-m",
@@ -51,16 +54,26 @@ channel_option = click.option(
 )
 
 
+class Group(click.Group):
+    """A group that lists its commands with the whole first sentence of their help."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, each.get_short_help_str(_ANY_LENGTH)) for name, each in found if each and not each.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 def hide_secrets(given: dict[str, Any]) -> None:
     """Removes secrets from the command line that `ps` shows. Commands call it first."""
     from tagger.config import secret
-    from tagger.config.given import has_secret
+    from tagger.config.given import has_secret, looks_secret
 
     urls = [given.get(key) or "" for key in ("mqtt.url", "sinks.webhook.url")]
     # If a flag is given twice, the last one counts, but `ps` shows both.
     urls += [url for each in sys.orig_argv if "://" in (url := each.partition("=")[2] if each[:2] == "--" else each)]
     seen = secret.take_off_command_line(filter(has_secret, urls))
-    if any("@" in url or url.startswith("http") for url in seen):
+    if any(map(looks_secret, seen)):
         echo(
             "Warning: a secret in a URL on the command line can be seen by others on this machine, and stays in the "
             "shell's history; better: TAGGER_LISTEN_PASSWORD, --password-file FILE, or `tagger config init`",

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from tagger.cli.common import hide_secrets
+from tagger.cli.common import Group, hide_secrets
 from tagger.config.flags import listen_options, typed
 from tagger.errors import TaggerError, UserError
 from tagger.printable import echo, echo_lines
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Write, check and describe the settings of `tagger listen`."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tagger.printable import echo
+from tagger.printable import echo, number_of
 
 
 @click.command("export")
@@ -40,4 +40,4 @@ def export_model(model: str, output: Path | None, sounds: Sequence[Path]) -> Non
 
     done = export(path, output or graph_of(path), sounds or [DEMO])
     size = f"{done.path.stat().st_size / 1e6:.1f} MB"
-    echo(f"{done.path}: {size}; logits differ by at most {done.difference:.1e} in {done.windows} windows")
+    echo(f"{done.path}: {size}; logits differ by at most {done.difference:.1e} in {number_of(done.windows, 'window')}")

@@ -9,6 +9,7 @@ import click
 
 from tagger import __version__
 from tagger.cli.calibrate import calibrate
+from tagger.cli.common import Group
 from tagger.cli.config import config
 from tagger.cli.devices import devices
 from tagger.cli.events import list_events
@@ -42,7 +43,7 @@ def _printable_errors() -> Iterator[None]:
         raise
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Our errors reach the terminal as one line and an exit code; anything else is a defect and keeps its traceback."""
 
     def make_context(self, *args: Any, **others: Any) -> click.Context:

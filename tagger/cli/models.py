@@ -5,10 +5,11 @@ from pathlib import Path
 
 import click
 
+from tagger.cli.common import Group
 from tagger.printable import echo
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @click.pass_context
 def models(ctx: click.Context) -> None:
     """List the installed models; add or download others."""
@@ -25,7 +26,7 @@ def models(ctx: click.Context) -> None:
         size = f"{entry.path.stat().st_size / 1e6:.1f} MB"
         echo(f"{entry.name:<16} {entry.origin:<11} {len(entry.document['labels']):>6} {size:>8}  {measured}")
     echo(err=True)
-    echo(f"own and downloaded ones: {store.folder()}", err=True)
+    echo(f"own and official ones: {store.folder()}", err=True)
 
 
 @models.command("add")

@@ -13,7 +13,7 @@ import click
 from tagger.clips.speaker import play as play_aloud
 from tagger.clips.verdicts import UNDO, SavedClip, load, mark
 from tagger.errors import AudioError, UserError
-from tagger.printable import echo
+from tagger.printable import echo, number_of
 
 Say = Callable[[str], None]
 Ask = Callable[[str], str]
@@ -38,7 +38,7 @@ def show(root: Path, as_json: bool = False) -> None:
     for clip in clips:
         echo(json.dumps(clip.to_json()) if as_json else f"{clip.id}  {describe(clip)}")
     unreviewed = sum(clip.verdict is None for clip in clips)
-    _show_note(f"{len(clips)} clips, {unreviewed} of them not reviewed")
+    _show_note(f"{number_of(len(clips), 'clip')}, {unreviewed} of them not reviewed")
 
 
 def mark_all(root: Path, marks: Sequence[str]) -> None:

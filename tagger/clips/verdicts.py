@@ -16,8 +16,9 @@ import numpy as np
 
 from tagger.clips.folder import EVENTS, REVIEWED, is_linked, locked, read_reviews
 from tagger.errors import UserError
-from tagger.files import private_mode, replacing
+from tagger.files import is_file, private_mode, replacing
 from tagger.names import LONGEST_LABEL, label_problem
+from tagger.printable import number_of
 
 Verdict = Literal["right", "wrong", "other"]
 Warn = Callable[[str], None]
@@ -143,7 +144,7 @@ def _all_clips(root: Path, rows: Iterable[Mapping[str, str]], warn: Warn) -> lis
             continue
         clips[clip.file] = replace(clip, exists=_exists(root, clip.file))
     if damaged:
-        more = f", and {len(damaged) - 1} more lines" if len(damaged) > 1 else ""
+        more = f", and {number_of(len(damaged) - 1, 'more line')}" if len(damaged) > 1 else ""
         warn(f"{root / EVENTS}, line {damaged[0]}{more}: not an event; left out")
     for row in rows:
         if clip_of_row := clips.get(row["filename"]):
@@ -154,10 +155,7 @@ def _all_clips(root: Path, rows: Iterable[Mapping[str, str]], warn: Warn) -> lis
 
 
 def _exists(root: Path, file: str) -> bool:
-    try:
-        return (root / file).is_file() and not is_linked(root, file)
-    except (OSError, ValueError):  # a name that no file can have
-        return False
+    return is_file(root / file) and not is_linked(root, file)
 
 
 def _parse(line: bytes) -> SavedClip:

@@ -15,6 +15,10 @@ from tagger.errors import UserError, near
 from tagger.names import is_address
 
 HIDDEN = "(hidden)"
+_SHORTEST_TOKEN = {2: 16, 3: 6}
+"""Letters of what looks random: with two of digits, small and capital letters, or with all three."""
+_SECRET_NAME = re.compile("auth|key|pass|secret|sig|token", re.IGNORECASE)
+"""Names of parameters whose values are secrets."""
 
 
 class Rank(IntEnum):
@@ -81,6 +85,30 @@ class Given:
 def has_secret(url: str) -> bool:
     """Whether a URL, which may be malformed, holds something that must not be shown."""
     return HIDDEN in without_secret(url)
+
+
+def looks_secret(url: str) -> bool:
+    """Whether a URL holds a password, or what looks like a token. Many a path that is not shown is none.
+
+    >>> looks_secret("mqtt://me:pw@broker"), looks_secret("https://host/api/webhook/-aB3xY9kLm2pQ7rS")
+    (True, True)
+    >>> looks_secret("mqtt://me@broker"), looks_secret("http://nodered:1880/sounds"), looks_secret("rtsp://camera/1")
+    (False, False, False)
+    """
+    scheme, _, rest = url.rpartition("://")
+    place, *parts = re.split("[/?&#;]", rest)
+    user, at, _ = place.rpartition("@")
+    if at and (":" in user or scheme.startswith("http")):
+        return True
+    if "@" in rest.removeprefix(place) and (":" in place or "@" in place):  # a password may hold any of these letters
+        return True
+    pairs = [part.partition("=") for part in parts]
+    return any(_looks_random(value or name) or (value and _SECRET_NAME.search(name)) for name, _, value in pairs)
+
+
+def _looks_random(word: str) -> bool:
+    kinds = sum(any(map(test, word)) for test in (str.isdigit, str.islower, str.isupper))
+    return kinds > 1 and len(word) >= _SHORTEST_TOKEN[kinds]
 
 
 def without_secret(text: str) -> str:

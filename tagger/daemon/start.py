@@ -30,7 +30,7 @@ from tagger.files import home
 from tagger.listen import AudioTap, Listener
 from tagger.mqtt.topics import Topics
 from tagger.policy import Policy
-from tagger.printable import LogFormatter, LogHandler, StatusLine, echo, is_terminal
+from tagger.printable import LogFormatter, LogHandler, StatusLine, echo, is_terminal, number_of
 from tagger.settings import ListenSettings, MqttSettings, channel_numbers, check_window, start_seconds
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source
@@ -291,7 +291,7 @@ def _print_setup(
             echo(f"not heard     {stream.source}: {source.description}; {resume}", err=True)
         else:
             echo(f"listening to  {stream.source}: {source.description}", err=True)
-    echo(f"model         {info.name}, {len(info.labels)} labels, on {model.classifier.runs_on}", err=True)
+    echo(f"model         {info.name}, {number_of(len(info.labels), 'label')}, on {model.classifier.runs_on}", err=True)
     every = f"{window_s:g} s every {settings.hop_seconds:g} s"
     echo(f"windows       {every}: first labels after {window_s:g} s", err=True)
     if mqtt is None:

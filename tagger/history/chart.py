@@ -12,6 +12,7 @@ from tagger import times
 from tagger.errors import UserError
 from tagger.figures import INK, SKY, save, shortened
 from tagger.history.log import EventRow
+from tagger.printable import number_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,8 +60,8 @@ def draw(day: date, rows: Sequence[EventRow]) -> "Figure":
     from matplotlib.figure import Figure
 
     begin, end = times.bounds(day)
-    counted = [row for row in rows if row.onset >= begin and row.cause != "test"]
-    numbers = Counter(row.label for row in counted)
+    of_the_day = [row for row in rows if row.onset >= begin and row.cause != "test"]
+    numbers = Counter(row.label for row in of_the_day)
     labels = sorted({row.label for row in rows}, key=lambda label: (-numbers[label], label))
     shown = labels[:MOST_LABELS]
     height = 0.27 * max(2, len(shown))
@@ -71,7 +72,7 @@ def draw(day: date, rows: Sequence[EventRow]) -> "Figure":
     colours = _colours()
     _bars(axes, shown, rows, (begin, end), lambda score: colours((score - lowest) / (1 - lowest)))
     axes.set_yticks(range(len(shown)), [f"{shortened(label)}  {numbers[label]:,}" for label in shown])
-    _hourly_counts(strip, counted, (begin, end))
+    _hourly_counts(strip, of_the_day, (begin, end))
     marks = hour_marks(begin, end)
     axes.set_xticks([at for at, _ in marks], [f"{hour:02d}" for _, hour in marks])
     axes.set_xlim(begin, end)
@@ -79,8 +80,8 @@ def draw(day: date, rows: Sequence[EventRow]) -> "Figure":
     axes.set_xlabel(f"hour, local time ({', then '.join(map(str, zones))})", loc="left")
     notes = ["hollow: tests, not counted"] if any(row.cause == "test" for row in rows) else []
     if hidden := set(labels[MOST_LABELS:]):
-        events = sum(row.label in hidden for row in rows)
-        notes.append(f"{len(hidden)} rarer labels with {events:,} events are not shown")
+        events = number_of(sum(row.label in hidden for row in rows), "event")
+        notes.append(f"not shown: {number_of(len(hidden), 'rarer label')} with {events}")
     if notes:
         axes.annotate(
             "; ".join(notes),
@@ -92,7 +93,7 @@ def draw(day: date, rows: Sequence[EventRow]) -> "Figure":
             va="top",
             color=_GREY,
         )
-    strip.set_title(title(day, rows, len(counted)), loc="left", color=INK)
+    strip.set_title(title(day, rows, len(of_the_day)), loc="left", color=INK)
     scale = ScalarMappable(Normalize(lowest, 1), colours)
     bar = figure.colorbar(
         scale, ax=axes, pad=0.01, fraction=0.025, aspect=30, shrink=min(1, 2.2 / height), anchor=(0, 1)
@@ -203,8 +204,8 @@ def title(day: date, rows: Sequence[EventRow], events: int) -> str:
         named.pop()
     more = len(places) - len(named)
     where = ", ".join(named) + (f" and {more} more" if more else "")
-    count = f"{events:,} {'event' if events == 1 else 'events'}"
-    return "   ".join(part for part in (f"{day:%A}, {day.day} {day:%B %Y}", count, where) if part)
+    date_ = f"{day:%A}, {day.day} {day:%B %Y}"
+    return "   ".join(part for part in (date_, number_of(events, "event"), where) if part)
 
 
 def _colours() -> "Colormap":

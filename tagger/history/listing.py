@@ -12,7 +12,7 @@ from tagger import times
 from tagger.errors import UserError, near
 from tagger.history.log import Database, EventRow, reading
 from tagger.history.query import Column, LabelCount, Query, count_by_label, find, has_name, names, to_json
-from tagger.printable import echo, echo_lines
+from tagger.printable import echo, echo_lines, number_of
 
 _LINES_AT_ONCE = 1_000
 """Lines in one write to standard output."""
@@ -141,7 +141,7 @@ def _show_rows(rows: Iterator[EventRow], as_json: bool) -> None:
         return
     _print([f"{'onset':<21}  {'lasted':>9}  {'peak':<4}  {'label':<20} node/source", describe(first)])
     shown = 1 + _print(describe(row) for row in rows)
-    echo(f"{shown:,} {'event' if shown == 1 else 'events'}", err=True)
+    echo(number_of(shown, "event"), err=True)
 
 
 def show_counts(found: Sequence[LabelCount], as_json: bool) -> None:
@@ -160,8 +160,9 @@ def show_counts(found: Sequence[LabelCount], as_json: bool) -> None:
     total = sum(each.events for each in with_events)
     together = _duration(sum(each.duration_s for each in with_events))
     tests = sum(each.tests for each in found)
-    note = f"; {tests:,} tests not counted" if tests else ""
-    echo(f"{total:,} events of {len(with_events)} labels, {together} together{note}", err=True)
+    note = f"; {number_of(tests, 'test')} not counted" if tests else ""
+    of = number_of(len(with_events), "label")
+    echo(f"{number_of(total, 'event')} of {of}, {together} together{note}", err=True)
 
 
 def _is_audible(row: EventRow, day: date) -> bool:
@@ -173,7 +174,8 @@ def _is_audible(row: EventRow, day: date) -> bool:
 def _show_chart(day: date, rows: Sequence[EventRow]) -> None:
     _print(day_chart(day, rows))
     tests = sum(row.cause == "test" for row in rows)
-    echo(f"{len(rows) - tests:,} events{f'; {tests:,} tests not shown' if tests else ''}", err=True)
+    note = f"; {number_of(tests, 'test')} not shown" if tests else ""
+    echo(f"{number_of(len(rows) - tests, 'event')}{note}", err=True)
 
 
 def _plot(path: Path, day: date, rows: Sequence[EventRow]) -> None:

@@ -26,6 +26,7 @@ from tagger.mqtt.connection import SHORT_SECONDS, Connection
 from tagger.mqtt.limits import SizeLimits, TooLarge, identity, shorter
 from tagger.mqtt.message import Outgoing
 from tagger.mqtt.outbox import Outbox
+from tagger.printable import number_of
 from tagger.settings import MqttSettings
 
 log = logging.getLogger(__name__)
@@ -185,17 +186,17 @@ class Delivery:
         self.outbox.return_to_disk(at_once=True)
         undelivered, dropped = len(self.outbox), self.outbox.dropped
         url = self._settings.url
-        fate = "they wait on disk for the next start" if self.outbox.is_durable else "they are lost"
+        fate = "kept on disk for the next start" if self.outbox.is_durable else "lost"
         self.outbox.close()
         if connection.refused:
             return
         if not connection.ever_connected:
-            more = f"; of {undelivered} events, {fate}" if undelivered else ""
+            more = f"; {number_of(undelivered, 'event')}: {fate}" if undelivered else ""
             raise TaggerError(f"nothing was published: {url} could not be reached in time{more}")
         if undelivered:
-            raise TaggerError(f"{undelivered} events were not delivered to {url}; {fate}")
+            raise TaggerError(f"{number_of(undelivered, 'event was', 'events were')} not delivered to {url}; {fate}")
         if dropped:
-            raise TaggerError(f"{dropped} events were dropped: {url} was away for too long")
+            raise TaggerError(f"{number_of(dropped, 'event was', 'events were')} dropped: {url} was away for too long")
 
     # --- the delivery thread ---
 

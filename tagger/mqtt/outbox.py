@@ -17,6 +17,7 @@ from typing import Any
 from tagger.errors import TaggerError, UserError
 from tagger.files import make_database_private
 from tagger.names import is_topic
+from tagger.printable import number_of
 from tagger.retry import Retry
 
 log = logging.getLogger(__name__)
@@ -195,7 +196,8 @@ class Outbox:
         self._count += 1 - deleted
         self._last_number = last or self._last_number
         if deleted and not self.dropped:
-            log.warning("MQTT: %d events wait for the broker already; the oldest are dropped from now on", self._limit)
+            waiting = number_of(self._limit, "event waits", "events wait")
+            log.warning("MQTT: %s for the broker already; the oldest are dropped from now on", waiting)
         self.dropped += deleted
 
     def _read(self, query: str, values: Sequence[object] = ()) -> list[Any]:
@@ -329,7 +331,8 @@ def _remove_impossible_rows(database: sqlite3.Connection, path: Path | None) -> 
             database.executemany(f"DELETE FROM {table} WHERE rowid = ?", wrong)
         removed += len(wrong)
     if removed:
-        log.warning("%s: %d rows in it cannot be sent and were removed", path, removed)
+        rows = number_of(removed, "row in it", "rows in it")
+        log.warning("%s: %s could not be sent; removed", path, rows)
 
 
 def _is_possible(column: str, kind: str, content: bytes | None) -> bool:

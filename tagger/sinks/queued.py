@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic
 
 from tagger.errors import TaggerError
+from tagger.printable import number_of
 from tagger.retry import Retry, is_power_of_two
 from tagger.sinks import Sink
 from tagger.sinks.worker import Item, Worker
@@ -50,8 +51,8 @@ class QueuedSink(Sink, Generic[Item]):
             self._overflowed = overflowed
         if overflowed > before and is_power_of_two(overflowed):
             log.warning(
-                "%s: %d events wait already; the oldest are dropped (%d so far)",
-                *(self._where, self._limit, overflowed),
+                "%s: %s already; the oldest are dropped (%d so far)",
+                *(self._where, number_of(self._limit, "event waits", "events wait"), overflowed),
             )
 
     def _retry_until_written(self, write: Callable[[], None], *errors: type[Exception]) -> bool:
@@ -99,4 +100,5 @@ class QueuedSink(Sink, Generic[Item]):
             missing = self._received - self._delivered
         if missing:
             why = f" ({self.retry.why})" if self.retry.why else ""
-            raise TaggerError(f"{missing} of {self._received} events were not delivered to {self._where}{why}")
+            what = number_of(self._received, "event was", "events were")
+            raise TaggerError(f"{missing} of {what} not delivered to {self._where}{why}")

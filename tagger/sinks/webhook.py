@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from tagger import __version__
 from tagger.events import Event, Stream
+from tagger.printable import number_of
 from tagger.retry import is_power_of_two
 from tagger.settings import WebhookSettings
 from tagger.sinks.queued import QueuedSink
@@ -149,7 +150,8 @@ class WebhookSink(QueuedSink[Post]):
         self._given_up += 1
         count = self._given_up
         if is_power_of_two(count):
-            log.warning("%s: gave up after %g s (%d events so far)", self._where, self._give_up_s, count)
+            so_far = number_of(count, "event")
+            log.warning("%s: gave up after %g s (%s so far)", self._where, self._give_up_s, so_far)
 
 
 class _SameHostRedirects(urllib.request.HTTPRedirectHandler):

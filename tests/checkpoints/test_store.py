@@ -101,7 +101,7 @@ def test_entries_tell_the_origin_and_what_is_unusable(home):
     assert {name: entry.origin for name, entry in entries.items() if entry.document} == {
         "esc50": "bundled",
         "mn04_as": "bundled",
-        "mn10_as": "downloaded",
+        "mn10_as": "official",
     }
     assert entries["broken"].document is None
     assert "broken.safetensors" in entries["broken"].problem
@@ -150,7 +150,7 @@ def test_add_of_official_weights(shared, home):
     assert info.metrics == {"audioset_map": 0.432}
     assert info.training["sha256"] == sha256(shared / "weights" / OFFICIAL)
     entry = next(entry for entry in store.entries() if entry.name == "mn04_as")
-    assert entry.origin == "downloaded"
+    assert entry.origin == "official"
 
 
 class _Touch:

@@ -429,6 +429,13 @@ def test_help_needs_nothing_heavy_and_lists_every_command() -> None:
     assert all(command in result.stdout for command in commands)
 
 
+@pytest.mark.parametrize("group", [(), ("config",), ("models",)])
+def test_no_summary_of_a_command_is_cut(group: tuple[str, ...]) -> None:
+    said = run(*group, "--help").stdout
+    assert "..." not in said.partition("Commands:")[2]
+    assert all(line[0] == " " for line in said.partition("Commands:\n")[2].splitlines())
+
+
 def test_help_of_eval_says_what_is_for_streams_alone() -> None:
     said = " ".join(run("eval", "--help").stdout.split())
     for flag in ("--minutes", "--hop", "--seed", "--background", "--nontarget", "--config"):

@@ -214,6 +214,14 @@ def test_what_was_written_by_hand_stays(root):
     assert table["E0"]["label"] == "background"
 
 
+def test_a_table_saved_by_a_german_spreadsheet(root):
+    file = file_of(root, "E1").relative_to(root)
+    (root / REVIEWED).write_text(f"filename;label;fold\n{file};wolf, grey;3\n;;\n", "utf-8-sig")
+    assert verdict_by_id(root)["E1"] == ("other", "wolf, grey")
+    verdicts.mark(root, {"E0": "right"})
+    assert list(rows(root)) == ["E1", "E0"]
+
+
 def test_marks_of_two_at_once_are_all_kept(tmp_path):
     root = saved(tmp_path / "clips", *((f"E{n}", "siren", n * HOUR, 1.0) for n in range(12)))
     code = (

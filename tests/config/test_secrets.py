@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tagger.config import secret
 from tagger.config.build import resolve
-from tagger.config.given import has_secret, without_secret
+from tagger.config.given import has_secret, looks_secret, without_secret
 from tagger.errors import UserError
 from tests.programs import TAGGER, free_port, run, running, stop, until_said
 
@@ -115,6 +115,31 @@ def test_what_is_hidden_is_said_to_be_there(tmp_path):
 def test_what_is_shown_of_a_url(url, shown):
     assert without_secret(url) == shown
     assert has_secret(url) == ("(hidden)" in shown)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_secret"),
+    [
+        *(
+            (url, True)
+            for url in ("mqtt://me:x@broker", "mqtt://me:a/b@broker", "mqtt://me:a@b:c@broker", "https://t@h/")
+        ),
+        *((url, True) for url in ("https://h/hook/-aB3xY9kLm2pQ7rS", "https://h/x?token=abc", "rtsp://me:x@camera/1")),
+        *(
+            (url, False)
+            for url in ("mqtt://broker", "mqtt://me@broker:1883", "embedded", "http://h", "http://h:1880/sounds")
+        ),
+        *(
+            (url, False)
+            for url in ("http://radio.example/stream.mp3", "rtsp://camera/1?x=@y", "http://h/api/sound-events")
+        ),
+    ],
+)
+def test_a_secret_on_the_command_line_is_warned_of_and_nothing_else(url, is_secret, monkeypatch):
+    monkeypatch.setattr(secret, "take_off_command_line", list)  # which changes the title of this process
+    flag = "--webhook" if url.startswith("http") else "--mqtt"
+    warned = "a secret in a URL on the command line" in run("config", "check", flag, url).stderr
+    assert looks_secret(url) == warned == is_secret
 
 
 @given(

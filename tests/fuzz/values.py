@@ -25,7 +25,7 @@ def mutated(document: Any, rng: np.random.Generator) -> Any:
         other: Any = VALUES[rng.integers(len(VALUES))]
         if rng.random() < 0.15:
             other = _at(document, places[rng.integers(len(places))])
-        elif rng.random() < 0.3 and isinstance(number := _at(document, path), int | float):
+        elif rng.random() < 0.3 and isinstance(number := _at(document, path), int | float) and abs(number) < 1e300:
             other = number * [-1, 0.5, 2, 1.5, 10, 1000][rng.integers(6)]
         document = _changed(document, path, other, rng.random() < 0.1)
     return document

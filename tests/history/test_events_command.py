@@ -175,7 +175,7 @@ def test_counts(log: Path) -> None:
         ["car_horn", "1", "4.0", "s", "0.95"],
         ["siren", "1", "1", "min", "0.70"],
     ]
-    assert result.stderr == "5 events of 3 labels, 1 min together; 1 tests not counted\n"
+    assert result.stderr == "5 events of 3 labels, 1 min together; 1 test not counted\n"
     first, *_ = map(json.loads, run("events", "--count", "--json").stdout.splitlines())
     assert first == {"label": "dog", "events": 5, "duration_s": 106.0, "peak_score": 0.9, "tests": 1}
     (last,) = map(json.loads, run("events", "--count", "--json", "--last", 1).stdout.splitlines())
@@ -364,7 +364,7 @@ def test_a_chart(log: Path) -> None:
     assert dog.endswith("| 3")
     assert {line.split()[0] for line in others} == {"siren", "car_horn"}
     assert legend.split() == ["█", "=", "1", "in", "half", "an", "hour"]
-    assert "1 tests not shown" in result.stderr
+    assert "1 test not shown" in result.stderr
     assert run("events", "--day", "2020-01-01", "--chart").stderr == "0 events\n"
 
 
@@ -432,7 +432,7 @@ def test_a_picture_of_many_labels_says_what_it_leaves_out() -> None:
     figure = chart.draw(DAY, rows)
     assert len(figure.axes[1].get_yticklabels()) == 40
     assert "label 0  5" in texts(figure)
-    assert "10 rarer labels with 40 events are not shown" in texts(figure)
+    assert "not shown: 10 rarer labels with 40 events" in texts(figure)
     assert len(bars(figure)) == 190
 
 

@@ -156,7 +156,7 @@ def test_the_end_does_not_wait_for_ever(path: Path, impatient: None) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         sink.event(STREAM, begin("A"))
-        with pytest.raises(TaggerError, match=r"1 of 1 events were not delivered to .*locked"):
+        with pytest.raises(TaggerError, match=r"1 of 1 event was not delivered to .*locked"):
             sink.close(5)
 
 

@@ -290,7 +290,7 @@ def test_events_that_waited_at_the_end_are_delivered_at_the_next_start(
     sink = sink_that_lost_its_broker(broker, door, Outbox(tmp_path / "outbox.sqlite", 100))
     for each in (begin(1), end(1), begin(2)):
         sink.event(STREAM, each)
-    with pytest.raises(TaggerError, match=r"3 events were not delivered to .*; they wait on disk"):
+    with pytest.raises(TaggerError, match=r"3 events were not delivered to .*; kept on disk"):
         sink.close(0.2)
     broker.start()
     with subscribed(broker.port) as subscriber:

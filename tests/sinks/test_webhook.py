@@ -129,7 +129,7 @@ def test_a_server_that_speaks_no_http_is_tried_again(said: bytes) -> None:
                 connection.recv(10_000)
                 connection.sendall(said)
         until(lambda: sink.retry.tries >= 2, "it was tried twice")
-    with pytest.raises(TaggerError, match=r"1 of 1 events were not delivered"):
+    with pytest.raises(TaggerError, match=r"1 of 1 event was not delivered"):
         sink.close(0.1)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.printable import printable
+from tagger.printable import number_of, printable
 
 FOLDS = (1, 2, 3, 4, 5)
 
@@ -141,7 +141,7 @@ def leak(what: str, dataset: Dataset, fold: int, trained: Collection[str]) -> st
     leaked = leaks(dataset, held_out, trained)
     if not len(leaked):
         return None
-    return f"{what} was trained on {len(leaked)} of the {len(held_out)} clips of fold {fold}"
+    return f"{what} was trained on {len(leaked)} of the {number_of(len(held_out), 'clip')} of fold {fold}"
 
 
 def leaks(dataset: Dataset, rows: Rows, trained: Collection[str]) -> Rows:

@@ -1,11 +1,11 @@
 """Downloads ESC-50's official archive, and checks it."""
 
 import zipfile
-import zlib
 from pathlib import Path
 
 from tagger.checkpoints.release import Arrived, fetch
 from tagger.errors import DownloadError, UserError
+from tagger.printable import number_of
 from train.data import esc50
 
 ARCHIVE_URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
@@ -29,26 +29,30 @@ def esc50_archive(target_folder: Path, progress: Arrived | None = None, url: str
         return target
     target_folder.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
-    if not (part.is_file() and _problem(part) is None):
+    if not (part.is_file() and problem(part) is None):
         fetch(url, part, progress)
-        if problem := _problem(part):
+        if why := problem(part):
             part.unlink()
-            raise DownloadError(f"{url}: {problem}; nothing was kept")
+            raise DownloadError(f"{url}: {why}; nothing was kept")
     part.replace(target)
     return target
 
 
-def _problem(archive: Path) -> str | None:
+def problem(archive: Path) -> str | None:
     """Why this is not ESC-50's archive. None: it is."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with (
+            esc50.told_of_damage(lambda why: UserError(f"no ZIP archive ({why})")),
+            zipfile.ZipFile(archive) as opened,
+        ):
             if size := esc50.too_large(opened.infolist()):
                 return f"what arrived {size}"
             if damaged := opened.testzip():
                 return f"what arrived is damaged ({damaged})"
+    except UserError as error:
+        return f"what arrived is {error}"
+    try:
         found = len(esc50.read(archive).clips)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        return f"what arrived is no ZIP archive ({error})"
     except UserError as error:
         return f"what arrived is not ESC-50 ({error})"
-    return None if found == _CLIPS else f"what arrived is not ESC-50 ({found} clips instead of {_CLIPS})"
+    return None if found == _CLIPS else f"what arrived is not ESC-50 ({number_of(found, 'clip')} instead of {_CLIPS})"

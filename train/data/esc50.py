@@ -3,18 +3,23 @@
 Piczak, "ESC: Dataset for Environmental Sound Classification" (ACM MM 2015).
 """
 
+import errno
 import hashlib
 import json
+import lzma
 import re
 import shutil
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from tagger.errors import UserError
 from tagger.files import replacing, sha256
+from tagger.printable import number_of
 from tagger.progress import counted
 from tagger.table import read_table
 from train.data import cache
@@ -69,7 +74,8 @@ def read(root: Path, subset: Subset = "esc50") -> Dataset:
     present = {path.stem: path for path in sorted((root / "audio").glob("*")) if path.suffix.lower() in _SUFFIXES}
     missing = [row["filename"] for row in rows if Path(row["filename"]).stem not in present]
     if missing:
-        raise UserError(f"{root / 'audio'}: {len(missing)} of {len(rows)} clips are missing, the first {missing[0]}")
+        are = number_of(len(rows), "clip is", "clips are")
+        raise UserError(f"{root / 'audio'}: {len(missing)} of {are} missing, the first {missing[0]}")
     try:
         folds, targets = [int(row["fold"]) for row in rows], [int(row["target"]) for row in rows]
     except ValueError as error:
@@ -113,34 +119,51 @@ def _unpacked(archive: Path) -> Path:
 
     The folder's name is a hash of the archive's table of contents: names, sizes and checksums.
     """
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            tables = [name for name in opened.namelist() if f"/{name}".endswith(f"/{TABLE}")]
-            if not tables:
-                raise UserError(
-                    f"{archive}: no ESC-50 in it ({TABLE} is missing); unpack an archive of other sounds yourself"
-                )
-            top = re.escape(min(tables, key=len).removesuffix(TABLE))
-            members: dict[str, zipfile.ZipInfo] = {}
-            for member in opened.infolist():  # a name that leads elsewhere is none of these
-                if found := re.fullmatch(rf"{top}((?:audio/|meta/)[^/\\:.][^/\\:]*|LICENSE)", member.filename):
-                    members[found[1]] = member
-            contents = sorted((name, member.file_size, member.CRC) for name, member in members.items())
-            root = cache.folder() / f"esc50-{hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:20]}"
-            if size := too_large(members.values()):
-                raise UserError(f"{archive}: {size}")
-            missing = [name for name, size, _ in contents if not _has_size(root / name, size)]
-            if missing:
-                for name in counted("unpacking", missing, "files", brief=False):
-                    with (
-                        replacing(root / name) as partial,
-                        opened.open(members[name]) as packed,
-                        partial.open("wb") as file,
-                    ):
-                        shutil.copyfileobj(packed, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{archive}: not a ZIP archive that can be unpacked ({error})") from None
+    with (
+        told_of_damage(lambda why: UserError(f"{archive}: not a ZIP archive that can be unpacked ({why})")),
+        zipfile.ZipFile(archive) as opened,
+    ):
+        tables = [name for name in opened.namelist() if f"/{name}".endswith(f"/{TABLE}")]
+        if not tables:
+            raise UserError(
+                f"{archive}: no ESC-50 in it ({TABLE} is missing); unpack an archive of other sounds yourself"
+            )
+        top = re.escape(min(tables, key=len).removesuffix(TABLE))
+        members: dict[str, zipfile.ZipInfo] = {}
+        for member in opened.infolist():  # a name that leads elsewhere is none of these
+            if found := re.fullmatch(rf"{top}((?:audio/|meta/)[^/\\:.][^/\\:]*|LICENSE)", member.filename):
+                members[found[1]] = member
+        contents = sorted((name, member.file_size, member.CRC) for name, member in members.items())
+        root = cache.folder() / f"esc50-{hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:20]}"
+        if size := too_large(members.values()):
+            raise UserError(f"{archive}: {size}")
+        missing = [name for name, size, _ in contents if not _has_size(root / name, size)]
+        if missing:
+            for name in counted("unpacking", missing, "files", brief=False):
+                with (
+                    replacing(root / name) as partial,
+                    opened.open(members[name]) as packed,
+                    partial.open("wb") as file,
+                ):
+                    shutil.copyfileobj(packed, file)
     return root
+
+
+@contextmanager
+def told_of_damage(error: Callable[[str], Exception]) -> Iterator[None]:
+    """Turns whatever Python raises at a damaged archive into one error.
+
+    Args:
+        error: makes it of the reason.
+    """
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError) as damage:
+        raise error(str(damage)) from None
+    except OSError as damage:
+        if damage.errno in (None, errno.EINVAL, errno.ENAMETOOLONG):  # of bzip2, of places, of names; not a full disk
+            raise error(damage.strerror or str(damage)) from None
+        raise
 
 
 def too_large(members: Iterable[zipfile.ZipInfo]) -> str | None:

@@ -23,7 +23,7 @@ def read_any(path: Path, subset: esc50.Subset = "esc50", say: Say = lambda line:
     if path.is_file():
         if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
             return esc50.read(path, subset)
-        if path.suffix.lower() != ".csv":
+        if path.suffix.lower() not in (".csv", ".tsv"):
             raise UserError(f"{path}: neither a CSV nor a ZIP archive; {_LAYOUTS}")
         if path.match("meta/esc50.csv"):
             return esc50.read(path.absolute().parent.parent, subset)
@@ -34,7 +34,7 @@ def read_any(path: Path, subset: esc50.Subset = "esc50", say: Say = lambda line:
         if (root / esc50.TABLE).is_file():
             return esc50.read(root, subset)
     if own.label_folders(path) in ([], ["audio"]):
-        tables = sorted(path.glob("*.csv"))
+        tables = sorted([*path.glob("*.csv"), *path.glob("*.tsv")])
         hint = f"name the CSV itself if you mean {tables[0]}; " if tables else ""
         raise UserError(f"{path}: no folders of sounds here, and {esc50.TABLE} is missing; {hint}{_LAYOUTS}")
     return _own(path, subset, say)

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from tagger.clips.folder import EVENTS, REVIEWED
 from tagger.errors import UserError
-from tagger.files import folders_in, is_audio_file, sha256, walk
+from tagger.files import folders_in, is_audio_file, is_file, sha256, walk
 from tagger.names import BACKGROUND_NAMES, LONGEST_LABEL, label_problem
-from tagger.printable import printable
+from tagger.printable import number_of, printable
 from tagger.progress import counted
 from tagger.table import read_table
 from train.data.dataset import FOLDS, Clip, Dataset
 from train.data.esc50 import source_of
 from train.messages import Say
 
+_LONGEST_NUMBER = 10
+"""Digits."""
 _LEAST = 2
 """Fewest recordings of a label: one to learn from, another to be scored on."""
 _ENOUGH = len(FOLDS)
@@ -127,7 +129,7 @@ def _reviewed(root: Path, say: Say) -> list[_File]:
         left_out[path] = "not reviewed"
     if left_out:
         why = ", ".join(f"{count} {why}" for why, count in Counter(left_out.values()).most_common())
-        say(f"{root}: left out {len(left_out)} of {len(there | left_out.keys())} clips: {why}")
+        say(f"{root}: left out {len(left_out)} of {number_of(len(there | left_out.keys()), 'clip')}: {why}")
     return [file for file in files if file.path not in left_out]
 
 
@@ -196,7 +198,7 @@ def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]
             raise UserError(f"{where}: {row['filename']} is on line {seen[path]} too; a file has one label")
         seen[path] = line
         fold, source = row.get("fold", "").strip(), row.get("source", "").strip()
-        if fold and not (fold.isdecimal() and int(fold) in FOLDS):
+        if fold and not (fold.isdecimal() and len(fold) < _LONGEST_NUMBER and int(fold) in FOLDS):
             raise UserError(f"{where}: fold must be 1 to 5, not {fold!r}")
         label = _label(row["label"], f"{where}: the label")
         found = _File(path, label, sha256(path), int(fold) if fold else None, f"own/{source}" if source else None)
@@ -214,7 +216,7 @@ def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]
 
 def _why_useless(path: Path, label: str) -> str | None:
     """None: the clip can be used."""
-    if not path.is_file():
+    if not is_file(path):
         return "deleted since"
     return None if label.strip() else _SHARED
 
@@ -223,7 +225,7 @@ def _named(folder: Path, name: str, where: str) -> Path:
     if not name:
         raise UserError(f"{where}: has no filename")
     for path in (folder / name, folder / "audio" / name):
-        if path.is_file():
+        if is_file(path):
             return path
     raise UserError(f"{where}: no file {name} in {folder}, nor in its audio/")
 

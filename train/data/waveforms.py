@@ -23,7 +23,7 @@ from tagger.audio.decode import decode_blocks
 from tagger.errors import AudioError, UserError
 from tagger.events import Block, Samples
 from tagger.files import replacing
-from tagger.printable import printable
+from tagger.printable import number_of, printable
 from tagger.progress import Progress, counted
 from train.data import cache
 from train.data.dataset import Clip, Dataset
@@ -113,7 +113,7 @@ def load(dataset: Dataset, rate_hz: int, seconds: float, strict: bool, say: Say)
 
 def _report(problems: Sequence[str], of: int, say: Say) -> None:
     if problems:
-        say(f"left out {len(problems)} of {of} files that cannot be used:")
+        say(f"left out {len(problems)} of {number_of(of, 'file')} that cannot be used:")
         _list(problems, say)
 
 

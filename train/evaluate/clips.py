@@ -12,6 +12,7 @@ from tagger.checkpoints import checkpoint, store
 from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
+from tagger.printable import number_of
 from tagger.progress import counted
 from train.data import waveforms
 from train.data.corpus import Corpus
@@ -175,7 +176,7 @@ def _scored(
         if len(info.labels) == 1:
             said = "{} of {} clips reach the threshold".format(*found(part, info.thresholds))
         else:
-            said = f"{100 * accuracy(part):6.2f} % of {len(rows)} clips"
+            said = f"{100 * accuracy(part):6.2f} % of {number_of(len(rows), 'clip')}"
         say(f"fold {fold}: {said}   {info.name}")
     return parts
 
@@ -242,7 +243,7 @@ def _compare(
     """Writes and prints a comparison on the clips that every model could hear."""
     shared = set.intersection(*(set(p.clips) for p in models.values()))
     if left_out := len({clip for p in models.values() for clip in p.clips}) - len(shared):
-        say(f"{left_out} clips or windows are not the same for each model, and are left out")
+        say(f"left out, not being the same for each model: {number_of(left_out, 'clip or window', 'clips or windows')}")
     if not shared:
         raise UserError("no clip is the same for each model: their windows differ")
     same = {model: p.only(np.array([clip in shared for clip in p.clips])) for model, p in models.items()}

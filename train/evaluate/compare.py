@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tagger.files import replacing
+from tagger.printable import number_of
 from train.evaluate import metrics
 from train.evaluate.predictions import NO_LABEL, Predictions
 
@@ -39,7 +40,7 @@ class Difference:
         lost, gained = self.only_first, self.only_second
         return (
             f"{100 * self.accuracy:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f}), p {p_in_words(self.p_value)}: "
-            f"{gained} clips gained, {lost} lost"
+            f"{number_of(gained, 'clip')} gained, {lost} lost"
         )
 
 
@@ -108,7 +109,7 @@ def explained(models: Mapping[str, Predictions]) -> Iterator[str]:
     p = next(iter(models.values())).known
     recordings = len({metrics.recording(clip) for clip in p.clips})
     folds = ", ".join(str(fold) for fold in sorted(set(p.folds.tolist())))
-    yield f"{len(p.clips)} clips of fold {folds}, the same for each model"
+    yield f"{number_of(len(p.clips), 'clip')} of fold {folds}, the same for each model"
     yield (
         f"difference: 95 % interval by paired bootstrap over the {recordings} recordings (Efron and Tibshirani 1993); "
         "p: McNemar's exact test over clips (1947)"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tagger.printable import number_of
 from train.curve import Epoch
 from train.evaluate import intervals, metrics, plots
 from train.evaluate.categories import categories
@@ -100,9 +101,9 @@ def _headline(p: Predictions, found: dict[str, Any]) -> Iterator[str]:
     elif found["clips"]:
         method = "bootstrap" if 0 < found["right"] < found["clips"] else "exact"
         low, high = found["accuracy_interval_95"]
-        recordings = "clips" if found["recordings"] == found["clips"] else f"the {found['recordings']} recordings"
+        recordings = "clips" if found["recordings"] == found["clips"] else number_of(found["recordings"], "recording")
         if found["accuracy_std"] is not None:
-            several = f"{len(found['accuracy_by_fold'])} folds"
+            several = number_of(len(found["accuracy_by_fold"]), "fold")
             mean_std = f"{100 * found['accuracy_mean']:.2f} ± {100 * found['accuracy_std']:.2f}"
             rows.append([f"accuracy, mean ± standard deviation over {several}", f"**{mean_std} %**"])
         rows += [

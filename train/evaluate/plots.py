@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tagger import figures
 from tagger.figures import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, shortened
+from tagger.printable import number_of
 from train.evaluate import intervals, metrics
 from train.evaluate.categories import categories
 from train.evaluate.predictions import Predictions
@@ -141,7 +142,7 @@ def confusion(p: Predictions) -> "Figure":
     right, clips = int(p.known.right.sum()), len(p.known.clips)
     few = f"; the {n} of {len(p.labels)} labels with most mistakes" if n < len(p.labels) else ""
     axes.set_title(
-        f"{right} of {clips} clips are right (blue), {clips - right} wrong (orange){few}", loc="left", pad=10
+        f"{right} of {number_of(clips, 'clip')} right (blue), {clips - right} wrong (orange){few}", loc="left", pad=10
     )
     return figure
 

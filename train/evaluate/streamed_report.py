@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.files import replacing
+from tagger.printable import number_of
 from train.evaluate import intervals
 from train.evaluate.detection import Detection
 from train.evaluate.event_based import EventBased
@@ -67,10 +68,10 @@ def widths(result: Detection, alarms: int, hours: float) -> Iterator[str]:
         parts.append(f"announced {100 * announced[0]:.0f} to {100 * announced[1]:.0f} %")
     low, high = found["false_alarms_per_hour"] or (0.0, math.inf)
     parts.append(f"false alarms {low:.1f} to {high:.1f} an hour")
-    yield f"95 %:   {', '.join(parts)} ({result.sounds} sounds in {60 * result.hours:.0f} minutes)"
+    yield f"95 %:   {', '.join(parts)} ({number_of(result.sounds, 'sound')} in {60 * result.hours:.0f} minutes)"
     low, high = intervals.of_rate(alarms, hours)
     yield (
-        f"non-target audio: {alarms} events in {hours:.1f} hours, {alarms / hours:.2f} an hour "
+        f"non-target audio: {number_of(alarms, 'event')} in {hours:.1f} hours, {alarms / hours:.2f} an hour "
         f"(95 %: {low:.2f} to {high:.2f})"
     )
     if f1 and f1[1] - f1[0] > _WIDE:
@@ -107,7 +108,8 @@ def _markdown(
     yield "# Streamed evaluation\n"
     yield f"`{facts['command']}`\n"
     yield from (f"**{mark}**\n" for mark in marks)
-    yield f"{result.sounds} sounds in {result.hours:.2f} hours of soundscapes; {hours:.2f} hours of non-target audio.\n"
+    number = number_of(result.sounds, "sound")
+    yield f"{number} in {result.hours:.2f} hours of soundscapes; {hours:.2f} hours of non-target audio.\n"
     yield "| measure | value | 95 % interval |\n|---|---|---|"
     for each in result.event_based:
         what = "onset and offset" if each.with_offset else "onset"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tagger.features.config import MelConfig, MfccConfig
 from tagger.figures import save, shortened
+from tagger.printable import number_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ def _pooled(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _described(config: MelConfig) -> str:
     low, high = config.f_min_hz, min(config.f_max_hz, config.bandwidth_hz or config.f_max_hz)
-    of = f"{config.bands} coefficients of " if isinstance(config, MfccConfig) else ""
+    of = f"{number_of(config.bands, 'coefficient')} of " if isinstance(config, MfccConfig) else ""
     window_ms, hop_ms = (
         1000 * samples / config.sample_rate_hz for samples in (config.window_samples, config.hop_samples)
     )

@@ -15,6 +15,7 @@ from tagger.files import sha256
 from tagger.models.config import ARCHITECTURES, trainable_names
 from tagger.models.efficientat import Others
 from tagger.models.network import Network, build
+from tagger.printable import number_of
 from train.recipe import Recipe
 
 Start = Literal["audioset", "imagenet", "nothing"]
@@ -137,7 +138,8 @@ def _of_checkpoint(name: str, recipe: Recipe) -> Backbone:
     if recipe.front_end != Recipe.front_end:
         mel = FRONT_ENDS[recipe.front_end]
         if mel.bands != info.mel.bands:
-            raise UserError(f"front end {recipe.front_end} has {mel.bands} rows, {info.name} takes {info.mel.bands}")
+            rows = number_of(mel.bands, "row")
+            raise UserError(f"front end {recipe.front_end} has {rows}, {info.name} takes {info.mel.bands}")
     config = info.config
     if info.training.get("recipe") == "official":
         config = replace(config, head=recipe.head)

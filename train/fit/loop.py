@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tagger.files import replacing
+from tagger.printable import number_of
 from tagger.progress import Progress
 from tagger.stop import Stop
 from train.curve import Epoch
@@ -103,7 +104,7 @@ def run_epochs(
     """
     if path.is_file():
         _load(learner, path, place)
-        report(f"continuing after {len(learner.state.curve)} epochs")
+        report(f"continuing after {number_of(len(learner.state.curve), 'epoch')}")
     else:
         learner.start(stop)
     state = learner.state

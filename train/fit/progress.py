@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tagger.printable import number_of
 from train.curve import Epoch
 from train.data.dataset import Rows
 from train.messages import Say
@@ -10,7 +11,7 @@ from train.messages import Say
 
 def announce(folder: Path, rows: Rows, inner: Rows, report: Say) -> None:
     """Says what is trained next; the folder has its name."""
-    report(f"-- {folder.name}: {len(rows)} clips to learn from, {len(inner)} to choose the epoch by")
+    report(f"-- {folder.name}: {number_of(len(rows), 'clip')} to learn from, {len(inner)} to choose the epoch by")
 
 
 def show(row: Epoch, epochs: int, is_kept: bool, report: Say) -> None:

@@ -17,6 +17,7 @@ from tagger.checkpoints.header import read_header
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.errors import UserError
 from tagger.models.network import network_class
+from tagger.printable import number_of
 from tagger.stop import Stop
 from train.curve import Epoch
 from train.data import esc50, waveforms
@@ -95,7 +96,7 @@ def run(job: Job, say: Say) -> None:
             place.wait()
         corpus = Corpus.of(found, sounds)
         talk(
-            f"{len(found.clips)} clips of {len(found.labels)} labels ({found.name}); "
+            f"{number_of(len(found.clips), 'clip')} of {number_of(len(found.labels), 'label')} ({found.name}); "
             f"{backbone.name}, recipe {job.recipe_name}"
         )
         with Stop() as stop:

@@ -197,8 +197,11 @@ def test_a_table_that_is_not_utf8(root):
     refused(root)
 
 
-def test_a_table_saved_by_a_spreadsheet(root):
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_saved_by_a_spreadsheet(root, separator):
     write_table(root, rows(), "utf-8-sig")
+    table = root / "meta" / "esc50.csv"
+    table.write_bytes(table.read_bytes().replace(b",", separator.encode()) + 6 * separator.encode() + b"\r\n")
     assert len(esc50.read(root).clips) == 15
 
 

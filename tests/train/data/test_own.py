@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tagger.errors import UserError
 from tagger.files import sha256
-from train.data import own
+from train.data import layouts, own
 from train.data.dataset import FOLDS, Dataset, combined
 
 
@@ -279,12 +279,24 @@ def test_a_csv_of_folds_and_sources(tmp_path):
     assert {clips[3].fold, clips[4].fold} == {3, 4}, "those without a fold fill the others"
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_table_of_another_spreadsheet(tmp_path, separator, suffix):
+    for number in range(2):
+        write(tmp_path / f"{number}.wav", number)
+    path = tmp_path / f"table{suffix}"
+    lines = [["filename", "label"], ["0.wav", "Wasser, laut"], ["1.wav", "Wasser, laut"], ["", ""]]
+    path.write_text("\r\n".join(map(separator.join, lines)) + "\r\n", "utf-8")
+    assert layouts.read_any(path).labels == ("Wasser, laut",)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         (["0.wav,a,,", "gone.wav,a,,"], "line 3: no file gone.wav"),
         (["0.wav,a,,", ",a,,"], "line 3: has no filename"),
         (["0.wav,a,,", "1.wav,a,6,"], "line 3: fold must be 1 to 5, not '6'"),
+        (["0.wav,a,,", f"1.wav,a,{'1' * 5000},"], "line 3: fold must be 1 to 5"),
         (["0.wav,a,,", "1.wav,a,0,"], "line 3: fold must be 1 to 5, not '0'"),
         (["0.wav,a,,", "1.wav,a,2.0,"], "line 3: fold must be 1 to 5, not '2.0'"),
         (["0.wav,a,,", "1.wav,a,²,"], "line 3: fold must be 1 to 5, not '²'"),
@@ -309,7 +321,7 @@ def test_wrong_lines(tmp_path, rows, message):
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("header", ["filename;label", "file,label", "filename,category", ""])
+@pytest.mark.parametrize("header", ["filename|label", "file,label", "filename,category", ""])
 def test_a_csv_without_its_columns(tmp_path, header):
     write(tmp_path / "0.wav")
     assert "line 1 must name the columns: filename,label" in refused(table(tmp_path, "0.wav,a", header=header))

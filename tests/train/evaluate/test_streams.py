@@ -349,7 +349,7 @@ def test_numbers_of_what_holds_nothing_agree_with_the_lists(report, rooms):
     (name,) = [name for name, each in streams.items() if each["events"]]
     assert name.startswith("1.wav")
     assert any(name in line and "low at 2." in line for line in said)
-    assert any("1 events in 0.0 hours" in line for line in said)
+    assert any("1 event in 0.0 hours" in line for line in said)
 
 
 def test_curves_begin_with_most_alarms_and_have_a_point_for_each_threshold(report):

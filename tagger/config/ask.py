@@ -66,7 +66,6 @@ def init(path: Path, force: bool, is_usual: bool) -> None:
 
 def _ask(secret: Path) -> _Answers:
     answers = _Answers()
-    devices = _devices()
     model, labels = ask_sounds()
     if model is not None and model.name != DEFAULT_MODEL:
         answers.chosen["listen.model"] = model.name
@@ -77,6 +76,7 @@ def _ask(secret: Path) -> _Answers:
     echo(
         "2. What shall be listened to? mic, mic:NAME, demo (a built-in minute) or a file; several with commas between."
     )
+    devices = _devices()
     for number, name in enumerate(devices, 1):
         echo(f"   {number}  mic:{name}")
     sources = until("   Sources", "mic", lambda text: _sources(text, devices))
@@ -112,10 +112,13 @@ def _devices() -> list[str]:
     try:
         from tagger.sources.portaudio import input_devices
 
-        return [str(each["name"]) for each in input_devices()]
+        names = [str(each["name"]) for each in input_devices()]
     except UserError as error:
-        echo(f"({error})")
+        echo(f"   ({error})")
         return []
+    if not names:
+        echo("   (no microphone is connected now)")
+    return names
 
 
 def _sources(text: str, devices: Sequence[str]) -> list[str]:

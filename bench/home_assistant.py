@@ -619,7 +619,7 @@ def removed(ha: HomeAssistant, node: Node, checks: Checks) -> None:
 
 def audioset(ha: HomeAssistant, node: Node, checks: Checks) -> None:
     node.gone = {}
-    labels = (ROOT / "tagger" / "audioset_labels.txt").read_text("utf-8").splitlines()
+    labels = (ROOT / "tagger" / "checkpoints" / "audioset_labels.txt").read_text("utf-8").splitlines()
     node.labels = tuple(labels)
     begun = time.monotonic()
     node.rename("attic", "mic")

@@ -9,6 +9,7 @@ Sounds, takes and order were chosen so that an ESC-50 checkpoint recognises each
 shows that tagger works, not how well.
 """
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -284,6 +285,7 @@ def render() -> tuple[NDArray[np.float32], list[tuple[float, float, str]]]:
 
 def main() -> None:
     """Writes both files."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     stream, labels = render()
     _FOLDER.mkdir(parents=True, exist_ok=True)
     with soundfile.SoundFile(

@@ -31,7 +31,7 @@ _LATENCIES = 10_000
 """Most latencies that are kept for the next statistics."""
 _MOST_HOPS = 2
 """Longest time from a window's last sample to its report, hops, if the network takes no longer than that."""
-_LATE_HOPS = (0.5, 0.75)
+_LATE_HOPS = (0.25, 0.75)
 """Lag before the network begins, beyond which a window is skipped, hops: if the network is slow, and if it is not."""
 _PAUSED = "paused"
 _WAITING = "trying again in {first:g} s, then less often, up to every {longest:g} s"

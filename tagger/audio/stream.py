@@ -48,31 +48,32 @@ class Bytes:
     """Bytes as they come, of which the next ones can be looked at."""
 
     def __init__(self, read: Read) -> None:
-        self._read, self._ahead, self.is_over = read, b"", False
+        self._read, self._ahead, self.is_over = read, bytearray(), False
 
     def read(self) -> bytes:
         """The bytes that are there, at least one; waits for them. Empty at the end."""
-        ahead, self._ahead = self._ahead, b""
+        ahead, self._ahead = bytes(self._ahead), bytearray()
         return ahead or self._more()
 
     def peek(self, count: int) -> bytes:
         """The next bytes, which stay; fewer only at the end."""
         while len(self._ahead) < count and (data := self._more()):
             self._ahead += data
-        return self._ahead[:count]
+        return bytes(self._ahead[:count])
 
     def skip(self, count: int) -> None:
         """Drops the next bytes."""
         while count > 0 and (data := self.read()):
-            self._ahead, count = data[count:], count - min(count, len(data))
+            self._ahead[:] = data[count:]
+            count -= len(data)
 
     def peek_all(self) -> bytes:
         """What can be looked at without waiting."""
-        return self._ahead
+        return bytes(self._ahead)
 
     def give_back(self, data: bytes) -> None:
         """Puts bytes before those that come next."""
-        self._ahead = data + self._ahead
+        self._ahead[:0] = data
 
     def _more(self) -> bytes:
         data = b"" if self.is_over else self._read()

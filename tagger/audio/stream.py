@@ -8,7 +8,7 @@ from typing import Protocol
 from tagger.audio import magic
 from tagger.audio.avpipe import AvPipe
 from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ, Chunk, Warn
-from tagger.audio.raw import FormatDoubt, RawSamples, Read
+from tagger.audio.raw import ENCODINGS, FormatDoubt, RawSamples, Read
 from tagger.errors import AudioError
 from tagger.printable import number_of
 from tagger.settings import PcmFormat
@@ -102,6 +102,8 @@ def open_stream(where: str, source: Bytes, pcm: PcmFormat, warn: Warn) -> Stream
         raise AudioError(f"{where}: {kind.name}: {kind.problem}")
     if kind.name == "WAV" and (wav := _Wav.opened(where, source, warn)) is not None:
         return wav
+    if kind.name == "CAF" and (caf := _caf_part(where, source)) is not None:
+        return _Caf(source, caf)
     return AvPipe(f"{where}: {kind.name}", kind.name, kind.ffmpeg, source.read, warn)
 
 
@@ -124,6 +126,20 @@ class _Raw(RawSamples):
         data = self._source.read()
         self._doubt.look(data)
         return data
+
+
+class _Caf:
+    """A CAF whose samples are not compressed. FFmpeg does not read all of them from a pipe."""
+
+    is_ready = False
+
+    def __init__(self, source: Bytes, part: RawSamples) -> None:
+        self._source, self._part = source, part
+        self.about = f"CAF, {part.encoding} at {part.rate_hz} Hz"
+        self.rate_hz, self.channels = part.rate_hz, part.channels
+
+    def chunks(self) -> Iterator[Chunk]:
+        yield from self._part.decoded(self._source.read)
 
 
 class _Wav:
@@ -206,3 +222,23 @@ def _wav_part(where: str, source: Bytes) -> RawSamples | None:
     is_endless = size == 0 or (size >= _STREAMED_BYTES and size != long_size)
     source.skip(at + 8)
     return RawSamples(where, encoding, rate_hz, channels, None if is_endless else size)
+
+
+def _caf_part(where: str, source: Bytes) -> RawSamples | None:
+    """Reads a CAF's header, up to its samples. None: they are compressed, or the header is odd; nothing was taken."""
+    head = source.peek(52)
+    if len(head) < 52 or head[8:12] != b"desc" or head[28:32] != b"lpcm":
+        return None
+    rate_hz, flags, frame_bytes, _, channels, _ = struct.unpack(">d4xIIIII", head[20:52])
+    size = frame_bytes // channels if channels else 0
+    encoding = f"{'f' if flags & 1 else 's'}{8 * size}" + ("le" if flags & 2 else "be") * (size > 1)
+    if encoding not in ENCODINGS or rate_hz not in RATES_HZ or not 1 <= channels <= MOST_CHANNELS:
+        return None
+    at = 52
+    while len(chunk := source.peek(at + 12)[at:]) == 12 and at <= _MOST_HEADER:
+        name, length = struct.unpack(">4sq", chunk)
+        if name == b"data":  # four bytes before the samples count edits
+            source.skip(at + 16)
+            return RawSamples(where, encoding, int(rate_hz), channels, length - 4 if length > 4 else None)
+        at += 12 + max(0, length)
+    return None

@@ -41,7 +41,7 @@ def heard(data: bytes, size: int = 1 << 16) -> tuple[str, NDArray[np.float32], l
     return about, np.concatenate(frames) if frames else np.zeros((0, 1), np.float32), said
 
 
-@pytest.mark.parametrize("name", sorted(set(FORMATS) - AT_THE_END - {"tone.caf"}))
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - AT_THE_END))
 @pytest.mark.parametrize("size", [700, 1 << 16])
 def test_formats_are_decoded_as_they_come(tmp_path: Path, name: str, size: int) -> None:
     path = write_tone(tmp_path / name)
@@ -166,3 +166,18 @@ def test_every_encoding_of_wav(subtype: str, form: str) -> None:
     assert frames.shape[1] == 2
     for channel, gain in ((0, 1.0), (1, 0.5)):  # ADPCM takes some samples to follow
         assert frames[100 : len(TONE), channel] == pytest.approx(gain * TONE[100:], abs=0.05)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
+@pytest.mark.parametrize("endian", ["BIG", "LITTLE"])
+def test_every_encoding_of_caf(subtype: str, endian: str) -> None:
+    content = io.BytesIO()
+    endian = "FILE" if subtype in ("PCM_S8", "ULAW") else endian
+    soundfile.write(content, np.stack([TONE, 0.5 * TONE], axis=1), RATE, subtype, endian, "CAF")
+    if subtype == "ULAW":
+        with pytest.raises(AudioError, match="CAF: cannot be decoded from a pipe"):
+            heard(content.getvalue())
+        return
+    about, frames, _ = heard(content.getvalue())
+    assert about.startswith("CAF, ")
+    np.testing.assert_allclose(frames, np.stack([TONE, 0.5 * TONE], axis=1), atol=0.01)

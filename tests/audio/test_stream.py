@@ -123,7 +123,7 @@ def test_a_wav_without_a_length_is_read_to_its_end(size: int) -> None:
         wav() + bytes(4),
     ],
 )
-@pytest.mark.parametrize("size", [1, 5_000, 1 << 20])
+@pytest.mark.parametrize("size", [13, 5_000, 1 << 20])
 def test_only_the_samples_of_a_wav_are_heard(data: bytes, size: int) -> None:
     _, frames, said = heard(data, size)
     np.testing.assert_allclose(frames[:, 0], TONE, atol=1e-4)
@@ -165,7 +165,7 @@ def test_every_encoding_of_wav(subtype: str, form: str) -> None:
     _, frames, _ = heard(content.getvalue())
     assert frames.shape[1] == 2
     for channel, gain in ((0, 1.0), (1, 0.5)):  # ADPCM takes some samples to follow
-        assert frames[100 : len(TONE), channel] == pytest.approx(gain * TONE[100:], abs=0.05)
+        np.testing.assert_allclose(frames[100 : len(TONE), channel], gain * TONE[100:], atol=0.05)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])

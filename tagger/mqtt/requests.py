@@ -18,6 +18,8 @@ from tagger.errors import UserError, near
 log = logging.getLogger(__name__)
 
 _MAX_BYTES = 4096
+_LONGEST_KIND = 100
+"""Letters of a request's name; a request of a longer one is not answered."""
 _MAX_TRANSACTION_CHARACTERS = 128
 _BURST, _PER_SECOND = 10, 1.0
 """Token bucket: number of requests at once, and number a second after that."""
@@ -67,6 +69,10 @@ class Requests:
             The answer for `.../response/<kind>`. None: no answer, so that a flood is not answered by a flood.
         """
         transaction, is_allowed = None, self._take_token()
+        if len(kind) > _LONGEST_KIND:  # its answer's topic might be longer than MQTT allows
+            if is_allowed:
+                log.warning("MQTT: request %s: no such request", _quote(kind))
+            return None
         try:
             request = _parse(payload)
             transaction = _check_transaction(request.pop("transaction", None))

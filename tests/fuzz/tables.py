@@ -12,6 +12,8 @@ import soundfile
 
 from tagger.clips import verdicts
 from tagger.clips.folder import EVENTS, REVIEWED
+from tagger.errors import UserError
+from tagger.printable import printable
 from tests.fuzz.sounds import tone
 from tests.fuzz.trial import problem_of
 from train.data import layouts
@@ -38,7 +40,7 @@ def fuzz(inputs: int, seed: int = 0) -> Iterator[str]:
             table, read = places[number % len(places)]
             original = table.read_bytes()
             table.write_bytes(damaged(original.decode(), np.random.default_rng([seed, number])))
-            if (problem := problem_of(lambda read=read: read())) is not None:  # type: ignore[misc]
+            if (problem := problem_of(lambda read=read: _as_printed(read))) is not None:  # type: ignore[misc]
                 yield f"tables: input {number} of seed {seed}, {table.name}: {problem}"
             table.write_bytes(original)
 
@@ -113,6 +115,14 @@ def damaged(text: str, rng: np.random.Generator) -> bytes:
     if rng.random() < 0.02:
         content += (b"a" * 30_000_000, b"a,b\n" * 2_000_000, b"\n" * 9_000_000, b"a," * 4_000_000)[rng.integers(4)]
     return bytes(content)
+
+
+def _as_printed(read: Callable[[], object]) -> None:
+    """Reads, and raises an error as the command prints it: names in it may have line breaks."""
+    try:
+        read()
+    except UserError as error:
+        raise UserError(printable(str(error))) from None
 
 
 def _checked(dataset: Dataset) -> None:

@@ -66,6 +66,18 @@ def test_each_request_calls_its_control(kind: str, request_: dict[str, Any], ask
     assert controls.calls == [asked]
 
 
+@pytest.mark.parametrize("kind", ["x" * 60_000, "犬" * 21_000])
+def test_a_request_whose_answer_would_have_too_long_a_topic_is_not_answered(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests, controls, _ = make_requests()
+    assert requests.answer(kind, b"{}") is None
+    assert controls.calls == []
+    assert "no such request" in caplog.text
+    assert max(map(len, caplog.messages)) < 200
+    assert requests.answer("x" * 100, b"{}") is not None
+
+
 def test_the_caller_gets_its_transaction_back_if_it_gave_one() -> None:
     requests, _, _ = make_requests()
     assert requests.answer("labels", b"") == {"status": "ok", "data": {"done": 1}}

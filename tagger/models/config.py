@@ -26,6 +26,8 @@ class EfficientATConfig:
     """Dropout before the last layer of an `mlp` head, while training."""
     moments: bool = False
     """Whether the steps of the time axis have a last layer of their own; else they use that of the whole window."""
+    joint: bool = True
+    """With `moments`: whether a window's logit is the mean of both last layers'; else the window's own."""
     others: int = 0
     """Number of classes that the network learnt before its labels and still recognises. 0: none."""
 
@@ -36,8 +38,8 @@ class EfficientATConfig:
             raise ValueError(f"labels {self.labels!r} must be a whole number from 1 on")
         if not isinstance(self.others, int) or not 0 <= self.others <= _MOST_OUTPUTS or self.labels > _MOST_OUTPUTS:
             raise ValueError(f"labels and others must be whole numbers of at most {_MOST_OUTPUTS:,}")
-        if not isinstance(self.moments, bool):
-            raise ValueError(f"moments {self.moments!r} must be true or false")
+        if not (isinstance(self.moments, bool) and isinstance(self.joint, bool)):
+            raise ValueError(f"moments {self.moments!r} and joint {self.joint!r} must be true or false")
         if not 0 < self.width <= _WIDEST or not 0 <= self.dropout < 1:
             raise ValueError(f"0 < width <= {_WIDEST:g} and 0 <= dropout < 1 do not hold: {self}")
 

@@ -197,7 +197,7 @@ def outputs_of(network: nn.Module, maps: Tensor) -> Outputs:
     """Everything that a network computes from its last feature map.
 
     Args:
-        network: has a `classifier` (pooling, flattening, hidden layers, last layer), `moments` and `others`.
+        network: has a `classifier` (pooling, flattening, hidden layers, last layer), `moments`, `others`, `config`.
         maps: [B, C, rows, steps], the last feature map.
     """
     *hidden, last = network.classifier  # type: ignore[misc]
@@ -210,8 +210,14 @@ def outputs_of(network: nn.Module, maps: Tensor) -> Outputs:
     if moments is None:
         return Outputs(logits, last(within), surprise)
     steps = moments(within)
+    is_joint: bool = network.config.joint  # type: ignore[union-attr,assignment]
+    return Outputs(joint_logits(logits, steps) if is_joint else logits, steps, surprise)
+
+
+def joint_logits(window: Tensor, steps: Tensor) -> Tensor:
+    """Logits [B, labels] from those of the pooled features, [B, labels], and of the steps, [B, steps, labels]."""
     loudest = steps.topk(min(LOUDEST_STEPS, steps.shape[1]), dim=1).values.mean(1)
-    return Outputs((logits + loudest) / 2, steps, surprise)
+    return (window + loudest) / 2
 
 
 def step_features(maps: Tensor, classifier: nn.Sequential) -> Tensor:

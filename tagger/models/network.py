@@ -12,8 +12,8 @@ class Outputs(NamedTuple):
     """Everything that a network computes."""
 
     logits: Tensor
-    """[B, labels], of the whole window. With `moments`, the mean of two: the logits of the pooled features, which suit
-    lasting sounds, and the mean of the highest steps, which suit short ones."""
+    """[B, labels], of the whole window. With `moments` and `joint`, the mean of two: the logits of the pooled features,
+    which suit lasting sounds, and the mean of the highest steps, which suit short ones."""
     steps: Tensor
     """[B, steps, labels], logits of each step; step t is centred at frame t * `step_frames`."""
     surprise: Tensor | None = None

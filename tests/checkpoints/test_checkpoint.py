@@ -471,7 +471,7 @@ def test_a_document_from_before_there_were_others(path):
     document = read_header(path)
     del document["others"]
     document["calibration"] = {"temperature": 1.5, "bias": 0.0}
-    for key in ("moments", "others"):
+    for key in ("moments", "joint", "others"):
         del document["architecture"]["config"][key]
     rewrite(path, document)
     assert checkpoint.load(path).info == INFO

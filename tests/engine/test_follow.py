@@ -110,6 +110,17 @@ def test_moments_have_a_last_layer_of_their_own_and_live_in_the_checkpoint(name,
 
 
 @pytest.mark.parametrize("name", ["efficientat", "dymn"])
+def test_moments_that_only_say_when_do_not_change_what_is_heard(name):
+    network = lively(name, replace(CONFIGS[name], moments=True, joint=False))
+    with torch.inference_mode():
+        logits, steps, *_ = network.outputs(noise(100))
+        network.moments.bias += 1
+        again, moved, *_ = network.outputs(noise(100))
+    assert torch.equal(again, logits)
+    torch.testing.assert_close(moved, steps + 1)
+
+
+@pytest.mark.parametrize("name", ["efficientat", "dymn"])
 @pytest.mark.parametrize("moments", [False, True])
 def test_folded_batch_norms_say_the_same_of_each_step(name, moments):
     network = lively(name, replace(CONFIGS[name], moments=moments)).double()

@@ -46,7 +46,7 @@ class Backbone:
         """The architecture's config for this many labels; dropout None: unchanged."""
         changes: dict[str, Any] = {"labels": labels}
         if hasattr(self.config, "moments"):
-            changes |= {"moments": False, "others": 0}  # heads that training adds for these labels
+            changes |= {"moments": False, "joint": True, "others": 0}  # heads that training adds for these labels
         if dropout is not None and hasattr(self.config, "dropout"):
             changes["dropout"] = dropout
         return replace(self.config, **changes)

@@ -1,25 +1,31 @@
-"""The recipe `head`: a new last layer on a frozen network.
+"""The recipe `head`: new last layers on a frozen network, one for whole windows and one for each of their moments.
 
-The network's features are computed once; fitting a layer to them takes seconds. It has no epochs: the fit is exact
-(`train.fit.logistic`).
+The network's features are computed once; fitting layers to them takes seconds. It has no epochs: the fits are exact
+(`train.fit.logistic`). The moments have a layer of their own, since that of the window, which learns from means over
+five seconds, takes a moment beside a sound for the sound: each moment's features hold something of the whole window
+(squeeze-and-excitation), and with few labels nothing speaks against it.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from tagger.models.efficientat import Others
+from tagger.models.efficientat import Others, joint_logits
 from tagger.stop import Stop
+from train.augment.views import targets_of
 from train.data.dataset import Rows
 from train.fit.backbone import others_of
 from train.fit.embeddings import Embedder, Embeddings
 from train.fit.logistic import LinearHead, cross_entropy, fit
+from train.fit.negatives import negatives_for
 from train.fit.trainer import Setup, Trained, Trainer, calibrated, unless_stopped
 from train.messages import Say
 
 L2_CANDIDATES = (3e-4, 1e-3, 3e-3)
+MOMENTS_L2 = 1e-3
 SURPRISE = 4.0
 """Weight: this times the highest surprise is subtracted from every logit (see CheckpointInfo)."""
 
@@ -53,40 +59,70 @@ class HeadTrainer(Trainer):
         """See `Trainer.run`. Regularisation and threshold are chosen on `inner`; the last fit learns from it, too."""
         embeddings, targets = self.embeddings(stop), self.setup.corpus.targets
         outer, held = torch.from_numpy(rows), torch.from_numpy(inner)
-        validation = embeddings.of(held, targets)
+        every = torch.cat([outer, held])
+        plain = embeddings.views["plain"][0]
+        hidden: nn.Sequential = self.network.classifier[2:-1]  # type: ignore[index,assignment]
+        negatives = negatives_for(self.setup.backbone, hidden, plain[every], targets[every])
+        learnt, chosen = negatives.halves()
+        validation = chosen.added_to(*embeddings.of(held, targets))
         tried = []
         for l2 in unless_stopped(L2_CANDIDATES, stop):
-            head = fit(*embeddings.of(outer, targets), l2)
-            tried.append((float(cross_entropy(head.logits(validation[0]), validation[1])), l2, head))
-        _, l2, head = min(tried, key=lambda each: each[0])
-        every = torch.cat([outer, held])
-        heard = embeddings.views["plain"][0][every]
-        others = others_of(self.network, self.setup.backbone, heard, targets[every])
+            window = fit(*learnt.added_to(*embeddings.of(outer, targets)), l2)
+            tried.append((float(cross_entropy(window.logits(validation[0]), validation[1])), l2, window))
+        _, l2, window = min(tried, key=lambda each: each[0])
+        moments = fit(*learnt.added_to(*embeddings.scenes.of(outer, targets), of_steps=True), MOMENTS_L2)
+        others = others_of(self.network, self.setup.backbone, plain[every], targets[every])
 
-        def logits_of(features: Tensor) -> Tensor:
-            surprise = others(features).amax(1, keepdim=True) if others is not None else 0.0
-            logits: Tensor = head.logits(features) - SURPRISE * surprise
-            return logits
+        def logits_of(whole: Tensor, steps: Tensor, is_joint: bool) -> Tensor:
+            """Logits of windows, as `tagger.models.efficientat.outputs_of` and the classifier have them."""
+            surprise = others(whole).amax(1, keepdim=True) if others is not None else 0.0
+            logits = window.logits(whole)
+            if is_joint:
+                logits = joint_logits(logits, moments.logits(steps.float()))
+            return logits - SURPRISE * surprise
 
-        with torch.no_grad():
-            logits = {view: logits_of(many[0][held]) for view, many in embeddings.views.items()}
-        temperature, bias, threshold = calibrated(logits, targets[held], "sigmoid")
-        final = fit(*embeddings.of(every, targets), l2)
+        choices = []
+        for is_joint in (True, False):
+            with torch.no_grad():
+                views = {
+                    view: logits_of(draws[0][held], embeddings.within[view][held], is_joint)
+                    for view, draws in embeddings.views.items()
+                }
+                nothing = logits_of(chosen.whole, chosen.steps, is_joint)
+            choices.append((_loss(views, nothing, targets[held]), is_joint, views, nothing))
+        _, is_joint, views, nothing = min(choices, key=lambda each: each[0])
+        temperature, bias, threshold = calibrated(views, targets[held], "sigmoid", nothing)
+        final = fit(*negatives.added_to(*embeddings.of(every, targets)), l2)
+        final_moments = fit(*negatives.added_to(*embeddings.scenes.of(every, targets), of_steps=True), MOMENTS_L2)
         return Trained(
-            self._with(final, others),
+            self._with(final, final_moments, is_joint, others),
             temperature,
             bias,
             threshold,
             surprise=SURPRISE if others is not None else 0.0,
             others=self.setup.backbone.labels if others is not None else (),
-            details={"l2": l2},
+            details={"l2": l2, "negatives": len(negatives)},
         )
 
-    def _with(self, head: LinearHead, others: Others | None) -> nn.Module:
+    def _with(self, window: LinearHead, moments: LinearHead, is_joint: bool, others: Others | None) -> nn.Module:
         """The network with these last layers."""
         network = self.network
-        head.put_into(network.classifier[-1])  # type: ignore[index,arg-type]
+        last: nn.Linear = network.classifier[-1]  # type: ignore[index,assignment]
+        window.put_into(last)
+        network.moments = nn.Linear(last.in_features, last.out_features)
+        moments.put_into(network.moments)
         network.others = others  # type: ignore[assignment]
         classes = others.layer.out_features if others is not None else 0
-        network.config = dataclasses.replace(network.config, others=classes)
-        return network.cpu()
+        network.config = dataclasses.replace(network.config, moments=True, joint=is_joint, others=classes)
+        return network.requires_grad_(False).cpu()
+
+
+def _loss(views: Mapping[str, Tensor], nothing: Tensor, targets: Tensor) -> float:
+    """Sum of the mean cross-entropies of the views and of windows without a label.
+
+    Fragments of sounds do not count: whether so little is recognised does not matter.
+    """
+    losses = [cross_entropy(views[view], targets_of(view, targets)) for view in views if view != "fragment"]
+    if len(nothing):
+        losses.append(cross_entropy(nothing, torch.zeros_like(nothing)))
+    return float(sum(losses))

@@ -88,7 +88,7 @@ def _whole(targets: Tensor) -> Tensor:
 
 
 def best_threshold(scores: Tensor, targets: Tensor) -> float:
-    """The threshold, in steps of 0.01, with the highest F1 over all labels and rows.
+    """The threshold, in steps of 0.01, with the highest F1 over all labels and rows. Of several, the middle one.
 
     Args:
         scores: [N, labels], 0 to 1.
@@ -98,4 +98,5 @@ def best_threshold(scores: Tensor, targets: Tensor) -> float:
     announced = scores[None] >= candidates[:, None, None]
     right = (announced & (targets[None] > 0)).sum((1, 2))
     f1 = 2 * right / (announced.sum((1, 2)) + targets.sum())
-    return round(float(candidates[int(f1.argmax())]), 2)
+    best = torch.nonzero(f1 == f1.max())[:, 0]
+    return round(float(candidates[best[len(best) // 2]]), 2)

@@ -107,12 +107,15 @@ def unless_stopped(items: Iterable[T], stop: Stop | None) -> Iterator[T]:
         yield item
 
 
-def calibrated(logits: Mapping[str, Tensor], targets: Tensor, activation: str) -> tuple[float, float, float]:
+def calibrated(
+    logits: Mapping[str, Tensor], targets: Tensor, activation: str, nothing: Tensor | None = None
+) -> tuple[float, float, float]:
     """Temperature, bias and threshold from clips that were not learnt from.
 
     Args:
         logits: by view, each [N, labels]; `plain` decides temperature and bias, all of them the threshold.
         targets: [N, labels], 0 or 1.
+        nothing: [M, labels], logits of windows without a label; they take part in choosing the threshold.
     """
     labelled = targets.any(1)
     classes = torch.where(labelled, targets.argmax(1), NO_LABEL)
@@ -120,7 +123,8 @@ def calibrated(logits: Mapping[str, Tensor], targets: Tensor, activation: str) -
     temperature, bias = (
         fit_line(plain, truths) if activation == "sigmoid" else (fit_temperature(plain, truths, "softmax"), 0.0)
     )
-    cooled = torch.cat(list(logits.values())) / temperature + bias
+    more = [nothing] if nothing is not None else []
+    cooled = torch.cat([*logits.values(), *more]) / temperature + bias
     scores = cooled.softmax(1) if activation == "softmax" else cooled.sigmoid()
-    truth = torch.cat([targets_of(view, targets) for view in logits])
+    truth = torch.cat([*(targets_of(view, targets) for view in logits), *map(torch.zeros_like, more)])
     return round(temperature, 4), round(bias, 4), best_threshold(scores, truth)

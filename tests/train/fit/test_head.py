@@ -10,6 +10,7 @@ from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.engine.runtime_torch import Classifier
 from tagger.errors import UserError
 from tagger.features.logmel import front_end
+from tagger.models.efficientat import joint_logits
 from tests.trainings import (
     HERE,
     MEL,
@@ -26,7 +27,7 @@ from train.data import cache
 from train.data.corpus import Corpus
 from train.fit import embeddings, head, logistic
 from train.fit.backbone import Backbone
-from train.fit.embeddings import DRAWS, Embedder
+from train.fit.embeddings import DRAWS, SCENES, Embedder
 from train.fit.head import L2_CANDIDATES, SURPRISE, HeadTrainer
 from train.fit.trainer import Setup, Trained, TrainingStoppedError
 from train.recipe import RECIPES
@@ -36,6 +37,9 @@ pytestmark = pytest.mark.train
 VIEWS = sum(DRAWS.values())
 DATA = corpus()
 REST, INNER = split(DATA)
+SCENE_DRAWS = -(-SCENES // len(DATA.waveforms))
+WINDOWS = (VIEWS + SCENE_DRAWS) * len(DATA.waveforms)
+"""Windows that features are made of."""
 
 
 def made(backbone: Backbone | None = None, data: Corpus = DATA, seed: int = 0, stop: object = None) -> HeadTrainer:
@@ -104,7 +108,7 @@ def test_draws_of_the_placed_view_differ():
 
 def test_features_are_made_once_and_then_found(extracted):
     first = made()
-    assert sum(extracted) == VIEWS * len(DATA.waveforms)
+    assert sum(extracted) == WINDOWS
     before = kept()
     extracted.clear()
     second = made()
@@ -136,7 +140,7 @@ def test_the_plain_view_does_not_depend_on_the_seed(extracted):
     made()
     extracted.clear()
     made(seed=1)
-    assert sum(extracted) == (VIEWS - 1) * len(DATA.waveforms)
+    assert sum(extracted) == WINDOWS - len(DATA.waveforms)
 
 
 def test_of_a_network_from_nothing_the_features_are_its_own():
@@ -176,7 +180,7 @@ def test_an_interruption_keeps_the_views_that_are_whole(extracted):
     assert len(kept()) == 2
     extracted.clear()
     made(stop=Never())
-    assert sum(extracted) == (VIEWS - 2) * len(DATA.waveforms)
+    assert sum(extracted) == WINDOWS - 2 * len(DATA.waveforms)
 
 
 # Heads
@@ -208,19 +212,23 @@ def test_regularisation_and_threshold_are_chosen_without_the_clips_of_the_fit(mo
     monkeypatch.setattr(head, "fit", noted)
     one = made()
     fitted(one)
-    clips = (REST, np.concatenate([REST, INNER]))
-    some, every = (len(one.embeddings().of(torch.from_numpy(rows), DATA.targets)[0]) for rows in clips)
-    assert sizes == [some] * len(L2_CANDIDATES) + [every]
-    assert every > some
+    some, every = torch.from_numpy(REST), torch.from_numpy(np.concatenate([REST, INNER]))
+    of_windows, of_moments = (
+        [len(part.of(rows, DATA.targets)[0]) for rows in (some, every)]
+        for part in (one.embeddings(), one.embeddings().scenes)
+    )
+    assert sizes == [of_windows[0]] * len(L2_CANDIDATES) + [of_moments[0], of_windows[1], of_moments[1]]
+    assert of_windows[1] > of_windows[0]
+    assert of_moments[1] > of_moments[0]
 
 
-def test_a_head_changes_nothing_but_the_last_layer():
+def test_a_head_changes_nothing_but_the_last_layers():
     one = made()
     before = {name: tensor.clone() for name, tensor in one.network.state_dict().items()}
     found = weights(fitted(one))
     changed = {name for name in before if not torch.equal(before[name], found[name])}
     assert changed == {"classifier.2.weight", "classifier.2.bias"}
-    assert {name.split(".")[0] for name in found.keys() - before.keys()} == {"others"}
+    assert {name.split(".")[0] for name in found.keys() - before.keys()} == {"moments", "others"}
 
 
 def test_a_head_repeats_with_and_without_the_cache(monkeypatch, tmp_path):
@@ -245,7 +253,7 @@ def test_what_the_network_knew_before_stays_a_second_opinion(kind):
     backbone = mn_backbone(head=kind)
     found = fitted(made(backbone))
     assert (found.surprise, found.others) == (SURPRISE, backbone.labels)
-    assert (found.model.config.moments, found.model.config.others) == (False, len(backbone.labels))
+    assert (found.model.config.moments, found.model.config.others) == (True, len(backbone.labels))
     last = f"classifier.{len(found.model.classifier) - 1}."
     assert torch.equal(found.model.others.layer.weight, backbone.weights[f"{last}weight"])
     assert not found.model.others.layer.weight.requires_grad
@@ -255,13 +263,15 @@ def test_scores_are_those_that_the_threshold_was_chosen_by():
     """Logits lose as much for a surprise when they are listened to as they did when the threshold was chosen."""
     one = made()
     found = fitted(one)
-    features = one.embeddings().views["plain"][0]
+    features, within = one.embeddings().views["plain"][0], one.embeddings().within["plain"].float()
     with torch.inference_mode():
         logits, surprise = found.model.classifier[-1](features), found.model.others(features)
+        if found.model.config.joint:
+            logits = joint_logits(logits, found.model.moments(within))
     most, which = surprise.max(1)
     scored = ((logits - SURPRISE * most[:, None]) / found.temperature + found.bias).sigmoid()
     heard = Classifier(checkpoint_of(found), "cpu")(DATA.waveforms.windows)
-    assert heard.values == pytest.approx(scored.numpy(), abs=1e-4)
+    assert heard.values == pytest.approx(scored.numpy(), abs=1e-3)  # features of steps are kept in half precision
     assert heard.other == tuple(found.others[number] for number in which.tolist())
     assert (heard.values < heard.plain).any()
 

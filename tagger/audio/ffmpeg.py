@@ -43,11 +43,10 @@ _XING_BYTES = 4096
 def tags(path: Path) -> dict[str, str]:
     """`AvFile.tags` of a file; empty if FFmpeg does not read it."""
     try:
-        file = AvFile(path)
+        with closing(AvFile(path)) as file:
+            return file.tags
     except AudioError:
         return {}
-    with closing(file):
-        return file.tags
 
 
 class AvReader:

@@ -159,7 +159,7 @@ def test_what_is_behind_the_end_of_a_wav_is_said(tmp_path: Path) -> None:
     heard = Heard(tmp_path / "more.wav")
     assert (heard.seconds, heard.error) == (1.0, "")
     (note,) = heard.notes
-    assert "2560 bytes" in note
+    assert "2,560 bytes" in note
 
 
 def test_pictures_that_are_longer_than_the_sound_are_no_truncation(tmp_path: Path) -> None:

@@ -157,7 +157,8 @@ def policy(
         flags = {} if threshold is None else {"enter": threshold}
         changes = {"enter": own, **config.defaults, **flags, **config.labels.get(label, {})}
         kind = changes.pop("kind", "continuous" if label in CONTINUOUS else "one-shot")
-        usual = dict(KINDS[kind], exit=round(_EXIT_SHARE * changes["enter"], 6))
+        share = _EXIT_SHARE * changes["enter"]
+        usual = dict(KINDS[kind], exit=round(share, 6) or share)
         if kind == "one-shot":  # with windows far apart, only a wish that cannot be met is an error
             usual["confirm_s"] = min(usual["confirm_s"], _longest_confirmation(window_s, hop_s))
         try:

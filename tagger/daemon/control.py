@@ -14,7 +14,7 @@ from tagger.errors import UserError, near
 from tagger.events import Event, Stream
 from tagger.listen import Listener
 from tagger.mqtt.topics import label_levels
-from tagger.policy import Policy
+from tagger.policy import LabelPolicy, Policy
 from tagger.sinks import Sink
 
 log = logging.getLogger(__name__)
@@ -112,10 +112,16 @@ def with_threshold(policy: Policy, label: str, enter: float) -> Policy:
     if not 0 < enter <= 1:
         raise UserError("enter: must be above 0 and at most 1")
     each = tuple(
-        replace(rules, enter=float(enter), exit=round(rules.exit * enter / rules.enter, 6)) if name == label else rules
+        replace(rules, enter=float(enter), exit=_exit(rules, float(enter))) if name == label else rules
         for name, rules in zip(policy.labels, policy.each, strict=True)
     )
     return replace(policy, each=each)
+
+
+def _exit(rules: LabelPolicy, enter: float) -> float:
+    """`exit` in proportion to a new `enter`. An `exit` above 0 stays so: no event could end else."""
+    proportional = rules.exit * enter / rules.enter
+    return min(enter, round(proportional, 6) or proportional or (enter if rules.exit else 0.0))
 
 
 def _labels(policy: Policy) -> list[dict[str, Any]]:

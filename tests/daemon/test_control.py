@@ -50,6 +50,13 @@ def control_of(*names: str, state: StateFolder | None = None) -> tuple[Control, 
     return control, sink
 
 
+@pytest.mark.parametrize("enter", [1.0, 0.8, 1e-6, 1.6e-6, 1e-7, 1e-300, 5e-324])
+def test_a_threshold_keeps_an_exit_at_which_events_end(enter: float) -> None:
+    rules = with_threshold(RULES, "loud", enter).each[0]
+    assert rules.enter == enter
+    assert 0 < rules.exit <= enter
+
+
 def test_one_source_or_all_are_paused_and_it_is_remembered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     state = StateFolder(tmp_path)

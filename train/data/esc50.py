@@ -19,6 +19,7 @@ from typing import Literal
 
 from tagger.errors import UserError
 from tagger.files import replacing, sha256
+from tagger.names import LONGEST_LABEL, label_problem
 from tagger.printable import number_of
 from tagger.progress import counted
 from tagger.table import read_table
@@ -89,6 +90,8 @@ def read(root: Path, subset: Subset = "esc50") -> Dataset:
     categories = dict(pairs)
     if not len(pairs) == len(categories) == len(set(categories.values())):
         raise UserError(f"{table}: each target must have one category, and each category one target")
+    if wrong := next(((name, why) for name in categories.values() if (why := label_problem(name))), None):
+        raise UserError(f"{table}: the category {wrong[0][: LONGEST_LABEL + 1]!r} cannot be a label: {wrong[1]}")
     if subset == "esc50" and sorted(categories) != list(range(len(categories))):
         raise UserError(f"{table}: targets must be 0 to {len(categories) - 1}, each present")
     label_of = {target: label for label, target in enumerate(sorted(categories))}

@@ -190,6 +190,14 @@ def test_a_short_row(root):
     refused(root)
 
 
+@pytest.mark.parametrize("category", ["", "a/b", "x" * 101, "a\x1b"])
+def test_a_category_that_cannot_be_a_label(root, category):
+    table = rows()
+    target = table[0]["target"]
+    write_table(root, [row | {"category": category} if row["target"] == target else row for row in table])
+    assert "cannot be a label" in refused(root)
+
+
 def test_a_table_that_is_not_utf8(root):
     changed(root, 3, category="café")
     table = root / "meta" / "esc50.csv"

@@ -165,7 +165,11 @@ class _Label:
         enter = self.policy.enter
         if not value >= enter:
             is_unknown = scores.plain is not None and float(scores.plain[column]) >= enter
-            return f"rather {scores.other}, which is none of the labels" if is_unknown else f"below enter {enter:.2f}"
+            return (
+                f"rather {scores.other_of(column)}, which is none of the labels"
+                if is_unknown
+                else f"below enter {enter:.2f}"
+            )
         if scores.end_time < self._free:
             return f"refractory {self._free - scores.end_time:.1f} s left"
         if _sounds(scores, column, self.policy):

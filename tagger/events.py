@@ -61,8 +61,12 @@ class Scores:
     """Distance between steps, seconds. The first is at the window's first sample."""
     plain: Samples | None = None
     """[labels]: scores before the penalty for sounds outside the label set. None: the model has no such head."""
-    other: str = ""
-    """The most likely sound outside the label set; empty where `plain` is None."""
+    other: str | tuple[str, ...] = ""
+    """The most likely sound outside the label set, or one for each label; empty where `plain` is None."""
+
+    def other_of(self, column: int) -> str:
+        """The most likely sound outside the label set of this label's model."""
+        return self.other if isinstance(self.other, str) else self.other[column]
 
     @property
     def step_times(self) -> NDArray[np.float64]:
@@ -90,6 +94,12 @@ class Stream:
     model: str
     labels: tuple[str, ...]
     """In the order of the scores."""
+    models: tuple[str, ...] = ()
+    """Model of each label, where there are several; `model` then names them all. Empty: `model` has every label."""
+
+    def model_of(self, label: str) -> str:
+        """The model that decides a label; of a group of labels, all of them."""
+        return dict(zip(self.labels, self.models, strict=False)).get(label, self.model)
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ class Event:
             "published": rfc3339(published),
             "node": stream.node,
             "source": stream.source,
-            "model": stream.model,
+            "model": stream.model_of(self.label),
             **({} if self.cause is None else {"cause": self.cause}),
         }
 

@@ -6,6 +6,7 @@ A new setting is two lines: a field here, and an Option in `tagger/config/option
 import re
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -307,8 +308,8 @@ class ListenSettings:
 
     sources: tuple[str, ...] = ("mic",)
     """`mic`, `mic:NAME`, `demo`, `auto`, `-`, or a file; each may be named: `kitchen=mic:USB`."""
-    model: str = DEFAULT_MODEL
-    """A name that `tagger models` lists, or a checkpoint's path."""
+    model: str | Sequence[str] = DEFAULT_MODEL
+    """A name that `tagger models` lists, or a checkpoint's path; or several, which listen together."""
     device: str = "auto"
     runtime: str = "auto"
     """What runs the network: a key of `tagger.engine.runtime.RUNTIMES`, or auto."""
@@ -381,6 +382,11 @@ class ListenSettings:
         if self.start_time is not None:
             start_seconds(self.start_time)
         check_window(self.window_seconds, self.hop_seconds)
+
+
+def model_names(model: str | Sequence[str]) -> tuple[str, ...]:
+    """Names or paths of the models that listen together: of the one, or of several."""
+    return (model,) if isinstance(model, str) else tuple(model)
 
 
 def check_window(window_seconds: float | None, hop_seconds: float, default_seconds: float | None = None) -> None:

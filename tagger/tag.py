@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tagger.audio.decode import decode_blocks
 from tagger.audio.window import SlidingWindows
-from tagger.checkpoints.info import CheckpointInfo
+from tagger.checkpoints.joint import ModelInfo
 from tagger.decide import Decider
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError
@@ -117,14 +117,14 @@ def _event_row(event: Event) -> str:
     return f"{event.onset:8.2f} - {event.offset:7.2f} s   {event.peak_score:4.2f} {event.label}"
 
 
-def as_line(path: Path, scores: Scores, info: CheckpointInfo, k: int) -> str:
+def as_line(path: Path, scores: Scores, info: ModelInfo, k: int) -> str:
     """One window's best labels as a line of JSON. Times are seconds from the file's start."""
     best = [{"label": label, "score": round(score, 6)} for label, score in top(scores.values, info.labels, k)]
     start, end = round(scores.time, 6), round(scores.end_time, 6)
     return json.dumps({"file": str(path), "start": start, "end": end, "top": best})
 
 
-def as_row(scores: Scores, info: CheckpointInfo, k: int) -> str:
+def as_row(scores: Scores, info: ModelInfo, k: int) -> str:
     """One window's best labels as a row of a table."""
     best = [f"{score:4.2f} {label}" for label, score in top(scores.values, info.labels, k)]
     return f"{scores.time:8.1f} - {scores.end_time:6.1f} s   " + "   ".join(f"{cell:<20}" for cell in best).rstrip()

@@ -9,8 +9,9 @@ from tagger.calibration.recordings import LEAST_S, RecordingClassifier, labelled
 from tagger.calibration.report import About, Result, report
 from tagger.calibration.settings import CalibrationSettings
 from tagger.calibration.tracks import FLOOR, Recorder, ThresholdedPolicy, confirmed
+from tagger.checkpoints.joint import shortest_window_s
 from tagger.config.places import placed
-from tagger.engine.runtime import open_model
+from tagger.engine.runtime import open_models
 from tagger.errors import UserError, near
 from tagger.policy import EventsConfig
 from tagger.printable import echo, echo_lines
@@ -29,19 +30,19 @@ def calibrate(settings: CalibrationSettings) -> bool:
         TaggerError: the source of --listen broke before LEAST_S were heard.
     """
     check_writable(settings.output)
-    classifier = open_model(settings.model, settings.runtime, settings.device)
+    classifier = open_models(settings.models, settings.runtime, settings.device, settings.window_s)
     info = classifier.info
-    window_s = settings.window_s or info.window_seconds
-    check_window(settings.window_s, settings.hop_s, window_s)
+    window_s, shortest_s = settings.window_s or info.window_seconds, settings.window_s or shortest_window_s(info)
+    check_window(settings.window_s, settings.hop_s, shortest_s)
     old = settings.old
     config = old.events if old is not None else EventsConfig()
     with placed(old):
-        now = policy.policy(info.labels, info.thresholds, window_s, settings.hop_s, config)
+        now = policy.policy(info.labels, info.thresholds, shortest_s, settings.hop_s, config)
     for label in settings.excepted:
         if label not in info.labels:
             raise UserError(f"--except {label}: no such label in this model{near(label, info.labels)}")
     columns = [i for i, label in enumerate(info.labels) if label not in {*settings.excepted, *now.denied}]
-    rules = [ThresholdedPolicy(info.labels[i], info.thresholds[i], window_s, settings.hop_s, config) for i in columns]
+    rules = [ThresholdedPolicy(info.labels[i], info.thresholds[i], shortest_s, settings.hop_s, config) for i in columns]
     files = [file for path in settings.recordings for file in recordings(path)]
     examples = labelled(settings.examples, info.labels) if settings.examples is not None else {}
 

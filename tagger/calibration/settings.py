@@ -13,7 +13,7 @@ from tagger.config.file import NAME, Document, load_right, usual
 from tagger.config.given import absolute
 from tagger.config.options import BY_KEY
 from tagger.errors import UserError
-from tagger.settings import Channel, channel_numbers, check_window
+from tagger.settings import Channel, channel_numbers, check_window, model_names
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _OF_MODEL = ("listen.model", "listen.window", "listen.hop")
@@ -46,7 +46,7 @@ class CalibrationSettings:
     listen_s: float | None
     """How long to listen to `sources`, seconds. None: only the recordings are used."""
     sources: tuple[str, ...]
-    model: str
+    models: tuple[str, ...]
     device: str
     runtime: str
     window_s: float | None
@@ -78,8 +78,9 @@ class CalibrationSettings:
             raise UserError(f"{self.output}: is there already; --force replaces it, --config changes thresholds in it")
         if self.is_in_place:
             for (*_, name), (value, _) in self.changes.items():
+                shown = ", ".join(value) if isinstance(value, list) else value
                 raise UserError(
-                    f"--{name} {value}: {self.output} has another one, for which its thresholds are; "
+                    f"--{name} {shown}: {self.output} has another one, for which its thresholds are; "
                     "set it there first, or name another file with -o"
                 )
         check_window(self.window_s, self.hop_s)
@@ -90,7 +91,7 @@ def settings(
     config: Path | None,
     output: Path | None,
     sources: tuple[str, ...],
-    model: str | None,
+    models: tuple[str, ...],
     device: str | None,
     runtime: str | None = None,
     window_s: float | None,
@@ -102,6 +103,7 @@ def settings(
 
     Args:
         config: None: `$TAGGER_HOME/tagger.toml`, if it is there.
+        models: empty: those of the file.
         output: None: that file.
         others: further fields of CalibrationSettings.
 
@@ -111,7 +113,7 @@ def settings(
     path = config or usual()
     old = load_right(path) if path is not None else None
     typed: dict[str, Any] = {
-        "listen.model": model,
+        "listen.model": BY_KEY["listen.model"].tidied(models) if models else None,
         "listen.window": window_s,
         "listen.hop": hop_s,
         "listen.device": device,
@@ -121,7 +123,7 @@ def settings(
     value = {key: given if given is not None else _in_file(old, key) for key, given in typed.items()}
     return CalibrationSettings(
         sources=sources or tuple(_in_file(old, "listen.sources")),
-        model=value["listen.model"],
+        models=model_names(value["listen.model"]),
         device=value["listen.device"],
         runtime=value["listen.runtime"],
         window_s=value["listen.window"],
@@ -129,9 +131,15 @@ def settings(
         channel=channel_numbers(value["listen.channel"]),
         old=old,
         output=output or path or files.home() / NAME,
-        changes={tuple(key.split(".")): (value[key], "") for key in _OF_MODEL if value[key] != _in_file(old, key)},
+        changes={
+            tuple(key.split(".")): (_as_toml(value[key]), "") for key in _OF_MODEL if value[key] != _in_file(old, key)
+        },
         **others,
     )
+
+
+def _as_toml(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _in_file(document: Document | None, key: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tagger.cli.common import each_once
 from tagger.errors import UserError
 from tagger.settings import RUNTIMES
 
@@ -22,7 +23,12 @@ from tagger.settings import RUNTIMES
     help="Source for --listen, named as for `tagger listen`; repeatable. [default: those of the file, or mic]",
 )
 @click.option(
-    "--model", "-m", help="Model: a name from `tagger models`, or a path. [default: that of the file, or esc50]"
+    "--model",
+    "-m",
+    "models",
+    multiple=True,
+    callback=each_once,
+    help="Model: a name from `tagger models`, or a path; repeatable. [default: those of the file, or esc50]",
 )
 @click.option("--device", help="Device that runs the network: auto, cpu, cuda, cuda:N or mps. [default: auto]")
 @click.option("--runtime", type=click.Choice(RUNTIMES), help="What runs the network. [default: auto]")

@@ -12,12 +12,23 @@ from tagger.printable import echo
 _ANY_LENGTH = 1000
 """Letters of a command's summary; longer ones would be cut."""
 
+
+def each_once(ctx: click.Context, option: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback of an option that may be repeated, but never with the same value."""
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"--model: names {twice[0]} twice")
+    return names
+
+
 model_option = click.option(
     "--model",
     "-m",
-    default=settings.DEFAULT_MODEL,
-    show_default=True,
-    help="Model: a name from `tagger models`, or a path.",
+    "models",
+    multiple=True,
+    default=[settings.DEFAULT_MODEL],
+    show_default=settings.DEFAULT_MODEL,
+    callback=each_once,
+    help="Model: a name from `tagger models`, or a path; repeatable: several listen together.",
 )
 device_option = click.option(
     "--device", default="auto", show_default=True, help="Device that runs the network: auto, cpu, cuda, cuda:N or mps."

@@ -31,7 +31,7 @@ from tagger.printable import echo
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each window, or event.")
 def tag_files(
     files: Sequence[Path],
-    model: str,
+    models: tuple[str, ...],
     device: str,
     runtime: str,
     window: float | None,
@@ -49,18 +49,21 @@ def tag_files(
     """
     settings.check_window(window, hop)
     from tagger import policy, tag
+    from tagger.checkpoints.joint import shortest_window_s
     from tagger.config.file import load_right
     from tagger.config.places import placed
-    from tagger.engine.runtime import open_model
+    from tagger.engine.runtime import doubles, open_models
 
-    classify = open_model(model, runtime, device)
+    classify = open_models(models, runtime, device, window)
     info = classify.info
-    window_s = window or info.window_seconds
-    settings.check_window(window, hop, window_s)
+    window_s, shortest_s = window or info.window_seconds, window or shortest_window_s(info)
+    settings.check_window(window, hop, shortest_s)
+    for line in doubles(classify):
+        echo(f"Warning: {line}", err=True)
     document = load_right(config) if config is not None else None
     with placed(document):
         events_ = document.events if document is not None else None
-        rules = policy.policy(info.labels, info.thresholds, window_s, hop, events_)
+        rules = policy.policy(info.labels, info.thresholds, shortest_s, hop, events_)
     failed = 0
     for path in files:
         if not as_json:

@@ -14,6 +14,7 @@ from typing import Any
 from tagger import policy, settings
 from tagger.checkpoints import store
 from tagger.checkpoints.info import read_info
+from tagger.checkpoints.joint import joined, shortest_window_s
 from tagger.config.given import Values
 from tagger.config.places import located
 from tagger.config.resolver import Resolved
@@ -84,11 +85,11 @@ def _model(resolved: Resolved) -> Iterator[str]:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device.value):
         yield f"{device.place}: unknown; use one of auto, cpu, cuda, mps, or cuda:N"
     try:
-        info = read_info(store.find(values["listen.model"].value))
+        info = joined([read_info(store.find(name)) for name in settings.model_names(values["listen.model"].value)])
     except UserError as error:
         yield f"{values['listen.model'].place}: {error}"
         return
-    labels, own_s = info.labels, info.window_seconds
+    labels, own_s = info.labels, shortest_window_s(info)
     events = resolved.document.events if resolved.document is not None else EventsConfig()
     window_s, hop_s = values["listen.window"].value, values["listen.hop"].value
     try:

@@ -38,7 +38,7 @@ def listen_options(without: Sequence[str] = ()) -> Callable[[_Command], _Command
 def typed(ctx: click.Context) -> dict[str, Any]:
     """Values on the command line, by the option's key. `given.gather` reads the environment."""
     given = {
-        option.key: ctx.params[_parameter(option)]
+        option.key: option.tidied(ctx.params[_parameter(option)])
         for option in OPTIONS
         if option.flag is not None and ctx.get_parameter_source(_parameter(option)) is ParameterSource.COMMANDLINE
     }
@@ -63,7 +63,7 @@ def _flag(option: Option) -> Callable[[Any], Any]:
     return click.option(
         *names,
         type=kinds.get(option.type, option.type),
-        multiple=option.type is list,
+        multiple=option.type is list or option.takes_several,
         metavar=option.metavar or "|".join(option.choices) or None,
         help=help,
         allow_from_autoenv=False,

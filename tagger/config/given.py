@@ -13,6 +13,7 @@ from tagger.config.options import BY_KEY, ENV_PREFIX, OPTIONS, Option
 from tagger.config.tomlfile import TomlFile
 from tagger.errors import UserError, near
 from tagger.names import is_address
+from tagger.settings import model_names
 
 HIDDEN = "(hidden)"
 _SHORTEST_TOKEN = {2: 16, 3: 6}
@@ -57,7 +58,8 @@ class Given:
         if self.rank is Rank.FILE and self.file is not None:
             return self.file.place(self.option.path)
         if self.rank is Rank.FLAG and not self.option.secret and self.option.type in (int, float, str):
-            return f"{self.name} {self.value if isinstance(self.value, str) else f'{self.value:g}'}"
+            several = self.value if isinstance(self.value, tuple) else (self.value,)
+            return " ".join(f"{self.name} {each if isinstance(each, str) else f'{each:g}'}" for each in several)
         return self.name or self.option.key
 
     @property
@@ -201,11 +203,16 @@ def absolute(key: str, value: Any, document: Document) -> Any:
     folder = document.file.path.absolute().parent
     if isinstance(value, Path):
         return _below(folder, value)
-    if key == "listen.model" and ("/" in value or Path(value).suffix == ".safetensors"):
-        return str(_below(folder, Path(value)))
+    if key == "listen.model":
+        return BY_KEY[key].tidied([_model(folder, each) for each in model_names(value)])
     if key == "listen.sources":
         return [_source(folder, each) for each in value]
     return value
+
+
+def _model(folder: Path, text: str) -> str:
+    is_path = "/" in text or Path(text).suffix == ".safetensors"
+    return str(_below(folder, Path(text))) if is_path else text
 
 
 def _source(folder: Path, text: str) -> str:

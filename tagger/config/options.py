@@ -9,7 +9,7 @@ A new setting is two lines: a field in `tagger/settings.py`, and an Option here 
 
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -64,6 +64,8 @@ class Option:
     """Highest value."""
     secret: bool = False
     """The value is never shown; of a URL, scheme and host may be."""
+    takes_several: bool = False
+    """A text for which there may be several: a list in the file, the flag repeated, commas in the variable."""
     takes_number: bool = False
     """A text for which the file may have a whole number."""
     example: Any = None
@@ -129,6 +131,11 @@ class Option:
         """Problem of a value, given as TOML has it. None: it is valid. Never shows text, which may be a secret."""
         if not self._has_type(value):
             return self._wrong_type(value)
+        if self.takes_several and isinstance(value, list | tuple):
+            return self._problem_of_several(value)
+        return self._problem_of_one(value)
+
+    def _problem_of_one(self, value: Any) -> str | None:
         if value == "" or (isinstance(value, str) and "\0" in value):
             return "must not be empty" if value == "" else "must not hold a zero character"
         if isinstance(value, str) and self.type is str and not _is_text(value):
@@ -138,6 +145,19 @@ class Option:
         if isinstance(value, int | float) and not isinstance(value, bool) and not self.takes_number:
             return self._bounds(value)
         return None
+
+    def _problem_of_several(self, values: Sequence[str]) -> str | None:
+        if not values:
+            return "must name at least one"
+        if twice := [value for value in values if values.count(value) > 1]:
+            return f"names {twice[0]} twice"
+        return next(filter(None, map(self.problem, values)), None)
+
+    def tidied(self, value: Any) -> Any:
+        """The value as settings have it: one of several texts alone is a text."""
+        if not self.takes_several or isinstance(value, str):
+            return value
+        return value[0] if len(value) == 1 else tuple(value)
 
     def _wrong_type(self, value: Any) -> str:
         if self.type is list and isinstance(value, list | tuple) and "" in value:
@@ -158,6 +178,8 @@ class Option:
             return isinstance(value, int | float) and not isinstance(value, bool)
         if self.type is list:
             return isinstance(value, list | tuple) and all(isinstance(each, str) and each for each in value)
+        if self.takes_several and isinstance(value, list | tuple):
+            return all(isinstance(each, str) for each in value)
         is_number = self.takes_number and isinstance(value, int) and not isinstance(value, bool)
         return isinstance(value, str) or is_number
 
@@ -190,7 +212,7 @@ class Option:
                 return tomllib.loads(f"x = {text}")["x"] if text.lstrip().startswith("[") else text.split()
         except (KeyError, ValueError, RecursionError):
             raise ValueError(f"must be {_NAMES[self.type]}") from None
-        return text
+        return self.tidied([part.strip() for part in text.split(",")]) if self.takes_several else text
 
 
 def _is_text(value: str) -> bool:
@@ -211,8 +233,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("listen.channel", str,
            "Channels that are heard: mix (all, averaged), a number from 1, or several such as 1+3.", field="channel",
            default=DEFAULTS.channel, flag="--channel", metavar="N", takes_number=True),
-    Option("listen.model", str, "Model: a name from `tagger models`, or a path.", field="model", default=DEFAULTS.model,
-           flag="--model -m"),
+    Option("listen.model", str, "Model: a name from `tagger models`, or a path; several listen together.",
+           field="model", default=DEFAULTS.model, flag="--model -m", takes_several=True),
     Option("listen.device", str, "Device that runs the network: auto, cpu, cuda, cuda:N or mps.", field="device",
            default=DEFAULTS.device, flag="--device"),
     Option("listen.runtime", str, "What runs the network: auto, onnx (an exported graph, on the processor) or torch.",

@@ -36,6 +36,8 @@ def _value(option: Option, is_rule: bool = False) -> dict[str, Any]:
         made["minLength"] = 1
     if option.type is list:
         made["items"] = {"type": "string", "minLength": 1}
+    if option.takes_several:
+        made |= {"type": ["string", "array"], "items": {"type": "string", "minLength": 1}, "minItems": 1}
     if option.takes_number:
         made["type"] = ["string", "integer"]
     if option.choices:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from tagger import health, policy
 from tagger.audio.level import LevelTap
 from tagger.audio.meter import Meters
-from tagger.checkpoints.info import CheckpointInfo
+from tagger.checkpoints.joint import ModelInfo, models_of, shortest_window_s
 from tagger.clips.folder import ClipFolder
 from tagger.clips.saver import ClipSaver
 from tagger.config.build import Configuration
@@ -22,7 +22,7 @@ from tagger.daemon.names import source_keys, source_levels
 from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
 from tagger.daemon.reload import reload
 from tagger.daemon.state import StateFolder
-from tagger.engine.runtime import open_model
+from tagger.engine.runtime import describe, doubles, open_models
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import SettingError, TaggerError
 from tagger.events import Stream
@@ -30,8 +30,8 @@ from tagger.files import home
 from tagger.listen import AudioTap, Listener
 from tagger.mqtt.topics import Topics
 from tagger.policy import Policy
-from tagger.printable import LogFormatter, LogHandler, StatusLine, echo, is_terminal, number_of
-from tagger.settings import ListenSettings, MqttSettings, channel_numbers, check_window, start_seconds
+from tagger.printable import LogFormatter, LogHandler, StatusLine, echo, is_terminal
+from tagger.settings import ListenSettings, MqttSettings, channel_numbers, check_window, model_names, start_seconds
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source
 from tagger.stop import Stop, StopOrReload
@@ -53,9 +53,11 @@ class _Model:
     classifier: WindowClassifier
     window_s: float
     """Length of its windows, seconds: the user's, or that of the training."""
+    shortest_s: float
+    """Length of the shortest window, seconds, where several models listen; else `window_s`."""
 
     @property
-    def info(self) -> CheckpointInfo:
+    def info(self) -> ModelInfo:
         return self.classifier.info
 
     @property
@@ -69,7 +71,7 @@ class _Model:
             SettingError: they do not fit the model's labels or the length of the windows.
         """
         labels, thresholds, hop_s = self.info.labels, self.info.thresholds, settings.hop_seconds
-        return policy.policy(labels, thresholds, self.window_s, hop_s, settings.rules, settings.threshold)
+        return policy.policy(labels, thresholds, self.shortest_s, hop_s, settings.rules, settings.threshold)
 
 
 def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -> None:
@@ -88,7 +90,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         mqtt = stack.enter_context(_broker(settings.mqtt))
         state = stack.enter_context(_state(settings))
         node, levels = (mqtt or MqttSettings()).node, source_levels([each.name for each in sources], settings.sources)
-        streams = tuple(Stream(node, level, model.info.name, rules.names) for level in levels)
+        streams = tuple(Stream(node, level, model.info.name, rules.names, models_of(model.info)) for level in levels)
         keys = source_keys(settings.sources, levels, state)
         _print_setup(settings, model, sources, streams, mqtt, state.paused if state is not None else ())
         model.classifier.warm_up(round(model.window_s * model.rate_hz))
@@ -145,10 +147,11 @@ def _open_sources(settings: ListenSettings, rate_hz: int) -> list[Source]:
 
 
 def _open_model(settings: ListenSettings) -> _Model:
-    classifier = open_model(settings.model, settings.runtime, settings.device)
-    window_s = settings.window_seconds or classifier.info.window_seconds
-    check_window(settings.window_seconds, settings.hop_seconds, window_s)
-    return _Model(classifier, window_s)
+    own_s = settings.window_seconds
+    classifier = open_models(model_names(settings.model), settings.runtime, settings.device, own_s)
+    shortest_s = own_s or shortest_window_s(classifier.info)
+    check_window(own_s, settings.hop_seconds, shortest_s)
+    return _Model(classifier, own_s or classifier.info.window_seconds, shortest_s)
 
 
 def _sink_context(
@@ -282,7 +285,7 @@ def _print_setup(
     paused: Collection[str],
 ) -> None:
     """Prints what the daemon listens to and publishes; on standard error, as standard output holds events alone."""
-    info, window_s = model.info, model.window_s
+    window_s = model.window_s
     if settings.config is not None:
         echo(f"settings      {settings.config}", err=True)
     for source, stream in zip(sources, streams, strict=True):
@@ -291,7 +294,10 @@ def _print_setup(
             echo(f"not heard     {stream.source}: {source.description}; {resume}", err=True)
         else:
             echo(f"listening to  {stream.source}: {source.description}", err=True)
-    echo(f"model         {info.name}, {number_of(len(info.labels), 'label')}, on {model.classifier.runs_on}", err=True)
+    for line in describe(model.classifier):
+        echo(f"model         {line}", err=True)
+    for line in doubles(model.classifier):
+        echo(f"Warning: {line}", err=True)
     every = f"{window_s:g} s every {settings.hop_seconds:g} s"
     echo(f"windows       {every}: first labels after {window_s:g} s", err=True)
     if mqtt is None:

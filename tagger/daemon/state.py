@@ -178,9 +178,11 @@ def _parsed(entry: Mapping[str, Any]) -> tuple[Stream, Event]:
     """
     stream, event = Stream(**entry["stream"]), Event(**entry["event"])
     labels: object = entry["stream"]["labels"]
-    texts = [stream.node, stream.source, stream.model, *stream.labels, event.id, event.label]
+    models: object = entry["stream"].get("models", [])
+    texts = [stream.node, stream.source, stream.model, *stream.labels, *stream.models, event.id, event.label]
     is_right = (
         isinstance(labels, list)
+        and isinstance(models, list)
         and all(map(_is_text, texts))
         and is_topic(stream.node)
         and _is_level(stream.source)
@@ -192,7 +194,7 @@ def _parsed(entry: Mapping[str, Any]) -> tuple[Stream, Event]:
     )
     if not is_right:
         raise ValueError("no begin of an event")
-    return dataclasses.replace(stream, labels=tuple(stream.labels)), event
+    return dataclasses.replace(stream, labels=tuple(stream.labels), models=tuple(stream.models)), event
 
 
 def _is_known(document: Any) -> bool:

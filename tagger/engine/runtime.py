@@ -6,15 +6,18 @@ A new runtime is a module with a subclass of `WindowClassifier` and a line in `R
 import importlib.util
 import logging
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.checkpoints import store
 from tagger.checkpoints.graph import graph_of
 from tagger.checkpoints.info import CheckpointInfo, check_trained, read_info
+from tagger.checkpoints.joint import JointInfo
+from tagger.engine.joint import JointClassifier
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import CheckpointError, UserError
+from tagger.printable import number_of
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,8 @@ RUNTIMES: Mapping[str, Runtime] = {
 }
 """Runtimes by the name that `--runtime` takes. Those for the processor come first, the quickest in front."""
 AUTO = "auto"
+_NAMED = 5
+"""Most labels in one message."""
 
 
 def open_model(model: str, runtime: str = AUTO, device: str = AUTO) -> WindowClassifier:
@@ -91,6 +96,44 @@ def open_model(model: str, runtime: str = AUTO, device: str = AUTO) -> WindowCla
                 raise
             log.warning("%s; running the checkpoint with torch", error)
     raise CheckpointError(_needs(path))
+
+
+def open_models(
+    models: Sequence[str], runtime: str = AUTO, device: str = AUTO, window_s: float | None = None
+) -> WindowClassifier:
+    """The models that `--model` names, ready to classify: one, or several as one.
+
+    Args:
+        models: each once.
+        window_s: length of every model's window, seconds. None: each model's own.
+
+    Raises:
+        CheckpointError: they cannot listen together. Or as `open_model`.
+        UserError: as `open_model`.
+    """
+    parts = [open_model(model, runtime, device) for model in models]
+    if len(parts) == 1:
+        return parts[0]
+    info = JointInfo(tuple(part.info for part in parts if isinstance(part.info, CheckpointInfo)))
+    return JointClassifier(parts, info, window_s)
+
+
+def describe(classifier: WindowClassifier) -> Iterator[str]:
+    """A line about each model: name, labels, and what runs it."""
+    for part in classifier.parts if isinstance(classifier, JointClassifier) else [classifier]:
+        yield f"{part.info.name}, {number_of(len(part.info.labels), 'label')}, on {part.runs_on}"
+
+
+def doubles(classifier: WindowClassifier) -> Iterator[str]:
+    """Lines about labels that two models have, and which decides."""
+    if not isinstance(classifier.info, JointInfo):
+        return
+    for name, labels in classifier.info.doubles.items():
+        more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
+        yield (
+            f"{name} is not asked for {', '.join(labels[:_NAMED])}{more}: a model that was named before it has "
+            f"{'this label' if len(labels) == 1 else 'these labels'}, and the first decides"
+        )
 
 
 def _forced(runtime: str, device: str, path: Path, info: CheckpointInfo) -> WindowClassifier:

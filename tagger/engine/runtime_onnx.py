@@ -46,9 +46,14 @@ class OnnxClassifier(WindowClassifier):
         super().__init__(info, step_frames, "cpu by ONNX Runtime")
         self._names = [each.name for each in self._session.get_outputs()]
         self._features = FrontEnd(info.mel)
+        self.front_end = "numpy", info.mel
 
-    def outputs(self, waveforms: Samples) -> NetworkOutputs:
-        found = dict(zip(self._names, self._session.run(None, {FEATURES: self._features(waveforms)}), strict=True))
+    def features(self, waveforms: Samples) -> Samples:
+        """[B, 1, bands, frames]."""
+        return self._features(waveforms)
+
+    def outputs_of(self, features: Samples) -> NetworkOutputs:
+        found = dict(zip(self._names, self._session.run(None, {FEATURES: features}), strict=True))
         return NetworkOutputs(found["logits"], found["steps"], found.get(SURPRISE))
 
 

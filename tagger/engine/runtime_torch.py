@@ -31,12 +31,18 @@ class Classifier(WindowClassifier):
         self.device = choose_device(device)
         super().__init__(checkpoint.info, checkpoint.model.step_frames, f"{self.device} by torch")  # type: ignore[arg-type]
         self._features = front_end(self.info.mel).to(self.device)
+        self.front_end = "torch", self.info.mel, self.device
         model = without_batch_norm(checkpoint.model).to(self.device)
         self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def outputs(self, waveforms: Samples) -> NetworkOutputs:
+    def features(self, waveforms: Samples) -> Tensor:
+        """[B, 1, bands, frames], on the device."""
         with torch.inference_mode():
-            features = self._features(torch.from_numpy(waveforms).to(self.device))
+            features: Tensor = self._features(torch.from_numpy(waveforms).to(self.device))
+        return features
+
+    def outputs_of(self, features: Tensor) -> NetworkOutputs:
+        with torch.inference_mode():
             outputs: Outputs = self._model.outputs(features.to(memory_format=torch.channels_last))
             surprise = None if outputs.surprise is None else _array(outputs.surprise)
             return NetworkOutputs(_array(outputs.logits), _array(outputs.steps), surprise)

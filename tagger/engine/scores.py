@@ -4,12 +4,14 @@ Every runtime is a subclass of `WindowClassifier`, in a module of its own; this 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tagger.checkpoints.info import CheckpointInfo
+from tagger.checkpoints.joint import ModelInfo
 from tagger.engine.turns import Turns
 from tagger.events import Samples, Scores, Window
 
@@ -41,12 +43,20 @@ class BatchScores:
     """Distance between steps, seconds. The first step is at the window's first sample."""
     plain: Samples | None = None
     """[B, labels]: `values` before the penalty for sounds outside the label set. None: the model has no such head."""
-    other: tuple[str, ...] = ()
-    """[B]: the sound outside the label set that is most likely; empty where `plain` is None."""
+    other: tuple[str | tuple[str, ...], ...] = ()
+    """[B]: the sound outside the label set that is most likely, or one for each label; empty where `plain` is None."""
 
 
 class WindowClassifier:
-    """A model that is ready to classify. Subclasses write `outputs`; one thread at a time calls it."""
+    """A model that is ready to classify. One thread at a time calls it.
+
+    Subclasses write `outputs`; or, where other models may share their features, `front_end`, `features` and
+    `outputs_of`.
+    """
+
+    info: ModelInfo
+    front_end: Hashable = None
+    """Equal for models whose `features` are equal. None: they are not shared."""
 
     def __init__(self, info: CheckpointInfo, step_frames: int, runs_on: str) -> None:
         """
@@ -55,6 +65,7 @@ class WindowClassifier:
             runs_on: device and runtime, for people.
         """
         self.info, self.runs_on = info, runs_on
+        self._checkpoint = info
         self.step_s = float(step_frames * info.mel.hop_samples / info.mel.sample_rate_hz)
         """Distance between the steps of the network's time axis, seconds."""
         self._turns = Turns()
@@ -66,11 +77,23 @@ class WindowClassifier:
         Args:
             waveforms: [B, N], float32, full scale -1 to 1, at `info.mel.sample_rate_hz`.
         """
+        return self.outputs_of(self.features(waveforms))
+
+    def features(self, waveforms: Samples) -> Any:
+        """What the network is given. Input: as `outputs`."""
+        raise NotImplementedError
+
+    def outputs_of(self, features: Any) -> NetworkOutputs:
+        """What the network computes of its `features`."""
         raise NotImplementedError
 
     def __call__(self, waveforms: Samples) -> BatchScores:
         """Scores of a batch. Input: as `outputs`."""
-        return calibrated(self.outputs(waveforms), self.info, self.step_s)
+        return calibrated(self.outputs(waveforms), self._checkpoint, self.step_s)
+
+    def of_features(self, features: Any) -> BatchScores:
+        """Scores of what `features` gave."""
+        return calibrated(self.outputs_of(features), self._checkpoint, self.step_s)
 
     def classify(
         self, windows: Sequence[Window], skip: Callable[[Window], bool] = lambda window: False
@@ -93,9 +116,13 @@ class WindowClassifier:
             # One window alone is a view, not a copy.
             batch = taken[0].samples[None] if len(taken) == 1 else np.stack([window.samples for window in taken])
             began = time.monotonic()
-            batch_scores = self(batch)
+            batch_scores = self._of_windows(batch, taken)
             self.batch_s = max(time.monotonic() - began, _FORGETTING * self.batch_s)
         return [self._scores(window, batch_scores, row) for row, window in enumerate(taken)]
+
+    def _of_windows(self, waveforms: Samples, windows: Sequence[Window]) -> BatchScores:
+        """Scores of windows, whose samples are [B, N]."""
+        return self(waveforms)
 
     def warm_up(self, window_samples: int) -> None:
         """Classifies silence twice, since the first calls of a network are slow."""

@@ -52,7 +52,7 @@ class EventLogSink(QueuedSink[EventRow]):
                 offset=event.offset,
                 score=event.score,
                 peak_score=event.peak_score,
-                model=stream.model,
+                model=stream.model_of(event.label),
                 cause=event.cause,
             )
         )

@@ -1,0 +1,123 @@
+"""Several models as one classifier: they share the windows, and features where their front ends are equal."""
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tagger.checkpoints.joint import JointInfo
+from tagger.engine.scores import BatchScores, WindowClassifier
+from tagger.events import Samples, Window
+
+
+class JointClassifier(WindowClassifier):
+    """Asks each of its models, and joins their labels in the order of `JointInfo.labels`."""
+
+    def __init__(self, parts: Sequence[WindowClassifier], info: JointInfo, window_s: float | None = None) -> None:
+        """
+        Args:
+            parts: the models of `info`, in its order.
+            window_s: length of every model's window, seconds. None: each has its own, the end of the longest.
+        """
+        super().__init__(info.parts[0], 1, "; ".join(dict.fromkeys(part.runs_on for part in parts)))
+        self.parts, self.info, self._joint = tuple(parts), info, info
+        self._window_s = window_s
+
+    def __call__(self, waveforms: Samples) -> BatchScores:
+        return self._joined(waveforms, [waveforms.shape[1]] * len(waveforms))
+
+    def _of_windows(self, waveforms: Samples, windows: Sequence[Window]) -> BatchScores:
+        return self._joined(waveforms, [window.valid for window in windows])
+
+    def _joined(self, waveforms: Samples, ends: Sequence[int]) -> BatchScores:
+        """
+        Args:
+            waveforms: [B, N].
+            ends: where each window's real samples end; what follows is silence.
+        """
+        rate_hz, samples = self.info.mel.sample_rate_hz, waveforms.shape[1]
+        features: dict[tuple[Hashable, int], Any] = {}
+        heard: list[tuple[BatchScores, list[int]]] = []
+        for part, described in zip(self.parts, self._joint.parts, strict=True):
+            own = min(samples, round((self._window_s or described.window_seconds) * rate_hz))
+            starts = [min(samples, max(own, end)) - own for end in ends]
+            heard.append((self._asked(part, waveforms, starts, own, features), starts))
+        step_s = min(scores.step_s for scores, _ in heard)
+        steps = _steps(heard, step_s, samples / rate_hz)
+        columns = [list(each) for each in self._joint.columns]
+        activity = [
+            _on_grid(scores, [start / rate_hz for start in starts], step_s, steps)[:, column]
+            for (scores, starts), column in zip(heard, columns, strict=True)
+        ]
+        return BatchScores(
+            np.concatenate([scores.values[:, column] for (scores, _), column in zip(heard, columns, strict=True)], 1),
+            np.concatenate(activity, 1),
+            step_s,
+            *self._unknown([scores for scores, _ in heard], columns),
+        )
+
+    def _asked(
+        self,
+        part: WindowClassifier,
+        waveforms: Samples,
+        starts: Sequence[int],
+        samples: int,
+        features: dict[tuple[Hashable, int], Any],
+    ) -> BatchScores:
+        """A model's scores of its windows, which have so many samples from `starts` on.
+
+        Args:
+            features: what front ends have made of this batch; takes what is new.
+        """
+        if part.front_end is None:
+            return part(_cut(waveforms, starts, samples))
+        key = part.front_end, samples
+        if key not in features:
+            features[key] = part.features(_cut(waveforms, starts, samples))
+        return part.of_features(features[key])
+
+    def _unknown(
+        self, heard: Sequence[BatchScores], columns: Sequence[list[int]]
+    ) -> tuple[Samples | None, tuple[tuple[str, ...], ...]]:
+        """Scores before the penalty for other sounds, and for each window and label, the other sound."""
+        if all(scores.plain is None for scores in heard):
+            return None, ()
+        pairs = list(zip(heard, columns, strict=True))
+        plain = [(scores.values if scores.plain is None else scores.plain)[:, column] for scores, column in pairs]
+        other = tuple(
+            tuple(scores.other[row] if scores.plain is not None else "" for scores, column in pairs for _ in column)
+            for row in range(len(heard[0].values))
+        )
+        return np.concatenate(plain, 1), other  # type: ignore[return-value]
+
+
+def _cut(waveforms: Samples, starts: Sequence[int], samples: int) -> Samples:
+    """A piece of each waveform, [B, samples]."""
+    if samples == waveforms.shape[1]:
+        return waveforms
+    return np.stack([each[start : start + samples] for each, start in zip(waveforms, starts, strict=True)])
+
+
+def _steps(heard: Sequence[tuple[BatchScores, list[int]]], step_s: float, window_s: float) -> int:
+    """Number of steps of the time axis that all models get: that of a model whose axis it is, if there is one."""
+    for scores, starts in heard:
+        if scores.step_s == step_s and not any(starts):
+            return int(scores.activity.shape[2])
+    return math.ceil(window_s / step_s - 1e-9)
+
+
+def _on_grid(scores: BatchScores, starts_s: Sequence[float], step_s: float, steps: int) -> Samples:
+    """A model's activity, [B, labels, steps], at these steps of the whole window: linear between its own, 0 before."""
+    if scores.step_s == step_s and scores.activity.shape[2] == steps and not any(starts_s):
+        return scores.activity
+    found = np.zeros((*scores.activity.shape[:2], steps), np.float32)
+    last = scores.activity.shape[2] - 1
+    for row, start_s in enumerate(starts_s):
+        at = (step_s * np.arange(steps) - start_s) / scores.step_s
+        low = np.clip(np.floor(at).astype(int), 0, last)
+        high = np.minimum(low + 1, last)
+        share = np.clip(at - low, 0, 1).astype(np.float32)
+        between = scores.activity[row][:, low] * (1 - share) + scores.activity[row][:, high] * share
+        found[row] = np.where(at >= 0, between, 0)
+    return found

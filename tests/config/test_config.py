@@ -182,6 +182,27 @@ def test_paths_in_the_file_are_relative_to_it_and_others_to_where_one_is(file, m
     assert made(file, 'listen.model = "esc50"').model == "esc50"
 
 
+def test_one_model_or_several(file):
+    assert made(file, 'listen.model = ["esc50"]').model == "esc50"
+    several = made(file, 'listen.model = ["esc50", "mine/own.safetensors"]').model
+    assert several == ("esc50", f"{file.parent}/mine/own.safetensors")
+    assert made(file, 'listen.model = "esc50"', MODEL="esc50, mine").model == ("esc50", "mine")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("[]", "must name at least one"),
+        ('["esc50", "esc50"]', "names esc50 twice"),
+        ('["esc50", ""]', "must not be empty"),
+        ('["esc50", 3]', "must be text"),
+    ],
+)
+def test_several_models_that_cannot_be(value, words, file):
+    with pytest.raises(UserError, match=f"line 1: listen.model: {words}"):
+        made(file, f"listen.model = {value}")
+
+
 def test_labels_with_spaces_in_a_variable(file):
     assert made(file, ALLOW='["Dog bark", "Male speech, man speaking"]').allow == (
         "Dog bark",

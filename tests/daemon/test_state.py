@@ -16,6 +16,16 @@ from tagger.events import Event, Stream
 STREAM = Stream("room", "mic", "fake", ("dog", "cat"))
 
 
+def test_the_models_of_an_event_that_a_death_left_open_survive(tmp_path: Path) -> None:
+    stream = Stream("room", "mic", "esc50+mine", ("dog", "bell"), ("esc50", "mine"))
+    state = StateFolder(tmp_path)
+    state.begun(stream, begin(1))
+    state.close()
+    again = StateFolder(tmp_path)
+    assert [left for left, _ in again.left_open()] == [stream]
+    again.close()
+
+
 def begin(number: int, onset: float = 100.0) -> Event:
     return Event("begin", str(number), "dog", 0.9, 0.95, onset)
 

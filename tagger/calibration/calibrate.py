@@ -16,7 +16,7 @@ from tagger.errors import UserError, near
 from tagger.policy import EventsConfig
 from tagger.printable import echo, echo_lines
 from tagger.progress import counted
-from tagger.settings import check_window
+from tagger.settings import check_window, model_names
 
 
 def calibrate(settings: CalibrationSettings) -> bool:
@@ -30,7 +30,7 @@ def calibrate(settings: CalibrationSettings) -> bool:
         TaggerError: the source of --listen broke before LEAST_S were heard.
     """
     check_writable(settings.output)
-    classifier = open_models(settings.models, settings.runtime, settings.device, settings.window_s)
+    classifier = open_models(model_names(settings.model), settings.runtime, settings.device, settings.window_s)
     info = classifier.info
     window_s, shortest_s = settings.window_s or info.window_seconds, settings.window_s or shortest_window_s(info)
     check_window(settings.window_s, settings.hop_s, shortest_s)

@@ -1,6 +1,7 @@
 """All options of `tagger calibrate`: what was typed, then what the user's file says, then the defaults."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tagger.config.file import NAME, Document, load_right, usual
 from tagger.config.given import absolute
 from tagger.config.options import BY_KEY
 from tagger.errors import UserError
-from tagger.settings import Channel, channel_numbers, check_window, model_names
+from tagger.settings import Channel, channel_numbers, check_window
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _OF_MODEL = ("listen.model", "listen.window", "listen.hop")
@@ -46,7 +47,8 @@ class CalibrationSettings:
     listen_s: float | None
     """How long to listen to `sources`, seconds. None: only the recordings are used."""
     sources: tuple[str, ...]
-    models: tuple[str, ...]
+    model: str | Sequence[str]
+    """One model, or several that listen together."""
     device: str
     runtime: str
     window_s: float | None
@@ -91,7 +93,7 @@ def settings(
     config: Path | None,
     output: Path | None,
     sources: tuple[str, ...],
-    models: tuple[str, ...],
+    model: str | Sequence[str] | None,
     device: str | None,
     runtime: str | None = None,
     window_s: float | None,
@@ -103,7 +105,6 @@ def settings(
 
     Args:
         config: None: `$TAGGER_HOME/tagger.toml`, if it is there.
-        models: empty: those of the file.
         output: None: that file.
         others: further fields of CalibrationSettings.
 
@@ -113,7 +114,7 @@ def settings(
     path = config or usual()
     old = load_right(path) if path is not None else None
     typed: dict[str, Any] = {
-        "listen.model": BY_KEY["listen.model"].tidied(models) if models else None,
+        "listen.model": BY_KEY["listen.model"].tidied(model) if model else None,
         "listen.window": window_s,
         "listen.hop": hop_s,
         "listen.device": device,
@@ -123,7 +124,7 @@ def settings(
     value = {key: given if given is not None else _in_file(old, key) for key, given in typed.items()}
     return CalibrationSettings(
         sources=sources or tuple(_in_file(old, "listen.sources")),
-        models=model_names(value["listen.model"]),
+        model=value["listen.model"],
         device=value["listen.device"],
         runtime=value["listen.runtime"],
         window_s=value["listen.window"],

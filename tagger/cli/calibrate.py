@@ -25,7 +25,6 @@ from tagger.settings import RUNTIMES
 @click.option(
     "--model",
     "-m",
-    "models",
     multiple=True,
     callback=each_once,
     help="Model: a name from `tagger models`, or a path; repeatable. [default: those of the file, or esc50]",

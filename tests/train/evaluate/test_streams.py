@@ -489,6 +489,25 @@ def test_the_command_from_end_to_end(own: Path, small: Path, rooms: Path, tmp_pa
     assert f"report: {tmp_path / 'report' / 'streamed.md'}" in done.stdout
 
 
+def test_two_models_are_compared_in_the_same_streams(own: Path, small: Path, tmp_path: Path) -> None:
+    eager = tmp_path / "eager.safetensors"
+    loaded = checkpoint.load(small)
+    checkpoint.save(eager, replace(loaded.info, name="eager", thresholds=(1e-6, 1e-6)), loaded.model)
+    flags = ("--streamed", "--minutes", "1", "--hop", "1", "-o", tmp_path / "report", "--device", "cpu")
+    done = run("eval", own / "clips.csv", "-m", small, "-m", eager, *flags)
+    assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
+    folders = [tmp_path / "report" / number for number in ("1", "2")]
+    one, other = (json.loads((folder / "streamed.json").read_text("utf-8")) for folder in folders)
+    assert [each["soundscapes"]["announced"]["recall"] for each in (one, other)] == [0.0, 1.0]
+    sounds = one["soundscapes"]["sounds"]
+    assert other["soundscapes"]["sounds"] == sounds > 0
+    text = (tmp_path / "report" / "comparison.md").read_text("utf-8")
+    first, second = (line for line in text.splitlines() if line.startswith("| /"))
+    assert "gained" not in first
+    assert f"+100.0 points announced: {sounds} gained, 0 lost, p 0.008" in second
+    assert f"report: {tmp_path / 'report' / 'comparison.md'}" in done.stdout
+
+
 @pytest.mark.parametrize(
     "flags",
     [

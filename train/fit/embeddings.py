@@ -26,6 +26,8 @@ from train.fit.trainer import unless_stopped
 
 DRAWS = {"plain": 1, "placed": 4, "fragment": 1, "background": 1}
 """Number of draws of each view."""
+_STAGES = sum(DRAWS.values()) + 1
+"""Passes over the data: every draw of every view, and the scenes."""
 SCENES = 400
 """Fewest scenes in which a data set's sounds are placed; each clip has at least `_LEAST_SCENES`."""
 _LEAST_SCENES = 2
@@ -154,7 +156,8 @@ class Embedder:
         def make() -> dict[str, NDArray[Any]]:
             features, sounds, active = [], [], []
             rng = np.random.default_rng([self._seed, clips])
-            with Progress("features, scenes", draws * clips, "windows", shown=self._place.leads) as progress:
+            title = f"features {_STAGES} of {_STAGES}, scenes"
+            with Progress(title, draws * clips, "windows", shown=self._place.leads) as progress:
                 for draw in range(draws):
                     scenes = Scenes(self._corpus, self._rate_hz, self._seed + 1000 * draw)
                     for first in unless_stopped(range(0, clips, BATCH), self._stop):
@@ -204,7 +207,7 @@ class Embedder:
 def _title(view: str, draw: int) -> str:
     """
     >>> _title("placed", 2)
-    'features 4 of 7, placed'
+    'features 4 of 8, placed'
     """
     number = 1 + draw + sum(DRAWS[before] for before in itertools.takewhile(lambda each: each != view, DRAWS))
-    return f"features {number} of {sum(DRAWS.values())}, {view}"
+    return f"features {number} of {_STAGES}, {view}"

@@ -18,6 +18,8 @@ _ACTIVE_SHARE = 0.5
 """Least activity of a step in which a sound is heard, as a share of the highest activity in the window."""
 _ACTIVE_LEAST = 0.2
 """Activity that such a step must reach as well; `enter`, if that is lower."""
+_REST_SECONDS = 0.5
+"""Shortest rest of the window, after a sound, that shows that the sound has ended."""
 _ROUNDING = 1e-6
 """Tolerance of comparisons, seconds. Sums of hops are not exact."""
 _SET_BACK_SECONDS = 1.0
@@ -115,12 +117,15 @@ class _Label:
         sound = sounds[-1]
         onset = min(earlier.onset, sound.onset) if earlier is not None and sound.is_cut else sound.onset
         self._candidate = _Candidate(now if earlier is None else earlier.since, onset, sound.offset, value)
-        self.why = self._lacks(self._candidate, now)
+        is_whole = not sound.is_cut and sound.offset <= now - _REST_SECONDS
+        self.why = self._lacks(
+            self._candidate, now, is_sure=is_whole and self.policy.sure < 1 and value >= self.policy.sure
+        )
         return [] if self.why else [self._begin(self._candidate, now)]
 
-    def _lacks(self, candidate: _Candidate, now: float) -> str | None:
+    def _lacks(self, candidate: _Candidate, now: float, is_sure: bool) -> str | None:
         rules, confirmed = self.policy, now - candidate.since
-        if confirmed < rules.confirm_s - _ROUNDING:
+        if confirmed < rules.confirm_s - _ROUNDING and not is_sure:
             return f"confirming {confirmed:.1f} of {rules.confirm_s:.1f} s"
         if not self._is_long(candidate):
             return f"lasted {candidate.offset - candidate.onset:.1f} of {rules.min_s:.1f} s"
@@ -180,7 +185,8 @@ class _Label:
 class Decider:
     """Follows one stream. Every begin is followed by exactly one end with the same id; events of a label never overlap.
 
-    An event begins when a label's score has been at least `enter` for `confirm_s`. It ends when its sound has not been
+    An event begins when a label's score has been at least `enter` for `confirm_s`, or is at least `sure` in a window in
+    which the sound begins and ends. It ends when its sound has not been
     heard for `merge_s`: the score is below `exit`, or the newest part of the window no longer holds the sound. Onset
     and offset come from the network's own time axis, not from the time of the decision. See `LabelPolicy`.
     """

@@ -30,6 +30,9 @@ _LEAST_SECONDS = 0.5
 """Shortest part of a sound in a window by which a network can know it."""
 _LEAST_MERGE_SECONDS = 0.5
 """Shortest pause that is longer than the step between two moments of a network's time axis."""
+_SURE_LOGIT = 0.25
+"""How far above `enter` a one-shot sound's score is when one window is enough, as a difference of logits. Chosen with
+home recordings and half of the non-target audio: docs/results.md."""
 _EXIT_SHARE = 0.5
 """`exit` as a share of `enter`, where no `exit` is given."""
 
@@ -48,6 +51,9 @@ class LabelPolicy:
     """Lowest score at which the sound is still heard, 0 to `enter`."""
     confirm_s: float = 0.5
     """Time that the score must stay at `enter` or above before the event is announced."""
+    sure: float = 1.0
+    """Score from which a sound that lies wholly inside a window, and ends well before it, needs no `confirm_s`. 1: none
+    does."""
     min_s: float = 0.0
     """Shortest sound that is an event."""
     max_s: float = math.inf
@@ -67,6 +73,8 @@ class LabelPolicy:
                 raise SettingError((name,), f"must be at most {MOST_SECONDS[name]:g} seconds", value)
         if not 0 < self.enter <= 1:
             raise SettingError("enter", "must be above 0 and at most 1", self.enter)
+        if self.sure > 1:
+            raise SettingError("sure", "must be at most 1", self.sure)
         if self.exit > self.enter:
             raise SettingError("exit", f"must not be above enter = {self.enter:g}", self.exit)
         if not self.max_s > self.min_s:
@@ -92,6 +100,13 @@ class LabelPolicy:
 def _longest_confirmation(window_s: float, hop_s: float) -> float:
     """Time from the first to the last window that surely holds a sound of a moment, seconds."""
     return max(round(window_s - hop_s - _LEAST_SECONDS, 6), 0.0)
+
+
+def _surer(enter: float) -> float:
+    """The score that is _SURE_LOGIT above `enter` in its logit."""
+    if not 0 < enter < 1:
+        return 1.0
+    return 1 / (1 + math.exp(-(math.log(enter / (1 - enter)) + _SURE_LOGIT)))
 
 
 KINDS: Mapping[str, Mapping[str, float]] = {
@@ -161,6 +176,8 @@ def policy(
         usual = dict(KINDS[kind], exit=round(share, 6) or share)
         if kind == "one-shot":  # with windows far apart, only a wish that cannot be met is an error
             usual["confirm_s"] = min(usual["confirm_s"], _longest_confirmation(window_s, hop_s))
+            if "confirm_s" not in changes:  # who asks for a time means it
+                usual["sure"] = _surer(changes["enter"])
         try:
             made = LabelPolicy(**{**usual, **changes})
             made.check(kind, window_s, hop_s)

@@ -67,6 +67,43 @@ def decide(policy: Policy, windows: Iterable[Scores]) -> list[Event]:
     return events
 
 
+BARK = LabelPolicy(enter=0.7, confirm_s=0.5, sure=0.8)
+
+
+def barks(policy: LabelPolicy, *scores: float, sound: Span = (1.0, 1.6)) -> list[Event]:
+    """Events of a bark in windows of 5 s, one a second, that have these scores."""
+    windows = [window(float(n), n + WINDOW_S, [[sound]], score) for n, score in enumerate(scores)]
+    return decide(rules(policy), windows)
+
+
+def test_a_lone_bark_that_one_window_is_sure_of_is_announced_at_once() -> None:
+    begin, end = barks(BARK, 0.82, 0.55)
+    assert (begin.type, begin.label, begin.score) == ("begin", "dog", pytest.approx(0.82))
+    assert begin.onset - EPOCH == pytest.approx(1.0, abs=STEP_S)
+    assert end.offset is not None
+    assert end.offset - EPOCH == pytest.approx(1.6, abs=STEP_S)
+
+
+@pytest.mark.parametrize(
+    ("policy", "scores", "sound"),
+    [
+        (BARK, (0.75, 0.55), (1.0, 1.6)),  # not sure enough
+        (replace(BARK, sure=1.0), (1.0, 0.55), (1.0, 1.6)),  # no score is
+        (BARK, (0.82, 0.55), (0.0, 0.6)),  # it may have begun before
+        (BARK, (0.82, 0.55), (4.6, 5.5)),  # it may go on
+        (replace(BARK, min_s=1.0), (0.82, 0.55), (1.0, 1.6)),  # too short
+    ],
+)
+def test_other_sounds_wait_for_a_second_window(policy: LabelPolicy, scores: tuple[float, ...], sound: Span) -> None:
+    assert barks(policy, 0.05, *scores[1:]) == []
+    windows = [window(0.0, WINDOW_S, [[sound]], scores[0]), window(1.0, 1 + WINDOW_S, [[]], scores[1])]
+    assert decide(rules(policy), windows) == []
+
+
+def test_a_sure_score_never_counts_below_enter() -> None:
+    assert barks(replace(BARK, sure=0.1), 0.6, 0.55) == []
+
+
 def test_events_of_a_file_are_in_order_of_onset() -> None:
     """A short event within a long one, and many others, however late the long one ends."""
     each = LabelPolicy(confirm_s=0, merge_s=0.5)

@@ -63,10 +63,23 @@ def error_of(file: Path, text: str, **options: float) -> str:
 
 def test_each_label_has_the_models_threshold_and_its_kinds_times():
     rules = made()
-    assert of("dog", rules) == LabelPolicy(enter=0.4, exit=0.2, confirm_s=0.5, merge_s=2.0)
+    dog = LabelPolicy(enter=0.4, exit=0.2, confirm_s=0.5, merge_s=2.0, sure=of("dog", rules).sure)
+    assert of("dog", rules) == dog
+    assert math.log(dog.sure / (1 - dog.sure)) - math.log(0.4 / 0.6) == pytest.approx(0.25)
     assert of("rain", rules) == LabelPolicy(enter=0.5, exit=0.25, confirm_s=0.5, merge_s=3.0)
     assert [each.enter for each in rules.each] == list(OWN)
     assert (rules.denied, rules.groups, rules.names) == (frozenset(), {}, LABELS)
+
+
+def test_who_asks_for_a_time_to_confirm_gets_it_for_sure_sounds_too(file):
+    def sure(text):
+        return of("dog", made(written(file, text))).sure
+
+    assert sure("events.labels.dog.confirm_s = 0.5") == sure('events.labels.dog.kind = "continuous"') == 1
+    assert sure("[events.labels.dog]\nconfirm_s = 0.5\nsure = 0.9") == 0.9
+    assert sure("events.sure = 0.1") == 0.1  # below `enter`, which counts
+    assert sure("events.enter = 1.0") == 1
+    assert "sure = 1.5 must be at most 1" in error_of(file, "events.labels.dog.sure = 1.5")
 
 
 def test_kinds_are_of_labels_that_the_bundled_model_has():

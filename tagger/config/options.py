@@ -373,6 +373,9 @@ LABEL_FIELDS: tuple[Option, ...] = (
     Option("exit", float, "Score below which the sound has stopped; without it half of enter.", example=0.4),
     Option("confirm_s", float, "Time for which the score must stay at enter or above, seconds.",
            default=KINDS["one-shot"]["confirm_s"], most=MOST_SECONDS["confirm_s"]),
+    Option("sure", float,
+           "Score from which a sound that lies wholly inside a window needs no confirm_s; 1: none; without it a little "
+           "above enter, for one-shot sounds without a confirm_s of their own.", example=0.9),
     Option("min_s", float, "Shortest sound that is an event, seconds.", default=LabelPolicy.min_s,
            most=MOST_SECONDS["min_s"]),
     Option("max_s", float, "Length at which an event is ended, seconds; without it none is.", example=600),

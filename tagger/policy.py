@@ -30,7 +30,7 @@ _LEAST_SECONDS = 0.5
 """Shortest part of a sound in a window by which a network can know it."""
 _LEAST_MERGE_SECONDS = 0.5
 """Shortest pause that is longer than the step between two moments of a network's time axis."""
-_SURE_LOGIT = 0.25
+_SURE_LOGIT = 0.2
 """How far above `enter` a one-shot sound's score is when one window is enough, as a difference of logits. Chosen with
 home recordings and half of the non-target audio: docs/results.md."""
 _EXIT_SHARE = 0.5

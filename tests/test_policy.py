@@ -65,7 +65,7 @@ def test_each_label_has_the_models_threshold_and_its_kinds_times():
     rules = made()
     dog = LabelPolicy(enter=0.4, exit=0.2, confirm_s=0.5, merge_s=2.0, sure=of("dog", rules).sure)
     assert of("dog", rules) == dog
-    assert math.log(dog.sure / (1 - dog.sure)) - math.log(0.4 / 0.6) == pytest.approx(0.25)
+    assert math.log(dog.sure / (1 - dog.sure)) - math.log(0.4 / 0.6) == pytest.approx(0.2)
     assert of("rain", rules) == LabelPolicy(enter=0.5, exit=0.25, confirm_s=0.5, merge_s=3.0)
     assert [each.enter for each in rules.each] == list(OWN)
     assert (rules.denied, rules.groups, rules.names) == (frozenset(), {}, LABELS)

@@ -68,19 +68,29 @@ def distinct(ranked: Iterable[tuple[str, str]], reserved: Iterable[str] = ()) ->
 
     Args:
         ranked: the level that is wished for, and a text by which it is told from the others with the same wish. The
-            first that wishes for a level gets it; the others get it with a hash of their text, or with a number where
-            they have the same text, too.
+            first that wishes for a level gets it, whatever the others wished for. These get it with a hash of their
+            text, or with a number where they have the same text, too.
     """
-    given: list[str] = []
-    taken, texts = set(reserved), set[tuple[str, str]]()
-    for level, text in ranked:
+    wishes = list(ranked)
+    taken = set(reserved)
+    given: dict[int, str] = {}
+    texts = dict[str, set[str]]()
+    """Texts by the level that they wished for."""
+    for i, (level, text) in enumerate(wishes):
+        if level not in taken:
+            taken.add(level)
+            texts[level] = {text}
+            given[i] = level
+    for i, (level, text) in enumerate(wishes):
+        if i in given:
+            continue
         hashed = (_with_hash(text, level, digits) for digits in range(_HASH_DIGITS, 64))
         numbered = (f"{level}_{number}" for number in count(2))
-        others = numbered if (level, text) in texts else chain(hashed, numbered)
-        texts.add((level, text))
-        given.append(next(each for each in chain([level], others) if each not in taken))
-        taken.add(given[-1])
-    return given
+        same = texts.setdefault(level, set())
+        given[i] = next(each for each in (numbered if text in same else chain(hashed, numbered)) if each not in taken)
+        same.add(text)
+        taken.add(given[i])
+    return [given[i] for i in range(len(wishes))]
 
 
 def _words(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -137,11 +138,63 @@ def test_a_given_name_goes_before_one_that_a_file_has() -> None:
     assert source_levels(["demo", "demo", "demo"], ["demo"] * 3) == ["demo", "demo_2", "demo_3"]
 
 
+def _levels(*uris: str) -> dict[str, str]:
+    """The level of each source that is a microphone or a file, by what the user gave."""
+    names = [split_name(uri)[0] or slug(re.sub("^mic:", "mic_", Path(uri).stem)) for uri in uris]
+    return dict(zip(uris, source_levels(names, uris), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("first", "added"),
+    [
+        ("e/a_b.flac", ["e/A B.flac", "e/A_B.flac", "d/a b.wav", "A B=mic"]),
+        ("hall=x.flac", ["Hall=x.aiff", "HALL=a.flac", "hall!.wav", "a/hall.wav", "Hall=x.flac"]),
+        ("hall.wav", ["Hall=x.aiff", "HALL.wav", "a/Hall.wav"]),
+        ("mic:usb", ["mic:USB", "Mic usb=demo", "a/Mic_USB.wav"]),
+        ("mic", ["a/MIC.wav", "Mic=demo"]),
+        ("demo", ["Demo=mic", "DEMO.wav"]),
+        ("demo_2.wav", ["demo", "demo"]),
+        ("clip_8ed302b4.wav", ["a/clip.wav", "b/clip.wav"]),
+        ("hall_2=mic", ["hall=x.flac", "HALL=x.flac", "Hall=x.flac"]),
+    ],
+)
+def test_a_source_whose_name_is_its_level_keeps_it_whatever_is_added(first: str, added: list[str]) -> None:
+    alone = _levels(first)[first]
+    assert alone == slug(alone)
+    for uris in ([first, *added], [*added, first], [first, added[0]], [added[-1], first]):
+        names = [split_name(uri)[0] or slug(re.sub("^mic:", "mic_", Path(uri).stem)) for uri in uris]
+        levels = source_levels(names, uris)
+        assert levels[uris.index(first)] == alone
+        assert len(set(levels)) == len(uris)
+
+
+def test_the_other_sources_with_its_letters_get_a_hash_in_any_order() -> None:
+    uris = ["hall=x.flac", "Hall=x.aiff", "HALL.wav"]
+    levels = _levels(*uris)
+    assert all(re.fullmatch("hall_[0-9a-f]{8}", levels[uri]) for uri in uris[1:])
+    assert _levels(*reversed(uris)) == levels
+    assert _levels("Hall=x.aiff", "HALL.wav")["Hall=x.aiff"] == "hall", "without it, a given name goes first"
+
+
+@given(st.lists(st.from_regex(r"[aAbB_!]{1,3}", fullmatch=True), unique=True, max_size=6))
+def test_a_label_that_is_its_level_keeps_it_whatever_is_added(labels: list[str]) -> None:
+    levels = label_levels((*labels,))
+    assert all(levels[label] == label for label in labels if label == slug(label))
+
+
+def test_a_hash_or_a_number_takes_no_level_that_a_later_label_has_alone() -> None:
+    hashed = unique_slugs(["dog", "Dog"])[1]
+    labels = ["Dog", "DOG", hashed.upper(), "dog"]
+    assert label_levels((*labels,))[hashed.upper()] == hashed
+
+
 @pytest.mark.parametrize(
     ("uri", "name", "rest"),
     [
         ("Küche=demo", "kuche_a9ec872e", "demo"),
         ("厨房=demo", slug("厨房"), "demo"),
+        ("ห้องน้ำ=demo", slug("ห้องน้ำ"), "demo"),
+        ("Ku\u0308che=demo", "kuche_a9ec872e", "demo"),
         ("Living room=mic:USB", "living_room", "mic:USB"),
         ("a/b=c.wav", None, "a/b=c.wav"),
         ("rtsp://camera/1?token=abc", None, "rtsp://camera/1?token=abc"),

@@ -20,7 +20,7 @@ from tagger.printable import echo
 from tagger.settings import DEFAULT_MODEL, DEFAULT_MQTT_URL, MqttSettings
 from tagger.sources import is_keyword
 from tagger.sources.pipe import is_pipe
-from tagger.sources.spec import Spec
+from tagger.sources.spec import Spec, repeated_name
 
 
 @dataclass
@@ -128,6 +128,8 @@ def _sources(text: str, devices: Sequence[str]) -> list[str]:
     """
     found = list(dict.fromkeys(sourcelist.split(text, devices)))
     wrong = [problem for each in found if (problem := _source_problem(each, devices))]
+    if not wrong and (name := repeated_name(map(Spec.parse, found))) is not None:
+        wrong = [f"{name} is the name of several sources; give each its own"]
     if wrong or not found:
         raise UserError("; ".join(wrong) or "name at least one")
     return [_whole(each) for each in found]

@@ -31,7 +31,7 @@ from tagger.settings import (
 )
 from tagger.sources import is_keyword, split_name
 from tagger.sources.pipe import is_pipe, is_stdin
-from tagger.sources.spec import Spec
+from tagger.sources.spec import Spec, repeated_name
 
 
 def _groups() -> dict[str, type[Any]]:
@@ -131,6 +131,7 @@ class _ListenResolver(BrokerResolver):
             self._problem(given, "no source: name one, such as mic, demo or a file")
             self._drop(given)
         pipes: list[str] = []
+        specs: list[Spec] = []
         for each in given.value:
             if len(parts := plainly_several(each)) > 1:
                 shown = toml([without_secret(part) if "://" in part else part for part in parts])
@@ -146,10 +147,13 @@ class _ListenResolver(BrokerResolver):
             except UserError as error:
                 self._problem(given, str(error))
                 continue
+            specs.append(spec)
             if is_stdin(spec.uri) or is_pipe(spec.uri):
                 pipes.append("standard input" if is_stdin(spec.uri) else spec.uri)
         if several := [each for each in pipes if pipes.count(each) > 1]:
             self._problem(given, f"{several[0]} can be listened to only once")
+        if (name := repeated_name(specs)) is not None:
+            self._problem(given, f"{name} is the name of several sources; give each its own")
 
     def _check_files(self) -> None:
         """Two sinks in one file would destroy it."""

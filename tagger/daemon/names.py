@@ -1,31 +1,58 @@
 """What each source is called: its topic level, and its part of the ids in Home Assistant."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from tagger.daemon.state import StateFolder
+from tagger.errors import UserError
 from tagger.mqtt.topics import NOT_SOURCES
 from tagger.names import distinct
-from tagger.sources import split_name
+from tagger.sources import is_keyword, split_name
+from tagger.sources.spec import Spec
 
 
 def source_levels(names: Sequence[str], uris: Sequence[str]) -> list[str]:
     """A topic level for each source, which does not depend on the order of the sources.
 
-    Of several sources with the same name, one keeps it: one that the user gave that name, else the first by what it
-    listens to. The others get a hash of what they listen to. One source several times is numbered.
+    Of several sources with the same level, one keeps it: the one whose name is the level already, else one that the
+    user gave its name, else the first by what it listens to. The others get a hash of what they listen to. One source
+    several times is numbered.
 
     >>> source_levels(["clip", "clip", "demo", "demo"], ["b/clip.wav", "a/clip.wav", "demo", "demo"])
     ['clip_8ed302b4', 'clip', 'demo', 'demo_2']
+    >>> source_levels(["a_b", "a_b"], ["A B.flac", "a_b.flac"])
+    ['a_b_c0b9271d', 'a_b']
 
     Args:
         names: of the sources, each a topic level.
         uris: as the user gave them.
     """
-    split = list(map(split_name, uris))
-    order = sorted(range(len(uris)), key=lambda i: (split[i][0] is None, split[i][1], i))
-    levels = distinct([(names[i], split[i][1]) for i in order], NOT_SOURCES)
+    specs = [_spec(uri) for uri in uris]
+    spelled = [_spelled(spec, level) for spec, level in zip(specs, names, strict=True)]
+    ranks = [
+        (text != level, spec.name is None, spec.uri, text, i)
+        for i, (spec, level, text) in enumerate(zip(specs, names, spelled, strict=True))
+    ]
+    order = sorted(range(len(uris)), key=ranks.__getitem__)
+    levels = distinct([(names[i], specs[i].uri) for i in order], NOT_SOURCES)
     found = dict(zip(order, levels, strict=True))
     return [found[i] for i in range(len(uris))]
+
+
+def _spec(uri: str) -> Spec:
+    try:
+        return Spec.parse(uri)
+    except UserError:  # said where sources are opened
+        return Spec(None, uri)
+
+
+def _spelled(spec: Spec, level: str) -> str:
+    """The name whose level a source has, as it is spelled: the user's, the device's or the file's."""
+    if spec.name is not None:
+        return spec.name
+    if is_keyword(spec.uri):
+        return spec.uri.replace(":", "_", 1) if spec.uri.startswith("mic:") else level
+    return Path(spec.uri).stem
 
 
 def source_keys(uris: Sequence[str], levels: Sequence[str], state: StateFolder | None) -> dict[str, str]:

@@ -109,9 +109,12 @@ def open_source(
         is_dated: whether a file at full speed is dated by its name, metadata or modification time; else from now.
 
     Raises:
-        UserError: there is no such device, file or channel, it is not audio, or its start is in the future.
+        UserError: there is no such device, file or channel, its name cannot be one, it is not audio, or its start is
+            in the future.
     """
     spec = Spec.parse(text)
+    if not is_keyword(spec.uri) and "://" not in spec.uri:
+        spec.check_name()
     raw = tuple(key for key in spec.options if key not in ("channel", "start_time"))
     channel, pcm = spec.channel(channel), spec.pcm(pcm or PcmFormat())
     start_time = spec.start_time(start_time)

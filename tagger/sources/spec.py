@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,8 @@ _RAW: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 """Options that say the format of raw samples: the field of PcmFormat, and what makes its value."""
 OPTIONS = ("channel", "start_time", *_RAW)
 """Options that a source can have."""
-_NOT_IN_NAMES = re.compile(r"[^\w -]")
+_SEVERAL = re.compile(r",channel=([0-9]+(?:,[0-9]+)+)$")
+"""Several channels with commas between, which separate options."""
 _OPTION = re.compile(r",([a-z_]+)=([^=,\s]*)$")
 
 
@@ -45,7 +47,7 @@ class Spec:
         """Takes a text apart. The path of an existing file is never taken apart; `folder` is what it is relative to.
 
         Raises:
-            UserError: an option is unknown or is there twice.
+            UserError: an option is unknown or is there twice, or several channels have commas between.
 
         >>> Spec.parse("kitchen=mic:USB,channel=2")
         Spec(name='kitchen', uri='mic:USB', options={'channel': '2'})
@@ -55,7 +57,11 @@ class Spec:
         while True:
             name, uri = _named(rest, folder)
             found = _OPTION.search(rest)
-            if found is None or "://" in uri or _exists(uri, folder):  # a URL may hold a password, so no error shows it
+            if "://" in uri or _exists(uri, folder):  # a URL may hold a password, so no error shows it
+                return cls(name, uri, options)
+            if several := _SEVERAL.search(rest):
+                raise UserError(f"{text}: write channel={several[1].replace(',', '+')}")
+            if found is None:
                 return cls(name, uri, options)
             key, value = found.groups()
             if key not in OPTIONS:
@@ -77,6 +83,16 @@ class Spec:
         self.channel(())
         self.start_time(None)
         self.pcm(PcmFormat())
+
+    def check_name(self) -> None:
+        """
+        Raises:
+            UserError: what is before `=` cannot be a name, and there is no file of the whole text.
+        """
+        name, separator, _ = self.uri.partition("=")
+        if self.name is None and separator and not _is_name(name) and not _exists(self.uri, Path()):
+            problem = f"no such file, and {name!r} is no name: a name has letters, digits, spaces, _ and - only"
+            raise UserError(f"{self}: {problem}")
 
     def channel(self, default: Channel) -> Channel:
         """The channels that are heard: the source's own, or the default.
@@ -114,15 +130,31 @@ class Spec:
             raise UserError(f"{self}: {key}: must be a whole number") from None
 
 
+def repeated_name(specs: Iterable[Spec]) -> str | None:
+    """A name that the user gave to several sources. None: there is none. Names that differ in case are different."""
+    names: set[str] = set()
+    for name in (each.name for each in specs if each.name is not None):
+        if (composed := unicodedata.normalize("NFC", name)) in names:
+            return name
+        names.add(composed)
+    return None
+
+
 def _changed(pcm: PcmFormat, name: str, make: Callable[[str], Any], text: str) -> PcmFormat:
     return replace(pcm, **{name: make(text)})
 
 
 def _named(text: str, folder: Path) -> tuple[str | None, str]:
     name, separator, rest = text.partition("=")
-    if separator and rest and name.strip() and not _NOT_IN_NAMES.search(name) and not _exists(text, folder):
+    if separator and rest and _is_name(name) and not _exists(text, folder):
         return name, rest
     return None, text
+
+
+def _is_name(text: str) -> bool:
+    """Whether a source can have this name. Letters of some scripts have marks, which are characters of their own."""
+    is_word = (each.isalnum() or each in "_- " or unicodedata.category(each).startswith("M") for each in text)
+    return bool(text.strip()) and all(is_word)
 
 
 def _exists(path: str, folder: Path) -> bool:

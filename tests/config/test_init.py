@@ -118,13 +118,14 @@ def test_without_a_broker_of_ones_own_there_is_less_to_ask(broker, home):
 def test_an_answer_that_cannot_be_is_asked_for_again(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "room.wav").write_text("")
-    answers = "dgo\nclok_alarm\ndog,,dog\nmoc, cim\nroom=room.wav\nhttp://broker\nbroker.local\n\nn\n"
+    answers = "dgo\nclok_alarm\ndog,,dog\nmoc, cim\nroom=room.wav, room=demo\nroom=room.wav\nhttp://broker\nbroker.local\n\nn\n"
     done = init(answers=answers)
     assert done.exit_code == 0, done.output
     assert "'dgo': did you mean dog?" in done.stdout
     assert "did you mean clock_alarm" in done.stdout
     assert "moc: is no such file" in done.stdout
     assert "cim: is no such file" in done.stdout
+    assert "room is the name of several sources" in done.stdout
     assert "http:// is unknown" in done.stdout
     settings = resolve({}, {}, None).right()
     assert settings.sources == (f"room={tmp_path}/room.wav",)

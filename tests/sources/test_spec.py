@@ -7,7 +7,7 @@ import pytest
 from tagger.errors import UserError
 from tagger.settings import PcmFormat
 from tagger.sources import open_source
-from tagger.sources.spec import Spec
+from tagger.sources.spec import Spec, repeated_name
 from tests.fuzz.sounds import write_tone
 from tests.programs import refused, run
 
@@ -55,6 +55,14 @@ def test_options_change_the_defaults() -> None:
         ("-,rate=1", "rate: must be between 1000 and 768000 Hz"),
         ("-,format=mp3", "format: unknown"),
         ("mic,channel=1,channel=2", "has channel twice"),
+        ("51.wav,channel=1,9", "51.wav,channel=1,9: write channel=1+9"),
+        ("hall=mic:USB,channel=1,2,3", "write channel=1+2+3"),
+        ("-,channel=1,2,rate=48000", "write channel=1+2"),
+        ("🔔=x.flac", "🔔=x.flac: no such file, and '🔔' is no name: a name has letters, digits, spaces, _ and - only"),
+        ("a.b=x.flac", "no such file, and 'a.b' is no name"),
+        ("a/b=x.flac", "no such file, and 'a/b' is no name"),
+        ("=x.flac", "no such file, and '' is no name"),
+        ("a.b=mic", "no such file, and 'a.b' is no name"),
         ("demo,rate=48000", "demo: rate is for raw samples from a pipe, and this has its own"),
     ],
 )
@@ -63,6 +71,21 @@ def test_what_cannot_be_is_refused_in_one_line(text: str, words: str) -> None:
         open_source(text, 32_000, realtime=False)
     assert words in str(caught.value)
     refused(run("listen", text, "--mqtt", "none"), words)
+
+
+@pytest.mark.parametrize("others", [["hall=x.aiff"], ["demo", "hall=mic:USB,channel=2"], ["hall=x.flac"]])
+def test_a_name_given_twice_is_refused_in_one_line(others: list[str]) -> None:
+    result = run("listen", "hall=x.flac", *others, "--mqtt", "none")
+    refused(result, "hall is the name of several sources")
+
+
+def test_one_name_in_two_unicode_forms_is_given_twice() -> None:
+    refused(run("listen", "Küche=demo", "Ku\u0308che=demo", "--mqtt", "none"), "is the name of several sources")
+
+
+def test_names_that_differ_in_case_and_files_of_one_name_are_not_given_twice() -> None:
+    given = ["Kitchen=demo", "kitchen=demo", "demo", "demo", "a/clip.wav", "b/clip.wav"]
+    assert repeated_name([Spec.parse(each) for each in given]) is None
 
 
 def test_a_file_says_where_its_sources_are_wrong(tmp_path: Path) -> None:

@@ -3,14 +3,16 @@
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from tagger.audio.chunk import Chunk
 from tagger.audio.decode import open_audio
 from tagger.audio.ffmpeg import tags
 from tagger.audio.libsndfile import SoundFile
+from tagger.errors import UserError
 from tagger.times import local_text
 
 log = logging.getLogger(__name__)
@@ -72,8 +74,35 @@ def began(path: Path, now: float | None = None) -> Began:
             return Began(min(at, now - (length_s or 0.0)), why + refused)
         refused = refused or f" (by {why} it would end in the future: {local_text(at)})"
     length_s = length_of(path) if length_s is None else length_s
-    modified = min(path.stat().st_mtime, now)
-    return Began(modified - length_s, f"its modification time, less its length{refused}")
+    return by_modification(path.stat().st_mtime, length_s, now, refused)
+
+
+def by_modification(modified: float, length_s: float, now: float, refused: str = "") -> Began:
+    """When a recording began that ended when its file was last modified.
+
+    Args:
+        modified: seconds since the epoch. A time after `now` counts as `now`.
+        refused: other times that were not believed, and why, for people.
+    """
+    return Began(min(modified, now) - length_s, f"its modification time, less its length{refused}")
+
+
+def by_user(where: str, start_time: float, length_s: float) -> Began:
+    """When a recording began by the user's word, seconds since the epoch.
+
+    Args:
+        where: the recording, for messages.
+
+    Raises:
+        UserError: it would end in the future.
+    """
+    ends = start_time + length_s
+    if ends > time.time() + SLACK_SECONDS:
+        raise UserError(
+            f"{where}: began at {local_text(start_time)} by --start-time, and would end in the future, "
+            f"at {local_text(ends)}"
+        )
+    return Began(start_time, "--start-time")
 
 
 def _candidates(path: Path) -> Iterator[tuple[datetime, str]]:
@@ -138,10 +167,19 @@ def length_of(path: Path) -> float:
     if isinstance(decoder, SoundFile) and (length_s := decoder.length_s) is not None:
         decoder.close()
         return length_s
+    return measured(str(path), lambda: decoder.chunks(lambda line: None))
+
+
+def measured(where: str, decode: Callable[[], Iterator[Chunk]]) -> float:
+    """Length of a recording up to where it is damaged, seconds, by decoding it. What is wrong is said when it is heard.
+
+    Args:
+        where: the recording, for the log.
+    """
     length_s = 0.0
     try:
-        for chunk in decoder.chunks(lambda line: None):
+        for chunk in decode():
             length_s += chunk.missing_s + len(chunk.frames) / chunk.rate_hz
-    except Exception:  # whatever a library makes of a damaged file; it is said when the file is heard
-        log.debug("%s: while its length was measured", path, exc_info=True)
+    except Exception:  # whatever a library makes of a damaged file
+        log.debug("%s: while its length was measured", where, exc_info=True)
     return length_s

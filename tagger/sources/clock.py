@@ -32,6 +32,8 @@ _BURST_SECONDS = 0.05
 """Longest pause within a burst, at the start of a stream."""
 _SET_SECONDS = 0.05
 """Largest change of the wall clock, against the steady one, that is not followed."""
+_AHEAD_SECONDS = 2.0
+"""Time by which a stream that may yet turn out to be live is ahead of the clock before this is told."""
 _PIECE_SECONDS = 0.1
 """Longest block of a live stream that came in larger ones."""
 
@@ -125,17 +127,27 @@ class LiveClock:
     beginning, sample by sample.
     """
 
-    def __init__(self, name: str, rate_hz: int, is_live: bool | None = None, start_time: float | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        rate_hz: int,
+        is_live: bool | None = None,
+        start_time: float | None = None,
+        on_ahead: Callable[[], None] = lambda: None,
+    ) -> None:
         """
         Args:
             name: of the stream, for people.
             rate_hz: rate of the blocks.
             is_live: None: its pace will tell.
             start_time: when the stream began, seconds since the epoch: it is a recording, and nothing is adjusted.
+            on_ahead: called once, when a stream is so much faster than a live one that its times are in the future.
         """
         self.is_live = bool(is_live)
         self._name, self._rate_hz, self._is_certain = name, rate_hz, is_live is not None
         self._start_time = start_time
+        self._on_ahead: Callable[[], None] | None = None if self._is_certain else on_ahead
+        """None: it was called, or the stream is live for certain."""
         self._wall = WallClock()
         self._began_s: float | None = None
         """When the stream began, on the steady clock. None before the first block."""
@@ -184,6 +196,7 @@ class LiveClock:
                     self._decide(held, is_over=True)
                 else:
                     self._decide(held, is_over=False)
+                self._tell_if_ahead(_AHEAD_SECONDS)
                 yield from self._dated(held)
                 held = []
         except TaggerError as broken:
@@ -191,6 +204,7 @@ class LiveClock:
         if held:
             self._decide(held, is_over=self._is_stalled)
             yield from self._dated(held)
+        self._tell_if_ahead(_TOLERANCE_SECONDS)  # nothing comes any more by which it could turn out to be live
         if error is not None:
             raise error
 
@@ -280,6 +294,15 @@ class LiveClock:
                 self._began_s = last.delay_s
             self._measure_from(last)
         self._is_stalled = False
+
+    def _tell_if_ahead(self, least_s: float) -> None:
+        """Tells, once, that the newest sample of a stream that is not live lies this far in the future, seconds."""
+        newest = self._former
+        if self.is_live or self._on_ahead is None or self._began_s is None or newest is None:
+            return
+        if newest.newest_s + self._began_s - newest.steady_s > least_s:
+            on_ahead, self._on_ahead = self._on_ahead, None
+            on_ahead()
 
     def _lose(self, seconds: float) -> None:
         self._gap = True

@@ -9,14 +9,12 @@ import numpy as np
 
 from tagger.audio.decode import decode_blocks, open_audio
 from tagger.audio.downmix import heard_channels
-from tagger.audio.recorded import SLACK_SECONDS, Began, began, length_of
-from tagger.errors import UserError
+from tagger.audio.recorded import Began, began, by_user, length_of
 from tagger.events import Block
 from tagger.names import slug
 from tagger.settings import Channel
 from tagger.sources import Request
 from tagger.sources.clock import WallClock, steady
-from tagger.times import local_text
 
 DEMO = Path(__file__).parent / "demo" / "demo.ogg"
 _BLOCK_SECONDS = 0.1
@@ -45,13 +43,7 @@ def _start(path: Path, request: Request) -> Began | None:
         UserError: by the user's word it would end in the future.
     """
     if request.start_time is not None:
-        ends = request.start_time + length_of(path)
-        if ends > time.time() + SLACK_SECONDS:
-            raise UserError(
-                f"{path}: began at {local_text(request.start_time)} by --start-time, and would end in the future, "
-                f"at {local_text(ends)}"
-            )
-        return Began(request.start_time, "--start-time")
+        return by_user(str(path), request.start_time, length_of(path))
     if request.realtime or not request.is_dated:
         return None
     return Began(time.time() - length_of(path), "") if path == DEMO else began(path)

@@ -10,6 +10,7 @@ import numpy as np
 
 from tagger.audio.chunk import Chunk, Frames
 from tagger.audio.downmix import Downmix, check_channel, heard_channels
+from tagger.audio.recorded import Began, by_modification, by_user, measured
 from tagger.audio.resample import SHORTEST_SECONDS, Resampler, stretches
 from tagger.audio.stream import Bytes, Stream, open_stream
 from tagger.errors import AudioError, TaggerError
@@ -19,22 +20,39 @@ from tagger.settings import Channel, PcmFormat
 from tagger.sources import Request
 from tagger.sources.clock import Arrival, LiveClock, Workload, steady
 from tagger.sources.pipe import Pipe, is_stdin
-from tagger.times import local_text
 
 log = logging.getLogger(__name__)
 
 _NOTHING: Samples = np.zeros(0, np.float32)
+_STDIN = "standard input"
 
 
 def open_source(request: Request) -> "PcmSource":
     """Opens standard input, `-`, or a FIFO, `/dev/fd/N` or a device by its path."""
-    path, pipe, name = Path(request.uri), None, "stdin"
+    path, pipe, name = Path(request.uri), Pipe(_STDIN), "stdin"
     if not is_stdin(request.uri):
         name = slug(f"fd_{path.name}" if path.parent.name == "fd" else path.stem)
         pipe = Pipe(request.uri, request.uri)
-    return PcmSource(
-        request.name or name, request.pcm, request.rate_hz, pipe, request.channel, start_time=request.start_time
-    )
+    start = _start(pipe, request)
+    return PcmSource(request.name or name, request.pcm, request.rate_hz, pipe, request.channel, start)
+
+
+def _start(pipe: Pipe, request: Request) -> Began | None:
+    """When what is piped was recorded. None: it is dated by when it comes.
+
+    A regular file on standard input is dated as a file at full speed is. Its length is measured by decoding it once.
+
+    Raises:
+        UserError: by the user's word it would end in the future.
+    """
+    file = pipe.redirected() if request.is_dated else None
+    length_s = 0.0
+    if file is not None:
+        source = Bytes(file.read)
+        length_s = measured(pipe.where, lambda: open_stream(pipe.where, source, request.pcm, lambda _: None).chunks())
+    if request.start_time is not None:
+        return by_user(pipe.where, request.start_time, length_s)
+    return by_modification(file.modified, length_s, time.time()) if file is not None else None
 
 
 _Moment = tuple[float, float]
@@ -51,7 +69,7 @@ class PcmSource:
         rate_hz: int,
         pipe: Pipe | BinaryIO | None = None,
         channel: Channel = (),
-        start_time: float | None = None,
+        start: Began | None = None,
     ) -> None:
         """
         Args:
@@ -59,23 +77,25 @@ class PcmSource:
             rate_hz: rate of the blocks.
             pipe: None is standard input.
             channel: channels that are heard.
-            start_time: when a recording that is piped began, seconds since the epoch.
+            start: when a recording that is piped began.
 
         Raises:
             AudioError: standard input is closed.
         """
-        self._pipe = pipe if isinstance(pipe, Pipe) else Pipe("standard input", file=pipe)
+        self._pipe = pipe if isinstance(pipe, Pipe) else Pipe(_STDIN, file=pipe)
         self.name, self.live = name, self._pipe.is_fifo
         raw = f"raw {pcm.encoding} at {pcm.rate_hz} Hz{heard_channels(channel, pcm.channels) or ', 1 channel'}"
         self.description = f"{self._pipe.where}, {raw}, unless it begins as WAV, FLAC, Ogg, MP3 or the like"
-        self._dated = "" if start_time is None else f", dated from {local_text(start_time)}"
+        self._dated = "" if start is None else f", {start}"
         self.description += self._dated
-        self._pcm, self._rate_hz, self._channel, self._start_time = pcm, rate_hz, channel, start_time
+        self._pcm, self._rate_hz, self._channel = pcm, rate_hz, channel
+        self._start_time = start.time if start is not None else None
+        self._is_fast_said = False
         self._begin()
 
     def _begin(self) -> None:
         self._stream: Stream | None = None
-        self._clock = LiveClock(self.name, self._rate_hz, start_time=self._start_time)
+        self._clock = LiveClock(self.name, self._rate_hz, start_time=self._start_time, on_ahead=self._say_fast)
         self._workload = Workload(self._rate_hz)
 
     def blocks(self) -> Iterator[Block]:
@@ -107,6 +127,15 @@ class PcmSource:
         data = self._pipe.wait_for_writer(lambda line: log.warning("%s: %s", self.name, line))
         self._came = steady(), time.time()
         return data
+
+    def _say_fast(self) -> None:
+        if not self._is_fast_said:
+            log.warning(
+                "%s: comes faster than live sound, and is dated from when it began to come: its times run ahead of the "
+                "clock; --start-time says when it was recorded",
+                self.name,
+            )
+        self._is_fast_said = True
 
     def _has_more(self, within_s: float) -> bool:
         return (self._stream is not None and self._stream.is_ready) or self._pipe.has_more(within_s)

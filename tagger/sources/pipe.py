@@ -33,6 +33,24 @@ def is_stdin(uri: str) -> bool:
     return uri in ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 
 
+class Redirected:
+    """A regular file in place of a pipe: `tagger listen - < door.flac`. It is read here without being taken."""
+
+    def __init__(self, descriptor: int, modified: float) -> None:
+        """
+        Args:
+            modified: when it was last modified, seconds since the epoch.
+        """
+        self.modified = modified
+        self._descriptor, self._at = descriptor, os.lseek(descriptor, 0, os.SEEK_CUR)
+
+    def read(self) -> bytes:
+        """The next bytes; empty at the end."""
+        data = os.pread(self._descriptor, _READ_BYTES, self._at)
+        self._at += len(data)
+        return data
+
+
 class Pipe:
     """Bytes from a pipe, as they come."""
 
@@ -70,6 +88,14 @@ class Pipe:
     @property
     def is_closed(self) -> bool:
         return self._closed.is_set()
+
+    def redirected(self) -> Redirected | None:
+        """The regular file that is read. None: it is a pipe, a device, or a file object without a descriptor."""
+        descriptor = _descriptor(self._file)
+        if descriptor is None:
+            return None
+        status = os.fstat(descriptor)
+        return Redirected(descriptor, status.st_mtime) if stat.S_ISREG(status.st_mode) else None
 
     def open(self) -> None:
         """Begins to read. A file object without a descriptor cannot tell whether it `has_more`.

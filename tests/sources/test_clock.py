@@ -36,6 +36,8 @@ class Simulation:
 
     def __init__(self, sent: Sent, wall: Callable[[float], float], busy_s: float, starts_s: float) -> None:
         self.sent, self.wall, self.busy_s, self.now = list(sent), wall, busy_s, starts_s
+        self.told_at: list[float] = []
+        """When the clock told that the stream's times are in the future, seconds."""
 
     def arrivals(self) -> Iterator[Arrival]:
         position = 0
@@ -61,7 +63,8 @@ class Simulation:
 
     def heard(self, is_live: bool | None = None) -> list[Heard]:
         found = []
-        for block in LiveClock("pipe", RATE_HZ, is_live).blocks(self.arrivals(), self.has_more):
+        clock = LiveClock("pipe", RATE_HZ, is_live, on_ahead=lambda: self.told_at.append(self.now))
+        for block in clock.blocks(self.arrivals(), self.has_more):
             found.append(Heard(block, self.wall(self.now)))
             self.now += self.busy_s * len(block.samples) / RATE_HZ
         return found
@@ -309,3 +312,39 @@ class TestWorkload:
         assert [piece.gap for piece in pieces] == [True] + [False] * 10
         assert [piece.time - EPOCH for piece in pieces] == pytest.approx([0.1 * number for number in range(11)])
         assert math.isclose(float(pieces[3].samples[0]), 300)
+
+
+def told(sent: Sent, busy_s: float = 0.0, starts_s: float = 0.0, is_live: bool | None = None) -> list[float]:
+    """When it was told that the times of a stream are in the future, seconds."""
+    simulation = Simulation(sent, lambda now: EPOCH + now, busy_s, starts_s)
+    simulation.heard(is_live)
+    return simulation.told_at
+
+
+@pytest.mark.parametrize("busy_s", [0.0, 0.2])
+@pytest.mark.parametrize("pace", [4.0, 100.0])
+def test_a_stream_that_is_faster_than_a_live_one_is_told_once_as_soon_as_it_is_ahead(
+    pace: float, busy_s: float
+) -> None:
+    (at,) = told(live(0, 10, pace=pace), busy_s)
+    assert at < 3
+    assert len(told([(0.0, 60.0)], busy_s)) == 1
+    assert len(told([(0.0, 1.0), (0.0, 0.5)], busy_s)) == 1  # it ends before it is that far ahead
+
+
+@pytest.mark.parametrize("is_live", [None, True])
+@pytest.mark.parametrize(
+    ("sent", "starts_s"),
+    [
+        (live(0, 30), 0.0),
+        (live(0, 1), 0.0),
+        (live(0, 30, pace=1.2), 0.0),
+        (live(0, 30, pace=2.0), 0.0),
+        (live(0, 30), 5.0),
+        ([(1.5, 0.1), (1.6, 1.5), *live(1.6, 20)], 0.0),
+        ([*live(0, 10), (15.0, 5.0), *live(15, 20)], 0.0),
+    ],
+    ids=["even", "short", "fast", "twice", "backlog", "late", "stall"],
+)
+def test_a_live_stream_is_not_told_to_be_ahead(sent: Sent, starts_s: float, is_live: bool | None) -> None:
+    assert told(sent, starts_s=starts_s, is_live=is_live) == []

@@ -1,6 +1,7 @@
 """Files as a source of blocks: times, gaps, pace."""
 
 import json
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
-from tagger.errors import UserError
+from tagger.audio.recorded import Began
+from tagger.errors import AudioError, UserError
 from tagger.events import Block
 from tagger.settings import PcmFormat
 from tagger.sources import open_source
@@ -101,10 +104,86 @@ def test_a_clock_that_is_set_is_followed_by_what_is_replayed(named: Path, monkey
 
 def test_a_recording_that_is_piped_is_dated_by_the_users_word(named: Path) -> None:
     with named.open("rb") as pipe:
-        source = PcmSource("stdin", PcmFormat(RATE_HZ), RATE_HZ, pipe, start_time=AT)
+        source = PcmSource("stdin", PcmFormat(RATE_HZ), RATE_HZ, pipe, start=Began(AT, "--start-time"))
         blocks = list(source.blocks())
     assert blocks[0].time == AT
-    assert source.description.endswith(f"dated from {local_text(AT)}")
+    assert source.description.endswith(f"dated from {local_text(AT)} by --start-time")
+
+
+SECONDS = 40
+"""More than a live stream's clock holds before it dates anything."""
+
+
+def encoded(path: Path, form: str) -> Path:
+    """A file of silence."""
+    if form == "raw":
+        path.write_bytes(bytes(2 * RATE_HZ * SECONDS))
+    elif form == "mp3":
+        return write_av(path, "libmp3lame", np.zeros(RATE_HZ * SECONDS, np.float32), RATE_HZ)
+    else:
+        soundfile.write(path, np.zeros(RATE_HZ * SECONDS), RATE_HZ, format=form, subtype="PCM_16")
+    return path
+
+
+def redirected(path: Path, monkeypatch: pytest.MonkeyPatch, skip: int = 0, **options: Any) -> tuple[list[Block], str]:
+    """Blocks of standard input that is a file, and the description that is said before."""
+    with path.open() as file:
+        os.lseek(file.fileno(), skip, os.SEEK_SET)
+        monkeypatch.setattr("sys.stdin", file)
+        source = open_source("-", RATE_HZ, pcm=PcmFormat(RATE_HZ), is_dated=True, **options)
+        said = source.description
+        return list(source.blocks()), said
+
+
+def end_of(blocks: list[Block]) -> float:
+    return blocks[-1].time + len(blocks[-1].samples) / RATE_HZ
+
+
+@pytest.mark.parametrize("form", ["raw", "wav", "flac", "mp3"])
+def test_a_file_on_standard_input_is_dated_by_its_modification_time(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = encoded(tmp_path / f"long.{form}", form)
+    os.utime(path, (AT, AT))
+    blocks, said = redirected(path, monkeypatch)
+    assert end_of(blocks) == pytest.approx(AT, abs=0.01)
+    assert blocks[0].time == pytest.approx(AT - SECONDS, abs=0.2)  # an MP3 is a little longer
+    assert said.endswith(f", dated from {local_text(blocks[0].time)} by its modification time, less its length")
+    assert "faster than live" not in caplog.text
+
+
+def test_a_file_on_standard_input_that_was_read_in_part_is_dated_by_its_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encoded(tmp_path / "long.raw", "raw")
+    os.utime(path, (AT, AT))
+    blocks, _ = redirected(path, monkeypatch, skip=10 * 2 * RATE_HZ)
+    assert (blocks[0].time, end_of(blocks)) == (AT - 30, AT)
+
+
+def test_a_file_on_standard_input_is_never_in_the_future(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encoded(tmp_path / "long.wav", "wav")
+    os.utime(path, (time.time() + 3_600,) * 2)
+    assert end_of(redirected(path, monkeypatch)[0]) <= time.time()
+
+
+def test_the_users_word_comes_first_on_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encoded(tmp_path / "long.wav", "wav")
+    blocks, said = redirected(path, monkeypatch, start_time=AT)
+    assert blocks[0].time == AT
+    assert said.endswith(f", dated from {local_text(AT)} by --start-time")
+    with pytest.raises(UserError, match=r"^standard input: began at .* by --start-time, and would end in the future"):
+        redirected(path, monkeypatch, start_time=time.time() - 20)
+
+
+@pytest.mark.parametrize("data", [b"", b"fLaC" + bytes(99), b"OggS" + bytes(99)])
+def test_a_file_on_standard_input_that_is_no_audio_is_said_when_it_is_heard(
+    tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "broken"
+    path.write_bytes(data)
+    with pytest.raises(AudioError):
+        redirected(path, monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tagger.audio.raw import ENCODINGS
+from tagger.audio.recorded import Began
 from tagger.errors import AudioError
 from tagger.events import Block
 from tagger.settings import PCM_ENCODINGS, Channel, PcmFormat
 from tagger.sources.pcm import PcmSource
 
 RATE = 32_000
+RECORDED = Began(1_700_000_000.0, "--start-time")
 QUANTUM = dict.fromkeys(ENCODINGS, 2**-23) | {"u8": 2**-7, "s8": 2**-7, "s16le": 2**-15, "s16be": 2**-15}
 """Largest error of a sample between -1 and 1."""
 
@@ -49,9 +51,14 @@ class Trickle:
 
 
 def source(
-    pipe: object, encoding: str = "s16le", rate_hz: int = RATE, channels: int = 1, channel: Channel = ()
+    pipe: object,
+    encoding: str = "s16le",
+    rate_hz: int = RATE,
+    channels: int = 1,
+    channel: Channel = (),
+    start: Began | None = None,
 ) -> PcmSource:
-    return PcmSource("stdin", PcmFormat(rate_hz, encoding, channels), RATE, pipe, channel)
+    return PcmSource("stdin", PcmFormat(rate_hz, encoding, channels), RATE, pipe, channel, start)
 
 
 def joined(blocks: list[Block]) -> NDArray[np.float32]:
@@ -94,7 +101,11 @@ def test_damage_on_a_channel_that_is_not_heard_costs_nothing(caplog):
 
 def test_channels_that_cancel_are_said_once(caplog):
     noise = np.random.default_rng(1).normal(0, 0.1, RATE * 6)
-    list(source(Trickle(encode(np.stack([noise, -noise], axis=1), "s16le"), [9_999]), channels=2).blocks())
+    list(
+        source(
+            Trickle(encode(np.stack([noise, -noise], axis=1), "s16le"), [9_999]), channels=2, start=RECORDED
+        ).blocks()
+    )
     (line,) = caplog.messages
     assert line.startswith("stdin: its 2 channels cancel, so their mean is more than 60 dB below channel ")
 
@@ -164,7 +175,7 @@ def test_not_a_number_makes_a_gap(bad, rate_hz):
 
 def test_not_a_number_is_said_once(caplog):
     samples = np.concatenate([sine(), [np.nan], sine(), [np.inf], sine()])
-    list(source(Trickle(encode(samples, "f32le"), [4_000]), "f32le").blocks())
+    list(source(Trickle(encode(samples, "f32le"), [4_000]), "f32le", start=RECORDED).blocks())
     (line,) = caplog.messages
     assert f"at {len(sine()) / RATE:.3f} s" in line
 
@@ -256,6 +267,20 @@ def test_a_file_that_is_piped_is_dated_sample_by_sample(tmp_path):
     starts = np.cumsum([0, *(len(block.samples) for block in blocks)])[:-1]
     np.testing.assert_allclose([block.time - blocks[0].time for block in blocks], starts / RATE, atol=1e-6)
     assert not any(block.gap for block in blocks)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 5])
+def test_a_recording_that_is_piped_is_said_once(seconds, caplog):
+    data = encode(np.zeros(round(seconds * RATE)), "s16le")
+    list(source(io.BytesIO(data)).blocks())
+    (line,) = caplog.messages
+    assert line == (
+        "stdin: comes faster than live sound, and is dated from when it began to come: its times run ahead of the "
+        "clock; --start-time says when it was recorded"
+    )
+    caplog.clear()
+    list(source(io.BytesIO(data), start=RECORDED).blocks())
+    assert not caplog.messages
 
 
 def test_close_ends_it_while_it_waits():

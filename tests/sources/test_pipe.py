@@ -55,6 +55,16 @@ def test_a_fifo_is_waited_for_and_heard_again_with_the_next_writer(fifo: Path) -
     assert source.description == f"{fifo}, WAV, s16le at 8000 Hz, 1 channel"
 
 
+def test_recordings_that_come_through_a_fifo_are_said_once(fifo: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = open_source(f"{fifo},rate={RATE},format=s16le", RATE)
+    for _ in range(2):
+        writer = write(fifo, encode(np.zeros(5 * RATE), "s16le"))
+        heard(source, TaggerError)
+        writer.join()
+    (line,) = caplog.messages
+    assert line.startswith("door_bell: comes faster than live sound")
+
+
 def test_the_end_of_a_fifo_is_said(fifo: Path) -> None:
     writer = write(fifo, encode(np.full(1_000, 0.5), "s16le"))
     with pytest.raises(TaggerError, match="the program that wrote to it has ended"):

@@ -63,9 +63,19 @@ class DownloadError(TaggerError):
     """A download failed, or what arrived is not what was pinned."""
 
 
+def to_install(extra: str) -> str:
+    """What the user runs to install an extra, as part of a sentence. The name `tagger` on PyPI is another project's."""
+    return f"run `./scripts/setup {extra}` in tagger's clone"
+
+
 def near(name: str, known: Iterable[str]) -> str:
-    """`; did you mean a, b?` for the known names nearest to `name`, or else `; there is a, b, c`."""
+    """`; did you mean a, b?` for the known names nearest to `name`, or else `; there is a, b, c`.
+
+    A name that differs in case only is the nearest, and named alone.
+    """
     names = sorted(set(known))
+    if same := [each for each in names if each.casefold() == name.casefold()]:
+        return f"; did you mean {', '.join(same[:5])}?"
     lowered = {candidate.lower(): candidate for candidate in names}
     close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
     close += [candidate for candidate in lowered if name.lower() in candidate and candidate not in close]

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from tagger.errors import SettingError, UserError
+from tagger.errors import SettingError, UserError, near, to_install
+from tests.programs import ROOT
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,28 @@ def test_a_setting_that_cannot_be_is_one_line_also_without_a_file(value: object,
 
 def test_a_field_may_have_dots() -> None:
     assert SettingError(("events", "labels", "a.b", "enter"), "x").field == ("events", "labels", "a.b", "enter")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("DOG", "; did you mean dog?"),
+        ("siren", "; did you mean Siren?"),
+        ("sirn", "; did you mean Siren?"),
+        ("zzz", "; there is Hot dog, Siren, dog"),
+    ],
+)
+def test_a_name_that_differs_in_case_only_is_named_alone(name: str, said: str) -> None:
+    assert near(name, ["dog", "Hot dog", "Siren"]) == said
+
+
+def test_an_extra_is_installed_from_the_clone() -> None:
+    assert "./scripts/setup train" in to_install("train")
+
+
+def test_nobody_is_told_to_install_the_package_of_that_name_on_pypi() -> None:
+    paths = [
+        path for top in ("tagger", "train", "docs") for path in (ROOT / top).rglob("*") if path.suffix in (".py", ".md")
+    ]
+    for path in [*paths, ROOT / "README.md"]:
+        assert "pip install 'tagger" not in path.read_text("utf-8"), path

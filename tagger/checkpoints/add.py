@@ -7,7 +7,7 @@ from pathlib import Path
 from tagger.checkpoints.graph import graph_of
 from tagger.checkpoints.info import read_info
 from tagger.checkpoints.store import SUFFIX, folder
-from tagger.errors import CheckpointError
+from tagger.errors import CheckpointError, to_install
 from tagger.files import replacing
 
 
@@ -24,7 +24,7 @@ def add(path: Path) -> Path:
     if path.suffix != SUFFIX:
         if not has_torch:
             raise CheckpointError(
-                f"{path}: PyTorch's files need torch, which is not installed: pip install 'tagger[torch]'; "
+                f"{path}: PyTorch's files need torch, which is not installed: {to_install('torch')}; "
                 "or add it where torch is, export it there, and copy both files"
             )
         from tagger.checkpoints import official

@@ -29,7 +29,8 @@ def export_model(model: str, output: Path | None, sounds: Sequence[Path]) -> Non
     """Write MODEL as a graph that ONNX Runtime runs, on devices without torch.
 
     MODEL is a name from `tagger models`, or a path. The graph is compared with the checkpoint on real sounds before it
-    is written. A device needs both files, side by side. Exporting needs torch: pip install 'tagger[torch]'.
+    is written. A device needs both files, side by side. Exporting needs torch: ./scripts/setup torch
+    installs it.
     """
     from tagger.checkpoints import store
     from tagger.checkpoints.graph import graph_of

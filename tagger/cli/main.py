@@ -19,7 +19,7 @@ from tagger.cli.models import models
 from tagger.cli.review import review
 from tagger.cli.tag import tag_files
 from tagger.cli.train import evaluate, features, recipes, train
-from tagger.errors import SettingError, TaggerError, UserError
+from tagger.errors import SettingError, TaggerError, UserError, to_install
 from tagger.printable import LogFormatter, printable
 
 _EXTRAS = {"torch": "train", "onnx": "torch"}
@@ -65,7 +65,7 @@ class _Group(Group):
             if package not in _EXTRAS:
                 raise
             raise _Failure(
-                UserError(f"this needs {package}, which is not installed: pip install 'tagger[{_EXTRAS[package]}]'")
+                UserError(f"this needs {package}, which is not installed: {to_install(_EXTRAS[package])}")
             ) from None
         except BrokenPipeError:  # click ends quietly where a reader has seen enough
             raise

@@ -16,7 +16,7 @@ from tagger.checkpoints.info import CheckpointInfo, check_trained, read_info
 from tagger.checkpoints.joint import JointInfo
 from tagger.engine.joint import JointClassifier
 from tagger.engine.scores import WindowClassifier
-from tagger.errors import CheckpointError, UserError
+from tagger.errors import CheckpointError, UserError, to_install
 from tagger.printable import number_of
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def _forced(runtime: str, device: str, path: Path, info: CheckpointInfo) -> Wind
         raise UserError(f"--runtime {runtime}: unknown; use one of {', '.join((AUTO, *RUNTIMES))}")
     chosen = RUNTIMES[runtime]
     if not chosen.is_installed:
-        raise UserError(f"--runtime {runtime}: {chosen.package} is not installed: pip install 'tagger[{chosen.extra}]'")
+        raise UserError(f"--runtime {runtime}: {chosen.package} is not installed: {to_install(chosen.extra)}")
     if chosen.needs_graph and device not in (AUTO, "cpu"):
         raise UserError(f"--runtime {runtime}: runs on the processor, not on --device {device}; use --runtime torch")
     if chosen.needs_graph and not graph_of(path).is_file():
@@ -170,6 +170,6 @@ def _torch_has_gpu() -> bool:
 def _needs(path: Path) -> str:
     return (
         f"{path}: has no exported graph, and torch, which runs checkpoints, is not installed: "
-        f"pip install 'tagger[torch]', or run `tagger export {path.stem}` where torch is and copy "
+        f"{to_install('torch')}, or run `tagger export {path.stem}` where torch is and copy "
         f"{graph_of(path).name} beside it"
     )

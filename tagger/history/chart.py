@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tagger import times
-from tagger.errors import UserError
+from tagger.errors import UserError, to_install
 from tagger.figures import INK, SKY, save, shortened
 from tagger.history.log import EventRow
 from tagger.printable import number_of
@@ -36,7 +36,7 @@ def check() -> None:
         UserError: matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
-        raise UserError("--plot needs matplotlib, which is not installed: pip install 'tagger[plot]'")
+        raise UserError(f"--plot needs matplotlib, which is not installed: {to_install('plot')}")
 
 
 def write(path: Path, day: date, rows: Sequence[EventRow]) -> None:

@@ -6,7 +6,7 @@ import socket
 import threading
 from typing import Any
 
-from tagger.errors import TaggerError, UserError
+from tagger.errors import TaggerError, UserError, to_install
 
 _PORTS_TRIED = 20
 """Number of ports to try, from the given one on."""
@@ -25,7 +25,7 @@ class EmbeddedBroker:
         try:
             import amqtt.broker
         except ImportError:
-            raise UserError("--mqtt embedded needs a package more: pip install 'tagger[broker]'") from None
+            raise UserError(f"--mqtt embedded needs a package more: {to_install('broker')}") from None
         for name in ("amqtt", "transitions"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._broker_class: Any = amqtt.broker.Broker

@@ -98,5 +98,5 @@ def test_a_device_without_torch_listens_tags_and_calibrates(home: Path, tmp_path
 def test_what_needs_torch_says_what_to_install(command: str) -> None:
     code, _, errors = tagger(*command.split(), answers="", blocked=True)
     assert code == 2
-    assert "not installed: pip install 'tagger[" in errors
+    assert "not installed: run `./scripts/setup t" in errors
     assert len(errors.splitlines()) == 1

@@ -94,11 +94,9 @@ def test_a_checkpoint_without_a_graph_runs_in_torch(alone):
 
 def test_without_torch_it_says_what_to_install_or_to_run_elsewhere(alone, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(
-        CheckpointError, match=r"pip install 'tagger\[torch\]', or run `tagger export mine` .* mine\.onnx"
-    ):
+    with pytest.raises(CheckpointError, match=r"\./scripts/setup torch`.*, or run `tagger export mine` .* mine\.onnx"):
         open_model(str(alone))
-    with pytest.raises(UserError, match=r"--runtime torch: torch is not installed: pip install"):
+    with pytest.raises(UserError, match=r"--runtime torch: torch is not installed: run `./scripts/setup torch`"):
         open_model("esc50", "torch")
     assert open_model("esc50").runs_on == "cpu by ONNX Runtime"
 

@@ -468,7 +468,7 @@ def test_any_day_can_be_drawn(tmp_path: Path, rows: list[EventRow]) -> None:
 
 def test_without_matplotlib_it_says_what_to_install(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chart, "find_spec", lambda name: None)
-    refused(run("events", "--day", "today", "--plot", "day.png"), "pip install 'tagger[plot]'")
+    refused(run("events", "--day", "today", "--plot", "day.png"), "./scripts/setup plot")
 
 
 def test_a_picture_that_cannot_be_written_is_one_line(log: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import tagger
+from tagger.errors import to_install
 from tagger.files import replacing
 from train.curve import Epoch
 from train.evaluate import metrics, plots
@@ -79,7 +80,7 @@ def write(
     try:
         pictures = plots.write(folder, predictions, curves, chosen)
     except ImportError as error:
-        pictures, no_pictures = (), f"No pictures: {error}. `pip install 'tagger[train]'` brings what draws them."
+        pictures, no_pictures = (), f"No pictures: {error}. What draws them: {to_install('train')}."
     lines = markdown_of(title, predictions, results, curves, _plain(facts), marks, chosen, pictures, no_pictures)
     with replacing(folder / "report.md") as partial:
         partial.write_text("\n".join(lines) + "\n", "utf-8")

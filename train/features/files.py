@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tagger.audio.decode import decode
 from tagger.checkpoints import checkpoint, store
-from tagger.errors import AudioError, UserError, near
+from tagger.errors import AudioError, UserError, near, to_install
 from tagger.events import Samples
 from tagger.features.config import FRONT_ENDS, MelConfig
 from tagger.features.logmel import LogMel, front_end
@@ -141,7 +141,7 @@ def check_pictures() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        raise UserError("pictures need matplotlib: pip install 'tagger[train]', or give --no-picture") from None
+        raise UserError(f"pictures need matplotlib: {to_install('train')}, or give --no-picture") from None
 
 
 def _write_header(out: BinaryIO, bands: int, frames: int) -> None:

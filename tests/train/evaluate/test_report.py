@@ -196,7 +196,7 @@ def test_the_kept_epoch_and_the_last(tmp_path, without_matplotlib):
 def test_without_matplotlib(tmp_path, without_matplotlib):
     report.write(tmp_path, "own", simulated(("a", "b"), 3, 0.3), {"fold 1": rising(3)}, {}, [])
     document, text, rows = read(tmp_path)
-    assert "pip install 'tagger[train]'" in text
+    assert "./scripts/setup train" in text
     assert "matplotlib" in text
     assert document["results"]["clips"] == len(rows or []) == 6
     assert not list(tmp_path.glob("*.png"))

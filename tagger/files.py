@@ -73,6 +73,16 @@ def make_folders(path: Path, is_private: bool = False) -> None:
             folder.mkdir(mode=0o700, exist_ok=True)
 
 
+def unwritable(path: Path) -> str | None:
+    """Why no file can be made at `path`; None: it seems that one can. Writes nothing."""
+    folder = path.parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder}: is no folder"
+    return None if os.access(folder, os.W_OK | os.X_OK) else f"{folder}: cannot be written to"
+
+
 def open_private(path: Path) -> BinaryIO:
     """Opens a file to read and to append to, without a buffer; a missing one is made for its owner alone.
 

@@ -142,8 +142,13 @@ def is_topic(text: str) -> bool:
 
 
 def is_host(host: str) -> bool:
-    """Whether a name can be looked up: no part is empty or too long, and no character ends the host of a URL."""
-    if not host or re.search(r"[\s/@]", host):
+    """Whether a name can be looked up: no part is empty or too long, and its characters of ASCII are letters, digits,
+    `-`, `_` and `.`.
+
+    >>> is_host("broker-1.local"), is_host("sounds.wav,channel=2")
+    (True, False)
+    """
+    if not host or re.search(r"[^\w.\-\u0080-\U0010ffff]|\s", host):
         return False
     try:
         host.encode("idna")

@@ -15,9 +15,10 @@ They come from the checkpoint (its thresholds), from what kind of sound a label 
 """
 
 import dataclasses
+import difflib
 import math
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -216,6 +217,11 @@ class EventsConfig:
         Raises:
             SettingError: a label is unknown, or a group is empty or has the name of something else.
         """
+        for error in self.name_errors(labels):
+            raise error
+
+    def name_errors(self, labels: Collection[str]) -> Iterator[SettingError]:
+        """All errors that `check_names` may raise."""
         named: list[tuple[tuple[str, ...], Sequence[str]]] = [
             *((("labels", label), [label]) for label in self.labels),
             (("allow",), self.allow or ()),
@@ -225,12 +231,82 @@ class EventsConfig:
         for path, found in named:
             for label in found:
                 if label not in labels:
-                    raise SettingError(("events", *path), f"this model has no label {label!r}{near(label, labels)}")
+                    several = _several(label, labels) if path[0] != "labels" else ()
+                    hint = "; each label is a text of its own" if several else near(label, labels)
+                    yield SettingError(("events", *path), f"this model has no label {label!r}{hint}", several or None)
         taken = {ANY: "all labels", **{slug(label): f"the label {label!r}" for label in labels}}
         for group, members in self.groups.items():
             place = ("events", "groups", group)
             if slug(group) in taken:
-                raise SettingError(place, f"is the name of {taken[slug(group)]}; choose another")
+                yield SettingError(place, f"is the name of {taken[slug(group)]}; choose another")
             if not members:
-                raise SettingError(place, "has no labels")
-            taken[slug(group)] = f"the group {group!r}"
+                yield SettingError(place, "has no labels")
+            taken.setdefault(slug(group), f"the group {group!r}")
+
+    def without_names(self, labels: Collection[str]) -> "EventsConfig":
+        """Returns a copy without unknown labels and without groups."""
+        allow = None if self.allow is None else tuple(label for label in self.allow if label in labels)
+        return EventsConfig(
+            self.defaults,
+            {label: changes for label, changes in self.labels.items() if label in labels},
+            allow if allow or not self.allow else None,
+            tuple(label for label in self.deny if label in labels),
+        )
+
+
+def errors(
+    labels: Sequence[str],
+    thresholds: Sequence[float],
+    window_s: float,
+    hop_s: float,
+    config: EventsConfig,
+    threshold: float | None = None,
+) -> list[SettingError]:
+    """All errors for which `policy` would refuse these arguments, where it raises the first."""
+    found = list(config.name_errors(labels))
+    config = config.without_names(labels)
+    while True:
+        try:
+            policy(labels, thresholds, window_s, hop_s, config, threshold)
+        except SettingError as error:
+            found.append(error)
+            if error.field[1] != "labels":
+                return found
+            label, name = error.field[2:]
+        else:
+            return found
+        own = {each: dict(changes) for each, changes in config.labels.items()}
+        if name in own.get(label, {}):
+            config = replace(config, labels=own | {label: without(own[label], name)})
+        elif name in config.defaults or (name == "enter" and threshold is not None):
+            if name == "enter" and threshold is not None:
+                threshold = None
+            else:
+                config = replace(config, defaults=without(config.defaults, name))
+            needing = _NEEDING.get(name, "")
+            config = replace(
+                config,
+                defaults=without(config.defaults, needing),
+                labels={each: without(changes, needing) for each, changes in own.items()},
+            )
+        else:  # the model's own threshold
+            return found
+
+
+_NEEDING: Mapping[str, str] = {"enter": "exit", "min_s": "max_s"}
+"""Field -> the field whose values are judged by it."""
+
+
+def without(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A copy without a wrong field, and without the field that is judged by it."""
+    return {key: value for key, value in fields.items() if key not in (name, _NEEDING.get(name))}
+
+
+def _several(text: str, labels: Collection[str]) -> tuple[str, ...]:
+    """The labels that a text with commas lists, nearly so written. Empty: it is no such list."""
+    lowered = {label.casefold(): label for label in labels}
+    parts = [part.strip().casefold() for part in text.split(",")]
+    if len(parts) < 2 or difflib.get_close_matches(text.casefold(), lowered, n=1, cutoff=0.9):
+        return ()
+    found = [difflib.get_close_matches(part, lowered, n=1, cutoff=0.6) for part in parts if part]
+    return tuple(lowered[match[0]] for match in found) if all(found) else ()

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from tagger import times
 from tagger.errors import SettingError, near
-from tagger.names import is_host, is_topic, slug
+from tagger.names import is_address, is_topic, slug
 from tagger.policy import EventsConfig
 
 DEFAULT_MODEL = "esc50"
@@ -100,8 +100,10 @@ class MqttSettings:
         if parts.scheme not in _MQTT_PORTS:
             scheme = f"{parts.scheme}://" if "://" in url else "a URL without scheme"
             raise SettingError("mqtt.url", f"{scheme} is unknown; {form}")
-        if host is None or not is_host(host):
+        if host is None:
             raise SettingError("mqtt.url", f"the URL names no host; {form}")
+        if not is_address(host):
+            raise SettingError("mqtt.url", f"the URL's host is no name or address; {form}")
         if port_given == 0:
             raise SettingError("mqtt.url", "the port must be a number from 1 to 65535")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -270,7 +272,7 @@ class WebhookSettings:
             raise SettingError("webhook.url", f"the URL's host or port is malformed; {form}") from None
         if parts.scheme not in _WEB_PORTS:
             raise SettingError("webhook.url", f"the URL must begin with http:// or https://; {form}")
-        if not host or not re.fullmatch(r"[^\s/\\%]+", host) or not is_host(host) or port == 0:
+        if not host or not re.fullmatch(r"[^\s/\\%]+", host) or not is_address(host) or port == 0:
             raise SettingError("webhook.url", f"the URL names no host; {form}")
         if self.token is not None and not re.fullmatch("[!-~]+", self.token):
             raise SettingError("webhook.token", "the token must be of letters, digits and punctuation, without spaces")

@@ -15,7 +15,7 @@ from tagger.config.prompt import until
 from tagger.config.schema import schema
 from tagger.config.template import SCHEMA_NAME, commented
 from tagger.errors import SettingError, UserError
-from tagger.files import replacing
+from tagger.files import replacing, unwritable
 from tagger.printable import echo
 from tagger.settings import DEFAULT_MODEL, DEFAULT_MQTT_URL, MqttSettings
 from tagger.sources import is_keyword
@@ -39,7 +39,7 @@ def init(path: Path, force: bool, is_usual: bool) -> None:
         is_usual: whether `tagger listen` finds `path` without --config.
 
     Raises:
-        UserError: a file is there already, without `force`.
+        UserError: a file is there already, without `force`; or none can be written.
     """
     secret = path.with_name(f"{path.stem}.password")
     for each in (path, secret):
@@ -47,6 +47,8 @@ def init(path: Path, force: bool, is_usual: bool) -> None:
             raise UserError(f"{each}: a folder; -o names the file to write")
         if each.exists() and not force:
             raise UserError(f"{each}: is there already; --force replaces it, or name another with -o")
+    if problem := unwritable(path):
+        raise UserError(f"{path} cannot be written: {problem}; -o names another file, $TAGGER_HOME another folder")
     answers = _ask(secret)
     if answers.password is not None:
         with replacing(secret, 0o600) as partial:

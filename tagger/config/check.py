@@ -21,6 +21,7 @@ from tagger.config.resolver import Resolved
 from tagger.config.sourcelist import plainly_several
 from tagger.config.tomlfile import toml
 from tagger.errors import SettingError, TaggerError, UserError, near
+from tagger.files import unwritable
 from tagger.history import log
 from tagger.policy import ANY, EventsConfig
 from tagger.sources import is_keyword, split_name
@@ -92,19 +93,16 @@ def _model(resolved: Resolved) -> Iterator[str]:
     labels, own_s = info.labels, shortest_window_s(info)
     events = resolved.document.events if resolved.document is not None else EventsConfig()
     window_s, hop_s = values["listen.window"].value, values["listen.hop"].value
+    errors: list[SettingError] = []
     try:
         settings.check_window(window_s, hop_s, own_s)
-        policy.policy(
-            labels,
-            info.thresholds,
-            window_s or own_s,
-            hop_s,
-            events.but(values["--allow"].value, values["--deny"].value),
-            values["--threshold"].value,
-        )
     except SettingError as error:
-        if (problem := str(located(error, values, resolved.document))) not in resolved.problems:
-            yield problem
+        errors.append(error)
+        window_s, hop_s = own_s, 0.0  # forbids the fewest times
+    rules = events.but(values["--allow"].value, values["--deny"].value)
+    errors += policy.errors(labels, info.thresholds, window_s or own_s, hop_s, rules, values["--threshold"].value)
+    found = dict.fromkeys(str(located(error, values, resolved.document)) for error in errors)
+    yield from (problem for problem in found if problem not in resolved.problems)
     known = {*labels, *events.groups, ANY}
     for label in values["homeassistant.labels"].value or ():
         if label not in known:
@@ -138,10 +136,8 @@ def _places(values: Values) -> Iterator[str]:
                     pass
             except TaggerError as error:
                 yield f"{values[key].place}: {error}"
-        folder = path.parent if is_file else path
-        while not os.path.lexists(folder) and folder != folder.parent:
-            folder = folder.parent
-        if not folder.is_dir():
-            yield f"{values[key].place}: {folder}: is no folder"
-        elif not os.access(folder, os.W_OK | os.X_OK) or (is_file and path.exists() and not os.access(path, os.W_OK)):
-            yield f"{values[key].place}: {folder}: cannot be written to"
+        problem = unwritable(path if is_file else path / "file")
+        if problem is None and is_file and path.exists() and not os.access(path, os.W_OK):
+            problem = f"{path.parent}: cannot be written to"
+        if problem is not None:
+            yield f"{values[key].place}: {problem}"

@@ -1,69 +1,93 @@
-"""The table `events` of `tagger.toml`, read: refused where it holds what no policy knows."""
+"""The table `events` of `tagger.toml`, read: what no policy knows is a problem, and left out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tagger.config.tomlfile import Keys, TomlFile
-from tagger.errors import UserError, near
-from tagger.policy import FIELDS, KINDS, EventsConfig
+from tagger.errors import near
+from tagger.policy import FIELDS, KINDS, EventsConfig, without
 
 _KEYS = ("allow", "deny", "groups", "labels", "kind", *FIELDS)
 
 
-def parse(events: Any, file: TomlFile) -> EventsConfig:
+def parse(events: Any, file: TomlFile) -> tuple[EventsConfig, list[str]]:
     """
     Args:
         events: the table of that name.
         file: where it stands, for errors.
 
-    Raises:
-        UserError: unknown keys or impossible values; the place is named.
+    Returns:
+        The rules, without what is wrong, and the problems: unknown keys and impossible values, one line each, with
+        their places.
     """
-    at = ("events",)
-    _check_keys(_table(events, file, at), _KEYS, file, at)
-    labels = _table(events.get("labels", {}), file, (*at, "labels"))
-    for label, changes in labels.items():
-        here = (*at, "labels", label)
-        _check_fields(_table(changes, file, here), file, here)
-    defaults = {key: value for key, value in events.items() if key in ("kind", *FIELDS)}
-    _check_fields(defaults, file, at)
-    groups = _table(events.get("groups", {}), file, (*at, "groups"))
-    return EventsConfig(
-        defaults=defaults,
-        labels=labels,
-        allow=_labels(events["allow"], file, (*at, "allow")) if "allow" in events else None,
-        deny=_labels(events.get("deny", []), file, (*at, "deny")),
-        groups={group: _labels(members, file, (*at, "groups", group)) for group, members in groups.items()},
-    )
+    reader = _Reader(file)
+    return reader.rules(events), reader.problems
 
 
-def _table(value: Any, file: TomlFile, at: Keys) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UserError(f"{file.place(at)}: must be a table, not {value!r}")
-    return value
+class _Reader:
+    """Adds each problem to a list, and goes on with the rest."""
 
+    def __init__(self, file: TomlFile) -> None:
+        self._file = file
+        self.problems: list[str] = []
 
-def _check_keys(table: Mapping[str, Any], keys: Sequence[str], file: TomlFile, at: Keys) -> None:
-    for key in table:
-        if key not in keys:
-            place = file.place((*at, key))
+    def rules(self, value: Any) -> EventsConfig:
+        at = ("events",)
+        events = self._table(value, at)
+        self._known(events, _KEYS, at)
+        labels = self._table(events.get("labels", {}), (*at, "labels"))
+        groups = self._table(events.get("groups", {}), (*at, "groups"))
+        return EventsConfig(
+            defaults=self._fields({key: value for key, value in events.items() if key in ("kind", *FIELDS)}, at),
+            labels={label: self._label(changes, (*at, "labels", label)) for label, changes in labels.items()},
+            allow=self._labels(events["allow"], (*at, "allow")) if "allow" in events else None,
+            deny=self._labels(events.get("deny", []), (*at, "deny")) or (),
+            groups={
+                group: found
+                for group, members in groups.items()
+                if (found := self._labels(members, (*at, "groups", group))) is not None
+            },
+        )
+
+    def _problem(self, at: Keys, problem: str) -> None:
+        self.problems.append(f"{self._file.place(at)}: {problem}")
+
+    def _table(self, value: Any, at: Keys) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        self._problem(at, f"must be a table, not {value!r}")
+        return {}
+
+    def _known(self, table: Mapping[str, Any], keys: Sequence[str], at: Keys) -> None:
+        for key in (key for key in table if key not in keys):
             known = near(key, keys)
             there = "" if known.startswith("; there is") else f"; there is {', '.join(keys)}"
             hint = "; what is for one label goes into [events.labels.LABEL]" if isinstance(table[key], dict) else ""
-            raise UserError(f"{place}: is unknown{known}{there}{hint}")
+            self._problem((*at, key), f"is unknown{known}{there}{hint}")
 
+    def _label(self, value: Any, at: Keys) -> dict[str, Any]:
+        table = self._table(value, at)
+        self._known(table, ("kind", *FIELDS), at)
+        return self._fields(table, at)
 
-def _check_fields(table: Mapping[str, Any], file: TomlFile, at: Keys) -> None:
-    """Checks the fields of a policy, and `kind`."""
-    _check_keys(table, ("kind", *FIELDS), file, at)
-    if table.get("kind", "one-shot") not in list(KINDS):
-        raise UserError(f"{file.place((*at, 'kind'))}: {table['kind']!r} is not one of {', '.join(KINDS)}")
-    for key in table.keys() & set(FIELDS):
-        if isinstance(table[key], bool) or not isinstance(table[key], int | float):
-            raise UserError(f"{file.place((*at, key))}: must be a number, not {table[key]!r}")
+    def _fields(self, table: Mapping[str, Any], at: Keys) -> dict[str, Any]:
+        """The fields of a policy, and `kind`, that are of the right type."""
+        found = {key: value for key, value in table.items() if key in ("kind", *FIELDS)}
+        for key, value in list(found.items()):
+            if key == "kind":
+                if value in list(KINDS):
+                    continue
+                self._problem((*at, key), f"{value!r} is not one of {', '.join(KINDS)}")
+            elif isinstance(value, bool) or not isinstance(value, int | float):
+                self._problem((*at, key), f"must be a number, not {value!r}")
+            else:
+                continue
+            found = without(found, key)
+        return found
 
-
-def _labels(value: Any, file: TomlFile, at: Keys) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise UserError(f"{file.place(at)}: must be a list of labels, not {value!r}")
-    return tuple(value)
+    def _labels(self, value: Any, at: Keys) -> tuple[str, ...] | None:
+        """None: it is no list of labels."""
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return tuple(value)
+        self._problem(at, f"must be a list of labels, not {value!r}")
+        return None

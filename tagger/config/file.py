@@ -77,14 +77,13 @@ def _line_of(error: str, text: str) -> int:
 def parse(file: TomlFile, table: Mapping[str, Any]) -> Document:
     """The document of a file that is valid TOML."""
     values: dict[str, Any] = {}
-    rules, problems, tables = EventsConfig(), [], set()
+    rules, tables = EventsConfig(), set()
+    problems: list[str] = []
     for path, value in _walk(table, ()):
         key = ".".join(path)
         if path == ("events",):
-            try:
-                rules = events.parse(value, file)
-            except UserError as error:
-                problems.append(str(error))
+            rules, wrong = events.parse(value, file)
+            problems += wrong
         elif option := _OPTIONS.get(path):
             if problem := option.problem(value):
                 problems.append(f"{file.place(path)}: {problem}")

@@ -1,11 +1,13 @@
 """Place of an error: settings and policies name the field and the problem, this module adds flag, variable or line."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tagger.config.file import Document
 from tagger.config.given import Given, Rank, Values
 from tagger.config.options import OPTIONS, Option
+from tagger.config.tomlfile import toml
 from tagger.errors import SettingError, UserError
 
 
@@ -52,15 +54,18 @@ def _place(error: SettingError, given: Given) -> str:
 
 def _of_events(error: SettingError, values: Values | None, document: Document | None) -> str:
     _, *keys = error.field
+    several = list(error.value) if isinstance(error.value, tuple) else []
     if keys[0] in ("allow", "deny"):
-        given = values[f"--{keys[0]}"] if values is not None else None
+        flag = f"--{keys[0]}"
+        given = values[flag] if values is not None else None
+        as_flags = f": {' '.join(f'{flag} {shlex.quote(each)}' for each in several)}" if several else ""
         if given is not None and given.is_given:
-            return f"{given.place}: {error.problem}"
+            return f"{given.place}: {error.problem}{as_flags}"
         if document is None or document.file.line(error.field) is None:
-            return f"--{keys[0]}: {error.problem}"
+            return f"{flag}: {error.problem}{as_flags}"
     if keys[0] != "labels" or len(keys) < 3:
         place = ".".join(error.field) if document is None else document.file.place(error.field)
-        return f"{place}: {error.problem}"
+        return f"{place}: {error.problem}{f': {toml(several)}' if several else ''}"
     label, name = keys[1:]
     message = f"{label}: {name} = {error.shown} {error.problem}"
     if document is None:

@@ -601,6 +601,83 @@ def test_check_knows_the_model(text, words, file):
     assert words in problem
 
 
+def test_check_lists_all_mistakes_of_the_events_at_once(file):
+    file.write_text(
+        """
+        [events]
+        enter = 3
+        exit = 0.7
+        merge_s = "long"
+        allow = ["doge", "Sirene", "dog"]
+        [events.labels.siren]
+        entre = 3
+        [events.labels.Dogg]
+        enter = 0.5
+        [events.labels.cat]
+        enter = -1
+        min_s = 5
+        max_s = 4
+        merge_s = 0.1
+        [events.labels.rain]
+        exit = "low"
+        kind = "rainy"
+        [events.groups]
+        alarm = ["sirn", "dog", "clock_alrm"]
+        pet = []
+        home = "dog"
+        """
+    )
+    words = [
+        "line 3: dog: enter = 3 must be above 0 and at most 1",
+        "line 5: events.merge_s: must be a number",
+        "line 6: events.allow: this model has no label 'doge'; did you mean dog",
+        "line 6: events.allow: this model has no label 'Sirene'; did you mean siren",
+        "line 8: events.labels.siren.entre: is unknown; did you mean enter",
+        "line 9: events.labels.Dogg: this model has no label 'Dogg'; did you mean dog",
+        "line 12: cat: enter = -1 must be a number, 0 or more",
+        "line 14: cat: max_s = 4 must be longer than min_s = 5",
+        "line 15: cat: merge_s = 0.1 must be at least 0.5",
+        "line 17: events.labels.rain.exit: must be a number",
+        "line 18: events.labels.rain.kind: 'rainy' is not one of",
+        "line 20: events.groups.alarm: this model has no label 'sirn'; did you mean siren",
+        "line 20: events.groups.alarm: this model has no label 'clock_alrm'; did you mean clock_alarm",
+        "line 21: events.groups.pet: has no labels",
+        "line 22: events.groups.home: must be a list of labels",
+    ]
+    problems = check("--config", file, "--model", "esc50")["problems"]
+    for each in words:
+        assert sum(each in problem for problem in problems) == 1, (each, problems)
+    assert len(problems) == len(words), problems
+
+
+def test_check_lists_mistakes_of_the_events_beside_a_wrong_window(file):
+    file.write_text("[listen]\nhop = 9\n[events]\nmerge_s = 0.1\n[events.labels.Dogg]\nenter = 0.5\n")
+    problems = check("--config", file, "--model", "esc50")["problems"]
+    assert [problem.partition(", line ")[2].split(":")[0] for problem in problems] == ["2", "5", "4"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("Siren,dog", "no label 'Siren,dog'; each label is a text of its own: --allow siren --allow dog"),
+        ("dgo, glass_braking", "--allow dog --allow glass_breaking"),
+        ("dog,", "each label is a text of its own: --allow dog"),
+        ("DOG", "no label 'DOG'; did you mean dog?"),
+    ],
+)
+def test_check_says_how_several_labels_are_given(flag, said, file):
+    (problem,) = check("--allow", flag, "--model", "esc50")["problems"]
+    assert problem.startswith("--allow: this model has")
+    assert problem.endswith(said)
+
+
+def test_check_says_how_a_file_lists_several_labels(file):
+    file.write_text('[events]\ndeny = ["Siren,dog"]')
+    (problem,) = check("--config", file, "--model", "esc50")["problems"]
+    assert "line 2: events.deny: this model has no label 'Siren,dog'" in problem
+    assert problem.endswith('; each label is a text of its own: ["siren", "dog"]')
+
+
 def test_check_takes_a_label_on_the_command_line_too():
     assert check("--deny", "dgo")["problems"] == ["--deny: this model has no label 'dgo'; did you mean dog?"]
 

@@ -150,6 +150,26 @@ def test_a_strict_terminal_makes_no_traceback_of_it(home):
     assert "Traceback" not in done.stderr
 
 
+def test_a_target_that_cannot_be_written_is_refused_before_the_first_question(home, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "sub" / "mine.toml"
+    done = init("-o", below, answers="")
+    refused(done, f"{below} cannot be written: {tmp_path / 'file'}: is no folder", "-o")
+    assert done.stdout == ""
+    monkeypatch.setenv("TAGGER_HOME", str(tmp_path / "file"))
+    done = init(answers="")
+    refused(done, "cannot be written", "TAGGER_HOME")
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("wrong", ["x.flac,channel=9", "a;b", "my broker", "broker!", "a%20b", "mqtts://a=b", "(host)"])
+def test_a_broker_that_is_no_host_is_asked_for_again(wrong, home):
+    done = init(answers=f"\n\n{wrong}\nbroker\n\nn\n")
+    assert done.exit_code == 0, done.output
+    assert "the URL's host is no name or address" in done.stdout
+    assert tomllib.loads((home / "tagger.toml").read_text())["mqtt"] == {"url": "mqtt://broker:1883"}
+
+
 def test_nothing_is_overwritten_unless_that_is_asked(home):
     home.mkdir()
     (home / "tagger.toml").write_text("# mine")

@@ -34,6 +34,8 @@ _LEAST_MERGE_SECONDS = 0.5
 _SURE_LOGIT = 0.2
 """How far above `enter` a one-shot sound's score is when one window is enough, as a difference of logits. Chosen with
 home recordings and half of the non-target audio: docs/results.md."""
+_ROUNDING = 1e-7
+"""Distance from a score below which it is the same, of float32."""
 _EXIT_SHARE = 0.5
 """`exit` as a share of `enter`, where no `exit` is given."""
 
@@ -108,6 +110,12 @@ def _surer(enter: float) -> float:
     if not 0 < enter < 1:
         return 1.0
     return 1 / (1 + math.exp(-(math.log(enter / (1 - enter)) + _SURE_LOGIT)))
+
+
+def enter_of_sure(sure: float) -> float:
+    """The highest `enter` (up to rounding) at which this score is `sure` by default."""
+    sure = min(max(sure, _ROUNDING), 1 - _ROUNDING)
+    return 1 / (1 + math.exp(-(math.log(sure / (1 - sure)) - _SURE_LOGIT))) - _ROUNDING / 10
 
 
 KINDS: Mapping[str, Mapping[str, float]] = {

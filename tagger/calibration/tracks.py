@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tagger.decide import Decider
 from tagger.events import Scores
-from tagger.policy import EventsConfig, LabelPolicy, Policy, policy
+from tagger.policy import EventsConfig, LabelPolicy, Policy, enter_of_sure, policy
 
 FLOOR = 0.02
 """Lowest score that is kept. All thresholds are so high that a lower score neither begins nor prolongs an event."""
@@ -155,10 +155,11 @@ def begins(windows: Sequence[Scores], rules: Policy) -> Iterator[float]:
 def confirmed(windows: Sequence[Scores], rules: ThresholdedPolicy) -> float:
     """Highest threshold at which an event still begins. 0: none does.
 
-    The search is exact. With a lower threshold the first event begins no later, and a threshold between two scores
-    makes no difference, so it tries the scores alone.
+    The search is exact. With a lower threshold the first event begins no later, and a threshold makes a difference only
+    where it, or the `sure` that follows from it, reaches a score, so it tries those alone.
     """
-    values = {float(scores.values[0]) for scores in windows}
+    scored = {float(scores.values[0]) for scores in windows}
+    values = scored | {enter_of_sure(value) for value in scored if value > 0}
     candidates = sorted(value for value in values if rules.least <= value <= 1)
     low, high = 0, len(candidates)
     while low < high:

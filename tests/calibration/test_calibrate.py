@@ -102,7 +102,8 @@ def test_confirmed_is_the_highest_threshold_of_all_that_announces(sequence, conf
         assert [float(scores.values[0]) for scores in all_of_it] == [
             float(v) if v >= np.float32(0.02) else 0.0 for v in np.float32([each[column] for each in sequence])
         ]
-        thresholds = {float(scores.values[0]) for scores in all_of_it} - {0.0}
+        scored = {float(scores.values[0]) for scores in all_of_it} - {0.0}
+        thresholds = scored | {policy.enter_of_sure(value) for value in scored}
         announcing = [t for t in thresholds if t >= each.least and list(begins(all_of_it, each.at(t)))]
         assert confirmed(all_of_it, each) == max(announcing, default=0.0)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tagger.errors import TaggerError, UserError
+from tagger.printable import number_of
 from tagger.stop import Stop
 from tests.fakes import constant_checkpoint
 from tests.programs import ROOT
@@ -171,7 +172,7 @@ def test_an_interrupted_run_continues_as_if_it_had_not_been(tmp_path, uninterrup
     lines: list[str] = []
     again = fit(tmp_path).run(lines.append, Never())  # type: ignore[arg-type]
     assert_same(again, uninterrupted)
-    assert lines[0] == f"continuing after {at[0]} epochs"
+    assert lines[0] == f"continuing after {number_of(at[0], 'epoch')}"
 
 
 def test_a_run_that_is_interrupted_after_every_batch_gets_there_too(tmp_path, uninterrupted):

@@ -1,4 +1,4 @@
-"""Makes train/fit/negatives.npz: features of recordings that are none of a user's labels.
+"""Makes $TAGGER_HOME/negatives.npz: features of recordings that are none of a user's labels, for the recipe `head`.
 
     python scripts/nontarget.py nontarget/ --set train
     python scripts/negatives.py nontarget/train
@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from tagger.audio.decode import decode
+from tagger.errors import AudioError
 from tagger.features.logmel import front_end
+from tagger.files import replacing
 from tagger.models.efficientat import step_features
 from train.data.own import sounds_in
 from train.fit import negatives
@@ -49,19 +51,27 @@ def main() -> None:
                 within = step_features(maps, network.classifier)[0].numpy()
             pooled.append(maps.mean((2, 3))[0].numpy())
             steps.append(within[rng.choice(len(within), negatives.STEPS, replace=False)])
-    np.savez(
-        Path(negatives.__file__).parent / negatives.FILE,
-        pooled=np.array(pooled, np.float16),
-        steps=np.array(steps, np.float16),
-        fingerprint=negatives.fingerprint(backbone),
-    )
+    with replacing(negatives.stored()) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            pooled=np.array(pooled, np.float16),
+            steps=np.array(steps, np.float16),
+            fingerprint=negatives.fingerprint(backbone),
+        )
+    print(f"written: {negatives.stored()}")
 
 
 def windows(kind: Path, rate_hz: int, rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:
     """Windows of a folder's recordings, about `EACH`, [samples] each."""
     paths, samples = sounds_in(kind), round(WINDOW_SECONDS * rate_hz)
     for path in paths:
-        sound = np.concatenate(list(decode(path, rate_hz)))
+        pieces = [np.zeros(1, np.float32)]
+        try:
+            for piece in decode(path, rate_hz):
+                pieces.append(piece)  # what came before an error stays
+        except AudioError as error:
+            print(f"{error}; what was read is used", flush=True)
+        sound = np.concatenate(pieces)
         for start in rng.integers(0, max(1, len(sound) - samples), max(1, round(EACH / len(paths)))):
             window = np.resize(sound[start : start + samples], samples)
             if np.abs(window).max() < QUIETEST:

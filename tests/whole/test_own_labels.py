@@ -1,6 +1,9 @@
 """A head for a few labels of one's own says when they sounded. Sounds are made here; the weights are mn04's."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.programs import tagger
+from tests.programs import ROOT, tagger
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 
@@ -85,6 +88,18 @@ def home(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     added = tagger("models", "add", shared / "weights" / "mn04_as_mAP_432.pt", TAGGER_HOME=str(folder))
     assert added.returncode == 0, added.stderr
+    recordings = tmp_path_factory.mktemp("other")
+    for kind in ("other_music", "other_speech", "other_street"):
+        (recordings / kind).symlink_to(shared / "data" / "home" / kind)
+    made = subprocess.run(
+        [sys.executable, "scripts/negatives.py", recordings],
+        env=os.environ | {"TAGGER_HOME": str(folder), "PYTHONPATH": "."},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
     return folder
 
 
@@ -92,7 +107,7 @@ def home(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_own_labels_are_heard_when_they_sound(
     labels: Sequence[str], has_background: bool, home: Path, shared: Path, tmp_path: Path
 ) -> None:
-    """Also over speech, of which the training has heard nothing."""
+    """Also over speech that the training has not heard."""
     rng = np.random.default_rng(7)
     for label in labels:
         for number, seconds in enumerate(LENGTHS_S):

@@ -20,7 +20,7 @@ from train.data.dataset import Rows
 from train.fit.backbone import others_of
 from train.fit.embeddings import Embedder, Embeddings
 from train.fit.logistic import LinearHead, cross_entropy, fit
-from train.fit.negatives import negatives_for
+from train.fit.negatives import negatives_for, stored
 from train.fit.trainer import Setup, Trained, Trainer, calibrated, unless_stopped
 from train.messages import Say
 
@@ -41,6 +41,8 @@ class HeadTrainer(Trainer):
         torch.manual_seed(setup.seed)  # matters where the network starts from nothing
         self.network = setup.backbone.build(setup.corpus.targets.shape[1]).eval()
         self._embeddings: Embeddings | None = None
+        self._has_said = False
+        """Whether the lack of recordings that are none of the labels was said."""
 
     def embeddings(self, stop: Stop | None = None) -> Embeddings:
         """The network's features of every clip; computed at the first call.
@@ -62,6 +64,9 @@ class HeadTrainer(Trainer):
         every = torch.cat([outer, held])
         plain = embeddings.views["plain"][0]
         hidden: nn.Sequential = self.network.classifier[2:-1]  # type: ignore[index,assignment]
+        if not stored().is_file() and not self._has_said:
+            self._has_said = True
+            report("no recordings of other sounds: few labels are told from the rest worse (scripts/negatives.py)")
         negatives = negatives_for(self.setup.backbone, hidden, plain[every], targets[every])
         learnt, chosen = negatives.halves()
         validation = chosen.added_to(*embeddings.of(held, targets))

@@ -1,22 +1,25 @@
 """Features of recordings that are none of a user's labels, for heads on `mn04`: speech, music, instruments, effects.
 
 A few own labels alone do not tell a network what else there is: a head that has heard a doorbell and noise takes all
-that is not noise for the doorbell. So the package holds features of some recordings, made once by
-`scripts/negatives.py`, as openWakeWord does for wake words.
+that is not noise for the doorbell. `scripts/negatives.py` makes features of recordings once, as openWakeWord does for
+wake words; they lie in `$TAGGER_HOME`, since the recordings are other people's.
 """
 
 import hashlib
+import zipfile
+import zlib
 from dataclasses import dataclass, replace
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tagger import files
+from tagger.errors import UserError
 from tagger.models.network import build
 from train.fit.backbone import Backbone
 
-FILE = "negatives.npz"
 STEPS = 4
 """Steps that are kept of each window."""
 _KNOWN = 0.2
@@ -44,6 +47,11 @@ class Negatives:
         return (Negatives(self.whole[::2], self.steps[::2]), Negatives(self.whole[1::2], self.steps[1::2]))
 
 
+def stored() -> Path:
+    """The file that `scripts/negatives.py` writes. It may be missing."""
+    return files.home() / "negatives.npz"
+
+
 def fingerprint(backbone: Backbone) -> str:
     """Hash of everything that the features depend on."""
     assert backbone.weights is not None
@@ -54,21 +62,29 @@ def fingerprint(backbone: Backbone) -> str:
 
 
 def negatives_for(backbone: Backbone, head: torch.nn.Sequential, heard: Tensor, targets: Tensor) -> Negatives:
-    """The recordings that none of these labels explains; none at all if the package has none for this backbone.
+    """The recordings that none of these labels explains; none at all if the user has none for this backbone.
 
     Args:
         head: the network's layers after pooling and flattening, without the last one.
         heard: [clips, F], inputs of the last layer for clips.
         targets: [clips, labels], 0 or 1.
+
+    Raises:
+        UserError: the file of features is damaged.
     """
     size = heard.shape[1]
     nothing = Negatives(heard.new_zeros(0, size), heard.new_zeros(0, STEPS, size))
-    if backbone.weights is None:
+    if backbone.weights is None or not stored().is_file():
         return nothing
-    with np.load(str(resources.files(__package__) / FILE)) as stored:
-        if str(stored["fingerprint"]) != fingerprint(backbone):
-            return nothing
-        pooled, steps = (torch.from_numpy(stored[name].astype(np.float32)) for name in ("pooled", "steps"))
+    try:
+        if not zipfile.is_zipfile(stored()):
+            raise ValueError("no archive")
+        with np.load(stored()) as found:
+            if str(found["fingerprint"]) != fingerprint(backbone):
+                return nothing
+            pooled, steps = (torch.from_numpy(found[name].astype(np.float32)) for name in ("pooled", "steps"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{stored()}: damaged ({error}); delete it, or make it again by scripts/negatives.py") from None
     config = replace(backbone.config, head="mlp", labels=len(backbone.labels))  # as its weights were published
     published = build(backbone.architecture, config).eval()
     published.load_state_dict(backbone.weights)

@@ -1,15 +1,16 @@
 """Recordings that are none of the labels: which of them a head learns from."""
 
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 
+from tagger.errors import UserError
 from tests.trainings import mn_backbone
-from train.fit import negatives
 from train.fit.backbone import Backbone
-from train.fit.negatives import STEPS, Negatives, fingerprint, negatives_for
+from train.fit.negatives import STEPS, Negatives, fingerprint, negatives_for, stored
 
 pytestmark = pytest.mark.train
 
@@ -36,11 +37,11 @@ RECORDED = torch.stack([NEITHER, FIRST, SECOND, BOTH])
 
 
 @pytest.fixture(autouse=True)
-def stored(tmp_path, monkeypatch) -> None:
-    """The file of negatives holds these four windows."""
+def of_the_user(home) -> None:
+    """The user's file of negatives holds these four windows."""
     steps = RECORDED[:, None].repeat(1, STEPS, 1)
-    np.savez(tmp_path / "made.npz", pooled=RECORDED, steps=steps, fingerprint=fingerprint(BACKBONE))
-    monkeypatch.setattr(negatives, "FILE", tmp_path / "made.npz")
+    home.mkdir(exist_ok=True)
+    np.savez(stored(), pooled=RECORDED, steps=steps, fingerprint=fingerprint(BACKBONE))
 
 
 def found(heard: torch.Tensor, backbone: Backbone = BACKBONE) -> Negatives:
@@ -69,6 +70,23 @@ def test_a_hidden_layer_that_is_kept_gives_its_own_features():
 def test_other_networks_have_none(other):
     kept = found(NEITHER, other)
     assert (kept.whole.shape, kept.steps.shape) == ((0, SIZE), (0, STEPS, SIZE))
+
+
+def test_without_the_file_there_are_none():
+    stored().unlink()
+    assert len(found(NEITHER)) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk"])
+def test_a_damaged_file_is_one_line(content):
+    stored().write_bytes(content)
+    with pytest.raises(UserError, match=r"negatives\.npz: damaged"):
+        found(NEITHER)
+    whole = BytesIO()
+    np.savez(whole, pooled=RECORDED, fingerprint=fingerprint(BACKBONE))
+    stored().write_bytes(whole.getvalue())
+    with pytest.raises(UserError, match=r"negatives\.npz: damaged"):
+        found(NEITHER)
 
 
 def test_halves_share_no_window():

@@ -107,15 +107,17 @@ def _longest_confirmation(window_s: float, hop_s: float) -> float:
 
 def _surer(enter: float) -> float:
     """The score that is _SURE_LOGIT above `enter` in its logit."""
-    if not 0 < enter < 1:
-        return 1.0
-    return 1 / (1 + math.exp(-(math.log(enter / (1 - enter)) + _SURE_LOGIT)))
+    return _shifted(enter, _SURE_LOGIT) if 0 < enter < 1 else 1.0
 
 
 def enter_of_sure(sure: float) -> float:
     """The highest `enter` (up to rounding) at which this score is `sure` by default."""
-    sure = min(max(sure, _ROUNDING), 1 - _ROUNDING)
-    return 1 / (1 + math.exp(-(math.log(sure / (1 - sure)) - _SURE_LOGIT))) - _ROUNDING / 10
+    return _shifted(min(max(sure, _ROUNDING), 1 - _ROUNDING), -_SURE_LOGIT) - _ROUNDING / 10
+
+
+def _shifted(score: float, by: float) -> float:
+    """The score whose logit differs by so much."""
+    return 1 / (1 + math.exp(-(math.log(score / (1 - score)) + by)))
 
 
 KINDS: Mapping[str, Mapping[str, float]] = {

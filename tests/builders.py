@@ -5,9 +5,10 @@ with daemon(plays(silence(2), loud(1), silence(2))) as heard:
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Self
 
 from tagger.daemon.daemon import Daemon
 from tagger.daemon.fanout import Fanout
@@ -36,6 +37,28 @@ def plays(*blocks: Block, start: float = 100.0) -> FakeSource:
         timed.append(replace(block, time=start))
         start += len(block.samples) / RATE_HZ
     return FakeSource(timed)
+
+
+class PromptListener(Listener):
+    """Carries out requests at once, as the loop does between two blocks."""
+
+    @classmethod
+    def of(cls, stream: Stream, sink: Sink, policy: Policy) -> Self:
+        """A listener whose source plays nothing."""
+        return cls(
+            source=FakeSource(),
+            stream=stream,
+            classifier=FakeClassifier(),
+            sink=sink,
+            window_s=1.0,
+            hop_s=0.5,
+            policy=policy,
+            top_k=1,
+        )
+
+    def request(self, step: Callable[[], None]) -> None:
+        super().request(step)
+        self.do_requests()
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from tagger.errors import UserError
 from tagger.events import Stream
 from tagger.listen import Listener
 from tagger.policy import LabelPolicy, Policy
-from tests.fakes import FakeClassifier, FakeSource, RecordingSink
+from tests.builders import PromptListener
+from tests.fakes import FakeClassifier, RecordingSink
 from tests.programs import until
 
 RULES = Policy(
@@ -23,29 +24,11 @@ RULES = Policy(
 )
 
 
-class PromptListener(Listener):
-    """Carries out requests at once, as the loop does between two blocks."""
-
-    def request(self, step: object) -> None:
-        super().request(step)  # type: ignore[arg-type]
-        self.do_requests()
-
-
 def control_of(*names: str, state: StateFolder | None = None) -> tuple[Control, RecordingSink]:
     sink = RecordingSink()
     control = Control(sink, state)
     control.listeners = {
-        name: PromptListener(
-            source=FakeSource(),
-            stream=Stream("node", name, "fake", RULES.names),
-            classifier=FakeClassifier(),
-            sink=sink,
-            window_s=1.0,
-            hop_s=0.5,
-            policy=RULES,
-            top_k=1,
-        )
-        for name in names
+        name: PromptListener.of(Stream("node", name, "fake", RULES.names), sink, RULES) for name in names
     }
     return control, sink
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from tests.fuzz.tables import ESC50
 from tests.fuzz.trial import problem_of
+from tests.fuzz.values import other_bytes
 from train.data import download, layouts
 
 TOP = "ESC-50-master/"
@@ -80,10 +81,7 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
     """The archive with other bytes, other sizes in its tables, other members, or cut."""
     kind = rng.random()
     if kind < 0.25:
-        changed = bytearray(content)
-        for _ in range(rng.integers(1, 12)):
-            changed[rng.integers(len(changed))] = rng.integers(256)
-        return bytes(changed)
+        return other_bytes(content, rng, 11)
     if kind < 0.35:
         cut = content[: rng.integers(len(content))]
         return cut + rng.bytes(int(rng.integers(100))) if rng.random() < 0.5 else rng.bytes(50) + content

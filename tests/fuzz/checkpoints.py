@@ -16,7 +16,7 @@ from tagger.engine.runtime_torch import Classifier
 from tagger.features.config import MelConfig, MfccConfig
 from tagger.models.config import CRNNConfig, EfficientATConfig
 from tests.fuzz.trial import problem_of
-from tests.fuzz.values import mutated
+from tests.fuzz.values import mutated, other_bytes
 
 MEL = MelConfig(sample_rate_hz=8_000, n_fft=256, window_samples=200, hop_samples=100, n_mels=32, f_max_hz=4_000.0)
 MFCC = MfccConfig(
@@ -91,10 +91,7 @@ def damaged(document: Any, content: bytes, rng: np.random.Generator) -> bytes:
     elif kind < 0.7:
         table = mutated(table, rng)
     elif kind < 0.8:
-        changed = bytearray(content)
-        for _ in range(rng.integers(1, 8)):
-            changed[rng.integers(min(len(changed), 2 * length))] = rng.integers(256)
-        return bytes(changed)
+        return other_bytes(content, rng, 7, within=min(len(content), 2 * length))
     elif kind < 0.9:
         return content[: rng.integers(len(content))] + bytes(rng.integers(0, 256, rng.integers(64), np.uint8))
     else:

@@ -3,14 +3,13 @@
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from tagger.daemon.control import Control
 from tagger.events import Stream
-from tagger.listen import Listener
 from tagger.mqtt.homeassistant import components, removal_message
 from tagger.mqtt.requests import Requests
 from tagger.mqtt.sink import Discovery, MqttSink
@@ -18,9 +17,10 @@ from tagger.mqtt.watch import Watcher
 from tagger.policy import LabelPolicy, Policy
 from tagger.printable import printable
 from tagger.settings import MqttSettings
-from tests.fakes import FakeClassifier, FakeSource, RecordingSink
+from tests.builders import PromptListener
+from tests.fakes import RecordingSink
 from tests.fuzz.trial import problem_of
-from tests.fuzz.values import VALUES, mutated
+from tests.fuzz.values import VALUES, mutated, other_bytes
 
 BASE = "tagger/attic"
 SETTINGS = MqttSettings("127.0.0.1", 1, node="attic")
@@ -37,14 +37,6 @@ REQUESTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("other", {"transaction": None}),
 )
 EVENT = {"type": "end", "label": "dog", "score": 0.5, "peak_score": 0.9, "duration_s": 1.5, "id": "1"}
-
-
-class _Prompt(Listener):
-    """Carries out requests at once, as the loop does between two blocks."""
-
-    def request(self, step: Callable[[], None]) -> None:
-        super().request(step)
-        self.do_requests()
 
 
 def fuzz(inputs: int, seed: int = 0) -> Iterator[str]:
@@ -65,18 +57,7 @@ def receive(topic: str, payload: bytes) -> None:
     """Gives the message to a daemon of its own, and publishes what that says."""
     heard = RecordingSink()
     control = Control(heard)
-    control.listeners = {
-        "mic": _Prompt(
-            source=FakeSource(),
-            stream=STREAM,
-            classifier=FakeClassifier(),
-            sink=heard,
-            window_s=1.0,
-            hop_s=0.5,
-            policy=RULES,
-            top_k=1,
-        )
-    }
+    control.listeners = {"mic": PromptListener.of(STREAM, heard, RULES)}
     discovery = Discovery("ha/c", "homeassistant/status", lambda streams, gone: {}, components, removal_message)
     sink = MqttSink(SETTINGS, None, requests=Requests(control), discovery=discovery)
     backlog = sink.delivery.backlog
@@ -138,10 +119,7 @@ def made(rng: np.random.Generator) -> tuple[str, bytes]:
     else:
         payload = rng.bytes(int(rng.integers(0, 5000)))
     if rng.random() < 0.2 and payload:
-        changed = bytearray(payload)
-        for _ in range(rng.integers(1, 6)):
-            changed[rng.integers(len(changed))] = rng.integers(256)
-        payload = bytes(changed)
+        payload = other_bytes(payload, rng, 5)
     return topic, payload[:100_000]
 
 

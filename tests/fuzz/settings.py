@@ -14,7 +14,7 @@ from tagger.config.options import LABEL_FIELDS, OPTIONS
 from tagger.policy import EventsConfig, policy
 from tagger.printable import printable
 from tests.fuzz.trial import problem_of
-from tests.fuzz.values import VALUES
+from tests.fuzz.values import VALUES, other_bytes
 
 LABELS = ("dog", "cat", "rain")
 
@@ -54,13 +54,12 @@ def made(rng: np.random.Generator) -> bytes:
             field = LABEL_FIELDS[rng.integers(len(LABEL_FIELDS))]
             tables.setdefault(table, {})[field.name] = _value(field.default or 1.0, rng)
     lines = [f"[{table}]\n" + "".join(f"{key} = {_toml(v)}\n" for key, v in of.items()) for table, of in tables.items()]
-    content = bytearray("\n".join(lines).encode(errors="surrogatepass"))
+    content = "\n".join(lines).encode(errors="surrogatepass")
     if rng.random() < 0.3:
-        for _ in range(rng.integers(1, 6)):
-            content[rng.integers(len(content))] = rng.integers(256)
+        content = other_bytes(content, rng, 5)
     if rng.random() < 0.02:
         content += b"x = " + b"[" * int(rng.integers(1, 50_000))
-    return bytes(content)
+    return content
 
 
 def _value(usual: Any, rng: np.random.Generator) -> Any:

@@ -18,7 +18,7 @@ from tagger.events import Event, Stream
 from tagger.mqtt.outbox import Outbox
 from tagger.names import is_topic
 from tests.fuzz.trial import problem_of
-from tests.fuzz.values import VALUES, mutated
+from tests.fuzz.values import VALUES, mutated, other_bytes
 
 STREAM = Stream("attic", "mic", "fake", ("dog", "cat"))
 BEGIN = Event("begin", "01M82C9BXHNTRMQRDVRKQ5T24P", "dog", 0.8, 0.9, 1_800_000_000.0)
@@ -65,10 +65,7 @@ def damage(root: Path, rng: np.random.Generator) -> None:
         (root / "open.json").write_text("[" * int(rng.integers(1, 100_000)))
     elif kind < 0.75:
         path = root / ("open.json", "known.json", "outbox.sqlite")[rng.integers(3)]
-        content = bytearray(path.read_bytes())
-        for _ in range(rng.integers(1, 20)):
-            content[rng.integers(len(content))] = rng.integers(256)
-        path.write_bytes(content)
+        path.write_bytes(other_bytes(path.read_bytes(), rng, 19))
     else:
         with contextlib.closing(sqlite3.connect(root / "outbox.sqlite")) as database, database:
             for _ in range(rng.integers(1, 4)):

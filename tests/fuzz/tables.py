@@ -16,6 +16,7 @@ from tagger.errors import UserError
 from tagger.printable import printable
 from tests.fuzz.sounds import tone
 from tests.fuzz.trial import problem_of
+from tests.fuzz.values import other_bytes
 from train.data import layouts
 from train.data.dataset import Dataset
 
@@ -106,15 +107,14 @@ def damaged(text: str, rng: np.random.Generator) -> bytes:
         cells = ['"' + each.replace('"', '""') + '"' if is_quoted else each for each in row]
         file.write(separator.join(cells) + end)
     encoding = ("utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "latin-1")[rng.integers(7)]
-    content = bytearray(file.getvalue().encode(encoding, "replace"))
+    content = file.getvalue().encode(encoding, "replace")
     if rng.random() < 0.2:
-        for _ in range(rng.integers(1, 20)):
-            content[rng.integers(len(content))] = rng.integers(256)
+        content = other_bytes(content, rng, 19)
     if rng.random() < 0.1:
         content = content[: rng.integers(len(content) + 1)]
     if rng.random() < 0.02:
         content += (b"a" * 30_000_000, b"a,b\n" * 2_000_000, b"\n" * 9_000_000, b"a," * 4_000_000)[rng.integers(4)]
-    return bytes(content)
+    return content
 
 
 def _as_printed(read: Callable[[], object]) -> None:

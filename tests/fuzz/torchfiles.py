@@ -15,6 +15,7 @@ from tagger.checkpoints import official
 from tagger.models.config import EfficientATConfig
 from tagger.models.efficientat import EfficientAT
 from tests.fuzz.trial import problem_of
+from tests.fuzz.values import other_bytes
 
 NAME = "mn01_as.pt"
 
@@ -37,23 +38,19 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
     """The file with other bytes, another pickle, tensors of other shapes, or packed."""
     kind = rng.random()
     if kind < 0.15:
-        changed = bytearray(content)
-        for _ in range(rng.integers(1, 8)):
-            changed[rng.integers(len(changed))] = rng.integers(256)
-        return bytes(changed[: rng.integers(1, len(changed)) if rng.random() < 0.3 else len(changed)])
+        changed = other_bytes(content, rng, 7)
+        return changed[: rng.integers(1, len(changed)) if rng.random() < 0.3 else len(changed)]
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     if kind < 0.35:
         return _saved_anew(rng)
     table = next(name for name in members if name.endswith("data.pkl"))
     if kind < 0.9:
-        changed = bytearray(members[table])
-        for _ in range(rng.integers(1, 4)):
-            changed[rng.integers(len(changed))] = rng.integers(256)
+        changed = other_bytes(members[table], rng, 3)
         if rng.random() < 0.2:
             at = int(rng.integers(len(changed)))
-            changed[at:at] = _OPCODES[rng.integers(len(_OPCODES))]
-        members[table] = bytes(changed)
+            changed = changed[:at] + _OPCODES[rng.integers(len(_OPCODES))] + changed[at:]
+        members[table] = changed
     else:
         storage = list(members)[rng.integers(len(members))]
         members[storage] = members[storage][: rng.integers(len(members[storage]) + 1)]

@@ -31,6 +31,18 @@ def mutated(document: Any, rng: np.random.Generator) -> Any:
     return document
 
 
+def other_bytes(content: bytes, rng: np.random.Generator, most: int, within: int | None = None) -> bytes:
+    """A copy in which up to `most` bytes are others.
+
+    Args:
+        within: only the first so many bytes are changed. None: any.
+    """
+    changed = bytearray(content)
+    for _ in range(rng.integers(1, most + 1)):
+        changed[rng.integers(within or len(changed))] = rng.integers(256)
+    return bytes(changed)
+
+
 def _places(value: Any, at: tuple[Any, ...] = ()) -> Any:
     yield at
     items = value.items() if isinstance(value, dict) else enumerate(value[:20]) if isinstance(value, list) else ()

@@ -5,6 +5,7 @@ Batch and length of a window stay free. It is written only if it gives the netwo
 """
 
 import copy
+import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from tagger.audio.decode import decode
+from tagger.audio.decode import decode_blocks
+from tagger.audio.window import SlidingWindows
 from tagger.checkpoints.checkpoint import Checkpoint, load
 from tagger.checkpoints.graph import DIGEST_KEY, FEATURES, STEP_FRAMES_KEY, SURPRISE
 from tagger.checkpoints.header import weights_digest
@@ -171,17 +173,13 @@ def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _windows(sounds: Sequence[Path], loaded: Checkpoint) -> list[Samples]:
-    """The first windows of the sounds, one behind the other."""
-    rate_hz = loaded.info.mel.sample_rate_hz
-    size = round(loaded.info.window_seconds * rate_hz)
-    windows: list[Samples] = []
-    for path in sounds:
-        waiting = np.zeros(0, np.float32)
-        for block in decode(path, rate_hz):
-            waiting = np.concatenate([waiting, block])
-            while len(waiting) >= size:
-                windows.append(waiting[:size])
-                waiting = waiting[size:]
-                if len(windows) == _MOST_WINDOWS:
-                    return windows
-    return windows
+    """The first windows of the sounds, each of one sound, one behind the other."""
+    rate_hz, window_s = loaded.info.mel.sample_rate_hz, loaded.info.window_seconds
+    cut = (
+        window.samples
+        for path in sounds
+        for sliding in [SlidingWindows.of_seconds(window_s, window_s, rate_hz)]
+        for block in decode_blocks(path, rate_hz)
+        for window in sliding.feed(block)
+    )
+    return list(itertools.islice(cut, _MOST_WINDOWS))

@@ -203,8 +203,7 @@ def _systems(models: Sequence[str], folds: Sequence[int], say: Say) -> tuple[dic
             "a fold in common to compare them"
         )
     if len({_way(loaded) for loaded, _ in pairs}) > 1:
-        each = "; ".join(f"{model}: {', '.join(str(fold) for _, fold in of)}" for model, of in systems.items())
-        raise UserError(f"models are compared on the same clips, and no fold is one of each ({each})")
+        raise _apart(systems)
     return systems, False
 
 
@@ -222,14 +221,19 @@ def _on_the_same(systems: Mapping[str, _Pairs], say: Say) -> dict[str, _Pairs]:
     """
     shared = set.intersection(*({fold for _, fold in of} for of in systems.values()))
     if not shared:
-        each = "; ".join(f"{model}: {', '.join(str(fold) for _, fold in of)}" for model, of in systems.items())
-        raise UserError(f"models are compared on the same clips, and no fold is one of each ({each})")
+        raise _apart(systems)
     if left_out := sorted({fold for of in systems.values() for _, fold in of} - shared):
         say(
             f"compared on fold {', '.join(map(str, sorted(shared)))}; not every model has fold "
             f"{', '.join(map(str, left_out))}"
         )
     return {model: [pair for pair in of if pair[1] in shared] for model, of in systems.items()}
+
+
+def _apart(systems: Mapping[str, _Pairs]) -> UserError:
+    """The error for models without a fold in common."""
+    each = "; ".join(f"{model}: {', '.join(str(fold) for _, fold in of)}" for model, of in systems.items())
+    return UserError(f"models are compared on the same clips, and no fold is one of each ({each})")
 
 
 def _compare(

@@ -11,11 +11,19 @@ TaggerError              exit code 1: not the user's mistake
 import difflib
 from collections.abc import Iterable, Sequence
 
+from tagger.printable import printable
+
 
 class TaggerError(Exception):
-    """Something failed that is not the user's mistake. The command ends with exit code 1."""
+    """Something failed that is not the user's mistake. The command ends with exit code 1.
+
+    Its message is one line: what others wrote into it (a file's name, a library's reason) may hold line breaks.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class UserError(TaggerError):

@@ -4,7 +4,16 @@ import math
 
 import pytest
 
-from tagger.errors import SettingError, UserError, near, to_install
+from tagger.errors import (
+    AudioError,
+    CheckpointError,
+    DownloadError,
+    SettingError,
+    TaggerError,
+    UserError,
+    near,
+    to_install,
+)
 from tests.programs import ROOT
 
 
@@ -54,3 +63,9 @@ def test_nobody_is_told_to_install_the_package_of_that_name_on_pypi() -> None:
     ]
     for path in [*paths, ROOT / "README.md"]:
         assert "pip install 'tagger" not in path.read_text("utf-8"), path
+
+
+@pytest.mark.parametrize("kind", [TaggerError, UserError, AudioError, CheckpointError, DownloadError])
+def test_what_a_library_or_a_file_name_brings_into_an_error_stays_one_line(kind: type[TaggerError]) -> None:
+    error = kind("bad\n.safetensors: unknown variant `\r`, \x1b[2J\u2028expected one of `BOOL`")
+    assert str(error) == r"bad\n.safetensors: unknown variant `\r`, \x1b[2J\u2028expected one of `BOOL`"

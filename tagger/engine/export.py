@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tagger.audio.decode import decode_blocks
 from tagger.audio.window import SlidingWindows
 from tagger.checkpoints.checkpoint import Checkpoint, load
-from tagger.checkpoints.graph import DIGEST_KEY, FEATURES, STEP_FRAMES_KEY, SURPRISE
+from tagger.checkpoints.graph import DIGEST_KEY, FEATURES, OUTPUTS, STEP_FRAMES_KEY, STEPS
 from tagger.checkpoints.header import weights_digest
 from tagger.engine.runtime_onnx import OnnxClassifier
 from tagger.engine.runtime_torch import Classifier
@@ -88,8 +88,10 @@ def _difference(one: WindowClassifier, other: WindowClassifier, windows: Sequenc
             found = other.outputs(batch)
         except Exception as error:  # ONNX Runtime's errors have no class in common
             raise CheckpointError(f"its network cannot be run once exported: {printable(str(error))}") from None
-        for a, b in ((expected.logits, found.logits), (expected.steps, found.steps)):
-            largest = max(largest, float(np.abs(a - b).max()))
+        pairs = [(expected.logits, found.logits), (expected.steps, found.steps)]
+        if expected.embedding is not None and found.embedding is not None:
+            pairs.append((expected.embedding, found.embedding))
+        largest = max(largest, *(float(np.abs(a - b).max()) for a, b in pairs))
     return largest
 
 
@@ -100,9 +102,8 @@ def _write(loaded: Checkpoint, path: Path, digest: str) -> None:
     module = _Tuple(network)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, for its developers
-        count = len(module(example))
-        names = ["logits", "steps", SURPRISE][:count]
-        free = {FEATURES: {0: "batch", 3: "frames"}, "steps": {0: "batch", 1: "steps"}}
+        names = [name for name, output in zip(OUTPUTS, network.outputs(example), strict=True) if output is not None]  # type: ignore[operator]
+        free = {FEATURES: {0: "batch", 3: "frames"}, STEPS: {0: "batch", 1: "steps"}}
         try:
             torch.onnx.export(
                 module,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from tagger.checkpoints.graph import DIGEST_KEY, FEATURES, STEP_FRAMES_KEY, SURPRISE
+from tagger.checkpoints.graph import DIGEST_KEY, EMBEDDING, FEATURES, LOGITS, STEP_FRAMES_KEY, STEPS, SURPRISE
 from tagger.checkpoints.header import weights_digest
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.scores import NetworkOutputs, WindowClassifier
@@ -54,7 +54,7 @@ class OnnxClassifier(WindowClassifier):
 
     def outputs_of(self, features: Samples) -> NetworkOutputs:
         found = dict(zip(self._names, self._session.run(None, {FEATURES: features}), strict=True))
-        return NetworkOutputs(found["logits"], found["steps"], found.get(SURPRISE))
+        return NetworkOutputs(found[LOGITS], found[STEPS], found.get(SURPRISE), found.get(EMBEDDING))
 
 
 def _again(checkpoint: Path) -> str:

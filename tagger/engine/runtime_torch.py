@@ -44,8 +44,7 @@ class Classifier(WindowClassifier):
     def outputs_of(self, features: Tensor) -> NetworkOutputs:
         with torch.inference_mode():
             outputs: Outputs = self._model.outputs(features.to(memory_format=torch.channels_last))
-            surprise = None if outputs.surprise is None else _array(outputs.surprise)
-            return NetworkOutputs(_array(outputs.logits), _array(outputs.steps), surprise)
+            return NetworkOutputs(*(None if output is None else _array(output) for output in outputs))  # type: ignore[arg-type]
 
 
 def _array(values: Tensor) -> Samples:

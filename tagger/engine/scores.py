@@ -29,6 +29,8 @@ class NetworkOutputs:
     """[B, steps, labels]: logits of each step of the time axis."""
     surprise: Samples | None = None
     """[B, other classes], 0 to 1. None: the network has no such layer."""
+    embedding: Samples | None = None
+    """[B, size]: pooled features before the head. None: the graph was exported by an earlier version."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,16 +58,23 @@ class CRNN(Network):
 
         A step is 16 frames long.
         """
+        return self._weighted(self._context(log_mel))
+
+    def _context(self, log_mel: Tensor) -> Tensor:
+        """Each step's vector, and what the LSTM makes of the steps around it: [B, steps, features]."""
         maps = self.features(log_mel)  # [B, channels, rows, steps]
         sequence = self.to_sequence(maps.flatten(1, 2).permute(0, 2, 1).contiguous())  # [B, steps, sequence]
-        context = torch.cat([sequence, self.lstm(sequence)[0]], 2)  # each step, and its context
-        context = self.dropout(context)
+        context: Tensor = self.dropout(torch.cat([sequence, self.lstm(sequence)[0]], 2))
+        return context
+
+    def _weighted(self, context: Tensor) -> tuple[Tensor, Tensor]:
         return self.classifier(context), self.attention(context).softmax(1)
 
     def outputs(self, log_mel: Tensor) -> Outputs:
-        """Logits of the window and of its steps."""
-        logits, weights = self.steps(log_mel)
-        return Outputs((logits * weights).sum(1), logits)
+        """Logits of the window and of its steps, and the mean of the steps' features."""
+        context = self._context(log_mel)
+        logits, weights = self._weighted(context)
+        return Outputs((logits * weights).sum(1), logits, None, context.mean(1))
 
 
 class Residual(nn.Module):

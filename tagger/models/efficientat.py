@@ -200,18 +200,18 @@ def outputs_of(network: nn.Module, maps: Tensor) -> Outputs:
         network: has a `classifier` (pooling, flattening, hidden layers, last layer), `moments`, `others`, `config`.
         maps: [B, C, rows, steps], the last feature map.
     """
-    *hidden, last = network.classifier  # type: ignore[misc]
-    whole = maps
+    pool, flatten, *hidden, last = network.classifier  # type: ignore[misc]
+    whole = embedding = flatten(pool(maps))
     for layer in hidden:
         whole = layer(whole)
     logits, within = last(whole), step_features(maps, network.classifier)  # type: ignore[arg-type]
     moments, others = getattr(network, "moments", None), getattr(network, "others", None)
     surprise = others(whole) if others is not None else None
     if moments is None:
-        return Outputs(logits, last(within), surprise)
+        return Outputs(logits, last(within), surprise, embedding)
     steps = moments(within)
     is_joint: bool = network.config.joint  # type: ignore[union-attr,assignment]
-    return Outputs(joint_logits(logits, steps) if is_joint else logits, steps, surprise)
+    return Outputs(joint_logits(logits, steps) if is_joint else logits, steps, surprise, embedding)
 
 
 def joint_logits(window: Tensor, steps: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ class Outputs(NamedTuple):
     surprise: Tensor | None = None
     """[B, other classes], 0 to 1: sounds that no label explains (`tagger.models.efficientat.Others`). None: the network
     has no such layer."""
+    embedding: Tensor | None = None
+    """[B, size], pooled features of the whole window, before the head. None: the network gives none."""
 
 
 class Network(nn.Module):

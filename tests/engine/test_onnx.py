@@ -44,6 +44,8 @@ def test_the_bundled_graphs_say_what_their_checkpoints_say(model, windows):
     assert found.logits == pytest.approx(expected.logits, abs=1e-4)
     assert found.steps == pytest.approx(expected.steps, abs=1e-4)
     assert (found.surprise is None) == (expected.surprise is None)
+    assert found.embedding == pytest.approx(expected.embedding, abs=1e-4)
+    assert found.embedding.shape == (len(windows), {"esc50": 384, "esc50-crnn": 320}[model])
     scores, theirs = onnx(windows), torchs(windows)
     assert scores.values == pytest.approx(theirs.values, abs=1e-5)
     assert scores.activity == pytest.approx(theirs.activity, abs=1e-5)
@@ -178,6 +180,7 @@ def test_every_kind_of_network_can_be_exported(name, tmp_path):
     assert found.step_s == expected.step_s
     assert found(sound).values == pytest.approx(expected(sound).values, abs=1e-5)
     assert found(sound).activity == pytest.approx(expected(sound).activity, abs=1e-5)
+    assert found.outputs(sound).embedding == pytest.approx(expected.outputs(sound).embedding, abs=1e-4)
 
 
 def test_a_graph_that_says_something_else_is_not_written(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The command `tagger`: the list of its commands. An error becomes one line and an exit code."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,8 @@ from tagger.printable import LogFormatter, printable
 
 _EXTRAS = {"torch": "train", "onnx": "torch"}
 """Packages that a device does not need, and the extra that installs them."""
+_MANY_THREADS = ("train", "eval", "features")
+"""Commands whose products of matrices are large enough for several threads."""
 
 
 class _Failure(click.ClickException):
@@ -83,13 +86,17 @@ class _Group(Group):
     },
 )
 @click.version_option(__version__, prog_name="tagger")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Sound events from any microphone or audio stream, published over MQTT.
 
     Every option can also be set by an environment variable: --mqtt of `listen` by TAGGER_LISTEN_MQTT.
     """
     if logging.lastResort is not None:  # prints the warnings of commands that configure no log
         logging.lastResort.setFormatter(LogFormatter())
+    if ctx.invoked_subcommand not in _MANY_THREADS:
+        # Read when numpy is imported. A window's products are small: further threads would only spin, at twice the cost.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 _COMMANDS = (

@@ -505,3 +505,18 @@ def test_one_line_an_event(tmp_path: Path) -> None:
     assert time.time() - began < 120
     assert "listening to" in result.stderr
     assert "model" in result.stderr
+
+
+@pytest.mark.parametrize(("command", "threads"), [("listen", "1"), ("tag", "1"), ("train", None)])
+def test_a_device_multiplies_small_matrices_on_one_thread(command, threads, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", dict(os.environ))
+        assert run(command, "--help").exit_code == 0
+        assert os.environ.get("OPENBLAS_NUM_THREADS") == threads
+
+
+def test_a_number_of_threads_that_the_user_has_set_is_kept(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    assert run("tag", "--help").exit_code == 0
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"

@@ -70,9 +70,9 @@ def follow(
         if flush:
             yield from sliding.flush()
 
-    cut = windows()
+    cut, prepare = windows(), classifier.preparer(sliding.window_samples, sliding.hop_samples)
     while taken := list(itertools.islice(cut, batch)):
-        yield from classifier.classify(taken, skip)
+        yield from classifier.classify(taken, skip, prepare)
     if error is not None:
         raise error
 

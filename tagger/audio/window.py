@@ -30,7 +30,8 @@ class SlidingWindows:
         """
         if not 0 < hop <= window:
             raise ValueError(f"a hop of {hop} samples does not fit a window of {window}")
-        self._window, self._hop, self._rate_hz, self._flush_at_gaps = window, hop, rate_hz, flush_at_gaps
+        self.window_samples, self.hop_samples = window, hop
+        self._rate_hz, self._flush_at_gaps = rate_hz, flush_at_gaps
         self._buffer = np.zeros(window, np.float32)
         self._filled = 0
         """Samples in the buffer."""
@@ -53,18 +54,18 @@ class SlidingWindows:
     def feed(self, block: Block) -> Iterator[Window]:
         """The windows that `block` completes, in order. Reading the iterator to its end takes in the whole block."""
         if block.gap:
-            if self._flush_at_gaps and 2 * (self._filled - self._seen) >= self._hop:
+            if self._flush_at_gaps and 2 * (self._filled - self._seen) >= self.hop_samples:
                 yield from self.flush()
             self.clear()
         used = 0
         while used < block.samples.size:
-            taken = min(block.samples.size - used, self._window - self._filled)
+            taken = min(block.samples.size - used, self.window_samples - self._filled)
             self._time = block.time + (used - self._filled) / self._rate_hz
             self._buffer[self._filled : self._filled + taken] = block.samples[used : used + taken]
             self._filled += taken
             used += taken
-            if self._filled == self._window:
-                yield Window(self._buffer.copy(), self._start, self._window, self._time)
+            if self._filled == self.window_samples:
+                yield Window(self._buffer.copy(), self._start, self.window_samples, self._time)
                 self._advance()
 
     def clear(self) -> None:
@@ -81,7 +82,7 @@ class SlidingWindows:
             self._seen = self._filled
 
     def _advance(self) -> None:
-        kept = self._window - self._hop
-        self._buffer[:kept] = self._buffer[self._hop :]
-        self._start += self._hop
+        kept = self.window_samples - self.hop_samples
+        self._buffer[:kept] = self._buffer[self.hop_samples :]
+        self._start += self.hop_samples
         self._filled = self._seen = kept

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tagger.checkpoints.joint import JointInfo
-from tagger.engine.scores import BatchScores, WindowClassifier
+from tagger.engine.scores import BatchScores, Preparer, WindowClassifier
 from tagger.events import Samples, Window
 
 
@@ -25,24 +26,39 @@ class JointClassifier(WindowClassifier):
         self._window_s = window_s
 
     def __call__(self, waveforms: Samples) -> BatchScores:
-        return self._joined(waveforms, [waveforms.shape[1]] * len(waveforms))
+        samples = waveforms.shape[1]
+        prepare = self.preparer(samples, samples)
+        return self.of_prepared([prepare(Window(each, 0, samples, 0.0)) for each in waveforms])
 
-    def _of_windows(self, waveforms: Samples, windows: Sequence[Window]) -> BatchScores:
-        return self._joined(waveforms, [window.valid for window in windows])
+    def preparer(self, window_samples: int, hop_samples: int) -> Preparer:
+        """One for each front end and length of window."""
+        rate_hz = self.info.mel.sample_rate_hz
+        preparers: dict[Hashable, tuple[int, Preparer]] = {}
+        for part, described in zip(self.parts, self._joint.parts, strict=True):
+            own = min(window_samples, round((self._window_s or described.window_seconds) * rate_hz))
+            if (key := _key(part, own)) not in preparers:
+                preparers[key] = own, part.preparer(own, hop_samples)
 
-    def _joined(self, waveforms: Samples, ends: Sequence[int]) -> BatchScores:
-        """
-        Args:
-            waveforms: [B, N].
-            ends: where each window's real samples end; what follows is silence.
-        """
-        rate_hz, samples = self.info.mel.sample_rate_hz, waveforms.shape[1]
-        features: dict[tuple[Hashable, int], Any] = {}
+        def prepare(window: Window) -> _Prepared:
+            pieces = {key: (_end_of(window, own, rate_hz), of) for key, (own, of) in preparers.items()}
+            return _Prepared(
+                window_samples,
+                {key: of(piece) for key, (piece, of) in pieces.items()},
+                {key: piece.start - window.start for key, (piece, _) in pieces.items()},
+            )
+
+        return prepare
+
+    def of_prepared(self, prepared: Sequence["_Prepared"]) -> BatchScores:
+        rate_hz, samples = self.info.mel.sample_rate_hz, prepared[0].window_samples
+        features: dict[Hashable, Any] = {}
         heard: list[tuple[BatchScores, list[int]]] = []
         for part, described in zip(self.parts, self._joint.parts, strict=True):
-            own = min(samples, round((self._window_s or described.window_seconds) * rate_hz))
-            starts = [min(samples, max(own, end)) - own for end in ends]
-            heard.append((self._asked(part, waveforms, starts, own, features), starts))
+            key = _key(part, min(samples, round((self._window_s or described.window_seconds) * rate_hz)))
+            if key not in features:
+                features[key] = part.joined([each.pieces[key] for each in prepared])
+            scores = part(features[key]) if part.front_end is None else part.of_features(features[key])
+            heard.append((scores, [each.starts[key] for each in prepared]))
         step_s = min(scores.step_s for scores, _ in heard)
         steps = _steps(heard, step_s, samples / rate_hz)
         columns = [list(each) for each in self._joint.columns]
@@ -56,26 +72,6 @@ class JointClassifier(WindowClassifier):
             step_s,
             *self._unknown([scores for scores, _ in heard], columns),
         )
-
-    def _asked(
-        self,
-        part: WindowClassifier,
-        waveforms: Samples,
-        starts: Sequence[int],
-        samples: int,
-        features: dict[tuple[Hashable, int], Any],
-    ) -> BatchScores:
-        """A model's scores of its windows, which have so many samples from `starts` on.
-
-        Args:
-            features: what front ends have made of this batch; takes what is new.
-        """
-        if part.front_end is None:
-            return part(_cut(waveforms, starts, samples))
-        key = part.front_end, samples
-        if key not in features:
-            features[key] = part.features(_cut(waveforms, starts, samples))
-        return part.of_features(features[key])
 
     def _unknown(
         self, heard: Sequence[BatchScores], columns: Sequence[list[int]]
@@ -92,11 +88,32 @@ class JointClassifier(WindowClassifier):
         return np.concatenate(plain, 1), other  # type: ignore[return-value]
 
 
-def _cut(waveforms: Samples, starts: Sequence[int], samples: int) -> Samples:
-    """A piece of each waveform, [B, samples]."""
-    if samples == waveforms.shape[1]:
-        return waveforms
-    return np.stack([each[start : start + samples] for each, start in zip(waveforms, starts, strict=True)])
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What preparers made of a window: one piece for each front end and length of window."""
+
+    window_samples: int
+    pieces: dict[Hashable, Any]
+    starts: dict[Hashable, int]
+    """Where in the window the piece begins, samples."""
+
+
+def _key(part: WindowClassifier, samples: int) -> Hashable:
+    """Equal for models that can be given the same."""
+    return (part if part.front_end is None else part.front_end), samples
+
+
+def _end_of(window: Window, samples: int, rate_hz: int) -> Window:
+    """The last of the window's real samples; what is missing follows as silence."""
+    if samples == len(window.samples):
+        return window
+    start = max(samples, window.valid) - samples
+    return Window(
+        window.samples[start : start + samples],
+        window.start + start,
+        min(samples, window.valid - start),
+        window.time + start / rate_hz,
+    )
 
 
 def _steps(heard: Sequence[tuple[BatchScores, list[int]]], step_s: float, window_s: float) -> int:

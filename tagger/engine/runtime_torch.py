@@ -2,13 +2,15 @@
 
 import copy
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tagger.checkpoints.checkpoint import Checkpoint
-from tagger.engine.scores import NetworkOutputs, WindowClassifier
+from tagger.engine.scores import NetworkOutputs, Preparer, WindowClassifier
 from tagger.errors import UserError
 from tagger.events import Samples
 from tagger.features.logmel import front_end
@@ -40,6 +42,17 @@ class Classifier(WindowClassifier):
         with torch.inference_mode():
             features: Tensor = self._features(torch.from_numpy(waveforms).to(self.device))
         return features
+
+    def preparer(self, window_samples: int, hop_samples: int) -> Preparer:
+        """Waveforms, where the device makes features of a whole batch; else features."""
+        if self.device.type == "cpu":
+            return super().preparer(window_samples, hop_samples)
+        return lambda window: window.samples[None]
+
+    def joined(self, prepared: Sequence[Any]) -> Tensor:
+        if self.device.type == "cpu":
+            return torch.cat(list(prepared)) if len(prepared) > 1 else prepared[0]
+        return self.features(super().joined(prepared))
 
     def outputs_of(self, features: Tensor) -> NetworkOutputs:
         with torch.inference_mode():

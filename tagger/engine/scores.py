@@ -19,6 +19,10 @@ _FORGETTING = 0.9
 """Share of the longest time that is remembered after each batch."""
 
 
+Preparer = Callable[[Window], Any]
+"""Makes of a window what `WindowClassifier.scores_of` takes."""
+
+
 @dataclass(frozen=True, eq=False)
 class NetworkOutputs:
     """What a network computes of a batch of windows (`tagger.models.network.Outputs`), as float32."""
@@ -53,12 +57,13 @@ class WindowClassifier:
     """A model that is ready to classify. One thread at a time calls it.
 
     Subclasses write `outputs`; or, where other models may share their features, `front_end`, `features` and
-    `outputs_of`.
+    `outputs_of`. A runtime that keeps something of a stream from window to window, or makes features where the network
+    runs, writes `preparer` and `joined` too.
     """
 
     info: ModelInfo
     front_end: Hashable = None
-    """Equal for models whose `features` are equal. None: they are not shared."""
+    """Equal for models whose `features`, and what whose preparers give, are equal. None: they are not shared."""
 
     def __init__(self, info: CheckpointInfo, step_frames: int, runs_on: str) -> None:
         """
@@ -97,8 +102,44 @@ class WindowClassifier:
         """Scores of what `features` gave."""
         return calibrated(self.outputs_of(features), self._checkpoint, self.step_s)
 
+    def preparer(self, window_samples: int, hop_samples: int) -> Preparer:
+        """Makes the part of the work that needs one stream alone: by default, the features of each window.
+
+        One thread calls what is returned, with the windows of one stream in their order. It may keep what the next
+        window shares with this one: samples at the same place in the stream (`Window.start`) are the same, up to
+        `Window.valid`. Windows may be missing, at a gap or because they were late. It runs beside other threads'
+        batches.
+
+        Args:
+            window_samples: length of each window.
+            hop_samples: distance of their starts, but for gaps.
+        """
+        if self.front_end is None:
+            return lambda window: window.samples[None]
+        return lambda window: self.features(window.samples[None])
+
+    def joined(self, prepared: Sequence[Any]) -> Any:
+        """Features of a batch, from what preparers of any streams gave; without a front end, the waveforms [B, N]."""
+        return prepared[0] if len(prepared) == 1 else np.concatenate(prepared)
+
+    def of_prepared(self, prepared: Sequence[Any]) -> BatchScores:
+        """Scores of a batch, from what preparers of any streams gave."""
+        return self(self.joined(prepared)) if self.front_end is None else self.of_features(self.joined(prepared))
+
+    def scores_of(self, prepared: Sequence[Any], windows: Sequence[Window]) -> list[Scores]:
+        """Scores of each window of a batch.
+
+        Args:
+            prepared: what preparers gave for these windows, all of one length.
+        """
+        batch = self.of_prepared(prepared)
+        return [self._scores(window, batch, row) for row, window in enumerate(windows)]
+
     def classify(
-        self, windows: Sequence[Window], skip: Callable[[Window], bool] = lambda window: False
+        self,
+        windows: Sequence[Window],
+        skip: Callable[[Window], bool] = lambda window: False,
+        prepare: Preparer | None = None,
     ) -> list[Scores]:
         """Scores of each window, in order. May be called from any thread; one batch at a time is let through.
 
@@ -106,30 +147,29 @@ class WindowClassifier:
             windows: all of one length.
             skip: called with each window, before and after the wait for other threads' batches. A window for which it
                 returns True is left out.
+            prepare: the stream's own. None: the windows are taken one by one, as of no stream.
         """
         taken = [window for window in windows if not skip(window)]
         if not taken:
             return []
+        prepare = prepare or self.preparer(len(taken[0].samples), len(taken[0].samples))
+        ready = [(prepare(window), window) for window in taken]
         with self._turns as turns:
-            taken = [window for window in taken if not skip(window)]
-            if not taken:
+            ready = [(prepared, window) for prepared, window in ready if not skip(window)]
+            if not ready:
                 return []
             turns.count()
-            # One window alone is a view, not a copy.
-            batch = taken[0].samples[None] if len(taken) == 1 else np.stack([window.samples for window in taken])
             began = time.monotonic()
-            batch_scores = self._of_windows(batch, taken)
+            found = self.scores_of([prepared for prepared, _ in ready], [window for _, window in ready])
             self.batch_s = max(time.monotonic() - began, _FORGETTING * self.batch_s)
-        return [self._scores(window, batch_scores, row) for row, window in enumerate(taken)]
-
-    def _of_windows(self, waveforms: Samples, windows: Sequence[Window]) -> BatchScores:
-        """Scores of windows, whose samples are [B, N]."""
-        return self(waveforms)
+        return found
 
     def warm_up(self, window_samples: int) -> None:
         """Classifies silence twice, since the first calls of a network are slow."""
+        prepare = self.preparer(window_samples, window_samples)
+        silence = Window(np.zeros(window_samples, np.float32), 0, window_samples, 0.0)
         for _ in range(2):
-            self(np.zeros((1, window_samples), np.float32))
+            self.of_prepared([prepare(silence)])
 
     def _scores(self, window: Window, batch: BatchScores, row: int) -> Scores:
         rate_hz = self.info.mel.sample_rate_hz

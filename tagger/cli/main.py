@@ -95,7 +95,7 @@ def main(ctx: click.Context) -> None:
     if logging.lastResort is not None:  # prints the warnings of commands that configure no log
         logging.lastResort.setFormatter(LogFormatter())
     if ctx.invoked_subcommand not in _MANY_THREADS:
-        # Read when numpy is imported. A window's products are small: further threads would only spin, at twice the cost.
+        # Read when numpy is imported. A window has small matrices: further threads would only spin, at twice the cost.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 

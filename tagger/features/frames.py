@@ -4,6 +4,7 @@ The same features as `tagger.features.logmel`. Both differ from a computation in
 transform: on white noise these by 2e-5, torch's by 5e-5.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +14,15 @@ from numpy.typing import NDArray
 from tagger.events import Samples
 from tagger.features import filters
 from tagger.features.config import MelConfig, MfccConfig
+from tagger.features.spectrum import TOGETHER, PowerSpectrum
+
+_CHUNK = 64
+"""Frames that are computed at a time: their arrays fit the processor's cache."""
+_BANDS = 16
+"""Neighbouring mel bands that are computed at a time, at most."""
+_MOST_MULTIPLICATIONS = 2**18
+"""Most multiplications in a matrix product that OpenBLAS leaves to one thread. Others would wake threads that then spin
+for milliseconds."""
 
 
 class FrontEnd:
@@ -24,8 +34,7 @@ class FrontEnd:
 
     def __init__(self, config: MelConfig) -> None:
         self.config = config
-        self._window, bank, self._dct = _constants(config)
-        self._bank = np.ascontiguousarray(bank[:, : config.heard_bins].T)
+        self._window, self._bank, self._dct, self._spectrum = _constants(config)
 
     def __call__(self, waveforms: Samples) -> Samples:
         """
@@ -62,20 +71,41 @@ class FrontEnd:
         Returns:
             [bands, frames].
         """
+        features = np.empty((self.config.bands, len(frames)), np.float32)
+        for start in range(0, len(frames), _CHUNK):
+            part = frames[start : start + _CHUNK]
+            features[:, start : start + _CHUNK] = self._of_chunk(part)[: len(part)].T
+        return features
+
+    def _of_chunk(self, frames: Samples) -> Samples:
+        """Features of a few frames, [frames or a few more, bands]."""
         config = self.config
         # Zeros behind a frame instead of around it change the phases only, and the power has none.
-        spectrum = np.fft.rfft(frames * self._window, config.n_fft)[:, : config.heard_bins]
-        power = (np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32, copy=False)
-        log_mel = np.log(power @ self._bank + np.float32(config.log_offset))
+        windowed = self._spectrum.frames(len(frames))
+        np.multiply(frames, self._window, out=windowed[: len(frames), : config.window_samples])
+        power = self._spectrum(windowed)
+        log_mel = np.empty((len(windowed), config.n_mels), np.float32)
+        for bands, powers, weights in self._bank:
+            np.matmul(power[:, powers], weights, out=log_mel[:, bands])
+        log_mel += np.float32(config.log_offset)
+        np.log(log_mel, out=log_mel)
         log_mel += np.float32(config.shift)
         log_mel /= np.float32(config.scale)
-        features: Samples = log_mel.T if self._dct is None else self._dct @ log_mel.T
-        return features
+        if self._dct is None:
+            return log_mel
+        coefficients: Samples = np.matmul(log_mel.reshape(-1, TOGETHER, config.n_mels), self._dct)
+        return coefficients.reshape(len(log_mel), config.bands)
+
+
+Bands = tuple[slice, slice, NDArray[np.float32]]
+"""Some neighbouring bands, the powers that they are sums of, and the weights, [powers, bands]."""
 
 
 @lru_cache(maxsize=8)
-def _constants(config: MelConfig) -> tuple[Samples, NDArray[np.float32], NDArray[np.float32] | None]:
-    """The Hann window [window_samples], the mel filters [n_mels, bins] and, for MFCCs, the liftered DCT."""
+def _constants(
+    config: MelConfig,
+) -> tuple[Samples, tuple[Bands, ...], NDArray[np.float32] | None, PowerSpectrum]:
+    """The Hann window [window_samples], the mel filters, the liftered DCT [n_mels, bands] (MFCCs), the transform."""
     period = config.window_samples if config.periodic_window else config.window_samples - 1
     turn = 2 * np.pi * np.arange(config.window_samples) / max(period, 1)
     window = (0.5 - 0.5 * np.cos(turn)).astype(np.float32) if config.window_samples > 1 else np.ones(1, np.float32)
@@ -85,5 +115,21 @@ def _constants(config: MelConfig) -> tuple[Samples, NDArray[np.float32], NDArray
     dct = None
     if isinstance(config, MfccConfig):
         lifter = (1 + config.lifter * np.arange(config.n_mfcc)).astype(np.float32)
-        dct = filters.dct(config.n_mfcc, config.n_mels) * lifter[:, None]
-    return window, bank, dct
+        dct = np.ascontiguousarray((filters.dct(config.n_mfcc, config.n_mels) * lifter[:, None]).T)
+    spectrum = PowerSpectrum(config.n_fft, config.window_samples, config.heard_bins)
+    placed = spectrum.of_bins(bank[:, : config.heard_bins].T)
+    return window, tuple(_groups(placed)), dct, spectrum
+
+
+def _groups(bank: NDArray[np.float32]) -> Iterator[Bands]:
+    """Cuts the mel filters, [powers, n_mels], which are mostly zeros, into products that leave most zeros out."""
+    first, width = 0, _BANDS
+    while first < bank.shape[1]:
+        rows = np.flatnonzero(bank[:, first : first + width].any(1))
+        powers = slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 1)
+        weights = bank[powers, first : first + width]
+        if weights.size * _CHUNK > _MOST_MULTIPLICATIONS and width > 1:
+            width //= 2
+            continue
+        yield slice(first, first + width), powers, np.ascontiguousarray(weights)
+        first, width = first + width, _BANDS

@@ -7,10 +7,11 @@ import onnxruntime as ort
 from tagger.checkpoints.graph import DIGEST_KEY, EMBEDDING, FEATURES, LOGITS, STEP_FRAMES_KEY, STEPS, SURPRISE
 from tagger.checkpoints.header import weights_digest
 from tagger.checkpoints.info import CheckpointInfo
-from tagger.engine.scores import NetworkOutputs, WindowClassifier
+from tagger.engine.scores import NetworkOutputs, Preparer, WindowClassifier
 from tagger.errors import CheckpointError
 from tagger.events import Samples
 from tagger.features.frames import FrontEnd
+from tagger.features.incremental import Incremental
 from tagger.printable import printable
 
 _FATAL = 4
@@ -51,6 +52,11 @@ class OnnxClassifier(WindowClassifier):
     def features(self, waveforms: Samples) -> Samples:
         """[B, 1, bands, frames]."""
         return self._features(waveforms)
+
+    def preparer(self, window_samples: int, hop_samples: int) -> Preparer:
+        """Features of each window, of which only new frames are computed."""
+        features = Incremental(self._features, window_samples, hop_samples)
+        return lambda window: features(window)[None, None]
 
     def outputs_of(self, features: Samples) -> NetworkOutputs:
         found = dict(zip(self._names, self._session.run(None, {FEATURES: features}), strict=True))

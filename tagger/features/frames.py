@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from tagger.events import Samples
@@ -49,18 +49,35 @@ class FrontEnd:
 
     def _features(self, waveform: Samples) -> Samples:
         """Features of one waveform. Input: [N]. Output: [bands, frames]."""
-        config = self.config
-        if config.preemphasis:
-            waveform = waveform[1:] - np.float32(config.preemphasis) * waveform[:-1]
-        return self.of_frames(self._framed(np.pad(waveform, config.n_fft // 2, mode="reflect")))
+        return self.of_frames(self.frames(waveform, 0, self.config.frames(len(waveform))))
 
-    def _framed(self, padded: Samples) -> NDArray[np.float32]:
-        """Frames under the window: a view. Input: [N + n_fft]. Output: [frames, window_samples]."""
+    def frames(self, waveform: Samples, first: int, stop: int) -> Samples:
+        """Some frames of a waveform, pre-emphasised.
+
+        Args:
+            waveform: [N].
+            first, stop: numbers of the first frame, and of the one after the last.
+
+        Returns:
+            [stop - first, window_samples], a view.
+        """
         config = self.config
+        half, emphasis = config.n_fft // 2, bool(config.preemphasis)
+        length = len(waveform) - emphasis
+        earliest, latest = first * config.hop_samples - half, (stop - 1) * config.hop_samples + half
+        # Half a transform is mirrored at the waveform's ends. The sample at which it is mirrored is not repeated.
+        left, right = max(0, -earliest), max(0, latest - length)
+        begin, end = max(0, earliest - 1), min(length, latest + 1)
+        samples = waveform[begin : end + emphasis]
+        if emphasis:
+            samples = samples[1:] - np.float32(config.preemphasis) * samples[:-1]
+        if left or right:
+            samples = np.concatenate([samples[left:0:-1], samples, samples[::-1][1 : right + 1]])
         before = (config.n_fft - config.window_samples) // 2  # the window is centred in the transform
-        count = (len(padded) - config.n_fft) // config.hop_samples + 1
-        first = sliding_window_view(padded[before:], config.window_samples)
-        return first[: (count - 1) * config.hop_samples + 1 : config.hop_samples]
+        cut = samples[earliest + left - begin + before :]
+        shape, (step,) = (stop - first, config.window_samples), cut.strides
+        assert len(cut) >= (shape[0] - 1) * config.hop_samples + shape[1]
+        return as_strided(cut, shape, (config.hop_samples * step, step), writeable=False)
 
     def of_frames(self, frames: Samples) -> Samples:
         """Features of frames, each on its own.

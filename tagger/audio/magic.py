@@ -1,7 +1,9 @@
 """What a stream is, by its first bytes."""
 
+import codecs
 import re
 import struct
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -58,12 +60,21 @@ _MAGICS: tuple[tuple[bytes, Kind], ...] = (
     (rb"\(\xb5/\xfd", Kind("zstd", problem="compressed; unpack it first: zstdcat FILE | tagger listen -")),
     (rb"\x7fELF", Kind("ELF", problem="a program")),
     (rb"SQLite format 3\0", Kind("SQLite", problem="a database")),
+    (rb"\x93NUMPY", Kind("NumPy", problem="an array with a header; pipe its samples alone: array.tofile(sys.stdout)")),
+    (rb"7z\xbc\xaf\x27\x1c", Kind("7-Zip", problem="compressed; unpack it first")),
+    (rb"Rar!\x1a\x07", Kind("RAR", problem="compressed; unpack it first")),
+    (rb"RIFF....WEBP", Kind("WebP")),
     (rb"(?i:\s*<(!doctype|html|\?xml))", Kind("HTML or XML", problem="text; perhaps a server's error message")),
 )
 
 
 MORE = Kind("unknown")
 """More bytes are needed."""
+_TEXT = Kind("text, and no sound", problem="pipe raw samples, WAV, FLAC, Ogg, MP3 or the like")
+_TEXT_BYTES = 64
+"""Bytes of text in a row that are no accident."""
+_CONTROLS = "\b\t\n\v\f\r\x1b"
+"""Control characters that text may have; an escape begins a colour."""
 
 
 def recognised(head: bytes, is_end: bool) -> Kind | None:
@@ -85,7 +96,19 @@ def recognised(head: bytes, is_end: bool) -> Kind | None:
             return MORE
         if found:
             return kind
-    return None
+    return _text(head, is_end)
+
+
+def _text(head: bytes, is_end: bool) -> Kind | None:
+    """Text in UTF-8, or in UTF-16 with a byte order mark; or MORE. None: it is none."""
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    start = head[:_TEXT_BYTES]
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(start, final=is_end and len(head) == len(start))
+    if not text or not all(each in _CONTROLS or unicodedata.category(each)[0] != "C" for each in text):
+        return None
+    if "\ufffd" in text:
+        return None
+    return _TEXT if is_end or len(head) >= _TEXT_BYTES else MORE
 
 
 def _mp4(head: bytes, is_end: bool) -> Kind:

@@ -21,6 +21,10 @@ _FULL_SCALE = 0.99
 """Magnitude of a sample that may be at the end of its range."""
 _LOUD_RMS = 0.3
 """RMS of samples that may be noise: sound in the wrong format."""
+_RANDOM_RMS = 0.5
+"""RMS of samples that are random bytes, if they are rough too: 0.57 for equally frequent values, and no room is so
+loud."""
+_RANDOM_ROUGHNESS = 0.9
 _QUIET_RMS = 1e-5
 """RMS of samples that say nothing."""
 _TINY = 1e-30
@@ -127,8 +131,8 @@ class RawSamples:
 class FormatDoubt:
     """Looks at the first second of raw samples, and says if they are plainly of another format.
 
-    That is: half of them are no numbers or at full scale; or they are loud noise, and as another format they would be
-    the sound of a room.
+    That is: half of them are no numbers or at full scale; or they are white noise as loud as it can be, as of random or
+    compressed bytes; or they are loud noise, and as another format they would be the sound of a room.
     """
 
     where: str
@@ -166,9 +170,14 @@ class FormatDoubt:
         others = [name for name in ENCODINGS if name != self.encoding and name not in same]
         looks = [_Look.at(data, name, self.channels) for name in others]
         better = [look for look in looks if look is not None and (look.is_surely_float or look.is_saner_than(said))]
-        if said.bad < 0.5 and not better:
+        if said.bad < 0.5 and not better and not said.is_random:
             return
-        what = f"{100 * said.bad:.0f} % of them are no numbers or at full scale" if said.bad >= 0.5 else "loud noise"
+        if said.bad >= 0.5:
+            what = f"{100 * said.bad:.0f} % of them are no numbers or at full scale"
+        elif better:
+            what = "loud noise"
+        else:
+            what = "white noise at full scale, as of random, compressed or encrypted bytes"
         hint = "check --format, --rate and --channels"
         if better:
             likely = min(better, key=lambda look: (not look.is_surely_float, round(look.roughness, 2), -look.rms)).name
@@ -210,6 +219,11 @@ class _Look:
         steps = float(np.mean(np.diff(good, axis=0) ** 2))
         is_surely_float = is_float and bad.mean() < 0.01 and np.mean((sizes > 1e-6) & (sizes < 1.5)) > 0.7
         return cls(name, float(bad.mean()), power**0.5, steps / (2 * power) if power else 0.0, bool(is_surely_float))
+
+    @property
+    def is_random(self) -> bool:
+        """Whether all values are equally frequent, and independent."""
+        return self.rms > _RANDOM_RMS and self.roughness > _RANDOM_ROUGHNESS
 
     def is_saner_than(self, said: "_Look") -> bool:
         """Whether this is like the sound of a room, and `said` is not."""

@@ -1,10 +1,14 @@
 """Raw samples, and when it is said that they are of another format."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from tagger.audio.raw import ENCODINGS, FormatDoubt
+from tests.fuzz.sounds import write_av
 from tests.sources.test_pcm import encode
 
 RATE = 32_000
@@ -17,7 +21,7 @@ SOUNDS = {
     "loud tone": 0.95 * np.sin(2 * np.pi * 6_000 * TIME),
     "quiet noise": NOISE.normal(0, 0.001, RATE),
     "noise": NOISE.normal(0, 0.1, RATE),
-    "full noise": NOISE.uniform(-0.98, 0.98, RATE),
+    "loud noise": NOISE.uniform(-0.8, 0.8, RATE),
     "room": ROOM,
     "silence": np.zeros(RATE),
 }
@@ -69,6 +73,34 @@ def test_garbage_of_no_format_is_said_where_half_of_it_is_no_number() -> None:
     (line,) = lines
     assert "100 % of them are no numbers or at full scale" in line
     assert "check --format, --rate and --channels" in line
+
+
+def bytes_said(data: bytes, given: str) -> list[str]:
+    lines: list[str] = []
+    doubt = FormatDoubt("stdin", given, RATE, 1, lines.append)
+    doubt.look(data)
+    doubt.finish()
+    return lines
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_random_bytes_are_said_in_every_format(encoding: str) -> None:
+    (line,) = bytes_said(np.random.default_rng(1).bytes(2 * RATE * ENCODINGS[encoding].size), encoding)
+    assert f"as {encoding}, its samples are hardly sound" in line
+    assert "check --format, --rate and --channels" in line
+    if encoding[0] != "f":
+        assert "white noise at full scale, as of random, compressed or encrypted bytes" in line
+
+
+@pytest.mark.parametrize("name", ["noise.flac", "noise.mp3", "noise.opus"])
+def test_the_middle_of_a_compressed_recording_is_said(name: str, tmp_path: Path) -> None:
+    path, noise = tmp_path / name, np.random.default_rng(2).normal(0, 0.05, 8 * 48_000).astype(np.float32)
+    if name.endswith("mp3"):
+        write_av(path, "libmp3lame", noise, 48_000)
+    else:
+        soundfile.write(path, noise, 48_000, **({"format": "OGG", "subtype": "OPUS"} if "opus" in name else {}))
+    (line,) = bytes_said(path.read_bytes()[9_001:], "s16le")
+    assert "white noise at full scale" in line
 
 
 def test_it_is_said_within_two_seconds_of_sound_and_once() -> None:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from tagger.audio.chunk import Chunk
 from tagger.audio.decode import decode
+from tagger.audio.raw import ENCODINGS
 from tagger.audio.stream import Bytes, open_stream
 from tagger.errors import AudioError
 from tagger.settings import PcmFormat
 from tests.fuzz.sounds import FORMATS, tone, wav_bytes, write_tone
+from tests.sources.test_pcm import encode
 
 RATE = 48_000
 TONE = tone(1, RATE)
@@ -61,6 +63,17 @@ def test_formats_are_decoded_as_they_come(tmp_path: Path, name: str, size: int) 
         (b"\x1f\x8b\x08" + bytes(100), "gzip: compressed; unpack it first"),
         (b"MThd\0\0\0\x06" + bytes(100), "MIDI: notes, and no sound"),
         (b"<!DOCTYPE html><title>404</title>", "HTML or XML: text"),
+        (b"hello\n", "text, and no sound"),
+        (b"12:30:45 door opened\n" * 50, "text, and no sound"),
+        (("温度計: 二十三度\n" * 50).encode(), "text, and no sound"),
+        (("Привет\n" * 50).encode()[:301], "text, and no sound"),
+        (("temperature 23\n" * 50).encode("utf-16"), "text, and no sound"),
+        (b"\x1b[31merror\x1b[0m: no such device\r\n", "text, and no sound"),
+        (b'{"event": "begin", "label": "dog"}\n' * 9, "text, and no sound"),
+        (b"\x93NUMPY\x01\0v\0{'descr': '<f4', 'fortran_order': False, ", "NumPy: an array with a header"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(100), "7-Zip: compressed"),
+        (b"Rar!\x1a\x07\x01\0" + bytes(100), "RAR: compressed"),
+        (b"RIFF\0\0\0\0WEBPVP8 " + bytes(100), "WebP: not audio"),
         (b"fLaC" + bytes(1000), "FLAC: cannot be decoded from a pipe"),
         (b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + bytes(16), "WAV: holds no samples"),
         (b"RIFF\0\0\0\0WAVE", "WAV: holds no samples"),
@@ -85,6 +98,20 @@ def test_raw_samples_that_begin_like_frames_are_raw(first: int) -> None:
     assert opened(data)[0] == "raw s16le at 48000 Hz"
     quiet = np.random.default_rng(first).integers(-3, 4, 40_000).astype("<i2").tobytes()
     assert opened(struct.pack("<H", first) + quiet)[0] == "raw s16le at 48000 Hz"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 16])
+def test_text_is_refused_however_it_comes(size: int) -> None:
+    with pytest.raises(AudioError, match="stdin: text, and no sound: pipe raw samples, WAV, FLAC, Ogg, MP3 or the"):
+        heard(("Grüße an 狗, " * 100).encode(), size)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("level", [0.0, 1e-4, 0.3, 0.9])
+def test_no_sound_is_text(encoding: str, level: float) -> None:
+    samples = level * np.random.default_rng(0).uniform(-1, 1, 1_000)
+    about, _, _ = opened(encode(samples, encoding), pcm=PcmFormat(RATE, encoding))
+    assert about.startswith("raw")
 
 
 @pytest.mark.parametrize("size", [1, 3, 1 << 16])

@@ -21,7 +21,7 @@ from tagger.errors import TaggerError
 from tagger.events import Block, Event, Report, Scores, Stream, Window
 from tagger.health import SkipLog
 from tagger.policy import Policy
-from tagger.retry import Retry
+from tagger.retry import Retry, is_power_of_two
 from tagger.sinks import Sink, SourceState
 from tagger.sources import Source
 
@@ -33,6 +33,9 @@ _MOST_HOPS = 2
 """Longest time from a window's last sample to its report, hops, if the network takes no longer than that."""
 _LATE_HOPS = (0.25, 0.75)
 """Lag before the network begins, beyond which a window is skipped, hops: if the network is slow, and if it is not."""
+SILENT_SECONDS = 15.0
+"""Time for which a live stream may say nothing before it counts as gone. What comes in pieces, such as HLS, has shorter
+ones."""
 _PAUSED = "paused"
 _WAITING = "trying again in {first:g} s, then less often, up to every {longest:g} s"
 """Warning about a live source that is away."""
@@ -118,6 +121,7 @@ class Listener:
             skips: warns of skipped windows, for all listeners together. None: for this one alone.
         """
         self.source, self.stream = source, stream
+        source.on_wait = self._wait
         self.error: TaggerError | None = None
         """Why the source broke, where it is no live one."""
         self.windows, self.skipped, self.overruns, self.reconnects = 0, 0, 0, 0
@@ -138,6 +142,7 @@ class Listener:
         self._online, self._was_online = False, False
         self._is_resumed = False
         """The next block is the first after a pause."""
+        self._silences = 0
         self._retry = Retry(stream.source, _WAITING)
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping, self._called = threading.Event(), threading.Event()
@@ -236,6 +241,20 @@ class Listener:
                     self._lose_source(str(error))
         finally:
             self._arrived = time.monotonic()
+
+    def _wait(self, silent_s: float) -> None:
+        """While the source waits: does what was requested, and ends the events of a stream that says nothing more."""
+        self.do_requests()
+        if silent_s < SILENT_SECONDS or not self._online:
+            return
+        why = f"nothing has come for {SILENT_SECONDS:g} s, though the stream has not ended"
+        with self._lock:
+            if not self._finished:
+                self._publish_events(self.decider.close())
+                self._publish_status("offline", why)
+        self._silences += 1
+        if is_power_of_two(self._silences):
+            log.warning("%s: %s (%d so far)", self.stream.source, why, self._silences)
 
     def _take_in(self, block: Block) -> Block | None:
         """Between two blocks: does what was requested, publishes that the source is there, and feeds the taps.

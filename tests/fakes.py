@@ -17,16 +17,17 @@ from tagger.features.config import MelConfig
 from tagger.models.config import EfficientATConfig
 from tagger.models.network import Outputs
 from tagger.sinks import Sink, SourceState
+from tagger.sources import wait_idly
 
 RATE_HZ = 32_000
 
 
 class FakeSource:
-    """Plays blocks. An error among them is raised in its turn. After the last block it ends, or waits to be closed."""
+    """Plays blocks. An error among them is raised in its turn, a number is said to be so many silent seconds. After the last block it ends, or waits to be closed."""
 
-    def __init__(self, *plays: Sequence[Block | TaggerError], live: bool = False, waits: bool = False) -> None:
+    def __init__(self, *plays: Sequence[Block | TaggerError | float], live: bool = False, waits: bool = False) -> None:
         self.name, self.description, self.live = "fake", "a fake", live
-        self._plays, self._waits = list(plays), waits
+        self._plays, self._waits, self.on_wait = list(plays), waits, wait_idly
         self.late_s = 0.0
         self.closed = threading.Event()
 
@@ -34,7 +35,10 @@ class FakeSource:
         for each in self._plays.pop(0) if self._plays else []:
             if isinstance(each, TaggerError):
                 raise each
-            yield each
+            if isinstance(each, float):
+                self.on_wait(each)
+            else:
+                yield each
         if self._waits and not self._plays:
             self.closed.wait(90)
 

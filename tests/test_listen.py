@@ -122,6 +122,40 @@ def test_clips_of_events_are_saved_by_who_is_given_a_folder(tmp_path: Path) -> N
     assert saved[first : first + RATE_HZ] == pytest.approx(sound, abs=1e-4)
 
 
+def test_events_end_when_a_live_stream_says_nothing_more(caplog: pytest.LogCaptureFixture) -> None:
+    """The writer of a pipe lives on: the event ends where it was last heard, and sound brings the source back."""
+    sink = RecordingSink()
+    blocks = [silence(2, 100), loud(3, 102), 14.9, 15.0, 15.2, silence(2, 130, gap=True), loud(1, 132), silence(2, 133)]
+    listener(FakeSource(blocks), sink).run()
+    assert kinds(sink, "begin", "end", "online", "offline") == [
+        *("online", "begin", "end", "offline", "online", "begin", "end", "offline")
+    ]
+    assert [(each.onset, each.offset) for each in sink.of("end")] == [
+        pytest.approx((102, 105), abs=FakeClassifier.STEP_S),
+        pytest.approx((132, 133), abs=FakeClassifier.STEP_S),
+    ]
+    assert sink.of("offline")[0] == "nothing has come for 15 s, though the stream has not ended"
+    assert caplog.messages == ["fake: nothing has come for 15 s, though the stream has not ended (1 so far)"]
+
+
+def test_what_comes_late_at_once_goes_on_where_the_stream_stopped() -> None:
+    sink = RecordingSink()
+    listener(FakeSource([silence(2, 100), loud(3, 102), 16.0, loud(2, 105), silence(2, 107)]), sink).run()
+    ends = [(each.onset, each.offset) for each in sink.of("end")]
+    assert ends[0] == pytest.approx((102, 105), abs=FakeClassifier.STEP_S)
+    assert ends[1][1] == pytest.approx(107, abs=FakeClassifier.STEP_S)
+
+
+def test_requests_are_done_while_a_source_waits() -> None:
+    sink = RecordingSink()
+    each = listener(FakeSource([silence(2, 100), 0.0, loud(3, 102)]), sink)
+    each.pause(True)
+    source = each.source
+    assert isinstance(source, FakeSource)
+    each.source.on_wait(0.0)
+    assert sink.told == [("disabled", "paused")]
+
+
 def test_without_a_folder_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     listener(FakeSource([silence(2, 100), loud(1, 102), silence(2, 103)]), RecordingSink()).run()

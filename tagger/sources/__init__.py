@@ -6,7 +6,7 @@ Decoding, resampling and windows are in `tagger.audio`. This module imports no n
 
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -38,6 +38,11 @@ class Source(Protocol):
     """One MQTT topic level."""
     description: str
     """Description of the source, for people."""
+
+    on_wait: Callable[[float], None]
+    """What the reader does while it waits. A source that may wait for long calls it some times a second, in the thread of
+    `blocks`, with the seconds for which a live stream has said nothing; 0 if it is not live.
+    """
 
     live: bool
     """Whether it may break and come back, as a microphone does: `blocks` can be called again after an error."""
@@ -134,6 +139,10 @@ def open_request(request: Request) -> Source:
     module = module or ("pcm" if is_pipe(request.uri) else "file")
     source: Source = importlib.import_module(f"tagger.sources.{module}").open_source(request)
     return source
+
+
+def wait_idly(silent_s: float) -> None:
+    """Default of `Source.on_wait`: nothing is to be done."""
 
 
 def is_keyword(uri: str) -> bool:

@@ -13,7 +13,7 @@ from tagger.audio.recorded import Began, began, by_user, length_of
 from tagger.events import Block
 from tagger.names import slug
 from tagger.settings import Channel
-from tagger.sources import Request
+from tagger.sources import Request, wait_idly
 from tagger.sources.clock import WallClock, steady
 
 DEMO = Path(__file__).parent / "demo" / "demo.ogg"
@@ -77,7 +77,7 @@ class FileSource:
         """
         audio = open_audio(path, channel)
         audio.close()
-        self.name = name
+        self.name, self.on_wait = name, wait_idly
         pace = "at real-time pace" if realtime else "as fast as it goes"
         heard = heard_channels(channel, audio.channels)
         dated = f", {start}" if start is not None and start.why else ""

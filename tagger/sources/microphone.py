@@ -17,7 +17,7 @@ from tagger.errors import TaggerError
 from tagger.events import Block
 from tagger.names import slug
 from tagger.settings import Channel
-from tagger.sources import Request
+from tagger.sources import Request, wait_idly
 from tagger.sources.clock import Arrival, LiveClock, steady
 from tagger.sources.portaudio import PORTAUDIO, Device, MissingDeviceError, find_input_device
 
@@ -70,7 +70,7 @@ class MicrophoneSource:
         Raises:
             UserError: no PortAudio, several devices of that name, or the device does not have the channels.
         """
-        self.name = name
+        self.name, self.on_wait = name, wait_idly
         self._device_name, self._rate_hz, self._channel = device, rate_hz, channel
         self._device: Device | None = None
         self.description = f"microphone {device!r}, not connected yet" if device else "microphone, not connected yet"

@@ -17,7 +17,7 @@ from tagger.errors import AudioError, TaggerError
 from tagger.events import Block, Samples
 from tagger.names import slug
 from tagger.settings import Channel, PcmFormat
-from tagger.sources import Request
+from tagger.sources import Request, wait_idly
 from tagger.sources.clock import Arrival, LiveClock, Workload, steady
 from tagger.sources.pipe import Pipe, is_stdin
 
@@ -84,6 +84,7 @@ class PcmSource:
         """
         self._pipe = pipe if isinstance(pipe, Pipe) else Pipe(_STDIN, file=pipe)
         self.name, self.live = name, self._pipe.is_fifo
+        self.on_wait, self._pipe.on_wait = wait_idly, self._wait
         raw = f"raw {pcm.encoding} at {pcm.rate_hz} Hz{heard_channels(channel, pcm.channels) or ', 1 channel'}"
         self.description = f"{self._pipe.where}, {raw}, unless it begins as WAV, FLAC, Ogg, MP3 or the like"
         self._dated = "" if start is None else f", {start}"
@@ -154,6 +155,9 @@ class PcmSource:
         if not stream.about.startswith("raw"):
             log.info("%s: %s%s", self.name, stream.about, heard)
         return stream
+
+    def _wait(self, silent_s: float) -> None:
+        self.on_wait(silent_s if self._clock.may_be_live else 0.0)
 
     def behind(self) -> float:
         return self._workload.behind_s() if self._clock.may_be_live else 0.0

@@ -79,6 +79,8 @@ class Pipe:
         self._closed = threading.Event()
         self.waited = False
         """Whether the last read had to wait."""
+        self.on_wait: Callable[[float], None] = lambda seconds: None
+        """Called some times a second while a read waits, with the seconds that it has waited."""
 
     @property
     def can_tell(self) -> bool:
@@ -122,12 +124,14 @@ class Pipe:
         if self._descriptor is None:
             return b"" if self.is_closed or self._file is None else self._file.read(_READ_BYTES)
         self.waited = not self.has_more(0)
+        since = time.monotonic()
         while not self.is_closed:
             if self.has_more(_POLL_SECONDS):
                 try:
                     return os.read(self._descriptor, _READ_BYTES)
                 except BlockingIOError:
                     continue
+            self.on_wait(time.monotonic() - since)
         return b""
 
     def wait_for_writer(self, say: Callable[[str], None]) -> bytes:
@@ -136,13 +140,15 @@ class Pipe:
         Args:
             say: takes a line if none comes for some seconds.
         """
-        said_at: float | None = time.monotonic() + PATIENCE_SECONDS
+        since = time.monotonic()
+        said_at: float | None = since + PATIENCE_SECONDS
         while not self.is_closed:
             if self.has_more(_POLL_SECONDS):
                 if data := self.read():
                     self.waited = True
                     return data
                 self._closed.wait(_POLL_SECONDS)  # the last writer has ended
+            self.on_wait(time.monotonic() - since)
             if said_at is not None and time.monotonic() > said_at:
                 say(f"{self.where}: nothing has come yet; it waits for a program that writes")
                 said_at = None

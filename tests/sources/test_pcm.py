@@ -17,6 +17,7 @@ from tagger.errors import AudioError
 from tagger.events import Block
 from tagger.settings import PCM_ENCODINGS, Channel, PcmFormat
 from tagger.sources.pcm import PcmSource
+from tests.programs import until
 
 RATE = 32_000
 RECORDED = Began(1_700_000_000.0, "--start-time")
@@ -228,6 +229,22 @@ def test_samples_come_as_soon_as_they_are_written():
         for level in (0.25, 0.5):
             writer.write(encode(np.full(100, level), "s16le"))
             np.testing.assert_allclose(next(blocks).samples, level)  # the writer is still there
+
+
+def test_a_pipe_says_for_how_long_nothing_has_come() -> None:
+    """While the writer lives and writes nothing; of a stream that is not live, only that it waits."""
+    waited: list[float] = []
+    with pipe() as (reader, writer):
+        waiting = source(reader)
+        waiting.on_wait = waited.append
+        thread = threading.Thread(target=lambda: list(waiting.blocks()))
+        thread.start()
+        until(lambda: waited, "it waits for the first sample")
+        assert waited == [0.0] * len(waited)
+        writer.write(encode(np.full(100, 0.25), "s16le"))
+        until(lambda: waited[-1] > 0.5, "it counts")
+        waiting.close()
+        thread.join()
 
 
 def test_a_live_pipe_that_loses_sound_has_a_gap_and_right_times():

@@ -23,7 +23,10 @@ RATE_HZ = 32_000
 
 
 class FakeSource:
-    """Plays blocks. An error among them is raised in its turn, a number is said to be so many silent seconds. After the last block it ends, or waits to be closed."""
+    """Plays blocks. An error among them is raised in its turn, and a number is that many seconds without sound.
+
+    After the last block it ends, or waits to be closed.
+    """
 
     def __init__(self, *plays: Sequence[Block | TaggerError | float], live: bool = False, waits: bool = False) -> None:
         self.name, self.description, self.live = "fake", "a fake", live

@@ -76,6 +76,11 @@ class AvReader:
         self.heard_s = 0.0
         """What was decoded, seconds."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether more can be decoded without waiting for it."""
+        return True
+
     def close(self) -> None:
         self._container.close()
 
@@ -96,7 +101,8 @@ class AvReader:
                 if piece is None:
                     break
                 waiting.append(piece)
-                if sum(len(each.frames) for each in waiting) >= self.block_s * piece.rate_hz:
+                is_enough = sum(len(each.frames) for each in waiting) >= self.block_s * piece.rate_hz
+                if is_enough or not self.is_ready:
                     yield _joined(waiting)
                     waiting = []
         if broken is not None:
@@ -125,6 +131,7 @@ class AvReader:
                 break
             if packet.pts is not None and packet.time_base is not None:
                 furthest_s = max(furthest_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            self._took(packet)
             if packet.stream.index != self._stream.index:
                 continue
             try:
@@ -159,6 +166,9 @@ class AvReader:
         slack_s = max(_SLACK_SECONDS, 0.01 * (promised_s or 0.0)) + damage.cost_s(clock.heard_s)
         if promised_s is not None and promised_s - reached_s > slack_s:
             raise self._broken(reached_s, f"its header promises {promised_s:.2f} s")
+
+    def _took(self, packet: Any) -> None:
+        """Called with each packet, before it is decoded."""
 
     def _promised_s(self) -> float | None:
         """End of the sound by the header, seconds; None: the header does not tell it, or it is an estimate."""

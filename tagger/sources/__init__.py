@@ -40,8 +40,8 @@ class Source(Protocol):
     """Description of the source, for people."""
 
     on_wait: Callable[[float], None]
-    """What the reader does while it waits. A source that may wait for long calls it some times a second, in the thread of
-    `blocks`, with the seconds for which a live stream has said nothing; 0 if it is not live.
+    """What the reader does while it waits. A source that may wait for long calls it some times a second, in the thread
+    of `blocks`, with the seconds for which a live stream has said nothing; 0 if it is not live.
     """
 
     live: bool

@@ -1,6 +1,7 @@
 """Audio from a pipe by its first bytes: WAV by its header, other formats decoded or refused by name, raw samples."""
 
 import io
+import itertools
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from tagger.audio.raw import ENCODINGS
 from tagger.audio.stream import Bytes, open_stream
 from tagger.errors import AudioError
 from tagger.settings import PcmFormat
-from tests.fuzz.sounds import FORMATS, tone, wav_bytes, write_tone
+from tests.fuzz.sounds import FORMATS, tone, wav_bytes, write_av, write_tone
 from tests.sources.test_pcm import encode
 
 RATE = 48_000
@@ -208,3 +209,30 @@ def test_every_encoding_of_caf(subtype: str, endian: str) -> None:
     about, frames, _ = heard(content.getvalue())
     assert about.startswith("CAF, ")
     np.testing.assert_allclose(frames, np.stack([TONE, 0.5 * TONE], axis=1), atol=0.01)
+
+
+def ogg_pages(data: bytes) -> Iterator[bytes]:
+    while data:
+        lengths = data[27 : 27 + data[26]]
+        size = 27 + len(lengths) + sum(lengths)
+        yield data[:size]
+        data = data[size:]
+
+
+@pytest.mark.parametrize(("codec", "page_s"), [("libopus", 0.5), ("libopus", 2.0), ("flac", 1.0)])
+def test_it_knows_what_is_left_of_a_page_of_ogg(tmp_path: Path, codec: str, page_s: float) -> None:
+    """A page may hold seconds. FFmpeg takes all of it before it gives the first packet."""
+    options = {"page_duration": str(round(1e6 * page_s))}
+    path = write_av(tmp_path / "live.ogg", codec, tone(6, RATE), RATE, options=options)
+    pages, reads = ogg_pages(path.read_bytes()), 0
+
+    def read() -> bytes:
+        nonlocal reads
+        reads += 1
+        return next(pages, b"")
+
+    stream = open_stream("stdin", Bytes(read), PcmFormat(RATE), lambda line: None)
+    found = [(reads, stream.is_ready) for _ in stream.chunks()]
+    assert len(found) > 50
+    for (before, is_ready), (after, _) in itertools.pairwise(found):
+        assert is_ready == (after == before)

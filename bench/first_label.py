@@ -1,0 +1,95 @@
+"""From a fresh clone to the first label on the screen: README's first command, each stage timed; memory and installed size.
+
+    python bench/first_label.py            # clones this repository into a temporary folder; needs git and the network
+
+Whether pip or uv already keeps the packages is printed too. The broker listens on any free port from 1883 on.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+_STEADY_S = 10.0
+"""Time after the first label at which memory is read, seconds."""
+
+
+def readme_command() -> str:
+    """The first line of README's first shell block."""
+    lines = iter((ROOT / "README.md").read_text("utf-8").splitlines())
+    next(line for line in lines if line == "```sh")
+    return next(lines)
+
+
+def sizes(folder: Path) -> Iterator[tuple[float, str]]:
+    """Megabytes of each package, the largest first, and of all."""
+    (packages,) = folder.glob("lib/python*/site-packages")
+    each = [(megabytes(path), path.name) for path in packages.iterdir()]
+    yield from sorted(each, reverse=True)[:12]
+    yield megabytes(folder), "all of .venv"
+
+
+def megabytes(path: Path) -> float:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(each.stat().st_size for each in files if each.is_file() and not each.is_symlink()) / 1e6
+
+
+def status(pid: int, field: str) -> float:
+    """A line of /proc/PID/status, MB."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(field)]
+    return int(line.split()[1]) / 1e3
+
+
+def until(lines: Iterator[str], is_it: Callable[[str], bool], began: float, stage: str) -> None:
+    """Reads until a line is the one that ends a stage, and prints when that was."""
+    for line in lines:
+        if is_it(line):
+            print(f"{time.monotonic() - began:6.1f} s  {stage}", flush=True)
+            return
+    raise SystemExit(f"the command ended before this: {stage}")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="tagger-first-") as folder:
+        clone = Path(folder) / "tagger"
+        subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
+        installer = "uv" if shutil.which("uv") else "pip"
+        cached = subprocess.run(
+            [sys.executable, "-m", "pip", "cache", "info"], capture_output=True, text=True, check=False
+        ).stdout.splitlines()
+        print(
+            f"installs with {installer}; {'; '.join(line.strip() for line in cached if 'size' in line or 'Number' in line)}"
+        )
+        print(f"load of the machine before: {os.getloadavg()[0]:.1f}")
+        set_up, listen = readme_command().split(" && ")
+        began = time.monotonic()
+        subprocess.run(set_up, shell=True, cwd=clone, check=True, stderr=subprocess.DEVNULL)
+        print(f"{time.monotonic() - began:6.1f} s  installed", flush=True)
+        with subprocess.Popen(
+            listen.split(),
+            cwd=clone,
+            env=os.environ | {"TAGGER_HOME": str(Path(folder) / "home"), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as daemon:
+            assert daemon.stdout is not None
+            until(daemon.stdout, lambda line: "MQTT: connected" in line, began, "ready: the first window fills")
+            until(daemon.stdout, lambda line: "begin" in line, began, "first label")
+            time.sleep(_STEADY_S)
+            now, highest = status(daemon.pid, "VmRSS"), status(daemon.pid, "VmHWM")
+            print(f"{now:6.0f} MB memory, at most {highest:.0f}, with the broker and the watcher inside")
+            daemon.send_signal(signal.SIGTERM)
+            daemon.communicate()
+        for size, name in sizes(clone / ".venv"):
+            print(f"{size:6.0f} MB  {name}")
+
+
+if __name__ == "__main__":
+    main()

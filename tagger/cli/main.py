@@ -92,8 +92,6 @@ def main(ctx: click.Context) -> None:
 
     Every option can also be set by an environment variable: --mqtt of `listen` by TAGGER_LISTEN_MQTT.
     """
-    # numpy reads it when it is imported. A second thread for its small products costs a sixth more processor time.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if logging.lastResort is not None:  # prints the warnings of commands that configure no log
         logging.lastResort.setFormatter(LogFormatter())
     if ctx.invoked_subcommand not in _MANY_THREADS:

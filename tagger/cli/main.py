@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tagger import __version__
+from tagger.cli.bench import bench
 from tagger.cli.calibrate import calibrate
 from tagger.cli.common import Group
 from tagger.cli.config import config
@@ -101,7 +102,7 @@ def main(ctx: click.Context) -> None:
 
 _COMMANDS = (
     *(listen, list_events, config, devices, models),
-    *(tag_files, calibrate, review, export_model),
+    *(tag_files, calibrate, review, export_model, bench),
     *(train, evaluate, recipes, features),
 )
 for _command in _COMMANDS:

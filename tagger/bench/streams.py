@@ -1,0 +1,59 @@
+"""The most live sources that this machine carries."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tagger.errors import TaggerError
+
+_MOST_STEPS = 9
+_MOST_STREAMS = 5000
+"""Most sources that are tried: each has a thread."""
+_NEAR = 0.05
+"""The search ends when the number that failed is larger than that which was carried by this share."""
+_LOWER = 0.9
+_MOST_LOWERED = 4
+
+Try = Callable[[int, float], dict[str, Any]]
+"""Runs so many sources for some seconds: `tagger.bench.lanes.LanesResult` as a dictionary."""
+
+
+def is_carried(result: dict[str, Any], hop_s: float) -> bool:
+    """Whether nothing was skipped, nearly all windows were classified, and the lag stayed below a hop."""
+    due = result["streams"] * result["seconds"] / hop_s
+    return not result["skipped"] and result["lag_p99_s"] < hop_s and result["windows"] >= 0.9 * due - result["streams"]
+
+
+def most_streams(
+    attempt: Try, first: int, hop_s: float, step_s: float, confirm_s: float
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Doubles until a number fails, halves the gap, and then holds the best number for longer.
+
+    Args:
+        first: a guess.
+
+    Returns:
+        The result of the number that was carried, and all that were tried before it.
+
+    Raises:
+        TaggerError: not even one source is carried.
+    """
+    carried, failed, tried, number = 0, _MOST_STREAMS + 1, [], max(1, first)
+    for _ in range(_MOST_STEPS):
+        result = attempt(number, step_s)
+        tried.append(result)
+        if is_carried(result, hop_s):
+            carried = number
+        else:
+            failed = number
+        if failed - carried <= max(1, _NEAR * carried):
+            break
+        number = min(2 * carried, _MOST_STREAMS) if failed > _MOST_STREAMS else (carried + failed) // 2
+    for _ in range(_MOST_LOWERED):
+        if carried < 1:
+            break
+        result = attempt(carried, confirm_s)
+        if is_carried(result, hop_s):
+            return result, tried
+        tried.append(result)
+        carried = min(carried - 1, int(_LOWER * carried))
+    raise TaggerError("this machine is too slow, or too busy, for one live source at this hop")

@@ -1,0 +1,169 @@
+"""The process in which a model's cost is measured: `python -m tagger.bench.worker`."""
+
+import itertools
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tagger.audio.window import SlidingWindows
+from tagger.bench.audio import endless
+from tagger.bench.child import serve
+from tagger.bench.lanes import Lanes
+from tagger.engine.runtime import open_model
+from tagger.engine.scores import WindowClassifier
+from tagger.errors import UserError
+from tagger.events import Block, Samples, Scores
+from tagger.listen import follow
+from tagger.settings import MqttSettings
+
+R = TypeVar("R")
+_WARM_WINDOWS = 3
+"""Windows before the first that is timed."""
+
+
+class _Timer:
+    """Processor time that this thread spends in some methods, seconds."""
+
+    def __init__(self) -> None:
+        self.cpu_s = 0.0
+
+    def around(self, method: Callable[..., R]) -> Callable[..., R]:
+        @wraps(method)
+        def timed(*args: Any, **named: Any) -> R:
+            began = time.thread_time()
+            try:
+                return method(*args, **named)
+            finally:
+                self.cpu_s += time.thread_time() - began
+
+        return timed
+
+
+class Stream:
+    """One source at full speed, on this thread: what a window costs when nothing waits."""
+
+    def __init__(self, classifier: WindowClassifier, window_s: float, hop_s: float) -> None:
+        self._features, self._network = _Timer(), _Timer()
+        preparer = classifier.preparer
+        classifier.preparer = lambda *lengths: self._features.around(preparer(*lengths))  # type: ignore[method-assign]
+        classifier.of_prepared = self._network.around(classifier.of_prepared)  # type: ignore[method-assign]
+        rate_hz = classifier.info.mel.sample_rate_hz
+        sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz)
+        self._scores: Iterator[Scores] = follow(endless(rate_hz), classifier, sliding)
+        self._hop_s = hop_s
+        self.run(_WARM_WINDOWS)
+
+    def run(self, windows: int) -> dict[str, float]:
+        """Processor time of so many windows, seconds: all, and that in the features and in the network."""
+        features_s, network_s = self._features.cpu_s, self._network.cpu_s
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in itertools.islice(self._scores, windows):
+            pass
+        return {
+            "audio_s": windows * self._hop_s,
+            "windows": windows,
+            "cpu_s": time.process_time() - cpu,
+            "wall_s": time.perf_counter() - wall,
+            "features_s": self._features.cpu_s - features_s,
+            "network_s": self._network.cpu_s - network_s,
+        }
+
+
+class Worker:
+    """Answers the requests of `tagger.bench.parts`."""
+
+    def __init__(self) -> None:
+        self._classifier: WindowClassifier | None = None
+        self._stream: Stream | None = None
+        self._lanes: Lanes | None = None
+
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        what = request.pop("do")
+        answer: dict[str, Any] = getattr(self, what)(**request)
+        return answer
+
+    def open(self, model: str, runtime: str, device: str = "auto") -> dict[str, Any]:
+        began = time.monotonic()
+        self._classifier = open_model(model, runtime, device)
+        info = self._classifier.info
+        return {
+            "model": info.name,
+            "runs_on": self._classifier.runs_on,
+            "rate_hz": info.mel.sample_rate_hz,
+            "window_s": info.window_seconds,
+            "open_s": time.monotonic() - began,
+        }
+
+    def stream(self, window_s: float, hop_s: float) -> dict[str, Any]:
+        self._stream = Stream(self._opened, window_s, hop_s)
+        return {}
+
+    def run(self, windows: int) -> dict[str, Any]:
+        assert self._stream is not None
+        return self._stream.run(windows)
+
+    def logits(self, samples: str, window_s: float, hop_s: float, out: str) -> dict[str, Any]:
+        """Writes the logits of each window of a recording, [windows, labels], as they follow from the scores.
+
+        Args:
+            samples: file with the recording, [N], at the model's rate.
+        """
+        classifier = self._opened
+        sliding = SlidingWindows.of_seconds(window_s, hop_s, classifier.info.mel.sample_rate_hz)
+        blocks = [Block(np.load(samples), 0.0)]
+        scores = [each.values.astype(np.float64) for each in follow(blocks, classifier, sliding, flush=False)]
+        np.save(out, logits_of(np.stack(scores)))
+        return {"windows": len(scores)}
+
+    def lanes(self, window_s: float, hop_s: float, port: int | None) -> dict[str, Any]:
+        broker = None if port is None else MqttSettings(host="127.0.0.1", port=port)
+        self._lanes = Lanes(self._opened, window_s, hop_s, broker)
+        return {}
+
+    def resize(self, count: int) -> dict[str, Any]:
+        assert self._lanes is not None
+        self._lanes.resize(count)
+        return {}
+
+    def begin(self) -> dict[str, Any]:
+        assert self._lanes is not None
+        self._lanes.begin()
+        return {}
+
+    def count(self) -> dict[str, Any]:
+        assert self._lanes is not None
+        return vars(self._lanes.count())
+
+    @property
+    def _opened(self) -> WindowClassifier:
+        if self._classifier is None:
+            raise UserError("no model was opened")
+        return self._classifier
+
+
+def logits_of(scores: Samples) -> np.ndarray[Any, Any]:
+    """Logits of sigmoid scores.
+
+    >>> logits_of(np.array([0.5, 0.1])).round(3).tolist()
+    [0.0, -2.197]
+    """
+    least = math.ulp(0.5)
+    values = np.clip(scores.astype(np.float64), least, 1 - least)
+    return np.asarray(np.log(values) - np.log1p(-values))
+
+
+def main() -> None:
+    worker = Worker()
+    try:
+        serve(worker.handle)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

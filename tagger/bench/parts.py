@@ -212,13 +212,9 @@ def compare(settings: BenchSettings, results: Results, tick: Tick) -> None:
     """Times tagger beside EfficientAT's own code, in turn: the same weights and windows, one thread each.
 
     Raises:
-        UserError: the repository is not one, or its code cannot run.
+        UserError: its code cannot run.
     """
-    if settings.efficientat is None:
-        raise UserError("compare: name the folder of EfficientAT's repository: --compare DIR")
-    if not (settings.efficientat / "models" / "preprocess.py").is_file():
-        raise UserError(f"--compare {settings.efficientat}: not the folder of EfficientAT's repository")
-    path = store.find(settings.models[0] if settings.models else COMPARED_MODEL).resolve()
+    path = _compared_model(settings)
     info = read_info(path)
     window_s = settings.window_s or COMPARE_WINDOW_S
     hop_s, rate_hz = min(settings.hop_s, window_s), info.mel.sample_rate_hz
@@ -344,5 +340,13 @@ def check(settings: BenchSettings) -> None:
     for model in models_of(settings):
         read_info(store.find(model))
     runtimes_of(settings)
-    if "compare" in settings.parts and settings.efficientat is None:
-        raise UserError("compare: name the folder of EfficientAT's repository: --compare DIR")
+    if "compare" in settings.parts:
+        if settings.efficientat is None:
+            raise UserError("compare: name the folder of EfficientAT's repository: --compare DIR")
+        if not (settings.efficientat / "models" / "preprocess.py").is_file():
+            raise UserError(f"--compare {settings.efficientat}: not the folder of EfficientAT's repository")
+        read_info(_compared_model(settings))
+
+
+def _compared_model(settings: BenchSettings) -> Path:
+    return store.find(settings.models[0] if settings.models else COMPARED_MODEL).resolve()

@@ -13,6 +13,9 @@ _NEAR = 0.05
 _LOWER = 0.9
 _MOST_LOWERED = 4
 
+_KEPT = 0.9
+"""Share of what an overloaded machine still classifies, which it would carry without being late."""
+
 Try = Callable[[int, float], dict[str, Any]]
 """Runs so many sources for some seconds: `tagger.bench.lanes.LanesResult` as a dictionary."""
 
@@ -21,6 +24,13 @@ def is_carried(result: dict[str, Any], hop_s: float) -> bool:
     """Whether nothing was skipped, nearly all windows were classified, and the lag stayed below a hop."""
     due = result["streams"] * result["seconds"] / hop_s
     return not result["skipped"] and result["lag_p99_s"] < hop_s and result["windows"] >= 0.9 * due - result["streams"]
+
+
+def _between(carried: int, failed: int, last: dict[str, Any], hop_s: float) -> int:
+    """A number to try: half of the gap, or less if the last try has shown that the machine does less."""
+    half = (carried + failed) // 2
+    does = int(_KEPT * last["windows"] * hop_s / last["seconds"])
+    return does if last["skipped"] and carried < does < half else half
 
 
 def most_streams(
@@ -47,7 +57,8 @@ def most_streams(
             failed = number
         if failed - carried <= max(1, _NEAR * carried):
             break
-        number = min(2 * carried, _MOST_STREAMS) if failed > _MOST_STREAMS else (carried + failed) // 2
+        is_open = failed > _MOST_STREAMS
+        number = min(2 * carried, _MOST_STREAMS) if is_open else _between(carried, failed, result, hop_s)
     for _ in range(_MOST_LOWERED):
         if carried < 1:
             break

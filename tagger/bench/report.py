@@ -87,7 +87,10 @@ def _daemon(daemon: DaemonResult) -> Iterator[str]:
 def _streams(streams: StreamsResult, cores: int) -> Iterator[str]:
     word, on = "carried" if streams.carried else "NOT carried", number_of(cores, "core")
     yield f"live sources on {on}, {streams.model}, hop {streams.hop_s:g} s, through {streams.broker}"
-    yield _row(word, f"{streams.streams}: {streams.skipped} of {streams.windows + streams.skipped} windows skipped")
+    yield _row(
+        word,
+        f"{streams.streams}: {streams.skipped} skipped of {number_of(streams.windows + streams.skipped, 'window')}",
+    )
     yield _row("for", f"{streams.seconds:.0f} s, using {100 * streams.cpu_share:.0f} % of the cores")
     yield _row("lag of a window", f"median {streams.lag_p50_ms:.0f} ms, p99 {streams.lag_p99_ms:.0f} ms")
 
@@ -95,13 +98,13 @@ def _streams(streams: StreamsResult, cores: int) -> Iterator[str]:
 def _compare(compare: CompareResult) -> Iterator[str]:
     shape = f"{compare.window_s:g} s every {compare.hop_s:g} s"
     yield f"beside EfficientAT's own code, {compare.model}, {shape}, one source, one thread, in turn"
-    yield _row("tagger", f"{compare.ours_ms:.1f} ms a window, {1000 / compare.ours_ms:,.0f} windows a second")
-    yield _row("EfficientAT", f"{compare.peer_ms:.1f} ms a window, {1000 / compare.peer_ms:,.0f} windows a second")
+    yield _row("tagger", f"{compare.ours_ms:.1f} ms a window, {1000 / compare.ours_ms:,.0f} a second")
+    yield _row("EfficientAT", f"{compare.peer_ms:.1f} ms a window, {1000 / compare.peer_ms:,.0f} a second")
     yield _row("times as many", f"{compare.times:.1f}, median of {compare.rounds} rounds")
     yield _row(
         "the same answer",
         f"logits differ by at most {compare.logit_difference:.1e}, scores by {compare.score_difference:.1e}; "
-        f"first label the same in {compare.same_first} of {compare.windows} windows",
+        f"first label the same in {compare.same_first} of {number_of(compare.windows, 'window')}",
     )
 
 

@@ -29,8 +29,8 @@ def is_carried(result: dict[str, Any], hop_s: float) -> bool:
 def _between(carried: int, failed: int, last: dict[str, Any], hop_s: float) -> int:
     """A number to try: half of the gap, or less if the last try has shown that the machine does less."""
     half = (carried + failed) // 2
-    does = int(_KEPT * last["windows"] * hop_s / last["seconds"])
-    return does if last["skipped"] and carried < does < half else half
+    does = max(carried + 1, int(_KEPT * last["windows"] * hop_s / last["seconds"]))
+    return min(does, half) if last["skipped"] else half
 
 
 def most_streams(

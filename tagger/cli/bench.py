@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
+from tagger.bench.settings import ALWAYS, PARTS
 from tagger.errors import UserError, to_install
 from tagger.printable import echo, echo_lines
 
-_PARTS = ("cost", "daemon", "streams", "compare", "growth", "size")
 _INTERRUPTED = 130
 
 
 @click.command("bench")
-@click.argument("parts", nargs=-1, type=click.Choice(_PARTS), metavar="[PART]...")
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[PART]...")
 @click.option(
     "--model",
     "-m",
@@ -68,7 +68,7 @@ def bench(
     """
     from tagger.bench.report import lines, warnings
     from tagger.bench.run import run
-    from tagger.bench.settings import ALWAYS, PARTS, BenchSettings
+    from tagger.bench.settings import BenchSettings
 
     for name, value in (("--window", window_s), ("--hop", hop_s), ("--seconds", seconds)):
         if value is not None and not 0 < value < 86_400:

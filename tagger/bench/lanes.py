@@ -21,6 +21,7 @@ from tagger.mqtt.topics import Topics
 from tagger.policy import policy
 from tagger.settings import MqttSettings
 from tagger.sinks import Sink
+from tagger.sources import wait_idly
 
 NODE = "bench"
 _GOLDEN = 0.618033988749895
@@ -44,7 +45,7 @@ class LiveSource:
             ahead_s: length of what comes at once.
             phase_s: time to wait before it.
         """
-        self.name, self.description = name, "simulated"
+        self.name, self.description, self.on_wait = name, "simulated", wait_idly
         self._samples, self._rate_hz, self._ahead_s, self._phase_s = samples, rate_hz, ahead_s, phase_s
         self._began = time.monotonic() + phase_s
         self._given = 0

@@ -4,7 +4,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,8 @@ class LiveSource:
             ahead_s: length of what comes at once.
             phase_s: time to wait before it.
         """
-        self.name, self.description, self.on_wait = name, "simulated", wait_idly
+        self.name, self.description = name, "simulated"
+        self.on_wait: Callable[[float], None] = wait_idly
         self._samples, self._rate_hz, self._ahead_s, self._phase_s = samples, rate_hz, ahead_s, phase_s
         self._began = time.monotonic() + phase_s
         self._given = 0

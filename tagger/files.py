@@ -19,7 +19,7 @@ from typing import BinaryIO
 from tagger.errors import UserError
 
 _DOCUMENT = re.compile(
-    r"\.(bib|cfg|conf|csv|cue|db|docx?|gif|gz|html?|ini|ipynb|jpe?g|json|jsonl|lab|log|m3u8?|md|npy|npz|ods|pdf|pkl|png"
+    r"\.(bib|cfg|conf|csv|cue|db|docx?|gif|gz|html?|ini|ipynb|jpe?g|json|jsonl|lab|log|m3u8?|md|npy|npz|ods|parquet|pdf|pkl|png"
     r"|pt|py|rst|rtf|safetensors|sh|svg|tar|textgrid|toml|tsv|txt|url|xlsx?|xml|ya?ml|zip)",
     re.IGNORECASE,
 )
@@ -155,14 +155,14 @@ def sha256(path: Path) -> str:
 
 def folders_in(root: Path) -> list[Path]:
     """Folders directly below that are not hidden, in the order of their names."""
-    return [path for path in sorted(root.iterdir()) if path.is_dir() and not _is_hidden(path.name)]
+    return [path for path in sorted(root.iterdir()) if path.is_dir() and not is_hidden(path.name)]
 
 
 def walk(root: Path) -> Iterator[Path]:
     """All files below, in the order of their names. Hidden files and folders are left out."""
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        yield from (Path(folder, name) for name in sorted(names) if not _is_hidden(name))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield from (Path(folder, name) for name in sorted(names) if not is_hidden(name))
 
 
 def is_file(path: Path) -> bool:
@@ -178,7 +178,8 @@ def is_audio_file(path: Path) -> bool:
     return path.is_file() and not _DOCUMENT.fullmatch(path.suffix)  # no pipe, no broken link
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's."""
     return name.startswith(".") or name == "__MACOSX"
 
 

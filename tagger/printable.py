@@ -44,10 +44,14 @@ def echo(line: str = "", err: bool = False) -> None:
     echo_lines([line], err)
 
 
-def echo_lines(lines: Iterable[str], err: bool = False) -> None:
-    """Prints lines in one write; nothing if there are none."""
+def echo_lines(lines: Iterable[str], err: bool = False, tabs: bool = False) -> None:
+    """Prints lines in one write; nothing if there are none.
+
+    Args:
+        tabs: whether tabs stay, since they separate the cells of a table.
+    """
     file = sys.stderr if err else sys.stdout
-    if text := "".join(_line(line, file) for line in lines):
+    if text := "".join(_line(line, file, tabs) for line in lines):
         with _above_status():
             file.write(text)
             file.flush()
@@ -161,8 +165,10 @@ class LogFormatter(logging.Formatter):
         return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
-def _line(line: str, file: TextIO) -> str:
-    return f"{printable(line, getattr(file, 'encoding', None) or 'utf-8')}\n"
+def _line(line: str, file: TextIO, tabs: bool = False) -> str:
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    cells = line.split("\t") if tabs else [line]
+    return "\t".join(printable(cell, encoding) for cell in cells) + "\n"
 
 
 def _fit(text: str, columns: int) -> str:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagger import tag
 from tagger.decide import Decider
 from tagger.events import Event, Scores
 from tagger.policy import LabelPolicy, Policy
+from tagger.tag import recording as tag
 
 LABELS = ("dog", "rain", "siren")
 EPOCH = 1_800_000_000.0

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tagger import retry, tag
+from tagger import retry
 from tagger.audio.level import LevelTap
 from tagger.clips.folder import EVENTS, ClipFolder
 from tagger.clips.saver import ClipSaver
@@ -32,6 +32,7 @@ from tagger.listen import AudioTap, Listener
 from tagger.policy import LabelPolicy, Policy
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
+from tagger.tag import recording as tag
 from tests.fakes import RATE_HZ, FakeClassifier, FakeSource, RecordingSink, loud, silence
 from tests.programs import LONG_S, run, until, write_wav
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tagger import tag
 from tagger.audio.decode import decode
 from tagger.audio.window import SlidingWindows
 from tagger.calibration.tracks import Recorder
@@ -23,6 +22,7 @@ from tagger.progress import Progress
 from tagger.settings import Channel
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
+from tagger.tag import recording as tag
 
 LEAST_S = 60.0
 """Shortest audio that thresholds are chosen from, seconds."""

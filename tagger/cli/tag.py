@@ -9,11 +9,15 @@ import click
 from tagger import settings
 from tagger.cli.common import channel_option, device_option, hop_option, model_option, runtime_option, window_option
 from tagger.errors import UserError
-from tagger.printable import echo
+from tagger.printable import echo, number_of
+
+_FORMATS = ("table", "json", "csv", "parquet", "audacity", "raven", "dcase")
+_INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the signal's number, as a shell has it."""
 
 
 @click.command("tag")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE|FOLDER|GLOB...")
 @model_option
 @device_option
 @runtime_option
@@ -27,8 +31,22 @@ from tagger.printable import echo
 @click.option(
     "--events", is_flag=True, help="Print the events that `tagger listen` would announce, with onset and offset."
 )
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(_FORMATS),
+    help="Format of what is written; audacity, raven and dcase hold events. [default: table]",
+)
+@click.option(
+    "--output",
+    "-o",
+    "out",
+    metavar="FILE|FOLDER",
+    help="File for all, or folder (or FOLDER/, to be made) with one for each recording. [default: standard output]",
+)
 @click.option("--audacity", is_flag=True, help="Also write them beside each file, as the label track FILE.labels.txt.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each window, or event.")
+@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Recordings at once. [default: processor cores]")
 def tag_files(
     files: Sequence[Path],
     models: tuple[str, ...],
@@ -40,44 +58,52 @@ def tag_files(
     config: Path | None,
     top: int,
     events: bool,
+    style: str | None,
+    out: str | None,
     audacity: bool,
     as_json: bool,
+    jobs: int | None,
 ) -> None:
-    """Tag audio files: print the labels of each window, or the events.
+    """Tag recordings: write the labels of each window, or the events.
 
-    All that FFmpeg decodes, of any length, sample rate and channel count.
+    All that FFmpeg decodes, of any length, sample rate and channel count. Folders are searched with all below them.
     """
     settings.check_window(window, hop)
-    from tagger import policy, tag
+    if as_json and style not in (None, "json"):
+        raise UserError(f"--json and --format {style} exclude each other")
+    style = style or ("json" if as_json else "table")
+    from tagger import policy
     from tagger.checkpoints.joint import shortest_window_s
     from tagger.config.file import load_right
     from tagger.config.places import placed
     from tagger.engine.runtime import doubles, open_models
+    from tagger.tag import run
+    from tagger.tag.inputs import recordings
 
-    classify = open_models(models, runtime, device, window)
-    info = classify.info
+    classifier = open_models(models, runtime, device, window)
+    info = classifier.info
     window_s, shortest_s = window or info.window_seconds, window or shortest_window_s(info)
     settings.check_window(window, hop, shortest_s)
-    for line in doubles(classify):
+    for line in doubles(classifier):
         echo(f"Warning: {line}", err=True)
     document = load_right(config) if config is not None else None
     with placed(document):
         events_ = document.events if document is not None else None
         rules = policy.policy(info.labels, info.thresholds, shortest_s, hop, events_)
-    failed = 0
-    for path in files:
-        if not as_json:
-            echo(str(path))
-        scores = tag.tag(path, classify, window_s, hop, channel)
-        try:
-            if events or audacity:
-                found = tag.events(scores, rules)
-                tag.show_events(path, found, as_json, path.with_name(path.name + ".labels.txt") if audacity else None)
-            else:
-                for each in scores:
-                    echo(tag.as_line(path, each, info, top) if as_json else tag.as_row(each, info, top))
-        except UserError as error:  # the other files are still worth tagging
-            echo(f"Error: {error}", err=True)
-            failed += 1
-    if failed:
+    found = recordings(files)
+    wants_events = events or audacity or run.holds_events(style)
+    how = run.Listening(classifier, window_s, hop, channel, rules if wants_events else None, top, jobs or run.cores())
+    with run.opened(style, out, found.recordings, found.are_many, how, audacity) as output:
+        is_watched = out is not None or (sys.stderr.isatty() and not sys.stdout.isatty())
+        done = run.tag_all(found.recordings, output, how, is_watched)
+    if found.left_out and not found.recordings:
+        echo(f"{number_of(found.left_out, 'file')} in folders left out: no audio by their names", err=True)
+    for error in (*found.errors, *done.errors):
+        echo(f"Error: {error}", err=True)
+    if out is not None:
+        echo(run.summary(done, len(found.recordings), out), err=True)
+    if done.interrupted:
+        echo(f"Interrupted: {done.whole} of {number_of(len(found.recordings), 'file')} tagged to their end", err=True)
+        sys.exit(_INTERRUPTED)
+    if found.errors or done.errors:
         sys.exit(UserError.exit_code)

@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 
 from tagger.checkpoints.header import METADATA_KEY, read_header
 from tagger.checkpoints.store import BUNDLED
-from tagger.events import Event
 from tests.programs import ROOT, refused, run, running, stop, tagger, until_it_catches, write_wav
 from train.recipe import RECIPES
 
@@ -170,20 +169,6 @@ def test_an_event_is_a_row_a_line_of_json_and_a_label_in_audacity(tmp_path: Path
     for row, each in zip(rows[1:], found, strict=True):
         assert re.fullmatch(r" +\d+\.\d\d - +\d+\.\d\d s   [01]\.\d\d \w+", row)
         assert row.endswith(f"{each['peak_score']:.2f} {each['label']}")
-
-
-def test_a_label_track_is_what_audacity_reads(tmp_path: Path) -> None:
-    """Onset, offset and label, tabs between them, in seconds with six digits, in order of their onset."""
-    from tagger.tag import show_events
-
-    later = Event("end", "1", "dog", 0.3, 0.9, 12.5, 13.0625)
-    longer = Event("end", "2", "Glass breaking", 0.3, 0.8, 2.0, 61.3333333)
-    show_events(tmp_path / "a.wav", [later, longer], True, tmp_path / "a.wav.labels.txt")
-    assert (tmp_path / "a.wav.labels.txt").read_bytes() == (
-        b"2.000000\t61.333333\tGlass breaking\n12.500000\t13.062500\tdog\n"
-    )
-    show_events(tmp_path / "a.wav", [], True, tmp_path / "a.wav.labels.txt")
-    assert (tmp_path / "a.wav.labels.txt").read_bytes() == b""
 
 
 def test_damage_leaves_the_events_before_it_and_no_track_beside_what_is_no_audio(tmp_path: Path) -> None:

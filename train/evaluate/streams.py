@@ -18,7 +18,7 @@ from tagger.events import Event, Scores
 from tagger.listen import follow
 from tagger.policy import Policy, policy
 from tagger.progress import Progress
-from tagger.tag import in_blocks
+from tagger.tag.recording import in_blocks
 from train.data.corpus import Corpus
 from train.evaluate import detection, inputs, intervals, soundscape, streamed_report, timeline
 from train.evaluate.detection import Detection

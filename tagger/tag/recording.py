@@ -1,20 +1,16 @@
-"""Whole files: `tagger tag`, by the loop of `tagger listen`."""
+"""Whole recordings, by the loop of `tagger listen`: scores of their windows, and events."""
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tagger.audio.decode import decode_blocks
 from tagger.audio.window import SlidingWindows
-from tagger.checkpoints.joint import ModelInfo
 from tagger.decide import Decider
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError
-from tagger.events import Block, Event, Samples, Scores, top
-from tagger.files import replacing
+from tagger.events import Block, Event, Samples, Scores, Window
 from tagger.listen import follow
 from tagger.policy import Policy
-from tagger.printable import echo
 from tagger.settings import Channel
 
 _BATCH = 8
@@ -32,6 +28,24 @@ def tag(
     rate_hz = classifier.info.mel.sample_rate_hz
     sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=True)
     return follow(decode_blocks(path, rate_hz, channel=channel), classifier, sliding, _BATCH)
+
+
+def windows(path: Path, rate_hz: int, window_s: float, hop_s: float, channel: Channel = ()) -> Iterator[Window]:
+    """The windows that `tag` classifies.
+
+    Raises:
+        AudioError: as `tag`. The windows before the damage were given.
+    """
+    sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=True)
+    error: AudioError | None = None
+    try:
+        for block in decode_blocks(path, rate_hz, channel=channel):
+            yield from sliding.feed(block)
+    except AudioError as damage:
+        error = damage
+    yield from sliding.flush()
+    if error is not None:
+        raise error
 
 
 def in_blocks(pieces: Iterable[Samples], rate_hz: int) -> Iterator[Block]:
@@ -83,48 +97,3 @@ def events(scores: Iterable[Scores], rules: Policy) -> Iterator[Event]:
 
 def _onset(event: Event) -> float:
     return event.onset
-
-
-def show_events(path: Path, found: Iterable[Event], as_json: bool, track: Path | None) -> None:
-    """Prints events as they come, and writes them to `track` as labels for Audacity.
-
-    Raises:
-        AudioError: `found` raised it. The events before the damage were printed and written.
-    """
-    lines: list[str] = []
-    error: AudioError | None = None
-    try:
-        for event in found:
-            assert event.offset is not None
-            lines.append(f"{event.onset:.6f}\t{event.offset:.6f}\t{event.label}\n")
-            echo(_event_line(path, event) if as_json else _event_row(event))
-    except AudioError as damage:
-        error = damage
-    if track is not None and (lines or error is None):  # a file that is no audio gets no track
-        with replacing(track) as partial:
-            partial.write_text("".join(sorted(lines, key=lambda line: float(line.split("\t")[0]))), "utf-8")
-    if error is not None:
-        raise error
-
-
-def _event_line(path: Path, event: Event) -> str:
-    assert event.offset is not None
-    times = {"onset": round(event.onset, 3), "offset": round(event.offset, 3)}
-    return json.dumps({"file": str(path), **times, "label": event.label, "peak_score": round(event.peak_score, 6)})
-
-
-def _event_row(event: Event) -> str:
-    return f"{event.onset:8.2f} - {event.offset:7.2f} s   {event.peak_score:4.2f} {event.label}"
-
-
-def as_line(path: Path, scores: Scores, info: ModelInfo, k: int) -> str:
-    """One window's best labels as a line of JSON. Times are seconds from the file's start."""
-    best = [{"label": label, "score": round(score, 6)} for label, score in top(scores.values, info.labels, k)]
-    start, end = round(scores.time, 6), round(scores.end_time, 6)
-    return json.dumps({"file": str(path), "start": start, "end": end, "top": best})
-
-
-def as_row(scores: Scores, info: ModelInfo, k: int) -> str:
-    """One window's best labels as a row of a table."""
-    best = [f"{score:4.2f} {label}" for label, score in top(scores.values, info.labels, k)]
-    return f"{scores.time:8.1f} - {scores.end_time:6.1f} s   " + "   ".join(f"{cell:<20}" for cell in best).rstrip()

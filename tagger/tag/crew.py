@@ -138,7 +138,8 @@ class Crew(Generic[T]):
             for start in range(0, len(piece.windows), _BATCH):
                 if self._stopped:
                     break
-                piece.scores += self._classifier.classify(piece.windows[start : start + _BATCH], prepare=prepare)
+                batch = piece.windows[start : start + _BATCH]
+                piece.scores += self._classifier.scores_of([prepare(window) for window in batch], batch)
         except Exception as error:  # raised by the thread that has the recording
             piece.error = error
         piece.windows = []

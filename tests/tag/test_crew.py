@@ -58,9 +58,9 @@ def test_idle_threads_help_with_a_long_recording() -> None:
     workers = set()
 
     class Watched(FakeClassifier):
-        def classify(self, windows, skip=lambda window: False, prepare=None):
+        def scores_of(self, prepared, windows):
             workers.add(threading.get_ident())
-            return super().classify(windows, skip, prepare)
+            return super().scores_of(prepared, windows)
 
     def until_two_work() -> Iterator[Window]:
         until = time.monotonic() + LONG_S
@@ -97,7 +97,7 @@ def test_an_error_comes_behind_the_results_and_ends_only_its_own_recording() -> 
 
 def test_an_error_of_the_classifier_reaches_the_reader() -> None:
     class Failing(FakeClassifier):
-        def classify(self, windows, skip=lambda window: False, prepare=None):
+        def scores_of(self, prepared, windows):
             raise TaggerError("no memory left")
 
     def found_in(crew: Crew, number: int) -> Iterator[Scores]:

@@ -70,7 +70,7 @@ def announced(path: Path, classify: Classifier, hop_s: float) -> set[str]:
     sliding = SlidingWindows.of_seconds(info.window_seconds, hop_s, rate_hz)
     decider = Decider(policy(info.labels, info.thresholds, info.window_seconds, hop_s))
     labels: set[str] = set()
-    for scores in follow([Block(stream, 0.0)], classify, sliding, BATCH, flush=False):
+    for scores in follow([Block(stream, 0.0)], classify.lane(sliding), sliding, BATCH, flush=False):
         labels |= {event.label for event in decider.update(scores) if event.type == "begin"}
     return labels
 

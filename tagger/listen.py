@@ -16,6 +16,7 @@ from typing import Protocol
 
 from tagger.audio.window import SlidingWindows
 from tagger.decide import Decider
+from tagger.engine.engine import Lane
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
 from tagger.events import Block, Event, Report, Scores, Stream, Window
@@ -29,10 +30,6 @@ log = logging.getLogger(__name__)
 
 _LATENCIES = 10_000
 """Most latencies that are kept for the next statistics."""
-_MOST_HOPS = 2
-"""Longest time from a window's last sample to its report, hops, if the network takes no longer than that."""
-_LATE_HOPS = (0.25, 0.75)
-"""Lag before the network begins, beyond which a window is skipped, hops: if the network is slow, and if it is not."""
 SILENT_SECONDS = 15.0
 """Time for which a live stream may say nothing before it counts as gone. What comes in pieces, such as HLS, has shorter
 ones."""
@@ -43,7 +40,7 @@ _WAITING = "trying again in {first:g} s, then less often, up to every {longest:g
 
 def follow(
     blocks: Iterable[Block],
-    classifier: WindowClassifier,
+    lane: Lane,
     sliding: SlidingWindows,
     batch: int = 1,
     skip: Callable[[Window], bool] = lambda window: False,
@@ -53,9 +50,9 @@ def follow(
 
     Args:
         blocks: a block is taken when the scores of the one before it have been given (with a batch of 1).
-        batch: windows that are classified together.
-        skip: called with each window, before and after the wait for the classifier; it is left out where this returns
-            True.
+        lane: the stream's own; a window that it finds late gives no scores.
+        batch: windows of this stream that are classified together.
+        skip: called with each window; it is left out where this returns True.
         flush: whether to classify the rest of a stream that ends or breaks, padded with silence.
 
     Raises:
@@ -73,9 +70,9 @@ def follow(
         if flush:
             yield from sliding.flush()
 
-    cut, prepare = windows(), classifier.preparer(sliding.window_samples, sliding.hop_samples)
+    cut = windows()
     while taken := list(itertools.islice(cut, batch)):
-        yield from classifier.classify(taken, skip, prepare)
+        yield from lane.scores([window for window in taken if not skip(window)])
     if error is not None:
         raise error
 
@@ -129,12 +126,13 @@ class Listener:
         """Events that have begun."""
         self.paused = paused
         """Blocks are dropped."""
-        self._classifier, self._sink, self._taps = classifier, sink, taps
+        self._sink, self._taps = sink, taps
         rate_hz = classifier.info.mel.sample_rate_hz
         self._sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=not source.live)
+        self._lane = classifier.lane(self._sliding, source.behind, self._count_late)
         self.decider, self._policy = Decider(policy), policy
         """Holds the policy that is in force; `policy` is the one that was set last."""
-        self._hop_s, self._top_k = hop_s, top_k
+        self._top_k = top_k
         self._skips = skips or SkipLog(hop_s)
         self._arrived = 0.0
         """Arrival of the newest block, on the monotonic clock."""
@@ -158,7 +156,7 @@ class Listener:
         if self.paused:
             self._publish_status("disabled", _PAUSED)
         try:
-            for scores in follow(self._blocks(), self._classifier, self._sliding, skip=self._is_skipped):
+            for scores in follow(self._blocks(), self._lane, self._sliding, skip=self._is_dropped):
                 self._publish(scores)
         except TaggerError as error:
             self.error = error
@@ -169,6 +167,7 @@ class Listener:
         """Makes `run` return soon. From any thread."""
         self._stopping.set()
         self._called.set()
+        self._lane.close()
         self.source.close()
 
     def pause(self, paused: bool) -> None:
@@ -277,18 +276,14 @@ class Listener:
                 tap.heard(taken)
         return taken
 
-    def _is_skipped(self, window: Window) -> bool:
-        """Whether to leave a window out: at the end of a pause or when stopping; or because the next one is nearly
-        complete, and this one would only make its labels late: by more than two hops, or make others so.
-        """
-        if self._stopping.is_set() or self.paused:
-            return True
-        latest_s = _MOST_HOPS * self._hop_s - self._classifier.batch_s
-        if self.source.behind() <= min(max(latest_s, _LATE_HOPS[0] * self._hop_s), _LATE_HOPS[1] * self._hop_s):
-            return False
+    def _is_dropped(self, window: Window) -> bool:
+        """Whether to leave a window out: at the end of a pause or when stopping."""
+        return self._stopping.is_set() or self.paused
+
+    def _count_late(self, window: Window) -> None:
+        """Called with a window that is left out because its scores would come too late."""
         self.skipped += 1
         self._skips.skipped(self.stream.source)
-        return True
 
     def _publish(self, scores: Scores) -> None:
         """Decides what a window's scores begin and end, and publishes that and the report."""

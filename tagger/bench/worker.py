@@ -54,7 +54,7 @@ class Stream:
         classifier.of_prepared = self._network.around(classifier.of_prepared)  # type: ignore[method-assign]
         rate_hz = classifier.info.mel.sample_rate_hz
         sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz)
-        self._scores: Iterator[Scores] = follow(endless(rate_hz), classifier, sliding)
+        self._scores: Iterator[Scores] = follow(endless(rate_hz), classifier.lane(sliding), sliding)
         self._hop_s = hop_s
         self.run(_WARM_WINDOWS)
 
@@ -116,7 +116,9 @@ class Worker:
         classifier = self._opened
         sliding = SlidingWindows.of_seconds(window_s, hop_s, classifier.info.mel.sample_rate_hz)
         blocks = [Block(np.load(samples), 0.0)]
-        scores = [each.values.astype(np.float64) for each in follow(blocks, classifier, sliding, flush=False)]
+        scores = [
+            each.values.astype(np.float64) for each in follow(blocks, classifier.lane(sliding), sliding, flush=False)
+        ]
         np.save(out, logits_of(np.stack(scores)))
         return {"windows": len(scores)}
 

@@ -86,7 +86,7 @@ class RecordingClassifier:
             ThreadPoolExecutor(len(heard)) as threads,
             Progress("listening", duration_s, "min", 60) as progress,
         ):
-            following = [threads.submit(each.follow, self._classifier, self._sliding(), self._hop_s) for each in heard]
+            following = [threads.submit(each.follow, self._classifier, self._sliding()) for each in heard]
             while not all(future.done() for future in following) and not stop.wait(_LOOK_SECONDS):
                 progress.update(min(each.heard_s for each in heard) - progress.done)
             for source in opened:
@@ -103,9 +103,9 @@ class RecordingClassifier:
 
     def example(self, path: Path) -> list[Recorder]:
         """The scores of one short sound in a quiet room. Empty if the file cannot be read."""
-        recorder = Recorder(self._floor)
+        recorder, sliding = Recorder(self._floor), self._sliding()
         try:
-            for scores in follow(self._in_quiet(path), self._classifier, self._sliding(), flush=False):
+            for scores in follow(self._in_quiet(path), self._classifier.lane(sliding), sliding, flush=False):
                 recorder.add(scores)
         except AudioError as error:
             self._report(error)
@@ -137,16 +137,15 @@ class _Heard:
         """Why it ended early."""
         self._rate_hz, self._duration_s = rate_hz, duration_s
 
-    def follow(self, classifier: WindowClassifier, sliding: SlidingWindows, hop_s: float) -> None:
+    def follow(self, classifier: WindowClassifier, sliding: SlidingWindows) -> None:
         """Keeps scores until the time is over, or the source has ended, broken or was closed."""
 
-        def is_late(window: Window) -> bool:
-            late = self.source.behind() > hop_s
-            self.skipped += late
-            return late
+        def count_late(window: Window) -> None:
+            self.skipped += 1
 
+        lane = classifier.lane(sliding, self.source.behind, count_late)
         try:
-            for scores in follow(self._blocks(), classifier, sliding, skip=is_late, flush=False):
+            for scores in follow(self._blocks(), lane, sliding, flush=False):
                 self.recorder.add(scores)
         except TaggerError as error:
             self.broke = error

@@ -21,9 +21,19 @@ class JointClassifier(WindowClassifier):
             parts: the models of `info`, in its order.
             window_s: length of every model's window, seconds. None: each has its own, the end of the longest.
         """
-        super().__init__(info.parts[0], 1, "; ".join(dict.fromkeys(part.runs_on for part in parts)))
+        super().__init__(
+            info.parts[0],
+            1,
+            "; ".join(dict.fromkeys(part.runs_on for part in parts)),
+            min(part.batches for part in parts),
+            min(part.most_windows for part in parts),
+            max(part.linger_s for part in parts),
+        )
         self.parts, self.info, self._joint = tuple(parts), info, info
         self._window_s = window_s
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return any(part.is_out_of_memory(error) for part in self.parts)
 
     def __call__(self, waveforms: Samples) -> BatchScores:
         samples = waveforms.shape[1]

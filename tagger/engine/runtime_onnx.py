@@ -7,6 +7,7 @@ import onnxruntime as ort
 from tagger.checkpoints.graph import DIGEST_KEY, EMBEDDING, FEATURES, LOGITS, STEP_FRAMES_KEY, STEPS, SURPRISE
 from tagger.checkpoints.header import weights_digest
 from tagger.checkpoints.info import CheckpointInfo
+from tagger.engine.engine import cores
 from tagger.engine.scores import NetworkOutputs, Preparer, WindowClassifier
 from tagger.errors import CheckpointError
 from tagger.events import Samples
@@ -16,6 +17,7 @@ from tagger.printable import printable
 
 _FATAL = 4
 """ONNX Runtime's log level: errors are raised, and need not be printed as well."""
+_NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory")
 
 
 class OnnxClassifier(WindowClassifier):
@@ -44,10 +46,14 @@ class OnnxClassifier(WindowClassifier):
             raise CheckpointError(f"{graph}: cannot be run ({printable(str(error))}); {_again(checkpoint)}") from None
         if known.get(DIGEST_KEY) != weights_digest(checkpoint):
             raise CheckpointError(f"{graph}: was made of other weights than {checkpoint} has; {_again(checkpoint)}")
-        super().__init__(info, step_frames, "cpu by ONNX Runtime")
+        super().__init__(info, step_frames, "cpu by ONNX Runtime", max(1, cores() // threads))
         self._names = [each.name for each in self._session.get_outputs()]
         self._features = FrontEnd(info.mel)
         self.front_end = "numpy", info.mel
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """By its words: ONNX Runtime's errors have no class of their own for it."""
+        return super().is_out_of_memory(error) or any(words in str(error) for words in _NO_MEMORY)
 
     def features(self, waveforms: Samples) -> Samples:
         """[B, 1, bands, frames]."""

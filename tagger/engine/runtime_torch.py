@@ -17,6 +17,11 @@ from tagger.features.logmel import front_end
 from tagger.models.network import Outputs
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+_MOST_WINDOWS = 256
+"""Most windows of several streams in a batch on a GPU."""
+_NO_MEMORY = "can't allocate memory"
+_LINGER_SECONDS = 0.003
+"""Longest time that a batch waits for more windows on a GPU that is busy."""
 
 
 class Classifier(WindowClassifier):
@@ -31,11 +36,16 @@ class Classifier(WindowClassifier):
             UserError: this machine has no such device.
         """
         self.device = choose_device(device)
-        super().__init__(checkpoint.info, checkpoint.model.step_frames, f"{self.device} by torch")  # type: ignore[arg-type]
+        batching = (1,) if self.device.type == "cpu" else (1, _MOST_WINDOWS, _LINGER_SECONDS)
+        super().__init__(checkpoint.info, checkpoint.model.step_frames, f"{self.device} by torch", *batching)  # type: ignore[arg-type]
         self._features = front_end(self.info.mel).to(self.device)
         self.front_end = "torch", self.info.mel, self.device
         model = without_batch_norm(checkpoint.model).to(self.device)
         self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """The GPU's allocator has a class for it, the processor's has words."""
+        return super().is_out_of_memory(error) or isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error)
 
     def features(self, waveforms: Samples) -> Tensor:
         """[B, 1, bands, frames], on the device."""

@@ -3,21 +3,17 @@
 Every runtime is a subclass of `WindowClassifier`, in a module of its own; this one imports none of them.
 """
 
-import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tagger.audio.window import SlidingWindows
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.checkpoints.joint import ModelInfo
-from tagger.engine.turns import Turns
+from tagger.engine.engine import Engine, Lane
 from tagger.events import Samples, Scores, Window
-
-_FORGETTING = 0.9
-"""Share of the longest time that is remembered after each batch."""
-
 
 Preparer = Callable[[Window], Any]
 """Makes of a window what `WindowClassifier.scores_of` takes."""
@@ -54,7 +50,7 @@ class BatchScores:
 
 
 class WindowClassifier:
-    """A model that is ready to classify. One thread at a time calls it.
+    """A model that is ready to classify. Any thread calls `lane` and `classify`; all else, the engine.
 
     Subclasses write `outputs`; or, where other models may share their features, `front_end`, `features` and
     `outputs_of`. A runtime that keeps something of a stream from window to window, or makes features where the network
@@ -65,19 +61,29 @@ class WindowClassifier:
     front_end: Hashable = None
     """Equal for models whose `features`, and what whose preparers give, are equal. None: they are not shared."""
 
-    def __init__(self, info: CheckpointInfo, step_frames: int, runs_on: str) -> None:
+    def __init__(
+        self,
+        info: CheckpointInfo,
+        step_frames: int,
+        runs_on: str,
+        batches: int = 1,
+        most_windows: int = 8,
+        linger_s: float = 0.0,
+    ) -> None:
         """
         Args:
             step_frames: frames of the features from one step of the network's time axis to the next.
             runs_on: device and runtime, for people.
+            batches: threads that may run a batch at the same time.
+            most_windows: most windows of several streams in a batch.
+            linger_s: longest time that a batch waits for more windows on a busy device, seconds.
         """
         self.info, self.runs_on = info, runs_on
         self._checkpoint = info
         self.step_s = float(step_frames * info.mel.hop_samples / info.mel.sample_rate_hz)
         """Distance between the steps of the network's time axis, seconds."""
-        self._turns = Turns()
-        self.batch_s = 0.0
-        """Longest time of the latest batches, seconds."""
+        self.batches, self.most_windows, self.linger_s = batches, most_windows, linger_s
+        self.engine = Engine(self, batches, most_windows, linger_s)
 
     def outputs(self, waveforms: Samples) -> NetworkOutputs:
         """
@@ -135,34 +141,35 @@ class WindowClassifier:
         batch = self.of_prepared(prepared)
         return [self._scores(window, batch, row) for row, window in enumerate(windows)]
 
-    def classify(
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether a batch failed because it was too large."""
+        return isinstance(error, MemoryError)
+
+    def lane(
         self,
-        windows: Sequence[Window],
-        skip: Callable[[Window], bool] = lambda window: False,
-        prepare: Preparer | None = None,
-    ) -> list[Scores]:
-        """Scores of each window, in order. May be called from any thread; one batch at a time is let through.
+        sliding: SlidingWindows,
+        behind: Callable[[], float] | None = None,
+        on_late: Callable[[Window], None] = lambda window: None,
+    ) -> Lane:
+        """A stream's way to its scores, beside other threads' streams.
 
         Args:
-            windows: all of one length.
-            skip: called with each window, before and after the wait for other threads' batches. A window for which it
-                returns True is left out.
-            prepare: the stream's own. None: the windows are taken one by one, as of no stream.
+            sliding: what cuts the stream into windows.
+            behind: seconds of sound that wait to be read: a window is late when its scores could not be there within a
+                hop. Any thread calls it. None: no window is ever late.
+            on_late: called with a window that is left out because it is late.
         """
-        taken = [window for window in windows if not skip(window)]
-        if not taken:
-            return []
-        prepare = prepare or self.preparer(len(taken[0].samples), len(taken[0].samples))
-        ready = [(prepare(window), window) for window in taken]
-        with self._turns as turns:
-            ready = [(prepared, window) for prepared, window in ready if not skip(window)]
-            if not ready:
-                return []
-            turns.count()
-            began = time.monotonic()
-            found = self.scores_of([prepared for prepared, _ in ready], [window for _, window in ready])
-            self.batch_s = max(time.monotonic() - began, _FORGETTING * self.batch_s)
-        return found
+        hop_s = sliding.hop_samples / self.info.mel.sample_rate_hz
+        return Lane(self.engine, self.preparer(sliding.window_samples, sliding.hop_samples), hop_s, behind, on_late)
+
+    def classify(self, windows: Sequence[Window]) -> list[Scores]:
+        """Scores of each window, in order. From any thread.
+
+        Args:
+            windows: all of one length, of any streams.
+        """
+        size = len(windows[0].samples) if windows else 0
+        return Lane(self.engine, self.preparer(size, size)).scores(windows)
 
     def warm_up(self, window_samples: int) -> None:
         """Classifies silence twice, since the first calls of a network are slow."""

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from tagger.engine.engine import Lane
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
 from tagger.events import Samples, Scores, Window
@@ -134,12 +135,12 @@ class Crew(Generic[T]):
 
     def _classify(self, piece: "_Piece") -> None:
         try:
-            prepare = self._classifier.preparer(self._window, self._hop)
+            lane = Lane(self._classifier.engine, self._classifier.preparer(self._window, self._hop))
             for start in range(0, len(piece.windows), _BATCH):
                 if self._stopped:
                     break
                 batch = piece.windows[start : start + _BATCH]
-                piece.scores += self._classifier.scores_of([prepare(window) for window in batch], batch)
+                piece.scores += lane.scores(batch)
         except Exception as error:  # raised by the thread that has the recording
             piece.error = error
         piece.windows = []

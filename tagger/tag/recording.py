@@ -27,7 +27,7 @@ def tag(
     """
     rate_hz = classifier.info.mel.sample_rate_hz
     sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=True)
-    return follow(decode_blocks(path, rate_hz, channel=channel), classifier, sliding, _BATCH)
+    return follow(decode_blocks(path, rate_hz, channel=channel), classifier.lane(sliding), sliding, _BATCH)
 
 
 def windows(path: Path, rate_hz: int, window_s: float, hop_s: float, channel: Channel = ()) -> Iterator[Window]:

@@ -45,7 +45,9 @@ def row(scores: Scores) -> tuple[float, ...]:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_results_are_those_of_one_after_the_other_whatever_is_ready_first(threads: int) -> None:
     streams = [stream(number, seconds) for number, seconds in enumerate([30.0, 0.3, 1.0, 9.0, 0.5, 2.0, 8.25])]
-    expected = [[row(each) for each in follow(blocks, FakeClassifier(), sliding())] for blocks in streams]
+    expected = [
+        [row(each) for each in follow(blocks, FakeClassifier().lane(sliding()), sliding())] for blocks in streams
+    ]
 
     def found_in(crew: Crew, number: int) -> Iterator[tuple[float, ...]]:
         return map(row, crew.scores(windows(streams[number])))

@@ -67,7 +67,7 @@ def play(
             yield samples
 
     sliding = SlidingWindows.of_seconds(info.window_seconds, hop_s, rate_hz)
-    scores = list(follow(in_blocks(counted(), rate_hz), classifier, sliding))
+    scores = list(follow(in_blocks(counted(), rate_hz), classifier.lane(sliding), sliding))
     return Played(decided(scores, rules), scores, heard / rate_hz)
 
 

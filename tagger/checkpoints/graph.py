@@ -13,6 +13,10 @@ DIGEST_KEY = "tagger.weights"
 """Metadata: the digest of the checkpoint's weights (`tagger.checkpoints.header.weights_digest`)."""
 STEP_FRAMES_KEY = "tagger.step_frames"
 """Metadata: frames from one step of the time axis to the next."""
+MAPS = "maps"
+"""Value between the lower and the upper part of a graph that can be cut (`tagger.models.network.Cut`)."""
+CUT_KEY = "tagger.cut"
+"""Metadata: the name of that value, `Cut.frames` and `Cut.reach`. Absent: the graph cannot be cut."""
 
 
 def graph_of(checkpoint: Path) -> Path:

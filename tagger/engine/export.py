@@ -10,17 +10,19 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tagger.audio.decode import decode_blocks
 from tagger.audio.window import SlidingWindows
 from tagger.checkpoints.checkpoint import Checkpoint, load
-from tagger.checkpoints.graph import DIGEST_KEY, FEATURES, OUTPUTS, STEP_FRAMES_KEY, STEPS
+from tagger.checkpoints.graph import CUT_KEY, DIGEST_KEY, FEATURES, MAPS, OUTPUTS, STEP_FRAMES_KEY, STEPS
 from tagger.checkpoints.header import weights_digest
 from tagger.engine.runtime_onnx import OnnxClassifier
 from tagger.engine.runtime_torch import Classifier
@@ -28,7 +30,8 @@ from tagger.engine.scores import WindowClassifier
 from tagger.errors import CheckpointError, UserError
 from tagger.events import Samples
 from tagger.files import replacing
-from tagger.models.efficientat import ConvNorm
+from tagger.models.efficientat import ConvNorm, EfficientAT, SqueezeExcitation
+from tagger.models.network import Network
 from tagger.printable import printable
 
 LARGEST_DIFFERENCE = 1e-3
@@ -96,14 +99,15 @@ def _difference(one: WindowClassifier, other: WindowClassifier, windows: Sequenc
 
 
 def _write(loaded: Checkpoint, path: Path, digest: str) -> None:
-    network = _plain(copy.deepcopy(loaded.model)).eval()
+    network = _plain(copy.deepcopy(cast(Network, loaded.model))).eval()
     frames = loaded.info.mel.frames(round(loaded.info.window_seconds * loaded.info.mel.sample_rate_hz))
     example = torch.randn(2, 1, loaded.info.mel.bands, frames, generator=torch.Generator().manual_seed(0))
     module = _Tuple(network)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, for its developers
-        names = [name for name, output in zip(OUTPUTS, network.outputs(example), strict=True) if output is not None]  # type: ignore[operator]
-        free = {FEATURES: {0: "batch", 3: "frames"}, STEPS: {0: "batch", 1: "steps"}}
+        names = [name for name, output in zip(OUTPUTS, network.outputs(example), strict=True) if output is not None]
+        names += [MAPS] if network.cut else []
+        free = {FEATURES: {0: "batch", 3: "frames"}, STEPS: {0: "batch", 1: "steps"}, MAPS: {0: "batch", 3: "columns"}}
         try:
             torch.onnx.export(
                 module,
@@ -120,37 +124,84 @@ def _write(loaded: Checkpoint, path: Path, digest: str) -> None:
             why = str(error).strip().splitlines()[0]
             raise CheckpointError(f"its network ({loaded.info.architecture}) cannot be exported: {why}") from None
     model = _halved(onnx.load(str(path)))
-    helper.set_model_props(
-        model,
-        {
-            DIGEST_KEY: digest,
-            STEP_FRAMES_KEY: str(loaded.model.step_frames),
-            "licences": "\n".join(loaded.info.licences),
-        },
-    )
+    known = {
+        DIGEST_KEY: digest,
+        STEP_FRAMES_KEY: str(loaded.model.step_frames),
+        "licences": "\n".join(loaded.info.licences),
+    }
+    if network.cut:
+        model.graph.value_info.append(model.graph.output.pop())
+        known[CUT_KEY] = f"{MAPS} {network.cut.frames} {network.cut.reach}"
+    helper.set_model_props(model, known)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
 
 class _Tuple(nn.Module):
-    """The network's outputs as a tuple of tensors."""
+    """The network's outputs as a tuple of tensors; the last is the maps where it can be cut, if it can."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
-        return tuple(output for output in self.network.outputs(features) if output is not None)  # type: ignore[operator]
+        maps = [self.network.lower(features)] if self.network.cut else []
+        outputs = self.network.upper(*maps) if maps else self.network.outputs(features)
+        return *(output for output in outputs if output is not None), *maps
 
 
-def _plain(network: nn.Module) -> nn.Module:
-    """Replaces modules that fold their batch norm, in place. ONNX Runtime folds it when it loads the graph."""
+N = TypeVar("N", bound=nn.Module)
+
+
+def _plain(network: N) -> N:
+    """Replaces modules, in place, by the same functions in a form that is good to export.
+
+    ONNX Runtime folds batch norms when it loads the graph. It takes convolutions better than matrix products beside
+    other convolutions, whose order of numbers in memory it keeps.
+    """
     for name, child in network.named_children():
         if isinstance(child, ConvNorm):
             setattr(network, name, nn.Sequential(*child))
+        elif isinstance(child, SqueezeExcitation):
+            setattr(network, name, _Gate(child))
         else:
             _plain(child)
+    if isinstance(network, EfficientAT):
+        for number, layer in enumerate(network.classifier):
+            if isinstance(layer, nn.Linear):
+                network.classifier[number] = _Pointwise(layer)
     return network
+
+
+class _Pointwise(nn.Module):
+    """A linear layer of [B, features] or [B, steps, features], as a convolution."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.conv = _convolution(layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 2:
+            return self.conv(x[:, :, None, None]).flatten(1)  # type: ignore[no-any-return]
+        return self.conv(x.transpose(1, 2)[:, :, None])[:, :, 0].transpose(1, 2)  # type: ignore[no-any-return]
+
+
+class _Gate(nn.Module):
+    """A squeeze-excitation, as convolutions."""
+
+    def __init__(self, squeeze: SqueezeExcitation) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = _convolution(squeeze.fc1), _convolution(squeeze.fc2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.fc2(self.fc1(functional.adaptive_avg_pool2d(x, 1)).relu()).sigmoid()
+        return x * gate
+
+
+def _convolution(layer: nn.Linear) -> nn.Conv2d:
+    conv = nn.Conv2d(layer.in_features, layer.out_features, 1)
+    conv.weight, conv.bias = nn.Parameter(layer.weight[:, :, None, None]), layer.bias
+    return conv
 
 
 def _halved(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -32,16 +32,18 @@ class Incremental:
         """
         self._front_end = front_end
         config = front_end.config
-        self._samples, self._frame_hop = window_samples, config.hop_samples
+        self.hop_samples = config.hop_samples
+        """Distance of frames, samples."""
+        self._samples = window_samples
         self._frames = config.frames(window_samples)
         self.inner = inner_frames(front_end, window_samples)
         """Frames that the window's ends do not touch."""
         self._last: tuple[int, Samples] | None = None
         """Where the last window began in the stream, samples, and its features."""
-        if hop_samples % self._frame_hop:
+        if hop_samples % self.hop_samples:
             _log_once(
                 f"all features of each window are computed anew: the hop, {hop_samples} samples, is no multiple of "
-                f"{self._frame_hop}, the samples from frame to frame"
+                f"{self.hop_samples}, the samples from frame to frame"
             )
 
     def __call__(self, window: Window) -> Samples:
@@ -57,15 +59,18 @@ class Incremental:
             features: Samples = self._front_end(window.samples[None])[0, 0]
         else:
             features = self._continued(window.samples, *known)
-        is_whole = len(window.samples) == window.valid == self._samples
-        self._last = (window.start, features) if is_whole else None
+        self._last = (window.start, features) if self.is_whole(window) else None
         return features
+
+    def is_whole(self, window: Window) -> bool:
+        """Whether a window has the length of the others, and no silence fills it up."""
+        return len(window.samples) == window.valid == self._samples
 
     def _shared(self, window: Window) -> tuple[int, range] | None:
         """The frames that the last window had, and how many frames later it was there. None: there are none."""
-        if self._last is None or not len(window.samples) == window.valid == self._samples:
+        if self._last is None or not self.is_whole(window):
             return None
-        shift, rest = divmod(window.start - self._last[0], self._frame_hop)
+        shift, rest = divmod(window.start - self._last[0], self.hop_samples)
         shared = range(self.inner.start, self.inner.stop - shift)
         return (shift, shared) if shift >= 0 and not rest and shared else None
 

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from tagger.models.config import CRNNConfig
-from tagger.models.network import Network, Outputs
+from tagger.models.network import Cut, Network, Outputs
+
+LOCAL_STAGES = 3
+"""Modules of `features` with a stride of four frames in all: the first layer, and the first stage's two."""
 
 
 class CRNN(Network):
@@ -47,6 +50,8 @@ class CRNN(Network):
 
     step_frames = 16
     last_layer = "classifier.", "attention."
+    # The first layer and the first stage: kernels of 5 and of four times 3 look 2, 2, 4, 4 and 4 frames to each side.
+    cut = Cut(frames=4, reach=16)
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -58,11 +63,13 @@ class CRNN(Network):
 
         A step is 16 frames long.
         """
-        return self._weighted(self._context(log_mel))
+        return self._weighted(self._context(self.features(log_mel)))
 
-    def _context(self, log_mel: Tensor) -> Tensor:
-        """Each step's vector, and what the LSTM makes of the steps around it: [B, steps, features]."""
-        maps = self.features(log_mel)  # [B, channels, rows, steps]
+    def _context(self, maps: Tensor) -> Tensor:
+        """Each step's vector, and what the LSTM makes of the steps around it.
+
+        Input: [B, channels, rows, steps], the last feature map. Output: [B, steps, features].
+        """
         sequence = self.to_sequence(maps.flatten(1, 2).permute(0, 2, 1).contiguous())  # [B, steps, sequence]
         context: Tensor = self.dropout(torch.cat([sequence, self.lstm(sequence)[0]], 2))
         return context
@@ -72,7 +79,14 @@ class CRNN(Network):
 
     def outputs(self, log_mel: Tensor) -> Outputs:
         """Logits of the window and of its steps, and the mean of the steps' features."""
-        context = self._context(log_mel)
+        return self.upper(self.lower(log_mel))
+
+    def lower(self, log_mel: Tensor) -> Tensor:
+        maps: Tensor = self.features[:LOCAL_STAGES](log_mel)
+        return maps
+
+    def upper(self, maps: Tensor) -> Outputs:
+        context = self._context(self.features[LOCAL_STAGES:](maps))
         logits, weights = self._weighted(context)
         return Outputs((logits * weights).sum(1), logits, None, context.mean(1))
 

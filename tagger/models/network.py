@@ -23,6 +23,15 @@ class Outputs(NamedTuple):
     """[B, size], pooled features of the whole window, before the head. None: the network gives none."""
 
 
+class Cut(NamedTuple):
+    """Where a network's lower part ends, which sees a few frames at a time. What two windows share of it is equal."""
+
+    frames: int
+    """Frames of the input from one column of the lower part's maps to the next."""
+    reach: int
+    """Column c depends on no frame further than this from frame `frames` * c."""
+
+
 class Network(nn.Module):
     """Spectrogram to one logit a label. Made from an instance of its architecture's config.
 
@@ -39,6 +48,9 @@ class Network(nn.Module):
     `classifier` is an nn.Sequential of pooling, flattening, hidden layers and that last layer. Training can then fit
     the last layer alone, exactly (the recipes `head` and `stream`, and `Recipe.fitted_head`)."""
 
+    cut: ClassVar[Cut | None] = None
+    """Where `outputs` is the same as `upper(lower(...))`. None: the network has no such place."""
+
     @property
     def blocks(self) -> list[nn.Module]:
         """The layers from input to output, without the last ones. Training may freeze the first of them."""
@@ -51,6 +63,14 @@ class Network(nn.Module):
 
     def outputs(self, log_mel: Tensor) -> Outputs:
         """Everything that the network computes."""
+        raise NotImplementedError
+
+    def lower(self, log_mel: Tensor) -> Tensor:
+        """The part below `cut`. Output: [B, channels, rows, ceil(frames / `cut.frames`)]."""
+        raise NotImplementedError
+
+    def upper(self, maps: Tensor) -> Outputs:
+        """Everything that the network computes, from what `lower` gives."""
         raise NotImplementedError
 
     def forward(self, log_mel: Tensor) -> Tensor:

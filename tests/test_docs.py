@@ -47,6 +47,10 @@ def names(body: list[ast.stmt]) -> Iterator[tuple[str, list[ast.stmt]]]:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 if isinstance(target, ast.Name):
                     yield target.id, []
+        elif isinstance(node, ast.If):
+            yield from names(node.body)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((alias.name, []) for alias in node.names if alias.asname == alias.name)  # given on
 
 
 def exists(dotted: str) -> bool:

@@ -3,8 +3,9 @@
     git worktree add /tmp/before f3aa0ac
     python bench/before.py /tmp/before [--rounds 3] [--seconds 20]
 
-Both run in this Python, the earlier one from its own folder; it needs what that version needs, such as torch. Each round
-starts a daemon of each, feeds it through a pipe at the pace of a microphone, and measures what `tagger bench daemon` does.
+Both run in this Python, the earlier one from its own folder; it needs what that version needs, such as torch. Each
+round starts a daemon of each, feeds it through a pipe at the pace of a microphone, and measures what `tagger bench
+daemon` does.
 """
 
 import argparse

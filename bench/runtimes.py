@@ -2,9 +2,10 @@
 
     python bench/runtimes.py ESC-50/ [--nontarget DIR] [--minutes 20] [--model esc50]
 
-Every clip is one window. Streams are those of `tagger eval --streamed`: clips over noise, 0 to 20 dB above it, and audio
-in which each event is a false alarm; they go the daemon's way, which keeps what a window shares with the one before.
-The bundled model has heard these clips in training: what counts is the difference between the runtimes, not the level.
+Every clip is one window. Streams are as those of `tagger eval --streamed`: clips over noise, 0 to 20 dB above it, and
+audio in which each event is a false alarm; they go the daemon's way, which keeps what a window shares with the one
+before. The bundled model has heard these clips in training: what counts is the difference between the runtimes, not
+the level.
 """
 
 import argparse

@@ -21,7 +21,7 @@ from tagger.mqtt.topics import Topics
 from tagger.policy import policy
 from tagger.settings import MqttSettings
 from tagger.sinks import Sink
-from tagger.sources import wait_idly
+from tagger.sources import Source, wait_idly
 
 NODE = "bench"
 _GOLDEN = 0.618033988749895
@@ -81,13 +81,18 @@ class LiveSource:
 class _Publisher(Sink):
     """Publishes the report of every window, as the daemon's sink does."""
 
-    def __init__(self, connection: Connection | None) -> None:
-        self._connection, self._topics = connection, Topics("tagger", NODE)
+    def __init__(self, connection: Connection | None, on_report: Callable[[], None]) -> None:
+        self._connection, self._on_report, self._topics = connection, on_report, Topics("tagger", NODE)
 
     def report(self, stream: Stream, report: Report) -> None:
         message = json.dumps(report.to_json(stream), allow_nan=False)
         if self._connection is not None:
             self._connection.publish(Outgoing(self._topics.scores(stream.source), message, qos=0))
+        self._on_report()
+
+
+def _ignore() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ class Lanes:
         labels, thresholds = classifier.info.labels, classifier.info.thresholds
         self._policy = policy(labels, thresholds, window_s, hop_s)
         self._connection = None if broker is None else _connected(broker)
-        self._sink, self._skips = _Publisher(self._connection), SkipLog(hop_s)
+        self._skips = SkipLog(hop_s)
         self._numbers = itertools.count()
         self._lanes: list[tuple[Listener, threading.Thread]] = []
         self._before = 0.0, 0.0, 0, 0
@@ -146,12 +151,22 @@ class Lanes:
     def _start(self, number: int) -> tuple[Listener, threading.Thread]:
         phase_s = number * _GOLDEN % 1.0 * self._hop_s
         ahead_s = max(BLOCK_S, self._window_s - self._hop_s)
-        source = LiveSource(f"lane{number}", self._samples, self._rate_hz, ahead_s, phase_s)
+        return self._listen(LiveSource(f"lane{number}", self._samples, self._rate_hz, ahead_s, phase_s), _ignore)
+
+    def add(self, source: Source, on_report: Callable[[], None]) -> None:
+        """One more source.
+
+        Args:
+            on_report: called after each window that is published.
+        """
+        self._lanes.append(self._listen(source, on_report))
+
+    def _listen(self, source: Source, on_report: Callable[[], None]) -> tuple[Listener, threading.Thread]:
         listener = Listener(
             source=source,
             stream=Stream(NODE, source.name, self._classifier.info.name, self._policy.names),
             classifier=self._classifier,
-            sink=self._sink,
+            sink=_Publisher(self._connection, on_report),
             window_s=self._window_s,
             hop_s=self._hop_s,
             policy=self._policy,

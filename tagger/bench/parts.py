@@ -72,6 +72,7 @@ def _first_model(settings: BenchSettings) -> tuple[Path, CheckpointInfo, float, 
 def cost(settings: BenchSettings, results: Results, tick: Tick) -> None:
     """Each model on each runtime, in turn, on one thread."""
     with ExitStack() as stack:
+        port = stack.enter_context(broker(settings.embedded)).port
         opened: list[tuple[str, dict[str, Any], float, Child]] = []
         for model in models_of(settings):
             path = str(store.find(model).resolve())
@@ -84,7 +85,7 @@ def cost(settings: BenchSettings, results: Results, tick: Tick) -> None:
                     results.left_out.append(f"{model} on {runtime}: {error}")
                     continue
                 window_s = settings.window_s or about["window_s"]
-                child.ask(do="stream", window_s=window_s, hop_s=min(settings.hop_s, window_s))
+                child.ask(do="stream", window_s=window_s, hop_s=min(settings.hop_s, window_s), port=port)
                 opened.append((runtime, about, window_s, child))
                 tick(time.monotonic() - began)
         runs: list[list[dict[str, float]]] = [[] for _ in opened]
@@ -239,7 +240,7 @@ def compare(settings: BenchSettings, results: Results, tick: Tick) -> None:
         windows = ours.ask(do="logits", window_s=window_s, hop_s=hop_s, **paths)["windows"]
         peer.ask(do="logits", windows=windows, out=str(folder / "peer.npy"))
         answers = np.load(folder / "ours.npy"), np.load(folder / "peer.npy").astype(np.float64)
-        ours.ask(do="stream", window_s=window_s, hop_s=hop_s)
+        ours.ask(do="bare", window_s=window_s, hop_s=hop_s)
         tick(time.monotonic() - began)
         rounds = []
         for _ in range(settings.rounds):
@@ -281,11 +282,11 @@ def _compared(
 def growth(settings: BenchSettings, results: Results, tick: Tick) -> None:
     """Cost against windows a second, length of a window, and number of live sources."""
     path, info, window_s, hop_s = _first_model(settings)
-    with Child.module(WORKER, ONE_THREAD) as child:
+    with broker(settings.embedded) as running, Child.module(WORKER, ONE_THREAD) as child:
         child.ask(do="open", model=str(path), runtime=settings.runtime or AUTO)
 
         def point(x: float, window_s: float, hop_s: float) -> Point:
-            child.ask(do="stream", window_s=window_s, hop_s=hop_s)
+            child.ask(do="stream", window_s=window_s, hop_s=hop_s, port=running.port)
             runs = [child.ask(do="run", windows=settings.windows) for _ in range(settings.rounds)]
             tick(sum(run["wall_s"] for run in runs))
             return Point(x, statistics.median(1000 * run["cpu_s"] / run["audio_s"] for run in runs))

@@ -56,7 +56,7 @@ def _costs(costs: list[Cost]) -> Iterator[str]:
     """Window and hop are in the head where all are alike, else in each line."""
     shapes = {(each.window_s, each.hop_s) for each in costs}
     shape = "{:g} s every {:g} s".format(*next(iter(shapes))) if len(shapes) == 1 else "each model's window"
-    head = f"processor time a second of audio, one thread, {shape}"
+    head = f"processor time a second of audio, samples to published scores, one thread, {shape}"
     yield head
     yield f"{'':<44}{'all':>8}  {'features':>8}  {'network':>8}  {'rest':>8}   windows a second"
     for each in costs:

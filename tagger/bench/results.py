@@ -19,7 +19,7 @@ class Cost:
     window_s: float
     hop_s: float
     ms: float
-    """All, from samples to scores."""
+    """All, from samples to published scores."""
     features_ms: float
     """What is made of each source on its own, before a batch."""
     network_ms: float
@@ -30,7 +30,7 @@ class Cost:
 
     @property
     def rest_ms(self) -> float:
-        """Neither features nor network: blocks, windows, Python."""
+        """Neither features nor network: blocks, windows, decisions, messages."""
         return max(0.0, self.ms - self.features_ms - self.network_ms)
 
 

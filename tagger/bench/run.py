@@ -1,7 +1,7 @@
 """Measures part by part, with the time left, and keeps what is there when it is interrupted."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -40,7 +40,7 @@ def run(settings: BenchSettings) -> Results:
             for part in settings.parts:
                 progress.note, ends_at = WORDS[part], ends_at + expected[part]
                 try:
-                    MEASURE[part](settings, results, progress.update)
+                    MEASURE[part](settings, results, _up_to(ends_at, progress))
                 except TaggerError as error:
                     results.left_out.append(f"{WORDS[part]}: {error}")
                 progress.update(ends_at - progress.done)
@@ -49,6 +49,11 @@ def run(settings: BenchSettings) -> Results:
         pass
     results.load = watch.load()
     return results
+
+
+def _up_to(end_s: float, progress: Progress) -> Callable[[float], None]:
+    """Counts seconds that have passed, but none of the next part's."""
+    return lambda seconds: progress.update(max(0.0, min(seconds, end_s - progress.done)))
 
 
 @contextmanager

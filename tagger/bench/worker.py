@@ -3,6 +3,7 @@
 import itertools
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -20,6 +21,7 @@ from tagger.errors import UserError
 from tagger.events import Block, Samples, Scores
 from tagger.listen import follow
 from tagger.settings import MqttSettings
+from tagger.sources import wait_idly
 
 R = TypeVar("R")
 _WARM_WINDOWS = 3
@@ -44,34 +46,111 @@ class _Timer:
         return timed
 
 
-class Stream:
-    """One source at full speed, on this thread: what a window costs when nothing waits."""
+class _Timers:
+    """Time in the two halves of a classifier's work: what it makes of each stream, and what it makes of a batch."""
 
-    def __init__(self, classifier: WindowClassifier, window_s: float, hop_s: float) -> None:
-        self._features, self._network = _Timer(), _Timer()
+    def __init__(self, classifier: WindowClassifier) -> None:
+        self.features, self.network = _Timer(), _Timer()
         preparer = classifier.preparer
-        classifier.preparer = lambda *lengths: self._features.around(preparer(*lengths))  # type: ignore[method-assign]
-        classifier.of_prepared = self._network.around(classifier.of_prepared)  # type: ignore[method-assign]
-        rate_hz = classifier.info.mel.sample_rate_hz
-        sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz)
-        self._scores: Iterator[Scores] = follow(endless(rate_hz), classifier.lane(sliding), sliding)
-        self._hop_s = hop_s
+        classifier.preparer = lambda *lengths: self.features.around(preparer(*lengths))  # type: ignore[method-assign]
+        classifier.of_prepared = self.network.around(classifier.of_prepared)  # type: ignore[method-assign]
+
+
+class Stream:
+    """One source at full speed: what a second of its audio costs when nothing waits.
+
+    Its blocks have the length of a microphone's. A `Listener` takes them, decides, and publishes every window.
+    """
+
+    def __init__(self, classifier: WindowClassifier, timers: _Timers, window_s: float, hop_s: float, port: int) -> None:
+        """
+        Args:
+            port: where a broker is, on 127.0.0.1.
+
+        Raises:
+            TaggerError: the broker does not answer.
+        """
+        self._timers, self._hop_s = timers, hop_s
+        self._source = _Gated(classifier.info.mel.sample_rate_hz)
+        self._lanes = Lanes(classifier, window_s, hop_s, MqttSettings(host="127.0.0.1", port=port))
+        self._lanes.add(self._source, self._source.count)
         self.run(_WARM_WINDOWS)
 
     def run(self, windows: int) -> dict[str, float]:
         """Processor time of so many windows, seconds: all, and that in the features and in the network."""
-        features_s, network_s = self._features.cpu_s, self._network.cpu_s
+        features_s, network_s = self._timers.features.cpu_s, self._timers.network.cpu_s
         wall, cpu = time.perf_counter(), time.process_time()
-        for _ in itertools.islice(self._scores, windows):
-            pass
+        self._source.let(windows)
         return {
             "audio_s": windows * self._hop_s,
             "windows": windows,
             "cpu_s": time.process_time() - cpu,
             "wall_s": time.perf_counter() - wall,
-            "features_s": self._features.cpu_s - features_s,
-            "network_s": self._network.cpu_s - network_s,
+            "features_s": self._timers.features.cpu_s - features_s,
+            "network_s": self._timers.network.cpu_s - network_s,
         }
+
+    def close(self) -> None:
+        self._source.close()
+        self._lanes.close()
+
+
+class _Gated:
+    """The demo at full speed, as far as it is let."""
+
+    live = False
+
+    def __init__(self, rate_hz: int) -> None:
+        self.name, self.description = "gated", "at full speed"
+        self.on_wait: Callable[[float], None] = wait_idly
+        self._rate_hz, self._let, self._counted = rate_hz, 0, 0
+        """The last two: windows."""
+        self._changed, self._closed = threading.Condition(), False
+
+    def blocks(self) -> Iterator[Block]:
+        for block in endless(self._rate_hz):
+            with self._changed:
+                self._changed.wait_for(lambda: self._counted < self._let or self._closed)
+            if self._closed:
+                return
+            yield block
+
+    def let(self, windows: int) -> None:
+        """Returns when so many windows more have been published."""
+        with self._changed:
+            self._let += windows
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._counted >= self._let)
+
+    def count(self) -> None:
+        """A window has been published."""
+        with self._changed:
+            self._counted += 1
+            self._changed.notify_all()
+
+    def behind(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Bare:
+    """One source at full speed, on this thread, as far as its scores: what EfficientAT's code is compared with."""
+
+    def __init__(self, classifier: WindowClassifier, window_s: float, hop_s: float) -> None:
+        rate_hz = classifier.info.mel.sample_rate_hz
+        sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz)
+        self._scores: Iterator[Scores] = follow(endless(rate_hz), classifier.lane(sliding), sliding)
+        self.run(_WARM_WINDOWS)
+
+    def run(self, windows: int) -> dict[str, float]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in itertools.islice(self._scores, windows):
+            pass
+        return {"windows": windows, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
 
 
 class Worker:
@@ -79,7 +158,8 @@ class Worker:
 
     def __init__(self) -> None:
         self._classifier: WindowClassifier | None = None
-        self._stream: Stream | None = None
+        self._timers: _Timers | None = None
+        self._stream: Stream | Bare | None = None
         self._lanes: Lanes | None = None
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -99,8 +179,15 @@ class Worker:
             "open_s": time.monotonic() - began,
         }
 
-    def stream(self, window_s: float, hop_s: float) -> dict[str, Any]:
-        self._stream = Stream(self._opened, window_s, hop_s)
+    def stream(self, window_s: float, hop_s: float, port: int) -> dict[str, Any]:
+        if isinstance(self._stream, Stream):
+            self._stream.close()
+        self._timers = self._timers or _Timers(self._opened)
+        self._stream = Stream(self._opened, self._timers, window_s, hop_s, port)
+        return {}
+
+    def bare(self, window_s: float, hop_s: float) -> dict[str, Any]:
+        self._stream = Bare(self._opened, window_s, hop_s)
         return {}
 
     def run(self, windows: int) -> dict[str, Any]:

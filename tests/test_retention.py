@@ -35,6 +35,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
+def left(times: list[float], retention: Retention) -> list[float]:
+    old = retention.old(sorted(times).copy)
+    return [each for each in times if not any(start <= each < end for start, end in old)]
+
+
 class Things:
     """A thing an hour; those that are old are deleted."""
 
@@ -48,9 +53,8 @@ class Things:
 
     def tidy(self) -> int:
         """Number of those deleted."""
-        cutoff = self.retention.cutoff(lambda: sorted(self.times))
         before = len(self.times)
-        self.times = [each for each in self.times if each >= cutoff]
+        self.times = left(self.times, self.retention)
         return before - len(self.times)
 
     def live(self, hours: int) -> int:
@@ -123,6 +127,32 @@ def test_a_clock_that_was_not_set_at_the_start_is_no_obstacle(clock: Clock) -> N
     assert things.tidy() == 73
 
 
+@pytest.mark.parametrize("strange", [[3.0, 60.0], [START - 400 * DAY], [3.0, START - 400 * DAY, START - 200 * DAY]])
+def test_a_few_things_of_long_ago_do_not_end_the_deletion(
+    clock: Clock, caplog: pytest.LogCaptureFixture, strange: list[float]
+) -> None:
+    """An unset clock dated them 1970, or they are of an old recording."""
+    things = Things(clock, days=10)
+    things.times = strange + things.times
+    assert things.tidy() == 72
+    assert f"events that would be deleted are kept: {len(strange)}, from " in caplog.text
+    assert things.live(24) == 24
+    things.restart()
+    assert things.live(24) == 24
+    assert strange == things.times[: len(strange)]
+    things.live(24 * 7)
+    assert min(things.times) >= clock.wall - 7 * DAY, "the strange ones have gone, too"
+
+
+def test_things_that_are_rare_go_in_their_time(clock: Clock) -> None:
+    """One a month, kept for a week: each is far from the next."""
+    things = Things(clock, days=0)
+    things.times = [START - 30 * DAY * each for each in range(12, 0, -1)] + [START]
+    things.tidy()
+    things.live(24 * 8)
+    assert min(things.times) >= clock.wall - 7 * DAY
+
+
 def test_a_clock_that_is_set_back_deletes_less(clock: Clock) -> None:
     things = Things(clock, days=10)
     clock.wall -= 2 * DAY
@@ -146,7 +176,7 @@ def test_never_more_goes_than_time_has_passed(steps: list[tuple[str, float]]) ->
                 clock.wall += value * DAY
             elif what == "new" and clock.wall == pytest.approx(true_now):
                 times.append(true_now)
-            cutoff = made.cutoff(sorted(times).copy)
-            gone = [each for each in times if each < cutoff]
+            kept = left(times, made)
+            gone = set(times) - set(kept)
             assert all(true_now - each >= keep - 1 for each in gone), (steps, gone)
-            times = [each for each in times if each >= cutoff]
+            times = kept

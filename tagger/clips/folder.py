@@ -200,12 +200,12 @@ class ClipFolder:
                     clips.append((status.st_mtime, status.st_size, path))
         clips.sort()
         total, deleted = sum(size for _, size, _ in clips), 0
-        oldest = -float("inf")
+        old: list[tuple[float, float]] = []
         if self._retention is not None:
-            oldest = self._retention.cutoff(lambda: (modified for modified, _, _ in clips))
+            old = self._retention.old(lambda: (modified for modified, _, _ in clips))
         for modified, size, path in clips:
-            if modified >= oldest and total <= keep_bytes:
-                break
+            if total <= keep_bytes and not any(start <= modified < end for start, end in old):
+                continue
             path.unlink(missing_ok=True)
             total -= size
             deleted += 1

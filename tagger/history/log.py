@@ -117,12 +117,13 @@ class EventLog:
         for (onset,) in self._database.execute("SELECT onset FROM events ORDER BY onset"):
             yield onset
 
-    def delete_before(self, time: float, most: int) -> int:
-        """Deletes the oldest events that began before `time`, at most `most`. Returns how many it deleted."""
+    def delete(self, start: float, end: float, most: int) -> int:
+        """Deletes the oldest events that began from `start` on and before `end`, at most `most`. Returns how many."""
         with self._transaction():
             return self._database.execute(
-                "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE onset < ? ORDER BY onset LIMIT ?)",
-                (time, most),
+                "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE onset >= ? AND onset < ? "
+                "ORDER BY onset LIMIT ?)",
+                (start, end, most),
             ).rowcount
 
     @property

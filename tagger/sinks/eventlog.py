@@ -80,6 +80,8 @@ class EventLogSink(QueuedSink[EventRow]):
         self._log = self._log or EventLog(self._path)
         self._log.write(self._batch)
         if self._retention is not None and time.monotonic() >= self._delete_at:
-            deleted = self._log.delete_before(self._retention.cutoff(self._log.onsets), _MAX_DELETED)
-            if deleted < _MAX_DELETED:
+            left = _MAX_DELETED
+            for start, end in self._retention.old(self._log.onsets):
+                left -= self._log.delete(start, end, left)
+            if left > 0:
                 self._delete_at = time.monotonic() + _DELETE_EVERY_SECONDS

@@ -9,6 +9,7 @@ TaggerError              exit code 1: not the user's mistake
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 from tagger.printable import printable
@@ -79,14 +80,70 @@ def to_install(extra: str) -> str:
 def near(name: str, known: Iterable[str]) -> str:
     """`; did you mean a, b?` for the known names nearest to `name`, or else `; there is a, b, c`.
 
-    A name that differs in case only is the nearest, and named alone.
+    A name that differs in case only is the nearest, and named alone. Of several names with commas between it is said that
+    each is a text of its own.
     """
     names = sorted(set(known))
     if same := [each for each in names if each.casefold() == name.casefold()]:
-        return f"; did you mean {', '.join(same[:5])}?"
-    lowered = {candidate.lower(): candidate for candidate in names}
-    close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
-    close += [candidate for candidate in lowered if name.lower() in candidate and candidate not in close]
-    if close:
-        return f"; did you mean {', '.join(lowered[candidate] for candidate in close[:5])}?"
-    return f"; there is {', '.join(names)}" if names else ""
+        return f"; did you mean {', '.join(same[:_MOST_NEAR])}?"
+    if len(several := several_of(name, names)) > 1:
+        return f"; each is a text of its own: {', '.join(several)}"
+    if close := _close(name, names):
+        return f"; did you mean {', '.join(close[:_MOST_NEAR])}?"
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    return f"; there is {', '.join(names[:_MOST_LISTED])}{more}" if names else ""
+
+
+def several_of(text: str, names: Sequence[str]) -> list[str]:
+    """The names that a text with commas lists, nearly so written. Empty: it is no such list."""
+    parts = [part for part in text.split(",") if part.strip()]
+    if (
+        "," not in text
+        or not parts
+        or difflib.get_close_matches(text.casefold(), [each.casefold() for each in names], 1, _ALIKE)
+    ):
+        return []
+    found = [_close(part, names)[:1] for part in parts]
+    return [each for (each,) in found] if all(found) else []
+
+
+def _close(name: str, names: Sequence[str]) -> list[str]:
+    """Names that are spelled nearly like one, or have its words; the nearest first."""
+    wanted = _plain(name)
+    with_words: list[tuple[float, str]] = []
+    others: list[tuple[float, str]] = []
+    for each in names:
+        candidate = _plain(each)
+        alike = difflib.SequenceMatcher(None, wanted, candidate).ratio()
+        if sorted(wanted) == sorted(candidate):  # letters changed places
+            alike = max(alike, _ALIKE)
+        words = [any(_is_form(word, other) for other in candidate.split()) for word in wanted.split()]
+        if words and all(words):
+            with_words.append((alike, each))
+        elif alike >= _NEAR:
+            others.append((alike, each))
+    least = _ALIKE if with_words else max(others, default=(0.0, ""))[0] - _MOST_WORSE
+    found = [*with_words, *(one for one in others if one[0] >= least)]
+    return [each for _, each in sorted(found, key=lambda one: -one[0])]
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", text.casefold()))
+
+
+def _is_form(word: str, other: str) -> bool:
+    """Whether two words differ in their ends only: `bark` and `barking`, `glas` and `glass`."""
+    short, long = sorted((word, other), key=len)
+    return long.startswith(short) and (len(short) == len(long) or (len(short) > 2 and len(long) <= len(short) + 3))
+
+
+_NEAR = 0.7
+"""Least likeness of a name that may be meant, 0 to 1, by difflib."""
+_ALIKE = 0.9
+"""Likeness of names that differ in a letter or two."""
+_MOST_WORSE = 0.12
+"""Most by which another name is less like than the nearest."""
+_MOST_NEAR = 5
+"""Most names that may be meant."""
+_MOST_LISTED = 60
+"""Most names that there are."""

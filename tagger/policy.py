@@ -15,14 +15,13 @@ They come from the checkpoint (its thresholds), from what kind of sound a label 
 """
 
 import dataclasses
-import difflib
 import math
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tagger.errors import SettingError, near
+from tagger.errors import SettingError, near, several_of
 from tagger.names import slug
 
 ANY = "any"
@@ -241,7 +240,7 @@ class EventsConfig:
         for path, found in named:
             for label in found:
                 if label not in labels:
-                    several = _several(label, labels) if path[0] != "labels" else ()
+                    several = tuple(several_of(label, sorted(labels))) if path[0] != "labels" else ()
                     hint = "; each label is a text of its own" if several else near(label, labels)
                     yield SettingError(("events", *path), f"this model has no label {label!r}{hint}", several or None)
         taken = {ANY: "all labels", **{slug(label): f"the label {label!r}" for label in labels}}
@@ -310,13 +309,3 @@ _NEEDING: Mapping[str, str] = {"enter": "exit", "min_s": "max_s"}
 def without(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A copy without a wrong field, and without the field that is judged by it."""
     return {key: value for key, value in fields.items() if key not in (name, _NEEDING.get(name))}
-
-
-def _several(text: str, labels: Collection[str]) -> tuple[str, ...]:
-    """The labels that a text with commas lists, nearly so written. Empty: it is no such list."""
-    lowered = {label.casefold(): label for label in labels}
-    parts = [part.strip().casefold() for part in text.split(",")]
-    if len(parts) < 2 or difflib.get_close_matches(text.casefold(), lowered, n=1, cutoff=0.9):
-        return ()
-    found = [difflib.get_close_matches(part, lowered, n=1, cutoff=0.6) for part in parts if part]
-    return tuple(lowered[match[0]] for match in found) if all(found) else ()

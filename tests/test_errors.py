@@ -53,6 +53,53 @@ def test_a_name_that_differs_in_case_only_is_named_alone(name: str, said: str) -
     assert near(name, ["dog", "Hot dog", "Siren"]) == said
 
 
+LABELS = (
+    "dog",
+    "siren",
+    "rain",
+    "crying_baby",
+    "breathing",
+    "snoring",
+    "glass_breaking",
+    "church_bells",
+    "sheep",
+    "cat",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("dgo", "; did you mean dog?"),
+        ("sirene", "; did you mean siren?"),
+        ("dogs", "; did you mean dog?"),
+        ("baby cry", "; did you mean crying_baby?"),
+        ("crying-baby", "; did you mean crying_baby?"),
+        ("glas", "; did you mean glass_breaking?"),
+        ("bells", "; did you mean church_bells?"),
+        ("barking", "; there is "),
+        ("speech", "; there is "),
+        ("hund", "; there is "),
+        ("a", "; there is "),
+        ("狗", "; there is "),
+        ("", "; there is "),
+        ("dog,siren", "; each is a text of its own: dog, siren"),
+        ("Dogs, sirn", "; each is a text of its own: dog, siren"),
+        ("dog,xylophone", "; there is "),
+    ],
+)
+def test_only_near_names_are_meant(name: str, said: str) -> None:
+    assert near(name, LABELS).startswith(said)
+
+
+def test_a_label_with_a_comma_is_one() -> None:
+    assert near("Baby cry, infant cri", ["Baby cry, infant cry", "Baby cry"]) == "; did you mean Baby cry, infant cry?"
+
+
+def test_hundreds_of_names_are_not_all_listed() -> None:
+    assert near("狗", [f"label {i:03}" for i in range(527)]).endswith("label 058, label 059 and 467 more")
+
+
 def test_an_extra_is_installed_from_the_clone() -> None:
     assert "./scripts/setup train" in to_install("train")
 

@@ -28,6 +28,8 @@ def open_audio(path: Path, channel: Channel = ()) -> Decoder:
     Raises:
         AudioError: the file is missing, empty, or neither library can decode it.
     """
+    if str(path) == "-" and not path.exists():
+        raise AudioError("-: standard input is no file here; name the file itself, or use `tagger listen -`")
     if not path.exists():
         raise AudioError(f"{path}: no such file" + (" (URLs are not supported)" if ":/" in str(path) else ""))
     if path.is_dir():

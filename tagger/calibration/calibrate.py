@@ -55,7 +55,7 @@ def calibrate(settings: CalibrationSettings) -> bool:
     if not heard_s and recorder.failed:  # every error was printed
         return False
     if heard_s + window_s < LEAST_S:
-        raise UserError(f"only {heard_s:.0f} s could be heard; at least {LEAST_S:g} s are needed, ten minutes say more")
+        raise UserError(_too_short(sum(each.heard_s for each in recorders), window_s))
     tracks = [each.tracks(len(info.labels)) for each in recorders if each.windows]
     shown = counted("weighing", rules, "labels")
     evidence = weigh([[of[i] for i in columns] for of in tracks], shown, heard_s / 3600, settings.lower)
@@ -70,6 +70,13 @@ def calibrate(settings: CalibrationSettings) -> bool:
     echo()
     write(settings, about, results)
     return not recorder.failed
+
+
+def _too_short(sound_s: float, window_s: float) -> str:
+    needed = f"at least {LEAST_S:g} s are needed, ten minutes say more"
+    if sound_s < LEAST_S:
+        return f"only {sound_s:.0f} s could be heard; {needed}"
+    return f"{sound_s:.0f} s were heard, but in pieces hardly longer than a window of {window_s:g} s; in longer ones, {needed}"
 
 
 def _levels(played: Sequence[Recorder], column: int, rules: ThresholdedPolicy, labels: int) -> tuple[float, ...]:

@@ -85,6 +85,11 @@ class Recorder:
     def windows(self) -> int:
         return len(self._times)
 
+    @property
+    def heard_s(self) -> float:
+        """Length of the recording, to the end of its last window, seconds."""
+        return self._times[-1][1] if self._times else 0.0
+
     def tracks(self, labels: int) -> "list[Track]":
         """One track for each label, in the order of the scores."""
         if self._silent is None:

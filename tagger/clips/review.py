@@ -128,7 +128,7 @@ def _ask_verdict(choice: str, rest: str, answer: Ask) -> str:
 
 
 def _played(path: Path, play: Play, say: Say) -> Play:
-    """Plays a clip. Returns `play` for the next one, or a function that plays nothing where there is no loudspeaker."""
+    """Plays a clip. Returns `play` for the next one, or where there is no loudspeaker a function that names its file."""
     try:
         play(path)
     except KeyboardInterrupt:  # the person has heard enough
@@ -136,6 +136,7 @@ def _played(path: Path, play: Play, say: Say) -> Play:
     except AudioError as error:
         say(str(error))
     except UserError as error:
-        say(f"not played: {error}; listen to {path.parent} in another way")
-        return lambda _: None
+        say(f"not played: {error}; copy the folder to a machine that has one, or listen to the files in another way")
+        say(f"  {path}")
+        return lambda other: say(f"  {other}")
     return play

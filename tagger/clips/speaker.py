@@ -25,4 +25,5 @@ def play(path: Path) -> None:
         finally:
             sounddevice.stop()
     except (sounddevice.PortAudioError, ValueError) as error:  # a ValueError where there is no device at all
-        raise UserError(f"no loudspeaker that can be used ({error})") from None
+        why = "" if "device -1" in str(error) else f" ({error})"  # PortAudio's word for: there is none
+        raise UserError(f"no loudspeaker that can be used{why}") from None

@@ -117,7 +117,7 @@ def _span(day: date | None, since: str | None, until: str | None) -> tuple[float
 
 
 def _check_names(database: Database, flag: str, column: Column, given: Iterable[str]) -> None:
-    """Warns of names that no event has. A name that is nearly another's is taken for a typo.
+    """Warns of names that no event has. A name that is nearly another's is taken for a typo, and so are several in one text.
 
     Raises:
         UserError: a name is a typo.
@@ -126,7 +126,7 @@ def _check_names(database: Database, flag: str, column: Column, given: Iterable[
         if has_name(database, column, name):
             continue
         known = near(name, names(database, column))
-        if "did you mean" in known:
+        if known and not known.startswith("; there is"):
             raise UserError(f"{flag} {name}: no event has it{known}")
         echo(f"{flag} {name}: no event has it", err=True)
 

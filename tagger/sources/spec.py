@@ -89,7 +89,13 @@ class Spec:
         Raises:
             UserError: what is before `=` cannot be a name, and there is no file of the whole text.
         """
-        name, separator, _ = self.uri.partition("=")
+        name, separator, rest = self.uri.partition("=")
+        if not self.uri.strip() or (
+            separator and not rest.strip() and _is_name(name) and not _exists(self.uri, Path())
+        ):
+            name = self.name or name.strip()
+            example = f"write what is called {name!r} behind it, such as {name}=mic" if name else "write mic or a file"
+            raise UserError(f"{self}: names no source; {example}")
         if self.name is None and separator and not _is_name(name) and not _exists(self.uri, Path()):
             problem = f"no such file, and {name!r} is no name: a name has letters, digits, spaces, _ and - only"
             raise UserError(f"{self}: {problem}")

@@ -287,3 +287,9 @@ def test_a_real_clip(shared):
     samples = whole(path)
     assert len(samples) == pytest.approx(5 * RATE, abs=1)
     assert 0.01 < np.abs(samples).max() <= 1.5
+
+
+def test_standard_input_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AudioError, match="standard input is no file here; name the file itself, or use `tagger listen"):
+        open_audio(Path("-"))

@@ -638,3 +638,16 @@ def test_ctrl_c_goes_on_with_what_was_heard(enough, tmp_path):
         assert process.returncode == 2, errors
         assert b"at least 60 s" in errors
         assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        ([10.0], "only 10 s could be heard; at least 60 s are needed"),
+        ([5.0] * 13, "65 s were heard, but in pieces hardly longer than a window of 5 s"),
+    ],
+)
+def test_it_says_how_much_was_heard(tmp_path: Path, pieces: list[float], said: str) -> None:
+    for number, seconds_long in enumerate(pieces):
+        write_wav(tmp_path / f"{number}.wav", np.zeros(round(seconds_long * RATE_HZ), np.float32))
+    refused(run("calibrate", tmp_path, "-o", tmp_path / "out.toml"), said)

@@ -378,7 +378,7 @@ def test_topic_levels_that_mqtt_forbids(flag: str, value: str, wav: Path) -> Non
         (("--top", "0"), "--top"),
         (("--rate", "0"), "--rate"),
         (("--channels", "0"), "--channels"),
-        (("--format", "s17"), "did you mean s16le"),
+        (("--format", "s16l"), "did you mean s16le"),
         (("--device", "quantum"), "--device"),
         (("--watch",), "--watch"),
         (("--watch", "--json"), "--watch"),

@@ -324,9 +324,12 @@ def test_without_a_loudspeaker_one_can_still_answer(root):
     def play(path: Path) -> None:
         raise UserError("no loudspeaker")
 
-    said = Person("r", "w", "s", "s").review(root, play)
+    said = Person("r", "w", "p", "s", "s").review(root, play)
     assert len(rows(root)) == 2
     assert sum("not played: no loudspeaker" in line for line in said) == 1
+    files = [line.strip() for line in said if line.startswith("  ") and line.endswith(".flac")]
+    assert len(files) == 5, "each clip's, and once more where it should be played again"
+    assert all(Path(file).is_file() for file in files)
 
 
 def test_ctrl_c_ends_the_sound_not_the_review(root):
@@ -399,7 +402,7 @@ def test_the_loudspeaker_has_its_own_rate(root, monkeypatch):
 
 def test_no_loudspeaker(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", FakePortAudio(None))
-    with pytest.raises(UserError, match="no loudspeaker that can be used"):
+    with pytest.raises(UserError, match="no loudspeaker that can be used$"):
         speaker.play(file_of(root, "E0"))
 
 

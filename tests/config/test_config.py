@@ -401,7 +401,7 @@ def test_a_mistake_in_the_file_is_one_line_with_file_line_and_key(text, said, fi
         ({"ALLOW": "[dog]"}, "TAGGER_LISTEN_ALLOW: must be a list of texts"),
         ({"TOP": "0"}, "TAGGER_LISTEN_TOP: must be at least 1"),
         ({"MQTT": "ftp://x"}, "TAGGER_LISTEN_MQTT: ftp:// is unknown"),
-        ({"FORMAT": "s17"}, "TAGGER_LISTEN_FORMAT: unknown; did you mean s16le"),
+        ({"FORMAT": "s16l"}, "TAGGER_LISTEN_FORMAT: unknown; did you mean s16le"),
         ({"THRESHOLD": "2"}, "TAGGER_LISTEN_THRESHOLD: must be at most 1"),
         ({"MQTT": "mqtt://a", "PORT": "3"}, "TAGGER_LISTEN_PORT: says again what mqtt.url says"),
         ({"WATCH": "1", "JSON": "1"}, "--watch prints text for people"),

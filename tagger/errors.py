@@ -80,8 +80,8 @@ def to_install(extra: str) -> str:
 def near(name: str, known: Iterable[str]) -> str:
     """`; did you mean a, b?` for the known names nearest to `name`, or else `; there is a, b, c`.
 
-    A name that differs in case only is the nearest, and named alone. Of several names with commas between it is said that
-    each is a text of its own.
+    A name that differs in case only is the nearest, and named alone. Of several names with commas between it is said
+    that each is a text of its own.
     """
     names = sorted(set(known))
     if same := [each for each in names if each.casefold() == name.casefold()]:

@@ -76,7 +76,8 @@ def _too_short(sound_s: float, window_s: float) -> str:
     needed = f"at least {LEAST_S:g} s are needed, ten minutes say more"
     if sound_s < LEAST_S:
         return f"only {sound_s:.0f} s could be heard; {needed}"
-    return f"{sound_s:.0f} s were heard, but in pieces hardly longer than a window of {window_s:g} s; in longer ones, {needed}"
+    pieces = f"pieces hardly longer than a window of {window_s:g} s"
+    return f"{sound_s:.0f} s were heard, but in {pieces}; in longer ones, {needed}"
 
 
 def _levels(played: Sequence[Recorder], column: int, rules: ThresholdedPolicy, labels: int) -> tuple[float, ...]:

@@ -128,7 +128,7 @@ def _ask_verdict(choice: str, rest: str, answer: Ask) -> str:
 
 
 def _played(path: Path, play: Play, say: Say) -> Play:
-    """Plays a clip. Returns `play` for the next one, or where there is no loudspeaker a function that names its file."""
+    """Plays a clip. Returns `play` for the next one, or what names its file where there is no loudspeaker."""
     try:
         play(path)
     except KeyboardInterrupt:  # the person has heard enough

@@ -117,7 +117,7 @@ def _span(day: date | None, since: str | None, until: str | None) -> tuple[float
 
 
 def _check_names(database: Database, flag: str, column: Column, given: Iterable[str]) -> None:
-    """Warns of names that no event has. A name that is nearly another's is taken for a typo, and so are several in one text.
+    """Warns of names that no event has. What is nearly another's name, or several in one text, is taken for a typo.
 
     Raises:
         UserError: a name is a typo.

@@ -402,7 +402,7 @@ def test_the_loudspeaker_has_its_own_rate(root, monkeypatch):
 
 def test_no_loudspeaker(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", FakePortAudio(None))
-    with pytest.raises(UserError, match="no loudspeaker that can be used$"):
+    with pytest.raises(UserError, match=r"no loudspeaker that can be used$"):
         speaker.play(file_of(root, "E0"))
 
 

@@ -19,7 +19,7 @@ from tagger.policy import EventsConfig
 
 DEFAULT_MODEL = "esc50"
 DEFAULT_MQTT_URL = "mqtt://localhost:1883"
-RUNTIMES = ("auto", "onnx", "torch")
+RUNTIMES = ("auto", "onnx", "openvino", "torch")
 """What may run a network (`tagger.engine.runtime`)."""
 PCM_ENCODINGS = (
     *("s16le", "s16be", "s24le", "s24be", "s24_32le", "s32le", "s32be"),

@@ -11,6 +11,8 @@ LOGITS, STEPS, SURPRISE, EMBEDDING = OUTPUTS = "logits", "steps", "surprise", "e
 graphs of earlier versions have no embedding."""
 DIGEST_KEY = "tagger.weights"
 """Metadata: the digest of the checkpoint's weights (`tagger.checkpoints.header.weights_digest`)."""
+INT8_KEY = "tagger.int8"
+"""Metadata: there if the network computes with integers of 8 bits."""
 STEP_FRAMES_KEY = "tagger.step_frames"
 """Metadata: frames from one step of the time axis to the next."""
 MAPS = "maps"

@@ -38,7 +38,7 @@ runtime_option = click.option(
     type=click.Choice(settings.RUNTIMES),
     default=settings.RUNTIMES[0],
     show_default=True,
-    help="What runs the network: onnx (an exported graph, on the processor), torch, or what is quickest here.",
+    help="What runs the network: onnx or openvino (an exported graph), torch, or what fits this machine.",
 )
 window_option = click.option(
     "--window", type=float, metavar="S", help="Length of a window, seconds. [default: the model's own]"

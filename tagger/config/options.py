@@ -237,7 +237,7 @@ OPTIONS: tuple[Option, ...] = (
            field="model", default=DEFAULTS.model, flag="--model -m", takes_several=True),
     Option("listen.device", str, "Device that runs the network: auto, cpu, cuda, cuda:N or mps.", field="device",
            default=DEFAULTS.device, flag="--device"),
-    Option("listen.runtime", str, "What runs the network: auto, onnx (an exported graph, on the processor) or torch.",
+    Option("listen.runtime", str, "What runs the network: auto, onnx or openvino (an exported graph), or torch.",
            default=DEFAULTS.runtime, flag="--runtime", choices=RUNTIMES, field="runtime"),
     Option("listen.window", float, "Length of a window, seconds; without it the model's own.", field="window_seconds",
            flag="--window", metavar="S", least=0.5, most=60, example=5.0),

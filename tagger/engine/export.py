@@ -52,11 +52,12 @@ class Exported:
     """Largest difference of a logit."""
 
 
-def export(checkpoint: Path, out: Path, sounds: Sequence[Path]) -> Exported:
+def export(checkpoint: Path, out: Path, sounds: Sequence[Path], runtimes: Sequence[str] = ("onnx",)) -> Exported:
     """Writes the graph in one step, after comparing it with the checkpoint.
 
     Args:
         sounds: recordings to compare on.
+        runtimes: what runs the graph to compare it, `onnx` or `openvino`. All read the same file.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, its network cannot be exported, or the graph gives other logits.
@@ -68,13 +69,24 @@ def export(checkpoint: Path, out: Path, sounds: Sequence[Path]) -> Exported:
         raise UserError("no sound to compare the exported graph on")
     with replacing(out) as partial:
         _write(loaded, partial, weights_digest(checkpoint))
-        largest = _difference(Classifier(loaded, "cpu"), OnnxClassifier(loaded.info, checkpoint, partial), windows)
+        exact = Classifier(loaded, "cpu")
+        differences = [_difference(exact, _opened(name, loaded, checkpoint, partial), windows) for name in runtimes]
+        largest = max(differences)
         if not largest <= LARGEST_DIFFERENCE:
+            name = runtimes[differences.index(largest)]
             raise CheckpointError(
-                f"{checkpoint}: its exported graph differs by {largest:.2g} in a logit, more than "
+                f"{checkpoint}: its exported graph differs by {largest:.2g} in a logit by {name}, more than "
                 f"{LARGEST_DIFFERENCE:g}; nothing was written"
             )
     return Exported(out, len(windows), largest)
+
+
+def _opened(runtime: str, loaded: Checkpoint, checkpoint: Path, graph: Path) -> WindowClassifier:
+    if runtime == "openvino":
+        from tagger.engine.runtime_openvino import OpenVinoClassifier
+
+        return OpenVinoClassifier(loaded.info, checkpoint, graph)
+    return OnnxClassifier(loaded.info, checkpoint, graph)
 
 
 def _difference(one: WindowClassifier, other: WindowClassifier, windows: Sequence[Samples]) -> float:

@@ -36,7 +36,9 @@ class Runtime:
     open: Callable[[CheckpointInfo, Path, str], WindowClassifier]
     """Opens a model: its document, its checkpoint, the device."""
     needs_graph: bool
-    """Whether it runs exported graphs, on the processor, instead of checkpoints."""
+    """Whether it runs exported graphs instead of checkpoints."""
+    has: Callable[[str], bool]
+    """Whether it could run a network on a device, `cpu`, `cuda`, `cuda:1` or `mps`. It is asked only if installed."""
 
     @property
     def is_installed(self) -> bool:
@@ -46,7 +48,21 @@ class Runtime:
 def _open_onnx(info: CheckpointInfo, checkpoint: Path, device: str) -> WindowClassifier:
     from tagger.engine.runtime_onnx import OnnxClassifier
 
-    return OnnxClassifier(info, checkpoint, graph_of(checkpoint))
+    return OnnxClassifier(info, checkpoint, graph_of(checkpoint), device="cpu" if device == AUTO else device)
+
+
+def _onnx_has(device: str) -> bool:
+    if device == "cpu":
+        return True
+    from tagger.engine.runtime_onnx import runs_on_device
+
+    return runs_on_device(device)
+
+
+def _open_openvino(info: CheckpointInfo, checkpoint: Path, device: str) -> WindowClassifier:
+    from tagger.engine.runtime_openvino import OpenVinoClassifier
+
+    return OpenVinoClassifier(info, checkpoint, graph_of(checkpoint))
 
 
 def _open_torch(info: CheckpointInfo, checkpoint: Path, device: str) -> WindowClassifier:
@@ -56,12 +72,15 @@ def _open_torch(info: CheckpointInfo, checkpoint: Path, device: str) -> WindowCl
     return Classifier(load(checkpoint), device)
 
 
-RUNTIMES: Mapping[str, Runtime] = {
-    "onnx": Runtime("onnxruntime", "", _open_onnx, needs_graph=True),
-    "torch": Runtime("torch", "torch", _open_torch, needs_graph=False),
-}
-"""Runtimes by the name that `--runtime` takes. Those for the processor come first, the quickest in front."""
 AUTO = "auto"
+RUNTIMES: Mapping[str, Runtime] = {
+    "onnx": Runtime("onnxruntime", "", _open_onnx, needs_graph=True, has=_onnx_has),
+    "openvino": Runtime("openvino", "openvino", _open_openvino, needs_graph=True, has=lambda device: device == "cpu"),
+    "torch": Runtime("torch", "torch", _open_torch, needs_graph=False, has=lambda device: True),
+}
+"""Runtimes by the name that `--runtime` takes, in the order in which they are tried for the processor."""
+_FOR_GPU = ("torch", "onnx")
+"""The same for a GPU: torch makes the features there, too."""
 _NAMED = 5
 """Most labels in one message."""
 
@@ -70,8 +89,9 @@ def open_model(model: str, runtime: str = AUTO, device: str = AUTO) -> WindowCla
     """The model that `--model` names, ready to classify.
 
     Args:
-        runtime: a key of RUNTIMES, or `auto`: torch if there is a GPU that it can use, or if `device` asks for one;
-            else the first that is installed and has what it needs.
+        runtime: a key of RUNTIMES, or `auto`: what can use the GPU, if there is one or `device` asks for one; else the
+            first that is installed and has what it needs.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
     Raises:
         CheckpointError: there is no such model, it cannot be read, it was never trained on sounds, or it has no graph
@@ -84,17 +104,16 @@ def open_model(model: str, runtime: str = AUTO, device: str = AUTO) -> WindowCla
     if runtime != AUTO:
         return _forced(runtime, device, path, info)
     if device not in (AUTO, "cpu"):
-        return _forced("torch", device, path, info)
-    for name in _order(device):
+        return _forced(_for_gpu(path, device), device, path, info)
+    for name, where in _choices(device, path):
         each = RUNTIMES[name]
-        if not each.is_installed or (each.needs_graph and not graph_of(path).is_file()):
-            continue
         try:
-            return each.open(info, path, device)
-        except CheckpointError as error:
-            if not each.needs_graph or not RUNTIMES["torch"].is_installed:
+            return each.open(info, path, where)
+        except (CheckpointError, UserError) as error:
+            # A damaged graph, or a GPU that cannot be used after all: what comes next may do.
+            if not each.needs_graph or (where == "cpu" and not RUNTIMES["torch"].is_installed):
                 raise
-            log.warning("%s; running the checkpoint with torch", error)
+            log.warning("%s; trying another runtime", error)
     raise CheckpointError(_needs(path))
 
 
@@ -142,21 +161,43 @@ def _forced(runtime: str, device: str, path: Path, info: CheckpointInfo) -> Wind
     chosen = RUNTIMES[runtime]
     if not chosen.is_installed:
         raise UserError(f"--runtime {runtime}: {chosen.package} is not installed: {to_install(chosen.extra)}")
-    if chosen.needs_graph and device not in (AUTO, "cpu"):
-        raise UserError(f"--runtime {runtime}: runs on the processor, not on --device {device}; use --runtime torch")
+    if device != AUTO and not chosen.has(device):
+        raise UserError(f"--runtime {runtime}: cannot use --device {device} here; use --runtime torch, or --device cpu")
     if chosen.needs_graph and not graph_of(path).is_file():
         raise CheckpointError(f"{path}: has no exported graph; `tagger export {path}` writes it, where torch is")
     return chosen.open(info, path, device)
 
 
-def _order(device: str) -> list[str]:
-    """Names of the runtimes in the order in which they are tried: those that use a GPU first, where there is one."""
-    has_gpu = device == AUTO and _may_have_gpu() and RUNTIMES["torch"].is_installed and _torch_has_gpu()
-    return sorted(RUNTIMES, key=lambda name: has_gpu and RUNTIMES[name].needs_graph)
+def _choices(device: str, path: Path) -> Iterator[tuple[str, str]]:
+    """Runtimes, each with a device, in the order in which they are tried."""
+    if device == AUTO and _may_have_gpu() and (runtime := _on_gpu(path)):
+        yield runtime
+    for name, each in RUNTIMES.items():
+        if each.is_installed and (not each.needs_graph or graph_of(path).is_file()):
+            yield name, "cpu"
+
+
+def _on_gpu(path: Path) -> tuple[str, str] | None:
+    """The runtime that can use this machine's GPU, and its name for it."""
+    if RUNTIMES["torch"].is_installed:
+        return ("torch", AUTO) if _torch_has_gpu() else None
+    return ("onnx", "cuda") if RUNTIMES["onnx"].has("cuda") and graph_of(path).is_file() else None
+
+
+def _for_gpu(path: Path, device: str) -> str:
+    """The runtime for a GPU that the user named: torch, if none is installed that could use it."""
+    fit = (
+        name
+        for name in _FOR_GPU
+        if RUNTIMES[name].is_installed
+        and RUNTIMES[name].has(device)
+        and (not RUNTIMES[name].needs_graph or graph_of(path).is_file())
+    )
+    return next(fit, "torch")
 
 
 def _may_have_gpu() -> bool:
-    """Whether it is worth to import torch, which takes seconds, to ask for a GPU."""
+    """Whether it is worth to ask for a GPU: torch takes seconds to be imported."""
     is_apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     return is_apple or any(path.exists() for path in _NVIDIA)
 

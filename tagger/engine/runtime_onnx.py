@@ -1,95 +1,74 @@
-"""ONNX Runtime as a runtime: networks that `tagger export` wrote, on the processor, without torch."""
+"""ONNX Runtime as a runtime: networks that `tagger export` wrote, without torch."""
 
-import hashlib
-from collections.abc import Hashable
 from pathlib import Path
 
 import onnxruntime as ort
 
-from tagger.checkpoints.graph import DIGEST_KEY, EMBEDDING, FEATURES, LOGITS, STEP_FRAMES_KEY, STEPS, SURPRISE
-from tagger.checkpoints.header import weights_digest
 from tagger.checkpoints.info import CheckpointInfo
-from tagger.engine.columns import Columns
-from tagger.engine.cut import parts_of
 from tagger.engine.engine import cores
-from tagger.engine.scores import NetworkOutputs, Preparer, WindowClassifier
-from tagger.errors import CheckpointError
+from tagger.engine.graphs import GraphClassifier, Loaded
+from tagger.engine.scores import ON_GPU
+from tagger.errors import UserError
 from tagger.events import Samples
-from tagger.features.frames import FrontEnd
-from tagger.features.incremental import Incremental
-from tagger.printable import printable
 
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FATAL = 4
 """ONNX Runtime's log level: errors are raised, and need not be printed as well."""
 _NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory")
 
 
-class OnnxClassifier(WindowClassifier):
-    """An exported graph, ready to classify."""
+class OnnxClassifier(GraphClassifier):
+    """An exported graph in ONNX Runtime."""
 
-    def __init__(self, info: CheckpointInfo, checkpoint: Path, graph: Path, threads: int = 1) -> None:
+    def __init__(
+        self, info: CheckpointInfo, checkpoint: Path, graph: Path, threads: int = 1, device: str = "cpu"
+    ) -> None:
         """
         Args:
-            info: what the checkpoint is.
-            checkpoint: its file; the graph must have been made of its weights.
-            graph: the exported file.
+            info, checkpoint, graph: as `GraphClassifier`.
             threads: processor threads of one batch.
+            device: `cpu`, or `cuda` or `cuda:1`, where `runs_on_device` says so.
 
         Raises:
             CheckpointError: the graph cannot be read, or was made of other weights.
+            UserError: ONNX Runtime cannot use this GPU.
+        """
+        self._threads, self._device = threads, device
+        is_cpu = device == "cpu"
+        batching = {"batches": max(1, cores() // threads)} if is_cpu else ON_GPU
+        # On a GPU the maps would travel to the processor and back.
+        super().__init__(info, checkpoint, graph, f"{device} by ONNX Runtime", is_cpu, **batching)
+
+    def loaded(self, model: bytes) -> Loaded:
+        """
+        Raises:
+            UserError: ONNX Runtime cannot use the GPU.
         """
         options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
         options.log_severity_level = _FATAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads use no processor time
-        try:
-            model = graph.read_bytes()
-            self._cut = parts_of(model)
-            self._session = _session(model if self._cut is None else self._cut.upper, options)
-            self._lower = None if self._cut is None else _session(self._cut.lower, options)
-            known = self._session.get_modelmeta().custom_metadata_map
-            step_frames = int(known[STEP_FRAMES_KEY])
-        except Exception as error:  # ONNX Runtime's errors have no class in common
-            raise CheckpointError(f"{graph}: cannot be run ({printable(str(error))}); {_again(checkpoint)}") from None
-        if known.get(DIGEST_KEY) != weights_digest(checkpoint):
-            raise CheckpointError(f"{graph}: was made of other weights than {checkpoint} has; {_again(checkpoint)}")
-        super().__init__(info, step_frames, "cpu by ONNX Runtime", max(1, cores() // threads))
-        self._names = [each.name for each in self._session.get_outputs()]
-        self._features = FrontEnd(info.mel)
-        self.front_end: Hashable = ("numpy", info.mel)
-        if self._cut is not None:  # the features, for others, are what the upper part is given
-            self.front_end = (self.front_end, hashlib.sha256(self._cut.lower).digest())
+        providers: list[object] = [_CPU]
+        if self._device != "cpu":
+            providers.insert(0, (_CUDA, {"device_id": self._device.partition(":")[2] or "0"}))
+        session = ort.InferenceSession(model, options, providers=providers)
+        if self._device != "cpu" and _CUDA not in session.get_providers():
+            raise UserError(f"--device {self._device}: ONNX Runtime cannot use it; use --device auto or cpu")
+        (given,) = (each.name for each in session.get_inputs())
+        names = [each.name for each in session.get_outputs()]
+
+        def run(features: Samples) -> dict[str, Samples]:
+            return dict(zip(names, session.run(None, {given: features}), strict=True))
+
+        return Loaded(session.get_modelmeta().custom_metadata_map, run)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """By its words: ONNX Runtime's errors have no class of their own for it."""
         return super().is_out_of_memory(error) or any(words in str(error) for words in _NO_MEMORY)
 
-    def features(self, waveforms: Samples) -> Samples:
-        """[B, 1, bands, frames]; of a graph that can be cut, the maps there, [B, channels, rows, columns]."""
-        return self._maps(self._features(waveforms))
 
-    def preparer(self, window_samples: int, hop_samples: int) -> Preparer:
-        """As `features`. Frames, and columns of the maps, that windows share are computed once."""
-        features = Incremental(self._features, window_samples, hop_samples)
-        if self._cut is None:
-            return lambda window: features(window)[None, None]
-        return Columns(self._maps, features, self._cut.frames, self._cut.reach, hop_samples)
-
-    def _maps(self, features: Samples) -> Samples:
-        if self._lower is None:
-            return features
-        maps: Samples = self._lower.run(None, {FEATURES: features})[0]
-        return maps
-
-    def outputs_of(self, features: Samples) -> NetworkOutputs:
-        given = FEATURES if self._cut is None else self._cut.maps
-        found = dict(zip(self._names, self._session.run(None, {given: features}), strict=True))
-        return NetworkOutputs(found[LOGITS], found[STEPS], found.get(SURPRISE), found.get(EMBEDDING))
-
-
-def _session(model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def _again(checkpoint: Path) -> str:
-    return f"`tagger export {checkpoint}` writes it again (where torch is installed)"
+def runs_on_device(device: str) -> bool:
+    """Whether the ONNX Runtime that is installed runs networks there: on the processor, and on CUDA in the package
+    `onnxruntime-gpu`.
+    """
+    return device == "cpu" or (device.partition(":")[0] == "cuda" and _CUDA in ort.get_available_providers())

@@ -10,18 +10,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tagger.checkpoints.checkpoint import Checkpoint
-from tagger.engine.scores import NetworkOutputs, Preparer, WindowClassifier
+from tagger.engine.scores import ON_GPU, NetworkOutputs, Preparer, WindowClassifier
 from tagger.errors import UserError
 from tagger.events import Samples
 from tagger.features.logmel import front_end
 from tagger.models.network import Outputs
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-_MOST_WINDOWS = 256
-"""Most windows of several streams in a batch on a GPU."""
 _NO_MEMORY = "can't allocate memory"
-_LINGER_SECONDS = 0.003
-"""Longest time that a batch waits for more windows on a GPU that is busy."""
 
 
 class Classifier(WindowClassifier):
@@ -36,8 +32,8 @@ class Classifier(WindowClassifier):
             UserError: this machine has no such device.
         """
         self.device = choose_device(device)
-        batching = (1,) if self.device.type == "cpu" else (1, _MOST_WINDOWS, _LINGER_SECONDS)
-        super().__init__(checkpoint.info, checkpoint.model.step_frames, f"{self.device} by torch", *batching)  # type: ignore[arg-type]
+        batching = {} if self.device.type == "cpu" else ON_GPU
+        super().__init__(checkpoint.info, checkpoint.model.step_frames, f"{self.device} by torch", **batching)  # type: ignore[arg-type]
         self._features = front_end(self.info.mel).to(self.device)
         self.front_end = "torch", self.info.mel, self.device
         model = without_batch_norm(checkpoint.model).to(self.device)

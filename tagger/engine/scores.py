@@ -3,7 +3,7 @@
 Every runtime is a subclass of `WindowClassifier`, in a module of its own; this one imports none of them.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,10 @@ from tagger.events import Samples, Scores, Window
 
 Preparer = Callable[[Window], Any]
 """Makes of a window what `WindowClassifier.scores_of` takes."""
+
+
+ON_GPU: Mapping[str, Any] = {"batches": 1, "most_windows": 256, "linger_s": 0.003}
+"""Arguments of a `WindowClassifier` on a GPU: large batches, for which a busy device may wait a few milliseconds."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from tagger.audio.decode import decode
 from tagger.checkpoints import checkpoint, store
 from tagger.checkpoints.graph import graph_of
 from tagger.checkpoints.info import CheckpointInfo
-from tagger.engine import export, runtime
+from tagger.engine import export, int8, runtime, runtime_onnx
 from tagger.engine.runtime import open_model
 from tagger.engine.runtime_torch import Classifier
 from tagger.engine.scores import WindowClassifier
@@ -36,9 +36,17 @@ def windows() -> np.ndarray:
     return np.stack([sound[start : start + SIZE] for start in range(0, len(sound) - SIZE, SIZE)])
 
 
+@pytest.fixture(params=["onnx", "openvino"])
+def by_graph(request: pytest.FixtureRequest) -> str:
+    """Names of the runtimes that read graphs."""
+    if not runtime.RUNTIMES[request.param].is_installed:
+        pytest.skip(f"{request.param} is not installed")
+    return str(request.param)
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_the_bundled_graphs_say_what_their_checkpoints_say(model, windows):
-    onnx, torchs = open_model(model, "onnx"), open_model(model, "torch", "cpu")
+def test_the_bundled_graphs_say_what_their_checkpoints_say(model, by_graph, windows):
+    onnx, torchs = open_model(model, by_graph), open_model(model, "torch", "cpu")
     assert (onnx.info, onnx.step_s) == (torchs.info, torchs.step_s)
     found, expected = onnx.outputs(windows), torchs.outputs(windows)
     assert found.logits == pytest.approx(expected.logits, abs=1e-4)
@@ -53,8 +61,8 @@ def test_the_bundled_graphs_say_what_their_checkpoints_say(model, windows):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_window_alone_scores_as_in_a_batch_and_any_length_is_taken(model, windows):
-    classifier = open_model(model, "onnx")
+def test_a_window_alone_scores_as_in_a_batch_and_any_length_is_taken(model, by_graph, windows):
+    classifier = open_model(model, by_graph)
     together = classifier(windows[:4]).values
     alone = np.concatenate([classifier(each[None]).values for each in windows[:4]])
     assert alone == pytest.approx(together, abs=1e-6)
@@ -80,6 +88,56 @@ def test_a_gpu_that_torch_cannot_use_changes_nothing(monkeypatch):
         assert open_model("esc50").runs_on == "cpu by ONNX Runtime"
     monkeypatch.setattr(runtime, "_torch_has_gpu", lambda: True)
     assert open_model("esc50").runs_on.endswith("by torch")
+
+
+def test_a_gpu_is_used_by_onnx_runtime_where_torch_is_missing_and_it_can(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(runtime, "_may_have_gpu", lambda: True)
+    assert open_model("esc50").runs_on == "cpu by ONNX Runtime"
+    with pytest.raises(UserError, match="--runtime torch: torch is not installed"):
+        open_model("esc50", device="cuda")
+    with pytest.raises(UserError, match="--runtime onnx: cannot use --device cuda:1 here"):
+        open_model("esc50", "onnx", "cuda:1")
+
+    asked = []
+
+    class Session(runtime_onnx.ort.InferenceSession):
+        """Of a machine with a GPU."""
+
+        works = True
+
+        def __init__(self, graph: str, options: object, providers: list) -> None:
+            asked.append(providers)
+            super().__init__(graph, options, providers=providers[-1:])
+
+        def get_providers(self) -> list[str]:
+            return [
+                each[0] if isinstance(each, tuple) else each for each in asked[-1] if self.works or each != asked[-1][0]
+            ]
+
+    monkeypatch.setattr(runtime_onnx.ort, "InferenceSession", Session)
+    monkeypatch.setattr(runtime_onnx.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert open_model("esc50").runs_on == "cuda by ONNX Runtime"
+    assert open_model("esc50", device="cuda:1").runs_on == "cuda:1 by ONNX Runtime"
+    assert asked[-1] == [("CUDAExecutionProvider", {"device_id": "1"}), "CPUExecutionProvider"]
+    with pytest.raises(UserError, match="--runtime torch"):
+        open_model("esc50", device="mps")
+
+    monkeypatch.setattr(Session, "works", False)
+    with pytest.raises(UserError, match="--device cuda: ONNX Runtime cannot use it"):
+        open_model("esc50", device="cuda")
+    assert open_model("esc50").runs_on == "cpu by ONNX Runtime"
+    assert "trying another runtime" in caplog.text
+
+
+def test_openvino_is_for_the_processor_and_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r"openvino is not installed: run `\./scripts/setup openvino`"):
+        open_model("esc50", "openvino")
+    monkeypatch.undo()
+    if runtime.RUNTIMES["openvino"].is_installed:
+        with pytest.raises(UserError, match="--runtime openvino: cannot use --device cuda"):
+            open_model("esc50", "openvino", "cuda")
 
 
 @pytest.fixture
@@ -108,10 +166,12 @@ def test_a_graph_that_does_not_belong_to_the_checkpoint_is_not_run(damage, alone
     whole = graph_of(store.find("esc50-crnn" if damage == "other weights" else "esc50")).read_bytes()
     content = {"junk": b"junk", "empty": b"", "half": whole[: len(whole) // 2]}
     graph_of(alone).write_bytes(content.get(damage, whole))
-    with pytest.raises(CheckpointError, match=r"mine\.onnx: .*`tagger export"):
-        open_model(str(alone), "onnx")
+    for name in ("onnx", "openvino"):
+        if runtime.RUNTIMES[name].is_installed:
+            with pytest.raises(CheckpointError, match=r"mine\.onnx: .*`tagger export"):
+                open_model(str(alone), name)
     assert open_model(str(alone), device="cpu").runs_on == "cpu by torch"
-    assert "running the checkpoint with torch" in caplog.text
+    assert "trying another runtime" in caplog.text
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(CheckpointError, match=r"mine\.onnx"):
         open_model(str(alone))
@@ -199,3 +259,57 @@ def test_a_graph_that_says_something_else_is_not_written(tmp_path, monkeypatch):
     assert not graph_of(path).exists()
     quiet = write_wav(tmp_path / "short.wav", np.zeros(100))
     refused(run("export", path, "--on", quiet), "no sound to compare")
+
+
+@pytest.mark.slow
+def test_integers_are_kept_only_where_they_are_quicker_and_lose_little(tmp_path, monkeypatch):
+    path, sounds = saved(tmp_path / "small.safetensors", "crnn"), tmp_path / "sounds"
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (sounds / label).mkdir(parents=True)
+        write_wav(sounds / label / "noise.wav", rng.standard_normal(6 * 32_000) / 10)
+    given = ("export", path, "--int8", "--on", sounds)
+    refused(run(*given), "needs 200 windows", "have 12")
+    graph = graph_of(path)
+    exact = graph.read_bytes()
+
+    def judged() -> str:
+        with pytest.raises(CheckpointError, match="not worth it on this machine") as error:
+            int8.export_int8(checkpoint.load(path).info, path, graph, sorted(sounds.glob("*/*")))
+        return str(error.value)
+
+    monkeypatch.setattr(int8, "LEAST_WINDOWS", 8)
+    monkeypatch.setattr(int8, "MOST_LOST", 100.0)
+    monkeypatch.setattr(int8, "_milliseconds", lambda *_: (2.0, 2.5))
+    assert "2.50 ms of processor a window, 2.00 in float32; accuracy falls by" in judged()
+    monkeypatch.setattr(int8, "_milliseconds", lambda *_: (2.0, 1.5))
+    monkeypatch.setattr(int8, "MOST_LOST", -200.0)
+    assert "in 6 windows; the graph stays in float32" in judged()
+    assert graph.read_bytes() == exact
+
+    monkeypatch.setattr(int8, "MOST_LOST", 100.0)
+    done = run(*given)
+    assert done.exit_code == 0, done.output
+    assert "int8: 1.50 ms" in done.stdout
+    found, expected = open_model(str(path), "onnx"), Classifier(checkpoint.load(path), "cpu")
+    assert found.runs_on == "cpu by ONNX Runtime, int8"
+    sound = rng.standard_normal((2, 32_000)).astype(np.float32) / 10
+    assert found(sound).values == pytest.approx(expected(sound).values, abs=0.2)
+    if runtime.RUNTIMES["openvino"].is_installed:
+        assert open_model(str(path), "openvino").runs_on == "cpu by OpenVINO, int8"
+
+
+def test_without_labels_integers_are_judged_by_what_they_decide(monkeypatch):
+    exact, path = open_model("esc50", "onnx"), store.find("esc50")
+
+    class Changed(runtime_onnx.OnnxClassifier):
+        def __call__(self, waveforms):
+            right = exact(waveforms)
+            return replace(right, values=1 - right.values) if waveforms[0, 0] > 0 else right
+
+    monkeypatch.setattr(int8, "_milliseconds", lambda *_: (2.0, 1.0))
+    heard = [int8._Heard(np.full(SIZE, sign / 1e6, np.float32), None) for sign in (-1, -1, 1, -1)]
+    found = int8._measured(exact, Changed(exact.info, path, graph_of(path)), exact.info, heard)
+    assert (found.lost, found.windows) == (25.0, 4)
+    assert not found.is_worth_it
+    assert "decided otherwise: 25.00 points in 4 windows" in str(found)

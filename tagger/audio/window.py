@@ -19,11 +19,13 @@ class SlidingWindows:
     [[0.0, 1.0, 2.0, 3.0], [2.0, 3.0, 4.0, 5.0]]
     """
 
-    def __init__(self, window: int, hop: int, rate_hz: int, flush_at_gaps: bool = False) -> None:
+    def __init__(self, window: int, hop: int, rate_hz: int, flush_at_gaps: bool = False, together: int = 1) -> None:
         """
         Args:
             flush_at_gaps: whether half a hop or more of samples before a gap that were in no window make one, padded
                 with silence.
+            together: windows that lie in one array, which stays as long as one of them does. More of them are cut
+                with less copying.
 
         Raises:
             ValueError: unless 0 < hop <= window.
@@ -32,24 +34,30 @@ class SlidingWindows:
             raise ValueError(f"a hop of {hop} samples does not fit a window of {window}")
         self.window_samples, self.hop_samples = window, hop
         self._rate_hz, self._flush_at_gaps = rate_hz, flush_at_gaps
-        self._buffer = np.zeros(window, np.float32)
+        self._size = window + (together - 1) * hop
+        self._buffer = np.empty(self._size, np.float32)
+        """What is before `_at` may be in windows that were given; it is never written again."""
+        self._at = 0
+        """Where in the buffer the next window begins."""
         self._filled = 0
-        """Samples in the buffer."""
+        """Samples of the next window."""
         self._seen = 0
-        """Samples in the buffer that were in an earlier window."""
+        """Samples of it that were in an earlier window."""
         self._start = 0
-        """Index in the stream of the buffer's first sample."""
+        """Index in the stream of its first sample."""
         self._time = 0.0
-        """Wall-clock time of the buffer's first sample, seconds since the epoch."""
+        """Wall-clock time of its first sample, seconds since the epoch."""
 
     @classmethod
-    def of_seconds(cls, window_s: float, hop_s: float, rate_hz: int, flush_at_gaps: bool = False) -> Self:
+    def of_seconds(
+        cls, window_s: float, hop_s: float, rate_hz: int, flush_at_gaps: bool = False, together: int = 1
+    ) -> Self:
         """The same, of windows and hops in seconds.
 
         Raises:
             ValueError: as the constructor.
         """
-        return cls(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz, flush_at_gaps)
+        return cls(round(window_s * rate_hz), round(hop_s * rate_hz), rate_hz, flush_at_gaps, together)
 
     def feed(self, block: Block) -> Iterator[Window]:
         """The windows that `block` completes, in order. Reading the iterator to its end takes in the whole block."""
@@ -61,28 +69,35 @@ class SlidingWindows:
         while used < block.samples.size:
             taken = min(block.samples.size - used, self.window_samples - self._filled)
             self._time = block.time + (used - self._filled) / self._rate_hz
-            self._buffer[self._filled : self._filled + taken] = block.samples[used : used + taken]
+            to = self._at + self._filled
+            self._buffer[to : to + taken] = block.samples[used : used + taken]
             self._filled += taken
             used += taken
             if self._filled == self.window_samples:
-                yield Window(self._buffer.copy(), self._start, self.window_samples, self._time)
-                self._advance()
+                samples = self._buffer[self._at : self._at + self.window_samples]
+                yield Window(samples, self._start, self.window_samples, self._time)
+                self._start += self.hop_samples
+                self._move(self.hop_samples)
 
     def clear(self) -> None:
         """Drops the samples that are waiting for a window: the next block follows none of them."""
         self._start += self._filled
-        self._filled = self._seen = 0
+        self._move(self._filled)
 
     def flush(self) -> Iterator[Window]:
         """Ends the stream: one window padded with silence, if some samples were in no window yet."""
         if self._filled > self._seen:
-            padded = np.zeros_like(self._buffer)
-            padded[: self._filled] = self._buffer[: self._filled]
+            padded = np.zeros(self.window_samples, np.float32)
+            padded[: self._filled] = self._buffer[self._at : self._at + self._filled]
             yield Window(padded, self._start, self._filled, self._time)
             self._seen = self._filled
 
-    def _advance(self) -> None:
-        kept = self.window_samples - self.hop_samples
-        self._buffer[:kept] = self._buffer[self.hop_samples :]
-        self._start += self.hop_samples
-        self._filled = self._seen = kept
+    def _move(self, samples: int) -> None:
+        """Begins the next window so many samples later. What is left of the buffer is kept if it can hold a window."""
+        kept = self._filled - samples
+        at = self._at + samples
+        if at + self.window_samples > self._size:
+            old, self._buffer = self._buffer, np.empty(self._size, np.float32)
+            self._buffer[:kept] = old[at : at + kept]
+            at = 0
+        self._at, self._filled, self._seen = at, kept, kept

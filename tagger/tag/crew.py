@@ -9,15 +9,12 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Generic, TypeVar
-
-import numpy as np
 
 from tagger.engine.engine import Lane
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
-from tagger.events import Samples, Scores, Window
+from tagger.events import Scores, Window
 
 T = TypeVar("T")
 PIECE_WINDOWS = 32
@@ -26,7 +23,6 @@ _BATCH = 8
 """Windows that are classified together."""
 _AHEAD = 64
 """Most recordings that are begun before the first of them is given to its end."""
-_NONE = np.zeros(0, np.float32)
 _LOOK_SECONDS = 0.2
 """Interval at which the reader looks whether it was interrupted, seconds."""
 _MOST_WAITING = 20_000
@@ -118,7 +114,7 @@ class Crew(Generic[T]):
             TaggerError: `windows` raised it; the scores of what came before were given.
         """
         waiting: deque[_Piece] = deque()
-        cut = _Cut(windows, self._hop)
+        cut = _Cut(windows)
         while not cut.is_over:
             if self._stopped:
                 raise _StoppedError
@@ -256,61 +252,19 @@ class _Piece:
 class _Cut:
     """A recording's windows, piece by piece."""
 
-    def __init__(self, windows: Iterable[Window], hop_samples: int) -> None:
-        self._windows, self._hop = iter(windows), hop_samples
+    def __init__(self, windows: Iterable[Window]) -> None:
+        self._windows = iter(windows)
         self.is_over = False
         self.error: TaggerError | None = None
         """Why it is over, if not at its end."""
 
     def piece(self, most: int) -> list[Window]:
         """The next windows; fewer than `most` at the end only."""
-        taken = Joined(self._hop)
+        taken: list[Window] = []
         try:
             for window in itertools.islice(self._windows, most):
-                taken.add(window)
+                taken.append(window)
         except TaggerError as error:
             self.error = error
-        windows = taken.windows()
-        self.is_over = len(windows) < most
-        return windows
-
-
-class Joined:
-    """Windows as views of one array for each stretch without a gap: what they share is kept once.
-
-    >>> both = Joined(hop_samples=1)
-    >>> for start in (0, 1):
-    ...     both.add(Window(np.arange(start, start + 3, dtype=np.float32), start, 3, 0.0))
-    >>> one, other = both.windows()
-    >>> one.samples.tolist(), other.samples.tolist(), one.samples.base is other.samples.base
-    ([0.0, 1.0, 2.0], [1.0, 2.0, 3.0], True)
-    """
-
-    def __init__(self, hop_samples: int) -> None:
-        self._hop = hop_samples
-        self._samples: list[list[Samples]] = []
-        """For each stretch, what each window adds to the one before."""
-        self._stretches: list[list[Window]] = []
-        """For each stretch, the windows, without samples."""
-        self._next: int | None = None
-        """Start of the window that goes on with the stretch."""
-
-    def add(self, window: Window) -> None:
-        """Takes a copy of what the window adds."""
-        size = len(window.samples)
-        if window.start != self._next:
-            self._samples.append([window.samples.copy()])
-            self._stretches.append([])
-        else:
-            self._samples[-1].append(window.samples[-self._hop :].copy())
-        self._stretches[-1].append(replace(window, samples=_NONE))
-        self._next = window.start + self._hop if window.valid == size else None
-
-    def windows(self) -> list[Window]:
-        """All windows, in order."""
-        found: list[Window] = []
-        for samples, stretch in zip(self._samples, self._stretches, strict=True):
-            whole, size = np.concatenate(samples), len(samples[0])
-            for number, window in enumerate(stretch):
-                found.append(replace(window, samples=whole[number * self._hop :][:size]))
-        return found
+        self.is_over = len(taken) < most
+        return taken

@@ -30,13 +30,18 @@ def tag(
     return follow(decode_blocks(path, rate_hz, channel=channel), classifier.lane(sliding), sliding, _BATCH)
 
 
-def windows(path: Path, rate_hz: int, window_s: float, hop_s: float, channel: Channel = ()) -> Iterator[Window]:
+def windows(
+    path: Path, rate_hz: int, window_s: float, hop_s: float, channel: Channel = (), together: int = 1
+) -> Iterator[Window]:
     """The windows that `tag` classifies.
+
+    Args:
+        together: windows that lie in one array.
 
     Raises:
         AudioError: as `tag`. The windows before the damage were given.
     """
-    sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=True)
+    sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=True, together=together)
     error: AudioError | None = None
     try:
         for block in decode_blocks(path, rate_hz, channel=channel):

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -140,3 +141,30 @@ def test_a_second_flush_gives_nothing():
 def test_a_hop_that_does_not_fit_is_refused(window, hop):
     with pytest.raises(ValueError, match="does not fit"):
         SlidingWindows(window, hop, RATE)
+
+
+@given(geometry(), st.integers(0, 200), chunkings, st.integers(1, 9), st.integers(0, 200))
+def test_windows_that_lie_in_one_array_are_the_same_and_stay_so(shape, count, sizes, together, gap_at):
+    """Also those from before a gap, while what follows is cut."""
+    stream = blocks(ramp(count), sizes)
+    stream += [Block(ramp(gap_at, 1000), EPOCH + 60, gap=True), *blocks(ramp(90, 2000), sizes, EPOCH + 90)]
+    expected = [(each.samples.copy(), each.start, each.valid, each.time) for each in run_one_by_one(shape, stream)]
+    found = run(SlidingWindows(*shape, RATE, together=together), stream)
+    assert len(found) == len(expected)
+    for window, (samples, *others) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(window.samples, samples)
+        assert [window.start, window.valid, window.time] == others
+
+
+def run_one_by_one(shape: tuple[int, int], stream: Sequence[Block]) -> list[Window]:
+    """Each window copied when it is given."""
+    sliding = SlidingWindows(*shape, RATE)
+    cut = (window for block in stream for window in sliding.feed(block))
+    return [replace(each, samples=each.samples.copy()) for each in cut] + list(sliding.flush())
+
+
+def test_neighbours_share_their_samples() -> None:
+    found = run(SlidingWindows(4, 2, RATE, together=3), [Block(ramp(12), EPOCH)])
+    bases = [each.samples.base for each in found]
+    assert bases[0] is bases[1] is bases[2]
+    assert bases[3] is not bases[0]

@@ -12,7 +12,7 @@ from tagger.errors import AudioError, TaggerError
 from tagger.events import Block, Scores, Window
 from tagger.listen import follow
 from tagger.tag import crew as crew_module
-from tagger.tag.crew import Crew, InterruptedEarlyError, Joined
+from tagger.tag.crew import Crew, InterruptedEarlyError
 from tests.fakes import RATE_HZ, FakeClassifier
 from tests.programs import LONG_S
 
@@ -151,16 +151,3 @@ def test_an_interruption_is_noticed_while_there_is_nothing_to_give() -> None:
         results = next(crew.results(lambda: True))
         with pytest.raises(InterruptedEarlyError):
             next(results)
-
-
-def test_joined_windows_have_the_same_samples_and_times() -> None:
-    cut = list(windows(stream(3, 7.3)))
-    both = Joined(HOP)
-    for window in cut:
-        both.add(window)
-    again = both.windows()
-    assert len(again) == len(cut)
-    for one, other in zip(cut, again, strict=True):
-        assert (one.start, one.valid, one.time) == (other.start, other.valid, other.time)
-        assert np.array_equal(one.samples, other.samples)
-    assert len({id(window.samples.base) for window in again}) == 2, "one array on each side of the gap"

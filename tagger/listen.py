@@ -3,7 +3,6 @@
 Other threads queue what they want of a listener (`pause`, `set_policy`); the loop does it between two blocks.
 """
 
-import contextlib
 import itertools
 import logging
 import queue
@@ -319,12 +318,11 @@ class Listener:
     def do_requests(self) -> None:
         """Takes all queued steps. The loop calls it between two blocks."""
         self._called.clear()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                step = self._requests.get_nowait()
-                with self._lock:
-                    if not self._finished:
-                        step()
+        while not self._requests.empty():  # no other thread takes any
+            step = self._requests.get_nowait()
+            with self._lock:
+                if not self._finished:
+                    step()
 
     def _pause(self, paused: bool) -> None:
         if paused == self.paused:

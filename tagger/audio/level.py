@@ -37,12 +37,14 @@ class LevelMeter:
             if not self._measured:
                 self._origin = float(samples[0])
             differences = samples.astype(np.float64) - self._origin
+            highest, lowest = float(samples.max()), float(samples.min())
             self._measured += samples.size
             self._sum += float(differences.sum())
             self._squares += float(np.dot(differences, differences))
-            self._highest = max(self._highest, float(differences.max()))
-            self._lowest = min(self._lowest, float(differences.min()))
-            self._clipped += int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
+            self._highest = max(self._highest, highest - self._origin)
+            self._lowest = min(self._lowest, lowest - self._origin)
+            if max(highest, -lowest) >= _FULL_SCALE:
+                self._clipped += int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
         if self._measured < self._span:
             return None
         mean, clipped = self._sum / self._measured, self._clipped

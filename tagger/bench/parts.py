@@ -299,7 +299,11 @@ def growth(settings: BenchSettings, results: Results, tick: Tick) -> None:
         most = sources.promised(results.machine.cores)
         counts = sorted({max(1, round(share * most)) for share in _SHARES})
         runs = [sources.run(count, settings.step_s) for count in counts]
-    lanes = tuple(Point(run["streams"], 1000 * run["cpu_s"] / run["seconds"]) for run in runs)
+    carried = [run for run in runs if is_carried(run, sources.hop_s)]
+    for run in runs:
+        if run not in carried:
+            results.left_out.append(f"cost of {run['streams']} live sources: they were not carried")
+    lanes = tuple(Point(run["streams"], 1000 * run["cpu_s"] / run["seconds"]) for run in carried)
     results.growth = Growth(info.name, hop_s, window_s, hops, lengths, lanes)
 
 

@@ -55,12 +55,14 @@ def _figure(growth: Growth) -> "Figure":
 
 
 def _panel(axes: "Axes", title: str, label: str, points: Sequence[Point]) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(label)
+    if not points:  # the machine was too busy
+        return
     start, slope, off = line(points)
     ends = np.array([0.0, max(point.x for point in points)])
     axes.plot(ends, start + slope * ends, color=ORANGE, linewidth=1.2)
     axes.plot([point.x for point in points], [point.ms for point in points], "o", color=BLUE, markersize=5)
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel(label)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=min(0.0, start))
     words = f"{start:.3g} + {slope:.3g} x; off by {100 * off:.0f} %"

@@ -255,6 +255,8 @@ class LiveClock:
         if self._began_s is None or not self.is_live:
             return
         self._began_s = min(self._began_s, last.delay_s)
+        if last.delay_s - self._began_s <= _SLOW_SECONDS:  # neither is the least of all
+            return
         least_s = min(spell.delay_s for spell in list(self._spells)[1:]) if is_measured else self._began_s
         late_s = least_s - self._began_s
         if late_s > _SLOW_SECONDS and pace <= _CATCHING_UP:

@@ -1,0 +1,300 @@
+"""Measures how far events can be trusted in homes, on recordings that nobody chose for it: see docs/trust.md.
+
+    python bench/trust.py HOME/ [--nontarget NONTARGET/]... [--model esc50] [--out trust-esc50/]
+    python bench/trust.py HOME/ --command "yamnet-events --top 10" --names yamnet-names.csv
+
+HOME has LABEL/recording and other_KIND/recording (`train.evaluate.trust`). NONTARGET has KIND/recording, in all of
+which every event is a false alarm (`scripts/nontarget.py` makes one). A model is asked as `tagger tag` asks it. A
+command is asked with paths of WAV files as its last arguments, and prints a line of JSON for each event:
+
+    {"file": "/tmp/x/000001.wav", "onset": 1.25, "offset": 3.5, "label": "dog", "score": 0.93}
+
+`score` (or `peak_score`) is 0 to 1. `"announced": false` marks candidates that it would not announce: they count for
+the ranking and the curves, which need low scores too, and not as events. `tagger tag --json --events` prints such
+lines.
+"""
+
+import argparse
+import csv
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import wave
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from tagger.audio.decode import decode
+from tagger.config.file import load_right
+from tagger.engine.runtime import open_models
+from tagger.engine.scores import WindowClassifier
+from tagger.errors import AudioError, TaggerError, UserError
+from tagger.events import Scores
+from tagger.files import replacing
+from tagger.policy import Policy, policy
+from tagger.printable import printable
+from tagger.tag.recording import events as events_of
+from tagger.tag.recording import tag
+from train.data.own import sounds_in
+from train.evaluate import intervals, timeline, trust
+from train.evaluate.streams import THRESHOLDS, at, decided
+from train.evaluate.trust import Heard, Recording
+
+FILES = 100
+"""Files that a command is asked for together."""
+DEFAULT_MODEL = "esc50"
+RATE_HZ = 32_000
+"""Sample rate of a command's WAV files."""
+
+
+class Model:
+    """Checkpoints of ours, by the code of `tagger tag`: its windows, its scores, its decisions."""
+
+    def __init__(self, models: Sequence[str], hop_s: float, config: Path | None) -> None:
+        self.classifier: WindowClassifier = open_models(models or [DEFAULT_MODEL])
+        info = self.classifier.info
+        self.name, self.hop_s = info.name, hop_s
+        events = load_right(config).events if config is not None else None
+        self.rules: Policy = policy(info.labels, info.thresholds, info.window_seconds, hop_s, events)
+
+    def hear(self, recordings: Sequence[Recording]) -> Iterator[tuple[Recording, Heard]]:
+        for recording in recordings:
+            scores = list(self._scores(recording.path))
+            labels = np.array([label not in recording.may for label in self.classifier.info.labels])
+            names = np.array(self.classifier.info.labels)[labels]
+            best = max(
+                ((float(each.values[labels].max()), str(names[each.values[labels].argmax()])) for each in scores),
+                default=(0.0, ""),
+            )
+            events = events_of(scores, self.rules)
+            points = {
+                threshold: tuple(
+                    each.label for each in decided(scores, at(threshold, self.rules)) if each.label not in recording.may
+                )
+                for threshold in THRESHOLDS
+            }
+            yield (
+                recording,
+                Heard(
+                    max((each.end_s for each in scores), default=0.0),
+                    *best,
+                    tuple(each.label for each in events if each.label not in recording.may),
+                    points,
+                ),
+            )
+
+    def _scores(self, path: Path) -> Iterator[Scores]:
+        try:
+            yield from tag(path, self.classifier, self.classifier.info.window_seconds, self.hop_s)
+        except AudioError as error:
+            print(f"{error}; what was read is used", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Line:
+    """An event, or a candidate, that a command printed."""
+
+    label: str
+    score: float
+    announced: bool
+
+
+class Command:
+    """A program that reads WAV files and prints events."""
+
+    def __init__(self, command: str, names: Mapping[str, str]) -> None:
+        self.arguments, self.name, self._names = shlex.split(command), command, names
+        if not self.arguments:
+            raise UserError("--command: names no program")
+
+    def hear(self, recordings: Sequence[Recording]) -> Iterator[tuple[Recording, Heard]]:
+        left = list(recordings)
+        while some := left[:FILES]:
+            del left[:FILES]
+            with tempfile.TemporaryDirectory(prefix="trust-") as folder:
+                files = [Path(folder, f"{number:06d}.wav") for number in range(len(some))]
+                seconds = [_as_wav(each.path, file) for each, file in zip(some, files, strict=True)]
+                lines = self._ask(files)
+            for recording, file, length in zip(some, files, seconds, strict=True):
+                found = [each for each in lines[str(file)] if each.label not in recording.may]
+                best = max(((each.score, each.label) for each in found), default=(0.0, ""))
+                points = {
+                    threshold: tuple(each.label for each in found if each.score >= threshold)
+                    for threshold in THRESHOLDS
+                }
+                yield recording, Heard(length, *best, tuple(each.label for each in found if each.announced), points)
+
+    def _ask(self, files: Sequence[Path]) -> dict[str, list[Line]]:
+        try:
+            done = subprocess.run(
+                [*self.arguments, *map(str, files)], capture_output=True, text=True, errors="replace", check=False
+            )
+        except OSError as error:
+            raise UserError(f"--command: {self.arguments[0]}: {error.strerror}") from None
+        if done.returncode:
+            why = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+            raise UserError(f"--command: ended with exit code {done.returncode}: {printable(why)}")
+        return read_lines(done.stdout, {str(file) for file in files}, self._names)
+
+
+def read_lines(text: str, files: set[str], names: Mapping[str, str]) -> dict[str, list[Line]]:
+    """What a command printed, by file.
+
+    Args:
+        names: our name of each of its labels. Empty: they are the same. Other labels of its are left out.
+
+    Raises:
+        UserError: a line is not one of the format.
+    """
+    found: dict[str, list[Line]] = defaultdict(list)
+    for number, line in enumerate(filter(str.strip, text.splitlines()), 1):
+        try:
+            row = json.loads(line)
+            file, label = row["file"], row["label"]
+            score = float(row["score"] if "score" in row else row["peak_score"])
+            announced = row.get("announced", True)
+            if file not in files or not isinstance(label, str) or announced not in (True, False) or not 0 <= score <= 1:
+                raise ValueError("another file, no label, or no score from 0 to 1")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"--command: line {number} is no event ({printable(reason)}): {printable(line)}") from None
+        if not names or label in names:
+            found[file].append(Line(names.get(label, label), score, announced))
+    return found
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """A CSV with the columns `theirs` and `ours`."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["theirs"]: row["ours"] for row in csv.DictReader(file)}
+    except (OSError, UnicodeError, KeyError, csv.Error) as error:
+        raise UserError(f"{path}: needs the columns theirs and ours ({error})") from None
+
+
+def _as_wav(path: Path, file: Path) -> float:
+    """Writes a recording as 16-bit mono WAV. Returns its length, seconds."""
+    pieces = [np.zeros(0, np.float32)]
+    try:
+        pieces.extend(decode(path, RATE_HZ))
+    except AudioError as error:
+        print(f"{error}; what was read is used", file=sys.stderr)
+    sound = np.concatenate(pieces)
+    with wave.open(str(file), "wb") as out:
+        out.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        out.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+    return len(sound) / RATE_HZ
+
+
+def nontarget_in(folders: Sequence[Path]) -> list[Recording]:
+    """Recordings in which every event is a false alarm; their kind is the name of their folder."""
+    found = []
+    for folder in folders:
+        paths = sounds_in(folder)
+        if not paths:
+            raise UserError(f"{folder}: no recordings here")
+        for path in paths:
+            package = path.name.split("__")[0]
+            found.append(
+                Recording(path, f"{trust.EVERYDAY}nontarget {path.parent.name}", source=package, original=path.name)
+            )
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("home", type=Path)
+    parser.add_argument("--nontarget", type=Path, action="append", default=[])
+    parser.add_argument("--model", action="append", default=[])
+    parser.add_argument("--command")
+    parser.add_argument("--names", type=Path, help="CSV of a command's labels: theirs,ours")
+    parser.add_argument("--hop", type=float, default=0.5)
+    parser.add_argument("--config", type=Path, help="TOML file of what counts as an event")
+    parser.add_argument("--half", choices=("choose", "report"), help="only this half of the sources")
+    parser.add_argument("--out", type=Path, help="folder for trust.json and the pictures")
+    options = parser.parse_args()
+    try:
+        names = read_names(options.names) if options.names else {}
+        system = (
+            Command(options.command, names) if options.command else Model(options.model, options.hop, options.config)
+        )
+        report(system, options.home, options.nontarget, options.half, options.out)
+    except TaggerError as error:
+        print(f"trust: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def report(system: Model | Command, home: Path, nontarget: Sequence[Path], half: str | None, out: Path | None) -> None:
+    """Asks a system, and prints what is known of it."""
+    recordings = [each for each in trust.read_set(home) if half is None or each.half == half]
+    rows = list(_shown(system.hear(recordings), len(recordings), "home"))
+    quiet = nontarget_in(nontarget)
+    others = list(_shown(system.hear(quiet), len(quiet), "non-target"))
+    found = trust.measures(rows)
+    print(f"{system.name}: {len(rows)} recordings of {len({each.source for each, _ in rows})} sources")
+    for label in trust.by_label(rows):
+        shares = f"announced {label.announced:.2f}  named {label.named:.2f}"
+        print(f"{label.label:18} {label.recordings:3} recordings  {shares}")
+    for kind in [*trust.by_kind(rows), *trust.by_kind(others)]:
+        low, high = kind.per_hour_interval
+        most = ", ".join(f"{number} {label}" for label, number in kind.most)
+        print(
+            f"{kind.kind:18} {kind.recordings:3} recordings  {kind.events} events in {kind.hours:.2f} h = "
+            f"{kind.per_hour:.1f} an hour ({low:.1f} to {high:.1f}), in {100 * kind.alarmed:.0f} %  {most}"
+        )
+    if others:
+        events, hours = sum(len(heard.events) for _, heard in others), sum(heard.seconds for _, heard in others) / 3600
+        low, high = intervals.of_rate(events, hours)
+        rate = f"{events / hours:.2f} an hour ({low:.2f} to {high:.2f})"
+        print(f"non-target audio: {events} events in {hours:.2f} h = {rate}")
+    print(f"{'measure':10} value   95 %, recordings   95 %, sources")
+    for name, each in found.items():
+        (a, b), (c, d) = each.by_recording, each.by_source
+        print(f"{name:10} {each.value:.3f}   {a:.3f} to {b:.3f}     {c:.3f} to {d:.3f}")
+    if out is not None:
+        _write(out, system.name, rows, others, found)
+
+
+def _write(
+    out: Path,
+    name: str,
+    rows: trust.Rows,
+    others: trust.Rows,
+    found: Mapping[str, trust.Measure],
+) -> None:
+    known = [row for row in rows if not row[0].is_everyday]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        document: dict[str, Any] = {
+            "system": name,
+            "measures": {key: vars(each) for key, each in found.items()},
+            "curves": {
+                kind: [vars(point) for point in points] for kind, points in trust.curves([*rows, *others]).items()
+            },
+            "home": trust.to_document(rows),
+            "nontarget": trust.to_document(others),
+        }
+        with replacing(out / "trust.json") as partial:
+            partial.write_text(json.dumps(document, indent=1), "utf-8")
+        for title, some in (("home", rows), ("nontarget", [*known, *others])):
+            if curves := trust.curves(some):
+                timeline.write_curves(out / f"det-{title}.png", curves)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from error
+
+
+def _shown(heard: Iterable[tuple[Recording, Heard]], number: int, what: str) -> Iterator[tuple[Recording, Heard]]:
+    with click.progressbar(heard, length=number, label=what, file=sys.stderr) as bar:
+        yield from bar
+
+
+if __name__ == "__main__":
+    sys.exit(main())

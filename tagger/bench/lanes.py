@@ -26,6 +26,8 @@ from tagger.sources import Source, wait_idly
 NODE = "bench"
 _GOLDEN = 0.618033988749895
 """Phases of sources are multiples of this, modulo a hop: spread evenly, however many there are."""
+_APART_BLOCKS = 37
+"""Distance in the demo between the places where two sources begin, blocks."""
 _CONNECT_SECONDS = 10.0
 _NEVER_S = 1e6
 """Lag where no window was classified."""
@@ -38,16 +40,18 @@ class LiveSource:
 
     live = True
 
-    def __init__(self, name: str, samples: Samples, rate_hz: int, ahead_s: float, phase_s: float) -> None:
+    def __init__(self, number: int, samples: Samples, rate_hz: int, ahead_s: float, phase_s: float) -> None:
         """
         Args:
+            number: in its name; each begins at another place of the demo.
             samples: [N], a whole number of blocks.
             ahead_s: length of what comes at once.
             phase_s: time to wait before it.
         """
-        self.name, self.description = name, "simulated"
+        self.name, self.description = f"lane{number}", "simulated"
         self.on_wait: Callable[[float], None] = wait_idly
         self._samples, self._rate_hz, self._ahead_s, self._phase_s = samples, rate_hz, ahead_s, phase_s
+        self._first_block = _APART_BLOCKS * number
         self._began = time.monotonic() + phase_s
         self._given = 0
         """Blocks that were given at the pace of the clock."""
@@ -56,7 +60,7 @@ class LiveSource:
     def blocks(self) -> Iterator[Block]:
         began_wall = time.time() + self._phase_s
         block, size = round(BLOCK_S * self._rate_hz), len(self._samples)
-        at = hash(self.name) % (size // block) * block
+        at = self._first_block * block % size
         self._closed.wait(self._phase_s)
         ahead = round(self._ahead_s / BLOCK_S) * block
         yield Block(np.take(self._samples, np.arange(at, at + ahead), mode="wrap"), began_wall - self._ahead_s)
@@ -151,7 +155,7 @@ class Lanes:
     def _start(self, number: int) -> tuple[Listener, threading.Thread]:
         phase_s = number * _GOLDEN % 1.0 * self._hop_s
         ahead_s = max(BLOCK_S, self._window_s - self._hop_s)
-        return self._listen(LiveSource(f"lane{number}", self._samples, self._rate_hz, ahead_s, phase_s), _ignore)
+        return self._listen(LiveSource(number, self._samples, self._rate_hz, ahead_s, phase_s), _ignore)
 
     def add(self, source: Source, on_report: Callable[[], None]) -> None:
         """One more source.

@@ -107,7 +107,7 @@ def test_a_command_answers_the_same_without_torch(kept: Path, command: str, code
 
 
 @pytest.mark.slow
-def test_every_module_but_those_of_torch_can_be_imported() -> None:
+def test_every_module_but_those_of_extras_can_be_imported() -> None:
     """Among them what a short run does not reach: the microphone, the meter, MQTT, requests, Home Assistant."""
     code = f"""
 import sys; {BLOCKED}
@@ -122,13 +122,12 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
     )
     missing = [line.split() for line in done.stdout.splitlines()]
-    assert {package for package, _ in missing} <= {"torch", "onnx", "pyarrow"}
+    assert {package for package, _ in missing} <= {"torch", "onnx", "openvino", "pyarrow"}
     assert {module for _, module in missing} == {
         "tagger.bench.peer_program",
         "tagger.checkpoints.checkpoint",
         "tagger.checkpoints.official",
-        "tagger.engine.export",
-        "tagger.engine.runtime_torch",
+        *(f"tagger.engine.{name}" for name in ("export", "int8", "runtime_openvino", "runtime_torch")),
         "tagger.features.logmel",
         "tagger.tag.parquet",
         *(f"tagger.models.{name}" for name in ("crnn", "dymn", "efficientat", "network")),

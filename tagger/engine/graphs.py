@@ -47,9 +47,9 @@ class GraphClassifier(WindowClassifier):
         """
         try:
             model = graph.read_bytes()
-            self._cut = parts_of(model) if is_cut else None
-            self._upper = self.loaded(model if self._cut is None else self._cut.upper)
-            self._lower = None if self._cut is None else self.loaded(self._cut.lower)
+            parts = parts_of(model) if is_cut else None
+            self._upper = self.loaded(model if parts is None else parts.upper)
+            self._lower = None if parts is None else self.loaded(parts.lower)
             known = self._upper.metadata
             step_frames = int(known[STEP_FRAMES_KEY])
         except UserError:
@@ -61,8 +61,11 @@ class GraphClassifier(WindowClassifier):
         super().__init__(info, step_frames, f"{runs_on}, int8" if INT8_KEY in known else runs_on, **batching)
         self._features = FrontEnd(info.mel)
         self.front_end: Hashable = ("numpy", info.mel)
-        if self._cut is not None:  # the features, for others, are what the upper part is given
-            self.front_end = (self.front_end, type(self), hashlib.sha256(self._cut.lower).digest())
+        self._cut: tuple[str, int, int] | None = None
+        """Name of the maps, frames of a column, and reach (`tagger.engine.cut.Parts`)."""
+        if parts is not None:  # the features, for others, are what the upper part is given
+            self._cut = parts.maps, parts.frames, parts.reach
+            self.front_end = (self.front_end, type(self), hashlib.sha256(parts.lower).digest())
 
     def loaded(self, model: bytes) -> Loaded:
         """Makes a graph ready to run. Raises anything."""
@@ -70,19 +73,20 @@ class GraphClassifier(WindowClassifier):
 
     def features(self, waveforms: Samples) -> Samples:
         """[B, 1, bands, frames]; of a graph that can be cut, the maps there, [B, channels, rows, columns]."""
-        return self._maps(self._features(waveforms))
+        return self.maps(self._features(waveforms))
 
     def preparer(self, window_samples: int, hop_samples: int) -> Preparer:
         """As `features`. Frames, and columns of the maps, that windows share are computed once."""
         features = Incremental(self._features, window_samples, hop_samples)
         if self._cut is None:
             return lambda window: features(window)[None, None]
-        return Columns(self._maps, features, self._cut.frames, self._cut.reach, hop_samples)
+        return Columns(self.maps, features, *self._cut[1:], hop_samples)
 
-    def _maps(self, features: Samples) -> Samples:
+    def maps(self, features: Samples) -> Samples:
+        """What the lower part makes of [B, 1, bands, frames]: the same, if the graph is not cut."""
         if self._lower is None or self._cut is None:
             return features
-        return self._lower.run(features)[self._cut.maps]
+        return self._lower.run(features)[self._cut[0]]
 
     def outputs_of(self, features: Samples) -> NetworkOutputs:
         found = self._upper.run(features)

@@ -30,7 +30,7 @@ from tagger.names import is_topic
 log = logging.getLogger(__name__)
 
 _MOST_BYTES = 16_000_000
-"""Largest file of the state. 50 labels of 20 sources, all open, take 2 MB."""
+"""Largest file of the state. 50 labels of 500 sources, all open, take 10 MB."""
 _LONGEST_TEXT = 5_000
 """Letters: a source may be a path."""
 _RECORDED_SECONDS = 3_600.0
@@ -67,9 +67,8 @@ class StateFolder:
         self.paused: frozenset[str] = frozenset(known.get("paused", ()))
         """Names of the sources that are paused."""
         self._keys: dict[str, str] = known.get("keys", {})
-        self._open: dict[str, tuple[Stream, Event]] = {}
-        self._noted: dict[str, float] = {}
-        """When each open event was noted, by its id, seconds since the epoch."""
+        self._open: dict[str, str] = {}
+        """Entry of each open event, by its id: JSON, made once, since the file is written at every begin and end."""
         self._left = _read(folder / "open.json", _is_open)
         if not known:
             self._save_known()
@@ -111,14 +110,12 @@ class StateFolder:
     def begun(self, stream: Stream, event: Event) -> None:
         """Notes an open event. Called before any sink is given its begin."""
         with self._lock:
-            self._open[event.id] = (stream, event)
-            self._noted[event.id] = time.time()
+            self._open[event.id] = _entry(stream, event, time.time())
             self._save_open()
 
     def ended(self, event: Event) -> None:
         """Forgets an open event. Called after all sinks were given its end."""
         with self._lock:
-            self._noted.pop(event.id, None)
             if self._open.pop(event.id, None):
                 self._save_open()
 
@@ -138,37 +135,42 @@ class StateFolder:
         with self._lock:
             for entry in left.get("events", []):
                 stream, begin = _parsed(entry)
-                self._open[begin.id] = (stream, begin)
-                self._noted[begin.id] = noted = entry.get("noted", begin.onset)
+                noted = entry.get("noted", begin.onset)
+                self._open[begin.id] = _entry(stream, begin, noted)
                 is_recorded = noted - begin.onset > _RECORDED_SECONDS
                 offset = begin.onset if is_recorded else max(begin.onset, min(left["alive"], time.time()))
                 ends.append((stream, dataclasses.replace(begin, type="end", offset=offset, cause="restart")))
         return ends
 
     def _save_known(self) -> None:
-        self._save("known.json", {"id": self.id, "paused": sorted(self.paused), "keys": self._keys})
+        document = {"id": self.id, "paused": sorted(self.paused), "keys": self._keys}
+        self._save("known.json", json.dumps(document, indent=1))
 
     def _save_open(self) -> None:
-        events = [
-            {
-                "stream": dataclasses.asdict(stream),
-                "event": dataclasses.asdict(event),
-                "noted": self._noted.get(event.id, event.onset),
-            }
-            for stream, event in self._open.values()
-        ]
-        self._save("open.json", {"alive": time.time(), "events": events})
+        entries = ",\n".join(self._open.values())
+        self._save("open.json", f'{{"alive": {time.time()!r}, "events": [\n{entries}\n]}}')
 
-    def _save(self, name: str, document: Mapping[str, Any]) -> None:
+    def _save(self, name: str, document: str) -> None:
         try:
             path = self.folder / name
             with replacing(path, private_mode(path)) as partial:
-                partial.write_text(json.dumps(document, indent=1), "utf-8")
+                partial.write_text(document, "utf-8")
             self._writable = True
         except OSError as error:
             if self._writable:
                 log.warning("%s: cannot be written (%s)", self.folder, error.strerror)
             self._writable = False
+
+
+def _entry(stream: Stream, event: Event, noted: float) -> str:
+    """An open event as it is written, with all of its stream that concerns it.
+
+    Args:
+        noted: when it was noted, seconds since the epoch.
+    """
+    models = (stream.model_of(event.label),) if stream.models else ()
+    own = dataclasses.replace(stream, labels=(event.label,), models=models)
+    return json.dumps({"stream": vars(own), "event": vars(event), "noted": noted})
 
 
 def _parsed(entry: Mapping[str, Any]) -> tuple[Stream, Event]:

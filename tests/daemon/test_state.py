@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ def test_the_models_of_an_event_that_a_death_left_open_survive(tmp_path: Path) -
     state.begun(stream, begin(1))
     state.close()
     again = StateFolder(tmp_path)
-    assert [left for left, _ in again.left_open()] == [stream]
+    ((left, end),) = again.left_open()
+    assert (left.node, left.source, left.model_of(end.label)) == ("room", "mic", "esc50")
     again.close()
 
 
@@ -81,7 +83,7 @@ def test_events_left_open_are_ended_when_it_last_lived(tmp_path: Path) -> None:
 
     after = StateFolder(tmp_path)
     ((stream, end),) = after.left_open()
-    assert stream == STREAM
+    assert stream == replace(STREAM, labels=("dog",)), "what concerns the event"
     assert (end.id, end.type, end.cause, end.label, end.peak_score) == ("2", "end", "restart", "dog", 0.95)
     assert end.offset == pytest.approx(now, abs=2)
     after.close()  # killed before it could publish the end

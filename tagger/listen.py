@@ -317,6 +317,8 @@ class Listener:
 
     def do_requests(self) -> None:
         """Takes all queued steps. The loop calls it between two blocks."""
+        if self._requests.empty() and not self._called.is_set():  # as nearly always
+            return
         self._called.clear()
         while not self._requests.empty():  # no other thread takes any
             step = self._requests.get_nowait()

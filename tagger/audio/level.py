@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tagger.events import SILENCE_DBFS, Block, Event, Level
+from tagger.events import SILENCE_DBFS, Block, Event, Level, Samples
 
 _FULL_SCALE = 1 - 2**-15
 """Highest 16-bit sample. One from here on counts as clipped."""
+_PIECE_SECONDS = 0.5
+"""Sound that is measured together. Measuring a small block costs as much as measuring a large one."""
 
 
 class LevelMeter:
@@ -21,11 +23,14 @@ class LevelMeter:
             seconds: length of a span.
         """
         self._rate_hz, self._span = rate_hz, max(1, round(seconds * rate_hz))
+        self._piece = round(_PIECE_SECONDS * rate_hz)
         self.reset()
 
     def reset(self) -> None:
         """Begins a new span."""
-        self._measured, self._clipped = 0, 0
+        self._waiting: list[Samples] = []
+        """Blocks that were not measured yet."""
+        self._fed, self._measured, self._clipped = 0, 0, 0
         self._origin = 0.0
         """The span's first sample. The sums are of differences from it, which keeps them exact beside an offset."""
         self._sum, self._squares, self._highest, self._lowest = 0.0, 0.0, -math.inf, math.inf
@@ -34,17 +39,11 @@ class LevelMeter:
         """Measures a block. Returns the level when a span is complete, else None; the next block begins a new span."""
         samples = block.samples
         if samples.size:
-            if not self._measured:
-                self._origin = float(samples[0])
-            differences = samples.astype(np.float64) - self._origin
-            highest, lowest = float(samples.max()), float(samples.min())
-            self._measured += samples.size
-            self._sum += float(differences.sum())
-            self._squares += float(np.dot(differences, differences))
-            self._highest = max(self._highest, highest - self._origin)
-            self._lowest = min(self._lowest, lowest - self._origin)
-            if max(highest, -lowest) >= _FULL_SCALE:
-                self._clipped += int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
+            self._waiting.append(samples)
+            self._fed += samples.size
+        if self._waiting and self._fed >= min(self._span, self._measured + self._piece):
+            self._measure(np.concatenate(self._waiting) if len(self._waiting) > 1 else samples)
+            self._waiting = []
         if self._measured < self._span:
             return None
         mean, clipped = self._sum / self._measured, self._clipped
@@ -52,6 +51,19 @@ class LevelMeter:
         peak = max(self._highest - mean, mean - self._lowest)
         self.reset()
         return Level(_dbfs(rms), _dbfs(peak), clipped, block.time + samples.size / self._rate_hz)
+
+    def _measure(self, samples: Samples) -> None:
+        if not self._measured:
+            self._origin = float(samples[0])
+        differences = np.subtract(samples, self._origin, dtype=np.float64)
+        highest, lowest = float(samples.max()), float(samples.min())
+        self._measured += samples.size
+        self._sum += float(differences.sum())
+        self._squares += float(np.dot(differences, differences))
+        self._highest = max(self._highest, highest - self._origin)
+        self._lowest = min(self._lowest, lowest - self._origin)
+        if max(highest, -lowest) >= _FULL_SCALE:
+            self._clipped += int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
 
 
 class LevelTap:

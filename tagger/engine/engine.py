@@ -1,8 +1,10 @@
 """Many streams through one network: the thread that finds it free runs it for all that wait.
 
 There is no thread and no timer of the engine's own. A thread hands over a window. If the network is free, it leads: it
-runs the network itself, at once; so a stream alone pays nothing. Else it waits, in the order in which windows are due.
-Who has led a batch wakes the first that waits, to lead the next batch, and those whose scores it has; nobody else.
+prepares the window and runs the network itself, at once; so a stream alone pays nothing. Else it waits, in the order in
+which windows are due. Who has led a batch wakes the first that waits, to lead the next batch, and those whose scores it
+has; nobody else. Waiting threads have nothing to do, so that no more threads work than there are batches at once: many
+would take the interpreter's lock from each other at every step.
 """
 
 import itertools
@@ -51,7 +53,8 @@ class Lane:
     ) -> None:
         """
         Args:
-            prepare: the stream's own part of the work.
+            prepare: the stream's own part of the work. Whoever leads the batch calls it, for one window of the stream
+                at a time.
             hop_s: distance of the windows. A window is late when its scores could not be there within that time.
             behind: seconds of sound that wait to be read. Any thread calls it. None: no window is ever late.
             on_late: called with a window that is left out because it is late.
@@ -75,7 +78,7 @@ class Lane:
             return []
         found = None
         if not self._engine.is_late(self):
-            found = self._engine.answer(_Request(self, [self._prepare(window) for window in windows], windows))
+            found = self._engine.answer(_Request(self, self._prepare, windows))
         if found is not None:
             self.missed = 0
             return found
@@ -93,8 +96,8 @@ class Lane:
 class _Request:
     """Windows of a lane that wait for their scores."""
 
-    def __init__(self, lane: Lane, prepared: Sequence[Any], windows: Sequence[Window]) -> None:
-        self.lane, self.prepared, self.windows = lane, prepared, windows
+    def __init__(self, lane: Lane, prepare: Callable[[Window], Any], windows: Sequence[Window]) -> None:
+        self.lane, self.prepare, self.windows = lane, prepare, windows
         self.scores: list[Scores] | None = None
         """None: not yet, or never."""
         self.error: BaseException | None = None
@@ -281,9 +284,9 @@ class Engine:
 
     def _run(self, batch: Sequence[_Request]) -> None:
         """Gives the requests their scores."""
-        prepared = [each for request in batch for each in request.prepared]
         windows = [window for request in batch for window in request.windows]
         began = self._now()
+        prepared = [request.prepare(window) for request in batch for window in request.windows]
         scores = self._scores(prepared, windows)
         with self._lock:
             self._cost.learn(len(windows), self._now() - began)

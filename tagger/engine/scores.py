@@ -115,10 +115,9 @@ class WindowClassifier:
     def preparer(self, window_samples: int, hop_samples: int) -> Preparer:
         """Makes the part of the work that needs one stream alone: by default, the features of each window.
 
-        One thread calls what is returned, with the windows of one stream in their order. It may keep what the next
-        window shares with this one: samples at the same place in the stream (`Window.start`) are the same, up to
-        `Window.valid`. Windows may be missing, at a gap or because they were late. It runs beside other threads'
-        batches.
+        What is returned is called with the windows of one stream in their order: with one at a time, but in any thread.
+        It may keep what the next window shares with this one: samples at the same place in the stream (`Window.start`)
+        are the same, up to `Window.valid`. Windows may be missing, at a gap or because they were late.
 
         Args:
             window_samples: length of each window.

@@ -65,7 +65,7 @@ def _opened(path: Path) -> Decoder:
         file = SoundFile(path)
     except LibraryError:
         return AvFile(path)
-    if not file.is_estimated:
+    if not file.is_estimated and not file.has_gaps:
         return file
     file.close()
     return AvFile(path)

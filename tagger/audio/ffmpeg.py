@@ -357,7 +357,9 @@ def _is_format(container: Any, names: tuple[str, ...]) -> bool:
 
 
 def _mp3_seconds(path: Path) -> float | None:
-    """Length of an MP3 by the index in its first frame (Xing, Info); None: it has none."""
+    """Length of an MP3 by the index in its first frame (Xing, Info); None: it has none, or all bytes that it counts are
+    there, whatever number of frames it tells.
+    """
     with path.open("rb") as file:
         tag = file.read(10)
         after = 0
@@ -365,12 +367,14 @@ def _mp3_seconds(path: Path) -> float | None:
             after = id3_bytes(tag)
         file.seek(after)
         head = file.read(_XING_BYTES)
-    found = re.search(rb"\xff[\xe2-\xff][^\xff].{1,40}?(?:Xing|Info)(.{8})", head, re.DOTALL)
+    found = re.search(rb"\xff[\xe2-\xff][^\xff].{1,40}?(?:Xing|Info)(.{12})", head, re.DOTALL)
     if found is None:
         return None
     version, rate = found[0][1] >> 3 & 3, found[0][2] >> 2 & 3
-    flags, frames = struct.unpack(">II", found[1])
+    flags, frames, size = struct.unpack(">III", found[1])
     if not flags & 1 or rate == 3 or version == 1:
+        return None
+    if flags & 2 and 0 < size <= path.stat().st_size - after:
         return None
     rate_hz = (44_100, 48_000, 32_000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
     return float(frames * (1152 if version == 3 else 576) / rate_hz)

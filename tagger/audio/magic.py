@@ -37,7 +37,6 @@ _MAGICS: tuple[tuple[bytes, Kind], ...] = (
     (rb"\.snd", Kind("AU", "au")),
     (rb"fLaC", Kind("FLAC", "flac")),
     (rb"OggS\0", Kind("Ogg", "ogg")),
-    (rb"ID3[\x02-\x04]\0", Kind("MP3", "mp3")),
     (rb"\x1aE\xdf\xa3", Kind("Matroska", "matroska")),
     (rb"wvpk", Kind("WavPack", "wv")),
     (rb"TTA1", Kind("TTA", "tta")),
@@ -179,8 +178,12 @@ def _transport(head: bytes) -> int:
     return 188 if head[0] == 0x47 and head[1] != 0x47 else 0
 
 
+MP3 = Kind("MP3", "mp3")
+ID3 = re.compile(rb"ID3")
+ID3_HEAD = re.compile(rb"ID3[\x02-\x04]\0.[\0-\x7f]{4}", re.DOTALL)
+"""How a tag begins that may stand before MP3, and before other formats."""
 _SYNCS = (
-    (_mpeg, Kind("MP3", "mp3")),
+    (_mpeg, MP3),
     (_adts, Kind("AAC", "aac")),
     (_ac3, Kind("AC-3", "ac3")),
     (_transport, Kind("MPEG-TS", "mpegts")),

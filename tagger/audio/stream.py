@@ -8,6 +8,7 @@ from typing import Protocol
 from tagger.audio import magic
 from tagger.audio.avpipe import AvPipe
 from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ, Chunk, Warn
+from tagger.audio.ffmpeg import id3_bytes
 from tagger.audio.raw import ENCODINGS, FormatDoubt, RawSamples, Read
 from tagger.errors import AudioError
 from tagger.printable import number_of
@@ -91,11 +92,14 @@ def open_stream(where: str, source: Bytes, pcm: PcmFormat, warn: Warn) -> Stream
     Raises:
         AudioError: it is of a format that cannot be read from a pipe, or not audio.
     """
+    has_tag = _skip_tags(source)
     wanted = 16
     kind = magic.recognised(source.peek(wanted), source.is_over)
     while kind is magic.MORE:
         wanted = len(source.peek_all()) + 1
         kind = magic.recognised(source.peek(wanted) and source.peek_all(), source.is_over)
+    if kind is None and has_tag:
+        kind = magic.MP3
     if kind is None:
         return _Raw(where, source, pcm, warn)
     if kind.ffmpeg is None:
@@ -105,6 +109,15 @@ def open_stream(where: str, source: Bytes, pcm: PcmFormat, warn: Warn) -> Stream
     if kind.name == "CAF" and (caf := _caf_part(where, source)) is not None:
         return _Caf(source, caf)
     return AvPipe(f"{where}: {kind.name}", kind.name, kind.ffmpeg, source.read, warn)
+
+
+def _skip_tags(source: Bytes) -> bool:
+    """Drops ID3 tags, which may stand before MP3, AAC, FLAC or WAV. Returns whether there was one."""
+    has_tag = False
+    while magic.ID3.match(source.peek(3)) and magic.ID3_HEAD.match(source.peek(10)):
+        source.skip(id3_bytes(source.peek(10)))
+        has_tag = True
+    return has_tag
 
 
 class _Raw(RawSamples):

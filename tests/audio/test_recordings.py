@@ -339,3 +339,58 @@ def test_an_open_file_is_closed(tmp_path: Path) -> None:
         audio.close()
         with pytest.raises(Exception, match=r"not open|closed"):
             next(audio.chunks(lambda note: None))
+
+
+# --- Lengths that headers tell too short or too long ---
+
+
+def test_a_flac_that_is_longer_than_its_header_tells_is_read_to_its_end(tmp_path: Path) -> None:
+    """A recorder that was killed had written the number of samples some time before."""
+    path = tmp_path / "killed.flac"
+    noise = np.random.default_rng(0).normal(0, 0.1, 4 * 32_000)
+    soundfile.write(path, noise, 32_000)
+    data = bytearray(path.read_bytes())
+    data[22:26] = struct.pack(">I", 32_000)
+    path.write_bytes(data)
+    heard = Heard(path)
+    assert heard.seconds == pytest.approx(4, abs=0.01)
+    assert (heard.gaps, heard.error) == ([], "")
+    assert heard.notes == [f"{path}: its header tells only 1.00 s; read to its end"]
+
+
+def test_a_wav_that_is_longer_than_its_header_tells_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "killed.wav"
+    data = wav_bytes(tone(4, RATE), RATE)
+    path.write_bytes(data[:40] + struct.pack("<I", RATE) + data[44:])
+    heard = Heard(path)
+    assert heard.seconds == pytest.approx(4, abs=0.01)
+    assert heard.notes == [f"{path}: its header tells a length that is too small; read to its end"]
+
+
+def test_an_au_that_is_longer_than_its_header_tells_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "killed.au"
+    data = encoded(path, 440, 4, RATE)
+    path.write_bytes(data[:8] + struct.pack(">I", RATE) + data[12:])
+    heard = Heard(path)
+    assert heard.seconds == pytest.approx(4, abs=0.01)
+    assert heard.notes == [f"{path}: its header tells a length that is too small; read to its end"]
+
+
+@pytest.mark.parametrize("frames", [1, 10**6, 0xFFFF_FFFF])
+def test_an_mp3_whose_bytes_are_all_there_is_whole_whatever_its_index_counts(tmp_path: Path, frames: int) -> None:
+    path = tmp_path / "index.mp3"
+    data = encoded(path, 440, 2)
+    at = max(data.find(b"Xing"), data.find(b"Info")) + 8
+    path.write_bytes(data[:at] + struct.pack(">I", frames) + data[at + 4 :])
+    heard = Heard(path)
+    assert heard.seconds == pytest.approx(2, abs=0.1)
+    assert (heard.notes, heard.error) == ([], "")
+
+
+def test_a_gap_inside_ogg_follows_its_time_stamps(tmp_path: Path) -> None:
+    path = tmp_path / "gap.ogg"
+    write_av(path, "libopus", tone(4, 48_000), 48_000, form="ogg", starts_s=(0.0, 5.0))
+    heard = Heard(path)
+    assert heard.seconds == pytest.approx(4, abs=0.05)
+    assert heard.gaps == [pytest.approx(5, abs=0.05)]
+    assert (heard.notes, heard.error) == ([], "")

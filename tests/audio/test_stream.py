@@ -120,6 +120,16 @@ def test_few_raw_samples_are_heard_too(size: int) -> None:
     assert len(heard(RAW[:8], size)[1]) == 4
 
 
+@pytest.mark.parametrize("name", ["tone.aac", "tone.mp3", "tone.flac", "tone.wav"])
+@pytest.mark.parametrize("size", [5, 1 << 16])
+def test_a_tag_may_stand_before_the_sound(tmp_path: Path, name: str, size: int) -> None:
+    plain = write_tone(tmp_path / name).read_bytes()
+    tag = b"ID3\x04\0\0\0\0\x07\x68" + bytes(1_000)
+    about, chunks, _ = opened(tag + tag + plain, size)
+    assert about == opened(plain, size)[0]
+    assert sum(len(chunk.frames) / chunk.rate_hz for chunk in chunks) == pytest.approx(1, abs=0.1)
+
+
 # --- WAV ---
 
 

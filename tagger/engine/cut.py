@@ -7,6 +7,7 @@ A graph is a message of protocol buffers (onnx.proto): fields behind one another
 them again. A device has no package that reads it, so this module does: it sorts the nodes, and copies everything else.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ class Parts:
     """Frames from one column to the next."""
     reach: int
     """Column c depends on no frame further than this from frame `frames` * c."""
+    digest: bytes
+    """Of the lower part without metadata: equal for networks that differ in what is above alone."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def parts_of(model: bytes) -> Parts | None:
     upper = _needed(graph, outputs, (maps,))
     lower = [each for each in lower if each.number != _OUTPUT] + [_Field(_OUTPUT, _MESSAGE, between[0].content)]
     upper = [each for each in upper if each.number != _INPUT] + [_Field(_INPUT, _MESSAGE, between[0].content)]
-    return Parts(_with(fields, lower), _with(fields, upper), maps, frames, reach)
+    digest = hashlib.sha256(b"".join(bytes(each) for each in lower)).digest()
+    return Parts(_with(fields, lower), _with(fields, upper), maps, frames, reach, digest)
 
 
 def _needed(graph: Sequence[_Field], outputs: Sequence[str], given: Sequence[str]) -> list[_Field]:

@@ -1,6 +1,5 @@
 """What runtimes that read exported graphs have in common: the file is checked and cut, features are made in numpy."""
 
-import hashlib
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ class GraphClassifier(WindowClassifier):
         """Name of the maps, frames of a column, and reach (`tagger.engine.cut.Parts`)."""
         if parts is not None:  # the features, for others, are what the upper part is given
             self._cut = parts.maps, parts.frames, parts.reach
-            self.front_end = (self.front_end, type(self), hashlib.sha256(parts.lower).digest())
+            self.front_end = (self.front_end, type(self), parts.digest)
 
     def loaded(self, model: bytes) -> Loaded:
         """Makes a graph ready to run. Raises anything."""

@@ -71,6 +71,13 @@ def test_a_graph_that_does_not_say_where_is_not_cut():
     assert parts_of(small(other="maps 4 9")) is None
 
 
+def test_models_whose_lower_parts_are_equal_are_known_by_their_digest():
+    one, other = (parts_of(small(**{CUT_KEY: "maps 4 9", "tagger.weights": name})) for name in ("one", "other"))
+    assert one.lower != other.lower
+    assert one.digest == other.digest
+    assert len({parts_of(graph(model).read_bytes()).digest for model in MODELS}) == 2
+
+
 def test_a_graph_is_cut_where_it_says():
     parts = parts_of(small(**{CUT_KEY: "maps 4 9"}))
     assert (parts.maps, parts.frames, parts.reach) == ("maps", 4, 9)

@@ -96,12 +96,10 @@ def tag_files(
     with run.opened(style, out, found.recordings, found.are_many, how, audacity) as output:
         is_watched = out is not None or (sys.stderr.isatty() and not sys.stdout.isatty())
         done = run.tag_all(found.recordings, output, how, is_watched)
-    if found.left_out and not found.recordings:
-        echo(f"{number_of(found.left_out, 'file')} in folders left out: no audio by their names", err=True)
     for error in (*found.errors, *done.errors):
         echo(f"Error: {error}", err=True)
-    if out is not None:
-        echo(run.summary(done, len(found.recordings), out), err=True)
+    if out is not None and found.recordings:
+        echo(run.summary(done, found, out), err=True)
     if done.interrupted:
         echo(f"Interrupted: {done.whole} of {number_of(len(found.recordings), 'file')} tagged to their end", err=True)
         sys.exit(_INTERRUPTED)

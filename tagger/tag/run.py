@@ -18,7 +18,7 @@ from tagger.settings import Channel
 from tagger.stop import Stop
 from tagger.tag.crew import PIECE_WINDOWS, Crew, InterruptedEarlyError
 from tagger.tag.formats import Audacity, Csv, Dcase, Item, JsonLines, Raven, Table, TaggedWindow, TextFormat
-from tagger.tag.inputs import Recording
+from tagger.tag.inputs import Found, Recording
 from tagger.tag.output import (
     InFolder,
     OpenSheet,
@@ -215,8 +215,10 @@ def tag_all(recordings: tuple[Recording, ...], output: Output, how: Listening, s
     return done
 
 
-def summary(done: Done, asked: int, out: str) -> str:
+def summary(done: Done, found: Found, out: str) -> str:
     """What was done, in a line."""
+    asked = len(found.recordings)
     files = f"{number_of(done.whole, 'file')} of {asked:,}" if done.whole < asked else number_of(asked, "file")
     speed = f", {done.heard_s / done.took_s:.0f} times real time" if done.took_s else ""
-    return f"{out}: {files}, {in_words(done.heard_s)} of sound in {in_words(done.took_s)}{speed}"
+    left = f"; {number_of(found.left_out, 'file')} left out, no audio by name" if found.left_out else ""
+    return f"{out}: {files}, {in_words(done.heard_s)} of sound in {in_words(done.took_s)}{speed}{left}"

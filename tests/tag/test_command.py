@@ -35,7 +35,10 @@ def test_a_folder_becomes_one_table_and_errors_are_a_list_at_the_end(folder: Pat
     assert done.stdout == ""
     *_, error, summary = done.stderr.splitlines()
     assert error.startswith(f"Error: {folder / 'broken.wav'}")
-    assert re.fullmatch(rf"{out}: 2 files of 3, 3\d s of sound in \d+ s, \d+ times real time", summary)
+    assert re.fullmatch(
+        rf"{out}: 2 files of 3, 3\d s of sound in \d+ s, \d+ times real time; 1 file left out, no audio by name",
+        summary,
+    )
     rows = list(csv.DictReader(io.StringIO(out.read_text("utf-8"))))
     assert [row["file"] for row in rows if row["label"] == "siren"] == [
         str(folder / "a.wav"),

@@ -67,9 +67,13 @@ def _open_openvino(info: CheckpointInfo, checkpoint: Path, device: str) -> Windo
 
 def _open_torch(info: CheckpointInfo, checkpoint: Path, device: str) -> WindowClassifier:
     from tagger.checkpoints.checkpoint import load
-    from tagger.engine.runtime_torch import Classifier
+    from tagger.engine.runtime_torch import Classifier, choose_device
 
-    return Classifier(load(checkpoint), device)
+    if choose_device(device).type == "cpu":
+        return Classifier(load(checkpoint), device)
+    from tagger.engine.runtime_gpu import GpuClassifier
+
+    return GpuClassifier(load(checkpoint), device)
 
 
 AUTO = "auto"

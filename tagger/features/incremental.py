@@ -41,9 +41,10 @@ class Incremental:
         self._last: tuple[int, Samples] | None = None
         """Where the last window began in the stream, samples, and its features."""
         if hop_samples % self.hop_samples:
+            rate_hz = config.sample_rate_hz
             _log_once(
-                f"all features of each window are computed anew: the hop, {hop_samples} samples, is no multiple of "
-                f"{self.hop_samples}, the samples from frame to frame"
+                f"a hop of {hop_samples / rate_hz:g} s is no multiple of {self.hop_samples / rate_hz:g} s, the time "
+                "from frame to frame: all of each window is computed anew, which costs up to twice as much"
             )
 
     def __call__(self, window: Window) -> Samples:

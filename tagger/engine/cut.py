@@ -10,6 +10,7 @@ them again. A device has no package that reads it, so this module does: it sorts
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tagger.checkpoints.graph import CUT_KEY
 
@@ -41,11 +42,20 @@ class Parts:
     """Of the lower part without metadata: equal for networks that differ in what is above alone."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Field:
     number: int
     wire: int
     content: bytes
+
+    @cached_property
+    def fields(self) -> list["_Field"]:
+        """Those of the message that it holds."""
+        return list(_fields(self.content))
+
+    def text(self, number: int) -> list[str]:
+        """The strings of its message that have this field number."""
+        return [each.content.decode() for each in self.fields if each.number == number and each.wire == _MESSAGE]
 
     def __bytes__(self) -> bytes:
         size = _varint(len(self.content)) if self.wire == _MESSAGE else b""
@@ -59,18 +69,18 @@ def parts_of(model: bytes) -> Parts | None:
         ValueError: the file is damaged.
     """
     fields = list(_fields(model))
-    said = [each for each in fields if each.number == _METADATA and _text(each.content, _KEY) == [CUT_KEY]]
+    said = [each for each in fields if each.number == _METADATA and each.text(_KEY) == [CUT_KEY]]
     if not said:
         return None
-    maps, *numbers = "".join(_text(said[0].content, _VALUE)).split() or [""]
+    maps, *numbers = "".join(said[0].text(_VALUE)).split() or [""]
     if len(numbers) != 2 or not all(each.isdecimal() for each in numbers) or not int(numbers[0]):
         raise ValueError(f"the graph's {CUT_KEY} does not say where to cut it")
     frames, reach = map(int, numbers)
-    graph = [each for field in fields if field.number == _GRAPH for each in _fields(field.content)]
-    between = [each for each in graph if each.number == _VALUE_INFO and _text(each.content, _VALUE_NAME) == [maps]]
+    graph = [each for field in fields if field.number == _GRAPH for each in field.fields]
+    between = [each for each in graph if each.number == _VALUE_INFO and each.text(_VALUE_NAME) == [maps]]
     if len(between) != 1:
         raise ValueError(f"the graph has no {maps!r}")
-    outputs = [name for each in graph if each.number == _OUTPUT for name in _text(each.content, _VALUE_NAME)]
+    outputs = [name for each in graph if each.number == _OUTPUT for name in each.text(_VALUE_NAME)]
     lower = _needed(graph, [maps], ())
     upper = _needed(graph, outputs, (maps,))
     lower = [each for each in lower if each.number != _OUTPUT] + [_Field(_OUTPUT, _MESSAGE, between[0].content)]
@@ -84,14 +94,14 @@ def _needed(graph: Sequence[_Field], outputs: Sequence[str], given: Sequence[str
     nodes = [each for each in graph if each.number == _NODE]
     wanted, kept = set(outputs) - set(given), set()
     for node in reversed(nodes):  # a node stands behind those that it needs
-        if wanted.intersection(_text(node.content, _NODE_OUTPUT)):
+        if wanted.intersection(node.text(_NODE_OUTPUT)):
             kept.add(id(node))
-            wanted.update(set(_text(node.content, _NODE_INPUT)) - set(given))
+            wanted.update(set(node.text(_NODE_INPUT)) - set(given))
     return [
         each
         for each in graph
         if (each.number != _NODE or id(each) in kept)
-        and (each.number != _INITIALIZER or wanted.intersection(_text(each.content, _INITIALIZER_NAME)))
+        and (each.number != _INITIALIZER or wanted.intersection(each.text(_INITIALIZER_NAME)))
         and each.number != _VALUE_INFO
     ]
 
@@ -100,11 +110,6 @@ def _with(model: Sequence[_Field], graph: Sequence[_Field]) -> bytes:
     """The model with another graph."""
     content = b"".join(bytes(each) for each in graph)
     return b"".join(bytes(_Field(_GRAPH, _MESSAGE, content) if each.number == _GRAPH else each) for each in model)
-
-
-def _text(message: bytes, number: int) -> list[str]:
-    """The strings of a message that have this field number."""
-    return [each.content.decode() for each in _fields(message) if each.number == number and each.wire == _MESSAGE]
 
 
 def _fields(message: bytes) -> Iterator[_Field]:
@@ -129,6 +134,8 @@ def _fields(message: bytes) -> Iterator[_Field]:
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:
     """A number of 7 bits a byte, the lowest first, and where the next field begins."""
+    if at < len(message) and message[at] < 128:
+        return message[at], at + 1
     value = shift = 0
     while at < len(message) and shift < 70:
         value |= (message[at] & 127) << shift

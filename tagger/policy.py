@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tagger.errors import SettingError, near, several_of
-from tagger.names import slug
+from tagger.names import label_problem, slug
 
 ANY = "any"
 """The group of all labels, which always exists."""
@@ -246,6 +246,8 @@ class EventsConfig:
         taken = {ANY: "all labels", **{slug(label): f"the label {label!r}" for label in labels}}
         for group, members in self.groups.items():
             place = ("events", "groups", group)
+            if problem := label_problem(group):
+                yield SettingError(place, f"cannot be the name of a group: {problem}")
             if slug(group) in taken:
                 yield SettingError(place, f"is the name of {taken[slug(group)]}; choose another")
             if not members:

@@ -195,6 +195,8 @@ def test_an_empty_file_changes_nothing(file):
         ('events.groups.pet = ["cat", "dog"]', "events.groups.pet: this model has no label 'cat'"),
         ("events.groups.pet = []", "events.groups.pet: has no labels"),
         ('events.groups.any = ["dog"]', "events.groups.any: is the name of all labels; choose another"),
+        ('events.groups."\\u001b[31m" = ["dog"]', "cannot be the name of a group: no MQTT topic may contain '\\x1b'"),
+        ('events.groups."a\\u202eb" = ["dog"]', "cannot be the name of a group: '\\u202e' cannot be seen"),
         ('events.groups.Any = ["dog"]', "events.groups.Any: is the name of all labels; choose another"),
         ('events.groups.dog = ["dog"]', "events.groups.dog: is the name of the label 'dog'; choose another"),
         ('events.groups."Glass breaking" = ["dog"]', "is the name of the label 'glass_breaking'"),

@@ -48,13 +48,23 @@ def load_right(path: Path) -> Document:
     return document
 
 
+_MOST_BYTES = 1_000_000
+"""Size of the largest file that is read."""
+
+
 def load(path: Path) -> Document:
     """
     Raises:
         UserError: the file is missing or no TOML. All other mistakes are in `problems`.
     """
     try:
-        text = path.read_text("utf-8-sig")  # some editors begin a file with a byte order mark
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise UserError(f"{path}: is larger than {_MOST_BYTES // 1_000_000} MB, which no file of settings is")
+        text = (
+            content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        )  # some editors begin a file with a byte order mark
         table = tomllib.loads(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `tagger config init` and `tagger calibrate` write one") from None

@@ -766,3 +766,10 @@ def test_whatever_a_file_says_it_is_settings_or_problems_of_one_line(tmp_path, d
     if resolved.settings is not None:
         configuration = Configuration({}, {}, path)
         assert configuration.settings == configuration() == resolved.settings
+
+
+@pytest.mark.parametrize("path", ["large.toml", "/dev/zero"])
+def test_a_file_that_is_too_large_for_settings_is_refused_at_once(path, tmp_path):
+    if path == "large.toml":
+        (tmp_path / path).write_text(f'x = "{"a" * 2_000_000}"')
+    refused(run("config", "check", "--config", tmp_path / path), "is larger than 1 MB, which no file of settings is")

@@ -111,7 +111,10 @@ class Progress:
         return f"{amount}, {printable(self.note)}" if self.note else amount
 
     def _amount(self, steps: float) -> str:
-        return f"{self._number(steps)} {self._unit}".rstrip()
+        number, unit = self._number(steps), self._unit
+        if number == "1" and len(unit) > 2:  # not `s` for seconds
+            unit = unit.removesuffix("es") if unit.endswith("ches") else unit.removesuffix("s")
+        return f"{number} {unit}".rstrip()
 
     def _number(self, steps: float) -> str:
         units = steps / self._scale

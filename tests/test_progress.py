@@ -47,6 +47,15 @@ def test_a_log_gets_a_line_at_the_beginning_every_few_seconds_and_at_the_end(clo
     ]
 
 
+@pytest.mark.parametrize(
+    ("unit", "said"), [("files", "1 file"), ("batches", "1 batch"), ("s", "1 s"), ("min", "1 min"), ("", "1")]
+)
+def test_one_of_something_is_one(unit, said, clock, lines):
+    with Progress("reading", 1, unit, clock=clock) as progress:
+        progress.update()
+    assert lines() == [f"reading: {said}"]
+
+
 def test_a_brief_stage_says_nothing_unless_it_lasts(clock, lines):
     with Progress("scoring", 3, "clips", brief=True, clock=clock) as progress:
         progress.update(3)

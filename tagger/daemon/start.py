@@ -34,6 +34,7 @@ from tagger.printable import LogFormatter, LogHandler, StatusLine, echo, is_term
 from tagger.settings import ListenSettings, MqttSettings, channel_numbers, check_window, model_names, start_seconds
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source
+from tagger.sources.spec import Spec
 from tagger.stop import Stop, StopOrReload
 
 log = logging.getLogger(__name__)
@@ -288,12 +289,14 @@ def _print_setup(
     window_s = model.window_s
     if settings.config is not None:
         echo(f"settings      {settings.config}", err=True)
-    for source, stream in zip(sources, streams, strict=True):
+    for source, stream, given in zip(sources, streams, settings.sources, strict=True):
+        name = Spec.parse(given).name
+        shown = stream.source if name is None or name.isascii() else f"{stream.source} ({name})"
         if stream.source in paused:
             resume = f"paused; {_resume_line(mqtt, stream.source)}"
-            echo(f"not heard     {stream.source}: {source.description}; {resume}", err=True)
+            echo(f"not heard     {shown}: {source.description}; {resume}", err=True)
         else:
-            echo(f"listening to  {stream.source}: {source.description}", err=True)
+            echo(f"listening to  {shown}: {source.description}", err=True)
     for line in describe(model.classifier):
         echo(f"model         {line}", err=True)
     for line in doubles(model.classifier):

@@ -480,6 +480,13 @@ def test_a_taken_port_moves_the_embedded_broker(wav: Path) -> None:
     assert second.port > first.port
 
 
+def test_a_name_in_another_script_is_said_beside_its_level(tmp_path: Path) -> None:
+    for name in ("ระฆัง", "hall"):
+        path = write_wav(tmp_path / "quiet.wav", np.zeros(8_000, np.float32), 8_000)
+        said = run("listen", f"{name}={path}", "--no-realtime", "--mqtt", "none").stderr
+        assert ("listening to  hall: " if name == "hall" else "listening to  id_63391e25 (ระฆัง): ") in said
+
+
 def test_one_line_an_event(tmp_path: Path) -> None:
     """People and programs read standard output; all else goes to standard error."""
     began = time.time()

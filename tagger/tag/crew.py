@@ -17,8 +17,10 @@ from tagger.errors import TaggerError
 from tagger.events import Scores, Window
 
 T = TypeVar("T")
-PIECE_WINDOWS = 32
-"""Windows of one piece."""
+_PIECE_WINDOWS = 32
+"""Most windows of one piece."""
+_PIECE_SECONDS = 60.0
+"""Longest piece, beyond its first window: it is kept in memory."""
 _BATCH = 8
 """Windows that are classified together."""
 _AHEAD = 64
@@ -27,6 +29,11 @@ _LOOK_SECONDS = 0.2
 """Interval at which the reader looks whether it was interrupted, seconds."""
 _MOST_WAITING = 20_000
 """Most results of one recording that wait to be taken."""
+
+
+def piece_windows(hop_s: float) -> int:
+    """Number of windows of one piece."""
+    return max(1, min(_PIECE_WINDOWS, int(_PIECE_SECONDS / hop_s)))
 
 
 class Crew(Generic[T]):
@@ -50,6 +57,7 @@ class Crew(Generic[T]):
             threads: recordings that are followed at once.
         """
         self._classifier, self._window, self._hop = classifier, window_samples, hop_samples
+        self._piece = piece_windows(hop_samples / classifier.info.mel.sample_rate_hz)
         self._follow = follow
         self._results = [_Results[T]() for _ in range(count)]
         self._begun = self._ended = self._taken = 0
@@ -118,7 +126,7 @@ class Crew(Generic[T]):
         while not cut.is_over:
             if self._stopped:
                 raise _StoppedError
-            piece = _Piece(cut.piece(PIECE_WINDOWS))
+            piece = _Piece(cut.piece(self._piece))
             waiting.append(piece)
             if cut.is_over or not self._offer(piece):
                 self._classify(piece)

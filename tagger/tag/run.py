@@ -16,7 +16,7 @@ from tagger.printable import number_of
 from tagger.progress import Progress, in_words
 from tagger.settings import Channel
 from tagger.stop import Stop
-from tagger.tag.crew import PIECE_WINDOWS, Crew, InterruptedEarlyError
+from tagger.tag.crew import Crew, InterruptedEarlyError, piece_windows
 from tagger.tag.formats import Audacity, Csv, Dcase, Item, JsonLines, Raven, Table, TaggedWindow, TextFormat
 from tagger.tag.inputs import Found, Recording
 from tagger.tag.output import (
@@ -172,7 +172,7 @@ def tag_all(recordings: tuple[Recording, ...], output: Output, how: Listening, s
     sizes = SlidingWindows.of_seconds(how.window_s, how.hop_s, rate_hz)
 
     def found_in(crew: Crew[Item], number: int) -> Iterable[Item]:
-        cut = windows(recordings[number].path, rate_hz, how.window_s, how.hop_s, how.channel, PIECE_WINDOWS)
+        cut = windows(recordings[number].path, rate_hz, how.window_s, how.hop_s, how.channel, piece_windows(how.hop_s))
         scores = counted(number, crew.scores(cut))
         if how.rules is not None:
             return events(scores, how.rules)

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import numpy as np
+import torch
 
 from tagger.audio.decode import decode
 from tagger.engine.runtime import RUNTIMES, open_model
@@ -23,6 +23,7 @@ from tagger.engine.scores import WindowClassifier
 from tagger.errors import UserError
 from tagger.events import Samples
 from tagger.policy import policy
+from tagger.progress import Progress
 from train.data import esc50
 from train.evaluate import inputs, synthesis
 from train.evaluate.event_based import event_based
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=2000, help="number of clips, drawn from all")
     options = parser.parse_args()
 
+    torch.set_num_threads(1)  # on a busy machine, more would wait for each other
     classifiers = opened(options.model)
     dataset = esc50.read(options.data)
     clips = [dataset.clips[row] for row in np.random.default_rng(0).permutation(len(dataset.clips))[: options.clips]]
@@ -72,8 +74,8 @@ def on_clips(classifiers: dict[str, WindowClassifier], paths: Sequence[Path], la
     rate_hz, names = any_of.info.mel.sample_rate_hz, list(any_of.info.labels)
     window = round(any_of.info.window_seconds * rate_hz)
     scores: dict[str, list[Samples]] = {name: [] for name in classifiers}
-    with click.progressbar(paths, label="clips", file=sys.stderr) as bar:
-        for path in bar:
+    with Progress("clips", len(paths)) as progress:
+        for path in progress.over(paths):
             sound = np.concatenate(list(decode(path, rate_hz)))[:window]
             waveform = np.pad(sound, (0, window - len(sound)))[None]
             for name, classify in classifiers.items():

@@ -1,6 +1,7 @@
 """Python's face: `tagger.load`."""
 
 import doctest
+import multiprocessing
 import pickle
 import re
 import shutil
@@ -310,7 +311,7 @@ def test_a_pickled_tagger_opens_its_model_in_the_other_process(sound: np.ndarray
     again = pickle.loads(pickle.dumps(t))
     assert (again.hop, again.models, repr(again)) == (2.0, ("esc50",), "tagger.load('esc50')")
     assert [each.label for each in again.events(sound, RATE_HZ)] == [each.label for each in t.events(sound, RATE_HZ)]
-    with ProcessPoolExecutor(1) as processes:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
         assert processes.submit(_siren_of, t, sound).result(90) == pytest.approx(expected, abs=1e-6)
 
 

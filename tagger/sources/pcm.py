@@ -96,6 +96,7 @@ class PcmSource:
 
     def _begin(self) -> None:
         self._stream: Stream | None = None
+        self._came = steady(), time.time()
         self._clock = LiveClock(self.name, self._rate_hz, start_time=self._start_time, on_ahead=self._say_fast)
         self._workload = Workload(self._rate_hz)
 
@@ -143,7 +144,10 @@ class PcmSource:
 
     def _read(self) -> bytes:
         data = self._pipe.read()
-        self._came = steady(), time.time()
+        if data:
+            self._came = steady(), time.time()
+        else:  # the end is no sound that comes late
+            self._pipe.waited = False
         return data
 
     def _opened(self, source: Bytes) -> Stream:

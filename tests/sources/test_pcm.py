@@ -274,6 +274,28 @@ def test_a_live_pipe_that_loses_sound_has_a_gap_and_right_times():
     assert blocks[-1].time + len(blocks[-1].samples) / RATE == pytest.approx(last[0], abs=0.3)
 
 
+def test_the_end_of_a_live_pipe_is_no_late_sound():
+    """The program ends some time after its last sample. A rate that must be converted leaves some in the resampler."""
+    piece = encode(np.full(44_100 // 20, 0.25), "s16le")
+    with pipe() as (reader, writer):
+
+        def write() -> None:
+            started = time.monotonic()
+            for number in range(40):
+                time.sleep(max(0.0, started + number * 0.05 - time.monotonic()))
+                writer.write(piece)
+            time.sleep(1.5)
+            writer.close()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        blocks = list(source(reader, rate_hz=44_100).blocks())
+        thread.join()
+    before, last = blocks[-2:]
+    assert not last.gap
+    assert last.time == pytest.approx(before.time + len(before.samples) / RATE, abs=0.3)
+
+
 def test_a_file_that_is_piped_is_dated_sample_by_sample(tmp_path):
     path = tmp_path / "long.raw"
     path.write_bytes(encode(np.zeros(40 * RATE), "s16le"))

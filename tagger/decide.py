@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from ulid import ULID
 
 from tagger.events import Event, LabelScore, Scores, top
@@ -75,6 +76,11 @@ class _Label:
     def is_on(self) -> bool:
         return self._open is not None and not self._open.is_told
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether a window whose score is below `enter` changes nothing."""
+        return self._open is None and self._candidate is None
+
     def update(self, scores: Scores, column: int) -> list[Event]:
         """Events that this window ends and begins: at most one end and one begin."""
         value = float(scores.values[column])
@@ -112,7 +118,7 @@ class _Label:
         sounds = _sounds(scores, column, self.policy, self._free) if value >= self.policy.enter else []
         if not sounds:
             self.interrupt()
-            self.why = self._why_not(value, scores, column)
+            self.why = self.why_not(value, scores, column)
             return []
         sound = sounds[-1]
         onset = min(earlier.onset, sound.onset) if earlier is not None and sound.is_cut else sound.onset
@@ -166,7 +172,8 @@ class _Label:
         self.why, event.is_told = "has just ended", True
         return replace(begin, type="end", score=event.score, peak_score=event.peak_score, offset=offset)
 
-    def _why_not(self, value: float, scores: Scores, column: int) -> str:
+    def why_not(self, value: float, scores: Scores, column: int) -> str:
+        """Why a window neither begins an event nor confirms one."""
         enter = self.policy.enter
         if not value >= enter:
             is_unknown = scores.plain is not None and float(scores.plain[column]) >= enter
@@ -218,18 +225,13 @@ class Decider:
                 label.interrupt()
         self._heard_until = scores.end_time
         self._first = scores.end_time if self._first is None else self._first
-        found = [
-            event
-            for column, label in enumerate(self._labels.values())
-            if label.name not in self.policy.denied
-            for event in label.update(scores, column)
-        ]
+        found = [event for column in self._concerned(scores) for event in self._update(column, scores)]
         return events + sorted(self._with_groups(found), key=lambda event: event.type == "begin")
 
     @property
     def active(self) -> tuple[str, ...]:
         """Labels and groups whose event is open."""
-        labels = [label.name for label in self._labels.values() if label.is_on]
+        labels = [self._each[column].name for column in sorted(self._busy) if self._each[column].is_on]
         return (*labels, *(group.name for group in self._groups if group.event is not None))
 
     def answers(self, scores: Scores, k: int) -> tuple[tuple[LabelScore, ...], str | None]:
@@ -242,7 +244,7 @@ class Decider:
             The answers; and the reason for the highest score, or None if any event is open.
         """
         best = tuple(
-            LabelScore(label, score, "denied" if label in self.policy.denied else self._labels[label].why)
+            LabelScore(label, score, self._why(label, score, scores))
             for label, score in top(scores.values, self.policy.labels, k)
         )
         return best, None if self.active else f"{best[0].label}: {best[0].why}"
@@ -267,7 +269,7 @@ class Decider:
             if group.name not in kept:
                 ends += group.end()
         self._groups = [kept.get(name) or _Group(name, labels, self._new_id) for name, labels in policy.groups.items()]
-        self.policy = policy
+        self.policy, self._enter = policy, _enter(policy)
         return ends
 
     def close(self) -> list[Event]:
@@ -279,10 +281,34 @@ class Decider:
         begun = [] if first is None else [each for label in labels for each in label.settle(first, self._heard_until)]
         return self._with_groups(begun) + self._with_groups([event for label in labels for event in label.end()])
 
+    def _concerned(self, scores: Scores) -> list[int]:
+        """Columns of the labels that this window can change: of most labels the score is low, and nothing is open."""
+        heard = np.flatnonzero(scores.values >= self._enter)
+        return sorted(self._busy.union(heard.tolist()))
+
+    def _update(self, column: int, scores: Scores) -> list[Event]:
+        label = self._each[column]
+        events = [] if label.name in self.policy.denied else label.update(scores, column)
+        (self._busy.discard if label.is_idle else self._busy.add)(column)
+        return events
+
+    def _why(self, name: str, score: float, scores: Scores) -> str | None:
+        """Why a label is not announced after its last update, with these scores."""
+        if name in self.policy.denied:
+            return "denied"
+        label = self._labels[name]
+        if label.is_idle and not score >= label.policy.enter:  # it was not asked
+            return label.why_not(score, scores, self.policy.labels.index(name))
+        return label.why
+
     def _forget(self) -> None:
         policy = self.policy
         labels = zip(policy.labels, policy.each, strict=True)
         self._labels = {name: _Label(name, rules, self._new_id) for name, rules in labels}
+        self._each = tuple(self._labels.values())
+        self._busy: set[int] = set()
+        """Columns of all labels that are not idle, and maybe of others."""
+        self._enter = _enter(policy)
         self._groups = [_Group(name, members, self._new_id) for name, members in policy.groups.items()]
         self._heard_until, self._first = -math.inf, None
 
@@ -330,6 +356,11 @@ class _Group:
         end = replace(self.event, type="end", score=score, peak_score=self._peak, offset=self._offset)
         self.event, self._peak = None, 0.0
         return [end]
+
+
+def _enter(policy: Policy) -> NDArray[np.float64]:
+    """[labels]"""
+    return np.array([rules.enter for rules in policy.each], np.float64)
 
 
 def _sounds(scores: Scores, column: int, rules: LabelPolicy, free: float = -math.inf) -> list[_Sound]:

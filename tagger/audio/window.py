@@ -37,6 +37,7 @@ class SlidingWindows:
         self._size = window + (together - 1) * hop
         self._buffer = np.empty(self._size, np.float32)
         """What is before `_at` may be in windows that were given; it is never written again."""
+        self._view = self._buffer.data
         self._at = 0
         """Where in the buffer the next window begins."""
         self._filled = 0
@@ -70,7 +71,8 @@ class SlidingWindows:
             taken = min(block.samples.size - used, self.window_samples - self._filled)
             self._time = block.time + (used - self._filled) / self._rate_hz
             to = self._at + self._filled
-            self._buffer[to : to + taken] = block.samples[used : used + taken]
+            # As bytes: numpy would let go of the interpreter's lock, which other sources' threads then take.
+            self._view[to : to + taken] = block.samples[used : used + taken].data
             self._filled += taken
             used += taken
             if self._filled == self.window_samples:
@@ -98,6 +100,7 @@ class SlidingWindows:
         at = self._at + samples
         if at + self.window_samples > self._size:
             old, self._buffer = self._buffer, np.empty(self._size, np.float32)
+            self._view = self._buffer.data
             self._buffer[:kept] = old[at : at + kept]
             at = 0
         self._at, self._filled, self._seen = at, kept, kept

@@ -18,12 +18,16 @@ log = logging.getLogger(__name__)
 class Fanout(Sink):
     """Passes everything to each sink, in the same order.
 
-    An open event is in the state folder until all sinks were given its end.
+    An open event is in the state folder until all sinks were given its end. Sinks take calls of several threads at a
+    time, so no source waits for another one's.
     """
 
     def __init__(self, sinks: Sequence[Sink], state: StateFolder | None = None) -> None:
         self._sinks, self._state = list(sinks), state
-        self._lock = threading.RLock()
+        self._lock = threading.Condition(threading.RLock())
+        """Notified when no call is under way any more."""
+        self._calls = 0
+        """Calls of sinks that are under way."""
         self._held: list[Callable[[], None]] | None = None
         """Calls that wait while sinks are being changed. None: no change is under way."""
         self._status: dict[str, tuple[Stream, SourceState, str]] = {}
@@ -44,32 +48,30 @@ class Fanout(Sink):
             sink.open(streams)
 
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
-        with self._lock:
-            self._status[stream.source] = (stream, state, detail)
-            self._publish(lambda sink: sink.status(stream, state, detail))
+        self._publish(
+            lambda: self._call(lambda sink: sink.status(stream, state, detail)),
+            lambda: self._status.update({stream.source: (stream, state, detail)}),
+        )
 
     def event(self, stream: Stream, event: Event) -> None:
-        with self._lock:
-            if event.type == "begin":
-                self._open[event.id] = (stream, event)
-                if self._state is not None:
-                    self._state.begun(stream, event)
-            self._publish(lambda sink: sink.event(stream, event))
-            if event.type == "end":
-                self._open.pop(event.id, None)
-                if self._held is not None:
-                    self._held.append(lambda: self._forget(event))
-                else:
-                    self._forget(event)
+        if event.type == "begin":
+            if self._state is not None:
+                self._state.begun(stream, event)
+            self._publish(
+                lambda: self._call(lambda sink: sink.event(stream, event)),
+                lambda: self._open.update({event.id: (stream, event)}),
+            )
+        else:
+            self._publish(lambda: self._end(stream, event), lambda: self._open.pop(event.id, None))
 
     def report(self, stream: Stream, report: Report) -> None:
-        self._publish(lambda sink: sink.report(stream, report))
+        self._publish(lambda: self._call(lambda sink: sink.report(stream, report)))
 
     def audio(self, stream: Stream, level: Level) -> None:
-        self._publish(lambda sink: sink.audio(stream, level))
+        self._publish(lambda: self._call(lambda sink: sink.audio(stream, level)))
 
     def stats(self, message: Mapping[str, Any]) -> None:
-        self._publish(lambda sink: sink.stats(message))
+        self._publish(lambda: self._call(lambda sink: sink.stats(message)))
 
     def counts(self) -> Mapping[str, int]:
         with self._lock:
@@ -101,6 +103,7 @@ class Fanout(Sink):
             self._held = []
             before = set(self._sinks)
             statuses, events = list(self._status.values()), list(self._open.values())
+            self._lock.wait_for(lambda: not self._calls)
         try:
             yield self._sinks
             for sink in set(self._sinks) - before:
@@ -114,19 +117,37 @@ class Fanout(Sink):
                 for publish in held:
                     publish()
 
-    def _forget(self, event: Event) -> None:
+    def _end(self, stream: Stream, event: Event) -> None:
+        self._call(lambda sink: sink.event(stream, event))
         if self._state is not None:
             self._state.ended(event)
 
-    def _publish(self, what: Callable[[Sink], None]) -> None:
+    def _publish(self, publish: Callable[[], None], note: Callable[[], object] = lambda: None) -> None:
+        """Calls the sinks, or leaves that for when they have been changed.
+
+        Args:
+            publish: calls them.
+            note: notes what they are given, for sinks that come later. Called before, with the lock.
+        """
         with self._lock:
+            note()
             if self._held is not None:
-                self._held.append(lambda: self._publish(what))
+                self._held.append(publish)
                 return
-            for sink in self._sinks:
-                try:
-                    what(sink)
-                except Exception as error:  # the others still work
-                    if sink not in self._failed:
-                        self._failed.add(sink)
-                        log.warning("%s: %s: %s", type(sink).__name__, type(error).__name__, error, exc_info=True)
+            self._calls += 1
+        try:
+            publish()
+        finally:
+            with self._lock:
+                self._calls -= 1
+                if not self._calls:
+                    self._lock.notify_all()
+
+    def _call(self, what: Callable[[Sink], None]) -> None:
+        for sink in self._sinks:
+            try:
+                what(sink)
+            except Exception as error:  # the others still work
+                if sink not in self._failed:
+                    self._failed.add(sink)
+                    log.warning("%s: %s: %s", type(sink).__name__, type(error).__name__, error, exc_info=True)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tagger.daemon.state import StateFolder
 from tagger.errors import TaggerError
 from tagger.events import Event, Stream
 from tests.fakes import RecordingSink
+from tests.programs import LONG_S
 
 STREAM = Stream("room", "mic", "fake", ("dog", "cat"))
 BEGIN = Event("begin", "1", "dog", 0.9, 0.9, 100.0)
@@ -73,6 +75,37 @@ def test_open_events_are_in_the_state_folder_until_all_were_told_of_their_end(tm
     fanout.event(STREAM, END)
     assert (seen, left_open(tmp_path)) == ([1, 1], 0)
     state.close()
+
+
+def test_no_source_waits_for_anothers_call_and_a_change_waits_for_all() -> None:
+    both, order = threading.Barrier(2), list[str]()
+
+    class Slow(RecordingSink):
+        def stats(self, message: Any) -> None:
+            both.wait(LONG_S)
+            inside.set()
+            assert go_on.wait(LONG_S)
+            order.append("called")
+
+    inside, go_on, slow = threading.Event(), threading.Event(), Slow()
+    fanout = Fanout([slow])
+
+    def change() -> None:
+        with fanout.changing() as sinks:
+            sinks.remove(slow)
+        order.append("changed")
+
+    threads = [threading.Thread(target=fanout.stats, args=[{}]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert inside.wait(LONG_S)
+    threads.append(threading.Thread(target=change))
+    threads[-1].start()
+    threads[-1].join(0.05)  # only if it did not wait for the calls, this would return early
+    go_on.set()
+    for thread in threads:
+        thread.join(LONG_S)
+    assert order == ["called", "called", "changed"]
 
 
 def test_what_is_told_while_sinks_change_reaches_those_that_are_there_afterwards() -> None:

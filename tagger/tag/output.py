@@ -1,7 +1,7 @@
 """Where `tagger tag` writes: standard output, one file for all recordings, or a folder with a file for each."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -109,8 +109,12 @@ class InOneFile:
 
 @contextmanager
 def in_one_file(path: Path, open_sheet: OpenSheet) -> Iterator[InOneFile]:
-    """Gives a file for all recordings. It appears at the end, in one step; not where no recording could be read."""
-    with suppress(_NothingError), replacing(path) as partial:
+    """Gives a file for all recordings. It appears at the end, in one step; not where no recording could be read.
+
+    What is no regular file, such as `/dev/stdout` or a named pipe, is written to as it is.
+    """
+    is_special = path.exists() and not path.is_file()
+    with suppress(_NothingError), nullcontext(path) if is_special else replacing(path) as partial:
         sheet = open_sheet(partial)
         try:
             output = InOneFile(sheet)

@@ -4,6 +4,9 @@ import contextlib
 import csv
 import io
 import json
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,3 +138,14 @@ def test_a_folder_gets_a_file_for_each_recording_and_what_was_read_before_damage
 def test_two_recordings_never_share_a_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"both would be .*a\.wav\.csv; name a folder above both"):
         below(tmp_path, [Recording(Path("x/a.wav"), "a.wav"), Recording(Path("y/a.wav"), "a.wav")], ".csv")
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_text)
+        with in_one_file(pipe, text_file(Audacity())) as output, output.recording(HERE) as add:
+            add(LATER)
+        assert read.result(60) == "12.500000\t13.062500\tdog\n"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

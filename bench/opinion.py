@@ -6,37 +6,50 @@
     python bench/opinion.py first home/ ESC-50/ FOLDS/ --cache cache/   # the plain sums of docs/trust.md
     python bench/opinion.py choose home/ ESC-50/ FOLDS/ --cache cache/  # weights, on the half `choose` of the sources
     python bench/opinion.py report home/ ESC-50/ FOLDS/ --cache cache/  # the other half: once
+    python bench/opinion.py streams home/ ESC-50/ FOLDS/ --cache cache/ --background nontarget/test [--half report]
 
 ESC-50's folds say what the weights cost there. Their networks never heard the fold that they are asked about; and
 AudioSet's network learnt from none of it.
 """
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
+from tagger.audio.decode import decode
+from tagger.audio.window import SlidingWindows
+from tagger.checkpoints import store
+from tagger.checkpoints.graph import graph_of
+from tagger.checkpoints.info import read_info
 from tagger.checkpoints.release import audioset_labels
 from tagger.decide import Decider
 from tagger.engine.runtime import open_model
+from tagger.engine.runtime_onnx import OnnxClassifier
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError, TaggerError, UserError
-from tagger.events import Scores
+from tagger.events import Block, Scores, Window
 from tagger.files import replacing
 from tagger.policy import policy
 from tagger.tag.recording import windows
 from train.data import esc50
 from train.data.dataset import FOLDS
-from train.evaluate import trust
+from train.evaluate import detection, synthesis, trust
+from train.evaluate.found import Streams, hours_of
+from train.evaluate.inputs import recordings_in
 from train.evaluate.opinion import Opinion, read_classes
+from train.evaluate.streams import decided
 from train.evaluate.trust import Heard, Recording
 
 HOP_S = 0.5
+SCAPES, SCAPE_S = 6, 240.0
 BATCH = 8
 CHOSEN = {"own": 1.0, "other": 2.0, "rank": 0.1, "common": 0.5}
 EASIER = 0.5
@@ -71,17 +84,23 @@ class Outputs:
             return cls(*(file[name].astype(float) for name in ("logits", "steps", "audioset", "times")))
 
 
-def hear(path: Path, labels: WindowClassifier, audioset: WindowClassifier, out: Path) -> None:
-    """Writes both networks' outputs for a recording. Both hear the label network's features."""
-    if out.is_file():
-        return
+def audioset_beside(labels: WindowClassifier) -> WindowClassifier:
+    """AudioSet's network behind the label network's front end."""
+    path = store.find("mn04_as")
+    if not graph_of(path).is_file():
+        raise UserError("mn04_as has no graph: tagger export mn04_as")
+    return OnnxClassifier(replace(read_info(path), mel=labels.info.mel), path, graph_of(path))
+
+
+def hear(heard: Iterable[Window], labels: WindowClassifier, audioset: WindowClassifier, out: Path) -> None:
+    """Writes both networks' outputs for the windows of a recording. Both hear the label network's features."""
     info = labels.info
     rows: list[tuple[Array, ...]] = []
     waiting = []
 
     def take() -> None:
-        features = labels.features(np.stack([window.samples for window in waiting]))
-        one, two = labels.outputs_of(features), audioset.outputs_of(features)
+        waveforms = np.stack([window.samples for window in waiting])
+        one, two = labels.outputs(waveforms), audioset.outputs(waveforms)
         surprise = 0.0 if one.surprise is None else info.surprise * one.surprise.max(1, keepdims=True)
         logits = (one.logits - surprise) / info.temperature + info.bias
         for i, window in enumerate(waiting):
@@ -91,7 +110,7 @@ def hear(path: Path, labels: WindowClassifier, audioset: WindowClassifier, out: 
         waiting.clear()
 
     try:
-        for window in windows(path, info.mel.sample_rate_hz, info.window_seconds, HOP_S):
+        for window in heard:
             waiting.append(window)
             if len(waiting) == BATCH:
                 take()
@@ -102,8 +121,14 @@ def hear(path: Path, labels: WindowClassifier, audioset: WindowClassifier, out: 
     if rows:
         out.parent.mkdir(parents=True, exist_ok=True)
         columns = [np.array(each, np.float32) for each in zip(*rows, strict=True)]
-        with replacing(out) as partial, partial.open("wb") as file:
+        with replacing(out) as part, part.open("wb") as file:
             np.savez(file, **dict(zip(("logits", "steps", "audioset", "times"), columns, strict=True)))
+
+
+def hear_file(path: Path, labels: WindowClassifier, audioset: WindowClassifier, out: Path) -> None:
+    info = labels.info
+    if not out.is_file():
+        hear(windows(path, info.mel.sample_rate_hz, info.window_seconds, HOP_S), labels, audioset, out)
 
 
 def home_path(cache: Path, recording: Recording) -> Path:
@@ -115,17 +140,18 @@ def esc_path(cache: Path, clip: Path) -> Path:
 
 
 def hear_all(home: Path, data: Path, folds: Path, cache: Path, model: str) -> None:
-    audioset, labels = open_model("mn04_as"), open_model(model)
+    labels = open_model(model)
+    audioset = audioset_beside(labels)
     with click.progressbar(trust.read_set(home), label="home", file=sys.stderr) as bar:
         for recording in bar:
-            hear(recording.path, labels, audioset, home_path(cache, recording))
+            hear_file(recording.path, labels, audioset, home_path(cache, recording))
     dataset = esc50.read(data)
     for fold in FOLDS:
         held_out = open_model(str(folds / f"fold{fold}.safetensors"))
         with click.progressbar(dataset.held_out(fold), label=f"fold {fold}", file=sys.stderr) as rows:
             for row in rows:
                 path = dataset.clips[int(row)].path
-                hear(path, held_out, audioset, esc_path(cache, path))
+                hear_file(path, held_out, audioset, esc_path(cache, path))
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +210,15 @@ def sigmoid(x: Array) -> Array:
     return found
 
 
+def _scores(outputs: Outputs, logits: Array, step_s: float) -> list[Scores]:
+    values = sigmoid(logits).astype(np.float32)
+    activity = sigmoid(outputs.steps).transpose(0, 2, 1).astype(np.float32)
+    return [
+        Scores(values[i], float(start), float(end), float(start), activity[i], step_s)
+        for i, (start, end) in enumerate(outputs.times)
+    ]
+
+
 def heard(material: Material, some: Sequence[tuple[Recording, Outputs]], score: Score, model: str) -> trust.Rows:
     """What a system with these scores makes of recordings, by the daemon's rules."""
     classifier = open_model(model)
@@ -193,17 +228,8 @@ def heard(material: Material, some: Sequence[tuple[Recording, Outputs]], score: 
     for recording, outputs in some:
         allowed = np.array([label not in recording.may for label in material.labels])
         logits = score(outputs)
-        values, activity = sigmoid(logits), sigmoid(outputs.steps).transpose(0, 2, 1)
         decider, events = Decider(rules), []
-        for i, (start, end) in enumerate(outputs.times):
-            scores = Scores(
-                values[i].astype(np.float32),
-                float(start),
-                float(end),
-                float(start),
-                activity[i].astype(np.float32),
-                classifier.step_s,
-            )
+        for scores in _scores(outputs, logits, classifier.step_s):
             events += [each.label for each in decider.update(scores) if each.type == "begin"]
         events += [each.label for each in decider.close() if each.type == "begin"]
         best = logits[:, allowed]
@@ -246,6 +272,61 @@ def choose(material: Material, model: str) -> Iterator[str]:
         yield f"{weights}: ESC-50 {100 * material.accuracy(opinion):.2f} %  {found}"
 
 
+def streams(material: Material, backgrounds: Sequence[Path], half: str, cache: Path, model: str) -> Iterator[str]:
+    """Sounds announced in soundscapes of a half's recordings, four over backgrounds and two over noise, at equal
+    numbers of wrong labels an hour: all thresholds are moved together.
+    """
+    labels = open_model(model)
+    info, rate_hz = labels.info, labels.info.mel.sample_rate_hz
+    sounds = [
+        synthesis.Recording(each.path.name, partial(_sound, each.path, rate_hz), each.label)
+        for each, _ in material.half(half)
+        if not each.is_everyday
+    ]
+    beds = [
+        synthesis.Recording(each.name, partial(_sound, each, rate_hz, 120.0)) for each in recordings_in(backgrounds)
+    ]
+    played = []
+    for number in range(SCAPES):
+        scape = synthesis.make(f"{half}{number}", SCAPE_S, rate_hz, number, sounds, beds if number < 4 else ())
+        out = cache / "streams" / f"{scape.name}.npz"
+        if not out.is_file():
+            sliding = SlidingWindows.of_seconds(info.window_seconds, HOP_S, rate_hz)
+            hear(sliding.feed(Block(scape.samples, 0.0)), labels, audioset_beside(labels), out)
+        played.append((scape, Outputs.read(out)))
+    rules = policy(info.labels, info.thresholds, info.window_seconds, HOP_S)
+    opinion = material.neutral(material.opinion(**CHOSEN))
+    systems: dict[str, Score] = {
+        "alone": lambda each: each.logits,
+        "with a second opinion": lambda each: opinion(each.logits, each.audioset),
+    }
+    for name, score in systems.items():
+        points = []
+        for shift in np.arange(-3, 3.1, 0.5):
+            found: Streams = {
+                scape.name: (
+                    scape.annotations,
+                    decided(_scores(outputs, score(outputs) + shift, labels.step_s), rules),
+                    scape.duration_s,
+                )
+                for scape, outputs in played
+            }
+            heard_ = detection.announced(found, info.window_seconds)
+            wrong = sum(detection.false_alarms(found).values()) / hours_of(found)
+            points.append((wrong, heard_.recall or 0.0, heard_.delay.median_s or np.nan))
+        wrongs, recalls, delays = np.array(sorted(points)).T
+        for rate in (20, 50, 100):
+            recall, delay = np.interp(rate, wrongs, recalls), np.interp(rate, wrongs, delays)
+            yield f"{name}: {rate} wrong labels an hour, {100 * recall:.1f} % announced, median delay {delay:.2f} s"
+
+
+def _sound(path: Path, rate_hz: int, longest_s: float = 10.0) -> NDArray[np.float32]:
+    pieces = [np.zeros(0, np.float32)]
+    with contextlib.suppress(AudioError):  # `hear` has said so; what was read is used
+        pieces.extend(decode(path, rate_hz))
+    return np.concatenate(pieces)[: round(longest_s * rate_hz)]
+
+
 def report(material: Material, model: str) -> Iterator[str]:
     """The chosen weights on the other half, and without them."""
     opinion = material.neutral(material.opinion(**CHOSEN))
@@ -265,19 +346,26 @@ def report(material: Material, model: str) -> Iterator[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("hear", "first", "choose", "report"))
+    parser.add_argument("what", choices=("hear", "first", "choose", "report", "streams"))
     parser.add_argument("home", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("folds", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--model", default="esc50")
+    parser.add_argument("--background", type=Path, action="append", default=[])
+    parser.add_argument("--half", choices=("choose", "report"), default="choose")
     options = parser.parse_args()
     try:
         if options.what == "hear":
             hear_all(options.home, options.data, options.folds, options.cache, options.model)
             return 0
         material = Material.read(options.home, options.data, options.cache, options.model)
-        for text in {"first": first, "choose": choose, "report": report}[options.what](material, options.model):
+        if options.what == "streams":
+            given = options.background, options.half, options.cache, options.model
+            lines = streams(material, *given)
+        else:
+            lines = {"first": first, "choose": choose, "report": report}[options.what](material, options.model)
+        for text in lines:
             print(text, flush=True)
     except TaggerError as error:
         print(f"opinion: {error}", file=sys.stderr)

@@ -72,9 +72,7 @@ def _daemon(daemon: DaemonResult) -> Iterator[str]:
     starts = f", median of {daemon.starts}" if daemon.starts > 1 else ""
     yield _row("start to ready", f"{daemon.ready_s:.2f} s{starts}")
     yield _row("start to the first score, its audio at once", f"{daemon.first_score_s:.2f} s")
-    yield _row(
-        "processor time a second of audio, whole process", f" {daemon.cpu_ms:.1f} ms, over {daemon.seconds:.0f} s"
-    )
+    yield _row("processor time a second, whole process", f"{daemon.cpu_ms:.1f} ms, over {daemon.seconds:.0f} s")
     if latency["windows"]:
         of = number_of(latency["windows"], "window")
         yield _row(

@@ -62,10 +62,34 @@ def layout_of(path: Path, file_format: str) -> Layout:
             begin, size = struct.unpack(">II", content[4:12])
             if size == 0 or (size != 0xFFFF_FFFF and len(content) - begin - size >= _LEAST_LEFT):
                 note, patch_at, patch = _NO_LENGTH if size == 0 else _TOO_SHORT, 8, b"\xff" * 4
-        elif file_format == "RF64" and content[12:16] == b"ds64" and content[28:36] == bytes(8):
-            data = content.find(b"data", 36)
-            note, patch_at, patch = _NO_LENGTH, 28, struct.pack("<Q", max(0, len(content) - data - 8))
+        elif len(starts) == 1 and file_format == "CAF":
+            data, size = _caf_data(content)
+            if size > 0 and _is_left(content, data + size):
+                note, patch_at, patch = _TOO_SHORT, data - 8, struct.pack(">q", len(content) - data)
+        elif file_format == "RF64" and content[12:16] == b"ds64":
+            data, size = content.find(b"data", 36) + 8, struct.unpack_from("<Q", content, 28)[0]
+            if size == 0 or _is_left(content, data + size):
+                note = _NO_LENGTH if size == 0 else _TOO_SHORT
+                patch_at, patch = 28, struct.pack("<Q", max(0, len(content) - data))
         return Layout(list(zip(starts, [*starts[1:], len(content)], strict=True)), note, patch_at, patch)
+
+
+def _is_left(content: mmap.mmap, end: int) -> bool:
+    """Whether bytes are left after the end of the samples that are no chunk, and too many to be none of them."""
+    return len(content) - end >= _LEAST_LEFT and not _CHUNK_NAME.match(content, end + end % 2)
+
+
+def _caf_data(content: mmap.mmap) -> tuple[int, int]:
+    """Where the samples of a CAF begin, after the size of their chunk, and that size; (0, 0): nowhere."""
+    at = 8
+    while at + 12 <= len(content):
+        name, size = struct.unpack_from(">4sq", content, at)
+        if name == b"data":
+            return at + 12, size
+        if size < 0:
+            break
+        at += 12 + size
+    return 0, 0
 
 
 def _ogg_starts(content: mmap.mmap) -> list[int]:

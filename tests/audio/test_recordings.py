@@ -394,3 +394,26 @@ def test_a_gap_inside_ogg_follows_its_time_stamps(tmp_path: Path) -> None:
     assert heard.seconds == pytest.approx(4, abs=0.05)
     assert heard.gaps == [pytest.approx(5, abs=0.05)]
     assert (heard.notes, heard.error) == ([], "")
+
+
+@pytest.mark.parametrize(("form", "size"), [("CAF", 4), ("CAF", 16_004), ("RF64", 16_000), ("RF64", 0)])
+def test_a_caf_or_rf64_that_is_longer_than_its_header_tells_is_read_to_its_end(
+    tmp_path: Path, form: str, size: int
+) -> None:
+    path = tmp_path / "killed"
+    soundfile.write(path, tone(4, RATE), RATE, subtype="PCM_16", format=form)
+    data = path.read_bytes()
+    at = data.find(b"data", 40) + 4 if form == "CAF" else 28
+    path.write_bytes(data[:at] + struct.pack(">q" if form == "CAF" else "<q", size) + data[at + 8 :])
+    heard = Heard(path)
+    assert heard.seconds == pytest.approx(4, abs=0.01)
+    assert len(heard.notes) == 1
+    assert heard.notes[0].endswith("; read to its end")
+
+
+@pytest.mark.parametrize("form", ["CAF", "RF64", "AU", "AIFF", "W64"])
+def test_a_length_that_is_right_needs_no_word(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "whole"
+    soundfile.write(path, tone(4, RATE), RATE, subtype="PCM_16", format=form)
+    heard = Heard(path)
+    assert (heard.seconds, heard.notes) == (pytest.approx(4, abs=0.01), [])

@@ -14,6 +14,7 @@ _NEXT = re.compile(rf" (\w+ )?({'|'.join(f'{thing}s' for thing in THINGS.split()
 NEVER_ONE = {
     "tagger/listen.py": "of windows that were many more",
     "tagger/policy.py": "an error of ours",
+    "tagger/engine/engine.py": "a batch that is halved",
     "tagger/config/ask.py": "several sources",
     "tagger/config/ask_sounds.py": "more sounds than are shown",
     "tagger/audio/downmix.py": "the mean of several channels",

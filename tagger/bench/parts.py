@@ -22,6 +22,7 @@ from tagger.checkpoints import store
 from tagger.checkpoints.info import CheckpointInfo, read_info
 from tagger.engine.runtime import AUTO, RUNTIMES
 from tagger.errors import UserError
+from tagger.printable import number_of
 
 WORKER = "tagger.bench.worker"
 _PEER_PROGRAM = Path(__file__).with_name("peer_program.py")
@@ -302,7 +303,7 @@ def growth(settings: BenchSettings, results: Results, tick: Tick) -> None:
     carried = [run for run in runs if is_carried(run, sources.hop_s)]
     for run in runs:
         if run not in carried:
-            results.left_out.append(f"cost of {run['streams']} live sources: they were not carried")
+            results.left_out.append(f"cost of {number_of(run['streams'], 'live source')}: not carried")
     lanes = tuple(Point(run["streams"], 1000 * run["cpu_s"] / run["seconds"]) for run in carried)
     results.growth = Growth(info.name, hop_s, window_s, hops, lengths, lanes)
 

@@ -28,7 +28,7 @@ from tagger.errors import CheckpointError, UserError
 from tagger.events import Samples, Window
 from tagger.features.frames import FrontEnd
 from tagger.files import replacing
-from tagger.printable import printable
+from tagger.printable import number_of, printable
 
 LEAST_WINDOWS = 200
 """Fewest windows that show a loss of half a point."""
@@ -62,7 +62,7 @@ class Tradeoff:
     def __str__(self) -> str:
         return (
             f"{self.int8_ms:.2f} ms of processor a window, {self.float_ms:.2f} in float32; "
-            f"{self.measure} {self.lost:.2f} points in {self.windows} windows"
+            f"{self.measure} {self.lost:.2f} points in {number_of(self.windows, 'window')}"
         )
 
 

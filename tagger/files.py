@@ -10,10 +10,12 @@ import io
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from tagger.errors import UserError
@@ -37,13 +39,20 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Gives a temporary path to write to, then renames it to `path`.
 
     A reader of `path` sees the old file or the new one, never a part. After an error the old file stays and the
-    temporary one is deleted. Missing folders are made.
+    temporary one is deleted. Missing folders are made. A device or a pipe is not replaced: it is given the content.
 
     Args:
         mode: permissions of the file; until it is renamed, only its owner may read it. None: what the umask says.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if is_special(path):
+        with TemporaryDirectory() as folder:
+            partial = Path(folder, path.name)
+            yield partial
+            with partial.open("rb") as written, path.open("wb", buffering=0) as device:
+                shutil.copyfileobj(written, device)
+        return
     make_folders(path.parent, is_private=mode is not None and not mode & 0o077)
     partial = path.with_name(f"{path.name}{secrets.token_hex(4)}.partial")
     try:
@@ -57,6 +66,11 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is something that is no file and no folder: a device, a pipe, a socket."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def make_folders(path: Path, is_private: bool = False) -> None:

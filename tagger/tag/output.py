@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from tagger.errors import UserError
-from tagger.files import replacing
+from tagger.files import is_special, replacing
 from tagger.printable import echo_lines
 from tagger.tag.formats import Item, TextFormat
 from tagger.tag.inputs import Recording
@@ -113,8 +113,7 @@ def in_one_file(path: Path, open_sheet: OpenSheet) -> Iterator[InOneFile]:
 
     What is no regular file, such as `/dev/stdout` or a named pipe, is written to as it is.
     """
-    is_special = path.exists() and not path.is_file()
-    with suppress(_NothingError), nullcontext(path) if is_special else replacing(path) as partial:
+    with suppress(_NothingError), nullcontext(path) if is_special(path) else replacing(path) as partial:
         sheet = open_sheet(partial)
         try:
             output = InOneFile(sheet)

@@ -72,6 +72,9 @@ class Stream:
         """
         self._timers, self._hop_s = timers, hop_s
         self._source = _Gated(classifier.info.mel.sample_rate_hz)
+        from tagger.daemon.start import SWITCH_SECONDS
+
+        sys.setswitchinterval(SWITCH_SECONDS)  # as the daemon does
         self._lanes = Lanes(classifier, window_s, hop_s, MqttSettings(host="127.0.0.1", port=port))
         self._lanes.add(self._source, self._source.count)
         self.run(_WARM_WINDOWS)
@@ -211,6 +214,9 @@ class Worker:
 
     def lanes(self, window_s: float, hop_s: float, port: int | None) -> dict[str, Any]:
         broker = None if port is None else MqttSettings(host="127.0.0.1", port=port)
+        from tagger.daemon.start import SWITCH_SECONDS
+
+        sys.setswitchinterval(SWITCH_SECONDS)  # as the daemon does
         self._lanes = Lanes(self._opened, window_s, hop_s, broker)
         return {}
 

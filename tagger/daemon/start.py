@@ -43,7 +43,7 @@ _WRITE_SECONDS = 10.0
 """Longest wait for the last clips to be written, seconds."""
 _SUBSCRIBE_SECONDS = 5.0
 """Longest wait for `--watch` to subscribe before the first event, seconds. It watches a later broker from then on."""
-_SWITCH_SECONDS = 0.1
+SWITCH_SECONDS = 0.1
 """Time for which a thread may hold the interpreter's lock while others want it (Python's default: 0.005)."""
 _ALIVE_SECONDS = 5.0
 """Interval at which open events are noted as still open, seconds: the error of their end after a crash."""
@@ -87,7 +87,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         TaggerError: a model, source or sink cannot be opened, or failed later.
     """
     with ExitStack() as stack:
-        stack.enter_context(_patient_threads())
+        stack.enter_context(patient_threads())
         model = _open_model(settings)
         rules = model.policy(settings)
         sources = _open_sources(settings, model.rate_hz)
@@ -199,12 +199,12 @@ def _tasks(
 
 
 @contextmanager
-def _patient_threads() -> Iterator[None]:
+def patient_threads() -> Iterator[None]:
     """Lets threads wait longer for the interpreter's lock before they ask for it. Each has little to do in Python; a
     hundred that ask for it 200 times a second do little else.
     """
     before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         yield
     finally:

@@ -305,7 +305,7 @@ class Engine:
         with self._lock:
             if self._most > half:
                 self._most = half
-                log.warning("%d windows are too many for the memory: going on with %d at once", len(windows), half)
+                log.warning("a batch of %d is too large for the memory: going on with %d at once", len(windows), half)
         return self._scores(prepared[:half], windows[:half]) + self._scores(prepared[half:], windows[half:])
 
     def _pass_on(self) -> None:

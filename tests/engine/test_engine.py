@@ -355,8 +355,8 @@ def test_where_memory_does_not_suffice_a_batch_is_halved_and_the_next_are_smalle
     assert [each.start_s for each in lane.scores([window(number) for number in range(8)])] == list(range(8))
     assert [len(batch) for batch in network.batches] == [2, 2, 2, 2]
     assert caplog.messages == [
-        "8 windows are too many for the memory: going on with 4 at once",
-        "4 windows are too many for the memory: going on with 2 at once",
+        "a batch of 8 is too large for the memory: going on with 4 at once",
+        "a batch of 4 is too large for the memory: going on with 2 at once",
     ]
     network.most_windows = 0
     with pytest.raises(MemoryError):

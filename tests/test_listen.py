@@ -313,8 +313,10 @@ def test_a_signal_ends_everything_in_order(caplog: pytest.LogCaptureFixture) -> 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with Stop() as stop:
         daemon = Daemon([listener(source, sink)], sink, stop)
-        threading.Thread(target=_signal_when, args=(lambda: sink.of("begin"),)).start()
+        sender = threading.Thread(target=_signal_when, args=(lambda: sink.of("begin"),))
+        sender.start()
         daemon.run()
+        sender.join()  # the signal must come while `stop` handles it
     for number, handler in handlers.items():
         signal.signal(number, handler)
     assert stop.interrupted

@@ -42,6 +42,9 @@ _HANGUPS = 2
 """Number of times that the broker must hang up at one message, sent alone, before the message counts as too large."""
 _LOOSE_HANGUPS = 3
 """The same for messages that are not acknowledged."""
+_LOOSE_BLAME_SECONDS = 1.0
+"""The same as `_BLAME_SECONDS` for messages that are not acknowledged: they are sent all the time, so whatever ends a
+connection comes soon after one. A broker that takes no message of the size hangs up at once."""
 _FIRST_CONNECTION_SECONDS = 1.0
 """Longest wait for the first connection, seconds. A broker that comes later is served from then on."""
 _RETURN_SECONDS = 1.0
@@ -298,8 +301,9 @@ class Delivery:
         it; then one message is sent at a time. That at which the broker hangs up is too large.
         """
         now = time.monotonic()
-        if self._loose is not None and now - self._loose.at <= _BLAME_SECONDS:
-            self._loose_hangups += 1
+        if self._loose is not None:
+            is_answer = now - self._loose.at <= _LOOSE_BLAME_SECONDS
+            self._loose_hangups = self._loose_hangups + 1 if is_answer else 0
             if self._loose_hangups >= _LOOSE_HANGUPS and not self._in_flight:
                 self._limits.reject(self._loose.size)
                 self._loose_hangups = 0
@@ -327,7 +331,7 @@ class Delivery:
 
     def _note_loose(self, loose: _Loose) -> None:
         """Notes a message that was published at QoS 0. It was accepted if the connection outlives it by a while."""
-        if self._loose is not None and loose.at - self._loose.at > _BLAME_SECONDS:
+        if self._loose is not None and loose.at - self._loose.at > _LOOSE_BLAME_SECONDS:
             self._limits.accept(self._loose.size)
             self._loose, self._loose_hangups = None, 0
         if self._loose is None and loose.size > self._limits.accepted:

@@ -86,7 +86,7 @@ def main(recording: Path, models: Sequence[str], hops: Sequence[float], windows:
         rate_hz = classifier.info.mel.sample_rate_hz
         for hop_s in hops:
             sliding = SlidingWindows.of_seconds(classifier.info.window_seconds, hop_s, rate_hz)
-            cut = [window for block in decode_blocks(recording, rate_hz) for window in sliding.feed(block)]
+            cut = list(sliding.cut(decode_blocks(recording, rate_hz), flush=False))
             prepare = ways(classifier, sliding.window_samples, sliding.hop_samples)
             taken: dict[str, list[float]] = {name: [] for name in prepare}
             off = dict.fromkeys(prepare, 0.0)

@@ -39,7 +39,7 @@ from tagger.errors import AudioError, TaggerError, UserError
 from tagger.events import Scores
 from tagger.files import replacing
 from tagger.policy import Policy, policy
-from tagger.printable import printable
+from tagger.settings import DEFAULT_MODEL
 from tagger.tag.recording import events as events_of
 from tagger.tag.recording import tag
 from train.data.own import sounds_in
@@ -49,7 +49,6 @@ from train.evaluate.trust import Heard, Recording
 
 FILES = 100
 """Files that a command is asked for together."""
-DEFAULT_MODEL = "esc50"
 RATE_HZ = 32_000
 """Sample rate of a command's WAV files."""
 
@@ -140,7 +139,7 @@ class Command:
             raise UserError(f"--command: {self.arguments[0]}: {error.strerror}") from None
         if done.returncode:
             why = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-            raise UserError(f"--command: ended with exit code {done.returncode}: {printable(why)}")
+            raise UserError(f"--command: ended with exit code {done.returncode}: {why}")
         return read_lines(done.stdout, {str(file) for file in files}, self._names)
 
 
@@ -164,7 +163,7 @@ def read_lines(text: str, files: set[str], names: Mapping[str, str]) -> dict[str
                 raise ValueError("another file, no label, or no score from 0 to 1")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise UserError(f"--command: line {number} is no event ({printable(reason)}): {printable(line)}") from None
+            raise UserError(f"--command: line {number} is no event ({reason}): {line}") from None
         if not names or label in names:
             found[file].append(Line(names.get(label, label), score, announced))
     return found

@@ -26,6 +26,7 @@ from tagger.features.config import MelConfig
 from train.data import esc50, waveforms
 from train.data.corpus import Corpus
 from train.data.dataset import FOLDS
+from train.evaluate.trust import auroc
 from train.fit.backbone import Backbone, load_backbone, others_of
 from train.fit.distributed import Place
 from train.fit.embeddings import Embedder
@@ -142,13 +143,6 @@ def precision(rows: Array) -> Array:
 def distance(rows: Array, inverse: Array) -> Array:
     squared: Array = np.einsum("ij,jk,ik->i", rows, inverse, rows)
     return squared
-
-
-def auroc(known: Array, unknown: Array) -> float:
-    """Probability that a known clip scores higher than an unknown one; a tie counts half."""
-    order = np.sort(unknown)
-    below = np.searchsorted(order, known, "left") + np.searchsorted(order, known, "right")
-    return float(below.mean() / 2 / len(unknown))
 
 
 def passing(known: Array, unknown: Array) -> float:

@@ -20,14 +20,12 @@ from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ
 from tagger.audio.decode import decode_blocks
 from tagger.audio.resample import LOUDEST, Resampler
 from tagger.audio.window import SlidingWindows
-from tagger.checkpoints import store
-from tagger.checkpoints.info import check_trained, read_info
 from tagger.checkpoints.joint import JointInfo, ModelInfo, shortest_window_s
 from tagger.config.file import load_right
 from tagger.config.places import placed
 from tagger.decide import Decider
 from tagger.engine.engine import Lane
-from tagger.engine.runtime import AUTO, open_models
+from tagger.engine.runtime import AUTO, described, open_models
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import CheckpointError, UserError
 from tagger.events import Block, Event, Samples, Scores, Window, top
@@ -188,8 +186,7 @@ class Tagger:
         """
         if isinstance(self._info, JointInfo):
             raise InputError("embed: features are of one model; load one alone")
-        cut, blocks = self._sliding(), self._blocks(array, rate)
-        windows = [window for block in blocks for window in cut.feed(block)] + list(cut.flush())
+        windows = list(self._sliding().cut(self._blocks(array, rate)))
         rows = []
         for start in range(0, len(windows), _BATCH):
             batch = np.stack([window.samples for window in windows[start : start + _BATCH]])
@@ -417,11 +414,7 @@ def mono(array: ArrayLike, may_be_empty: bool = False) -> Samples:
 
 
 def _info(models: tuple[str, ...]) -> ModelInfo:
-    infos = []
-    for model in models:
-        path = store.find(model)
-        infos.append(read_info(path))
-        check_trained(path, infos[-1])
+    infos = [described(model)[1] for model in models]
     return infos[0] if len(infos) == 1 else JointInfo(tuple(infos))
 
 

@@ -62,12 +62,9 @@ def follow(
     def windows() -> Iterator[Window]:
         nonlocal error
         try:
-            for block in blocks:
-                yield from sliding.feed(block)
+            yield from sliding.cut(blocks, flush)
         except TaggerError as broken:
             error = broken
-        if flush:
-            yield from sliding.flush()
 
     cut = windows()
     while taken := list(itertools.islice(cut, batch)):

@@ -1,10 +1,11 @@
 """Cuts blocks of any size into overlapping windows of one size."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 import numpy as np
 
+from tagger.errors import TaggerError
 from tagger.events import Block, Window
 
 
@@ -80,6 +81,26 @@ class SlidingWindows:
                 yield Window(samples, self._start, self.window_samples, self._time)
                 self._start += self.hop_samples
                 self._move(self.hop_samples)
+
+    def cut(self, blocks: Iterable[Block], flush: bool = True) -> Iterator[Window]:
+        """The windows of a whole stream, in order.
+
+        Args:
+            flush: whether the rest of a stream that ends or breaks makes a window, padded with silence.
+
+        Raises:
+            TaggerError: `blocks` raised it; the windows of what came before were given.
+        """
+        error: TaggerError | None = None
+        try:
+            for block in blocks:
+                yield from self.feed(block)
+        except TaggerError as broken:
+            error = broken
+        if flush:
+            yield from self.flush()
+        if error is not None:
+            raise error
 
     def clear(self) -> None:
         """Drops the samples that are waiting for a window: the next block follows none of them."""

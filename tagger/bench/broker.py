@@ -44,8 +44,6 @@ def broker(embedded: bool = False) -> Iterator[Broker]:
         _wait(process, port)
         yield Broker(Path(mosquitto).name if mosquitto else "the embedded broker", port)
     finally:
-        if process.stdin is not None:
-            process.stdin.close()
         end(process)
 
 

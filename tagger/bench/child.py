@@ -66,25 +66,34 @@ class Child:
     def _last_words(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_END_SECONDS)
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return printable(lines[-1]) if lines else f"exit code {self.process.returncode}"
+        return last_words(self.process, self._said)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with contextlib.suppress(OSError):
-            if self.process.stdin is not None:
-                self.process.stdin.close()
         end(self.process)
         if self.process.stdout is not None:
             self.process.stdout.close()
         self._said.close()
 
 
+def last_words(process: "subprocess.Popen[bytes]", said: IO[bytes]) -> str:
+    """Last line of what a process wrote to standard error; if it wrote nothing, its exit code.
+
+    Args:
+        said: the file that it wrote to.
+    """
+    said.seek(0)
+    lines = said.read().decode(errors="replace").strip().splitlines()
+    return printable(lines[-1]) if lines else f"exit code {process.poll()}"
+
+
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Asks the process to end, then ends it."""
+    """Closes the process's standard input, asks it to end, then ends it."""
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
     process.terminate()
     try:
         process.wait(_END_SECONDS)

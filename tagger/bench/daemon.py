@@ -1,6 +1,5 @@
 """A daemon in its own process, fed through a pipe at the pace of a microphone, and heard through a broker."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -17,12 +16,11 @@ import numpy as np
 
 from tagger.bench.audio import BLOCK_S, demo
 from tagger.bench.broker import Broker
-from tagger.bench.child import end
+from tagger.bench.child import end, last_words
 from tagger.bench.usage import Usage, usage
 from tagger.errors import TaggerError
 from tagger.mqtt.connection import Connection
 from tagger.mqtt.topics import Topics
-from tagger.printable import printable
 from tagger.settings import MqttSettings
 
 NODE, SOURCE = "bench", "stdin"
@@ -196,27 +194,19 @@ class Daemon:
             self.process.stdin.write(self._pcm[at].tobytes())
             self.process.stdin.flush()
         except OSError:
-            raise TaggerError(f"the daemon ended: {self._last_words()}") from None
+            raise TaggerError(f"the daemon ended: {last_words(self.process, self._said)}") from None
         self._written += samples
 
     def _wait(self, event: threading.Event) -> None:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not event.wait(0.1):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise TaggerError(f"the daemon did not publish: {self._last_words()}")
-
-    def _last_words(self) -> str:
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return printable(lines[-1]) if lines else f"exit code {self.process.poll()}"
+                raise TaggerError(f"the daemon did not publish: {last_words(self.process, self._said)}")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with contextlib.suppress(OSError):
-            if self.process.stdin is not None:
-                self.process.stdin.close()
         end(self.process)
         self.subscriber.close()
         self._said.close()

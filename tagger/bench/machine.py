@@ -1,7 +1,6 @@
 """Which machine it is, with which versions, and whether it is busy."""
 
 import importlib.metadata
-import os
 import platform
 import time
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from tagger import __version__
 from tagger.bench.usage import LoadWatch
+from tagger.engine.engine import cores
 
 _LIBRARIES = ("numpy", "onnxruntime", "openvino", "torch")
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp")
@@ -40,7 +40,7 @@ def describe_machine() -> Machine:
     busy = watch.load().others
     return Machine(
         processor=_processor(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores(),
         instructions=_instructions(),
         system=f"{platform.system()} {platform.release()}, {platform.machine()}",
         versions={"tagger": __version__, "python": platform.python_version(), **_libraries()},

@@ -23,6 +23,7 @@ from tagger.checkpoints.info import CheckpointInfo, read_info
 from tagger.engine.runtime import AUTO, RUNTIMES
 from tagger.errors import UserError
 from tagger.printable import number_of
+from tagger.settings import DEFAULT_MODEL
 
 WORKER = "tagger.bench.worker"
 _PEER_PROGRAM = Path(__file__).with_name("peer_program.py")
@@ -46,7 +47,7 @@ def models_of(settings: BenchSettings) -> list[str]:
     if settings.models:
         return list(settings.models)
     bundled = [entry.name for entry in store.entries() if entry.origin == "bundled"]
-    return sorted(bundled, key=lambda name: (name != "esc50", name))
+    return sorted(bundled, key=lambda name: (name != DEFAULT_MODEL, name))
 
 
 def runtimes_of(settings: BenchSettings) -> list[str]:

@@ -72,9 +72,7 @@ class Stream:
         """
         self._timers, self._hop_s = timers, hop_s
         self._source = _Gated(classifier.info.mel.sample_rate_hz)
-        from tagger.daemon.start import SWITCH_SECONDS
-
-        sys.setswitchinterval(SWITCH_SECONDS)  # as the daemon does
+        _share_lock_as_the_daemon()
         self._lanes = Lanes(classifier, window_s, hop_s, MqttSettings(host="127.0.0.1", port=port))
         self._lanes.add(self._source, self._source.count)
         self.run(_WARM_WINDOWS)
@@ -214,9 +212,7 @@ class Worker:
 
     def lanes(self, window_s: float, hop_s: float, port: int | None) -> dict[str, Any]:
         broker = None if port is None else MqttSettings(host="127.0.0.1", port=port)
-        from tagger.daemon.start import SWITCH_SECONDS
-
-        sys.setswitchinterval(SWITCH_SECONDS)  # as the daemon does
+        _share_lock_as_the_daemon()
         self._lanes = Lanes(self._opened, window_s, hop_s, broker)
         return {}
 
@@ -239,6 +235,13 @@ class Worker:
         if self._classifier is None:
             raise UserError("no model was opened")
         return self._classifier
+
+
+def _share_lock_as_the_daemon() -> None:
+    """Threads ask for Python's lock as seldom as in `tagger listen`."""
+    from tagger.daemon.start import SWITCH_SECONDS
+
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 def logits_of(scores: Samples) -> np.ndarray[Any, Any]:

@@ -138,7 +138,7 @@ def read_info(path: Path) -> CheckpointInfo:
     try:
         return CheckpointInfo.from_document(document)
     except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError) as error:
-        reason = printable(f"lacks {error}" if isinstance(error, KeyError) else str(error))
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{path}: its document cannot be used: {reason}") from None
 
 

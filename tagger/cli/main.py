@@ -32,7 +32,7 @@ _MANY_THREADS = ("train", "eval", "features")
 
 class _Failure(click.ClickException):
     def __init__(self, error: TaggerError) -> None:
-        super().__init__(printable(str(error)))
+        super().__init__(str(error))
         self.exit_code = error.exit_code  # type: ignore[misc]  # click declares it for the class
 
 

@@ -76,6 +76,7 @@ def tag_files(
     from tagger.checkpoints.joint import shortest_window_s
     from tagger.config.file import load_right
     from tagger.config.places import placed
+    from tagger.engine.engine import cores
     from tagger.engine.runtime import doubles, open_models
     from tagger.tag import run
     from tagger.tag.inputs import recordings
@@ -92,7 +93,7 @@ def tag_files(
         rules = policy.policy(info.labels, info.thresholds, shortest_s, hop, events_)
     found = recordings(files)
     wants_events = events or audacity or run.holds_events(style)
-    how = run.Listening(classifier, window_s, hop, channel, rules if wants_events else None, top, jobs or run.cores())
+    how = run.Listening(classifier, window_s, hop, channel, rules if wants_events else None, top, jobs or cores())
     with run.opened(style, out, found.recordings, found.are_many, how, audacity) as output:
         is_watched = out is not None or (sys.stderr.isatty() and not sys.stdout.isatty())
         done = run.tag_all(found.recordings, output, how, is_watched)

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, Protocol
 
 from tagger.engine.cost import BatchCost
@@ -187,11 +187,10 @@ class Engine:
     def close_lane(self, lane: Lane) -> None:
         with self._lock:
             lane.is_closed = True
-            for entry in self._line:
-                if entry[2].lane is lane:
-                    self._line.remove(entry)
-                    self._line.sort()
-                    self._let_go(entry[2])
+            for *_, request in self._line:
+                if request.lane is lane:
+                    self._take_out(request)
+                    self._let_go(request)
                     return
 
     def _enter(self, request: _Request) -> None:
@@ -325,6 +324,11 @@ class Engine:
         request.waits = True
         heappush(self._line, (due, next(self._numbers), request))
 
+    def _take_out(self, request: _Request) -> None:
+        """Takes a request out of the line. With the lock."""
+        self._line = [entry for entry in self._line if entry[2] is not request]
+        heapify(self._line)
+
     def _let_go(self, request: _Request) -> None:
         """Answers a request with nothing. With the lock."""
         request.waits = False
@@ -334,8 +338,7 @@ class Engine:
         """Its thread was interrupted while it waited, and cannot lead."""
         with self._lock:
             if request.waits:
-                self._line = [entry for entry in self._line if entry[2] is not request]
-                self._line.sort()
+                self._take_out(request)
             elif request.leads:
                 self._pass_on()
 

@@ -32,7 +32,6 @@ from tagger.events import Samples
 from tagger.files import replacing
 from tagger.models.efficientat import ConvNorm, EfficientAT, SqueezeExcitation
 from tagger.models.network import Network
-from tagger.printable import printable
 
 LARGEST_DIFFERENCE = 1e-3
 """Most that a logit, of the window or of a step, may differ from the checkpoint's."""
@@ -102,7 +101,7 @@ def _difference(one: WindowClassifier, other: WindowClassifier, windows: Sequenc
         try:
             found = other.outputs(batch)
         except Exception as error:  # ONNX Runtime's errors have no class in common
-            raise CheckpointError(f"its network cannot be run once exported: {printable(str(error))}") from None
+            raise CheckpointError(f"its network cannot be run once exported: {error}") from None
         pairs = [(expected.logits, found.logits), (expected.steps, found.steps)]
         if expected.embedding is not None and found.embedding is not None:
             pairs.append((expected.embedding, found.embedding))
@@ -242,8 +241,8 @@ def _windows(sounds: Sequence[Path], loaded: Checkpoint) -> list[Samples]:
     cut = (
         window.samples
         for path in sounds
-        for sliding in [SlidingWindows.of_seconds(window_s, window_s, rate_hz)]
-        for block in decode_blocks(path, rate_hz)
-        for window in sliding.feed(block)
+        for window in SlidingWindows.of_seconds(window_s, window_s, rate_hz).cut(
+            decode_blocks(path, rate_hz), flush=False
+        )
     )
     return list(itertools.islice(cut, _MOST_WINDOWS))

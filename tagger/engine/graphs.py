@@ -15,7 +15,6 @@ from tagger.errors import CheckpointError, UserError
 from tagger.events import Samples
 from tagger.features.frames import FrontEnd
 from tagger.features.incremental import Incremental
-from tagger.printable import printable
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class GraphClassifier(WindowClassifier):
         except UserError:
             raise
         except Exception as error:  # what the runtimes raise has no class in common
-            raise CheckpointError(f"{graph}: cannot be run ({printable(str(error))}); {_again(checkpoint)}") from None
+            raise CheckpointError(f"{graph}: cannot be run ({error}); {_again(checkpoint)}") from None
         if known.get(DIGEST_KEY) != weights_digest(checkpoint):
             raise CheckpointError(f"{graph}: was made of other weights than {checkpoint} has; {_again(checkpoint)}")
         super().__init__(info, step_frames, f"{runs_on}, int8" if INT8_KEY in known else runs_on, **batching)

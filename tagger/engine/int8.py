@@ -28,7 +28,7 @@ from tagger.errors import CheckpointError, UserError
 from tagger.events import Samples, Window
 from tagger.features.frames import FrontEnd
 from tagger.files import replacing
-from tagger.printable import number_of, printable
+from tagger.printable import number_of
 
 LEAST_WINDOWS = 200
 """Fewest windows that show a loss of half a point."""
@@ -111,7 +111,7 @@ def _heard(info: CheckpointInfo, sounds: Sequence[Path]) -> Iterator[_Heard]:
     for number, path in enumerate(sounds):
         label = info.labels.index(path.parent.name) if path.parent.name in info.labels else None
         sliding = SlidingWindows.of_seconds(window_s, window_s, rate_hz)
-        windows = (window for block in decode_blocks(path, rate_hz) for window in sliding.feed(block))
+        windows = sliding.cut(decode_blocks(path, rate_hz), flush=False)
         for window in itertools.islice(windows, min(left, max(1, left // (len(sounds) - number)))):
             left -= 1
             yield _Heard(window.samples, label)
@@ -141,7 +141,7 @@ def _quantize(graph: Path, out: Path, calibration: Iterator[Samples]) -> None:
                 weight_type=QuantType.QInt8,
             )
         except Exception as error:  # the quantizer raises anything
-            raise CheckpointError(f"{graph}: cannot be made int8: {printable(str(error))}") from None
+            raise CheckpointError(f"{graph}: cannot be made int8: {error}") from None
     model = onnx.load(str(out))
     known = {each.key: each.value for each in onnx.load(str(graph)).metadata_props}
     known.pop(CUT_KEY, None)  # where it could be cut, values now have other names

@@ -102,9 +102,7 @@ def open_model(model: str, runtime: str = AUTO, device: str = AUTO) -> WindowCla
             for a runtime that needs one.
         UserError: there is no such runtime, it is not installed, or it has no such device.
     """
-    path = store.find(model)
-    info = read_info(path)
-    check_trained(path, info)
+    path, info = described(model)
     if runtime != AUTO:
         return _forced(runtime, device, path, info)
     if device not in (AUTO, "cpu"):
@@ -119,6 +117,18 @@ def open_model(model: str, runtime: str = AUTO, device: str = AUTO) -> WindowCla
                 raise
             log.warning("%s; trying another runtime", error)
     raise CheckpointError(_needs(path))
+
+
+def described(model: str) -> tuple[Path, CheckpointInfo]:
+    """File and document of the model that `--model` names.
+
+    Raises:
+        CheckpointError: there is no such model, it cannot be read, or it was never trained on sounds.
+    """
+    path = store.find(model)
+    info = read_info(path)
+    check_trained(path, info)
+    return path, info
 
 
 def open_models(

@@ -42,15 +42,7 @@ def windows(
         AudioError: as `tag`. The windows before the damage were given.
     """
     sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=True, together=together)
-    error: AudioError | None = None
-    try:
-        for block in decode_blocks(path, rate_hz, channel=channel):
-            yield from sliding.feed(block)
-    except AudioError as damage:
-        error = damage
-    yield from sliding.flush()
-    if error is not None:
-        raise error
+    return sliding.cut(decode_blocks(path, rate_hz, channel=channel))
 
 
 def in_blocks(pieces: Iterable[Samples], rate_hz: int) -> Iterator[Block]:

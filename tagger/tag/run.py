@@ -72,11 +72,6 @@ def holds_events(style: str) -> bool:
     return style in _EVENTS_ONLY
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def opened(
     style: str, out: str | None, recordings: tuple[Recording, ...], are_many: bool, how: Listening, tracks: bool
 ) -> AbstractContextManager[Output]:

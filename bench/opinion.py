@@ -29,6 +29,7 @@ from tagger.audio.window import SlidingWindows
 from tagger.checkpoints import store
 from tagger.checkpoints.graph import graph_of
 from tagger.checkpoints.info import read_info
+from tagger.checkpoints.opinion import Opinion, read_classes
 from tagger.checkpoints.release import audioset_labels
 from tagger.decide import Decider
 from tagger.engine.runtime import open_model
@@ -44,7 +45,6 @@ from train.data.dataset import FOLDS
 from train.evaluate import detection, synthesis, trust
 from train.evaluate.found import Streams, hours_of
 from train.evaluate.inputs import recordings_in
-from train.evaluate.opinion import Opinion, read_classes
 from train.evaluate.streams import decided
 from train.evaluate.trust import Heard, Recording
 
@@ -183,8 +183,9 @@ class Material:
         )
 
     def opinion(self, **weights: float) -> Opinion:
-        means = read_classes(Path(__file__).with_suffix(".csv"), self.labels, audioset_labels())
-        return Opinion(means, self.audioset.mean(0), self.audioset.std(0), **weights)
+        known = read_classes()
+        usual = (tuple(map(float, each)) for each in (self.audioset.mean(0), self.audioset.std(0)))
+        return Opinion(audioset_labels(), tuple(known[label] for label in self.labels), *usual, **weights)
 
     def accuracy(self, opinion: Opinion) -> float:
         """Share of ESC-50's clips."""
@@ -253,7 +254,7 @@ def first(material: Material, model: str) -> Iterator[str]:
     """Plain sums of the two: the logit, plus a times the label's own classes, less b times the surprise."""
     base = material.opinion()
     scale = 1 / open_model(model).info.temperature  # a and b are for logits as the network gives them
-    plain = replace(base, spread=np.ones_like(base.spread), rank=scale, common=0.0)
+    plain = replace(base, spread=(1.0,) * len(base.spread), rank=scale, common=0.0)
     for a, b in ((0.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
         opinion = replace(plain, own=a, other=b)
         score: Score = lambda each, by=opinion: by(each.logits, each.audioset)  # type: ignore[misc] # noqa: E731

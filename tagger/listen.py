@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from tagger.audio.window import SlidingWindows
+from tagger.condition import Condition
 from tagger.decide import Decider
 from tagger.engine.engine import Lane
 from tagger.engine.scores import WindowClassifier
@@ -189,6 +190,11 @@ class Listener:
             self._policy = policy = change(self._policy)
             self.request(lambda: self._publish_events(self.decider.set_policy(policy)))
         return policy
+
+    @property
+    def condition(self) -> Condition:
+        """How the source is now. From any thread."""
+        return Condition("hearing" if self._online else "off" if self.paused else "starting", "")
 
     @property
     def policy(self) -> Policy:

@@ -1,24 +1,40 @@
 """The machine, its load, and the use of a process."""
 
 import os
+import sys
 import time
+from subprocess import PIPE, Popen
 
-import numpy as np
 import pytest
 
 from tagger.bench.machine import describe_machine, installed_bytes
 from tagger.bench.usage import LoadWatch, usage
 
+_USES_MORE = """
+import time
+print("started", flush=True)
+input()
+kept, until = b"1" * 50_000_000, time.process_time() + 0.1
+while time.process_time() < until:
+    pass
+print("used", flush=True)
+input()
+"""
+
 
 def test_the_use_of_a_process_is_seen_from_outside():
-    before = usage(os.getpid())
-    kept = np.ones(50_000_000, np.uint8)
-    deadline = time.process_time() + 0.1
-    while time.process_time() < deadline:
-        pass
-    after = usage(os.getpid())
+    with Popen([sys.executable, "-c", _USES_MORE], stdin=PIPE, stdout=PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"started\n"
+        before = usage(child.pid)
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"used\n"
+        after = usage(child.pid)
+        child.stdin.close()
     assert 0.05 <= after.cpu_s - before.cpu_s < 10
-    assert after.resident_bytes - before.resident_bytes > 0.8 * len(kept)
+    assert 0.8 * 50e6 < after.resident_bytes - before.resident_bytes < 2 * 50e6
     assert after.highest_bytes >= after.resident_bytes or after.highest_bytes == 0
 
 

@@ -126,9 +126,10 @@ def test_what_a_file_publishes(broker: Mosquitto, clip: Path, config: Path) -> N
             assert qos[f"{BASE}/{topic}"] == (0, False)
 
         announced = {event["label"] for event in events}
-        for label in announced:
-            assert live.payloads(f"{BASE}/clip/{label}/state")[:2] == ["OFF", "ON"]
-        assert live.payloads(f"{BASE}/clip/any/state")[:2] == ["OFF", "ON"]
+        states = [live.payloads(f"{BASE}/clip/{level}/state") for level in (*announced, "any")]
+        assert all(set(each) <= {"ON", "OFF"} and each[-1] == "OFF" for each in states)
+        # A state that changes before it is sent is sent with its last value only, and this file is heard in a second.
+        assert any("ON" in each for each in states)
 
     with subscribed(broker.port) as late:
         late.catch_up()

@@ -455,10 +455,11 @@ def announced(ha: HomeAssistant, node: Node, checks: Checks) -> None:
     found = {name: registry[f"{DEVICE}-{name}"] for name in ids}
     checks.equal("their ids", lambda: {name: each["entity_id"] for name, each in found.items()}, ids, 0)
     disabled = {name for name, each in registry.items() if each["disabled_by"]}
-    names = ("k1-sound-alarms", "k1-detail", "stats-windows", "stats-uptime", "stats-latency_p99")
+    own = tuple(f"k1-{name}" for name in ("detail", "audio_age", "reconnects", "skipped", "lag"))
+    names = ("k1-sound-alarms", *own, "stats-windows", "stats-uptime", "stats-latency_p99", "stats-memory")
     checks.equal("which are disabled", lambda: disabled, {f"{DEVICE}-{name}" for name in names}, 0)
     diagnostic = {name for name, each in registry.items() if each["entity_category"] == "diagnostic"}
-    others = {f"{DEVICE}-{name}" for name in ("k1-connected", "k1-detail")}
+    others = {f"{DEVICE}-{name}" for name in ("k1-connected", *own)}
     expected = {name for name in registry if name.startswith(f"{DEVICE}-stats-")} | others
     checks.equal("which are diagnostic", lambda: diagnostic, expected, 0)
     (devices,) = ha.ask({"type": "config/device_registry/list"})

@@ -8,7 +8,6 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -20,7 +19,7 @@ from tagger.engine.engine import Lane
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
 from tagger.events import Block, Event, Report, Scores, Stream, Window
-from tagger.health import SkipLog
+from tagger.latencies import Latencies, SkipLog
 from tagger.policy import Policy
 from tagger.retry import Retry, is_power_of_two
 from tagger.sinks import Sink, SourceState
@@ -28,8 +27,6 @@ from tagger.sources import Source
 
 log = logging.getLogger(__name__)
 
-_LATENCIES = 10_000
-"""Most latencies that are kept for the next statistics."""
 SILENT_SECONDS = 15.0
 """Time for which a live stream may say nothing before it counts as gone. What comes in pieces, such as HLS, has shorter
 ones."""
@@ -133,7 +130,11 @@ class Listener:
         self._skips = skips or SkipLog(hop_s)
         self._arrived = 0.0
         """Arrival of the newest block, on the monotonic clock."""
-        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self.latencies = Latencies()
+        self.heard_at: float | None = None
+        """When the newest block came, on the monotonic clock. None: none has come."""
+        self.moved_at = time.monotonic()
+        """When the loop last gave a sign of life, on the monotonic clock; in the future while it waits on purpose."""
         self._online, self._was_online = False, False
         self._is_resumed = False
         """The next block is the first after a pause."""
@@ -150,6 +151,7 @@ class Listener:
 
     def run(self) -> None:
         """Follows the source until it ends or `stop` is called. An error of a source that is not live is kept."""
+        self.moved_at = time.monotonic()
         if self.paused:
             self._publish_status("disabled", _PAUSED)
         try:
@@ -203,10 +205,7 @@ class Listener:
 
     def take_latencies(self) -> list[float]:
         """Latencies of the windows since the last call, seconds. From any thread."""
-        taken = []
-        while self._latencies:
-            taken.append(self._latencies.popleft())
-        return taken
+        return self.latencies.take()
 
     def finish(self, why: str) -> None:
         """Ends open events, closes the taps, and publishes that the source is offline. After it, nothing is published.
@@ -245,6 +244,7 @@ class Listener:
 
     def _wait(self, silent_s: float) -> None:
         """While the source waits: does what was requested, and ends the events of a stream that says nothing more."""
+        self.moved_at = time.monotonic()
         self.do_requests()
         if silent_s < SILENT_SECONDS or not self._online:
             return
@@ -263,6 +263,7 @@ class Listener:
         Returns:
             The block to classify; None in a pause.
         """
+        self.heard_at = self.moved_at = time.monotonic()
         self.do_requests()
         with self._lock:
             if self.paused or self._finished:
@@ -285,6 +286,7 @@ class Listener:
     def _count_late(self, window: Window) -> None:
         """Called with a window that is left out because its scores would come too late."""
         self.skipped += 1
+        self.latencies.skip()
         self._skips.skipped(self.stream.source)
 
     def _publish(self, scores: Scores) -> None:
@@ -294,7 +296,7 @@ class Listener:
                 return
             self._publish_events(self.decider.update(scores))
             latency_s = time.monotonic() - self._arrived
-            self._latencies.append(latency_s)
+            self.latencies.add(latency_s)
             report = Report(scores, *self.decider.answers(scores, self._top_k), latency_s)
             self._sink.report(self.stream, report)
             self.windows += 1
@@ -309,7 +311,7 @@ class Listener:
             if not self._finished:
                 self._publish_events(self.decider.close())
                 self._publish_status("disabled" if self.paused else "offline", why)
-        deadline = time.monotonic() + wait_s
+        self.moved_at = deadline = time.monotonic() + wait_s
         while not self._stopping.is_set() and self._called.wait(max(0.0, deadline - time.monotonic())):
             self.do_requests()
 

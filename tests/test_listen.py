@@ -27,7 +27,7 @@ from tagger.daemon.daemon import Daemon, Task
 from tagger.decide import Decider
 from tagger.errors import AudioError, TaggerError, UserError
 from tagger.events import Block, Event, Report, Samples, Scores, Stream, Window
-from tagger.health import SkipLog
+from tagger.latencies import SkipLog
 from tagger.listen import AudioTap, Listener
 from tagger.policy import LabelPolicy, Policy
 from tagger.sources import Source, open_source

@@ -13,7 +13,7 @@ from tagger.bench.audio import BLOCK_S, demo
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
 from tagger.events import Block, Report, Samples, Stream
-from tagger.health import SkipLog
+from tagger.latencies import SkipLog
 from tagger.listen import Listener
 from tagger.mqtt.connection import Connection
 from tagger.mqtt.message import Outgoing

@@ -10,6 +10,7 @@ from tagger.daemon.fanout import Fanout
 from tagger.daemon.state import StateFolder
 from tagger.errors import TaggerError, UserError
 from tagger.events import Stream
+from tagger.health import SinkHealth
 from tagger.mqtt import homeassistant
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.requests import Controls, Requests
@@ -99,6 +100,22 @@ class OpenSinks:
         """Open sinks by their key in `Wanted`."""
         for sink in self._open.values():
             fanout.add(sink)
+
+    def health(self) -> list[SinkHealth]:
+        """How each receiver of events does. From any thread."""
+        found = []
+        for (kind, _), sink in list(self._open.items()):
+            if counts := sink.counts():
+                found.append(
+                    SinkHealth(
+                        name=kind,
+                        waiting=counts.get("waiting", 0),
+                        dropped=counts.get("dropped", 0),
+                        reconnects=counts.get("reconnects", 0),
+                        trouble=sink.trouble(),
+                    )
+                )
+        return found
 
     def change(self, context: SinkContext) -> list[str]:
         """Closes the sinks that are no longer wanted and opens new ones. What is published meanwhile waits for them.

@@ -3,12 +3,11 @@
 import logging
 import sys
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from tagger import health, policy
+from tagger import policy
 from tagger.audio.level import LevelTap
 from tagger.audio.meter import Meters
 from tagger.checkpoints.joint import ModelInfo, models_of, shortest_window_s
@@ -20,6 +19,7 @@ from tagger.daemon.daemon import Daemon, Task
 from tagger.daemon.fanout import Fanout
 from tagger.daemon.names import source_keys, source_levels
 from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
+from tagger.daemon.record import Health, Record
 from tagger.daemon.reload import reload
 from tagger.daemon.state import StateFolder
 from tagger.engine.runtime import describe, doubles, open_models
@@ -27,6 +27,7 @@ from tagger.engine.scores import WindowClassifier
 from tagger.errors import SettingError, TaggerError
 from tagger.events import Stream
 from tagger.files import home
+from tagger.latencies import SkipLog
 from tagger.listen import AudioTap, Listener
 from tagger.mqtt.topics import Topics
 from tagger.policy import Policy
@@ -100,13 +101,14 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         model.classifier.warm_up(round(model.window_s * model.rate_hz))
         stack.enter_context(_stopped_by_dying_threads(stop))
 
-        fanout = Fanout([], state)
+        record = Record()
+        fanout = Fanout([record], state)
         control = Control(fanout, state)
         meters = stack.enter_context(_watched(mqtt, streams)) if mqtt is not None and settings.watch else None
         outputs = OpenSinks(_sink_context(settings, mqtt, streams, keys, state, control, stop), fanout)
         clip_taps = stack.enter_context(_clip_taps(settings, model, rules))
 
-        skips = health.SkipLog(settings.hop_seconds)
+        skips = SkipLog(settings.hop_seconds)
         listeners = [
             Listener(
                 source=source,
@@ -127,12 +129,13 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
             )
             for source, stream in zip(sources, streams, strict=True)
         ]
+        health = Health(node, listeners, record, outputs.health, fanout.counts)
         control.listeners = {listener.stream.source: listener for listener in listeners}
         fanout.open(streams)  # from now on requests come
         for stream, end in state.left_open() if state is not None else ():
             fanout.event(stream, end)
 
-        tasks = [*_tasks(settings, listeners, fanout, state), *([Task(1.0, meters.draw)] if meters is not None else [])]
+        tasks = [*_tasks(settings, health, fanout, state), *([Task(1.0, meters.draw)] if meters is not None else [])]
         daemon = Daemon(listeners, fanout, stop, tasks, control.close, outputs, model.policy)
         stop.on_reload = lambda: reload(daemon, build)
         daemon.run()
@@ -183,17 +186,10 @@ def _level_tap(stream: Stream, rate_hz: int, every_s: float, sink: Sink) -> Audi
     return LevelTap(rate_hz, every_s, lambda level: sink.audio(stream, level))
 
 
-def _tasks(
-    settings: ListenSettings, listeners: Sequence[Listener], fanout: Fanout, state: StateFolder | None
-) -> Sequence[Task]:
+def _tasks(settings: ListenSettings, health: Health, fanout: Fanout, state: StateFolder | None) -> Sequence[Task]:
     """What the daemon does from time to time: publishes statistics, and notes which events are still open."""
-    node, started = listeners[0].stream.node, time.monotonic()
-
-    def publish_stats() -> None:
-        fanout.stats(health.message(node, listeners, fanout.counts(), time.monotonic() - started))
-
     return [
-        Task(settings.stats_s, publish_stats),
+        Task(settings.stats_s, lambda: fanout.stats(health.stats())),
         *([Task(_ALIVE_SECONDS, state.alive)] if state is not None else []),
     ]
 

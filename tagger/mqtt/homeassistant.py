@@ -54,6 +54,12 @@ _STATS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
         for quantile, words, more in (("p50", "median", {}), ("p95", "95 %", {}), ("p99", "99 %", {"en": False}))
     ),
     (
+        "memory",
+        "Memory",
+        "{{value_json.memory_mb}}",
+        {"stat_cla": "measurement", "dev_cla": "data_size", "unit_of_meas": "MB", "sug_dsp_prc": 0, "en": False},
+    ),
+    (
         "uptime",
         "Uptime",
         "{{value_json.uptime_s}}",
@@ -61,6 +67,15 @@ _STATS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ),
 )
 """Sensors of the `stats` message: component id without prefix, name, value template, further keys."""
+_HAS_PROBLEM = "{{'OFF' if value_json.verdict=='ok' else 'ON'}}"
+_PROBLEMS = f"{{{{(value_json.problems|join('; '))[:{_MAX_STATE_CHARACTERS}] or 'none'}}}}"
+_SOURCE_STATS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("audio_age", "time since audio", "last_audio_s", {"unit_of_meas": "s", "dev_cla": "duration"}),
+    ("reconnects", "reconnects", "reconnects", {}),
+    ("skipped", "windows skipped", "skipped", {}),
+    ("lag", "highest latency", "lag_ms", {"unit_of_meas": "ms", "dev_cla": "duration"}),
+)
+"""Sensors of a source in the `stats` message: component id, name, field, further keys. All are disabled at first."""
 
 
 def config_topic(settings: HomeAssistantSettings, device_id: str) -> str:
@@ -125,7 +140,8 @@ def device_message(
     """
     present = _node_components(topics, stats_s)
     for stream in streams:
-        present |= _source_components(topics, stream, source_keys[stream.source], enabled_labels, commands, audio_s)
+        key = source_keys[stream.source]
+        present |= _source_components(topics, stream, key, enabled_labels, commands, audio_s, stats_s)
     described = {
         name: {**component, "uniq_id": f"{device_id}-{name}", "~": topics.base} for name, component in present.items()
     }
@@ -147,22 +163,35 @@ def device_message(
 
 def _node_components(topics: Topics, stats_s: float) -> dict[str, dict[str, Any]]:
     """Components of the node itself, by id."""
+    diagnostic = {
+        "stat_t": _shorten(topics, topics.stats),
+        "ent_cat": "diagnostic",
+        "exp_aft": _expire_after(stats_s),
+    }
     return {
-        f"stats-{name}": {
-            "p": "sensor",
-            "name": title,
-            "stat_t": _shorten(topics, topics.stats),
-            "val_tpl": template,
-            "ent_cat": "diagnostic",
-            "exp_aft": _expire_after(stats_s),
-            **form,
-        }
-        for name, title, template, form in _STATS
+        "stats-problem": {
+            "p": "binary_sensor",
+            "name": "Problem",
+            "dev_cla": "problem",
+            "val_tpl": _HAS_PROBLEM,
+            **diagnostic,
+        },
+        "stats-problems": {"p": "sensor", "name": "Problems", "val_tpl": _PROBLEMS, **diagnostic},
+        **{
+            f"stats-{name}": {"p": "sensor", "name": title, "val_tpl": template, **diagnostic, **form}
+            for name, title, template, form in _STATS
+        },
     }
 
 
 def _source_components(
-    topics: Topics, stream: Stream, key: str, enabled_labels: Collection[str], commands: bool, audio_s: float
+    topics: Topics,
+    stream: Stream,
+    key: str,
+    enabled_labels: Collection[str],
+    commands: bool,
+    audio_s: float,
+    stats_s: float,
 ) -> dict[str, dict[str, Any]]:
     """Components of one source, by id. Neither a key nor a label's level contains `-`, so no two ids are equal."""
     source = stream.source
@@ -219,6 +248,18 @@ def _source_components(
             "sug_dsp_prc": 1,
             "exp_aft": _expire_after(audio_s),
             **while_online,
+        }
+    for name, words, value, form in _SOURCE_STATS:
+        found[f"{key}-{name}"] = {
+            "p": "sensor",
+            "name": f"{source} {words}",
+            "ent_cat": "diagnostic",
+            "stat_t": _shorten(topics, topics.stats),
+            "val_tpl": f"{{{{(value_json.sources.get('{source}') or {{}}).get('{value}')}}}}",
+            "stat_cla": "measurement",
+            "exp_aft": _expire_after(stats_s),
+            "en": False,
+            **form,
         }
     if commands:
         found[f"{key}-enabled"] = {

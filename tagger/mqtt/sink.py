@@ -142,6 +142,11 @@ class MqttSink(Sink):
     def counts(self) -> Mapping[str, int]:
         return self.delivery.counts()
 
+    def trouble(self) -> str | None:
+        if self.connection.is_connected:
+            return None
+        return f"no connection to {self.settings.url}: {self.connection.trouble or 'reconnecting'}"
+
     def close(self, wait_s: float) -> None:
         """
         Raises:

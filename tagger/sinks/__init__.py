@@ -59,6 +59,10 @@ class Sink:
         """The sink's share of `stats`: number of messages that wait (`waiting`) and that were dropped (`dropped`)."""
         return {}
 
+    def trouble(self) -> str | None:
+        """Why the sink cannot deliver at present, for people and without secrets. None: it can, as far as it knows."""
+        return None
+
     def close(self, wait_s: float) -> None:
         """Delivers what still waits, within `wait_s` seconds. Called once, after all other methods.
 

@@ -88,6 +88,10 @@ class QueuedSink(Sink, Generic[Item]):
             dropped = self._lost + self._overflowed
             return {"waiting": self._received - self._delivered - dropped, "dropped": dropped}
 
+    def trouble(self) -> str | None:
+        why = self.retry.why
+        return None if why is None else f"{self._where}: {why}"
+
     def close(self, wait_s: float) -> None:
         """
         Raises:

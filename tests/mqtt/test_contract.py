@@ -65,6 +65,9 @@ STATS_FIELDS = {
     "sources": dict,
     "node": str,
     "version": str,
+    "verdict": str,
+    "problems": list,
+    "memory_mb": (float, type(None)),
 }
 BASE = "tagger/room"
 FLAGS = ("--node", "room", "--threshold", "0.3")
@@ -177,7 +180,10 @@ def test_statistics(room: Room) -> None:
         assert all(isinstance(message[key], kind) for key, kind in STATS_FIELDS.items())
         assert (message["queue"], message["dropped"]) == (0, 0)
         assert list(message["sources"]) == ["clip"]
-        assert list(message["sources"]["clip"]) == ["windows", "skipped", "overruns", "reconnects", "lag_ms"]
+        assert list(message["sources"]["clip"]) == [
+            *("windows", "skipped", "overruns", "lag_ms", "state", "reason", "detail", "since"),
+            *("reconnects", "last_audio_s", "rms_dbfs", "latency_ms"),
+        ]
     with subscribed(room.broker.port, f"{BASE}/stats") as late:
         late.catch_up()
         assert not [message for _, message in late.messages if message.retain]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jinja2
 import pytest
@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt import publish
 
-import tagger.health
 from tagger.events import Event, Level, Stream
+from tagger.health import SourceHealth
 from tagger.mqtt.homeassistant import components, config_topic, device_message, removal_message, status_topic
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.sink import Discovery, MqttSink
 from tagger.mqtt.topics import Topics
 from tagger.names import slug, unique_slugs
 from tagger.settings import HomeAssistantSettings, MqttSettings
+from tests.healths import snapshot, source
 from tests.programs import ROOT, Mosquitto, subscribed, until
 
 DATA = ROOT / "tests" / "data"
@@ -58,11 +59,11 @@ REQUIRED = {
 DEVICE_CLASSES = {
     "binary_sensor": {"sound", "connectivity", "problem", "running"},
     "event": set(),
-    "sensor": {"duration"},
+    "sensor": {"duration", "data_size"},
     "switch": {"switch"},
 }
 """Those that the message may use. The category of a binary sensor or a sensor may not be `config`."""
-UNITS = {"duration": {"ms", "s", "min", "h", "d"}}
+UNITS = {"duration": {"ms", "s", "min", "h", "d"}, "data_size": {"kB", "MB", "GB"}}
 STATE_CLASSES = {"measurement", "total", "total_increasing"}
 ROOT_KEYS = {"device", "origin", "components", "availability", "availability_mode", "qos", "encoding", "state_topic"}
 AVAILABILITY = {"topic", "value_template", "payload_available", "payload_not_available"}
@@ -229,12 +230,12 @@ def test_topics():
 
 def test_every_label_has_a_sensor_and_those_that_were_asked_for_are_enabled():
     found = by_name(message(stream(), stream("kitchen"), asked=("dog",)))
-    for source in ("mic", "kitchen"):
-        assert found[f"{source} dog"]["state_topic"] == f"tagger/attic/{source}/dog/state"
-        assert found[f"{source} glass breaking"]["state_topic"] == f"tagger/attic/{source}/glass_breaking/state"
-        assert found[f"{source} dog"].get("enabled_by_default", True)
-        assert found[f"{source} any sound"].get("enabled_by_default", True)
-        assert not found[f"{source} glass breaking"].get("enabled_by_default", True)
+    for name in ("mic", "kitchen"):
+        assert found[f"{name} dog"]["state_topic"] == f"tagger/attic/{name}/dog/state"
+        assert found[f"{name} glass breaking"]["state_topic"] == f"tagger/attic/{name}/glass_breaking/state"
+        assert found[f"{name} dog"].get("enabled_by_default", True)
+        assert found[f"{name} any sound"].get("enabled_by_default", True)
+        assert not found[f"{name} glass breaking"].get("enabled_by_default", True)
 
 
 def test_the_device_is_named_after_the_node_unless_the_user_says_otherwise():
@@ -279,29 +280,27 @@ def test_levels_are_those_of_the_audio_message():
 
 
 def test_statistics_are_those_of_the_stats_message():
-    class Listener:
-        windows, skipped, overruns, reconnects = 100, 1, 2, 3
-        stream = stream()
-
-        def take_latencies(self) -> list[float]:
-            return self.latencies
-
-        latencies: ClassVar[list[float]] = [0.0115, 0.012, 0.01625]
-
     found = {name: each for name, each in by_name(message()).items() if each["state_topic"] == "tagger/attic/stats"}
 
-    def said() -> dict[str, str]:
-        sinks = {"waiting": 4, "dropped": 5, "reconnects": 6}
-        stats = json.dumps(tagger.health.message("attic", [Listener()], sinks, uptime_s=60.0))
+    def said(*sources: SourceHealth, latencies: Sequence[float] = ()) -> dict[str, str]:
+        stats = json.dumps(snapshot(*sources, waiting=4).stats({"mic": latencies}))
         return {name: rendered(each["value_template"], stats) for name, each in found.items()}
 
-    assert said() == {
+    assert said(source(last_audio_s=0.4), latencies=[0.0115, 0.012, 0.01625]) == {
         **{"Windows": "100", "Windows skipped": "1", "Overruns": "2", "Source reconnects": "3"},
         **{"Messages waiting": "4", "Messages dropped": "5", "Broker reconnects": "6", "Uptime": "60"},
         **{"Latency median": "12.0", "Latency 95 %": "16.25", "Latency 99 %": "16.25"},
+        **{"Problem": "OFF", "Problems": "none", "Memory": "120.0"},
+        **{"mic time since audio": "0.4", "mic reconnects": "3", "mic windows skipped": "1"},
+        **{"mic highest latency": "16.25"},
     }
-    Listener.latencies = []
-    assert {value for name, value in said().items() if name.startswith("Latency")} == {"None"}
+    nothing = said(source())
+    assert {value for name, value in nothing.items() if name.startswith("Latency")} == {"None"}
+    assert nothing["mic highest latency"] == "None"
+    away = said(source(state="retrying", reason="gone", detail="the device has gone"))
+    assert away["Problem"] == "ON"
+    assert away["Problems"] == "mic: retrying for 1 min: the device has gone"
+    assert said(source(name="kitchen"))["mic reconnects"] == "None"
     assert all(each["expire_after"] == 180 and each["entity_category"] == "diagnostic" for each in found.values())
 
 

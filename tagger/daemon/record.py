@@ -1,0 +1,136 @@
+"""What the daemon remembers of its sources, and the snapshot of its health that is made of it."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tagger.condition import Condition, Reason, State
+from tagger.events import SILENCE_DBFS, Event, Level, Stream
+from tagger.health import SinkHealth, Snapshot, SourceHealth, usage
+from tagger.listen import Listener
+from tagger.sinks import Sink, SourceState
+
+
+@dataclass
+class _Noted:
+    """What the sinks were told of one source."""
+
+    state: SourceState | None = None
+    detail: str = ""
+    since: float = field(default_factory=time.time)
+    rms_dbfs: float | None = None
+    events: Counter[str] = field(default_factory=Counter)
+
+
+class Record(Sink):
+    """Notes what all sinks are told: the state of each source, its level, and its events by label."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._noted: dict[str, _Noted] = {}
+
+    def open(self, streams: Sequence[Stream]) -> None:
+        with self._lock:
+            self._noted = {stream.source: _Noted() for stream in streams}
+
+    def status(self, stream: Stream, state: SourceState, detail: str) -> None:
+        with self._lock:
+            noted = self._noted.setdefault(stream.source, _Noted())
+            if noted.state != state:
+                noted.since, noted.rms_dbfs = time.time(), None
+            noted.state, noted.detail = state, detail
+
+    def event(self, stream: Stream, event: Event) -> None:
+        if event.type == "begin" and event.cause is None:
+            with self._lock:
+                self._noted.setdefault(stream.source, _Noted()).events[event.label] += 1
+
+    def audio(self, stream: Stream, level: Level) -> None:
+        with self._lock:
+            self._noted.setdefault(stream.source, _Noted()).rms_dbfs = level.rms_dbfs
+
+    def source(self, listener: Listener) -> SourceHealth:
+        """How a listener's source does now."""
+        now, source = time.monotonic(), listener.stream.source
+        counts, sum_s = listener.latencies.histogram()
+        with self._lock:
+            noted = self._noted.setdefault(source, _Noted())
+            return SourceHealth(
+                source=source,
+                condition=_condition(listener, noted, now),
+                idle_s=now - listener.moved_at,
+                rms_dbfs=noted.rms_dbfs,
+                windows=listener.windows,
+                skipped=listener.skipped,
+                overruns=listener.overruns,
+                recent=tuple(listener.latencies.recent()),
+                histogram=(counts, sum_s),
+                events=dict(noted.events),
+            )
+
+
+_STATES: Mapping[SourceState | None, tuple[State, Reason]] = {
+    None: ("starting", ""),
+    "online": ("hearing", ""),
+    "offline": ("retrying", "gone"),
+    "disabled": ("off", "paused"),
+}
+_SILENCE = "only digital silence comes; is it muted, or the wrong input?"
+
+
+def _condition(listener: Listener, noted: _Noted, now: float) -> Condition:
+    """How a source is: as its listener says, or else as the sinks were told.
+
+    Args:
+        now: on the monotonic clock.
+    """
+    if (own := listener.condition).since:
+        return own
+    state, reason = _STATES[noted.state]
+    detail = noted.detail if state == "retrying" else ""
+    if listener.finished:
+        state, reason, detail = "ended", "failed" if listener.error else "", str(listener.error or "")
+    elif noted.state == "online" and listener.source.live and noted.rms_dbfs == SILENCE_DBFS:
+        state, reason, detail = "silent", "zeros", _SILENCE
+    age_s = None if listener.heard_at is None else max(0.0, now - listener.heard_at)
+    return Condition(state, reason, detail, noted.since, listener.reconnects, age_s)
+
+
+class Health:
+    """The health of a running daemon. From any thread."""
+
+    def __init__(
+        self,
+        node: str,
+        listeners: Sequence[Listener],
+        record: Record,
+        sinks: Callable[[], Sequence[SinkHealth]] = lambda: (),
+        counts: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        """
+        Args:
+            record: a member of the listeners' sink.
+            sinks: how each receiver of events does now.
+            counts: sums over all sinks since the start, as `Sink.counts` has them.
+        """
+        self._node, self._listeners, self._record = node, listeners, record
+        self._sinks, self._counts = sinks, counts
+        self._started = time.monotonic()
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            node=self._node,
+            time=time.time(),
+            uptime_s=time.monotonic() - self._started,
+            sources=tuple(map(self._record.source, self._listeners)),
+            sinks=tuple(self._sinks()),
+            usage=usage(),
+            counts=self._counts(),
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """The message on `stats`. Its latencies are those since the last call."""
+        return self.snapshot().stats({each.stream.source: each.take_latencies() for each in self._listeners})

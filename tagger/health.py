@@ -11,9 +11,9 @@ from typing import Any, Literal
 from tagger import __version__
 from tagger.condition import Condition
 from tagger.events import SCHEMA
-from tagger.latencies import quantiles_ms
+from tagger.latencies import LATENCY_BOUNDS_S, quantiles_ms
 from tagger.printable import number_of
-from tagger.times import rfc3339
+from tagger.times import age_text, rfc3339
 
 STUCK_SECONDS = 30.0
 """Time without a sign of life after which a source's thread counts as stuck, seconds. A thread that waits for audio or
@@ -35,6 +35,8 @@ class SourceHealth:
     condition: Condition
     idle_s: float
     """Time since its thread's last sign of life, seconds; negative while it waits on purpose."""
+    behind_s: float
+    """Audio that waits to be read, seconds."""
     rms_dbfs: float | None
     """Level of the last measured stretch. None: none was measured since it came."""
     windows: int
@@ -45,7 +47,7 @@ class SourceHealth:
     """Times that samples were lost."""
     recent: tuple[float | None, ...] = ()
     """Latencies of the last windows, seconds, as `Latencies.recent` has them."""
-    histogram: tuple[tuple[int, ...], float] = ((), 0.0)
+    histogram: tuple[tuple[int, ...], float] = ((0,) * (len(LATENCY_BOUNDS_S) + 1), 0.0)
     """As `Latencies.histogram` has it."""
     events: Mapping[str, int] = field(default_factory=dict)
     """Events that have begun, by label."""
@@ -143,6 +145,11 @@ class Snapshot:
         return [each.source for each in self.sources if each.is_stuck]
 
     @property
+    def starting(self) -> list[str]:
+        """Sources from which nothing has come as yet."""
+        return [each.source for each in self.sources if each.condition.state == "starting"]
+
+    @property
     def problems(self) -> list[str]:
         """What is amiss, one line each. Empty: all is well."""
         found = [line for each in self.sources for line in each.problems(self.time)]
@@ -233,19 +240,3 @@ def usage() -> Usage:
     except (OSError, ValueError, IndexError):  # no /proc, as on macOS
         pass
     return Usage(resident, time.process_time(), threading.active_count(), files)
-
-
-def age_text(seconds: float) -> str:
-    """A time for people.
-
-    >>> age_text(0.4), age_text(75), age_text(7_260), age_text(200_000)
-    ('0 s', '1 min', '2 h 1 min', '2 d 7 h')
-    """
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes = whole // 60
-    hours, days = minutes // 60, minutes // 1440
-    if days:
-        return f"{days} d {hours % 24} h"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

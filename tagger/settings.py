@@ -305,6 +305,25 @@ class EventLogSettings:
 
 
 @dataclass(frozen=True)
+class HttpSettings:
+    """Port on which the daemon says how it does."""
+
+    port: int
+    host: str = "127.0.0.1"
+    """Address of this machine that is listened on. Not a loopback address: others can read which sounds were heard."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 65535:
+            raise SettingError("http.port", "must be from 1 to 65535", self.port)
+        if not is_address(self.host):
+            raise SettingError("http.host", "is no host's name or address", self.host)
+
+    @property
+    def url(self) -> str:
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
 class ListenSettings:
     """All settings of `tagger listen`."""
 
@@ -353,6 +372,8 @@ class ListenSettings:
     jsonl: JsonLinesSettings | None = None
     webhook: WebhookSettings | None = None
     event_log: EventLogSettings | None = None
+    http: HttpSettings | None = None
+    """None: no port is opened."""
     state: Path | None = None
     """Folder for what must survive a restart. None: `$TAGGER_HOME/state`."""
     audio_s: float = 10.0

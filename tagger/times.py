@@ -98,3 +98,19 @@ def _day(text: str) -> date:
     if not 1970 < found.year < 9999:
         raise ValueError("out of what clocks can tell")
     return found
+
+
+def age_text(seconds: float) -> str:
+    """A time for people.
+
+    >>> age_text(0.4), age_text(75), age_text(7_260), age_text(200_000)
+    ('0 s', '1 min', '2 h 1 min', '2 d 7 h')
+    """
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    hours, days = minutes // 60, minutes // 1440
+    if days:
+        return f"{days} d {hours % 24} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

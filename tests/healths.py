@@ -12,7 +12,7 @@ NOW = 1_800_000_000.0
 def source(name: str = "mic", **fields: Any) -> SourceHealth:
     """A source that has done well for a minute, but for these fields of it or of its condition."""
     usual: dict[str, Any] = {
-        **{"idle_s": 0.1, "rms_dbfs": -50.0, "windows": 100, "skipped": 1, "overruns": 2},
+        **{"idle_s": 0.1, "behind_s": 0.02, "rms_dbfs": -50.0, "windows": 100, "skipped": 1, "overruns": 2},
         **{"state": "hearing", "since": NOW - 60, "reconnects": 3, "last_audio_s": 0.1},
     }
     given = usual | fields

@@ -19,6 +19,7 @@ from tagger.cli.export import export_model
 from tagger.cli.listen import listen
 from tagger.cli.models import models
 from tagger.cli.review import review
+from tagger.cli.status import status
 from tagger.cli.tag import tag_files
 from tagger.cli.train import evaluate, features, recipes, train
 from tagger.errors import SettingError, TaggerError, UserError, to_install
@@ -101,7 +102,7 @@ def main(ctx: click.Context) -> None:
 
 
 _COMMANDS = (
-    *(listen, list_events, config, devices, models),
+    *(listen, status, list_events, config, devices, models),
     *(tag_files, calibrate, review, export_model, bench),
     *(train, evaluate, recipes, features),
 )

@@ -19,6 +19,7 @@ from tagger.policy import KINDS, MOST_SECONDS, LabelPolicy
 from tagger.settings import (
     RUNTIMES,
     HomeAssistantSettings,
+    HttpSettings,
     JsonLinesSettings,
     ListenSettings,
     MqttSettings,
@@ -334,6 +335,10 @@ OPTIONS: tuple[Option, ...] = (
            example="events.sqlite"),
     Option("sinks.log.keep_days", float, "Age at which events are deleted, days; without it none is.",
            field="event_log.keep_days", reload=True, above=0, example=365),
+    Option("http.port", int, "Port of /healthz, /readyz, /metrics and /status; without it none is opened.",
+           field="http.port", flag="--http-port", metavar="PORT", least=1, most=65535, example=9494),
+    Option("http.host", str, "Address to open it on; 0.0.0.0: other machines can read which sounds were heard.",
+           field="http.host", flag="--http-host", metavar="HOST", default=HttpSettings.host),
     Option("clips.folder", Path, "Folder for the audio of events, for `tagger review`; without it no audio is kept.",
            field="clips.folder", flag="--save-clips", metavar="DIR", writes="folder", example="clips",
            formerly="CLIPS"),
@@ -364,6 +369,7 @@ TABLES: Mapping[str, str] = {
     "sinks.jsonl": "A file of events, one line of JSON each.",
     "sinks.webhook": "A web server that gets each event.",
     "sinks.log": "A database of events.",
+    "http": "A port that says how the daemon does. None is opened unless `port` is set.",
     "clips": "Audio of events. None is kept unless `folder` is set.",
 }
 """Tables of the file besides `events`, and the purpose of each."""

@@ -62,6 +62,7 @@ class Record(Sink):
                 source=source,
                 condition=_condition(listener, noted, now),
                 idle_s=now - listener.moved_at,
+                behind_s=listener.source.behind(),
                 rms_dbfs=noted.rms_dbfs,
                 windows=listener.windows,
                 skipped=listener.skipped,

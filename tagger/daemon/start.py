@@ -22,6 +22,7 @@ from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
 from tagger.daemon.record import Health, Record
 from tagger.daemon.reload import reload
 from tagger.daemon.state import StateFolder
+from tagger.daemon.web import answering
 from tagger.engine.runtime import describe, doubles, open_models
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import SettingError, TaggerError
@@ -130,6 +131,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
             for source, stream in zip(sources, streams, strict=True)
         ]
         health = Health(node, listeners, record, outputs.health, fanout.counts)
+        stack.enter_context(answering(health.snapshot, settings.http, settings.state or home() / "state"))
         control.listeners = {listener.stream.source: listener for listener in listeners}
         fanout.open(streams)  # from now on requests come
         for stream, end in state.left_open() if state is not None else ():
@@ -315,6 +317,8 @@ def _print_setup(
         echo(f"Warning: {line}", err=True)
     every = f"{window_s:g} s every {settings.hop_seconds:g} s"
     echo(f"windows       {every}: first labels after {window_s:g} s", err=True)
+    if settings.http is not None:
+        echo(f"health        at {settings.http.url}/readyz, /healthz, /metrics and /status", err=True)
     if mqtt is None:
         echo("publishing    to standard output only", err=True)
         return

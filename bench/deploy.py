@@ -1,0 +1,202 @@
+"""The install script and the service on a bare Debian that boots: installed twice, heard over MQTT, removed again.
+
+    sudo python bench/deploy.py [--suite bookworm] [--folder /var/tmp/tagger-deploy]
+
+It needs root and Debian's debootstrap, systemd-container and mosquitto. `debootstrap` fills FOLDER/SUITE once; a
+container of that boots systemd, below a layer that takes all changes. In it,
+
+1. `deploy/install.sh` runs twice, and the second time starts the service;
+2. the service plays a clip, through its own ExecStart and in its own sandbox; a broker outside gets its events;
+3. `bench/deploy_probe.py` takes the daemon's place in the sandbox, and tries what must succeed and what must fail;
+4. `deploy/install.sh --uninstall` and `apt autoremove` remove it, and each file that is left is named.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bare_debian import Machine, bare_tree, booted, changed, files_of, layered, megabytes, timed, until
+
+from tagger.bench.usage import usage
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.programs import Subscriber, free_port  # noqa: E402
+
+_PACKAGES = ("systemd", "systemd-sysv", "dbus", "ca-certificates")
+"""What a Debian that boots has, beyond the smallest tree."""
+_AUDIO = 29
+"""Number of Debian's group audio."""
+_CARD = ("controlC0", "pcmC0D0c")
+"""Devices of a sound card. Nobody drives them here: opening one gives ENODEV or ENXIO where it is allowed."""
+_KEPT_BY_OTHERS = ("var/log/", "var/cache/", "var/lib/apt/", "var/lib/dpkg/", "var/lib/systemd/", "etc/ld.so.cache")
+"""Where apt and systemd keep their own records."""
+_BACKUPS = ("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-")
+"""What `useradd` and `userdel` leave of the version before."""
+_EXPOSURE = 2.0
+"""Highest exposure that is accepted."""
+_SETTINGS = """
+[listen]
+sources = ["clip=/var/lib/tagger/clip.ogg"]
+[mqtt]
+url = "mqtt://127.0.0.1:{port}"
+"""
+_PROBE = """
+[Service]
+Type=oneshot
+Restart=no
+ExecStart=
+ExecStart=/opt/tagger/current/bin/python /var/lib/tagger/probe.py
+"""
+_INSTALL = "/checkout/deploy/install.sh"
+
+Check = tuple[str, bool]
+"""What was looked at, and whether it is right."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", default="bookworm", help="Debian's name, 12 or newer")
+    parser.add_argument("--folder", type=Path, default=Path("/var/tmp/tagger-deploy"))
+    options = parser.parse_args()
+    missing = [each for each in ("debootstrap", "systemd-nspawn", "mosquitto") if not shutil.which(each)]
+    if os.geteuid() != 0 or missing:
+        sys.exit("this needs root, and: apt install debootstrap systemd-container mosquitto")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    failed = passed = 0
+    with ExitStack() as stack:
+        root = stack.enter_context(layered(bare_tree(options.folder / options.suite, options.suite, _PACKAGES)))
+        machine = stack.enter_context(booted(root, f"--bind={sound_card(root.parent / 'snd')}:/dev/snd"))
+        port = stack.enter_context(broker(root.parent / "mosquitto.conf"))
+        for what, ok in checks(machine, port):
+            print(f"{'ok  ' if ok else 'FAIL'}  {what}", flush=True)
+            passed, failed = passed + ok, failed + (not ok)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(failed > 0)
+
+
+def sound_card(folder: Path) -> Path:
+    """Makes the devices of a sound card that nobody drives."""
+    folder.mkdir()
+    for minor, name in enumerate(_CARD):
+        subprocess.run(["mknod", "-m", "660", str(folder / name), "c", "116", str(minor)], check=True)
+        os.chown(folder / name, 0, _AUDIO)
+    return folder
+
+
+@contextmanager
+def broker(settings: Path) -> Iterator[int]:
+    """A Mosquitto outside the container; its port."""
+    port = free_port()
+    settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    process = subprocess.Popen(["mosquitto", "-c", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def checks(machine: Machine, port: int) -> Iterator[Check]:
+    """All of it, in order."""
+    before = files_of(machine.root)
+    yield from installs_twice(machine, port)
+    yield from labels_a_clip(machine, port)
+    yield from keeps_to_its_sandbox(machine)
+    yield from leaves_only_data(machine, before)
+
+
+def installs_twice(machine: Machine, port: int) -> Iterator[Check]:
+    app, data = machine.root / "opt/tagger", machine.root / "var/lib/tagger"
+    seconds = timed(lambda: machine.run(_INSTALL, "--no-start"))
+    yield f"installed in {seconds:.0f} s; /opt/tagger has {megabytes(app)}", True
+    yield "not started, as asked", machine.property("ActiveState") == "inactive"
+    first = (app / "current").readlink()
+
+    shutil.copy(ROOT / "tagger/sources/demo/demo.ogg", data / "clip.ogg")
+    (data / "tagger.toml").write_text(_SETTINGS.format(port=port))
+    machine.run("chown", "-R", "tagger:tagger", "/var/lib/tagger")
+    seconds = timed(lambda: machine.run(_INSTALL))
+    yield f"installed again in {seconds:.0f} s, and started", machine.property("ActiveState") == "active"
+    releases = [Path("/opt/tagger", each.name) for each in app.glob("venv-*")]
+    yield "one release is left, the new one", releases == [(app / "current").readlink()] and first not in releases
+    found = machine.run("tagger", "config", "check", "--offline")
+    yield "`sudo tagger` acts for the service: it reads its settings", "/var/lib/tagger/tagger.toml" in found
+
+
+def labels_a_clip(machine: Machine, port: int) -> Iterator[Check]:
+    subscriber, begun = Subscriber(port), time.monotonic()
+    machine.run("systemctl", "restart", "tagger")
+    until("a label", lambda: labels(subscriber))
+    machine.run("systemctl", "reload", "tagger")
+    yield "it lives after a reload", machine.property("ActiveState") == "active"
+    until("five labels", lambda: len(labels(subscriber)) >= 5)
+    yield f"five labels in {time.monotonic() - begun:.0f} s: {', '.join(labels(subscriber))}", True
+    used = usage(machine.process_outside(int(machine.property("MainPID"))))
+    yield f"memory of the service: {used.resident_bytes / 1e6:.0f} MB", used.resident_bytes > 0
+    odd = [line for line in log(machine) if any(word in line.lower() for word in ("error", "permi", "traceback"))]
+    yield f"lines of the log that name an error: {odd}", not odd
+    yield "it was not restarted", machine.property("NRestarts") == "0"
+    machine.run("systemctl", "stop", "tagger")
+    yield "stopped without a failure", machine.property("Result") == "success"
+
+
+def keeps_to_its_sandbox(machine: Machine) -> Iterator[Check]:
+    last = machine.run("systemd-analyze", "security", "--no-pager", "tagger").splitlines()[-1]
+    exposure = float(last.split(":")[1].split()[0])
+    yield f"systemd-analyze security: {exposure}", exposure <= _EXPOSURE
+
+    probe, drop_in = (
+        machine.root / each for each in ("var/lib/tagger/probe.py", "etc/systemd/system/tagger.service.d")
+    )
+    shutil.copy(ROOT / "bench/deploy_probe.py", probe)
+    drop_in.mkdir()
+    (drop_in / "probe.conf").write_text(_PROBE)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "tagger", check=False)
+    lines = log(machine)
+    for line in lines:
+        if line.startswith("probe "):
+            _, verdict, what = line.split(" ", 2)
+            yield f"in the sandbox: {what}", verdict == "ok"
+    if "probe ok came to its end" not in lines:
+        yield "\n".join(["the probe did not come to its end:", *lines[-10:]]), False
+    shutil.rmtree(drop_in)
+    probe.unlink()
+
+
+def leaves_only_data(machine: Machine, before: dict[str, tuple[int, int]]) -> Iterator[Check]:
+    data = machine.root / "var/lib/tagger"
+    seconds = timed(lambda: machine.run(_INSTALL, "--uninstall"))
+    machine.run("apt-get", "autoremove", "--purge", "-qq", "-y")
+    paths = changed(before, files_of(machine.root))
+    left = [path for path in paths if not path.startswith(("var/lib/tagger/", *_KEPT_BY_OTHERS, *_BACKUPS))]
+    yield f"removed in {seconds:.0f} s; left, beside /var/lib/tagger: {left}", not left
+    yield "the data are left", (data / "tagger.toml").exists()
+    machine.run(_INSTALL, "--purge")
+    yield "--purge removes them, too", not data.exists()
+    machine.run(_INSTALL, "--uninstall")
+    yield "--uninstall of nothing is no error", True
+
+
+def labels(subscriber: Subscriber) -> list[str]:
+    """Labels of which an event has begun."""
+    events = [json.loads(each.payload) for _, each in list(subscriber.messages) if each.topic.endswith("/event")]
+    return sorted({event["label"] for event in events if event["type"] == "begin"})
+
+
+def log(machine: Machine) -> list[str]:
+    """What the service has printed."""
+    return machine.run("journalctl", "--no-pager", "--output=cat", "--unit=tagger").splitlines()
+
+
+if __name__ == "__main__":
+    main()

@@ -63,8 +63,14 @@ class _Open:
 class _Label:
     """Follows one label."""
 
-    def __init__(self, name: str, policy: LabelPolicy, new_id: Callable[[float], str]) -> None:
-        self.name, self.policy, self._new_id = name, policy, new_id
+    def __init__(
+        self, name: str, policy: LabelPolicy, new_id: Callable[[float], str], labels: Sequence[str] = ()
+    ) -> None:
+        """
+        Args:
+            labels: all of the model.
+        """
+        self.name, self.policy, self._new_id, self._labels = name, policy, new_id, labels
         self.why: str | None = "nothing heard yet"
         """Why the label is not announced. None: it is."""
         self._candidate: _Candidate | None = None
@@ -176,12 +182,10 @@ class _Label:
         """Why a window neither begins an event nor confirms one."""
         enter = self.policy.enter
         if not value >= enter:
-            is_unknown = scores.plain is not None and float(scores.plain[column]) >= enter
-            return (
-                f"rather {scores.other_of(column)}, which is none of the labels"
-                if is_unknown
-                else f"below enter {enter:.2f}"
-            )
+            other = scores.other_of(column)
+            if scores.plain is None or not other or not float(scores.plain[column]) >= enter:
+                return f"below enter {enter:.2f}"
+            return f"rather {other}" + ("" if other in self._labels else ", which is none of the labels")
         if scores.end_time < self._free:
             return f"refractory {self._free - scores.end_time:.1f} s left"
         if _sounds(scores, column, self.policy):
@@ -304,7 +308,7 @@ class Decider:
     def _forget(self) -> None:
         policy = self.policy
         labels = zip(policy.labels, policy.each, strict=True)
-        self._labels = {name: _Label(name, rules, self._new_id) for name, rules in labels}
+        self._labels = {name: _Label(name, rules, self._new_id, policy.labels) for name, rules in labels}
         self._each = tuple(self._labels.values())
         self._busy: set[int] = set()
         """Columns of all labels that are not idle, and maybe of others."""

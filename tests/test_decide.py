@@ -224,6 +224,16 @@ def test_what_no_label_explains_is_said():
     ]
 
 
+def test_a_label_that_is_rather_heard_is_said():
+    policy = Policy(("dog", "cat"), (LabelPolicy(),) * 2)
+    window = Scores(np.array([0.3, 0.4], np.float32), 0, 5, 0, np.zeros((2, 5), np.float32), 1.0)
+    window = replace(window, plain=np.array([0.8, 0.8], np.float32), other=("cat", ""))
+    decider = Decider(policy)
+    decider.update(window)
+    answers, _ = decider.answers(window, 2)
+    assert {each.label: each.why for each in answers} == {"dog": "rather cat", "cat": "below enter 0.50"}
+
+
 def test_a_low_enter_asks_for_no_more_of_a_moment():
     windows = [one(0.12, start, 0.01, 0.11, 0.12) for start in range(3)]
     assert len(spans(decide(rules(LabelPolicy(enter=0.1, exit=0.05)), windows))) == 1

@@ -27,6 +27,7 @@ def train(
     download: bool,
     settings_: Sequence[str],
     freeze: bool,
+    no_opinion: bool,
     epochs: int | None,
     recipe: str | None,
     **flags: Any,
@@ -43,6 +44,8 @@ def train(
         changes.setdefault("frozen_norm", "false")  # an untrained network has no statistics to keep
         changes.setdefault("frozen_blocks", "0")
         changes.setdefault("start_share", "0")
+    if no_opinion:
+        changes["opinion"] = "false"
     if epochs is not None:
         changes["epochs"] = str(epochs)
     chosen = named(name, changes)

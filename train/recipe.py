@@ -64,6 +64,9 @@ class Recipe:
 
     surprise: float = 0.0
     """With `upper`: this times the highest surprise is subtracted from every logit (see CheckpointInfo)."""
+    opinion: bool = False
+    """Whether the official network that training starts from gives a second opinion (`train.fit.opinion`), at a third
+    of the network's time or less."""
     enter_logit: float = 0.0
     """With `upper`: logit at which an event begins."""
 
@@ -212,7 +215,7 @@ _CRNN = Recipe(
 
 RECIPES: dict[str, Recipe] = {
     "finetune": Recipe(frozen_blocks=9, learning_rate=1e-3, start_share=0.5),
-    "head": Recipe(trainable="head", inner_share=0.25),  # the last fit learns from these, too
+    "head": Recipe(trainable="head", inner_share=0.25, opinion=True),  # the last fit learns from these, too
     "stream": Recipe(
         trainable="upper",
         epochs=6,
@@ -224,6 +227,7 @@ RECIPES: dict[str, Recipe] = {
         weight_decay=1e-3,
         clip_gradient=5.0,
         surprise=1.0,
+        opinion=True,
         enter_logit=1.5,
     ),
     "gradual": Recipe(trainable="gradual", layer_decay=0.85),

@@ -12,6 +12,7 @@ A checkpoint is one `.safetensors` file. Its metadata holds, under the key `tagg
     calibration   {"surprise": this times the highest surprise is subtracted from the logits, which are then divided by
                   "temperature", and "bias" is added}; surprise and bias are 0 if they are missing
     others        names of classes besides the labels (tagger.models.efficientat.Others); may be missing
+    opinion       how a second opinion counts (tagger.checkpoints.opinion); may be missing
     training      recipe, fold, seed, data fingerprint: how it was made
     metrics       what was measured, and on what
     licences      notices that travel with the weights

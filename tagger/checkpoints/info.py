@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.checkpoints.header import FORMAT, read_header
+from tagger.checkpoints.opinion import Opinion
 from tagger.errors import CheckpointError
 from tagger.features.config import CONFIGS, MelConfig
 from tagger.models.config import ARCHITECTURES
@@ -47,6 +48,8 @@ class CheckpointInfo:
     """Names of the classes that the network knew before and still recognises (`tagger.models.efficientat.Others`)."""
     surprise: float = 0.0
     """Weight: this times the highest surprise is subtracted from every logit, before temperature and bias."""
+    opinion: Opinion | None = None
+    """How its second opinion counts. None: it has none."""
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licences: tuple[str, ...] = ()
@@ -70,6 +73,7 @@ class CheckpointInfo:
             raise ValueError(f"bias and surprise must be at most {_LARGEST:g}, and surprise not negative")
         if len(self.others) != getattr(self.config, "others", 0):
             raise ValueError(f"{len(self.others)} names of other classes for {getattr(self.config, 'others', 0)}")
+        self._check_opinion()
         if not 1 / _LARGEST <= self.temperature <= _LARGEST:
             raise ValueError(f"temperature must be positive, from {1 / _LARGEST:g} to {_LARGEST:g}")
         if not _WINDOW_SECONDS[0] <= self.window_seconds <= _WINDOW_SECONDS[1]:
@@ -82,6 +86,24 @@ class CheckpointInfo:
         if getattr(self.config, "bands", self.mel.bands) != self.mel.bands:
             raise ValueError(f"the network takes {self.config.bands} bands, and the features have {self.mel.bands}")
 
+    def _check_opinion(self) -> None:
+        """
+        Raises:
+            ValueError: the second opinion is not that of this network and these labels.
+        """
+        outputs = getattr(self.config, "opinion", 0)
+        if (self.opinion is None) != (outputs == 0):
+            raise ValueError(f"a network with {outputs} outputs for a second opinion goes with such a section, or none")
+        if self.opinion is None:
+            return
+        if len(self.opinion.classes) != outputs or len(self.opinion.means) != len(self.labels):
+            raise ValueError(
+                f"opinion: {len(self.opinion.classes)} classes and {len(self.opinion.means)} labels, "
+                f"for {outputs} outputs and {len(self.labels)} labels"
+            )
+        if self.activation != "sigmoid":
+            raise ValueError("opinion: goes with the activation sigmoid only")
+
     def to_document(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
@@ -93,6 +115,7 @@ class CheckpointInfo:
             "thresholds": list(self.thresholds),
             "calibration": {"temperature": self.temperature, "bias": self.bias, "surprise": self.surprise},
             "others": list(self.others),
+            **({"opinion": self.opinion.to_document()} if self.opinion is not None else {}),
             "training": self.training,
             "metrics": self.metrics,
             "licences": list(self.licences),
@@ -122,6 +145,7 @@ class CheckpointInfo:
             bias=float(document["calibration"].get("bias", 0.0)),
             others=tuple(map(str, document.get("others", ()))),
             surprise=float(document["calibration"].get("surprise", 0.0)),
+            opinion=Opinion.from_document(document["opinion"]) if "opinion" in document else None,
             training=document["training"],
             metrics=document["metrics"],
             licences=tuple(map(str, document["licences"])),

@@ -10,7 +10,7 @@ A checkpoint's document carries it, if it has one, under the key `opinion`:
     means     for each label, names of the classes that mean it, one or more
     mean      the usual logit of each class
     spread    its standard deviation
-    own, other, rank, common, bias   numbers: the fields of `Opinion`
+    own, other, rank, common, strong, strong_from, bias   numbers: the fields of `Opinion`
 """
 
 import csv
@@ -32,6 +32,7 @@ CONSTANTS = Path(__file__).with_suffix(".json")
 """The weights; and for networks that were measured, the usual logits of their classes, and the bias."""
 _LARGEST = 1e4
 """Greatest weight, bias, usual logit and deviation, either sign."""
+_WEIGHTS = ("own", "other", "rank", "common", "strong", "strong_from")
 _LEAST_SPREAD = 1e-3
 
 Array = NDArray[np.floating]
@@ -57,8 +58,12 @@ class Opinion:
     """Share of a label's doubt that moves this label alone, and so may change which label is the highest."""
     common: float = 0.5
     """Share of the highest label's doubt that moves all labels, and so decides whether any is announced."""
-    bias: float = 0.0
-    """Added to every logit."""
+    strong: float = 0.0
+    """Weight of the surprise of a label's classes beyond `strong_from`: what is surely heard is believed."""
+    strong_from: float = 0.0
+    """In spreads."""
+    bias: float | tuple[float, ...] = 0.0
+    """Added to every logit; or [labels], to each label's."""
 
     def __post_init__(self) -> None:
         """
@@ -71,10 +76,12 @@ class Opinion:
         for names in self.means:
             if not names or not known.issuperset(names):
                 raise ValueError(f"opinion: {', '.join(map(str, names))[:80]!r} names none or unknown classes")
-        weights = self.own, self.other, self.rank, self.common
-        if not all(0 <= weight <= _LARGEST for weight in weights):
-            raise ValueError(f"opinion: own, other, rank and common must be from 0 to {_LARGEST:g}")
-        if not all(abs(each) <= _LARGEST for each in (self.bias, *self.mean)):
+        if not all(0 <= getattr(self, name) <= _LARGEST for name in _WEIGHTS):
+            raise ValueError(f"opinion: {', '.join(_WEIGHTS)} must be from 0 to {_LARGEST:g}")
+        biases = self.bias if isinstance(self.bias, tuple) else (self.bias,) * len(self.means)
+        if len(biases) != len(self.means):
+            raise ValueError(f"opinion: {len(biases)} numbers of bias for {len(self.means)} labels")
+        if not all(abs(each) <= _LARGEST for each in (*biases, *self.mean)):
             raise ValueError(f"opinion: bias and mean must be at most {_LARGEST:g}")
         if not all(_LEAST_SPREAD <= each <= _LARGEST for each in self.spread):
             raise ValueError(f"opinion: spread must be from {_LEAST_SPREAD:g} to {_LARGEST:g}")
@@ -89,7 +96,7 @@ class Opinion:
         Raises:
             ValueError, KeyError, TypeError: it cannot be used.
         """
-        numbers = ("own", "other", "rank", "common", "bias")
+        bias = document.get("bias", 0.0)
         unknown = set(document) - {each.name for each in fields(cls)}
         if unknown:
             raise ValueError(f"opinion: unknown: {', '.join(sorted(unknown))[:80]}")
@@ -98,7 +105,8 @@ class Opinion:
             means=tuple(_names(each) for each in document["means"]),
             mean=tuple(map(float, document["mean"])),
             spread=tuple(map(float, document["spread"])),
-            **{name: float(document[name]) for name in numbers if name in document},
+            bias=tuple(map(float, bias)) if isinstance(bias, list) else float(bias),
+            **{name: float(document[name]) for name in _WEIGHTS if name in document},
         )
 
     @cached_property
@@ -122,12 +130,15 @@ class Opinion:
 
     def doubt(self, audioset: Array) -> Array:
         """Doubt of each label, [N, labels]; lower is more doubtful. Input: [N, classes], logits."""
+        return self._doubt(audioset)[0]
+
+    def _doubt(self, audioset: Array) -> tuple[Array, Array]:
+        """Doubt, and the highest surprise of each label's own classes: each [N, labels]."""
         surprise = self.surprise(audioset)
         heard = audioset[:, self._columns].max(2)
         expected = surprise[:, self._columns].max(2)
         beyond = np.maximum(0, surprise.max(1, keepdims=True) - expected)
-        found: Array = self.own * heard - self.other * beyond
-        return found
+        return self.own * heard - self.other * beyond, expected
 
     def __call__(self, logits: Array, audioset: Array) -> Array:
         """
@@ -139,24 +150,24 @@ class Opinion:
             [N, labels]. A label's own classes raise it and other classes lower it, as long as the same label stays the
             highest; where another becomes the highest, all may jump.
         """
-        doubt = self.doubt(audioset)
-        ranked = logits + self.rank * doubt
+        doubt, expected = self._doubt(audioset)
+        ranked = logits + self.rank * doubt + self.strong * np.maximum(0, expected - self.strong_from)
         highest = ranked.argmax(1)
-        found: Array = ranked + self.common * np.take_along_axis(doubt, highest[:, None], 1) + self.bias
+        found: Array = ranked + self.common * np.take_along_axis(doubt, highest[:, None], 1)
+        found += np.asarray(self.bias, found.dtype)
         return found
 
-    def rather(self, audioset: Array) -> list[str]:
-        """The most surprising class of each window."""
-        return [self.classes[number] for number in self.surprise(audioset).argmax(1)]
+    def rather(self, audioset: Array, labels: Sequence[str]) -> tuple[str | tuple[str, ...], ...]:
+        """[N], what each window holds rather than a label: its most surprising class, or the label that this means;
+        where it means one, one for each label, empty for those that it means.
+        """
+        return tuple(self._rather(number, labels) for number in self.surprise(audioset).argmax(1))
 
-    @cached_property
-    def meant(self) -> Mapping[str, tuple[int, ...]]:
-        """By class, the numbers of the labels that it means. Classes that mean none are left out."""
-        found: dict[str, tuple[int, ...]] = {}
-        for label, names in enumerate(self.means):
-            for name in names:
-                found[name] = (*found.get(name, ()), label)
-        return found
+    def _rather(self, number: int, labels: Sequence[str]) -> str | tuple[str, ...]:
+        name = self.classes[number]
+        meant = {label for label, names in zip(labels, self.means, strict=True) if name in names}
+        instead = next((label for label in labels if label in meant), name)
+        return tuple("" if label in meant else instead for label in labels) if meant else instead
 
 
 def read_classes(path: Path = CLASSES) -> dict[str, tuple[str, ...]]:
@@ -170,6 +181,13 @@ def read_classes(path: Path = CLASSES) -> dict[str, tuple[str, ...]]:
             return {row["label"]: tuple(map(str.strip, row["classes"].split(";"))) for row in csv.DictReader(file)}
     except (OSError, UnicodeError, KeyError, AttributeError, csv.Error) as error:
         raise CheckpointError(f"{path}: needs the columns label and classes ({error})") from None
+
+
+def classes_for(labels: Sequence[str], classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """By label, the classes that mean it: the package's table, and classes of the same name. Others are left out."""
+    known, same = set(classes), {name.lower().replace(" ", "_"): name for name in classes}
+    named = {label: (same[label.lower()],) for label in labels if label.lower() in same}
+    return named | {label: names for label, names in read_classes().items() if label in labels and known >= set(names)}
 
 
 def read_constants(path: Path = CONSTANTS) -> dict[str, Any]:

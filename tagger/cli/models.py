@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from tagger.cli.common import Group
-from tagger.printable import echo
+from tagger.printable import echo, number_of
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -56,3 +56,45 @@ def models_download(names: Sequence[str], url: str | None) -> None:
         added = add(target)
         target.unlink()
         echo(f"{added.stem}: {added}")
+
+
+@models.command("opinion")
+@click.argument("model")
+@click.option(
+    "--of", "official", metavar="NAME", help="Official AudioSet network. [default: what MODEL was trained from]"
+)
+@click.option(
+    "--classes", type=click.Path(path_type=Path), metavar="CSV", help="Which AudioSet classes mean your labels."
+)
+@click.option("--bias", type=click.FloatRange(-100, 100), help="Added to every logit. [default: the package's]")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File to write. [default: $TAGGER_HOME/models]",
+)
+def models_opinion(
+    model: str, official: str | None, classes: Path | None, bias: float | None, output: Path | None
+) -> None:
+    """Give MODEL a second opinion: the AudioSet network that it was trained from, as that was before.
+
+    Its scores then count what else a window may hold: docs/trust.md. The graph, if MODEL has one, is written anew.
+    Needs torch.
+    """
+    from tagger.checkpoints import store
+    from tagger.checkpoints.graph import graph_of
+    from tagger.checkpoints.opinion import read_classes
+    from tagger.checkpoints.second import Asked, add
+    from tagger.sources.file import DEMO
+
+    path = store.find(model)
+    out = output or store.folder() / path.name
+    info = add(model, official, Asked(read_classes(classes) if classes else {}, bias), out)
+    shared = number_of(info.config.shared, "layer")
+    echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, shares {shared} with its second opinion")
+    if graph_of(path).is_file():
+        from tagger.engine.export import export
+
+        done = export(out, graph_of(out), [DEMO])
+        echo(f"{done.path}: {done.path.stat().st_size / 1e6:.1f} MB")

@@ -61,6 +61,11 @@ def _data_options(command: Any) -> Any:
 @click.option(
     "--freeze", is_flag=True, help="Short for --recipe head: only a last layer, on the frozen network's features."
 )
+@click.option(
+    "--no-opinion",
+    is_flag=True,
+    help="Short for --set opinion=false: without the AudioSet network's opinion beside the labels'.",
+)
 @click.option("--epochs", type=click.IntRange(1), help="Short for --set epochs=N.")
 @click.option("--teacher", metavar="MODEL", help="Checkpoint to learn from too; {fold} in it is the held-out fold.")
 @click.option("--fold", "folds", type=click.IntRange(1, 5), multiple=True, help="Hold out this fold only; repeatable.")

@@ -32,6 +32,7 @@ from tagger.events import Samples
 from tagger.files import replacing
 from tagger.models.efficientat import ConvNorm, EfficientAT, SqueezeExcitation
 from tagger.models.network import Network
+from tagger.models.opinion import SecondOpinion
 
 LARGEST_DIFFERENCE = 1e-3
 """Most that a logit, of the window or of a step, may differ from the checkpoint's."""
@@ -102,10 +103,11 @@ def _difference(one: WindowClassifier, other: WindowClassifier, windows: Sequenc
             found = other.outputs(batch)
         except Exception as error:  # ONNX Runtime's errors have no class in common
             raise CheckpointError(f"its network cannot be run once exported: {error}") from None
+        pairs: list[tuple[Samples | None, Samples | None]]
         pairs = [(expected.logits, found.logits), (expected.steps, found.steps)]
-        if expected.embedding is not None and found.embedding is not None:
-            pairs.append((expected.embedding, found.embedding))
-        largest = max(largest, *(float(np.abs(a - b).max()) for a, b in pairs))
+        pairs += [(expected.embedding, found.embedding), (expected.opinion, found.opinion)]
+        differences = [float(np.abs(a - b).max()) for a, b in pairs if a is not None and b is not None]
+        largest = max(largest, *differences)
     return largest
 
 
@@ -177,10 +179,11 @@ def _plain(network: N) -> N:
             setattr(network, name, _Gate(child))
         else:
             _plain(child)
-    if isinstance(network, EfficientAT):
-        for number, layer in enumerate(network.classifier):
+    if isinstance(network, EfficientAT | SecondOpinion):
+        layers = cast(nn.Sequential, network.classifier)
+        for number, layer in enumerate(layers):
             if isinstance(layer, nn.Linear):
-                network.classifier[number] = _Pointwise(layer)
+                layers[number] = _Pointwise(layer)
     return network
 
 

@@ -35,6 +35,8 @@ class NetworkOutputs:
     """[B, other classes], 0 to 1. None: the network has no such layer."""
     embedding: Samples | None = None
     """[B, size]: pooled features before the head. None: the graph was exported by an earlier version."""
+    opinion: Samples | None = None
+    """[B, classes]: logits of the second opinion (`tagger.checkpoints.opinion`). None: the network has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,22 +192,31 @@ class WindowClassifier:
 
 
 def calibrated(outputs: NetworkOutputs, info: CheckpointInfo, step_s: float) -> BatchScores:
-    """Scores from logits: temperature, bias and activation of the checkpoint, and its penalty for other sounds."""
+    """Scores from logits: temperature, bias and activation of the checkpoint, its penalty for other sounds, and its
+    second opinion.
+    """
     steps = outputs.steps
     activity = _sigmoid(steps) if getattr(info.config, "moments", False) else _activated(steps, info)
     within = activity.transpose(0, 2, 1)
     plain = _activated(outputs.logits, info)
-    if outputs.surprise is None:
+    logits, other = outputs.logits, tuple[str | tuple[str, ...], ...]()
+    if outputs.surprise is not None:
+        logits = logits - np.float32(info.surprise) * outputs.surprise.max(1, keepdims=True)
+        other = tuple(info.others[number] for number in outputs.surprise.argmax(1))
+    if info.opinion is not None and outputs.opinion is not None:
+        values = _sigmoid(info.opinion(_scaled(logits, info), outputs.opinion).astype(np.float32))
+        return BatchScores(values, within, step_s, plain, info.opinion.rather(outputs.opinion, info.labels))
+    if not other:
         return BatchScores(plain, within, step_s)
-    most = outputs.surprise.max(1, keepdims=True)
-    values = _activated(outputs.logits - np.float32(info.surprise) * most, info)
-    other = tuple(info.others[number] for number in outputs.surprise.argmax(1))
-    return BatchScores(values, within, step_s, plain, other)
+    return BatchScores(_activated(logits, info), within, step_s, plain, other)
 
 
 def _activated(logits: Samples, info: CheckpointInfo) -> Samples:
-    scaled = logits / np.float32(info.temperature) + np.float32(info.bias)
-    return _softmax(scaled) if info.activation == "softmax" else _sigmoid(scaled)
+    return (_softmax if info.activation == "softmax" else _sigmoid)(_scaled(logits, info))
+
+
+def _scaled(logits: Samples, info: CheckpointInfo) -> Samples:
+    return logits / np.float32(info.temperature) + np.float32(info.bias)
 
 
 def _sigmoid(x: Samples) -> Samples:

@@ -8,6 +8,8 @@ _WIDEST = 8.0
 """Greatest width: twice the widest published one. A greater one is a mistake that would fill the memory."""
 _MOST_OUTPUTS = 10_000
 """Most labels, and most other classes."""
+LEAST_SHARED, _LAYERS = 4, 17
+"""Fewest layers that a second opinion shares, those below `Network.cut`; and all layers of an `mn` or `dymn`."""
 _LEAST_BANDS = 32
 """Fewest bands: the convolutions reduce 32 bands to one row."""
 
@@ -30,6 +32,10 @@ class EfficientATConfig:
     """With `moments`: whether a window's logit is the mean of both last layers'; else the window's own."""
     others: int = 0
     """Number of classes that the network learnt before its labels and still recognises. 0: none."""
+    opinion: int = 0
+    """Number of classes of the second opinion (`tagger.models.opinion`). 0: it has none."""
+    shared: int = 0
+    """Number of layers, from the input, that the second opinion shares; from the next one on it has its own."""
 
     def __post_init__(self) -> None:
         if self.head not in ("mlp", "linear"):
@@ -40,6 +46,10 @@ class EfficientATConfig:
             raise ValueError(f"labels and others must be whole numbers of at most {_MOST_OUTPUTS:,}")
         if not (isinstance(self.moments, bool) and isinstance(self.joint, bool)):
             raise ValueError(f"moments {self.moments!r} and joint {self.joint!r} must be true or false")
+        if not isinstance(self.opinion, int) or not 0 <= self.opinion <= _MOST_OUTPUTS:
+            raise ValueError(f"opinion {self.opinion!r} must be a whole number of at most {_MOST_OUTPUTS:,}")
+        if not isinstance(self.shared, int) or not (LEAST_SHARED <= self.shared <= _LAYERS or not self.opinion):
+            raise ValueError(f"shared {self.shared!r} must be a whole number from {LEAST_SHARED} to {_LAYERS}")
         if not 0 < self.width <= _WIDEST or not 0 <= self.dropout < 1:
             raise ValueError(f"0 < width <= {_WIDEST:g} and 0 <= dropout < 1 do not hold: {self}")
 

@@ -19,7 +19,8 @@ from tagger.models.efficientat import (
     STEP_FRAMES,
     Others,
     conv_norm,
-    outputs_of,
+    fresh_opinion,
+    outputs_from,
     round_channels,
 )
 from tagger.models.network import Network, Outputs
@@ -70,6 +71,7 @@ class DyMN(Network):
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head, nn.Linear(size, config.labels))
         self.moments = nn.Linear(size, config.labels) if config.moments else None
         self.others = Others(size, config.others) if config.others else None
+        self.opinion = fresh_opinion(self.blocks, self.embedding_size, config)
         self.config = config
         self.set_temperature(config.temperature)
 
@@ -103,7 +105,7 @@ class DyMN(Network):
 
     def outputs(self, log_mel: Tensor) -> Outputs:
         """Everything that the network computes."""
-        return outputs_of(self, self._maps(log_mel))
+        return outputs_from(self, log_mel, 0)
 
     def embed(self, log_mel: Tensor) -> Tensor:
         """Pooled features, before the head. Input: as `forward`. Output: [B, embedding_size]."""

@@ -4,12 +4,16 @@ Howard et al., "Searching for MobileNetV3" (ICCV 2019), table 1, for the shape; 
 Audio Tagging via Transformer-to-CNN Knowledge Distillation" (ICASSP 2023) for the audio network and its weights.
 """
 
+import copy
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tagger.models.config import EfficientATConfig
 from tagger.models.network import Cut, Network, Outputs
+from tagger.models.opinion import SecondOpinion
 
 STEM_CHANNELS = 16
 HEAD_CHANNELS = 1280
@@ -76,6 +80,7 @@ class EfficientAT(Network):
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head, nn.Linear(size, config.labels))
         self.moments = nn.Linear(size, config.labels) if config.moments else None
         self.others = Others(size, config.others) if config.others else None
+        self.opinion = fresh_opinion(self.blocks, self.embedding_size, config)
 
     step_frames = STEP_FRAMES
     has_linear_head = True
@@ -93,14 +98,14 @@ class EfficientAT(Network):
 
     def outputs(self, log_mel: Tensor) -> Outputs:
         """Everything that the network computes."""
-        return self.upper(self.lower(log_mel))
+        return outputs_from(self, log_mel, 0)
 
     def lower(self, log_mel: Tensor) -> Tensor:
         maps: Tensor = self.features[:LOCAL_LAYERS](log_mel)
         return maps
 
     def upper(self, maps: Tensor) -> Outputs:
-        return outputs_of(self, self.features[LOCAL_LAYERS:](maps))
+        return outputs_from(self, maps, LOCAL_LAYERS)
 
     def embed(self, log_mel: Tensor) -> Tensor:
         """Pooled features, before the head. Input: as `forward`. Output: [B, embedding_size]."""
@@ -202,6 +207,34 @@ class Others(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         surprise: Tensor = self.layer(hidden).sigmoid() * (1 - self.expected)
         return surprise
+
+
+def fresh_opinion(blocks: Sequence[nn.Module], features: int, config: EfficientATConfig) -> SecondOpinion | None:
+    """The second opinion that a config describes, with fresh weights: the official networks' layers and head.
+
+    Args:
+        blocks: layers of the network, from the input.
+        features: number of channels that the last of them gives.
+    """
+    if not config.opinion:
+        return None
+    size = round_channels(HEAD_CHANNELS * config.width)
+    head = nn.Linear(features, size), nn.Hardswish(), nn.Dropout(config.dropout), nn.Linear(size, config.opinion)
+    classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head)
+    return SecondOpinion(copy.deepcopy(list(blocks[config.shared :])), classifier)
+
+
+def outputs_from(network: Network, maps: Tensor, first: int) -> Outputs:
+    """Everything that a network computes from the input of its layer `first`, counted from 0."""
+    opinion: SecondOpinion | None = network.opinion  # type: ignore[assignment]
+    shared = len(network.blocks) if opinion is None else network.config.shared
+    for layer in network.blocks[first:shared]:
+        maps = layer(maps)
+    own = maps
+    for layer in network.blocks[shared:]:
+        own = layer(own)
+    outputs = outputs_of(network, own)
+    return outputs if opinion is None else outputs._replace(opinion=opinion(maps))
 
 
 def outputs_of(network: nn.Module, maps: Tensor) -> Outputs:

@@ -21,6 +21,9 @@ class Outputs(NamedTuple):
     has no such layer."""
     embedding: Tensor | None = None
     """[B, size], pooled features of the whole window, before the head. None: the network gives none."""
+    opinion: Tensor | None = None
+    """[B, classes], logits of a network that was not trained on the labels (`tagger.models.opinion`). None: the network
+    has no such part."""
 
 
 class Cut(NamedTuple):

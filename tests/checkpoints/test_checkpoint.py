@@ -462,7 +462,8 @@ def test_other_classes_and_steps_of_their_own_round_trip(tmp_path, half):
     assert torch.equal(loaded.model.others.expected, network.others.expected)  # a vector stays in float32
     with torch.inference_mode():
         one, other = network.outputs(spectrogram()), loaded.model.outputs(spectrogram())
-    for mine, theirs in zip(one, other, strict=True):
+    assert one.opinion is other.opinion is None
+    for mine, theirs in zip(one[:4], other[:4], strict=True):
         assert torch.equal(mine, theirs) or half
         torch.testing.assert_close(mine, theirs, atol=1e-2, rtol=1e-2)
 

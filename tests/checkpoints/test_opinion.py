@@ -35,6 +35,18 @@ def test_the_ranking_can_change():
     assert OPINION(np.array([[0.3, 0.0]]), audioset).argmax() == 1
 
 
+def test_what_is_surely_heard_raises_its_label_alone():
+    audioset = np.array([[-1.0, -4.0, -6.0, -5.0]])  # 3 spreads above the first label's mean
+    sure = replace(OPINION, rank=0.0, common=0.0, strong=2.0, strong_from=1.0)
+    np.testing.assert_allclose(sure(np.array([[0.5, 0.5]]), audioset), [[0.5 + 2 * (3 - 1), 0.5]])
+
+
+def test_a_bias_may_be_each_labels_own():
+    plain = replace(OPINION, rank=0.0, common=0.0, bias=(1.0, -2.0))
+    np.testing.assert_allclose(plain(np.zeros((1, 2)), np.zeros((1, 4))), [[1.0, -2.0]])
+    assert Opinion.from_document(json.loads(json.dumps(plain.to_document()))) == plain
+
+
 @pytest.mark.parametrize(("column", "sign"), [(0, 1), (3, -1)])
 def test_own_classes_raise_a_label_and_others_lower_it(column: int, sign: int):
     audioset = np.full((20, 4), -5.0)
@@ -44,16 +56,9 @@ def test_own_classes_raise_a_label_and_others_lower_it(column: int, sign: int):
     assert sign * (scores[-1] - scores[0]) > 1
 
 
-def test_the_most_surprising_class_has_a_name():
-    assert OPINION.rather(np.array([[-2.0, -4.0, -5.0, 0.0]])) == ["Blender"]
-
-
-def test_a_class_knows_the_labels_that_it_means():
-    assert replace(OPINION, means=(("Dog", "Meow"), ("Cat", "Meow"))).meant == {
-        "Dog": (0,),
-        "Meow": (0, 1),
-        "Cat": (1,),
-    }
+def test_the_most_surprising_class_is_named_unless_it_means_the_label_itself():
+    windows = np.array([[-2.0, -4.0, -5.0, 0.0], [-2.0, 8.0, -6.0, -5.0]])
+    assert OPINION.rather(windows, ("dog", "cat")) == ("Blender", ("cat", ""))
 
 
 def test_it_is_the_same_after_a_journey_through_json():
@@ -69,6 +74,7 @@ def test_it_is_the_same_after_a_journey_through_json():
         ({"means": (("Dog",), ("Wolf",))}, "Wolf"),
         ({"own": -1.0}, "own"),
         ({"bias": 1e5}, "bias"),
+        ({"bias": (1.0,)}, "1 numbers of bias"),
         ({"mean": (0.0, float("nan"), 0.0, 0.0)}, "mean"),
         ({"spread": (1.0, 1.0, 1.0, 0.0)}, "spread"),
     ],

@@ -14,6 +14,7 @@ from tagger.audio.decode import decode
 from tagger.checkpoints import checkpoint, store
 from tagger.checkpoints.graph import graph_of
 from tagger.checkpoints.info import CheckpointInfo
+from tagger.checkpoints.opinion import Opinion
 from tagger.engine import export, int8, runtime, runtime_onnx
 from tagger.engine.runtime import open_model
 from tagger.engine.runtime_torch import Classifier
@@ -195,6 +196,7 @@ def test_an_added_checkpoint_brings_its_graph(alone, monkeypatch, tmp_path):
 
 SMALL = {
     "efficientat": EfficientATConfig(labels=3, width=0.1, moments=True, others=4),
+    "opinion": EfficientATConfig(labels=3, width=0.1, moments=True, opinion=4, shared=10),
     "linear": EfficientATConfig(labels=3, width=0.1, head="linear"),
     "dymn": DyMNConfig(labels=3, width=0.1, moments=True),
     "crnn": CRNNConfig(labels=3, channels=(4, 6, 8, 12), sequence=16, hidden=8),
@@ -204,13 +206,14 @@ SMALL = {
 def saved(path: Path, name: str) -> Path:
     """A small network with random weights."""
     torch.manual_seed(3)
-    architecture = "efficientat" if name == "linear" else name
+    architecture = "efficientat" if name in ("linear", "opinion") else name
     model = build(architecture, SMALL[name])
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.fill_(2.0)
             module.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr,operator]
     others = getattr(SMALL[name], "others", 0)
+    opinion = Opinion(("A", "B", "C", "D"), (("A",), ("B", "C"), ("C",)), (-1.0,) * 4, (2.0,) * 4)
     info = CheckpointInfo(
         name="small",
         architecture=architecture,
@@ -222,6 +225,7 @@ def saved(path: Path, name: str) -> Path:
         thresholds=(0.5,) * 3,
         others=tuple(f"other {number}" for number in range(others)),
         surprise=1.0 if others else 0.0,
+        opinion=opinion if name == "opinion" else None,
     )
     checkpoint.save(path, info, model.eval(), half=True)
     return path

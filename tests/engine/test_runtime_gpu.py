@@ -16,7 +16,7 @@ from tests.engine.test_onnx import SMALL, saved
 SIZE = 32_000
 
 
-@pytest.fixture(scope="module", params=["efficientat", "crnn"])
+@pytest.fixture(scope="module", params=["efficientat", "opinion", "crnn"])
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     assert request.param in SMALL
     return checkpoint.load(saved(tmp_path_factory.mktemp("gpu") / "small.safetensors", request.param))

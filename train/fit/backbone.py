@@ -4,11 +4,13 @@ checkpoint.
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from tagger.checkpoints import checkpoint, release, store
+from tagger.checkpoints.second import is_official
 from tagger.errors import CheckpointError, UserError, near
 from tagger.features.config import FRONT_ENDS, MelConfig
 from tagger.files import sha256
@@ -41,12 +43,19 @@ class Backbone:
     """Labels that its weights were trained for; empty without weights."""
     trained_on: tuple[str, ...]
     """Identities of its training clips (train.data.dataset.trained_on); empty if they are not recorded."""
+    official: Path | None = None
+    """The official AudioSet network's file, if the weights are one's."""
 
     def config_for(self, labels: int, dropout: float | None = None) -> Any:
         """The architecture's config for this many labels; dropout None: unchanged."""
         changes: dict[str, Any] = {"labels": labels}
         if hasattr(self.config, "moments"):
-            changes |= {"moments": False, "joint": True, "others": 0}  # heads that training adds for these labels
+            changes |= {
+                "moments": False,
+                "joint": True,
+                "others": 0,
+                "opinion": 0,
+            }  # heads that training adds for these labels
         if dropout is not None and hasattr(self.config, "dropout"):
             changes["dropout"] = dropout
         return replace(self.config, **changes)
@@ -153,6 +162,7 @@ def _of_checkpoint(name: str, recipe: Recipe) -> Backbone:
         info.licences,
         info.labels,
         tuple(info.training.get("trained_on", ())),
+        path if is_official(info) else None,
     )
 
 

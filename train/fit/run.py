@@ -43,6 +43,7 @@ from train.fit.job import (
     stages_of,
 )
 from train.fit.memory import keep_memory
+from train.fit.opinion import second_opinion
 from train.fit.result import (
     Result,
     announced_in,
@@ -234,7 +235,10 @@ class _Stages:
         folder = job.output / "state" / job.title(stage)
         if not job.resume:
             (folder / "state.pt").unlink(missing_ok=True)
-        return self._trainer(stage).run(rest, inner, folder, self._say, self._stop)
+        trained = self._trainer(stage).run(rest, inner, folder, self._say, self._stop)
+        if not job.recipe.opinion:
+            return trained
+        return second_opinion(trained, self._backbone, corpus, rest, inner, self._place.device, self._say)
 
     def _trainer(self, stage: int) -> Trainer:
         """The trainer of the stage before, where it starts and learns from the same networks; else a new one."""
@@ -283,6 +287,7 @@ class _Stages:
             bias=trained.bias,
             surprise=trained.surprise,
             others=trained.others,
+            opinion=trained.opinion,
             training={
                 "recipe": job.recipe_name,
                 "settings": job.recipe.to_document(),

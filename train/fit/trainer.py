@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from tagger.checkpoints.opinion import Opinion
 from tagger.errors import TaggerError
 from tagger.stop import Stop
 from train.augment.views import targets_of
@@ -53,6 +54,8 @@ class Trained:
     """Weight: this times the highest surprise is subtracted from every logit (see CheckpointInfo)."""
     others: tuple[str, ...] = ()
     """Names of the classes that tell such a sound; empty: the model has no such head."""
+    opinion: Opinion | None = None
+    """How the network's second opinion counts. None: it has none."""
     curve: tuple[Epoch, ...] = ()
     kept_epoch: int | None = None
     """Number of the epoch whose weights these are, from 1. None: there were no epochs."""

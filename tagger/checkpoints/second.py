@@ -1,0 +1,91 @@
+"""`tagger models opinion`: gives a checkpoint a second opinion, the official network that it was made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from tagger.checkpoints import checkpoint, store
+from tagger.checkpoints.info import CheckpointInfo
+from tagger.checkpoints.opinion import Opinion, classes_for, read_constants
+from tagger.errors import CheckpointError, UserError
+from tagger.models.config import LEAST_SHARED
+from tagger.models.network import Network
+from tagger.models.opinion import with_opinion
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a second opinion is to count."""
+
+    classes: Mapping[str, tuple[str, ...]]
+    """By label, the classes that mean it, where the package's table has no such label, or others."""
+    bias: float | None = None
+    """None: the package's."""
+
+
+def add(model: str, official: str | None, asked: Asked, out: Path) -> CheckpointInfo:
+    """Writes the checkpoint with a second opinion; one that it has already is replaced.
+
+    Args:
+        official: name or path of the official network. None: the one that the checkpoint was trained from.
+
+    Raises:
+        CheckpointError: a file cannot be read, or the networks share too few layers.
+        UserError: no classes are known for a label, or no usual logits for the network.
+    """
+    path = store.find(model)
+    loaded = checkpoint.load(path)
+    name = official or str(loaded.info.training.get("backbone", {}).get("name", ""))
+    if not name:
+        raise UserError(f"{path}: does not say which network it was trained from; --of NAME")
+    other = checkpoint.load(store.find(name))
+    if not is_official(other.info):
+        raise UserError(f"{name}: is no official AudioSet network, and only they have a second opinion")
+    network = with_opinion(cast(Network, loaded.model), cast(Network, other.model))
+    if network is None:
+        raise CheckpointError(
+            f"{path}: shares fewer than {LEAST_SHARED} layers with {name}, and a second network would cost too much"
+        )
+    section = opinion_for(loaded.info.name, loaded.info.labels, other.info, asked)
+    licences = tuple(dict.fromkeys((*loaded.info.licences, *other.info.licences)))
+    info = replace(loaded.info, config=network.config, opinion=section, licences=licences)
+    thresholds = read_constants()["models"].get(info.name, {}).get("thresholds")
+    if thresholds is not None and set(thresholds) == set(info.labels):
+        info = replace(info, thresholds=tuple(float(thresholds[label]) for label in info.labels))
+    checkpoint.save(out, info, network, half=True)
+    return info
+
+
+def opinion_for(model: str, labels: Sequence[str], other: CheckpointInfo, asked: Asked) -> Opinion:
+    """
+    Raises:
+        UserError: no classes are known for a label, or no usual logits for the network.
+    """
+    constants, table = read_constants(), classes_for(labels, other.labels) | dict(asked.classes)
+    if lacking := [label for label in labels if label not in table]:
+        raise UserError(
+            f"no AudioSet class is known to mean {', '.join(lacking[:5])}: --classes FILE, a CSV with the columns "
+            "label and classes (`a; b`)"
+        )
+    if other.name not in constants["usual"]:
+        raise UserError(f"the usual logits of {other.name} are not known; those of {_known(constants)} are")
+    known = set(other.labels)
+    if strange := [name for label in labels for name in table[label] if name not in known]:
+        raise UserError(f"{strange[0]!r} is no class of {other.name}")
+    usual = constants["usual"][other.name]
+    bias = constants["models"].get(model, constants)["bias"] if asked.bias is None else asked.bias
+    if isinstance(bias, dict):
+        bias = tuple(bias[label] for label in labels)
+    means = tuple(table[label] for label in labels)
+    mean, spread = tuple(usual["mean"]), tuple(usual["spread"])
+    return Opinion(other.labels, means, mean, spread, **constants["weights"], bias=bias)
+
+
+def is_official(info: CheckpointInfo) -> bool:
+    """Whether it is a network as it was published, trained on AudioSet."""
+    return info.training.get("recipe") == "official" and info.training.get("data") == "AudioSet"
+
+
+def _known(constants: Mapping[str, Any]) -> str:
+    return ", ".join(constants["usual"])

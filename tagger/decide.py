@@ -276,6 +276,10 @@ class Decider:
         self.policy, self._enter = policy, _enter(policy)
         return ends
 
+    def join(self, events: list[Event]) -> list[Event]:
+        """These events of other labels than the network's, and those of groups that they begin or end."""
+        return self._with_groups(events)
+
     def close(self) -> list[Event]:
         """Ends open events when the stream is over or interrupted. The offset is when the sound was last heard.
 
@@ -317,7 +321,7 @@ class Decider:
         self._heard_until, self._first = -math.inf, None
 
     def _with_groups(self, events: list[Event]) -> list[Event]:
-        now = self._heard_until
+        now = max([self._heard_until, *(event.onset for event in events)])
         return [*events, *(event for group in self._groups for event in group.update(events, now))]
 
 

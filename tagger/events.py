@@ -1,5 +1,6 @@
 """What flows through the daemon: Block, Window, Scores, Event; and the JSON that leaves it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -95,7 +96,7 @@ class Stream:
     labels: tuple[str, ...]
     """In the order of the scores."""
     models: tuple[str, ...] = ()
-    """Model of each label, where there are several; `model` then names them all. Empty: `model` has every label."""
+    """What decides each label, in their order, where that is not always `model`. It may be shorter than `labels`."""
 
     def model_of(self, label: str) -> str:
         """The model that decides a label; of a group of labels, all of them."""
@@ -121,6 +122,8 @@ class Event:
     cause: Literal["test", "restart"] | None = None
     """Why the event exists, if not because a sound was heard. `test`: a user asked for it. `restart`: the daemon died
     while the event was open, and this end is an estimate."""
+    level_before: float | None = None
+    """Level of the ten seconds before the onset, as `SoundLevel.laeq_db`. None: not known."""
 
     def to_json(self, stream: Stream, published: float) -> dict[str, Any]:
         """The message of the MQTT contract. Times are in RFC 3339, UTC, with milliseconds."""
@@ -138,7 +141,39 @@ class Event:
             "node": stream.node,
             "source": stream.source,
             "model": stream.model_of(self.label),
+            "laeq_before_db": None if self.level_before is None else round(self.level_before, 1),
             **({} if self.cause is None else {"cause": self.cause}),
+        }
+
+
+@dataclass(frozen=True)
+class SoundLevel:
+    """How loud a source was for ears. In decibels of full scale, where 0 is the mean square of a full-scale square
+    wave; of 20 micropascals, if the source is calibrated.
+    """
+
+    laeq_db: float
+    """Equivalent level, A weighted (IEC 61672-1)."""
+    lafmax_db: float
+    """Highest level with A and F weighting."""
+    la10_db: float | None
+    """Level that was exceeded in a tenth of the time, A and F weighted. None: the stream began less than half a second
+    ago."""
+    la90_db: float | None
+    """The same of nine tenths."""
+    third_octaves_db: Mapping[str, float]
+    """Equivalent level of each band (IEC 61260-1), without weighting, by its nominal middle frequency, Hz: `1000`."""
+    is_calibrated: bool
+    """Whether these are sound pressure levels."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "laeq_db": round(self.laeq_db, 1),
+            "lafmax_db": round(self.lafmax_db, 1),
+            "la10_db": None if self.la10_db is None else round(self.la10_db, 1),
+            "la90_db": None if self.la90_db is None else round(self.la90_db, 1),
+            "third_octaves_db": {name: round(level, 1) for name, level in self.third_octaves_db.items()},
+            "reference": "calibrated" if self.is_calibrated else "relative",
         }
 
 
@@ -154,6 +189,8 @@ class Level:
     """Samples at full scale."""
     time: float
     """End of these seconds, seconds since the epoch."""
+    sound: SoundLevel | None = None
+    """None: not measured."""
 
     def to_json(self, stream: Stream) -> dict[str, Any]:
         return {
@@ -162,6 +199,7 @@ class Level:
             "rms_dbfs": round(self.rms_dbfs, 1),
             "peak_dbfs": round(self.peak_dbfs, 1),
             "clipped": self.clipped,
+            **({} if self.sound is None else self.sound.to_json()),
             "node": stream.node,
             "source": stream.source,
         }

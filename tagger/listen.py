@@ -87,6 +87,19 @@ class AudioTap(Protocol):
         """The stream is over; all its events have ended."""
 
 
+class Monitor(Protocol):
+    """Measures a stream's audio, and finds events that need no network. One thread at a time calls it."""
+
+    def heard(self, block: Block) -> Sequence[Event]:
+        """Takes the next block, before its windows are classified. Returns what began and ended."""
+
+    def interrupt(self) -> Sequence[Event]:
+        """The next block does not follow the one before, or none follows. Returns the ends of open events."""
+
+    def level_before(self, onset: float) -> float | None:
+        """Level of the seconds before a time, decibels. None: not known."""
+
+
 class Listener:
     """Follows one source, in its own thread."""
 
@@ -103,6 +116,7 @@ class Listener:
         taps: Sequence[AudioTap] = (),
         paused: bool = False,
         skips: SkipLog | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
         """
         Args:
@@ -110,6 +124,7 @@ class Listener:
             top_k: labels in each report.
             paused: whether to begin paused.
             skips: warns of skipped windows, for all listeners together. None: for this one alone.
+            monitor: measures levels and finds more events. None: there are none.
         """
         self.source, self.stream = source, stream
         source.on_wait = self._wait
@@ -120,7 +135,9 @@ class Listener:
         """Events that have begun."""
         self.paused = paused
         """Blocks are dropped."""
-        self._sink, self._taps = sink, taps
+        self._sink, self._taps, self._monitor = sink, taps, monitor
+        self._levels: dict[str, float | None] = {}
+        """Level before each open event, by its id."""
         rate_hz = classifier.info.mel.sample_rate_hz
         self._sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=not source.live)
         self._lane = classifier.lane(self._sliding, source.behind, self._count_late)
@@ -215,7 +232,7 @@ class Listener:
         with self._lock:
             if self._finished:
                 return
-            self._publish_events(self.decider.close())
+            self._close_events()
             for tap in self._taps:
                 tap.close()
             self._publish_status("offline", why)
@@ -251,7 +268,7 @@ class Listener:
         why = f"nothing has come for {SILENT_SECONDS:g} s, though the stream has not ended"
         with self._lock:
             if not self._finished:
-                self._publish_events(self.decider.close())
+                self._close_events()
                 self._publish_status("offline", why)
         self._silences += 1
         if is_power_of_two(self._silences):
@@ -277,6 +294,8 @@ class Listener:
             self._is_resumed = False
             for tap in self._taps:
                 tap.heard(taken)
+            if self._monitor is not None:
+                self._publish_events(self.decider.join(list(self._monitor.heard(taken))))
         return taken
 
     def _is_dropped(self, window: Window) -> bool:
@@ -309,7 +328,7 @@ class Listener:
         wait_s = self._retry.failed(why)
         with self._lock:
             if not self._finished:
-                self._publish_events(self.decider.close())
+                self._close_events()
                 self._publish_status("disabled" if self.paused else "offline", why)
         self.moved_at = deadline = time.monotonic() + wait_s
         while not self._stopping.is_set() and self._called.wait(max(0.0, deadline - time.monotonic())):
@@ -337,7 +356,7 @@ class Listener:
         self.paused = paused
         if paused:
             self._sliding.clear()
-            self._publish_events(self.decider.close())
+            self._close_events()
             for tap in self._taps:
                 tap.pause()
             self._publish_status("disabled", _PAUSED)
@@ -351,8 +370,21 @@ class Listener:
         self._publish_events(self.decider.set_policy(policy))
         self.stream = stream
 
+    def _close_events(self) -> None:
+        """Ends open events: the next block does not follow the one before, or none follows."""
+        self._publish_events(self.decider.close())
+        if self._monitor is not None:
+            self._publish_events(self.decider.join(list(self._monitor.interrupt())))
+
     def _publish_events(self, events: Sequence[Event]) -> None:
-        for event in events:
+        for found in events:
+            if found.type == "begin" and found.label in self.decider.policy.denied:
+                continue
+            if found.type == "begin" and self._monitor is not None:
+                self._levels[found.id] = self._monitor.level_before(found.onset)
+            event = replace(found, level_before=self._levels.get(found.id))
+            if event.type == "end":
+                self._levels.pop(event.id, None)
             self.events += event.type == "begin"
             self._sink.event(self.stream, event)
             for tap in self._taps:

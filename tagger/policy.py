@@ -26,6 +26,9 @@ from tagger.names import label_problem, slug
 
 ANY = "any"
 """The group of all labels, which always exists."""
+LOUD = "loud"
+DETECTED: Mapping[str, str] = {LOUD: "level"}
+"""Labels of events that no network decides, and what does. They can be in groups and denied; `allow` leaves them."""
 _LEAST_SECONDS = 0.5
 """Shortest part of a sound in a window by which a network can know it."""
 _LEAST_MERGE_SECONDS = 0.5
@@ -146,6 +149,8 @@ class Policy:
     """Labels that are never announced."""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Name -> labels."""
+    detected: tuple[str, ...] = ()
+    """Labels of events that no network decides, such as `loud`. They can be in groups, and be denied."""
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.each):
@@ -153,8 +158,8 @@ class Policy:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that can have events: labels, then groups."""
-        return (*self.labels, *self.groups)
+        """Everything that can have events: labels, those that no network decides, then groups."""
+        return (*self.labels, *self.detected, *self.groups)
 
 
 def policy(
@@ -164,6 +169,7 @@ def policy(
     hop_s: float,
     config: "EventsConfig | None" = None,
     threshold: float | None = None,
+    detected: Sequence[str] = (),
 ) -> Policy:
     """
     Args:
@@ -171,6 +177,7 @@ def policy(
         window_s, hop_s: length of the windows and distance between them.
         config: the user's changes.
         threshold: `enter` of all labels that have none of their own in `config`.
+        detected: labels of events that no network decides.
 
     Raises:
         SettingError: a label is unknown, or a setting cannot be met.
@@ -197,7 +204,7 @@ def policy(
     denied = set(config.deny) | (set(labels) - set(config.allow) if config.allow is not None else set())
     if denied >= set(labels):
         raise SettingError(("events", "allow" if config.allow is not None else "deny"), "leaves no label")
-    return Policy(tuple(labels), tuple(each), frozenset(denied), config.groups)
+    return Policy(tuple(labels), tuple(each), frozenset(denied), config.groups, tuple(detected))
 
 
 FIELDS = tuple(each.name for each in dataclasses.fields(LabelPolicy))
@@ -239,11 +246,11 @@ class EventsConfig:
         ]
         for path, found in named:
             for label in found:
-                if label not in labels:
+                if label not in labels and not (label in DETECTED and path[0] in ("deny", "groups")):
                     several = tuple(several_of(label, sorted(labels))) if path[0] != "labels" else ()
                     hint = "; each label is a text of its own" if several else near(label, labels)
                     yield SettingError(("events", *path), f"this model has no label {label!r}{hint}", several or None)
-        taken = {ANY: "all labels", **{slug(label): f"the label {label!r}" for label in labels}}
+        taken = {ANY: "all labels", **{slug(label): f"the label {label!r}" for label in (*labels, *DETECTED)}}
         for group, members in self.groups.items():
             place = ("events", "groups", group)
             if problem := label_problem(group):

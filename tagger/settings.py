@@ -378,6 +378,10 @@ class ListenSettings:
     """Folder for what must survive a restart. None: `$TAGGER_HOME/state`."""
     audio_s: float = 10.0
     """Time between `audio` messages, seconds."""
+    calibrate_db: float | None = None
+    """Sound pressure level of full scale, decibels, of each source that does not say its own. None: not known."""
+    loud_db: float | None = None
+    """Level from which any sound is an event, of each source that does not say its own. None: no such events."""
     stats_s: float = 60.0
     """Time between `stats` messages, seconds."""
 
@@ -404,7 +408,26 @@ class ListenSettings:
         channel_numbers(self.channel)
         if self.start_time is not None:
             start_seconds(self.start_time)
+        for name, value in (("calibrate_db", self.calibrate_db), ("loud_db", self.loud_db)):
+            if value is not None:
+                check_level(name, value)
         check_window(self.window_seconds, self.hop_seconds)
+
+
+LEVELS_DB = {"calibrate_db": (0.0, 250.0), "loud_db": (-120.0, 250.0)}
+"""Lowest and highest value of the levels that a user can set, decibels."""
+
+
+def check_level(name: str, value: float) -> float:
+    """The value, in decibels.
+
+    Raises:
+        SettingError: it is out of bounds.
+    """
+    least, most = LEVELS_DB[name]
+    if not least <= value <= most:
+        raise SettingError(name, f"must be from {least:g} to {most:g} dB", value)
+    return value
 
 
 def model_names(model: str | Sequence[str]) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ class LevelMeter:
         highest, lowest = float(samples.max()), float(samples.min())
         self._measured += samples.size
         self._sum += float(differences.sum())
-        self._squares += float(np.dot(differences, differences))
+        self._squares += float(np.einsum("i,i->", differences, differences))  # BLAS would wake other threads
         self._highest = max(self._highest, highest - self._origin)
         self._lowest = min(self._lowest, lowest - self._origin)
         if max(highest, -lowest) >= _FULL_SCALE:

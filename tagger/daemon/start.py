@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from tagger import policy
-from tagger.audio.level import LevelTap
 from tagger.audio.meter import Meters
 from tagger.checkpoints.joint import ModelInfo, models_of, shortest_window_s
 from tagger.clips.folder import ClipFolder
@@ -26,9 +25,10 @@ from tagger.daemon.web import answering
 from tagger.engine.runtime import describe, doubles, open_models
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import SettingError, TaggerError
-from tagger.events import Stream
+from tagger.events import Level, Stream
 from tagger.files import home
 from tagger.latencies import SkipLog
+from tagger.levels.monitor import SoundMonitor
 from tagger.listen import AudioTap, Listener
 from tagger.mqtt.topics import Topics
 from tagger.policy import Policy
@@ -76,7 +76,34 @@ class _Model:
             SettingError: they do not fit the model's labels or the length of the windows.
         """
         labels, thresholds, hop_s = self.info.labels, self.info.thresholds, settings.hop_seconds
-        return policy.policy(labels, thresholds, self.shortest_s, hop_s, settings.rules, settings.threshold)
+        others = detected(settings)
+        if own := [label for label in others if label in labels]:
+            raise SettingError("loud_db", f"the model has a label {own[0]!r} of its own")
+        return policy.policy(labels, thresholds, self.shortest_s, hop_s, settings.rules, settings.threshold, others)
+
+    def memory_s(self, settings: ListenSettings, rules: Policy) -> float:
+        """Longest time from an event's onset to its announcement, seconds."""
+        longest_s = max(max(each.confirm_s, each.min_s) for each in rules.each)
+        return self.window_s + settings.hop_seconds + longest_s
+
+    def deciders(self, settings: ListenSettings) -> tuple[str, ...]:
+        """[labels and others], what decides each; empty: the model decides all."""
+        others = detected(settings)
+        if not others:
+            return models_of(self.info)
+        models = models_of(self.info) or (self.info.name,) * len(self.info.labels)
+        return (*models, *(policy.DETECTED[label] for label in others))
+
+
+def detected(settings: ListenSettings) -> tuple[str, ...]:
+    """Labels of the events that no network decides."""
+    is_loud = any(each is not None for each in _levels_db("loud_db", settings, settings.loud_db))
+    return (policy.LOUD,) if is_loud else ()
+
+
+def _levels_db(name: str, settings: ListenSettings, default: float | None) -> list[float | None]:
+    """`calibrate_db` or `loud_db` of each source."""
+    return [Spec.parse(each).level_db(name, default) for each in settings.sources]
 
 
 def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -> None:
@@ -96,7 +123,8 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         mqtt = stack.enter_context(_broker(settings.mqtt))
         state = stack.enter_context(_state(settings))
         node, levels = (mqtt or MqttSettings()).node, source_levels([each.name for each in sources], settings.sources)
-        streams = tuple(Stream(node, level, model.info.name, rules.names, models_of(model.info)) for level in levels)
+        deciders = model.deciders(settings)
+        streams = tuple(Stream(node, level, model.info.name, rules.names, deciders) for level in levels)
         keys = source_keys(settings.sources, levels, state)
         _print_setup(settings, model, sources, streams, mqtt, state.paused if state is not None else ())
         model.classifier.warm_up(round(model.window_s * model.rate_hz))
@@ -121,14 +149,16 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
                 policy=rules,
                 top_k=settings.top,
                 taps=[
-                    _level_tap(stream, model.rate_hz, settings.audio_s, fanout),
                     *clip_taps(stream),
                     *([meters.tap(stream.source, model.rate_hz)] if meters is not None else []),
                 ],
                 paused=state is not None and stream.source in state.paused,
                 skips=skips,
+                monitor=monitor,
             )
-            for source, stream in zip(sources, streams, strict=True)
+            for source, stream, monitor in zip(
+                sources, streams, _monitors(settings, model, rules, streams, fanout), strict=True
+            )
         ]
         health = Health(node, listeners, record, outputs.health, fanout.counts)
         stack.enter_context(answering(health.snapshot, settings.http, settings.state or home() / "state"))
@@ -183,9 +213,22 @@ def _sink_context(
     )
 
 
-def _level_tap(stream: Stream, rate_hz: int, every_s: float, sink: Sink) -> AudioTap:
-    """Publishes how loud a stream is, every `every_s` seconds."""
-    return LevelTap(rate_hz, every_s, lambda level: sink.audio(stream, level))
+def _monitors(
+    settings: ListenSettings, model: _Model, rules: Policy, streams: Sequence[Stream], sink: Sink
+) -> list[SoundMonitor]:
+    """Publishes how loud each stream is, every `audio_s` seconds, and finds loud sounds."""
+    calibrations = _levels_db("calibrate_db", settings, settings.calibrate_db)
+    limits = _levels_db("loud_db", settings, settings.loud_db)
+
+    def publisher(stream: Stream) -> Callable[[Level], None]:
+        return lambda level: sink.audio(stream, level)
+
+    return [
+        SoundMonitor(
+            model.rate_hz, settings.audio_s, publisher(stream), calibrate_db, loud_db, model.memory_s(settings, rules)
+        )
+        for stream, calibrate_db, loud_db in zip(streams, calibrations, limits, strict=True)
+    ]
 
 
 def _tasks(settings: ListenSettings, health: Health, fanout: Fanout, state: StateFolder | None) -> Sequence[Task]:
@@ -248,8 +291,7 @@ def _clip_taps(
         yield lambda stream: []
         return
     folder = ClipFolder(clips.folder, clips.keep_days, clips.keep_mb)
-    longest_s = max(max(each.confirm_s, each.min_s) for each in rules.each)
-    memory_s = model.window_s + settings.hop_seconds + longest_s
+    memory_s = model.memory_s(settings, rules)
     try:
         yield lambda stream: [ClipSaver(folder, stream, model.rate_hz, memory_s, clips.pre_roll_s)]
     finally:

@@ -192,6 +192,7 @@ def _parsed(entry: Mapping[str, Any]) -> tuple[Stream, Event]:
         and event.cause in (None, "test", "restart")
         and all(_is_number(score, 0, 1) for score in (event.score, event.peak_score))
         and _is_number(event.onset, 0, _LATEST)
+        and (event.level_before is None or _is_number(event.level_before, -1_000, 1_000))
         and _is_number(entry.get("noted", 0), 0, _LATEST)
     )
     if not is_right:

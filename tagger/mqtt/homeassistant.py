@@ -236,15 +236,19 @@ def _source_components(
             "en": False,
         },
     }
-    for level, words in (("rms", "level"), ("peak", "peak level")):
+    for level, words, field, unit in (
+        ("rms", "level", "rms_dbfs", "dBFS"),
+        ("peak", "peak level", "peak_dbfs", "dBFS"),
+        ("laeq", "A-weighted level", "laeq_db", "dB"),
+    ):
         found[f"{key}-{level}"] = {
             "p": "sensor",
             "name": f"{source} {words}",
             "ic": "mdi:volume-high",
             "stat_t": _shorten(topics, topics.audio(source)),
-            "val_tpl": f"{{{{value_json.{level}_dbfs}}}}",
+            "val_tpl": f"{{{{value_json.{field}}}}}",
             "stat_cla": "measurement",
-            "unit_of_meas": "dBFS",
+            "unit_of_meas": unit,
             "sug_dsp_prc": 1,
             "exp_aft": _expire_after(audio_s),
             **while_online,

@@ -10,7 +10,18 @@ from tagger.retry import is_power_of_two
 log = logging.getLogger(__name__)
 
 _ADVICE = "raise its limit, such as max_packet_size of Mosquitto"
-_OPTIONAL = ("model", "published", "peak_score", "duration_s", "source", "node", "score", "offset", "onset")
+_OPTIONAL = (
+    "laeq_before_db",
+    "model",
+    "published",
+    "peak_score",
+    "duration_s",
+    "source",
+    "node",
+    "score",
+    "offset",
+    "onset",
+)
 """Fields that an event can do without, in the order in which they are left out. The topic has node and source too. What
 stays is `schema`, `id`, `type` and `label`; so an end fits wherever its begin did."""
 

@@ -120,12 +120,13 @@ def open_source(
     spec = Spec.parse(text)
     if not is_keyword(spec.uri) and "://" not in spec.uri:
         spec.check_name()
-    raw = tuple(key for key in spec.options if key not in ("channel", "start_time"))
     channel, pcm = spec.channel(channel), spec.pcm(pcm or PcmFormat())
     start_time = spec.start_time(start_time)
     if "start_time" in spec.options and _module(spec.uri) == "microphone":
         raise UserError(f"{text}: start_time is for recordings; a microphone is dated by the clock")
-    return open_request(Request(spec.level, spec.uri, rate_hz, realtime, channel, pcm, start_time, is_dated, raw))
+    return open_request(
+        Request(spec.level, spec.uri, rate_hz, realtime, channel, pcm, start_time, is_dated, spec.raw_options)
+    )
 
 
 def open_request(request: Request) -> Source:

@@ -11,7 +11,15 @@ from typing import Any
 
 from tagger.errors import SettingError, UserError, near
 from tagger.names import slug
-from tagger.settings import Channel, PcmFormat, channel_numbers, pcm_encoding, start_seconds
+from tagger.settings import (
+    LEVELS_DB,
+    Channel,
+    PcmFormat,
+    channel_numbers,
+    check_level,
+    pcm_encoding,
+    start_seconds,
+)
 
 _RAW: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "rate": ("rate_hz", int),
@@ -19,7 +27,7 @@ _RAW: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "channels": ("channels", int),
 }
 """Options that say the format of raw samples: the field of PcmFormat, and what makes its value."""
-OPTIONS = ("channel", "start_time", *_RAW)
+OPTIONS = ("channel", "start_time", *LEVELS_DB, *_RAW)
 """Options that a source can have."""
 _SEVERAL = re.compile(r",channel=([0-9]+(?:,[0-9]+)+)$")
 """Several channels with commas between, which separate options."""
@@ -83,6 +91,8 @@ class Spec:
         self.channel(())
         self.start_time(None)
         self.pcm(PcmFormat())
+        for name in LEVELS_DB:
+            self.level_db(name, None)
 
     def check_name(self) -> None:
         """
@@ -115,6 +125,25 @@ class Spec:
             UserError: the value cannot be.
         """
         return self._made("start_time", start_seconds) if "start_time" in self.options else default
+
+    def level_db(self, name: str, default: float | None) -> float | None:
+        """`calibrate_db` or `loud_db`, decibels: the source's own, or the default.
+
+        Raises:
+            UserError: the value cannot be.
+        """
+        if name not in self.options:
+            return default
+        try:
+            value = float(self.options[name])
+        except ValueError:
+            raise UserError(f"{self}: {name}: must be a number") from None
+        return float(self._made(name, lambda _: check_level(name, value)))
+
+    @property
+    def raw_options(self) -> tuple[str, ...]:
+        """Options that say the format of raw samples."""
+        return tuple(key for key in self.options if key in _RAW)
 
     def pcm(self, default: PcmFormat) -> PcmFormat:
         """The format of raw samples: the default, and what the source's own options change in it.

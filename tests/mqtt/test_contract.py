@@ -28,6 +28,7 @@ EVENT_FIELDS = {
     "node": str,
     "source": str,
     "model": str,
+    "laeq_before_db": (float, type(None)),
 }
 SCORES_FIELDS = {
     "schema": int,
@@ -47,6 +48,12 @@ AUDIO_FIELDS = {
     "rms_dbfs": float,
     "peak_dbfs": float,
     "clipped": int,
+    "laeq_db": float,
+    "lafmax_db": float,
+    "la10_db": float,
+    "la90_db": float,
+    "third_octaves_db": dict,
+    "reference": str,
     "node": str,
     "source": str,
 }

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt import publish
 
-from tagger.events import Event, Level, Stream
+from tagger.events import Event, Level, SoundLevel, Stream
 from tagger.health import SourceHealth
 from tagger.mqtt.homeassistant import components, config_topic, device_message, removal_message, status_topic
 from tagger.mqtt.outbox import Outbox
@@ -272,7 +272,9 @@ def test_a_begin_fires_the_event_and_an_end_does_not():
 
 def test_levels_are_those_of_the_audio_message():
     found = by_name(message(audio_s=0.1))
-    payload = json.dumps(Level(-31.26, -12.0, 3, 0.0).to_json(stream()))
+    sound = SoundLevel(55.04, 60.0, 58.0, 50.0, {"1000": 40.0}, is_calibrated=True)
+    payload = json.dumps(Level(-31.26, -12.0, 3, 0.0, sound).to_json(stream()))
+    assert rendered(found["mic A-weighted level"]["value_template"], payload) == "55.0"
     assert rendered(found["mic level"]["value_template"], payload) == "-31.3"
     assert rendered(found["mic peak level"]["value_template"], payload) == "-12.0"
     assert found["mic level"]["expire_after"] == 1

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tagger.daemon.outputs import OpenSinks
+from tagger.daemon.systemd import Service
 from tagger.errors import TaggerError
 from tagger.listen import Listener
 from tagger.policy import Policy
@@ -45,6 +46,7 @@ class Daemon:
         before_close: Callable[[], None] = lambda: None,
         outputs: OpenSinks | None = None,
         policy_of: Callable[[ListenSettings], Policy] | None = None,
+        service: Service | None = None,
     ) -> None:
         """
         Args:
@@ -53,10 +55,12 @@ class Daemon:
             before_close: called after the listeners have finished, before the sink is closed.
             outputs: the sinks behind `sink`, for `apply`.
             policy_of: what counts as an event by given settings, for `apply`; raises SettingError.
+            service: is told when the daemon is ready, and when it stops.
         """
         self._listeners, self._sink, self._stop = listeners, sink, stop
         self._tasks, self._before_close, self._outputs = tasks, before_close, outputs
         self._policy_of = policy_of
+        self.service = service or Service()
 
     def run(self) -> None:
         """Returns when all sources have ended or `stop` is set.
@@ -68,6 +72,7 @@ class Daemon:
         threads = [threading.Thread(target=self._follow, args=[each], daemon=True) for each in self._listeners]
         for thread in threads:
             thread.start()
+        self.service.ready()
         started = time.monotonic()
         due = {task: time.monotonic() + task.every_s for task in self._tasks}
         while not self._stop.wait(min(due.values(), default=math.inf) - time.monotonic()):
@@ -75,6 +80,7 @@ class Daemon:
                 if time.monotonic() >= at:
                     task.work()
                     due[task] = time.monotonic() + task.every_s
+        self.service.stopping()
         if self._stop.interrupted:
             log.info("stopping")
         for listener in self._listeners:

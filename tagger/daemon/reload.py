@@ -16,6 +16,14 @@ def reload(daemon: Daemon, build: Configuration) -> None:
     Args:
         build: reads the settings.
     """
+    daemon.service.reloading()
+    try:
+        _reload(daemon, build)
+    finally:
+        daemon.service.ready()
+
+
+def _reload(daemon: Daemon, build: Configuration) -> None:
     try:
         settings, fixed = keep_fixed(daemon.settings, build())
         changed = daemon.apply(settings)

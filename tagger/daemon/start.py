@@ -1,6 +1,7 @@
 """Settings to a running daemon: opens model, sources and sinks, prints what they are, and runs it."""
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
 from tagger.daemon.record import Health, Record
 from tagger.daemon.reload import reload
 from tagger.daemon.state import StateFolder
+from tagger.daemon.systemd import Service
 from tagger.daemon.web import answering
 from tagger.engine.runtime import describe, doubles, open_models
 from tagger.engine.scores import WindowClassifier
@@ -168,7 +170,9 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
             fanout.event(stream, end)
 
         tasks = [*_tasks(settings, health, fanout, state), *([Task(1.0, meters.draw)] if meters is not None else [])]
-        daemon = Daemon(listeners, fanout, stop, tasks, control.close, outputs, model.policy)
+        service = Service.of(os.environ)
+        tasks.append(Task(service.every_s, lambda: service.report(health.snapshot())))
+        daemon = Daemon(listeners, fanout, stop, tasks, control.close, outputs, model.policy, service)
         stop.on_reload = lambda: reload(daemon, build)
         daemon.run()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tagger.health import STUCK_SECONDS
 from tests.programs import ROOT
 
 UNIT = ROOT / "deploy/tagger.service"
@@ -59,8 +60,11 @@ def test_network_code_that_is_compiled_at_run_time_still_runs() -> None:
     assert "ProcSubset" not in unit  # ONNX Runtime reads /proc/cpuinfo on ARM
 
 
-def test_only_the_daemon_itself_may_notify_systemd() -> None:
-    assert settings()["NotifyAccess"] == "main"
+def test_the_daemon_and_nobody_else_notifies_systemd_and_is_watched() -> None:
+    unit = settings()
+    assert (unit["Type"], unit["NotifyAccess"]) == ("notify", "main")
+    assert float(unit["WatchdogSec"].removesuffix("s")) > STUCK_SECONDS
+    assert "WatchdogSignal" not in unit
 
 
 def test_a_stop_leaves_the_daemon_time_to_say_goodbye_and_ends_its_children() -> None:

@@ -7,8 +7,9 @@ container of that boots systemd, below a layer that takes all changes. In it,
 
 1. `deploy/install.sh` runs twice, and the second time starts the service;
 2. the service plays a clip, through its own ExecStart and in its own sandbox; a broker outside gets its events;
-3. `bench/deploy_probe.py` takes the daemon's place in the sandbox, and tries what must succeed and what must fail;
-4. `deploy/install.sh --uninstall` and `apt autoremove` remove it, and each file that is left is named.
+3. a daemon that hangs is restarted by systemd's watchdog;
+4. `bench/deploy_probe.py` takes the daemon's place in the sandbox, and tries what must succeed and what must fail;
+5. `deploy/install.sh --uninstall` and `apt autoremove` remove it, and each file that is left is named.
 """
 
 import argparse
@@ -52,10 +53,18 @@ url = "mqtt://127.0.0.1:{port}"
 _PROBE = """
 [Service]
 Type=oneshot
+WatchdogSec=0
 Restart=no
 ExecStart=
 ExecStart=/opt/tagger/current/bin/python /var/lib/tagger/probe.py
 """
+_WATCHDOG = """
+[Service]
+WatchdogSec=5s
+TimeoutAbortSec=5s
+RestartSec=1s
+"""
+_DROP_IN = "etc/systemd/system/tagger.service.d"
 _INSTALL = "/checkout/deploy/install.sh"
 
 Check = tuple[str, bool]
@@ -110,6 +119,7 @@ def checks(machine: Machine, port: int) -> Iterator[Check]:
     before = files_of(machine.root)
     yield from installs_twice(machine, port)
     yield from labels_a_clip(machine, port)
+    yield from is_restarted_when_it_hangs(machine)
     yield from keeps_to_its_sandbox(machine)
     yield from leaves_only_data(machine, before)
 
@@ -154,14 +164,10 @@ def keeps_to_its_sandbox(machine: Machine) -> Iterator[Check]:
     exposure = float(last.split(":")[1].split()[0])
     yield f"systemd-analyze security: {exposure}", exposure <= _EXPOSURE
 
-    probe, drop_in = (
-        machine.root / each for each in ("var/lib/tagger/probe.py", "etc/systemd/system/tagger.service.d")
-    )
+    probe = machine.root / "var/lib/tagger/probe.py"
     shutil.copy(ROOT / "bench/deploy_probe.py", probe)
-    drop_in.mkdir()
-    (drop_in / "probe.conf").write_text(_PROBE)
-    machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "start", "tagger", check=False)
+    with changed_unit(machine, _PROBE):
+        machine.run("systemctl", "start", "tagger", check=False)
     lines = log(machine)
     for line in lines:
         if line.startswith("probe "):
@@ -169,8 +175,33 @@ def keeps_to_its_sandbox(machine: Machine) -> Iterator[Check]:
             yield f"in the sandbox: {what}", verdict == "ok"
     if "probe ok came to its end" not in lines:
         yield "\n".join(["the probe did not come to its end:", *lines[-10:]]), False
-    shutil.rmtree(drop_in)
     probe.unlink()
+
+
+def is_restarted_when_it_hangs(machine: Machine) -> Iterator[Check]:
+    """Stops the process, as a deadlock would, under a watchdog of 5 s."""
+    with changed_unit(machine, _WATCHDOG):
+        machine.run("systemctl", "start", "tagger")
+        yield f"systemctl status: {machine.property('StatusText')}", True
+        yield f"sudo tagger status: {machine.run('tagger', 'status', check=False).splitlines()[0]}", True
+        first, begun = machine.property("MainPID"), time.monotonic()
+        machine.run("sh", "-c", f"kill -STOP {first}")
+        until("a restart", lambda: machine.property("NRestarts") == "1" and machine.property("ActiveState") == "active")
+        seconds = time.monotonic() - begun
+        yield f"a process that hangs is restarted after {seconds:.0f} s", machine.property("MainPID") != first
+        machine.run("systemctl", "stop", "tagger")
+
+
+@contextmanager
+def changed_unit(machine: Machine, lines: str) -> Iterator[None]:
+    """The service with other lines, for a while."""
+    drop_in = machine.root / _DROP_IN
+    drop_in.mkdir()
+    (drop_in / "bench.conf").write_text(lines)
+    machine.run("systemctl", "daemon-reload")
+    yield
+    shutil.rmtree(drop_in)
+    machine.run("systemctl", "daemon-reload")
 
 
 def leaves_only_data(machine: Machine, before: dict[str, tuple[int, int]]) -> Iterator[Check]:

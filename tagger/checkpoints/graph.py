@@ -6,9 +6,10 @@ SUFFIX = ".onnx"
 """A graph lies beside its checkpoint, under the same name: `esc50.onnx` beside `esc50.safetensors`."""
 FEATURES = "features"
 """Input: [B, 1, bands, frames], float32."""
-LOGITS, STEPS, SURPRISE, EMBEDDING, OPINION = OUTPUTS = "logits", "steps", "surprise", "embedding", "opinion"
-"""Outputs (`tagger.models.network.Outputs`), each under its name. A network without surprise or second opinion has no
-such output, and graphs of earlier versions have no embedding."""
+LOGITS, STEPS, SURPRISE, EMBEDDING, OPINION, SECOND = "logits", "steps", "surprise", "embedding", "opinion", "second"
+OUTPUTS = LOGITS, STEPS, SURPRISE, EMBEDDING, OPINION, SECOND
+"""Outputs, in the order of `tagger.models.network.Outputs`, each under its name there. A network without surprise or
+second opinion has no such output, and graphs of earlier versions have no embedding."""
 DIGEST_KEY = "tagger.weights"
 """Metadata: the digest of the checkpoint's weights (`tagger.checkpoints.header.weights_digest`)."""
 INT8_KEY = "tagger.int8"

@@ -101,6 +101,8 @@ class CheckpointInfo:
                 f"opinion: {len(self.opinion.classes)} classes and {len(self.opinion.means)} labels, "
                 f"for {outputs} outputs and {len(self.labels)} labels"
             )
+        if self.opinion.share > 0 and not self.config.seconded:
+            raise ValueError("opinion: share needs a second last layer for the labels, which the network lacks")
         if self.activation != "sigmoid":
             raise ValueError("opinion: goes with the activation sigmoid only")
 

@@ -10,7 +10,7 @@ A checkpoint's document carries it, if it has one, under the key `opinion`:
     means     for each label, names of the classes that mean it, one or more
     mean      the usual logit of each class
     spread    its standard deviation
-    own, other, rank, common, strong, strong_from, bias   numbers: the fields of `Opinion`
+    share, own, other, rank, common, strong, strong_from, bias   numbers: the fields of `Opinion`
 """
 
 import csv
@@ -32,7 +32,7 @@ CONSTANTS = Path(__file__).with_suffix(".json")
 """The weights; and for networks that were measured, the usual logits of their classes, and the bias."""
 _LARGEST = 1e4
 """Greatest weight, bias, usual logit and deviation, either sign."""
-_WEIGHTS = ("own", "other", "rank", "common", "strong", "strong_from")
+_WEIGHTS = ("share", "own", "other", "rank", "common", "strong", "strong_from")
 _LEAST_SPREAD = 1e-3
 
 Array = NDArray[np.floating]
@@ -50,6 +50,9 @@ class Opinion:
     """[classes], usual logit: the mean over clips of many labels."""
     spread: tuple[float, ...]
     """[classes], standard deviation of the same."""
+    share: float = 0.0
+    """Weight, 0 to 1, of the logits that the second opinion's own last layer gives the labels; the rest is the labels'
+    network's."""
     own: float = 1.0
     """Weight of the highest logit of the classes that mean a label."""
     other: float = 2.0
@@ -78,6 +81,8 @@ class Opinion:
                 raise ValueError(f"opinion: {', '.join(map(str, names))[:80]!r} names none or unknown classes")
         if not all(0 <= getattr(self, name) <= _LARGEST for name in _WEIGHTS):
             raise ValueError(f"opinion: {', '.join(_WEIGHTS)} must be from 0 to {_LARGEST:g}")
+        if self.share > 1:
+            raise ValueError("opinion: share must be at most 1")
         biases = self.bias if isinstance(self.bias, tuple) else (self.bias,) * len(self.means)
         if len(biases) != len(self.means):
             raise ValueError(f"opinion: {len(biases)} numbers of bias for {len(self.means)} labels")
@@ -140,17 +145,21 @@ class Opinion:
         beyond = np.maximum(0, surprise.max(1, keepdims=True) - expected)
         return self.own * heard - self.other * beyond, expected
 
-    def __call__(self, logits: Array, audioset: Array) -> Array:
+    def __call__(self, logits: Array, audioset: Array, second: Array | None = None) -> Array:
         """
         Args:
             logits: [N, labels], calibrated: their sigmoid is the labels' network's score.
             audioset: [N, classes].
+            second: [N, labels], calibrated logits of the AudioSet network's last layer for the labels. None: it has
+                none.
 
         Returns:
             [N, labels]. A label's own classes raise it and other classes lower it, as long as the same label stays the
             highest; where another becomes the highest, all may jump.
         """
         doubt, expected = self._doubt(audioset)
+        if second is not None:
+            logits = (1 - self.share) * logits + self.share * second
         ranked = logits + self.rank * doubt + self.strong * np.maximum(0, expected - self.strong_from)
         highest = ranked.argmax(1)
         found: Array = ranked + self.common * np.take_along_axis(doubt, highest[:, None], 1)

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from torch import nn
+
 from tagger.checkpoints import checkpoint, store
-from tagger.checkpoints.info import CheckpointInfo
+from tagger.checkpoints.info import CheckpointInfo, read_info
 from tagger.checkpoints.opinion import Opinion, classes_for, read_constants
 from tagger.errors import CheckpointError, UserError
 from tagger.models.config import LEAST_SHARED
@@ -22,6 +24,9 @@ class Asked:
     """By label, the classes that mean it, where the package's table has no such label, or others."""
     bias: float | None = None
     """None: the package's."""
+    head: str | None = None
+    """Name or path of a checkpoint of the recipe `head` on the same official network: its last layer says how sure the
+    official network is of each label. None: there is none."""
 
 
 def add(model: str, official: str | None, asked: Asked, out: Path) -> CheckpointInfo:
@@ -42,19 +47,52 @@ def add(model: str, official: str | None, asked: Asked, out: Path) -> Checkpoint
     other = checkpoint.load(store.find(name))
     if not is_official(other.info):
         raise UserError(f"{name}: is no official AudioSet network, and only they have a second opinion")
-    network = with_opinion(cast(Network, loaded.model), cast(Network, other.model))
+    head = last_layer(asked.head, loaded.info, other.info.name) if asked.head else None
+    network = with_opinion(cast(Network, loaded.model), cast(Network, other.model), head)
     if network is None:
         raise CheckpointError(
             f"{path}: shares fewer than {LEAST_SHARED} layers with {name}, and a second network would cost too much"
         )
     section = opinion_for(loaded.info.name, loaded.info.labels, other.info, asked)
+    if head is None:
+        section = replace(section, share=0.0)
     licences = tuple(dict.fromkeys((*loaded.info.licences, *other.info.licences)))
     info = replace(loaded.info, config=network.config, opinion=section, licences=licences)
+    if head is not None:  # it has heard these clips, too
+        heard = (
+            *info.training.get("trained_on", ()),
+            *read_info(store.find(asked.head or "")).training.get("trained_on", ()),
+        )
+        info = replace(info, training={**info.training, "trained_on": sorted(set(heard))})
     thresholds = read_constants()["models"].get(info.name, {}).get("thresholds")
     if thresholds is not None and set(thresholds) == set(info.labels):
         info = replace(info, thresholds=tuple(float(thresholds[label]) for label in info.labels))
     checkpoint.save(out, info, network, half=True)
     return info
+
+
+def last_layer(model: str, info: CheckpointInfo, official: str) -> nn.Linear:
+    """The last layer of a checkpoint of the recipe `head`, in the order of another's labels. Its temperature and bias
+    are in its weights.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+        UserError: it is no linear layer on that official network, or lacks labels.
+    """
+    loaded = checkpoint.load(store.find(model))
+    theirs, made = loaded.info, loaded.info.training
+    is_linear = made.get("recipe") == "head" and getattr(theirs.config, "head", None) == "linear"
+    if not is_linear or made.get("backbone", {}).get("name") != official or theirs.config.joint or theirs.others:
+        raise UserError(f"--head {model}: is no single linear layer on {official} (`tagger train --freeze`)")
+    if lacking := [label for label in info.labels if label not in theirs.labels]:
+        raise UserError(f"--head {model}: does not know {', '.join(lacking[:5])}")
+    order = [theirs.labels.index(label) for label in info.labels]
+    last = cast(Any, loaded.model).classifier[-1]
+    found = nn.Linear(last.in_features, len(order))
+    found.load_state_dict(
+        {"weight": last.weight[order] / theirs.temperature, "bias": last.bias[order] / theirs.temperature + theirs.bias}
+    )
+    return found
 
 
 def opinion_for(model: str, labels: Sequence[str], other: CheckpointInfo, asked: Asked) -> Opinion:

@@ -66,6 +66,9 @@ def models_download(names: Sequence[str], url: str | None) -> None:
 @click.option(
     "--classes", type=click.Path(path_type=Path), metavar="CSV", help="Which AudioSet classes mean your labels."
 )
+@click.option(
+    "--head", metavar="NAME", help="Checkpoint of `tagger train --freeze`, whose last layer is asked as well."
+)
 @click.option("--bias", type=click.FloatRange(-100, 100), help="Added to every logit. [default: the package's]")
 @click.option(
     "--output",
@@ -75,7 +78,7 @@ def models_download(names: Sequence[str], url: str | None) -> None:
     help="File to write. [default: $TAGGER_HOME/models]",
 )
 def models_opinion(
-    model: str, official: str | None, classes: Path | None, bias: float | None, output: Path | None
+    model: str, official: str | None, classes: Path | None, head: str | None, bias: float | None, output: Path | None
 ) -> None:
     """Give MODEL a second opinion: the AudioSet network that it was trained from, as that was before.
 
@@ -90,7 +93,7 @@ def models_opinion(
 
     path = store.find(model)
     out = output or store.folder() / path.name
-    info = add(model, official, Asked(read_classes(classes) if classes else {}, bias), out)
+    info = add(model, official, Asked(read_classes(classes) if classes else {}, bias, head), out)
     shared = number_of(info.config.shared, "layer")
     echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, shares {shared} with its second opinion")
     if graph_of(path).is_file():

@@ -105,7 +105,11 @@ def _difference(one: WindowClassifier, other: WindowClassifier, windows: Sequenc
             raise CheckpointError(f"its network cannot be run once exported: {error}") from None
         pairs: list[tuple[Samples | None, Samples | None]]
         pairs = [(expected.logits, found.logits), (expected.steps, found.steps)]
-        pairs += [(expected.embedding, found.embedding), (expected.opinion, found.opinion)]
+        pairs += [
+            (expected.embedding, found.embedding),
+            (expected.opinion, found.opinion),
+            (expected.second, found.second),
+        ]
         differences = [float(np.abs(a - b).max()) for a, b in pairs if a is not None and b is not None]
         largest = max(largest, *differences)
     return largest
@@ -180,7 +184,7 @@ def _plain(network: N) -> N:
         else:
             _plain(child)
     if isinstance(network, EfficientAT | SecondOpinion):
-        layers = cast(nn.Sequential, network.classifier)
+        layers = network.classifier
         for number, layer in enumerate(layers):
             if isinstance(layer, nn.Linear):
                 layers[number] = _Pointwise(layer)

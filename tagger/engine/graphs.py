@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tagger.checkpoints.graph import DIGEST_KEY, EMBEDDING, INT8_KEY, LOGITS, OPINION, STEP_FRAMES_KEY, STEPS, SURPRISE
+from tagger.checkpoints.graph import DIGEST_KEY, INT8_KEY, OUTPUTS, STEP_FRAMES_KEY
 from tagger.checkpoints.header import weights_digest
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.columns import Columns
@@ -88,9 +88,7 @@ class GraphClassifier(WindowClassifier):
 
     def outputs_of(self, features: Samples) -> NetworkOutputs:
         found = self._upper.run(features)
-        return NetworkOutputs(
-            found[LOGITS], found[STEPS], found.get(SURPRISE), found.get(EMBEDDING), found.get(OPINION)
-        )
+        return NetworkOutputs(*map(found.get, OUTPUTS))  # type: ignore[arg-type]
 
 
 def _again(checkpoint: Path) -> str:

@@ -37,6 +37,8 @@ class NetworkOutputs:
     """[B, size]: pooled features before the head. None: the graph was exported by an earlier version."""
     opinion: Samples | None = None
     """[B, classes]: logits of the second opinion (`tagger.checkpoints.opinion`). None: the network has none."""
+    second: Samples | None = None
+    """[B, labels]: calibrated logits of the labels by the second opinion. None: it has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +206,8 @@ def calibrated(outputs: NetworkOutputs, info: CheckpointInfo, step_s: float) -> 
         logits = logits - np.float32(info.surprise) * outputs.surprise.max(1, keepdims=True)
         other = tuple(info.others[number] for number in outputs.surprise.argmax(1))
     if info.opinion is not None and outputs.opinion is not None:
-        values = _sigmoid(info.opinion(_scaled(logits, info), outputs.opinion).astype(np.float32))
+        counted = info.opinion(_scaled(logits, info), outputs.opinion, outputs.second)
+        values = _sigmoid(counted.astype(np.float32))
         return BatchScores(values, within, step_s, plain, info.opinion.rather(outputs.opinion, info.labels))
     if not other:
         return BatchScores(plain, within, step_s)

@@ -36,6 +36,8 @@ class EfficientATConfig:
     """Number of classes of the second opinion (`tagger.models.opinion`). 0: it has none."""
     shared: int = 0
     """Number of layers, from the input, that the second opinion shares; from the next one on it has its own."""
+    seconded: bool = False
+    """Whether the second opinion has a last layer for the labels, too."""
 
     def __post_init__(self) -> None:
         if self.head not in ("mlp", "linear"):
@@ -50,6 +52,8 @@ class EfficientATConfig:
             raise ValueError(f"opinion {self.opinion!r} must be a whole number of at most {_MOST_OUTPUTS:,}")
         if not isinstance(self.shared, int) or not (LEAST_SHARED <= self.shared <= _LAYERS or not self.opinion):
             raise ValueError(f"shared {self.shared!r} must be a whole number from {LEAST_SHARED} to {_LAYERS}")
+        if not isinstance(self.seconded, bool) or (self.seconded and not self.opinion):
+            raise ValueError(f"seconded {self.seconded!r} must be true or false, and needs an opinion")
         if not 0 < self.width <= _WIDEST or not 0 <= self.dropout < 1:
             raise ValueError(f"0 < width <= {_WIDEST:g} and 0 <= dropout < 1 do not hold: {self}")
 

@@ -221,7 +221,8 @@ def fresh_opinion(blocks: Sequence[nn.Module], features: int, config: EfficientA
     size = round_channels(HEAD_CHANNELS * config.width)
     head = nn.Linear(features, size), nn.Hardswish(), nn.Dropout(config.dropout), nn.Linear(size, config.opinion)
     classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head)
-    return SecondOpinion(copy.deepcopy(list(blocks[config.shared :])), classifier)
+    labels = nn.Linear(features, config.labels) if config.seconded else None
+    return SecondOpinion(copy.deepcopy(list(blocks[config.shared :])), classifier, labels)
 
 
 def outputs_from(network: Network, maps: Tensor, first: int) -> Outputs:
@@ -234,7 +235,10 @@ def outputs_from(network: Network, maps: Tensor, first: int) -> Outputs:
     for layer in network.blocks[shared:]:
         own = layer(own)
     outputs = outputs_of(network, own)
-    return outputs if opinion is None else outputs._replace(opinion=opinion(maps))
+    if opinion is None:
+        return outputs
+    classes, labels = opinion(maps)
+    return outputs._replace(opinion=classes, second=labels)
 
 
 def outputs_of(network: nn.Module, maps: Tensor) -> Outputs:

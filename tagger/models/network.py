@@ -24,6 +24,8 @@ class Outputs(NamedTuple):
     opinion: Tensor | None = None
     """[B, classes], logits of a network that was not trained on the labels (`tagger.models.opinion`). None: the network
     has no such part."""
+    second: Tensor | None = None
+    """[B, labels], logits of the labels by a last layer on that network's pooled features. None: it has none."""
 
 
 class Cut(NamedTuple):

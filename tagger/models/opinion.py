@@ -24,24 +24,34 @@ N = TypeVar("N", bound=Network)
 class SecondOpinion(nn.Module):
     """Upper layers and head of another network.
 
-    Input: [B, channels, rows, columns], maps of the layers that both share. Output: [B, classes], logits.
+    Input: [B, channels, rows, columns], maps of the layers that both share. Output: logits, [B, classes]; and those of
+    the labels, [B, labels], if it has a last layer for them.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], classifier: nn.Module) -> None:
+    def __init__(self, layers: Sequence[nn.Module], classifier: nn.Sequential, labels: nn.Linear | None) -> None:
+        """
+        Args:
+            classifier: pooling, flattening, and the other layers of the head.
+            labels: from pooled features.
+        """
         super().__init__()
-        self.layers, self.classifier = nn.Sequential(*layers), classifier
+        self.layers, self.classifier, self.labels = nn.Sequential(*layers), classifier, labels
 
-    def forward(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.layers(maps))
-        return logits
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
+        pool, flatten, *head = self.classifier
+        x = pooled = flatten(pool(self.layers(maps)))
+        for layer in head:
+            x = layer(x)
+        return x, None if self.labels is None else self.labels(pooled)
 
 
-def with_opinion(network: N, other: Network) -> N | None:
+def with_opinion(network: N, other: Network, labels: nn.Linear | None = None) -> N | None:
     """A copy of the network that has another's upper layers and head beside its own.
 
     Args:
         network: `mn` or `dymn`.
         other: an official network, whose lower layers it has.
+        labels: the other's pooled features to logits of the labels, calibrated. None: there is no such layer.
 
     Returns:
         None: they share too few layers.
@@ -51,8 +61,8 @@ def with_opinion(network: N, other: Network) -> N | None:
         return None
     found = copy.deepcopy(network)
     layers, classifier = other.blocks[shared:], other.classifier
-    found.opinion = SecondOpinion(copy.deepcopy(layers), copy.deepcopy(classifier))  # type: ignore[arg-type]
-    found.config = replace(network.config, opinion=other.config.labels, shared=shared)
+    found.opinion = copy.deepcopy(SecondOpinion(layers, classifier, labels))  # type: ignore[arg-type]
+    found.config = replace(network.config, opinion=other.config.labels, shared=shared, seconded=labels is not None)
     return found.eval().requires_grad_(False)
 
 

@@ -41,6 +41,12 @@ def test_what_is_surely_heard_raises_its_label_alone():
     np.testing.assert_allclose(sure(np.array([[0.5, 0.5]]), audioset), [[0.5 + 2 * (3 - 1), 0.5]])
 
 
+def test_a_second_head_has_a_share_in_the_logits():
+    half = replace(OPINION, rank=0.0, common=0.0, share=0.25)
+    logits, second = np.array([[4.0, -2.0]]), np.array([[0.0, 6.0]])
+    np.testing.assert_allclose(half(logits, np.zeros((1, 4)), second), [[3.0, 0.0]])
+
+
 def test_a_bias_may_be_each_labels_own():
     plain = replace(OPINION, rank=0.0, common=0.0, bias=(1.0, -2.0))
     np.testing.assert_allclose(plain(np.zeros((1, 2)), np.zeros((1, 4))), [[1.0, -2.0]])
@@ -73,6 +79,7 @@ def test_it_is_the_same_after_a_journey_through_json():
         ({"means": (("Dog",), ())}, "none or unknown"),
         ({"means": (("Dog",), ("Wolf",))}, "Wolf"),
         ({"own": -1.0}, "own"),
+        ({"share": 1.5}, "share"),
         ({"bias": 1e5}, "bias"),
         ({"bias": (1.0,)}, "1 numbers of bias"),
         ({"mean": (0.0, float("nan"), 0.0, 0.0)}, "mean"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.checkpoints import checkpoint
+from tagger.checkpoints import checkpoint, second
 from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.checkpoints.graph import graph_of
 from tagger.checkpoints.info import CheckpointInfo
@@ -121,6 +121,31 @@ def test_a_table_of_ones_own_names_them(home, tmp_path):
     (tmp_path / "a.csv").write_text("label,classes\nDoorbell,Doorbell; Ding-dong\n")
     assert run("models", "opinion", "mine", "--classes", tmp_path / "a.csv").exit_code == 0
     assert checkpoint.load(home / "mine.safetensors").info.opinion.means[1] == ("Doorbell", "Ding-dong")
+
+
+def test_a_head_on_the_official_network_has_its_share(home, tmp_path, monkeypatch):
+    constants = read_constants()
+    constants["weights"]["share"] = 0.5
+    monkeypatch.setattr(second, "read_constants", lambda: constants)
+    torch.manual_seed(2)
+    head = EfficientAT(EfficientATConfig(labels=3, width=0.1, head="linear", moments=True, joint=False)).eval()
+    made = {"recipe": "head", "backbone": {"name": "mn04_as"}, "trained_on": ["b"]}
+    labels = ("Doorbell", "cat", "dog")
+    saved(tmp_path / "head.safetensors", labels, head, training=made, temperature=2.0, bias=0.5)
+    assert run("models", "opinion", "mine", "--head", tmp_path / "head.safetensors").exit_code == 0
+    loaded = checkpoint.load(home / "mine.safetensors")
+    outputs = Classifier(loaded, "cpu").outputs(sound())
+    pooled = Classifier(checkpoint.load(home / "mn04_as.safetensors"), "cpu").outputs(sound()).embedding
+    last = head.classifier[-1]
+    expected = (pooled @ last.weight[[2, 0]].detach().numpy().T + last.bias[[2, 0]].detach().numpy()) / 2 + 0.5
+    assert outputs.second == pytest.approx(expected, abs=1e-2)
+    assert (loaded.info.opinion.share, loaded.info.training["trained_on"]) == (0.5, ["b"])
+    with pytest.raises(ValueError, match="share needs a second last layer"):
+        replace(loaded.info, config=replace(loaded.info.config, seconded=False))
+
+
+def test_another_kind_of_head_is_refused(home):
+    refused(run("models", "opinion", "mine", "--head", "mine"), "--head mine: is no single linear layer on mn04_as")
 
 
 def test_what_has_no_second_opinion_is_said(home):

@@ -196,7 +196,7 @@ def test_an_added_checkpoint_brings_its_graph(alone, monkeypatch, tmp_path):
 
 SMALL = {
     "efficientat": EfficientATConfig(labels=3, width=0.1, moments=True, others=4),
-    "opinion": EfficientATConfig(labels=3, width=0.1, moments=True, opinion=4, shared=10),
+    "opinion": EfficientATConfig(labels=3, width=0.1, moments=True, opinion=4, shared=10, seconded=True),
     "linear": EfficientATConfig(labels=3, width=0.1, head="linear"),
     "dymn": DyMNConfig(labels=3, width=0.1, moments=True),
     "crnn": CRNNConfig(labels=3, channels=(4, 6, 8, 12), sequence=16, hidden=8),

@@ -50,6 +50,17 @@ def test_it_says_what_the_other_network_says_and_the_labels_stay(kind, frozen):
 
 
 @torch.inference_mode()
+def test_it_may_know_the_labels_too():
+    other, labels = official(), nn.Linear(96, 3)
+    found = with_opinion(trained(other, 10), other, labels)
+    log_mel = torch.randn(2, 1, 128, 100)
+    torch.testing.assert_close(found.outputs(log_mel).second, labels(other.embed(log_mel)))
+    rebuilt = type(found)(found.config).eval()
+    rebuilt.load_state_dict(found.state_dict())
+    torch.testing.assert_close(rebuilt.outputs(log_mel).second, found.outputs(log_mel).second)
+
+
+@torch.inference_mode()
 def test_what_is_cut_gives_the_same():
     found = with_opinion(trained(official(), 10), official())
     log_mel = torch.randn(1, 1, 128, 100)
@@ -69,7 +80,9 @@ def test_where_too_little_is_shared_there_is_none():
     assert shared_layers(nn.Module.eval(official(seed=1)), other) == 0
 
 
-@pytest.mark.parametrize("wrong", [{"opinion": -1}, {"opinion": 7, "shared": 3}, {"opinion": 7, "shared": 18}])
+@pytest.mark.parametrize(
+    "wrong", [{"seconded": True}, {"opinion": -1}, {"opinion": 7, "shared": 3}, {"opinion": 7, "shared": 18}]
+)
 def test_a_shape_that_cannot_be_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"opinion|shared"):
+    with pytest.raises(ValueError, match=r"opinion|shared|seconded"):
         EfficientATConfig(labels=3, **wrong)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tagger.errors import TaggerError
 from tagger.times import rfc3339
 
 State = Literal["starting", "hearing", "silent", "retrying", "off", "ended"]
@@ -87,3 +88,20 @@ class Condition:
             "reconnects": self.reconnects,
             "last_audio_s": None if self.last_audio_s is None else round(self.last_audio_s, 1),
         }
+
+
+class SourceError(TaggerError):
+    """A live source broke, or cannot be opened now. It may come back."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        """
+        Args:
+            detail: the reason in words, without secrets.
+        """
+        super().__init__(detail)
+        self.reason = reason
+
+
+def reason_of(error: TaggerError) -> Reason:
+    """The reason of an error that a live source raised: `gone` where it does not say any."""
+    return getattr(error, "reason", "gone")

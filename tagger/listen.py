@@ -21,9 +21,11 @@ from tagger.errors import TaggerError
 from tagger.events import Block, Event, Report, Scores, Stream, Window
 from tagger.latencies import Latencies, SkipLog
 from tagger.policy import Policy
-from tagger.retry import Retry, is_power_of_two
+from tagger.retry import is_power_of_two
 from tagger.sinks import Sink, SourceState
 from tagger.sources import Source
+from tagger.sources.healing import Healing
+from tagger.sources.schedule import ALWAYS, Schedule
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +33,6 @@ SILENT_SECONDS = 15.0
 """Time for which a live stream may say nothing before it counts as gone. What comes in pieces, such as HLS, has shorter
 ones."""
 _PAUSED = "paused"
-_WAITING = "trying again in {first:g} s, then less often, up to every {longest:g} s"
-"""Warning about a live source that is away."""
 
 
 def follow(
@@ -117,6 +117,7 @@ class Listener:
         paused: bool = False,
         skips: SkipLog | None = None,
         monitor: Monitor | None = None,
+        schedule: Schedule = ALWAYS,
     ) -> None:
         """
         Args:
@@ -125,6 +126,7 @@ class Listener:
             paused: whether to begin paused.
             skips: warns of skipped windows, for all listeners together. None: for this one alone.
             monitor: measures levels and finds more events. None: there are none.
+            schedule: when the source is wanted.
         """
         self.source, self.stream = source, stream
         source.on_wait = self._wait
@@ -156,7 +158,8 @@ class Listener:
         self._is_resumed = False
         """The next block is the first after a pause."""
         self._silences = 0
-        self._retry = Retry(stream.source, _WAITING)
+        self._told = ""
+        """What was published last of a source that is online."""
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping, self._called = threading.Event(), threading.Event()
         self._changing_policy = threading.Lock()
@@ -165,6 +168,9 @@ class Listener:
         `finish`.
         """
         self._finished = False
+        self._healing = Healing(
+            source, stream.source, rate_hz, self._lose_source, self._wait_for, self._stopping.is_set, schedule
+        )
 
     def run(self) -> None:
         """Follows the source until it ends or `stop` is called. An error of a source that is not live is kept."""
@@ -213,7 +219,8 @@ class Listener:
     @property
     def condition(self) -> Condition:
         """How the source is now. From any thread."""
-        return Condition("hearing" if self._online else "off" if self.paused else "starting", "")
+        condition = replace(self._healing.condition, reconnects=self.reconnects)
+        return replace(condition, state="off", reason="paused", detail=_PAUSED) if self.paused else condition
 
     @property
     def policy(self) -> Policy:
@@ -243,19 +250,12 @@ class Listener:
         return self._finished
 
     def _blocks(self) -> Iterator[Block]:
-        """The source's blocks, but for those of a pause. A live source that breaks is opened again."""
+        """The source's blocks, but for those of a pause."""
         try:
-            while not self._stopping.is_set():
-                try:
-                    for block in self.source.blocks():
-                        self._arrived = time.monotonic() - self.source.behind()
-                        if (accepted := self._take_in(block)) is not None:
-                            yield accepted
-                    return
-                except TaggerError as error:
-                    if not self.source.live:
-                        raise
-                    self._lose_source(str(error))
+            for block in self._healing.blocks():
+                self._arrived = time.monotonic() - self.source.behind()
+                if (accepted := self._take_in(block)) is not None:
+                    yield accepted
         finally:
             self._arrived = time.monotonic()
 
@@ -266,6 +266,7 @@ class Listener:
         if silent_s < SILENT_SECONDS or not self._online:
             return
         why = f"nothing has come for {SILENT_SECONDS:g} s, though the stream has not ended"
+        self._healing.fell_silent(why)
         with self._lock:
             if not self._finished:
                 self._close_events()
@@ -285,11 +286,14 @@ class Listener:
         with self._lock:
             if self.paused or self._finished:
                 return None
+            oddity = self._healing.condition.detail
             if not self._online:
                 self.reconnects += self._was_online and not self._is_resumed
-                self._publish_status("online", self.source.description)
             elif block.gap:
                 self.overruns += 1
+            if not self._online or oddity != self._told:
+                self._publish_status("online", oddity or self.source.description)
+            self._told = oddity
             taken = replace(block, gap=True) if self._is_resumed else block
             self._is_resumed = False
             for tap in self._taps:
@@ -320,18 +324,18 @@ class Listener:
             self._sink.report(self.stream, report)
             self.windows += 1
             self._skips.classified(self.stream.source)
-        if self._retry.why is not None:
-            self._retry.worked()
 
     def _lose_source(self, why: str) -> None:
-        """Ends open events, publishes that a live source is gone, and waits before it is opened again."""
-        wait_s = self._retry.failed(why)
+        """Ends open events, and publishes that a live source is gone."""
         with self._lock:
             if not self._finished:
                 self._close_events()
                 self._publish_status("disabled" if self.paused else "offline", why)
-        self.moved_at = deadline = time.monotonic() + wait_s
-        while not self._stopping.is_set() and self._called.wait(max(0.0, deadline - time.monotonic())):
+
+    def _wait_for(self, seconds: float) -> None:
+        """Waits, at most until the next request, and does what was requested."""
+        self.moved_at = time.monotonic() + seconds
+        if not self._stopping.is_set() and self._called.wait(seconds):
             self.do_requests()
 
     def request(self, step: Callable[[], None]) -> None:

@@ -39,7 +39,7 @@ class Retry:
             where: what is tried, for people.
             meanwhile: what happens until it works, for people; `{first}` and `{longest}` are the waits, seconds.
         """
-        self._where, self._meanwhile = where, meanwhile
+        self.where, self._meanwhile = where, meanwhile
         self.tries = 0
         """Failed tries since it last worked."""
         self.why: str | None = None
@@ -58,16 +58,26 @@ class Retry:
         quiet_s = time.monotonic() - self._logged_at
         if quiet_s >= (_QUIET_SECONDS if why != self._logged else _REMIND_SECONDS):
             first, longest = PAUSES
-            log.warning("%s: %s; %s", self._where, why, self._meanwhile.format(first=first, longest=longest))
+            log.warning("%s: %s; %s", self.where, why, self._meanwhile.format(first=first, longest=longest))
             self._logged, self._logged_at = why, time.monotonic()
         self.tries += 1
         return pause_s(self.tries - 1)
 
-    def worked(self) -> None:
-        """Notes that it works; the next failure is a new one."""
+    def worked(self, is_settled: bool = True) -> None:
+        """Notes that it works; the next failure is a new one.
+
+        Args:
+            is_settled: whether the next waits begin with the shortest. If not, `settled` says so later.
+        """
         if self._logged is not None:
-            log.info("%s: works again", self._where)
-        self.tries, self.why, self._logged = 0, None, None
+            log.info("%s: works again", self.where)
+        self.why, self._logged = None, None
+        if is_settled:
+            self.settled()
+
+    def settled(self) -> None:
+        """Notes that it has worked for a while."""
+        self.tries = 0
 
 
 def is_power_of_two(count: int) -> bool:

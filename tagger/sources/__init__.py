@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from tagger.errors import UserError
 from tagger.settings import Channel, PcmFormat
+from tagger.sources.network.address import SCHEMES
+from tagger.sources.network.address import shown as shown_url
 from tagger.sources.pipe import is_pipe
 from tagger.sources.spec import Spec
 
@@ -24,6 +26,7 @@ _MODULES = {
     "mic:": "microphone",
     "demo": "file",
     "-": "pcm",
+    **{f"{scheme}://": "network" for scheme in SCHEMES},
 }
 """A whole URI, or what it begins with up to `:` or `://`, and the module in this package that opens it."""
 
@@ -135,8 +138,8 @@ def open_request(request: Request) -> Source:
         UserError: as `open_source`.
     """
     module = _module(request.uri)
-    if module is None and "://" in request.uri:  # the message leaves the URL out: it may hold a password
-        raise UserError("a source is a URL: these are not supported; pipe what it holds into `tagger listen -`")
+    if module is None and "://" in request.uri:  # the message leaves most of the URL out: it may hold a password
+        raise UserError(f"{shown_url(request.uri)}: this kind of URL is no source; there is {', '.join(SCHEMES)}")
     module = module or ("pcm" if is_pipe(request.uri) else "file")
     source: Source = importlib.import_module(f"tagger.sources.{module}").open_source(request)
     return source

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from tagger.condition import Reason
 from tagger.errors import TaggerError, UserError, near
 from tagger.events import Samples
 
@@ -17,6 +18,8 @@ Callback = Callable[[Samples, int, Any, Any], None]
 
 class MissingDeviceError(UserError):
     """The input device is not there now; it may come."""
+
+    reason: Reason = "missing"
 
 
 def load_sounddevice() -> ModuleType:

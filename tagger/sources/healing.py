@@ -1,0 +1,180 @@
+"""Keeps a live source going: opens it when it is wanted, again when it broke, and knows how it is.
+
+All kinds of live sources heal here, and nowhere else: microphones, FIFOs, streams by URL.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+
+from tagger.condition import Condition, Reason, State, reason_of
+from tagger.errors import TaggerError
+from tagger.events import Block
+from tagger.retry import Retry
+from tagger.sources import Source
+from tagger.sources.schedule import ALWAYS, Schedule
+
+log = logging.getLogger(__name__)
+
+_WAITING = "trying again in {first:g} s, then less often, up to every {longest:g} s"
+"""Warning about a live source that is away."""
+SETTLED_SECONDS = 30.0
+"""Sound after which a source counts as well again: the next waits begin with the shortest."""
+ZEROS_SECONDS = 5.0
+"""Time of the same value in all samples that is told. No microphone is so still: it is muted."""
+_STEP = 1.01 / 32_768
+"""Largest difference of samples that are the same value, full scale 1: the step of 16 bits."""
+QUIET_SECONDS = 60.0
+_QUIET_MEAN_SQUARE = 10 ** (-75 / 10)
+"""Level of a block that is softer than any room through any microphone: -75 dB of full scale."""
+
+
+class Healing:
+    """One source, for as long as the daemon runs. One thread takes its blocks; any may ask for its condition."""
+
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        rate_hz: int,
+        on_lost: Callable[[str], None],
+        wait: Callable[[float], None],
+        is_stopping: Callable[[], bool],
+        schedule: Schedule = ALWAYS,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Args:
+            name: of the source, for people.
+            rate_hz: rate of its blocks.
+            on_lost: called when the source is gone, or outside its schedule, with the reason in words.
+            wait: waits for some seconds, or until somebody wants something.
+            schedule: when it is wanted.
+            wall: the wall clock.
+        """
+        self._source, self._rate_hz = source, rate_hz
+        self._on_lost, self._wait, self._is_stopping = on_lost, wait, is_stopping
+        self._schedule, self._wall = schedule, wall
+        self._retry = Retry(name, _WAITING)
+        self._condition = Condition(since=wall())
+        self._heard_at: float | None = None
+        """When the newest audio came, on the monotonic clock. None: none has come."""
+        self._flowing_s = 0.0
+        """Sound since the source was opened, seconds."""
+        self._same, self._quiet = _Spell(ZEROS_SECONDS), _Spell(QUIET_SECONDS)
+
+    @property
+    def condition(self) -> Condition:
+        """How the source is now. From any thread."""
+        at = self._heard_at
+        return replace(self._condition, last_audio_s=None if at is None else max(0.0, time.monotonic() - at))
+
+    def blocks(self) -> Iterator[Block]:
+        """The source's blocks, from each time that it is open.
+
+        Raises:
+            TaggerError: a source that is not live broke.
+        """
+        while not self._is_stopping():
+            if not self._schedule.is_active(self._wall()):
+                self._rest()
+                continue
+            try:
+                yield from self._opened()
+                if self._schedule.is_active(self._wall()) or self._is_stopping():
+                    self._set("ended")
+                    return
+            except TaggerError as error:
+                if not self._source.live:
+                    self._set("ended", "failed", str(error))
+                    raise
+                self._lose(error)
+
+    def fell_silent(self, why: str) -> None:
+        """Notes that nothing comes, though the source has not ended. It may go on by itself."""
+        self._set("retrying", "no_bytes", why)
+
+    def _opened(self) -> Iterator[Block]:
+        """Blocks until the source ends or breaks, or its schedule does."""
+        self._flowing_s = 0.0
+        self._same, self._quiet = _Spell(ZEROS_SECONDS), _Spell(QUIET_SECONDS)
+        with closing(self._source.blocks()) as blocks:  # type: ignore[type-var]  # a generator, which closes the device
+            for block in blocks:
+                self._note(block)
+                yield block
+                if not self._schedule.is_active(self._wall()):
+                    return
+
+    def _note(self, block: Block) -> None:
+        """Learns from a block how the source is."""
+        length_s = len(block.samples) / self._rate_hz
+        self._heard_at = time.monotonic()
+        before_s, self._flowing_s = self._flowing_s, self._flowing_s + length_s
+        if self._retry.why is not None:
+            self._retry.worked(is_settled=False)
+        if before_s < SETTLED_SECONDS <= self._flowing_s:
+            self._retry.settled()
+        self._set("hearing", *self._oddity(block, length_s))
+
+    def _oddity(self, block: Block, length_s: float) -> tuple[Reason, str]:
+        """What is odd about the sound of a live source."""
+        if not self._source.live or not block.samples.size:
+            return "", ""
+        low, high = float(block.samples.min()), float(block.samples.max())
+        is_same = self._same.go_on(high - low <= _STEP, length_s)
+        is_soft = max(abs(low), abs(high)) < 0.1 and float(np.mean(np.square(block.samples))) < _QUIET_MEAN_SQUARE
+        is_quiet = self._quiet.go_on(is_soft, length_s)
+        trouble: tuple[Reason, str] | None = getattr(self._source, "trouble", None)
+        if trouble is not None:
+            return trouble
+        if is_same:
+            return "zeros", "nothing but digital silence comes: it may be muted"
+        if is_quiet:
+            return "quiet", "it is quieter than any room: the microphone may be off or turned down"
+        return "", ""
+
+    def _rest(self) -> None:
+        """Waits until the schedule wants the source."""
+        if self._condition.state != "off":
+            why = f"off by its schedule ({self._schedule})"
+            self._set("off", "schedule", why)
+            self._on_lost(why)
+        self._wait(self._schedule.wait_s(self._wall()))
+
+    def _lose(self, error: TaggerError) -> None:
+        wait_s = self._retry.failed(str(error))
+        self._set("retrying", reason_of(error), str(error))
+        self._on_lost(str(error))
+        deadline = time.monotonic() + wait_s
+        while not self._is_stopping() and (left_s := deadline - time.monotonic()) > 0:
+            self._wait(left_s)
+
+    def _set(self, state: State, reason: Reason = "", detail: str = "") -> None:
+        if state == "hearing" and reason == "zeros":
+            state = "silent"
+        now = self._condition
+        if (state, reason) != (now.state, now.reason):
+            if state in ("hearing", "silent") and reason != now.reason and reason:
+                log.warning("%s: %s", self._retry.where, detail)
+            self._condition = Condition(state, reason, detail, self._wall())
+        elif detail != now.detail:
+            self._condition = replace(now, detail=detail)
+
+
+class _Spell:
+    """For how long something has been so, by the sound and by the clock: a recording at full speed is no long spell."""
+
+    def __init__(self, enough_s: float) -> None:
+        self._enough_s, self._sound_s, self._since = enough_s, 0.0, 0.0
+
+    def go_on(self, is_so: bool, length_s: float) -> bool:
+        """Takes the next sound; returns whether it has been so for long enough."""
+        if not is_so or not self._sound_s:
+            self._sound_s, self._since = 0.0, time.monotonic()
+        if is_so:
+            self._sound_s += length_s
+        return min(self._sound_s, time.monotonic() - self._since) >= self._enough_s

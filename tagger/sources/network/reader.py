@@ -1,0 +1,247 @@
+"""The process of one stream: FFmpeg (PyAV) reads it, and its sound goes to the daemon over a socket.
+
+It runs in a fork of `host.py`. A second thread watches it: FFmpeg may hang in a name's look-up, in TLS, in a camera's
+silence. Then the thread says why, and ends the process. It ends it too when the daemon closes its end of the socket.
+"""
+
+import contextlib
+import math
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tagger.condition import Reason
+from tagger.sources.network import reasons
+from tagger.sources.network.wire import ABOUT, BROKEN, SOUND, SOUND_HEAD, About, Broken, Order, packed, packed_json
+
+_BLOCK_SECONDS = 0.05
+"""Least sound of a message: FFmpeg's frames are short."""
+_WATCH_SECONDS = 0.25
+_TCP_BYTES_RECEIVED = 128
+"""Place of `tcpi_bytes_received` in Linux's `struct tcp_info`."""
+_ESTABLISHED, _SYN_SENT = 1, 2
+_MOST_DAMAGE = 500
+"""Damaged pieces in turn after which a stream is no audio."""
+_RATES_HZ, _MOST_CHANNELS = range(1_000, 768_001), 64
+
+
+def preload() -> None:
+    """Loads FFmpeg, before forks share it."""
+    import av
+    import av.audio.resampler
+
+    av.logging.set_level(av.logging.PANIC)
+
+
+class Reader:
+    """Reads one stream until it ends, breaks, or the daemon does not want it any more."""
+
+    def __init__(self, order: Order, to: socket.socket) -> None:
+        self._order, self._to = order, to
+        self._stage = "resolving"
+        self._at = time.monotonic()
+        """When the stage, or the last sound, began."""
+        self._bytes = 0
+        """Bytes that TCP connections had received at that moment."""
+        self._damage = ""
+        self._has_packets = False
+        self._sending = threading.Lock()
+
+    def run(self) -> None:
+        """Does all the work. Returns when the stream is over; the daemon knows why."""
+        threading.Thread(target=self._watch, daemon=True).start()
+        try:
+            self._resolve()
+            self._read()
+            self._say("gone", "the stream has ended")
+        except BrokenPipeError:
+            pass
+        except _BrokenError as error:
+            self._say(error.broken.reason, error.broken.detail)
+        except Exception as error:
+            self._say(*self._explained(error))
+
+    # --- the thread that reads ---
+
+    def _resolve(self) -> None:
+        if not self._order.host:
+            return
+        try:
+            socket.getaddrinfo(self._order.host, None)
+        except OSError as error:
+            text = error.strerror or "unknown"
+            raise _BrokenError("cannot_connect", f"the name {self._order.host} has no address ({text})") from None
+        self._enter("opening")
+
+    def _read(self) -> None:
+        import av
+
+        order = self._order
+        with av.open(
+            order.url, format=order.ffmpeg, options=dict(order.options), metadata_errors="replace",
+            timeout=(order.open_s + 2, order.silent_s + 2),
+        ) as container:  # fmt: skip
+            tracks = [each for each in container.streams.audio if each.codec_context is not None]
+            if not tracks:
+                raise _BrokenError("no_sound", "the stream has no audio track that FFmpeg can decode")
+            track = tracks[0]
+            self._about(container, track)
+            self._enter("opening")
+            for rate_hz, channels, stamp_s, samples in _joined(self._sound(container, track)):
+                self._send_sound(rate_hz, channels, stamp_s, samples)
+
+    def _about(self, container: Any, track: Any) -> None:
+        context = track.codec_context
+        about = About(
+            codec=str(context.name),
+            container=str(container.format.name),
+            rate_hz=int(context.sample_rate or 0),
+            channels=int(context.layout.nb_channels),
+            has_pictures=bool(container.streams.video),
+            title=str(container.metadata.get("icy-name", ""))[:200],
+        )
+        self._send(packed_json(ABOUT, about))
+
+    def _sound(self, container: Any, track: Any) -> Iterator[tuple[int, int, float, bytes]]:
+        """Rate, channels, time stamp and samples of each frame."""
+        import av
+
+        damage = 0
+        resampler: Any = None
+        form: tuple[int, str, str] | None = None
+        for packet in container.demux(track):
+            self._has_packets |= bool(packet.size)
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, OSError, ValueError) as error:
+                damage += 1
+                self._damage = reasons.said(error)
+                if damage > _MOST_DAMAGE:
+                    raise _BrokenError("not_audio", f"what comes is damaged or no audio ({self._damage})") from None
+                continue
+            for frame in frames:
+                channels = frame.layout.nb_channels
+                if frame.sample_rate not in _RATES_HZ or not 0 < channels <= _MOST_CHANNELS or not frame.samples:
+                    continue
+                damage = 0
+                stamp_s = math.nan if frame.pts is None or not frame.time_base else float(frame.pts * frame.time_base)
+                if form != (frame.sample_rate, frame.layout.name, frame.format.name):
+                    form = (frame.sample_rate, frame.layout.name, frame.format.name)
+                    resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
+                frame.pts = None
+                for made in resampler.resample(frame):
+                    samples = bytes(made.planes[0])[: 4 * made.samples * channels]
+                    yield frame.sample_rate, channels, stamp_s, samples
+                    stamp_s = math.nan
+
+    def _send_sound(self, rate_hz: int, channels: int, stamp_s: float, samples: bytes) -> None:
+        self._stage = "sending"
+        self._send(packed(SOUND, SOUND_HEAD.pack(rate_hz, channels, stamp_s) + samples))
+        self._enter("flowing")
+
+    def _enter(self, stage: str) -> None:
+        self._stage, self._at, self._bytes = stage, time.monotonic(), _received()[0]
+        self._has_packets = False
+
+    # --- both threads ---
+
+    def _send(self, message: bytes) -> None:
+        with self._sending:
+            self._to.sendall(message)
+
+    def _say(self, reason: Reason, detail: str) -> None:
+        with contextlib.suppress(OSError):
+            self._send(packed_json(BROKEN, Broken(reason, self._without_secrets(detail))))
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in sorted((self._order.url, *self._order.secrets), key=len, reverse=True):
+            if len(secret) > 2:
+                text = text.replace(secret, "***")
+        return text
+
+    def _explained(self, error: Exception) -> tuple[Reason, str]:
+        """Why FFmpeg has failed."""
+        if reasons.is_timeout(error):
+            return self._silence()
+        return reasons.explained(error, self._stage in ("flowing", "sending"))
+
+    # --- the thread that watches ---
+
+    def _watch(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._to], [], [], _WATCH_SECONDS)
+            if ready:
+                os._exit(0)  # the daemon sends nothing: it has closed its end
+            limit_s = self._order.silent_s if self._stage == "flowing" else self._order.open_s
+            if self._stage != "sending" and time.monotonic() - self._at > limit_s:
+                self._say(*self._silence())
+                os._exit(0)
+
+    def _silence(self) -> tuple[Reason, str]:
+        """Why no sound has come for so long."""
+        waited = f"for {time.monotonic() - self._at:.0f} s"
+        received, states = _received()
+        if self._stage == "resolving":
+            return "cannot_connect", f"the look-up of the name {self._order.host} got no answer {waited}"
+        if self._has_packets:
+            why = f" ({self._damage})" if self._damage else ""
+            return "not_audio", f"what came {waited} is damaged or no audio{why}"
+        if states and _ESTABLISHED not in states and _SYN_SENT in states:
+            return "cannot_connect", f"no answer {waited}"
+        if received > self._bytes and not (self._order.is_hls and self._stage == "flowing"):
+            return "no_sound", f"bytes come, but no sound has come {waited}"
+        if self._stage == "flowing":
+            return "no_bytes", f"nothing has come {waited}, though the connection is open"
+        return "no_bytes", f"connected, and no sound has come {waited}"
+
+
+class _BrokenError(Exception):
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.broken = Broken(reason, detail)
+
+
+def _joined(sound: Iterator[tuple[int, int, float, bytes]]) -> Iterator[tuple[int, int, float, bytes]]:
+    """The frames, several as one where they are short, of one rate and number of channels."""
+    held: tuple[int, int, float] | None = None
+    parts: list[bytes] = []
+    size = 0
+    for rate_hz, channels, stamp_s, samples in sound:
+        if held is not None and held[:2] != (rate_hz, channels):
+            yield *held, b"".join(parts)
+            held, parts, size = None, [], 0
+        held = held or (rate_hz, channels, stamp_s)
+        parts.append(samples)
+        size += len(samples)
+        if size >= 4 * channels * rate_hz * _BLOCK_SECONDS:
+            yield *held, b"".join(parts)
+            held, parts, size = None, [], 0
+    if held is not None:
+        yield *held, b"".join(parts)
+
+
+def _received() -> tuple[int, set[int]]:
+    """Bytes that this process's TCP connections have received, and their states. Linux only; elsewhere nothing."""
+    total, states = 0, set[int]()
+    with contextlib.suppress(OSError):
+        for path in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError, struct.error, ValueError):
+                copy = os.dup(int(path.name))
+                try:
+                    each = socket.socket(fileno=copy)
+                except OSError:
+                    os.close(copy)
+                    raise
+                with each:
+                    if each.type != socket.SOCK_STREAM or each.family not in (socket.AF_INET, socket.AF_INET6):
+                        continue
+                    info = each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+                    states.add(info[0])
+                    total += struct.unpack_from("<Q", info, _TCP_BYTES_RECEIVED)[0]
+    return total, states

@@ -1,0 +1,51 @@
+"""FFmpeg's errors in our words."""
+
+import errno
+
+from tagger.condition import Reason
+
+_NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
+_BROKEN = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.EBADF)
+
+
+def is_timeout(error: Exception) -> bool:
+    """Whether FFmpeg gave up because nothing came."""
+    return type(error).__name__ in ("ExitError", "TimeoutError") or getattr(error, "errno", None) == errno.ETIMEDOUT
+
+
+def said(error: Exception) -> str:
+    """FFmpeg's words, without the URL that its errors name."""
+    return " ".join(str(getattr(error, "strerror", None) or type(error).__name__).split())[:200]
+
+
+def explained(error: Exception, is_open: bool) -> tuple[Reason, str]:
+    """The reason of an error of PyAV, and that in words.
+
+    Args:
+        is_open: whether sound has come.
+    """
+    code = getattr(error, "errno", None)
+    known: dict[str, tuple[Reason, str]] = {
+        "HTTPUnauthorizedError": ("password", "the server does not accept this user and password (401)"),
+        "HTTPForbiddenError": ("password", "the server forbids it to this user (403)"),
+        "HTTPNotFoundError": ("not_found", "the server has no such stream (404)"),
+        "HTTPServerError": ("failed", "the server answers with an error of its own (5xx)"),
+        "ProtocolNotFoundError": (
+            "failed",
+            "this FFmpeg has no such protocol; let go2rtc or mediamtx receive it, and listen to that by rtsp://",
+        ),
+        "EOFError": ("gone", "the stream has ended") if is_open else ("no_bytes", "it hung up before any sound came"),
+        "InvalidDataError": ("not_audio", f"what comes is damaged or no audio ({said(error)})"),
+    }
+    if type(error).__name__ in known:
+        return known[type(error).__name__]
+    if code == errno.ECONNREFUSED:
+        return "refused", "the other machine takes no connection there (refused)"
+    if code in _NO_WAY:
+        return "cannot_connect", f"no way to the other machine ({said(error)})"
+    if code in _BROKEN:
+        return "gone", f"the connection broke ({said(error)})"
+    return (
+        "gone" if is_open else "failed",
+        f"{'the stream broke' if is_open else 'it cannot be opened'} ({said(error)})",
+    )

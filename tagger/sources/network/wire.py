@@ -1,0 +1,73 @@
+"""What a reader and the daemon send each other, over a socket of their own."""
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tagger.condition import Reason
+
+HEAD = struct.Struct("<cI")
+"""Kind of a message, and the bytes that follow."""
+SOUND_HEAD = struct.Struct("<IHd")
+"""Rate in Hz, channels, and time stamp of the first sample, seconds (not a number: it has none). float32 samples
+follow, a frame after the other."""
+SOUND, ABOUT, BROKEN = b"S", b"A", b"B"
+MOST_BYTES = 1 << 24
+"""Longest message."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a reader is to read."""
+
+    url: str
+    host: str
+    """"": nothing is to be resolved."""
+    shown: str
+    """The URL for people, without secrets."""
+    secrets: tuple[str, ...]
+    options: dict[str, str]
+    silent_s: float
+    """Longest time without sound, seconds."""
+    open_s: float
+    """Longest time until the first sound, seconds."""
+    ffmpeg: str | None = None
+    """FFmpeg's name of the format. None: it finds out."""
+    is_hls: bool = False
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Order":
+        return cls(**{**value, "secrets": tuple(value["secrets"])})
+
+
+@dataclass(frozen=True)
+class About:
+    """What a stream is, once it is open."""
+
+    codec: str
+    container: str
+    rate_hz: int
+    channels: int
+    has_pictures: bool = False
+    title: str = ""
+    """What the server calls it, from elsewhere."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Why a reader has ended."""
+
+    reason: Reason
+    detail: str
+
+
+def packed(kind: bytes, payload: bytes) -> bytes:
+    return HEAD.pack(kind, len(payload)) + payload
+
+
+def packed_json(kind: bytes, value: About | Broken) -> bytes:
+    return packed(kind, json.dumps(asdict(value)).encode())

@@ -118,6 +118,7 @@ class Listener:
         skips: SkipLog | None = None,
         monitor: Monitor | None = None,
         schedule: Schedule = ALWAYS,
+        gain: float = 1.0,
     ) -> None:
         """
         Args:
@@ -127,6 +128,7 @@ class Listener:
             skips: warns of skipped windows, for all listeners together. None: for this one alone.
             monitor: measures levels and finds more events. None: there are none.
             schedule: when the source is wanted.
+            gain: what samples are multiplied by.
         """
         self.source, self.stream = source, stream
         source.on_wait = self._wait
@@ -169,7 +171,7 @@ class Listener:
         """
         self._finished = False
         self._healing = Healing(
-            source, stream.source, rate_hz, self._lose_source, self._wait_for, self._stopping.is_set, schedule
+            source, stream.source, rate_hz, self._lose_source, self._wait_for, self._stopping.is_set, schedule, gain
         )
 
     def run(self) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tagger.config import secret
 from tagger.config.broker import BrokerResolver
 from tagger.config.file import load, usual
-from tagger.config.given import Rank, gather, without_secret
+from tagger.config.given import Rank, gather, looks_secret
 from tagger.config.options import OPTIONS
 from tagger.config.places import located
 from tagger.config.resolver import Resolved
@@ -31,7 +31,7 @@ from tagger.settings import (
 )
 from tagger.sources import is_keyword, split_name
 from tagger.sources.pipe import is_pipe, is_stdin
-from tagger.sources.spec import Spec, repeated_name
+from tagger.sources.spec import Spec, repeated_name, shown
 
 
 def _groups() -> dict[str, type[Any]]:
@@ -134,8 +134,8 @@ class _ListenResolver(BrokerResolver):
         specs: list[Spec] = []
         for each in given.value:
             if len(parts := plainly_several(each)) > 1:
-                shown = toml([without_secret(part) if "://" in part else part for part in parts])
-                self._problem(given, f"one text names several sources, which are {shown}")
+                named = toml([shown(part) for part in parts])
+                self._problem(given, f"one text names several sources, which are {named}")
                 continue
             if each.endswith(",") and is_keyword(split_name(each)[1]):
                 how = "each is a text of its own" if given.rank is Rank.FILE else "spaces separate them"
@@ -225,6 +225,9 @@ class _ListenResolver(BrokerResolver):
     def _warn_of_open_secrets(self) -> None:
         """Warns of secrets that anybody on this machine can read."""
         in_file = [given for given in self._given.values() if given.rank is Rank.FILE and given.is_secret]
+        sources = self._given["listen.sources"]
+        if sources.rank is Rank.FILE and any("://" in each and looks_secret(each) for each in sources.value):
+            in_file.append(sources)
         paths = {given.file.path: given.option.key for given in in_file if given.file is not None}
         paths |= {
             given.value: given.option.key for given in self._present("mqtt.password_file", "sinks.webhook.token_file")

@@ -115,8 +115,7 @@ def _sources(values: Values) -> Iterator[str]:
         rest = split_name(source)[1]
         if is_keyword(rest) or len(plainly_several(source)) > 1:
             continue
-        if "://" in rest:
-            yield f"{given.place}: URLs are not supported; pipe what they hold into `tagger listen -`"
+        if "://" in rest:  # said by `resolve`
             continue
         if not is_pipe(rest) and not os.path.isfile(rest):  # noqa: PTH113  # Path.is_file raises for names that are too long
             yield f"{given.place}: {rest}: no such file"

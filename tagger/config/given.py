@@ -76,7 +76,7 @@ class Given:
         if isinstance(value, Path):
             return str(value)
         if isinstance(value, tuple | list):
-            return [without_secret(each) if "://" in each else each for each in value]
+            return [_shown_source(each) if self.option.key == "listen.sources" else each for each in value]
         if self.option.key == "mqtt.host" and value is not None and not is_address(value):
             return HIDDEN  # a whole URL, perhaps
         if not self.option.secret or value is None:
@@ -131,6 +131,12 @@ def without_secret(text: str) -> str:
     rest = f"/{HIDDEN}" if parts.path.strip("/") or parts.query or parts.fragment else ""
     address = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{user}{address}{'' if port is None else f':{port}'}{rest}"
+
+
+def _shown_source(text: str) -> str:
+    from tagger.sources.spec import shown
+
+    return shown(text)
 
 
 Values = dict[str, Given]

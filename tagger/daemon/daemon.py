@@ -45,7 +45,7 @@ class Daemon:
         tasks: Sequence[Task] = (),
         before_close: Callable[[], None] = lambda: None,
         outputs: OpenSinks | None = None,
-        policy_of: Callable[[ListenSettings], Policy] | None = None,
+        policies_of: Callable[[ListenSettings], Sequence[Policy]] | None = None,
         service: Service | None = None,
     ) -> None:
         """
@@ -54,12 +54,12 @@ class Daemon:
             tasks: run in the thread that calls `run`.
             before_close: called after the listeners have finished, before the sink is closed.
             outputs: the sinks behind `sink`, for `apply`.
-            policy_of: what counts as an event by given settings, for `apply`; raises SettingError.
+            policies_of: what counts as an event of each source by given settings, for `apply`; raises SettingError.
             service: is told when the daemon is ready, and when it stops.
         """
         self._listeners, self._sink, self._stop = listeners, sink, stop
         self._tasks, self._before_close, self._outputs = tasks, before_close, outputs
-        self._policy_of = policy_of
+        self._policies_of = policies_of
         self.service = service or Service()
 
     def run(self) -> None:
@@ -117,12 +117,14 @@ class Daemon:
             SettingError: the settings do not fit the model; nothing was changed.
         """
         assert self._outputs is not None, "a daemon without outputs cannot change them"
-        assert self._policy_of is not None, "a daemon without a model has one policy"
-        policy = self._policy_of(settings)
+        assert self._policies_of is not None, "a daemon without a model has one policy"
+        policies = self._policies_of(settings)
         context = self._outputs.context
-        streams = tuple(replace(stream, labels=policy.names) for stream in context.streams)
+        streams = tuple(
+            replace(stream, labels=policy.names) for stream, policy in zip(context.streams, policies, strict=True)
+        )
         changed = self._outputs.change(replace(context, settings=settings, mqtt=settings.mqtt, streams=streams))
-        for listener, stream in zip(self._listeners, streams, strict=True):
+        for listener, stream, policy in zip(self._listeners, streams, policies, strict=True):
             listener.set_policy(policy, stream)
         return changed
 

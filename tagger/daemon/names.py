@@ -8,6 +8,7 @@ from tagger.errors import UserError
 from tagger.mqtt.topics import NOT_SOURCES
 from tagger.names import distinct
 from tagger.sources import is_keyword, split_name
+from tagger.sources.network.address import without_user
 from tagger.sources.spec import Spec
 
 
@@ -30,11 +31,11 @@ def source_levels(names: Sequence[str], uris: Sequence[str]) -> list[str]:
     specs = [_spec(uri) for uri in uris]
     spelled = [_spelled(spec, level) for spec, level in zip(specs, names, strict=True)]
     ranks = [
-        (text != level, spec.name is None, spec.uri, text, i)
+        (text != level, spec.name is None, known(spec.uri), text, i)
         for i, (spec, level, text) in enumerate(zip(specs, names, spelled, strict=True))
     ]
     order = sorted(range(len(uris)), key=ranks.__getitem__)
-    levels = distinct([(names[i], specs[i].uri) for i in order], NOT_SOURCES)
+    levels = distinct([(names[i], known(specs[i].uri)) for i in order], NOT_SOURCES)
     found = dict(zip(order, levels, strict=True))
     return [found[i] for i in range(len(uris))]
 
@@ -59,6 +60,11 @@ def source_keys(uris: Sequence[str], levels: Sequence[str], state: StateFolder |
     """The part of the ids in Home Assistant of each source, by its level; `StateFolder.keys` if there is a state."""
     if state is None:
         return dict(zip(levels, levels, strict=True))
-    plain = [split_name(uri)[1] for uri in uris]
-    known = [f"{uri} {plain[:i].count(uri) + 1}" if uri in plain[:i] else uri for i, uri in enumerate(plain)]
-    return state.keys(dict(zip(levels, known, strict=True)))
+    plain = [known(split_name(uri)[1]) for uri in uris]
+    numbered = [f"{uri} {plain[:i].count(uri) + 1}" if uri in plain[:i] else uri for i, uri in enumerate(plain)]
+    return state.keys(dict(zip(levels, numbered, strict=True)))
+
+
+def known(uri: str) -> str:
+    """What a source is known by in the state folder and in hashes: of a URL no user, password and query."""
+    return without_user(uri) if "://" in uri else uri

@@ -6,17 +6,16 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from tagger import policy
 from tagger.audio.meter import Meters
-from tagger.checkpoints.joint import ModelInfo, models_of, shortest_window_s
 from tagger.clips.folder import ClipFolder
 from tagger.clips.saver import ClipSaver
 from tagger.config.build import Configuration
 from tagger.daemon.control import Control
 from tagger.daemon.daemon import Daemon, Task
 from tagger.daemon.fanout import Fanout
+from tagger.daemon.model import Model, levels_db, open_model
 from tagger.daemon.names import source_keys, source_levels
 from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
 from tagger.daemon.record import Health, Record
@@ -24,9 +23,8 @@ from tagger.daemon.reload import reload
 from tagger.daemon.state import StateFolder
 from tagger.daemon.systemd import Service
 from tagger.daemon.web import answering
-from tagger.engine.runtime import describe, doubles, open_models
-from tagger.engine.scores import WindowClassifier
-from tagger.errors import SettingError, TaggerError
+from tagger.engine.runtime import describe, doubles
+from tagger.errors import SettingError, TaggerError, UserError
 from tagger.events import Level, Stream
 from tagger.files import home
 from tagger.latencies import SkipLog
@@ -35,9 +33,10 @@ from tagger.listen import AudioTap, Listener
 from tagger.mqtt.topics import Topics
 from tagger.policy import Policy
 from tagger.printable import LogFormatter, LogHandler, StatusLine, echo, is_terminal
-from tagger.settings import ListenSettings, MqttSettings, channel_numbers, check_window, model_names, start_seconds
+from tagger.settings import ListenSettings, MqttSettings, channel_numbers, start_seconds
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source
+from tagger.sources.schedule import ALWAYS
 from tagger.sources.spec import Spec
 from tagger.stop import Stop, StopOrReload
 
@@ -53,61 +52,6 @@ _ALIVE_SECONDS = 5.0
 """Interval at which open events are noted as still open, seconds: the error of their end after a crash."""
 
 
-@dataclass(frozen=True)
-class _Model:
-    """The model that the daemon listens with."""
-
-    classifier: WindowClassifier
-    window_s: float
-    """Length of its windows, seconds: the user's, or that of the training."""
-    shortest_s: float
-    """Length of the shortest window, seconds, where several models listen; else `window_s`."""
-
-    @property
-    def info(self) -> ModelInfo:
-        return self.classifier.info
-
-    @property
-    def rate_hz(self) -> int:
-        return self.info.mel.sample_rate_hz
-
-    def policy(self, settings: ListenSettings) -> Policy:
-        """What counts as an event by these settings.
-
-        Raises:
-            SettingError: they do not fit the model's labels or the length of the windows.
-        """
-        labels, thresholds, hop_s = self.info.labels, self.info.thresholds, settings.hop_seconds
-        others = detected(settings)
-        if own := [label for label in others if label in labels]:
-            raise SettingError("loud_db", f"the model has a label {own[0]!r} of its own")
-        return policy.policy(labels, thresholds, self.shortest_s, hop_s, settings.rules, settings.threshold, others)
-
-    def memory_s(self, settings: ListenSettings, rules: Policy) -> float:
-        """Longest time from an event's onset to its announcement, seconds."""
-        longest_s = max(max(each.confirm_s, each.min_s) for each in rules.each)
-        return self.window_s + settings.hop_seconds + longest_s
-
-    def deciders(self, settings: ListenSettings) -> tuple[str, ...]:
-        """[labels and others], what decides each; empty: the model decides all."""
-        others = detected(settings)
-        if not others:
-            return models_of(self.info)
-        models = models_of(self.info) or (self.info.name,) * len(self.info.labels)
-        return (*models, *(policy.DETECTED[label] for label in others))
-
-
-def detected(settings: ListenSettings) -> tuple[str, ...]:
-    """Labels of the events that no network decides."""
-    is_loud = any(each is not None for each in _levels_db("loud_db", settings, settings.loud_db))
-    return (policy.LOUD,) if is_loud else ()
-
-
-def _levels_db(name: str, settings: ListenSettings, default: float | None) -> list[float | None]:
-    """`calibrate_db` or `loud_db` of each source."""
-    return [Spec.parse(each).level_db(name, default) for each in settings.sources]
-
-
 def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -> None:
     """`tagger listen`. Returns when all sources have ended, or when `stop` is set.
 
@@ -119,8 +63,9 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
     """
     with ExitStack() as stack:
         stack.enter_context(patient_threads())
-        model = _open_model(settings)
-        rules = model.policy(settings)
+        model = open_model(settings)
+        policies = model.policies(settings)
+        rules = policies[0]
         sources = _open_sources(settings, model.rate_hz)
         mqtt = stack.enter_context(_broker(settings.mqtt))
         state = stack.enter_context(_state(settings))
@@ -137,7 +82,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         control = Control(fanout, state)
         meters = stack.enter_context(_watched(mqtt, streams)) if mqtt is not None and settings.watch else None
         outputs = OpenSinks(_sink_context(settings, mqtt, streams, keys, state, control, stop), fanout)
-        clip_taps = stack.enter_context(_clip_taps(settings, model, rules))
+        clip_taps = stack.enter_context(_clip_taps(settings, model, policies))
 
         skips = SkipLog(settings.hop_seconds)
         listeners = [
@@ -148,7 +93,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
                 sink=fanout,
                 window_s=model.window_s,
                 hop_s=settings.hop_seconds,
-                policy=rules,
+                policy=own,
                 top_k=settings.top,
                 taps=[
                     *clip_taps(stream),
@@ -157,9 +102,16 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
                 paused=state is not None and stream.source in state.paused,
                 skips=skips,
                 monitor=monitor,
+                schedule=spec.schedule,
+                gain=spec.gain,
             )
-            for source, stream, monitor in zip(
-                sources, streams, _monitors(settings, model, rules, streams, fanout), strict=True
+            for source, stream, own, spec, monitor in zip(
+                sources,
+                streams,
+                policies,
+                map(Spec.parse, settings.sources),
+                _monitors(settings, model, policies, streams, fanout),
+                strict=True,
             )
         ]
         health = Health(node, listeners, record, outputs.health, fanout.counts)
@@ -172,7 +124,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         tasks = [*_tasks(settings, health, fanout, state), *([Task(1.0, meters.draw)] if meters is not None else [])]
         service = Service.of(os.environ)
         tasks.append(Task(service.every_s, lambda: service.report(health.snapshot())))
-        daemon = Daemon(listeners, fanout, stop, tasks, control.close, outputs, model.policy, service)
+        daemon = Daemon(listeners, fanout, stop, tasks, control.close, outputs, model.policies, service)
         stop.on_reload = lambda: reload(daemon, build)
         daemon.run()
 
@@ -184,17 +136,12 @@ def _open_sources(settings: ListenSettings, rate_hz: int) -> list[Source]:
         open_source(each, rate_hz, settings.realtime, settings.pcm, channel, start_time, is_dated=True)
         for each in settings.sources
     ]
+    for source, spec in zip(sources, map(Spec.parse, settings.sources), strict=True):
+        if spec.schedule != ALWAYS and not source.live:
+            raise UserError(f"{spec.shown}: active is for live sound, and a recording has no hours")
     if start_time is not None and all(source.live for source in sources):
         raise SettingError("start_time", "is for recordings, and a microphone is dated by the clock")
     return sources
-
-
-def _open_model(settings: ListenSettings) -> _Model:
-    own_s = settings.window_seconds
-    classifier = open_models(model_names(settings.model), settings.runtime, settings.device, own_s)
-    shortest_s = own_s or shortest_window_s(classifier.info)
-    check_window(own_s, settings.hop_seconds, shortest_s)
-    return _Model(classifier, own_s or classifier.info.window_seconds, shortest_s)
 
 
 def _sink_context(
@@ -218,18 +165,23 @@ def _sink_context(
 
 
 def _monitors(
-    settings: ListenSettings, model: _Model, rules: Policy, streams: Sequence[Stream], sink: Sink
+    settings: ListenSettings, model: Model, policies: Sequence[Policy], streams: Sequence[Stream], sink: Sink
 ) -> list[SoundMonitor]:
     """Publishes how loud each stream is, every `audio_s` seconds, and finds loud sounds."""
-    calibrations = _levels_db("calibrate_db", settings, settings.calibrate_db)
-    limits = _levels_db("loud_db", settings, settings.loud_db)
+    calibrations = levels_db("calibrate_db", settings, settings.calibrate_db)
+    limits = levels_db("loud_db", settings, settings.loud_db)
 
     def publisher(stream: Stream) -> Callable[[Level], None]:
         return lambda level: sink.audio(stream, level)
 
     return [
         SoundMonitor(
-            model.rate_hz, settings.audio_s, publisher(stream), calibrate_db, loud_db, model.memory_s(settings, rules)
+            model.rate_hz,
+            settings.audio_s,
+            publisher(stream),
+            calibrate_db,
+            loud_db,
+            model.memory_s(settings, policies),
         )
         for stream, calibrate_db, loud_db in zip(streams, calibrations, limits, strict=True)
     ]
@@ -288,14 +240,14 @@ def _state(settings: ListenSettings) -> Iterator[StateFolder | None]:
 
 @contextmanager
 def _clip_taps(
-    settings: ListenSettings, model: _Model, rules: Policy
+    settings: ListenSettings, model: Model, policies: Sequence[Policy]
 ) -> Iterator[Callable[[Stream], Sequence[AudioTap]]]:
     """Makes the taps that keep the audio of a stream's events; none without `--save-clips`."""
     if (clips := settings.clips) is None:
         yield lambda stream: []
         return
     folder = ClipFolder(clips.folder, clips.keep_days, clips.keep_mb)
-    memory_s = model.memory_s(settings, rules)
+    memory_s = model.memory_s(settings, policies)
     try:
         yield lambda stream: [ClipSaver(folder, stream, model.rate_hz, memory_s, clips.pre_roll_s)]
     finally:
@@ -339,7 +291,7 @@ def _watched(mqtt: MqttSettings, streams: Sequence[Stream]) -> Iterator[Meters |
 
 def _print_setup(
     settings: ListenSettings,
-    model: _Model,
+    model: Model,
     sources: Sequence[Source],
     streams: Sequence[Stream],
     mqtt: MqttSettings | None,

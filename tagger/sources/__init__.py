@@ -1,4 +1,4 @@
-"""Sources of audio: the microphone, files, standard input.
+"""Sources of audio: microphones, streams by URL, files, pipes, standard input.
 
 A new kind of source is a module here with a function `open_source(request)`, and a line in `_MODULES`.
 Decoding, resampling and windows are in `tagger.audio`. This module imports no numpy.
@@ -107,7 +107,7 @@ def open_source(
 ) -> Source:
     """
     Args:
-        text: `[NAME=]`; `mic`, `mic:DEVICE`, `demo`, `auto` (the microphone, or else the demo), `-`, or a file;
+        text: `[NAME=]`; `mic`, `mic:DEVICE`, `demo`, `auto` (the microphone, or else the demo), `-`, a URL, or a file;
             `[,OPTION=VALUE]...`.
         rate_hz: rate of the blocks.
         realtime: replay files and the demo at the pace of the clock.
@@ -125,8 +125,8 @@ def open_source(
         spec.check_name()
     channel, pcm = spec.channel(channel), spec.pcm(pcm or PcmFormat())
     start_time = spec.start_time(start_time)
-    if "start_time" in spec.options and _module(spec.uri) == "microphone":
-        raise UserError(f"{text}: start_time is for recordings; a microphone is dated by the clock")
+    if "start_time" in spec.options and _module(spec.uri) in ("microphone", "network"):
+        raise UserError(f"{spec.shown}: start_time is for recordings; live sound is dated by the clock")
     return open_request(
         Request(spec.level, spec.uri, rate_hz, realtime, channel, pcm, start_time, is_dated, spec.raw_options)
     )
@@ -152,7 +152,7 @@ def wait_idly(silent_s: float) -> None:
 def is_keyword(uri: str) -> bool:
     """Whether a URI without its name is one of the table above. If not, it is a file's path, or an unsupported URL.
 
-    >>> is_keyword("mic:USB"), is_keyword("demo"), is_keyword("door.wav"), is_keyword("rtsp://camera/1")
+    >>> is_keyword("mic:USB"), is_keyword("rtsp://camera/1"), is_keyword("door.wav"), is_keyword("ftp://host/1.wav")
     (True, True, False, False)
     """
     return _module(uri) is not None
@@ -164,7 +164,7 @@ def _module(uri: str) -> str | None:
     prefix = re.match("[^:]*:(//)?", uri)
     if prefix is None or ("://" in uri and not prefix[1]):
         return None
-    return _MODULES.get(prefix[0])
+    return _MODULES.get(prefix[0].lower() if prefix[1] else prefix[0])
 
 
 def split_name(text: str) -> tuple[str | None, str]:

@@ -45,6 +45,7 @@ class Healing:
         wait: Callable[[float], None],
         is_stopping: Callable[[], bool],
         schedule: Schedule = ALWAYS,
+        gain: float = 1.0,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -54,11 +55,12 @@ class Healing:
             on_lost: called when the source is gone, or outside its schedule, with the reason in words.
             wait: waits for some seconds, or until somebody wants something.
             schedule: when it is wanted.
+            gain: what samples are multiplied by.
             wall: the wall clock.
         """
         self._source, self._rate_hz = source, rate_hz
         self._on_lost, self._wait, self._is_stopping = on_lost, wait, is_stopping
-        self._schedule, self._wall = schedule, wall
+        self._schedule, self._gain, self._wall = schedule, np.float32(gain), wall
         self._retry = Retry(name, _WAITING)
         self._condition = Condition(since=wall())
         self._heard_at: float | None = None
@@ -105,7 +107,7 @@ class Healing:
         with closing(self._source.blocks()) as blocks:  # type: ignore[type-var]  # a generator, which closes the device
             for block in blocks:
                 self._note(block)
-                yield block
+                yield block if self._gain == 1 else replace(block, samples=block.samples * self._gain)
                 if not self._schedule.is_active(self._wall()):
                     return
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from tagger.errors import SettingError, UserError, near
 from tagger.names import slug
+from tagger.policy import EventsConfig
 from tagger.settings import (
     LEVELS_DB,
     Channel,
@@ -20,6 +22,9 @@ from tagger.settings import (
     pcm_encoding,
     start_seconds,
 )
+from tagger.sources.network.address import Address
+from tagger.sources.network.address import shown as shown_url
+from tagger.sources.schedule import ALWAYS, Schedule
 
 _RAW: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "rate": ("rate_hz", int),
@@ -27,8 +32,11 @@ _RAW: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "channels": ("channels", int),
 }
 """Options that say the format of raw samples: the field of PcmFormat, and what makes its value."""
-OPTIONS = ("channel", "start_time", *LEVELS_DB, *_RAW)
+DAEMON_OPTIONS = ("gain_db", "active", "labels", "threshold", "thresholds")
+"""Options that the daemon acts upon, whatever the kind of source."""
+OPTIONS = ("channel", "start_time", *LEVELS_DB, *_RAW, *DAEMON_OPTIONS)
 """Options that a source can have."""
+_MOST_GAIN_DB = 60.0
 _SEVERAL = re.compile(r",channel=([0-9]+(?:,[0-9]+)+)$")
 """Several channels with commas between, which separate options."""
 _OPTION = re.compile(r",([a-z_]+)=([^=,\s]*)$")
@@ -41,7 +49,7 @@ class Spec:
     name: str | None
     """Name as the user gave it."""
     uri: str
-    """`mic`, `mic:DEVICE`, `demo`, `auto`, `-` or a path."""
+    """`mic`, `mic:DEVICE`, `demo`, `auto`, `-`, a path or a URL, which may hold a password."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Values by the names in OPTIONS."""
 
@@ -65,17 +73,18 @@ class Spec:
         while True:
             name, uri = _named(rest, folder)
             found = _OPTION.search(rest)
-            if "://" in uri or _exists(uri, folder):  # a URL may hold a password, so no error shows it
+            is_url = "://" in uri
+            if _exists(uri, folder):
                 return cls(name, uri, options)
             if several := _SEVERAL.search(rest):
-                raise UserError(f"{text}: write channel={several[1].replace(',', '+')}")
-            if found is None:
+                raise UserError(f"{shown(text)}: write channel={several[1].replace(',', '+')}")
+            if found is None or (is_url and found[1] not in OPTIONS):  # what else a URL ends with is a part of it
                 return cls(name, uri, options)
             key, value = found.groups()
             if key not in OPTIONS:
                 raise UserError(f"{text}: a source has no option {key!r}{near(key, OPTIONS)}")
             if key in options:
-                raise UserError(f"{text}: has {key} twice")
+                raise UserError(f"{shown(text)}: has {key} twice")
             options, rest = {key: value, **options}, rest[: found.start()]
 
     def __str__(self) -> str:
@@ -83,16 +92,60 @@ class Spec:
         name = "" if self.name is None else f"{self.name}="
         return name + self.uri + "".join(f",{key}={value}" for key, value in self.options.items())
 
+    @property
+    def shown(self) -> str:
+        """The text without secrets: of a URL only scheme, host and port."""
+        return str(replace(self, uri=shown_url(self.uri))) if "://" in self.uri else str(self)
+
     def check(self) -> None:
         """
         Raises:
-            UserError: a value of an option cannot be.
+            UserError: a value of an option cannot be, or the URL cannot.
         """
         self.channel(())
         self.start_time(None)
         self.pcm(PcmFormat())
         for name in LEVELS_DB:
             self.level_db(name, None)
+        self.rules(EventsConfig(), None)
+        _ = self.gain, self.schedule
+        if "://" in self.uri:
+            Address.parse(self.uri)
+
+    @property
+    def gain(self) -> float:
+        """What samples are multiplied by.
+
+        Raises:
+            UserError: the value cannot be.
+        """
+        return self._made("gain_db", _gain) if "gain_db" in self.options else 1.0
+
+    @property
+    def schedule(self) -> Schedule:
+        """When the source is wanted.
+
+        Raises:
+            UserError: the value cannot be.
+        """
+        return self._made("active", Schedule.parse) if "active" in self.options else ALWAYS
+
+    def rules(self, rules: EventsConfig, threshold: float | None) -> tuple[EventsConfig, float | None]:
+        """The rules for this source: the daemon's, with the labels and thresholds of its own.
+
+        Args:
+            threshold: score that begins an event, of labels that have none of their own. None: the model's.
+
+        Raises:
+            UserError: a value cannot be.
+        """
+        if "labels" in self.options:
+            rules = rules.but(tuple(map(unquote, self.options["labels"].split("+"))), ())
+        if "threshold" in self.options:
+            threshold = self._made("threshold", _threshold)
+        own = self._made("thresholds", _thresholds) if "thresholds" in self.options else {}
+        labels = {label: {**rules.labels.get(label, {}), "enter": enter} for label, enter in own.items()}
+        return replace(rules, labels={**rules.labels, **labels}), threshold
 
     def check_name(self) -> None:
         """
@@ -160,9 +213,60 @@ class Spec:
         try:
             return make(self.options[key])
         except SettingError as error:
-            raise UserError(f"{self}: {key}: {error.problem}") from None
+            raise UserError(f"{self.shown}: {key}: {error.problem}") from None
         except ValueError:
-            raise UserError(f"{self}: {key}: must be a whole number") from None
+            raise UserError(f"{self.shown}: {key}: must be a whole number") from None
+
+
+def option_text(value: Any) -> str:
+    """The text of an option's value that a TOML file gives: lists and tables as `parse` takes them.
+
+    >>> option_text(["dog", "car horn"]), option_text({"siren": 0.7}), option_text(6.0)
+    ('dog+car%20horn', 'siren:0.7', '6')
+    """
+    if isinstance(value, dict):
+        return "+".join(f"{quote(label, safe='')}:{number:g}" for label, number in value.items())
+    if isinstance(value, list):
+        return "+".join(quote(each, safe=":-") if isinstance(each, str) else str(each) for each in value)
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def shown(text: str) -> str:
+    """A source as the user wrote it, without secrets: of a URL only scheme, host and port.
+
+    >>> shown("door=rtsp://me:pw@camera/live?token=1"), shown("kitchen=mic:USB,channel=2")
+    ('door=rtsp://camera', 'kitchen=mic:USB,channel=2')
+    """
+    name, uri = _named(text, Path())
+    return text if "://" not in uri else f"{'' if name is None else f'{name}='}{shown_url(uri)}"
+
+
+def _gain(text: str) -> float:
+    gain_db = _number(text)
+    if not abs(gain_db) <= _MOST_GAIN_DB:
+        raise SettingError("gain_db", f"must be from -{_MOST_GAIN_DB:g} to {_MOST_GAIN_DB:g}", gain_db)
+    return float(10 ** (gain_db / 20))
+
+
+def _threshold(text: str) -> float:
+    threshold = _number(text)
+    if not 0 < threshold <= 1:
+        raise SettingError("threshold", "must be above 0 and at most 1", threshold)
+    return threshold
+
+
+def _thresholds(text: str) -> dict[str, float]:
+    pairs = [part.rpartition(":") for part in text.split("+")]
+    if not all(label and separator for label, separator, _ in pairs):
+        raise SettingError("thresholds", "must be labels with numbers, such as siren:0.7+dog:0.6")
+    return {unquote(label): _threshold(number) for label, _, number in pairs}
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingError("number", "must be a number", text) from None
 
 
 def repeated_name(specs: Iterable[Spec]) -> str | None:

@@ -686,7 +686,10 @@ def test_check_takes_a_label_on_the_command_line_too():
     ("text", "words"),
     [
         ('[listen]\ndevice = "gpu"', "line 2: listen.device: unknown; use one of auto, cpu"),
-        ('[listen]\nsources = ["rtsp://me:secret@camera/1"]', "line 2: listen.sources: URLs are not supported"),
+        (
+            '[listen]\nsources = ["ftp://me:secret@camera/1"]',
+            "line 2: listen.sources: ftp: this kind of URL",
+        ),
         ('[sinks.log]\npath = "tagger.toml"', "tagger.toml: is damaged, or no event log"),
     ],
 )

@@ -94,7 +94,7 @@ def test_sources_written_as_one_text_are_an_error(tmp_path: Path):
         ('["mic:USB, demo"]', 'one text names several sources, which are ["mic:USB", "demo"]'),
         ('["kitchen=mic:USB garden=mic:HDA"]', 'which are ["kitchen=mic:USB", "garden=mic:HDA"]'),
         ('"mic, demo"', 'must be a list of texts, not text: write it as ["..."]'),
-        ('["rtsp://me:secret@camera, mic"]', 'which are ["(hidden)", "mic"]'),
+        ('["rtsp://me:secret@camera, mic"]', 'which are ["rtsp://camera", "mic"]'),
     ):
         file.write_text(f"[listen]\nsources = {written}\n")
         said = problems("--config", file)

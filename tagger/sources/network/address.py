@@ -19,9 +19,9 @@ SILENT_SECONDS = 6.0
 """Longest time without sound of a stream that flows, seconds."""
 HLS_SECONDS = 20.0
 """The same of HLS, which comes in pieces of up to 10 s, seconds."""
-_PROBE = {"probesize": "200000", "analyzeduration": "2000000"}
+_PROBE = {"probesize": "200000", "analyzeduration": "1000000"}
 """Most bytes, and microseconds of sound, that FFmpeg reads to find out what a stream is."""
-_LIVE = {"fflags": "nobuffer", "flags": "low_delay"}
+_LIVE = {"flags": "low_delay"}
 
 Mode = Mapping[str, str]
 """FFmpeg's options of one way to ask for a stream."""

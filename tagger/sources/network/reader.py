@@ -47,8 +47,8 @@ class Reader:
         self._stage = "resolving"
         self._at = time.monotonic()
         """When the stage, or the last sound, began."""
-        self._bytes = 0
-        """Bytes that TCP connections had received at that moment."""
+        self._bytes, self._bytes_at = 0, self._at
+        """Bytes that TCP connections have received, and when they were fewer last."""
         self._damage = ""
         self._has_packets = False
         self._sending = threading.Lock()
@@ -146,8 +146,7 @@ class Reader:
         self._enter("flowing")
 
     def _enter(self, stage: str) -> None:
-        self._stage, self._at, self._bytes = stage, time.monotonic(), _received()[0]
-        self._has_packets = False
+        self._stage, self._at, self._has_packets = stage, time.monotonic(), False
 
     # --- both threads ---
 
@@ -178,6 +177,8 @@ class Reader:
             ready, _, _ = select.select([self._to], [], [], _WATCH_SECONDS)
             if ready:
                 os._exit(0)  # the daemon sends nothing: it has closed its end
+            if (received := _received()[0]) > self._bytes:
+                self._bytes, self._bytes_at = received, time.monotonic()
             limit_s = self._order.silent_s if self._stage == "flowing" else self._order.open_s
             if self._stage != "sending" and time.monotonic() - self._at > limit_s:
                 self._say(*self._silence())
@@ -185,8 +186,9 @@ class Reader:
 
     def _silence(self) -> tuple[Reason, str]:
         """Why no sound has come for so long."""
-        waited = f"for {time.monotonic() - self._at:.0f} s"
-        received, states = _received()
+        now = time.monotonic()
+        waited, dry_s = f"for {now - self._at:.0f} s", now - self._bytes_at
+        states = _received()[1]
         if self._stage == "resolving":
             return "cannot_connect", f"the look-up of the name {self._order.host} got no answer {waited}"
         if self._has_packets:
@@ -194,10 +196,10 @@ class Reader:
             return "not_audio", f"what came {waited} is damaged or no audio{why}"
         if states and _ESTABLISHED not in states and _SYN_SENT in states:
             return "cannot_connect", f"no answer {waited}"
-        if received > self._bytes and not (self._order.is_hls and self._stage == "flowing"):
+        if self._bytes and dry_s < (now - self._at) / 2 and not (self._order.is_hls and self._stage == "flowing"):
             return "no_sound", f"bytes come, but no sound has come {waited}"
-        if self._stage == "flowing":
-            return "no_bytes", f"nothing has come {waited}, though the connection is open"
+        if self._bytes:
+            return "no_bytes", f"nothing has come for {min(dry_s, now - self._at):.0f} s, though the connection is open"
         return "no_bytes", f"connected, and no sound has come {waited}"
 
 

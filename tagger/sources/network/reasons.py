@@ -47,5 +47,5 @@ def explained(error: Exception, is_open: bool) -> tuple[Reason, str]:
         return "gone", f"the connection broke ({said(error)})"
     return (
         "gone" if is_open else "failed",
-        f"{'the stream broke' if is_open else 'it cannot be opened'} ({said(error)})",
+        f"{'the stream has ended or broke' if is_open else 'it cannot be opened'} ({said(error)})",
     )

@@ -70,7 +70,7 @@ class NetworkSource:
         reading.on_wait = self._wait
         has_sound = False
         try:
-            clock = LiveClock(self.name, self._rate_hz, is_live=True)
+            clock = LiveClock(self.name, self._rate_hz)  # what comes at once, at the beginning, has sounded before
             blocks = clock.blocks(self._arrivals(reading), reading.has_more)
             for block in self._workload.follow(blocks):
                 lost = self._opened_before and not has_sound

@@ -1,0 +1,91 @@
+"""The model that the daemon listens with, and the rules by which each source's sounds become events."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tagger import policy
+from tagger.checkpoints.joint import ModelInfo, models_of, shortest_window_s
+from tagger.engine.runtime import open_models
+from tagger.engine.scores import WindowClassifier
+from tagger.errors import SettingError, UserError
+from tagger.policy import EventsConfig, Policy
+from tagger.settings import ListenSettings, check_window, model_names
+from tagger.sources.spec import Spec
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model that the daemon listens with."""
+
+    classifier: WindowClassifier
+    window_s: float
+    """Length of its windows, seconds: the user's, or that of the training."""
+    shortest_s: float
+    """Length of the shortest window, seconds, where several models listen; else `window_s`."""
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.classifier.info
+
+    @property
+    def rate_hz(self) -> int:
+        return self.info.mel.sample_rate_hz
+
+    def policies(self, settings: ListenSettings) -> list[Policy]:
+        """What counts as an event by these settings, for each source.
+
+        Raises:
+            SettingError: they do not fit the model's labels or the length of the windows.
+            UserError: a source's own labels or thresholds do not.
+        """
+        return [self._policy(settings, Spec.parse(each)) for each in settings.sources]
+
+    def _policy(self, settings: ListenSettings, spec: Spec) -> Policy:
+        labels, thresholds, hop_s = self.info.labels, self.info.thresholds, settings.hop_seconds
+        others = detected(settings)
+        if taken := [label for label in others if label in labels]:
+            raise SettingError("loud_db", f"the model has a label {taken[0]!r} of its own")
+
+        def made(rules: EventsConfig, threshold: float | None) -> Policy:
+            return policy.policy(labels, thresholds, self.shortest_s, hop_s, rules, threshold, others)
+
+        plain = made(settings.rules, settings.threshold)
+        rules, threshold = spec.rules(settings.rules, settings.threshold)
+        if (rules, threshold) == (settings.rules, settings.threshold):
+            return plain
+        try:
+            return made(rules, threshold)
+        except SettingError as error:  # the daemon's own rules are right, so these are the source's
+            raise UserError(f"{spec.shown}: {'.'.join(error.field[1:])}: {error.problem}") from None
+
+    def memory_s(self, settings: ListenSettings, policies: Sequence[Policy]) -> float:
+        """Longest time from an event's onset to its announcement, seconds."""
+        longest_s = max(max(each.confirm_s, each.min_s) for policy in policies for each in policy.each)
+        return self.window_s + settings.hop_seconds + longest_s
+
+    def deciders(self, settings: ListenSettings) -> tuple[str, ...]:
+        """[labels and others], what decides each; empty: the model decides all."""
+        others = detected(settings)
+        if not others:
+            return models_of(self.info)
+        models = models_of(self.info) or (self.info.name,) * len(self.info.labels)
+        return (*models, *(policy.DETECTED[label] for label in others))
+
+
+def detected(settings: ListenSettings) -> tuple[str, ...]:
+    """Labels of the events that no network decides."""
+    is_loud = any(each is not None for each in levels_db("loud_db", settings, settings.loud_db))
+    return (policy.LOUD,) if is_loud else ()
+
+
+def levels_db(name: str, settings: ListenSettings, default: float | None) -> list[float | None]:
+    """`calibrate_db` or `loud_db` of each source."""
+    return [Spec.parse(each).level_db(name, default) for each in settings.sources]
+
+
+def open_model(settings: ListenSettings) -> Model:
+    own_s = settings.window_seconds
+    classifier = open_models(model_names(settings.model), settings.runtime, settings.device, own_s)
+    shortest_s = own_s or shortest_window_s(classifier.info)
+    check_window(own_s, settings.hop_seconds, shortest_s)
+    return Model(classifier, own_s or classifier.info.window_seconds, shortest_s)

@@ -15,7 +15,7 @@ from tagger.latencies import LATENCY_BOUNDS_S, quantiles_ms
 from tagger.printable import number_of
 from tagger.times import age_text, rfc3339
 
-STUCK_SECONDS = 30.0
+STUCK_SECONDS = 45.0
 """Time without a sign of life after which a source's thread counts as stuck, seconds. A thread that waits for audio or
 tries to connect again gives one some times a second."""
 _STARTING_SECONDS = 30.0

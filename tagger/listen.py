@@ -152,8 +152,6 @@ class Listener:
         self._arrived = 0.0
         """Arrival of the newest block, on the monotonic clock."""
         self.latencies = Latencies()
-        self.heard_at: float | None = None
-        """When the newest block came, on the monotonic clock. None: none has come."""
         self.moved_at = time.monotonic()
         """When the loop last gave a sign of life, on the monotonic clock; in the future while it waits on purpose."""
         self._online, self._was_online = False, False
@@ -283,7 +281,7 @@ class Listener:
         Returns:
             The block to classify; None in a pause.
         """
-        self.heard_at = self.moved_at = time.monotonic()
+        self.moved_at = time.monotonic()
         self.do_requests()
         with self._lock:
             if self.paused or self._finished:

@@ -372,6 +372,10 @@ class ListenSettings:
     jsonl: JsonLinesSettings | None = None
     webhook: WebhookSettings | None = None
     event_log: EventLogSettings | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity of what the log says."""
+    log_format: Literal["text", "json"] = "text"
+    """What a line of the log is."""
     http: HttpSettings | None = None
     """None: no port is opened."""
     state: Path | None = None

@@ -20,7 +20,6 @@ from tagger.checkpoints import checkpoint
 from tagger.checkpoints.header import METADATA_KEY, read_header
 from tagger.checkpoints.store import BUNDLED
 from tagger.clips.folder import EVENTS
-from tagger.daemon.start import configure_logging
 from tagger.events import Event, LabelScore, Report, Scores, Stream
 from tagger.history.log import EventLog, EventRow
 from tagger.mqtt.watch import Watcher
@@ -100,13 +99,12 @@ def test_log_lines_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_daemons_log_is_so_configured() -> None:
     code = (
-        "import logging; from tagger.daemon.start import configure_logging; configure_logging();"
+        "import logging; from tagger.logs import configure; configure();"
         f"logging.getLogger('tagger.x').warning({EVIL!r})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.count("\n") == 1
     check(done.stderr)
-    assert configure_logging.__module__ == "tagger.daemon.start"
 
 
 def evil_report() -> Report:

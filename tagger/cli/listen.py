@@ -1,5 +1,6 @@
 """The command `tagger listen`."""
 
+import logging
 import os
 from typing import Any
 
@@ -7,8 +8,7 @@ import click
 
 from tagger.cli.common import hide_secrets
 from tagger.config.flags import listen_options, typed
-from tagger.errors import SettingError
-from tagger.printable import echo
+from tagger.errors import SettingError, TaggerError
 
 
 class _Listen(click.Command):
@@ -32,18 +32,26 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
     """
     given = typed(ctx)
     hide_secrets(given)
+    from tagger import logs
     from tagger.config.build import Configuration
     from tagger.stop import StopOrReload
 
     configuration = Configuration(given, dict(os.environ), flags["config"])
+    settings = configuration.settings
+    logs.configure(settings.log_level, settings.log_format)
     for warning in configuration.warnings:
-        echo(f"Warning: {warning}", err=True)
+        logs.tell(f"Warning: {warning}")
 
     with StopOrReload() as stop:  # before torch is imported, which takes a while
         from tagger.daemon import start
 
-        start.configure_logging()
         try:
-            start.listen(configuration.settings, stop, configuration)
-        except SettingError as error:  # the model knows more: its labels, and the length of its window
-            raise configuration.located(error) from None
+            start.listen(settings, stop, configuration)
+        except TaggerError as error:  # of a setting, the model knows more: its labels, and the length of its window
+            located = configuration.located(error) if isinstance(error, SettingError) else error
+            if settings.log_format != "json":
+                raise located from None
+            logging.getLogger("tagger").error("%s", located)
+            ctx.exit(error.exit_code)
+        finally:
+            logs.say_repeated(at_once=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tagger import settings
+from tagger.logs import FORMATS, LEVELS
 from tagger.policy import KINDS, MOST_SECONDS, LabelPolicy
 from tagger.settings import (
     RUNTIMES,
@@ -269,6 +270,10 @@ OPTIONS: tuple[Option, ...] = (
            most=settings.LEVELS_DB["loud_db"][1], example=85.0),
     Option("listen.stats_s", float, "Time between `stats` messages (how the daemon does), seconds.", field="stats_s",
            default=DEFAULTS.stats_s, above=0, most=604_800),
+    Option("listen.log_level", str, "Least severity that the log says.", field="log_level", reload=True,
+           default=DEFAULTS.log_level, flag="--log-level", choices=LEVELS),
+    Option("listen.log_format", str, "What a line of the log is: text, or JSON for programs.", field="log_format",
+           default=DEFAULTS.log_format, flag="--log-format", choices=FORMATS),
     Option("listen.state", Path, "Folder for what must survive a restart; without it $TAGGER_HOME/state.",
            field="state", flag="--state", metavar="DIR", writes="folder", example="state"),
     Option("mqtt.url", str, "Broker: mqtt://user:password@host:port, mqtts://..., embedded (in this process) or none.",

@@ -4,11 +4,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tagger.condition import Condition, Reason, State
-from tagger.events import SILENCE_DBFS, Event, Level, Stream
+from tagger.condition import Condition
+from tagger.events import Event, Level, Stream
 from tagger.health import SinkHealth, Snapshot, SourceHealth, usage
 from tagger.listen import Listener
 from tagger.sinks import Sink, SourceState
@@ -19,8 +19,6 @@ class _Noted:
     """What the sinks were told of one source."""
 
     state: SourceState | None = None
-    detail: str = ""
-    since: float = field(default_factory=time.time)
     rms_dbfs: float | None = None
     events: Counter[str] = field(default_factory=Counter)
 
@@ -40,8 +38,7 @@ class Record(Sink):
         with self._lock:
             noted = self._noted.setdefault(stream.source, _Noted())
             if noted.state != state:
-                noted.since, noted.rms_dbfs = time.time(), None
-            noted.state, noted.detail = state, detail
+                noted.state, noted.rms_dbfs = state, None
 
     def event(self, stream: Stream, event: Event) -> None:
         if event.type == "begin" and event.cause is None:
@@ -60,7 +57,7 @@ class Record(Sink):
             noted = self._noted.setdefault(source, _Noted())
             return SourceHealth(
                 source=source,
-                condition=_condition(listener, noted, now),
+                condition=_condition(listener),
                 idle_s=now - listener.moved_at,
                 behind_s=listener.source.behind(),
                 rms_dbfs=noted.rms_dbfs,
@@ -73,31 +70,10 @@ class Record(Sink):
             )
 
 
-_STATES: Mapping[SourceState | None, tuple[State, Reason]] = {
-    None: ("starting", ""),
-    "online": ("hearing", ""),
-    "offline": ("retrying", "gone"),
-    "disabled": ("off", "paused"),
-}
-_SILENCE = "only digital silence comes; is it muted, or the wrong input?"
-
-
-def _condition(listener: Listener, noted: _Noted, now: float) -> Condition:
-    """How a source is: as its listener says, or else as the sinks were told.
-
-    Args:
-        now: on the monotonic clock.
-    """
-    if (own := listener.condition).since:
-        return own
-    state, reason = _STATES[noted.state]
-    detail = noted.detail if state == "retrying" else ""
-    if listener.finished:
-        state, reason, detail = "ended", "failed" if listener.error else "", str(listener.error or "")
-    elif noted.state == "online" and listener.source.live and noted.rms_dbfs == SILENCE_DBFS:
-        state, reason, detail = "silent", "zeros", _SILENCE
-    age_s = None if listener.heard_at is None else max(0.0, now - listener.heard_at)
-    return Condition(state, reason, detail, noted.since, listener.reconnects, age_s)
+def _condition(listener: Listener) -> Condition:
+    """How a source is. What the daemon could not wait for any longer has ended, too."""
+    condition = listener.condition
+    return replace(condition, state="ended") if listener.finished and condition.state != "ended" else condition
 
 
 class Health:

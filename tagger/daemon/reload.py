@@ -6,6 +6,7 @@ from tagger.config.build import Configuration
 from tagger.config.restart import keep_fixed
 from tagger.daemon.daemon import Daemon
 from tagger.errors import SettingError, TaggerError
+from tagger.logs import set_level
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def _reload(daemon: Daemon, build: Configuration) -> None:
             "reload: %s; nothing was changed", build.located(error) if isinstance(error, SettingError) else error
         )
         return
+    set_level(settings.log_level)
     log.info("reload: done%s", f"; sinks: {', '.join(changed)}" if changed else "")
     if fixed:
         log.warning("reload: %s: changed only by a restart", ", ".join(fixed))

@@ -30,9 +30,10 @@ from tagger.files import home
 from tagger.latencies import SkipLog
 from tagger.levels.monitor import SoundMonitor
 from tagger.listen import AudioTap, Listener
+from tagger.logs import REPEAT_SECONDS, say_repeated, tell
 from tagger.mqtt.topics import Topics
 from tagger.policy import Policy
-from tagger.printable import LogFormatter, LogHandler, StatusLine, echo, is_terminal
+from tagger.printable import StatusLine, is_terminal
 from tagger.settings import ListenSettings, MqttSettings, channel_numbers, start_seconds
 from tagger.sinks import Sink
 from tagger.sources import Source, open_source
@@ -123,6 +124,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
 
         tasks = [*_tasks(settings, health, fanout, state), *([Task(1.0, meters.draw)] if meters is not None else [])]
         service = Service.of(os.environ)
+        tasks.append(Task(REPEAT_SECONDS, say_repeated))
         tasks.append(Task(service.every_s, lambda: service.report(health.snapshot())))
         daemon = Daemon(listeners, fanout, stop, tasks, control.close, outputs, model.policies, service)
         stop.on_reload = lambda: reload(daemon, build)
@@ -300,29 +302,29 @@ def _print_setup(
     """Prints what the daemon listens to and publishes; on standard error, as standard output holds events alone."""
     window_s = model.window_s
     if settings.config is not None:
-        echo(f"settings      {settings.config}", err=True)
+        tell(f"settings      {settings.config}")
     for source, stream, given in zip(sources, streams, settings.sources, strict=True):
         name = Spec.parse(given).name
         shown = stream.source if name is None or name.isascii() else f"{stream.source} ({name})"
         if stream.source in paused:
             resume = f"paused; {_resume_line(mqtt, stream.source)}"
-            echo(f"not heard     {shown}: {source.description}; {resume}", err=True)
+            tell(f"not heard     {shown}: {source.description}; {resume}")
         else:
-            echo(f"listening to  {shown}: {source.description}", err=True)
+            tell(f"listening to  {shown}: {source.description}")
     for line in describe(model.classifier):
-        echo(f"model         {line}", err=True)
+        tell(f"model         {line}")
     for line in doubles(model.classifier):
-        echo(f"Warning: {line}", err=True)
+        tell(f"Warning: {line}")
     every = f"{window_s:g} s every {settings.hop_seconds:g} s"
-    echo(f"windows       {every}: first labels after {window_s:g} s", err=True)
+    tell(f"windows       {every}: first labels after {window_s:g} s")
     if settings.http is not None:
-        echo(f"health        at {settings.http.url}/readyz, /healthz, /metrics and /status", err=True)
+        tell(f"health        at {settings.http.url}/readyz, /healthz, /metrics and /status")
     if mqtt is None:
-        echo("publishing    to standard output only", err=True)
+        tell("publishing    to standard output only")
         return
     embedded = " (the embedded broker)" if mqtt.embedded else ""
-    echo(f"publishing    to {mqtt.url}{embedded}, topics {mqtt.prefix}/{mqtt.node}/...", err=True)
-    echo(f"try           {subscribe_line(mqtt)}", err=True)
+    tell(f"publishing    to {mqtt.url}{embedded}, topics {mqtt.prefix}/{mqtt.node}/...")
+    tell(f"try           {subscribe_line(mqtt)}")
 
 
 def _resume_line(mqtt: MqttSettings | None, source: str) -> str:
@@ -340,11 +342,3 @@ def subscribe_line(mqtt: MqttSettings) -> str:
     if mqtt.tls:
         parts.append(f"--cafile {mqtt.tls_ca_certs}" if mqtt.tls_ca_certs else "--tls-use-os-certs")
     return " ".join([*parts, f"-t '{mqtt.prefix}/{mqtt.node}/#' -v"])
-
-
-def configure_logging() -> None:
-    """Prints warnings and news on standard error, one line each, with the time."""
-    handler = LogHandler()
-    handler.setFormatter(LogFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("tagger").setLevel(logging.INFO)

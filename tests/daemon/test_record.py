@@ -99,7 +99,7 @@ def test_a_source_that_waits_before_it_is_opened_again_is_not_stuck(monkeypatch:
 
 def test_a_thread_that_does_nothing_is_stuck() -> None:
     listener, health = listens(FakeSource())
-    listener.moved_at -= 31
+    listener.moved_at -= 46
     assert health.snapshot().stuck == ["fake"]
     assert health.snapshot().verdict == "failing"
     listener.run()

@@ -105,7 +105,7 @@ def test_thresholds_labels_and_sinks_change_and_no_window_is_lost(broker: Mosqui
         assert it.events() == []
 
         said = it.reload(f'[events]\nenter = 0.3\nallow = ["siren"]\n[sinks.jsonl]\npath = "{tmp_path}/events.jsonl"\n')
-        assert [line[9:] for line in said if "reload" in line] == ["reload: done; sinks: with jsonl"]
+        assert [line[20:] for line in said if "reload" in line] == ["reload: done; sinks: with jsonl"]
         until(lambda: ("siren", "begin") in it.events(), "the siren is announced")
         until(lambda: it.state("siren") == "ON", "and its state")
 

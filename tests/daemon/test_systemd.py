@@ -105,8 +105,8 @@ def test_the_watchdog_is_fed_while_audio_flows_or_is_waited_for(systemd: Systemd
 def test_the_watchdog_starves_when_a_thread_is_stuck(systemd: Systemd, caplog) -> None:
     service = Service(systemd.address, 60.0)
     for _ in range(3):
-        service.report(snapshot(source(), source("door", idle_s=31.0)))
-    assert systemd.said() == ["STATUS=2 of 2 heard; door: its thread has not moved for 31 s; restart the daemon"]
+        service.report(snapshot(source(), source("door", idle_s=51.0)))
+    assert systemd.said() == ["STATUS=2 of 2 heard; door: its thread has not moved for 51 s; restart the daemon"]
     assert caplog.messages == ["door: the thread is stuck; systemd will restart the service"]
     service.report(snapshot())
     assert systemd.said()[0] == "WATCHDOG=1"

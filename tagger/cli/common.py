@@ -87,6 +87,7 @@ def hide_secrets(given: dict[str, Any]) -> None:
     if any(map(looks_secret, seen)):
         echo(
             "Warning: a secret in a URL on the command line can be seen by others on this machine, and stays in the "
-            "shell's history; better: TAGGER_LISTEN_PASSWORD, --password-file FILE, or `tagger config init`",
+            "shell's history; better: TAGGER_LISTEN_PASSWORD, --password-file FILE, `tagger config init`, or '${NAME}' "
+            "in a source's URL for an environment variable",
             err=True,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger import files
-from tagger.config import events
+from tagger.config import events, sourcetables
 from tagger.config.options import OPTIONS, TABLES
 from tagger.config.tomlfile import TomlFile
 from tagger.errors import UserError, near
@@ -87,12 +87,15 @@ def _line_of(error: str, text: str) -> int:
 def parse(file: TomlFile, table: Mapping[str, Any]) -> Document:
     """The document of a file that is valid TOML."""
     values: dict[str, Any] = {}
-    rules, tables = EventsConfig(), set()
+    rules, tables, sources = EventsConfig(), set(), list[str]()
     problems: list[str] = []
     for path, value in _walk(table, ()):
         key = ".".join(path)
         if path == ("events",):
             rules, wrong = events.parse(value, file)
+            problems += wrong
+        elif path == sourcetables.AT:
+            sources, wrong = sourcetables.parse(value, file)
             problems += wrong
         elif option := _OPTIONS.get(path):
             if problem := option.problem(value):
@@ -108,12 +111,14 @@ def parse(file: TomlFile, table: Mapping[str, Any]) -> Document:
             depth = len(path) - 1
             known = {each[depth] for each in _KNOWN if len(each) > depth and each[:depth] == path[:-1]}
             problems.append(f"{file.place(path)}: is unknown{near(path[-1], known)}")
+    if sources:
+        values["listen.sources"] = [*values.get("listen.sources", []), *sources]
     return Document(file, values, rules, frozenset(tables), tuple(problems))
 
 
 _OPTIONS = {option.path: option for option in OPTIONS if option.is_in_file}
 _TABLES = {tuple(name.split(".")) for name in TABLES}
-_KNOWN = (*_OPTIONS, *_TABLES, ("events",))
+_KNOWN = (*_OPTIONS, *_TABLES, ("events",), sourcetables.AT)
 
 
 def _walk(table: Mapping[str, Any], at: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -66,7 +66,12 @@ class Given:
     def origin(self) -> str:
         """Origin of the value: `flag --hop`, `TAGGER_LISTEN_HOP`, `FILE:12` or `default`."""
         if self.rank is Rank.FILE and self.file is not None:
-            return f"{self.file.path}:{self.file.line(self.option.path) or self.file.line(self.option.path[:-1])}"
+            paths = (
+                self.option.path,
+                *([("source",)] if self.option.key == "listen.sources" else []),
+                self.option.path[:-1],
+            )
+            return f"{self.file.path}:{next(filter(None, map(self.file.line, paths)), None)}"
         return f"flag {self.name}" if self.rank is Rank.FLAG else self.name or "default"
 
     @property

@@ -230,7 +230,7 @@ DEFAULTS = ListenSettings()
 _TLS = "TLS only: "
 
 OPTIONS: tuple[Option, ...] = (
-    Option("listen.sources", list, "Sources: mic, mic:NAME, demo, auto, - or files and FIFOs; NAME=SOURCE names one.",
+    Option("listen.sources", list, "Sources: mic, mic:NAME, URLs, demo, auto, -, files, FIFOs; NAME=SOURCE names one.",
            field="sources", default=["mic"]),
     Option("listen.channel", str,
            "Channels that are heard: mix (all, averaged), a number from 1, or several such as 1+3.", field="channel",

@@ -5,6 +5,7 @@ from typing import Any
 
 from tagger.config.file import NAME
 from tagger.config.options import LABEL_FIELDS, OPTIONS, TABLES, Option
+from tagger.config.sourcetables import SOURCE_FIELDS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array"}
@@ -22,6 +23,7 @@ def schema() -> dict[str, Any]:
         table = _table(option for option in OPTIONS if option.is_in_file and option.table == name)
         place["properties"][last] = ({"description": description} if description else {}) | table
     document["properties"]["events"] = _events()
+    document["properties"]["source"] = _sources()
     return document
 
 
@@ -45,6 +47,18 @@ def _value(option: Option, is_rule: bool = False) -> dict[str, Any]:
     bounds = {"minimum": option.least, "exclusiveMinimum": option.above, "maximum": option.most}
     made |= {name: bound for name, bound in bounds.items() if bound is not None}
     return made | ({} if option.default is None else {"default": option.default})
+
+
+def _sources() -> dict[str, Any]:
+    source = _table(SOURCE_FIELDS)
+    score = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+    source["properties"]["thresholds"] = {
+        "description": "Scores that begin events of single labels.",
+        "type": "object",
+        "additionalProperties": score,
+        "minProperties": 1,
+    }
+    return {"description": "Sources, a table each.", "type": "array", "items": source | {"required": ["url"]}}
 
 
 def _events() -> dict[str, Any]:

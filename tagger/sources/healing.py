@@ -179,4 +179,4 @@ class _Spell:
             self._sound_s, self._since = 0.0, time.monotonic()
         if is_so:
             self._sound_s += length_s
-        return min(self._sound_s, time.monotonic() - self._since) >= self._enough_s
+        return is_so and min(self._sound_s, time.monotonic() - self._since) >= self._enough_s

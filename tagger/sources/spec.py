@@ -153,13 +153,11 @@ class Spec:
             UserError: what is before `=` cannot be a name, and there is no file of the whole text.
         """
         name, separator, rest = self.uri.partition("=")
-        if not self.uri.strip() or (
-            separator and not rest.strip() and _is_name(name) and not _exists(self.uri, Path())
-        ):
+        if not self.uri.strip() or (separator and not rest.strip() and is_name(name) and not _exists(self.uri, Path())):
             name = self.name or name.strip()
             example = f"write what is called {name!r} behind it, such as {name}=mic" if name else "write mic or a file"
             raise UserError(f"{self}: names no source; {example}")
-        if self.name is None and separator and not _is_name(name) and not _exists(self.uri, Path()):
+        if self.name is None and separator and not is_name(name) and not _exists(self.uri, Path()):
             problem = f"no such file, and {name!r} is no name: a name has letters, digits, spaces, _ and - only"
             raise UserError(f"{self}: {problem}")
 
@@ -234,11 +232,16 @@ def option_text(value: Any) -> str:
 def shown(text: str) -> str:
     """A source as the user wrote it, without secrets: of a URL only scheme, host and port.
 
-    >>> shown("door=rtsp://me:pw@camera/live?token=1"), shown("kitchen=mic:USB,channel=2")
-    ('door=rtsp://camera', 'kitchen=mic:USB,channel=2')
+    >>> shown("door=rtsp://me:pw@camera/live?token=1,channel=1"), shown("kitchen=mic:USB,channel=2")
+    ('door=rtsp://camera,channel=1', 'kitchen=mic:USB,channel=2')
     """
     name, uri = _named(text, Path())
-    return text if "://" not in uri else f"{'' if name is None else f'{name}='}{shown_url(uri)}"
+    if "://" not in uri:
+        return text
+    options = ""
+    while (found := _OPTION.search(uri)) is not None and found[1] in OPTIONS:
+        options, uri = found[0] + options, uri[: found.start()]
+    return f"{'' if name is None else f'{name}='}{shown_url(uri)}{options}"
 
 
 def _gain(text: str) -> float:
@@ -285,12 +288,12 @@ def _changed(pcm: PcmFormat, name: str, make: Callable[[str], Any], text: str) -
 
 def _named(text: str, folder: Path) -> tuple[str | None, str]:
     name, separator, rest = text.partition("=")
-    if separator and rest and _is_name(name) and not _exists(text, folder):
+    if separator and rest and is_name(name) and not _exists(text, folder):
         return name, rest
     return None, text
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
     """Whether a source can have this name. Letters of some scripts have marks, which are characters of their own."""
     is_word = (each.isalnum() or each in "_- " or unicodedata.category(each).startswith("M") for each in text)
     return bool(text.strip()) and all(is_word)

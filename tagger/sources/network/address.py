@@ -13,6 +13,8 @@ SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "udp
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
 """Ports of URLs without one. The other schemes need one."""
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+VARIABLES = re.compile(r"(?:[^/:@=]*:)?\$\{\w+\}@|\$\{\w+\}")
+"""User and password whose password is an environment variable, or any variable."""
 OPEN_SECONDS = 6.0
 """Longest time until a stream gives its first sound, seconds. A status within 10 s needs less than that."""
 SILENT_SECONDS = 6.0

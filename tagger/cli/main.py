@@ -14,6 +14,7 @@ from tagger.cli.calibrate import calibrate
 from tagger.cli.common import Group
 from tagger.cli.config import config
 from tagger.cli.devices import devices
+from tagger.cli.doctor import doctor
 from tagger.cli.events import list_events
 from tagger.cli.export import export_model
 from tagger.cli.listen import listen
@@ -102,7 +103,7 @@ def main(ctx: click.Context) -> None:
 
 
 _COMMANDS = (
-    *(listen, status, list_events, config, devices, models),
+    *(listen, status, doctor, list_events, config, devices, models),
     *(tag_files, calibrate, review, export_model, bench),
     *(train, evaluate, recipes, features),
 )

@@ -27,6 +27,7 @@ from tagger.sources.portaudio import MissingDeviceError
 
 _WAIT_SECONDS = 7.0
 """Longest wait for each of them, seconds; all are opened at once. A connection gives up after five."""
+SILENT_PIPE = "a pipe, which was not read"
 _RATE_HZ = 32_000
 """Rate at which a source is opened."""
 
@@ -95,13 +96,13 @@ def _tries(resolved: Resolved) -> Iterator[_Try]:
         yield values["mqtt.url"].place if values["mqtt.url"].is_given else "mqtt", lambda: _broker(mqtt)
     if settings.webhook is not None:
         webhook = settings.webhook
-        yield values["sinks.webhook.url"].place, lambda: _webhook(webhook)
+        yield values["sinks.webhook.url"].place, lambda: reach_webhook(webhook)
 
 
 def _source(uri: str, settings: ListenSettings) -> str:
     rest = split_name(uri)[1]
     if is_stdin(rest) or is_pipe(rest):  # what is read from it would be lost
-        return f"{uri}: a pipe, which was not read"
+        return f"{uri}: {SILENT_PIPE}"
     source = open_source(uri, _RATE_HZ, settings.realtime, settings.pcm, channel_numbers(settings.channel))
     with closing(source):
         if source.live:
@@ -127,7 +128,7 @@ def _broker(mqtt: MqttSettings) -> str:
     return f"the embedded broker, on {mqtt.host}:{broker.port}"
 
 
-def _webhook(webhook: WebhookSettings) -> str:
+def reach_webhook(webhook: WebhookSettings) -> str:
     """Connects to the web server and sends nothing. A proxy is left alone."""
     parts = urlsplit(webhook.url)
     host = parts.hostname or ""

@@ -184,7 +184,7 @@ def _forced(runtime: str, device: str, path: Path, info: CheckpointInfo) -> Wind
 
 def _choices(device: str, path: Path) -> Iterator[tuple[str, str]]:
     """Runtimes, each with a device, in the order in which they are tried."""
-    if device == AUTO and _may_have_gpu() and (runtime := _on_gpu(path)):
+    if device == AUTO and may_have_gpu() and (runtime := _on_gpu(path)):
         yield runtime
     for name, each in RUNTIMES.items():
         if each.is_installed and (not each.needs_graph or graph_of(path).is_file()):
@@ -210,7 +210,7 @@ def _for_gpu(path: Path, device: str) -> str:
     return next(fit, "torch")
 
 
-def _may_have_gpu() -> bool:
+def may_have_gpu() -> bool:
     """Whether it is worth to ask for a GPU: torch takes seconds to be imported."""
     is_apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     return is_apple or any(path.exists() for path in _NVIDIA)

@@ -1,0 +1,68 @@
+"""What a check has found."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tagger.errors import TaggerError, UserError
+
+State = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check has found; one line, and what to do."""
+
+    about: str
+    """What was looked at: `broker`."""
+    state: State
+    said: str
+    """Without secrets."""
+    advice: str = ""
+    """What to do. "": nothing."""
+    is_mistake: bool = False
+    """Whether the user's settings are wrong, so that the exit code is 2."""
+
+    def to_json(self) -> dict[str, str]:
+        return {"about": self.about, "state": self.state, "said": self.said, "advice": self.advice}
+
+
+def failed(about: str, error: Exception, advice: str = "") -> Finding:
+    """The finding of an error, whose message says what to do, unless there is other advice."""
+    if isinstance(error, OSError):
+        return Finding(about, "fail", error.strerror or str(error), advice)
+    return Finding(about, "fail", str(error), advice, isinstance(error, UserError))
+
+
+Check = tuple[str, Callable[[], Iterable[Finding]]]
+"""What is looked at, and what looks."""
+
+
+def findings(checks: Sequence[Check], wait_s: float) -> Iterator[Finding]:
+    """Looks at everything at once, each in a thread of its own; gives what was found in the order of the checks.
+
+    Args:
+        wait_s: longest wait for all together, seconds. What hangs longer has failed.
+    """
+    found: dict[int, list[Finding]] = {}
+
+    def look(number: int, about: str, check: Callable[[], Iterable[Finding]]) -> None:
+        try:
+            found[number] = list(check())
+        except (TaggerError, OSError) as error:
+            found[number] = [failed(about, error)]
+
+    threads = [
+        threading.Thread(target=look, args=(number, *each), daemon=True, name=f"doctor-{each[0]}")
+        for number, each in enumerate(checks)
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + wait_s
+    for number, (thread, (about, _)) in enumerate(zip(threads, checks, strict=True)):
+        thread.join(max(0.0, deadline - time.monotonic()))
+        yield from found.get(
+            number, [Finding(about, "fail", f"no answer within {wait_s:g} s", "is it hung? try again")]
+        )

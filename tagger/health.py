@@ -50,7 +50,7 @@ class SourceHealth:
     histogram: tuple[tuple[int, ...], float] = ((0,) * (len(LATENCY_BOUNDS_S) + 1), 0.0)
     """As `Latencies.histogram` has it."""
     events: Mapping[str, int] = field(default_factory=dict)
-    """Events that have begun, by label."""
+    """Events that have begun, by label; of labels that were not heard, perhaps 0."""
 
     @property
     def is_stuck(self) -> bool:
@@ -91,7 +91,7 @@ class SourceHealth:
             "skipped": self.skipped,
             "overruns": self.overruns,
             "latency_ms": quantiles_ms(self.latencies_s),
-            "events": dict(self.events),
+            "events": {label: count for label, count in self.events.items() if count},
             "problems": list(self.problems(now)),
         }
 

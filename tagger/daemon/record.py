@@ -13,6 +13,10 @@ from tagger.health import SinkHealth, Snapshot, SourceHealth, usage
 from tagger.listen import Listener
 from tagger.sinks import Sink, SourceState
 
+_MOST_ZEROS = 2_000
+"""Most labels of all sources that are counted from 0. Else those that were heard are: Prometheus then misses the first
+event of each, as a counter that begins with 1 has not grown."""
+
 
 @dataclass
 class _Noted:
@@ -33,6 +37,9 @@ class Record(Sink):
     def open(self, streams: Sequence[Stream]) -> None:
         with self._lock:
             self._noted = {stream.source: _Noted() for stream in streams}
+            if sum(len(stream.labels) for stream in streams) <= _MOST_ZEROS:
+                for stream in streams:
+                    self._noted[stream.source].events.update(dict.fromkeys(stream.labels, 0))
 
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
         with self._lock:

@@ -58,7 +58,8 @@ def test_a_source_is_followed_from_start_to_end() -> None:
     assert seen[0].condition.last_audio_s is not None
     assert seen[0].condition.last_audio_s < 90
     assert seen[1].windows == 5
-    assert seen[1].events == {"loud": 1}
+    assert seen[1].events == {"loud": 1, "never": 0}
+    assert seen[1].to_json(0.0)["events"] == {"loud": 1}
     (after,) = health.snapshot().sources
     assert (after.condition.state, after.windows) == ("ended", 9)
     assert after.condition.is_healthy
@@ -128,4 +129,11 @@ def test_tests_and_restarts_are_no_events(tmp_path: Path) -> None:
     record.event(STREAM, BEGIN)
     record.event(STREAM, replace(BEGIN, cause="test"))
     record.event(STREAM, replace(BEGIN, type="end", offset=BEGIN.onset + 1))
-    assert record.source(listener).events == {"siren": 1}
+    assert record.source(listener).events == {"siren": 1, "loud": 0, "never": 0}
+
+
+def test_labels_of_many_sources_are_not_counted_before_they_are_heard() -> None:
+    record = Record()
+    record.open([replace(STREAM, labels=tuple(f"label{i}" for i in range(3_000)))])
+    listener, _ = listens(FakeSource())
+    assert record.source(listener).events == {}

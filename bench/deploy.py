@@ -18,9 +18,11 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from bare_debian import Machine, bare_tree, booted, changed, files_of, layered, megabytes, timed, until
@@ -38,15 +40,23 @@ _AUDIO = 29
 """Number of Debian's group audio."""
 _CARD = ("controlC0", "pcmC0D0c")
 """Devices of a sound card. Nobody drives them here: opening one gives ENODEV or ENXIO where it is allowed."""
-_KEPT_BY_OTHERS = ("var/log/", "var/cache/", "var/lib/apt/", "var/lib/dpkg/", "var/lib/systemd/", "etc/ld.so.cache")
-"""Where apt and systemd keep their own records."""
+_KEPT_BY_OTHERS = (
+    "var/log/",
+    "var/cache/",
+    "var/lib/apt/",
+    "var/lib/dpkg/",
+    "var/lib/systemd/",
+    "etc/ld.so.cache",
+    "etc/hosts",
+)
+"""Where apt and systemd keep their own records; and what the package netbase makes where it is missing."""
 _BACKUPS = ("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-")
 """What `useradd` and `userdel` leave of the version before."""
 _EXPOSURE = 2.0
 """Highest exposure that is accepted."""
 _SETTINGS = """
 [listen]
-sources = ["clip=/var/lib/tagger/clip.ogg"]
+sources = ["clip=/var/lib/tagger/clip.ogg", "stream=http://127.0.0.1:{web}/demo.ogg"]
 [mqtt]
 url = "mqtt://127.0.0.1:{port}"
 """
@@ -75,6 +85,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="bookworm", help="Debian's name, 12 or newer")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/tagger-deploy"))
+    parser.add_argument(
+        "--deb", action="store_true", help="the package instead of the script; a suite with Python as here"
+    )
     options = parser.parse_args()
     missing = [each for each in ("debootstrap", "systemd-nspawn", "mosquitto") if not shutil.which(each)]
     if os.geteuid() != 0 or missing:
@@ -85,7 +98,9 @@ def main() -> None:
         root = stack.enter_context(layered(bare_tree(options.folder / options.suite, options.suite, _PACKAGES)))
         machine = stack.enter_context(booted(root, f"--bind={sound_card(root.parent / 'snd')}:/dev/snd"))
         port = stack.enter_context(broker(root.parent / "mosquitto.conf"))
-        for what, ok in checks(machine, port):
+        web = stack.enter_context(web_server(ROOT / "tagger/sources/demo"))
+        do = package_checks if options.deb else checks
+        for what, ok in do(machine, _SETTINGS.format(port=port, web=web), port):
             print(f"{'ok  ' if ok else 'FAIL'}  {what}", flush=True)
             passed, failed = passed + ok, failed + (not ok)
     print(f"{passed} passed, {failed} failed")
@@ -114,26 +129,70 @@ def broker(settings: Path) -> Iterator[int]:
         process.wait()
 
 
-def checks(machine: Machine, port: int) -> Iterator[Check]:
+@contextmanager
+def web_server(folder: Path) -> Iterator[int]:
+    """Serves the files of a folder; its port."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(folder))  # type: ignore[arg-type]
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def checks(machine: Machine, settings: str, port: int) -> Iterator[Check]:
     """All of it, in order."""
     before = files_of(machine.root)
-    yield from installs_twice(machine, port)
+    yield from installs_twice(machine, settings)
     yield from labels_a_clip(machine, port)
     yield from is_restarted_when_it_hangs(machine)
     yield from keeps_to_its_sandbox(machine)
     yield from leaves_only_data(machine, before)
 
 
-def installs_twice(machine: Machine, port: int) -> Iterator[Check]:
-    app, data = machine.root / "opt/tagger", machine.root / "var/lib/tagger"
+def package_checks(machine: Machine, settings: str, port: int) -> Iterator[Check]:
+    """The same of the package, as far as it differs."""
+    before, data = files_of(machine.root), machine.root / "var/lib/tagger"
+    subprocess.run([ROOT / "deploy/deb/build", machine.root / "var/cache"], check=True, stdout=sys.stderr)
+    (package,) = (machine.root / "var/cache").glob("tagger_*.deb")
+    machine.run("apt-get", "update", "-qq")
+    install = ("apt-get", "install", "-qq", "-y", "--no-install-recommends", f"/var/cache/{package.name}")
+    seconds = timed(lambda: machine.run(*install))
+    yield f"{package.name}, {package.stat().st_size / 1e6:.0f} MB, installed in {seconds:.0f} s", True
+    put_settings(machine, settings)
+    machine.run("systemctl", "enable", "--now", "tagger")
+    yield from labels_a_clip(machine, port)
+    machine.run("apt-get", "remove", "-qq", "-y", "tagger")
+    yield "apt remove leaves the data", (data / "tagger.toml").exists()
+    machine.run("apt-get", "purge", "-qq", "-y", "tagger")
+    machine.run("apt-get", "autoremove", "--purge", "-qq", "-y")
+    paths = changed(before, files_of(machine.root))
+    left = [path for path in paths if not path.startswith((*_KEPT_BY_OTHERS, *_BACKUPS))]
+    yield f"apt purge leaves: {left}", not left
+
+
+def put_settings(machine: Machine, settings: str) -> None:
+    """Lays a clip and settings into the service's folder."""
+    data = machine.root / "var/lib/tagger"
+    shutil.copy(ROOT / "tagger/sources/demo/demo.ogg", data / "clip.ogg")
+    (data / "tagger.toml").write_text(settings)
+    machine.run("chown", "-R", "tagger:tagger", "/var/lib/tagger")
+
+
+def installs_twice(machine: Machine, settings: str) -> Iterator[Check]:
+    app = machine.root / "opt/tagger"
     seconds = timed(lambda: machine.run(_INSTALL, "--no-start"))
     yield f"installed in {seconds:.0f} s; /opt/tagger has {megabytes(app)}", True
     yield "not started, as asked", machine.property("ActiveState") == "inactive"
     first = (app / "current").readlink()
 
-    shutil.copy(ROOT / "tagger/sources/demo/demo.ogg", data / "clip.ogg")
-    (data / "tagger.toml").write_text(_SETTINGS.format(port=port))
-    machine.run("chown", "-R", "tagger:tagger", "/var/lib/tagger")
+    put_settings(machine, settings)
     seconds = timed(lambda: machine.run(_INSTALL))
     yield f"installed again in {seconds:.0f} s, and started", machine.property("ActiveState") == "active"
     releases = [Path("/opt/tagger", each.name) for each in app.glob("venv-*")]
@@ -150,6 +209,8 @@ def labels_a_clip(machine: Machine, port: int) -> Iterator[Check]:
     yield "it lives after a reload", machine.property("ActiveState") == "active"
     until("five labels", lambda: len(labels(subscriber)) >= 5)
     yield f"five labels in {time.monotonic() - begun:.0f} s: {', '.join(labels(subscriber))}", True
+    until("a label of the stream", lambda: labels(subscriber, "stream"))
+    yield f"a stream by HTTP is heard, too: {', '.join(labels(subscriber, 'stream'))}", True
     used = usage(machine.process_outside(int(machine.property("MainPID"))))
     yield f"memory of the service: {used.resident_bytes / 1e6:.0f} MB", used.resident_bytes > 0
     odd = [line for line in log(machine) if any(word in line.lower() for word in ("error", "permi", "traceback"))]
@@ -182,6 +243,7 @@ def is_restarted_when_it_hangs(machine: Machine) -> Iterator[Check]:
     """Stops the process, as a deadlock would, under a watchdog of 5 s."""
     with changed_unit(machine, _WATCHDOG):
         machine.run("systemctl", "start", "tagger")
+        until("a status", lambda: machine.property("StatusText"))
         yield f"systemctl status: {machine.property('StatusText')}", True
         yield f"sudo tagger status: {machine.run('tagger', 'status', check=False).splitlines()[0]}", True
         first, begun = machine.property("MainPID"), time.monotonic()
@@ -218,10 +280,11 @@ def leaves_only_data(machine: Machine, before: dict[str, tuple[int, int]]) -> It
     yield "--uninstall of nothing is no error", True
 
 
-def labels(subscriber: Subscriber) -> list[str]:
-    """Labels of which an event has begun."""
+def labels(subscriber: Subscriber, source: str | None = None) -> list[str]:
+    """Labels of which an event has begun, in any source or in one."""
     events = [json.loads(each.payload) for _, each in list(subscriber.messages) if each.topic.endswith("/event")]
-    return sorted({event["label"] for event in events if event["type"] == "begin"})
+    begun = [event for event in events if event["type"] == "begin" and source in (None, event["source"])]
+    return sorted({event["label"] for event in begun})
 
 
 def log(machine: Machine) -> list[str]:

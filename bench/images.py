@@ -224,7 +224,7 @@ def build(name: str, file: Path, context: Path, work: Path) -> None:
     if certificate := os.environ.get("PIP_CERT"):
         (work / "pip.conf").write_text("[global]\ncert = /etc/outside.pem\n")
         options = [f"--volume={work}/pip.conf:/etc/pip.conf:ro", f"--volume={certificate}:/etc/outside.pem:ro"]
-    command = ["buildah", "bud", "--isolation=chroot", "--network=host", "--format=docker", *options]
+    command = ["buildah", "bud", "--isolation=chroot", "--network=host", "--format=docker", "--layers", *options]
     run(*command, "--file", str(file), "--tag", name, str(context))
 
 

@@ -35,10 +35,10 @@ def test_setup_run_again_changes_nothing(folder: Path) -> None:
 
 
 def test_passwords_differ_and_only_their_owner_reads_them(folder: Path) -> None:
-    files = [folder / "secrets" / name for name in ("mqtt_tagger", "mqtt_homeassistant")]
-    first, second = (file.read_text().strip() for file in files)
-    assert first != second
-    assert min(len(first), len(second)) == 32
+    files = [folder / "secrets" / name for name in ("mqtt_tagger", "mqtt_homeassistant", "grafana_admin")]
+    passwords = {file.read_text().strip() for file in files}
+    assert len(passwords) == len(files)
+    assert {len(password) for password in passwords} == {32}
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
 

@@ -55,3 +55,9 @@ def test_the_script_and_the_unit_agree_on_the_places() -> None:
     for place in ("/opt/tagger/current/bin/tagger", "/var/lib/tagger"):
         assert place in script
         assert place in unit
+
+
+def test_the_package_starts_what_it_installs() -> None:
+    build = (ROOT / "deploy/deb/build").read_text()
+    assert "ExecStart=/usr/bin/tagger listen" in build
+    assert "\nExecStart=" in (ROOT / "deploy/tagger.service").read_text()

@@ -71,15 +71,20 @@ class Radio:
         with suppress(OSError), connection:
             self.play(self, connection)
 
+    def hang_up(self) -> None:
+        """Breaks the connections that there are."""
+        for each in self._connections:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        self._connections.clear()
+
     def stop(self) -> None:
         """Takes no connection any more, and breaks those that there are."""
         self.over.set()
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        for each in self._connections:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        self.hang_up()
 
 
 def asked(radio: Radio, connection: socket.socket) -> bytes:
@@ -104,6 +109,53 @@ def plays_tone(radio: Radio, connection: socket.socket, seconds: float = 1e9, le
         connection.sendall(tone(_PIECE_SECONDS, level))
         sent += _PIECE_SECONDS
         radio.over.wait(max(0.0, began + sent - time.monotonic()))
+
+
+def plays_noise(radio: Radio, connection: socket.socket) -> None:
+    """Noise at the pace of the clock, without end, as samples of a WAV."""
+    noise = (3000 * np.random.default_rng(0).standard_normal(RATE_HZ)).astype("<i2").tobytes()
+    plays_bytes(radio, connection, noise, 1.0, wav_head())
+
+
+def plays_bytes(radio: Radio, connection: socket.socket, sound: bytes, seconds: float, head: bytes = b"") -> None:
+    """The same bytes again and again, at the pace of the clock.
+
+    Args:
+        seconds: length of their sound.
+    """
+    asked(radio, connection)
+    connection.sendall(answers("200 OK", "application/octet-stream") + head)
+    began, step, sent = time.monotonic(), max(1, round(len(sound) * _PIECE_SECONDS / seconds)), 0.0
+    while not radio.over.is_set():
+        for start in range(0, len(sound), step):
+            piece = sound[start : start + step]
+            connection.sendall(piece)
+            sent += seconds * len(piece) / len(sound)
+            radio.over.wait(max(0.0, began + sent - time.monotonic()))
+
+
+def plays_stamped(radio: Radio, connection: socket.socket, offset_s: Callable[[], float]) -> None:
+    """MPEG-TS at the pace of the clock, whose time stamps may jump.
+
+    Args:
+        offset_s: what is added to the time stamps, asked for each second.
+    """
+    asked(radio, connection)
+    connection.sendall(answers("200 OK", "video/mp2t"))
+    wave = (3000 * np.random.default_rng(0).standard_normal(1152)).astype("<i2")[None]
+    began, sent = time.monotonic(), 0
+    while not radio.over.is_set():
+        file = io.BytesIO()
+        with av.open(file, "w", format="mpegts") as out:
+            stream = out.add_stream("mp2", rate=48_000)
+            stream.layout = "mono"
+            for _ in range(42):
+                frame = av.AudioFrame.from_ndarray(wave, format="s16", layout="mono")
+                frame.sample_rate, frame.pts = 48_000, sent + round(48_000 * offset_s())
+                sent += 1152
+                out.mux(stream.encode(frame))
+        connection.sendall(file.getvalue())
+        radio.over.wait(max(0.0, began + sent / 48_000 - time.monotonic()))
 
 
 def plays_zeros(radio: Radio, connection: socket.socket) -> None:

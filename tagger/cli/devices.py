@@ -20,13 +20,22 @@ _LINE_SECONDS = 1.0
 @click.command()
 @click.argument("device", required=False, metavar="[DEVICE]")
 @click.option("--meter", is_flag=True, help="Show the level of DEVICE, or of the default microphone, until Ctrl-C.")
+@click.option("--probe", metavar="SOURCE", help="Open a URL or another live source; say what it is and what is heard.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each device; with --meter each second.")
-def devices(device: str | None, meter: bool, as_json: bool) -> None:
-    """List the microphones that `tagger listen mic:NAME` can use, or show the level of one.
+def devices(device: str | None, meter: bool, probe: str | None, as_json: bool) -> None:
+    """List the microphones that `tagger listen mic:NAME` can use, or show the level of one, or probe a stream.
 
     DEVICE is a name, a part of it, or a number of the list. The bar shows the mean level (#), the highest (-) and the
     highest of the last 1.5 s (|), from -60 dB to full scale.
     """
+    if probe is not None:
+        if meter or device is not None:
+            raise UserError("--probe goes with --json only; give it what `tagger listen` would take")
+        from tagger.cli.common import hide_secrets
+
+        hide_secrets({})
+        _probe(probe, as_json)
+        return
     if meter:
         _meter((device or "").removeprefix("mic:"), as_json)
         return
@@ -94,3 +103,19 @@ def _show(meter: "Meter", level: "Level", status: StatusLine | None, as_json: bo
         status.show(meter.line(status.columns))
     else:
         echo(plain(level, meter.trouble))
+
+
+def _probe(text: str, as_json: bool) -> None:
+    """Says what a live source is, how loud, and what the bundled model hears in its first seconds.
+
+    Raises:
+        TaggerError: nothing can be heard; the reason is named.
+    """
+    from tagger.tag.probe import probed
+
+    found = probed(text)
+    if as_json:
+        echo(json.dumps(found.to_json()))
+        return
+    for line in found.lines:
+        echo(line)

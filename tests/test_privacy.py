@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import stat
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,18 @@ import pytest
 
 from tagger.clips.folder import ClipFolder, EventClip
 from tagger.clips.verdicts import mark
+from tagger.config.build import resolve
 from tagger.daemon.state import StateFolder
+from tagger.daemon.web import answering
+from tagger.doctor import bundle
+from tagger.doctor.finding import Finding
 from tagger.events import Event, Stream
 from tagger.files import replacing
 from tagger.history.log import EventLog
 from tagger.mqtt.outbox import Outbox
 from tagger.settings import JsonLinesSettings
 from tagger.sinks.jsonl import JsonLinesSink
+from tests.healths import snapshot
 
 STREAM = Stream("attic", "mic", "fake", ("dog", "siren"))
 BEGIN = Event("begin", "01M82C9BXHNTRMQRDVRKQ5T24P", "siren", 0.8, 0.8, 1_800_000_000.0)
@@ -95,6 +101,21 @@ def test_lines_of_json_and_rotated_ones_are_private(tmp_path: Path, umask: int) 
     write_lines(tmp_path / "log" / "events.jsonl")
     assert len(modes(tmp_path / "log")) == 4
     assert is_private(tmp_path / "log")
+
+
+def test_the_file_for_whoever_helps_is_private(tmp_path: Path, umask: int) -> None:
+    resolved = resolve({"mqtt.url": "mqtt://me:secret@host"}, {}, None)
+    bundle.write(tmp_path / "new" / "support.zip", resolved, [Finding("broker", "fail", "it says secret")], [])
+    assert is_private(tmp_path / "new")
+    with zipfile.ZipFile(tmp_path / "new" / "support.zip") as file:
+        assert b"secret" not in b"".join(map(file.read, file.namelist()))
+        assert file.read("doctor.txt") == b"fail  broker        it says (hidden)\n"
+
+
+def test_the_socket_that_says_how_the_daemon_does_is_private(tmp_path: Path, umask: int) -> None:
+    with answering(snapshot, None, tmp_path / "home" / "state"):
+        assert is_private(tmp_path / "home")
+        assert len(modes(tmp_path / "home")) == 3
 
 
 def test_all_else_is_as_the_umask_says(tmp_path: Path, umask: int) -> None:

@@ -27,7 +27,8 @@ from tagger.names import label_problem, slug
 ANY = "any"
 """The group of all labels, which always exists."""
 LOUD = "loud"
-DETECTED: Mapping[str, str] = {LOUD: "level"}
+ALARMS = SMOKE_ALARM, CO_ALARM = "smoke_alarm_t3", "co_alarm_t4"
+DETECTED: Mapping[str, str] = {LOUD: "level", SMOKE_ALARM: "pattern", CO_ALARM: "pattern"}
 """Labels of events that no network decides, and what does. They can be in groups and denied; `allow` leaves them."""
 _LEAST_SECONDS = 0.5
 """Shortest part of a sound in a window by which a network can know it."""

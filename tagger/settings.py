@@ -386,6 +386,8 @@ class ListenSettings:
     """Sound pressure level of full scale, decibels, of each source that does not say its own. None: not known."""
     loud_db: float | None = None
     """Level from which any sound is an event, of each source that does not say its own. None: no such events."""
+    alarms: bool = True
+    """Look for the patterns of smoke and carbon monoxide alarms."""
     stats_s: float = 60.0
     """Time between `stats` messages, seconds."""
 

@@ -268,6 +268,8 @@ OPTIONS: tuple[Option, ...] = (
            "Level from which any sound is an event `loud`, dB(A), or dBFS if not calibrated; without it none is.",
            field="loud_db", flag="--loud-db", metavar="DB", least=settings.LEVELS_DB["loud_db"][0],
            most=settings.LEVELS_DB["loud_db"][1], example=85.0),
+    Option("listen.alarms", bool, "Recognise smoke and carbon monoxide alarms by the pattern in which they beep.",
+           field="alarms", default=DEFAULTS.alarms, flag="--alarms/--no-alarms"),
     Option("listen.stats_s", float, "Time between `stats` messages (how the daemon does), seconds.", field="stats_s",
            default=DEFAULTS.stats_s, above=0, most=604_800),
     Option("listen.log_level", str, "Least severity that the log says.", field="log_level", reload=True,

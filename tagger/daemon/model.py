@@ -44,7 +44,8 @@ class Model:
         labels, thresholds, hop_s = self.info.labels, self.info.thresholds, settings.hop_seconds
         others = detected(settings)
         if taken := [label for label in others if label in labels]:
-            raise SettingError("loud_db", f"the model has a label {taken[0]!r} of its own")
+            name = "loud_db" if taken[0] == policy.LOUD else "alarms"
+            raise SettingError(name, f"the model has a label {taken[0]!r} of its own; turn one of them off")
 
         def made(rules: EventsConfig, threshold: float | None) -> Policy:
             return policy.policy(labels, thresholds, self.shortest_s, hop_s, rules, threshold, others)
@@ -75,7 +76,7 @@ class Model:
 def detected(settings: ListenSettings) -> tuple[str, ...]:
     """Labels of the events that no network decides."""
     is_loud = any(each is not None for each in levels_db("loud_db", settings, settings.loud_db))
-    return (policy.LOUD,) if is_loud else ()
+    return (*((policy.LOUD,) if is_loud else ()), *(policy.ALARMS if settings.alarms else ()))
 
 
 def levels_db(name: str, settings: ListenSettings, default: float | None) -> list[float | None]:

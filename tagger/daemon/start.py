@@ -169,7 +169,7 @@ def _sink_context(
 def _monitors(
     settings: ListenSettings, model: Model, policies: Sequence[Policy], streams: Sequence[Stream], sink: Sink
 ) -> list[SoundMonitor]:
-    """Publishes how loud each stream is, every `audio_s` seconds, and finds loud sounds."""
+    """Publishes how loud each stream is, every `audio_s` seconds, and finds loud sounds and alarms."""
     calibrations = levels_db("calibrate_db", settings, settings.calibrate_db)
     limits = levels_db("loud_db", settings, settings.loud_db)
 
@@ -183,7 +183,8 @@ def _monitors(
             publisher(stream),
             calibrate_db,
             loud_db,
-            model.memory_s(settings, policies),
+            has_alarms=settings.alarms,
+            memory_s=model.memory_s(settings, policies),
         )
         for stream, calibrate_db, loud_db in zip(streams, calibrations, limits, strict=True)
     ]

@@ -77,6 +77,7 @@ class Frames:
         self.step_s = self.hop / rate_hz
         """From one frame to the next, seconds."""
         bins = int(0.5 * self.size * 2 * _HIGHEST_SHARE) + 2
+        self._rate_hz = rate_hz
         self._spectrum = PowerSpectrum(self.size, self.size, bins)
         self.frequencies_hz = np.arange(bins) * rate_hz / self.size
         """[bins], in the order of `of_bins`."""
@@ -86,6 +87,11 @@ class Frames:
 
     def reset(self) -> None:
         self._rest = np.zeros(0, np.float32)
+
+    @property
+    def behind_s(self) -> float:
+        """From the middle of the last frame to the newest sample, seconds."""
+        return self._rest.size / self._rate_hz
 
     def of_bins(self, weights: NDArray[np.floating]) -> NDArray[np.floating]:
         """[bins, N], weights of frequencies, in the order of the powers."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tagger.audio.level import LevelMeter
 from tagger.events import SILENCE_DBFS, Block, Event, Level, Samples, SoundLevel
+from tagger.levels.alarm import AlarmDetector
 from tagger.levels.bands import Bands, Frames
 from tagger.levels.loud import LoudDetector
 from tagger.levels.weighting import FAST_SECONDS, MOST_STEPS, STEP, AWeighting, FastWeighting
@@ -42,6 +43,7 @@ class SoundMonitor:
         calibrate_db: float | None = None,
         loud_db: float | None = None,
         memory_s: float = 10.0,
+        has_alarms: bool = False,
     ) -> None:
         """
         Args:
@@ -50,6 +52,7 @@ class SoundMonitor:
             publish: called with the level of each span.
             calibrate_db: sound pressure level of a full-scale square wave, decibels. None: it is not known.
             loud_db: level from which a sound is an event; calibrated, if the source is. None: there are no such events.
+            has_alarms: whether smoke and carbon monoxide alarms are looked for.
             memory_s: longest time from an event's onset until `level_before` is called, seconds.
         """
         self._piece = round(_PIECE_SECONDS * rate_hz)
@@ -60,6 +63,7 @@ class SoundMonitor:
         self._frames = Frames(rate_hz)
         self._bands = Bands(rate_hz, self._frames)
         self._loud = None if loud_db is None else LoudDetector(loud_db - (calibrate_db or 0.0), STEP / rate_hz)
+        self._alarms = AlarmDetector(self._frames) if has_alarms else None
         self._settled = math.ceil(_SETTLED_SECONDS * rate_hz / STEP)
         self._memory = math.ceil((memory_s + _GUARD_SECONDS + BEFORE_SECONDS) * rate_hz / STEP)
         self._past: deque[tuple[float, NDArray[np.float32]]] = deque()
@@ -94,7 +98,10 @@ class SoundMonitor:
 
     def interrupt(self) -> list[Event]:
         """The next block does not follow the one before, or none follows. Returns the ends of open events."""
-        ends = list(self._loud.close()) if self._loud is not None else []
+        ends: list[Event] = []
+        for detector in (self._loud, self._alarms):
+            if detector is not None:
+                ends += detector.close()
         self._meter.reset()
         self._reset()
         return ends
@@ -145,12 +152,15 @@ class SoundMonitor:
         self._waiting, self._waits = [], 0
         if not math.isfinite(float(samples.sum())):  # it would stay in the filters for ever
             samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
-        self._bands.add_high(self._frames(samples))
+        powers = self._frames(samples)
+        self._bands.add_high(powers)
         self._bands.add_low(samples)
+        found: list[Event] = []
+        if self._alarms is not None:
+            found += self._alarms.heard(powers, end - self._frames.behind_s)
         joined = np.concatenate([self._rest, samples]) if self._rest.size else samples
         steps = joined.size // STEP
         self._rest = joined[steps * STEP :].copy()
-        found: list[Event] = []
         for first in range(0, steps, MOST_STEPS):
             count = min(MOST_STEPS, steps - first)
             power = self._a(joined[first * STEP : (first + count) * STEP].reshape(count, STEP))

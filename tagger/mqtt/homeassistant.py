@@ -16,6 +16,7 @@ from typing import Any
 from tagger import __version__
 from tagger.events import Stream
 from tagger.mqtt.topics import ANY_LEVEL, Topics, label_levels
+from tagger.policy import CO_ALARM, DETECTED, SMOKE_ALARM
 from tagger.settings import HomeAssistantSettings
 
 _MISSED_PERIODS = 3
@@ -76,6 +77,9 @@ _SOURCE_STATS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("lag", "highest latency", "lag_ms", {"unit_of_meas": "ms", "dev_cla": "duration"}),
 )
 """Sensors of a source in the `stats` message: component id, name, field, further keys. All are disabled at first."""
+
+_DEVICE_CLASSES = {SMOKE_ALARM: "smoke", CO_ALARM: "carbon_monoxide"}
+"""Device classes of labels that are no mere sound."""
 
 
 def config_topic(settings: HomeAssistantSettings, device_id: str) -> str:
@@ -277,10 +281,10 @@ def _source_components(
         found[f"{key}-sound-{level}"] = {
             "p": "binary_sensor",
             "name": " ".join([source, *label.replace("_", " ").split()]),
-            "dev_cla": "sound",
+            "dev_cla": _DEVICE_CLASSES.get(label, "sound"),
             "stat_t": _shorten(topics, topics.state(source, level)),
             **while_online,
-            **({} if label in enabled_labels else {"en": False}),
+            **({} if label in enabled_labels or label in DETECTED else {"en": False}),
         }
     return found
 

@@ -145,7 +145,7 @@ def test_what_a_file_publishes(broker: Mosquitto, clip: Path, config: Path) -> N
         late.catch_up()
         kept = {message.topic: message.payload.decode() for _, message in late.messages if message.retain}
     states = {topic for topic in kept if topic.endswith("/state")}
-    assert len(states) == 51
+    assert len(states) == 53  # fifty labels, two alarms, and `any`
     assert {kept[topic] for topic in states} == {"OFF"}
     rest = {f"{BASE}/status", f"{BASE}/clip/status", f"{BASE}/clip/status/detail", f"{BASE}/clip/enabled"}
     assert kept.keys() - states == rest
@@ -299,7 +299,7 @@ def test_the_discovery_message_is_published_again_at_home_assistants_birth(room:
     until(lambda: f"{BASE}/clip/any/state" in again(), "and the states")
     states = [i for i, each in enumerate(again()) if each.endswith("/state")]
     assert again().index(topic) < min(states)
-    until(lambda: len([each for each in again() if each.endswith("/state")]) == 51, "all of them")
+    until(lambda: len([each for each in again() if each.endswith("/state")]) == 53, "all of them")
     assert stop(room.process)[0] == 0
     with subscribed(room.broker.port, "homeassistant/#") as late:
         until(lambda: late.payloads(topic), "the config is retained")

@@ -270,6 +270,17 @@ def test_a_begin_fires_the_event_and_an_end_does_not():
     assert json.loads(rendered(entity["value_template"], json.dumps(test.to_json(labels, 1.0))))["cause"] == "test"
 
 
+def test_alarms_are_smoke_and_carbon_monoxide_and_enabled_from_the_start():
+    found = by_name(message(stream(labels=("dog", "smoke_alarm_t3", "co_alarm_t4"))))
+    classes = {name: (each["device_class"], each.get("enabled_by_default", True)) for name, each in found.items()
+               if name in ("mic dog", "mic smoke alarm t3", "mic co alarm t4")}  # fmt: skip
+    assert classes == {
+        "mic dog": ("sound", False),
+        "mic smoke alarm t3": ("smoke", True),
+        "mic co alarm t4": ("carbon_monoxide", True),
+    }
+
+
 def test_levels_are_those_of_the_audio_message():
     found = by_name(message(audio_s=0.1))
     sound = SoundLevel(55.04, 60.0, 58.0, 50.0, {"1000": 40.0}, is_calibrated=True)

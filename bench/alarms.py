@@ -20,6 +20,9 @@ from tagger.errors import AudioError
 from tagger.events import Block, Event
 from tagger.levels.monitor import SoundMonitor
 from tagger.policy import CO_ALARM, SMOKE_ALARM
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from tests.levels.alarms import RATE_HZ, alarm, noise, reverberant
 
 SNRS_DB = (10, 5, 0, -5, -10)

@@ -24,7 +24,7 @@ _AROUND_HZ = ((250.0, 1_000.0), (1_900.0, 4_800.0))
 _TEMPOS = (0.9, 0.95, 1.0, 1.05, 1.1)
 """Lengths of the pattern as shares of the standard's, which allows 10 %."""
 _PROMINENT_DB = 9.0
-"""Distance of a tone from the median around it."""
+"""Distance of a tone from the mean level around it."""
 _STEADY_DB = 4.0
 """Largest standard deviation of the level inside a pulse."""
 _EVEN_DB = 8.0
@@ -39,7 +39,9 @@ _SETTLED_SECONDS = 0.3
 """Time after which no better group is expected in the place of one."""
 _MOST_PERIODS = 2.5
 """Periods without a group after which an alarm is over."""
-_MOST_CANDIDATES = 16
+_TOGETHER = 30
+"""Frames that are looked at together: few cost as much as many."""
+_MOST_CANDIDATES = 12
 """Most frequencies that are looked at more closely."""
 
 
@@ -133,7 +135,7 @@ class _Follower:
         guards_s = np.array([pattern.guard_s, -pattern.guard_s])
         limits = np.rint((edges_s + guards_s) / step_s).astype(int)
         limits[..., 1] = np.maximum(limits[..., 1], limits[..., 0] + 1)
-        self._limits = limits
+        self._limits, self._lengths = limits, np.diff(limits)[..., 0].astype(np.float64)
         """[tempos, stretches, 2], first frame of each stretch and that after its last, counted from now."""
         self.frames = int(-limits.min()) + 1
         """Frames that a group with its quiet takes at most."""
@@ -184,39 +186,37 @@ class _Follower:
         sums = np.zeros((2, length + 1, places.size))
         np.cumsum(level_db, axis=0, dtype=np.float64, out=sums[0, 1:])
         np.cumsum(np.square(level_db), axis=0, dtype=np.float64, out=sums[1, 1:])
-        at = self.frames + np.arange(1, new + 1)
-        limits = at[:, None, None, None] + self._limits  # [new, tempos, stretches, 2]
-        counts = (limits[..., 1] - limits[..., 0])[..., None]
-        means, squares = (
-            sums[:, limits[..., 1]] - sums[:, limits[..., 0]]
-        ) / counts  # [new, tempos, stretches, places]
-        pulses, pauses = means[:, :, 1::2], means[:, :, 0::2]
-        spread = np.sqrt(np.maximum(squares[:, :, 1::2] - np.square(pulses), 0)).max(2)
-        inner = pulses - np.maximum(pauses[:, :, :-1], pauses[:, :, 1:])
-        quiet = pulses.mean(2) - np.maximum(pauses[:, :, 0], pauses[:, :, -1])
+        limits = self.frames + np.arange(1, new + 1)[:, None, None, None] + self._limits
+        limits = limits.reshape(-1, *self._limits.shape[1:])  # [new * tempos, stretches, 2]
+        lengths = np.tile(self._lengths, (new, 1))
+        last = limits[:, -3:]  # most of what is no group has no last pulse, between a pause and the quiet
+        ends = (sums[0, last[..., 1]] - sums[0, last[..., 0]]) / lengths[:, -3:, None]
+        stands_out = ends[:, 1] - np.maximum(ends[:, 0], ends[:, 2])
+        rows, columns = np.nonzero(stands_out >= self.pattern.gap_db)
+        if not rows.size:
+            return []
+        limits, columns = limits[rows], columns[:, None]
+        means, squares = (sums[:, limits[..., 1], columns] - sums[:, limits[..., 0], columns]) / lengths[rows]
+        pulses, pauses = means[:, 1::2], means[:, 0::2]  # [N, stretches]
+        spread = np.sqrt(np.maximum(squares[:, 1::2] - np.square(pulses), 0)).max(1)
+        inner = pulses - np.maximum(pauses[:, :-1], pauses[:, 1:])
         is_group = (
-            (inner.min(2) >= self.pattern.gap_db)
-            & (quiet >= self.pattern.quiet_db)
+            (inner.min(1) >= self.pattern.gap_db)
+            & (pulses.mean(1) - np.maximum(pauses[:, 0], pauses[:, -1]) >= self.pattern.quiet_db)
             & (spread <= _STEADY_DB)
-            & (np.ptp(pulses, axis=2) <= _EVEN_DB)
+            & (np.ptp(pulses, axis=1) <= _EVEN_DB)
         )
-        contrast = np.where(is_group, inner.mean(2), -np.inf)  # [new, tempos, places]
+        contrast_db = np.where(is_group, inner.mean(1), -np.inf)
+        indexes, tempos = np.divmod(rows, len(_TEMPOS))
         found = []
-        for index in np.flatnonzero(is_group.any((1, 2))):
-            tempo, column = np.unravel_index(int(contrast[index].argmax()), contrast[index].shape)
-            now = past.time - past.step_s * (new - 1 - int(index))
-            offset = now - self.pattern.quiet_s * _TEMPOS[tempo]
-            found.append(
-                _Group(
-                    onset=offset - self.pattern.group_s * _TEMPOS[tempo],
-                    offset=offset,
-                    found=now,
-                    place=int(places[column]),
-                    level_db=float(pulses[index, tempo, :, column].mean()),
-                    contrast_db=float(contrast[index, tempo, column]),
-                    tempo=_TEMPOS[tempo],
-                )
-            )
+        for index in np.unique(indexes[is_group]):
+            at = int(np.where(indexes == index, contrast_db, -np.inf).argmax())
+            tempo, now = _TEMPOS[tempos[at]], past.time - past.step_s * (new - 1 - int(index))
+            offset = now - self.pattern.quiet_s * tempo
+            onset = offset - self.pattern.group_s * tempo
+            level = float(pulses[at].mean())
+            place = int(places[columns[at, 0]])
+            found.append(_Group(onset, offset, now, place, level, float(contrast_db[at]), tempo))
         return found
 
     def _take(self, group: _Group, past: _Past) -> list[Event]:
@@ -262,12 +262,15 @@ class AlarmDetector:
         """Of each band: places of the bins around it, and which of them are in it."""
         for (low, high), (around_low, around_high) in zip(_BANDS_HZ, _AROUND_HZ, strict=True):
             around = bins[(hz >= around_low) & (hz <= around_high)]
-            self._parts.append((order[around], np.flatnonzero((hz[around] >= low) & (hz[around] <= high))))
+            inside = np.flatnonzero((hz[around] >= low) & (hz[around] <= high))
+            self._parts.append((order[around], slice(int(inside[0]), int(inside[-1]) + 1)))
         self._followers = [_Follower(pattern, frames.step_s) for pattern in _PATTERNS]
         self._step_s = frames.step_s
-        columns = sum(len(inside) for _, inside in self._parts)
-        self._level_db, self._is_tone = np.zeros((0, columns), np.float32), np.zeros((0, columns), bool)
+        columns = sum(inside.stop - inside.start for _, inside in self._parts)
+        self._level_db, self._is_tone = np.zeros((0, columns), np.float32), np.zeros((0, columns), np.float32)
         """[frames, frequencies], the newest."""
+        self._waiting: list[Samples] = []
+        """Spectra that were not looked at yet."""
 
     def heard(self, powers: Samples, time: float) -> list[Event]:
         """
@@ -276,17 +279,23 @@ class AlarmDetector:
             time: of the middle of the last frame, seconds since the epoch.
 
         Returns:
-            Begins and ends of alarms.
+            Begins and ends of alarms. They are found within a second.
         """
-        new = len(powers)
-        if not new:
+        if not len(powers):
             return []
+        self._waiting.append(powers)
+        new = sum(map(len, self._waiting))
+        if new < _TOGETHER:
+            return []
+        powers = np.concatenate(self._waiting)
+        self._waiting = []
         levels, tones = zip(*(self._tones(powers[:, order], inside) for order, inside in self._parts), strict=True)
         self._level_db = np.concatenate([self._level_db, np.concatenate(levels, 1)])
         self._is_tone = np.concatenate([self._is_tone, np.concatenate(tones, 1)])
         past, found = _Past(self._level_db, time, self._step_s), []
         for follower in self._followers:
-            count = self._is_tone[-(follower.frames + new) :].sum(0)
+            newest = self._is_tone[-(follower.frames + new) :]
+            count = np.ones(len(newest), np.float32) @ newest
             near = count.copy()  # a tone between two bins is now in the one, now in the other
             near[1:] += count[:-1]
             near[:-1] += count[1:]
@@ -299,16 +308,18 @@ class AlarmDetector:
 
     def close(self) -> list[Event]:
         """Ends open events: the stream is over, or interrupted."""
-        self._level_db, self._is_tone = self._level_db[:0], self._is_tone[:0]
+        self._level_db, self._is_tone, self._waiting = self._level_db[:0], self._is_tone[:0], []
         return [event for follower in self._followers for event in follower.close()]
 
     @staticmethod
-    def _tones(around: Samples, inside: NDArray[np.int_]) -> tuple[Samples, NDArray[np.bool_]]:
-        """[frames, len(inside)]: level of each frequency with its neighbours, dB; and whether a tone is there."""
+    def _tones(around: Samples, inside: slice) -> tuple[Samples, Samples]:
+        """[frames, inside]: level of each frequency with its neighbours, dB; and 1 where a tone is."""
         wide = around.copy()
         wide[:, 1:] += around[:, :-1]
         wide[:, :-1] += around[:, 1:]
         level_db = 10 * np.log10(wide + np.float32(1e-9))
-        prominence = level_db[:, inside] - np.median(level_db, axis=1, keepdims=True)
-        neighbours = np.maximum(around[:, inside - 1], around[:, inside + 1])
-        return level_db[:, inside], (prominence >= _PROMINENT_DB) & (around[:, inside] >= neighbours)
+        prominence = level_db[:, inside] - level_db.mean(1, keepdims=True)
+        beside = slice(inside.start - 1, inside.stop - 1), slice(inside.start + 1, inside.stop + 1)
+        neighbours = np.maximum(around[:, beside[0]], around[:, beside[1]])
+        is_tone = (prominence >= _PROMINENT_DB) & (around[:, inside] >= neighbours)
+        return level_db[:, inside], is_tone.astype(np.float32)

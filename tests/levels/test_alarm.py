@@ -34,6 +34,7 @@ def smoke(begin: float, groups: int) -> list[tuple[float, float]]:
     return [(begin + 4 * g + p, begin + 4 * g + p + 0.5) for g in range(groups) for p in range(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ALARMS)
 @pytest.mark.parametrize("colour", ["white", "pink"])
 def test_alarms_are_heard_at_a_signal_to_noise_ratio_of_0_db(label: str, colour: str) -> None:

@@ -197,6 +197,14 @@ def installs_twice(machine: Machine, settings: str) -> Iterator[Check]:
     yield f"installed again in {seconds:.0f} s, and started", machine.property("ActiveState") == "active"
     releases = [Path("/opt/tagger", each.name) for each in app.glob("venv-*")]
     yield "one release is left, the new one", releases == [(app / "current").readlink()] and first not in releases
+    machine.run("touch", "/var/cache/broken.whl")
+    said = machine.run(_INSTALL, "--wheel", "/var/cache/broken.whl", check=False)
+    kept = [Path("/opt/tagger", each.name) for each in app.glob("venv-*")]
+    running = machine.property("ActiveState") == "active" and machine.property("NRestarts") == "0"
+    yield (
+        f"a new version that cannot be installed leaves the old one: {said.splitlines()[-1]}",
+        kept == releases and running,
+    )
     found = machine.run("tagger", "config", "check", "--offline")
     yield "`sudo tagger` acts for the service: it reads its settings", "/var/lib/tagger/tagger.toml" in found
 

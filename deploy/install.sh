@@ -8,7 +8,7 @@ usage() {
 Usage: sudo deploy/install.sh [OPTION]...
 
   --extras LIST     install tagger[LIST] too: broker, openvino, torch, parquet, plot
-                    [default: torch where there is an NVIDIA GPU, else none]
+                    [default: those of the last time; the first time torch where there is an NVIDIA GPU, else none]
   --wheel FILE      install this wheel instead of the checkout that the script is in
   --no-start        neither enable nor start the service
   --uninstall       remove everything but your data in /var/lib/tagger
@@ -26,7 +26,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly here app=/opt/tagger data=/var/lib/tagger unit=/etc/systemd/system/tagger.service command=/usr/local/bin/tagger
 readonly gpu=/etc/systemd/system/tagger.service.d/50-gpu.conf
 
-action=install extras='' wheel='' start=yes
+action=install extras=as-before wheel='' start=yes
 while [ $# -gt 0 ]; do
     case $1 in
         --extras | --wheel)
@@ -46,8 +46,8 @@ done
 
 runs_systemd() { [ -d /run/systemd/system ]; } # not in a chroot, a container or an image that is being made
 
-is_ours() { # FILE: whether this script wrote it
-    [ ! -e "$1" ] || grep -q 'tagger' "$1"
+is_ours() { # FILE: whether this script wrote it, or nobody did
+    [ ! -e "$1" ] || grep -qxF '# tagger, of the service.' "$1"
 }
 
 # --- uninstall ---------------------------------------------------------------------------------------------------------
@@ -98,6 +98,7 @@ else
     what=$wheel
 fi
 [ -z "$(find "$app" -maxdepth 0 -type l 2>/dev/null)" ] || fail "$app: is a link" 2
+is_ours "$command" || fail "$command: belongs to something else; remove it first" 2
 
 packages=()
 for package in python3 python3-venv libportaudio2 ca-certificates; do
@@ -122,10 +123,15 @@ chown -R tagger:tagger "$data" # after an uninstall it is root's
 
 # --- the program: beside the one that runs, which goes on if this fails -----------------------------------------------------
 
-if [ -z "$extras" ] && { [ -e /proc/driver/nvidia/version ] || [ -e /dev/nvidiactl ] || [ -e /dev/nvhost-gpu ]; }; then
-    extras=torch
-fi
 install -d -m 0755 "$app"
+if [ "$extras" = as-before ]; then
+    extras=''
+    if [ -e "$app/extras" ]; then
+        extras=$(cat "$app/extras")
+    elif [ -e /proc/driver/nvidia/version ] || [ -e /dev/nvidiactl ] || [ -e /dev/nvhost-gpu ]; then
+        extras=torch
+    fi
+fi
 printf '%s\n' "${packages[@]}" | sed '/^$/d' >>"$app/packages"
 release=$(mktemp -d "$app/venv-XXXXXX")
 trap 'rm -rf "$release"' EXIT
@@ -136,6 +142,7 @@ echo "pip: tagger${extras:+[$extras]}"
 "$release/bin/tagger" --version
 ln -sfn "$release" "$app/next"
 mv -T "$app/next" "$app/current"
+echo "$extras" >"$app/extras"
 trap - EXIT
 for old in "$app"/venv-*; do
     if [ "$old" != "$release" ]; then rm -rf "$old"; fi
@@ -143,10 +150,10 @@ done
 
 # --- the command, for root and everybody ----------------------------------------------------------------------------------
 
-is_ours "$command" || fail "$command: belongs to something else; remove it first" 2
 cat >"$command" <<'TEXT'
 #!/bin/sh
-# tagger, of the service. As root it acts for the service: same user, same settings, same models.
+# tagger, of the service.
+# As root it acts for the service: same user, same settings, same models.
 if [ "$(id -u)" = 0 ]; then
     export TAGGER_HOME="${TAGGER_HOME:-/var/lib/tagger}"
     exec setpriv --reuid tagger --regid tagger --init-groups env HOME=/var/lib/tagger /opt/tagger/current/bin/tagger "$@"

@@ -1,6 +1,6 @@
 """Twelve faults of live sources, each many times: how soon the reason is published, and how soon audio is back.
 
-    python bench/faults.py                          # each fault 20 times, all at once: about ten minutes
+    python bench/faults.py                          # each fault 20 times, all at once: about 20 minutes
     python bench/faults.py --times 3 --only server_killed --only half_open
 
 One daemon (`tagger listen`, as a process) has a source for each fault, and one that nothing happens to. Mosquitto is
@@ -30,46 +30,16 @@ from pathlib import Path
 import click
 import numpy as np
 
+from tagger.sources.healing import SETTLED_SECONDS
 from tests import radio
-from tests.programs import Mosquitto, Subscriber, VirtualMicrophone, free_port, until, write_wav
+from tests.programs import Mosquitto, Subscriber, VirtualMicrophone, until, write_wav
 from tests.radio import Radio
+from tests.rtsp import RtspServer
 
 REASON_SECONDS, BACK_SECONDS = 10.0, 15.0
 OUTAGE_SECONDS = 11.0
 """Length of each outage: long enough for the reason, and for some failed tries."""
 HOST = "stream.faults.test"
-RTSP = """
-import sys, gi
-gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
-from gi.repository import Gst, GstRtspServer, GLib
-Gst.init(None)
-raw = "audio/x-raw,rate=16000,channels=1"
-sound = "audiotestsrc is-live=true wave=pink-noise ! " + raw + " ! audioconvert ! queue ! rtpL16pay name=pay%d"
-size = "video/x-raw,format=I420,width=320,height=240,framerate=5/1"
-pictures = "videotestsrc is-live=true ! " + size + " ! jpegenc ! queue ! rtpjpegpay name=pay0"
-server = GstRtspServer.RTSPServer(); server.set_service(sys.argv[1])
-for path, launch in (("/live", "( %s )" % (sound % 0)), ("/camera", "( %s %s )" % (pictures, sound % 1))):
-    factory = GstRtspServer.RTSPMediaFactory(); factory.set_launch(launch); factory.set_shared(True)
-    server.get_mount_points().add_factory(path, factory)
-server.attach(None); GLib.MainLoop().run()
-"""
-
-
-class RtspServer:
-    """GStreamer's, in a process."""
-
-    def __init__(self, port: int = 0) -> None:
-        self.port = port or free_port()
-        self.start()
-
-    def start(self) -> None:
-        command = ["/usr/bin/python3", "-c", RTSP, str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(lambda: _connects(self.port), "the RTSP server answers")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 class Relay:
@@ -154,7 +124,7 @@ def _nothing() -> None:
 
 def faults(stack: ExitStack, folder: Path, hosts: Path | None) -> Iterator[Fault]:
     """All that can be made here. Servers end with the stack."""
-    if Path("/usr/lib/python3/dist-packages/gi").exists():
+    if RtspServer.is_installed():
         killed, stopped, camera, shared = RtspServer(), RtspServer(), RtspServer(), RtspServer()
         for each in (killed, stopped, camera, shared):
             stack.callback(each.kill)
@@ -275,35 +245,57 @@ def _microphone_fault(stack: ExitStack, folder: Path) -> Iterator[Fault]:
 
 
 class Watch:
-    """What the daemon publishes, by its subscriber."""
+    """What the daemon publishes, taken apart once as it comes."""
 
     def __init__(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
+        self._taken = 0
+        self._lock = threading.Lock()
+        self._reasons: dict[str, list[tuple[float, str]]] = {}
+        self._online: dict[str, list[float]] = {}
+        self._heard: dict[str, float] = {}
+        self._scores: dict[str, dict[float, str]] = {}
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self._take()
+        for each in (self._reasons, self._online, self._heard, self._scores):
+            each.clear()  # type: ignore[attr-defined]
 
     def reason(self, source: str, since: float) -> tuple[str, float] | None:
         """The newest reason that `stats` said after a moment, and when."""
-        for at, message in reversed(list(self._subscriber.messages)):
-            if at < since:
-                return None
-            if message.topic == "tagger/faults/stats":
-                return str(json.loads(message.payload)["sources"][source]["reason"]), at
-        return None
+        self._take()
+        newest = self._reasons.get(source, [])[-1:]
+        return (newest[0][1], newest[0][0]) if newest and newest[0][0] >= since else None
 
     def online_at(self, source: str, since: float) -> float | None:
         """When the source was said to be online after a moment."""
-        for at, message in list(self._subscriber.messages):
-            if at >= since and message.topic == f"tagger/faults/{source}/status" and message.payload == b"online":
-                return at
-        return None
+        self._take()
+        return next((at for at in list(self._online.get(source, [])) if at >= since), None)
 
     def sounds(self, source: str, since: float) -> bool:
-        topics = f"tagger/faults/{source}/scores"
-        return any(at >= since and message.topic == topics for at, message in list(self._subscriber.messages))
+        self._take()
+        return self._heard.get(source, -1.0) >= since
 
     def scores(self, source: str) -> dict[float, str]:
-        found = [m for _, m in list(self._subscriber.messages) if m.topic == f"tagger/faults/{source}/scores"]
-        made = [json.loads(message.payload) for message in found]
-        return {each["start"]: json.dumps(each["top"]) for each in made}
+        self._take()
+        return dict(self._scores.get(source, {}))
+
+    def _take(self) -> None:
+        with self._lock:
+            new = self._subscriber.messages[self._taken :]
+            self._taken += len(new)
+            for at, message in new:
+                parts = message.topic.split("/")[2:]
+                if parts == ["stats"]:
+                    for name, each in json.loads(message.payload)["sources"].items():
+                        self._reasons.setdefault(name, []).append((at, each["reason"]))
+                elif len(parts) == 2 and parts[1] == "status" and message.payload == b"online":
+                    self._online.setdefault(parts[0], []).append(at)
+                elif len(parts) == 2 and parts[1] == "scores":
+                    made = json.loads(message.payload)
+                    self._heard[parts[0]] = at
+                    self._scores.setdefault(parts[0], {})[made["start"]] = json.dumps(made["top"])
 
 
 def suffer(fault: Fault, watch: Watch, times: int) -> None:
@@ -330,6 +322,7 @@ def _once(fault: Fault, watch: Watch) -> None:
     began = time.monotonic()
     if _wait_for(lambda: 1.0 if watch.sounds(fault.name, began) else None, 60.0) is None:
         raise AssertionError("no sound before the fault")
+    time.sleep(SETTLED_SECONDS + 1.0)
     broken = time.monotonic()
     fault.break_it()
 
@@ -420,13 +413,13 @@ def main(times: int, only: tuple[str, ...], hop_s: float, alone_s: float, keep: 
         seed = np.random.default_rng(0)
         reference = write_wav(
             folder / "reference.wav",
-            seed.standard_normal(round(32_000 * (alone_s + 120 + 60 * times))).astype(np.float32) / 20,
+            seed.standard_normal(round(32_000 * (alone_s + 120 + 90 * times))).astype(np.float32) / 20,
         )
         undisturbed = f"undisturbed={reference}"
         with daemon(broker, [undisturbed], hop_s, None, folder):
-            time.sleep(alone_s)
+            until(lambda: len(watch.scores("undisturbed")) > alone_s / hop_s, "it is heard for long enough")
         expected = watch.scores("undisturbed")
-        subscriber.messages.clear()
+        watch.clear()
 
         chosen = [each for each in faults(stack, folder, hosts) if not only or each.name in only]
         sources = [undisturbed, *(f"{each.name}={each.url}" for each in chosen)]

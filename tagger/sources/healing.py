@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _WAITING = "trying again in {first:g} s, then less often, up to every {longest:g} s"
 """Warning about a live source that is away."""
+PROMPT_SECONDS, LONG_AWAY_SECONDS = 5.0, 600.0
+"""Longest wait between tries, until a source has been away for so long: most come back within minutes, and audio should
+be back soon after. A try may last 6 s itself."""
 SETTLED_SECONDS = 30.0
 """Sound after which a source counts as well again: the next waits begin with the shortest."""
 ZEROS_SECONDS = 5.0
@@ -65,6 +68,8 @@ class Healing:
         self._condition = Condition(since=wall())
         self._heard_at: float | None = None
         """When the newest audio came, on the monotonic clock. None: none has come."""
+        self._lost_at: float | None = None
+        """When it broke, on the monotonic clock. None: it has flowed for a while since."""
         self._flowing_s = 0.0
         """Sound since the source was opened, seconds."""
         self._same, self._quiet = _Spell(ZEROS_SECONDS), _Spell(QUIET_SECONDS)
@@ -120,6 +125,7 @@ class Healing:
             self._retry.worked(is_settled=False)
         if before_s < SETTLED_SECONDS <= self._flowing_s:
             self._retry.settled()
+            self._lost_at = None
         self._set("hearing", *self._oddity(block, length_s))
 
     def _oddity(self, block: Block, length_s: float) -> tuple[Reason, str]:
@@ -149,6 +155,10 @@ class Healing:
 
     def _lose(self, error: TaggerError) -> None:
         wait_s = self._retry.failed(str(error))
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+        if time.monotonic() - self._lost_at < LONG_AWAY_SECONDS:
+            wait_s = min(wait_s, PROMPT_SECONDS)
         self._set("retrying", reason_of(error), str(error))
         self._on_lost(str(error))
         deadline = time.monotonic() + wait_s

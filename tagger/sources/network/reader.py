@@ -26,6 +26,8 @@ _WATCH_SECONDS = 0.25
 _TCP_BYTES_RECEIVED = 128
 """Place of `tcpi_bytes_received` in Linux's `struct tcp_info`."""
 _ESTABLISHED, _SYN_SENT = 1, 2
+_MOST_SOUNDLESS = 20
+"""Most packets without sound that are no sign of damage: some decoders need a few for the first."""
 _MOST_DAMAGE = 500
 """Damaged pieces in turn after which a stream is no audio."""
 _RATES_HZ, _MOST_CHANNELS = range(1_000, 768_001), 64
@@ -46,11 +48,12 @@ class Reader:
         self._order, self._to = order, to
         self._stage = "resolving"
         self._at = time.monotonic()
-        """When the stage, or the last sound, began."""
+        """When it began, or the last sound came, on the monotonic clock."""
         self._bytes, self._bytes_at = 0, self._at
         """Bytes that TCP connections have received, and when they were fewer last."""
         self._damage = ""
-        self._has_packets = False
+        self._packets = 0
+        """Packets since the last sound."""
         self._sending = threading.Lock()
 
     def run(self) -> None:
@@ -77,12 +80,11 @@ class Reader:
         except OSError as error:
             text = error.strerror or "unknown"
             raise _BrokenError("cannot_connect", f"the name {self._order.host} has no address ({text})") from None
-        self._enter("opening")
 
     def _read(self) -> None:
         import av
 
-        order = self._order
+        self._stage, order = "opening", self._order
         with av.open(
             order.url, format=order.ffmpeg, options=dict(order.options), metadata_errors="replace",
             timeout=(order.open_s + 2, order.silent_s + 2),
@@ -92,7 +94,6 @@ class Reader:
                 raise _BrokenError("no_sound", "the stream has no audio track that FFmpeg can decode")
             track = tracks[0]
             self._about(container, track)
-            self._enter("opening")
             for rate_hz, channels, stamp_s, samples in _joined(self._sound(container, track)):
                 self._send_sound(rate_hz, channels, stamp_s, samples)
 
@@ -116,7 +117,7 @@ class Reader:
         resampler: Any = None
         form: tuple[int, str, str] | None = None
         for packet in container.demux(track):
-            self._has_packets |= bool(packet.size)
+            self._packets += bool(packet.size)
             try:
                 frames = packet.decode()
             except (av.FFmpegError, OSError, ValueError) as error:
@@ -143,10 +144,7 @@ class Reader:
     def _send_sound(self, rate_hz: int, channels: int, stamp_s: float, samples: bytes) -> None:
         self._stage = "sending"
         self._send(packed(SOUND, SOUND_HEAD.pack(rate_hz, channels, stamp_s) + samples))
-        self._enter("flowing")
-
-    def _enter(self, stage: str) -> None:
-        self._stage, self._at, self._has_packets = stage, time.monotonic(), False
+        self._stage, self._at, self._packets, self._damage = "flowing", time.monotonic(), 0, ""
 
     # --- both threads ---
 
@@ -191,7 +189,7 @@ class Reader:
         states = _received()[1]
         if self._stage == "resolving":
             return "cannot_connect", f"the look-up of the name {self._order.host} got no answer {waited}"
-        if self._has_packets:
+        if self._damage or self._packets > _MOST_SOUNDLESS:
             why = f" ({self._damage})" if self._damage else ""
             return "not_audio", f"what came {waited} is damaged or no audio{why}"
         if states and _ESTABLISHED not in states and _SYN_SENT in states:

@@ -2,14 +2,16 @@
 
     tagger models download mn04; tagger export mn04_as
     tagger train ESC-50/ --freeze       # FOLDS is its output folder; `tagger export` each fold, for speed
-    python bench/opinion.py hear  home/ ESC-50/ FOLDS/ --cache cache/   # once: both networks' outputs
+    python bench/opinion.py hear  home/ ESC-50/ FOLDS/ --cache cache/   # once: what the networks make of both
     python bench/opinion.py first home/ ESC-50/ FOLDS/ --cache cache/   # the plain sums of docs/trust.md
     python bench/opinion.py choose home/ ESC-50/ FOLDS/ --cache cache/  # weights, on the half `choose` of the sources
     python bench/opinion.py report home/ ESC-50/ FOLDS/ --cache cache/  # the other half: once
     python bench/opinion.py streams home/ ESC-50/ FOLDS/ --cache cache/ --background nontarget/test [--half report]
 
+MODEL (`--model`, the bundled one) needs a second opinion with a last layer (`tagger models opinion MODEL --head FILE`).
 ESC-50's folds say what the weights cost there. Their networks never heard the fold that they are asked about; and
-AudioSet's network learnt from none of it.
+AudioSet's network learnt from none of it. Their last layer is the second opinion's as well, so that its share says
+nothing there.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from tagger.audio.window import SlidingWindows
 from tagger.checkpoints import store
 from tagger.checkpoints.graph import graph_of
 from tagger.checkpoints.info import read_info
-from tagger.checkpoints.opinion import Opinion, read_classes
+from tagger.checkpoints.opinion import Opinion, read_classes, read_constants
 from tagger.checkpoints.release import audioset_labels
 from tagger.decide import Decider
 from tagger.engine.runtime import open_model
@@ -38,29 +40,43 @@ from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError, TaggerError, UserError
 from tagger.events import Block, Scores, Window
 from tagger.files import replacing
-from tagger.policy import policy
+from tagger.policy import Policy, policy
 from tagger.tag.recording import windows
 from train.data import esc50
 from train.data.dataset import FOLDS
 from train.evaluate import detection, synthesis, trust
+from train.evaluate.event_based import event_based
 from train.evaluate.found import Streams, hours_of
 from train.evaluate.inputs import recordings_in
-from train.evaluate.streams import decided
+from train.evaluate.streams import decided, windows_of
 from train.evaluate.trust import Heard, Recording
 
 HOP_S = 0.5
 SCAPES, SCAPE_S = 6, 240.0
 BATCH = 8
-CHOSEN = {"own": 1.0, "other": 2.0, "rank": 0.1, "common": 0.5}
-EASIER = 0.5
-"""Added to the bias that keeps the median score of ESC-50's clips; chosen on the half `choose`."""
+CONSTANTS = read_constants()
+CHOSEN: dict[str, float] = CONSTANTS["weights"]
+"""Chosen on the half `choose`, like the bias, which makes the scores of windows in streams true, and the thresholds."""
+ALONE = 0.7735
+"""Threshold of all labels by the label network alone."""
 SHARES = (0.60, 0.65, 0.70)
-GRID = [
-    {"own": own, "other": other, "rank": rank, "common": common}
-    for own, other in ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, 2.0))
-    for rank, common in ((0.0, 0.5), (0.1, 0.5), (0.2, 0.3), (0.2, 0.8), (0.4, 0.5))
+NONE = {"share": 0.0, "own": 0.0, "other": 0.0, "rank": 1.0, "common": 0.0}
+GRID: list[dict[str, float]] = [
+    NONE | {"own": 1.0, "other": 2.0, "rank": 0.1, "common": 0.5},
+    NONE | {"own": 0.1},
+    NONE | {"other": 0.2},
+    NONE | {"own": 0.1, "other": 0.2},
+    NONE | {"own": 0.3, "other": 0.4},
+    NONE | {"strong": 1.2, "strong_from": 4.2},
+    CHOSEN | {"share": 0.0},
+    *(NONE | {"share": share} for share in (0.3, 0.5, 1.0)),
+    *(CHOSEN | {"share": share} for share in (0.15, 0.3, 0.5, 1.0)),
+    *(CHOSEN | {"other": other} for other in (0.2, 0.4)),
 ]
 Array = NDArray[np.float64]
+
+
+COLUMNS = "logits", "steps", "audioset", "second", "times"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +89,8 @@ class Outputs:
     """[windows, steps, labels]."""
     audioset: Array
     """[windows, classes]."""
+    second: Array
+    """[windows, labels], logits of the second opinion's last layer."""
     times: Array
     """[windows, 2], begin and end, seconds."""
 
@@ -81,7 +99,7 @@ class Outputs:
         if not path.is_file():
             raise UserError(f"{path}: not there; `hear` first")
         with np.load(path) as file:
-            return cls(*(file[name].astype(float) for name in ("logits", "steps", "audioset", "times")))
+            return cls(*(file[name].astype(float) for name in COLUMNS))
 
 
 def audioset_beside(labels: WindowClassifier) -> WindowClassifier:
@@ -92,21 +110,32 @@ def audioset_beside(labels: WindowClassifier) -> WindowClassifier:
     return OnnxClassifier(replace(read_info(path), mel=labels.info.mel), path, graph_of(path))
 
 
-def hear(heard: Iterable[Window], labels: WindowClassifier, audioset: WindowClassifier, out: Path) -> None:
-    """Writes both networks' outputs for the windows of a recording. Both hear the label network's features."""
+def hear(heard: Iterable[Window], labels: WindowClassifier, audioset: WindowClassifier | None, out: Path) -> None:
+    """Writes what the networks make of the windows of a recording.
+
+    Args:
+        audioset: for networks without a second opinion, whose last layer is then its last layer, too. It hears their
+            features.
+    """
     info = labels.info
     rows: list[tuple[Array, ...]] = []
     waiting = []
 
     def take() -> None:
         waveforms = np.stack([window.samples for window in waiting])
-        one, two = labels.outputs(waveforms), audioset.outputs(waveforms)
+        one = labels.outputs(waveforms)
         surprise = 0.0 if one.surprise is None else info.surprise * one.surprise.max(1, keepdims=True)
         logits = (one.logits - surprise) / info.temperature + info.bias
+        if audioset is not None:
+            classes, second = audioset.outputs(waveforms).logits, logits
+        elif one.opinion is not None and one.second is not None:
+            classes, second = one.opinion, one.second
+        else:
+            raise UserError(f"{info.name} has no second opinion with a last layer: tagger models opinion --head")
         for i, window in enumerate(waiting):
             start = window.start / info.mel.sample_rate_hz
             times = np.array([start, start + window.valid / info.mel.sample_rate_hz])
-            rows.append((logits[i], one.steps[i], two.logits[i], times))
+            rows.append((logits[i], one.steps[i], classes[i], second[i], times))
         waiting.clear()
 
     try:
@@ -122,10 +151,10 @@ def hear(heard: Iterable[Window], labels: WindowClassifier, audioset: WindowClas
         out.parent.mkdir(parents=True, exist_ok=True)
         columns = [np.array(each, np.float32) for each in zip(*rows, strict=True)]
         with replacing(out) as part, part.open("wb") as file:
-            np.savez(file, **dict(zip(("logits", "steps", "audioset", "times"), columns, strict=True)))
+            np.savez(file, **dict(zip(COLUMNS, columns, strict=True)))
 
 
-def hear_file(path: Path, labels: WindowClassifier, audioset: WindowClassifier, out: Path) -> None:
+def hear_file(path: Path, labels: WindowClassifier, audioset: WindowClassifier | None, out: Path) -> None:
     info = labels.info
     if not out.is_file():
         hear(windows(path, info.mel.sample_rate_hz, info.window_seconds, HOP_S), labels, audioset, out)
@@ -141,11 +170,10 @@ def esc_path(cache: Path, clip: Path) -> Path:
 
 def hear_all(home: Path, data: Path, folds: Path, cache: Path, model: str) -> None:
     labels = open_model(model)
-    audioset = audioset_beside(labels)
     with click.progressbar(trust.read_set(home), label="home", file=sys.stderr) as bar:
         for recording in bar:
-            hear_file(recording.path, labels, audioset, home_path(cache, recording))
-    dataset = esc50.read(data)
+            hear_file(recording.path, labels, None, home_path(cache, recording))
+    audioset, dataset = audioset_beside(labels), esc50.read(data)
     for fold in FOLDS:
         held_out = open_model(str(folds / f"fold{fold}.safetensors"))
         with click.progressbar(dataset.held_out(fold), label=f"fold {fold}", file=sys.stderr) as rows:
@@ -191,6 +219,10 @@ class Material:
         """Share of ESC-50's clips."""
         return float((opinion(self.clips, self.audioset).argmax(1) == self.truth).mean())
 
+    def chosen(self) -> Opinion:
+        """With its own bias, which goes with its own thresholds."""
+        return self.opinion(**CHOSEN, bias=CONSTANTS["models"]["esc50"]["bias"])
+
     def neutral(self, opinion: Opinion) -> Opinion:
         """The opinion whose bias keeps the median logit of ESC-50's clips that are right before and after."""
         after = opinion(self.clips, self.audioset)
@@ -204,6 +236,22 @@ class Material:
 
 
 Score = Callable[[Outputs], Array]
+
+
+def scored(opinion: Opinion) -> Score:
+    return lambda each: opinion(each.logits, each.audioset, each.second)
+
+
+def alone(outputs: Outputs) -> Array:
+    return outputs.logits
+
+
+def rules_of(model: str, is_chosen: bool) -> Policy:
+    """The daemon's rules with the label network's threshold, or with those that were chosen."""
+    info = open_model(model).info
+    chosen = CONSTANTS["models"]["esc50"]["thresholds"]
+    thresholds = [chosen[label] if is_chosen else ALONE for label in info.labels]
+    return policy(info.labels, thresholds, info.window_seconds, HOP_S)
 
 
 def sigmoid(x: Array) -> Array:
@@ -220,11 +268,11 @@ def _scores(outputs: Outputs, logits: Array, step_s: float) -> list[Scores]:
     ]
 
 
-def heard(material: Material, some: Sequence[tuple[Recording, Outputs]], score: Score, model: str) -> trust.Rows:
+def heard(
+    material: Material, some: Sequence[tuple[Recording, Outputs]], score: Score, model: str, rules: Policy
+) -> trust.Rows:
     """What a system with these scores makes of recordings, by the daemon's rules."""
     classifier = open_model(model)
-    info = classifier.info
-    rules = policy(info.labels, info.thresholds, info.window_seconds, HOP_S)
     rows = []
     for recording, outputs in some:
         allowed = np.array([label not in recording.may for label in material.labels])
@@ -241,13 +289,16 @@ def heard(material: Material, some: Sequence[tuple[Recording, Outputs]], score: 
 
 
 def line(rows: trust.Rows) -> str:
-    """Measures that need no threshold, without intervals."""
-    found = trust.measures(rows, draws=0)
+    """Measures without intervals."""
+    found = {name: each.value for name, each in trust.measures(rows, draws=0).items()}
     known = np.array([each.score for recording, each in rows if not recording.is_everyday])
     right = np.array([each.label == recording.label for recording, each in rows if not recording.is_everyday])
     everyday = np.array([each.score for recording, each in rows if recording.is_everyday])
     passing = " / ".join(f"{100 * trust.passing(known, right, everyday, share):.0f}" for share in SHARES)
-    return f"named {found['named'].value:.3f}  AUROC {found['auroc'].value:.3f}  passing {passing} %"
+    return (
+        f"announced {found['announced']:.3f}  named {found['named']:.3f}  others {found['others']:.3f}  "
+        f"alarmed {found['alarmed']:.3f}  AUROC {found['auroc']:.3f}  passing {passing} %"
+    )
 
 
 def first(material: Material, model: str) -> Iterator[str]:
@@ -256,26 +307,29 @@ def first(material: Material, model: str) -> Iterator[str]:
     scale = 1 / open_model(model).info.temperature  # a and b are for logits as the network gives them
     plain = replace(base, spread=(1.0,) * len(base.spread), rank=scale, common=0.0)
     for a, b in ((0.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
-        opinion = replace(plain, own=a, other=b)
-        score: Score = lambda each, by=opinion: by(each.logits, each.audioset)  # type: ignore[misc] # noqa: E731
-        yield f"a {a:g} b {b:g}: {line(heard(material, material.home, score, model))}"
+        rows = heard(material, material.home, scored(replace(plain, own=a, other=b)), model, rules_of(model, False))
+        yield f"a {a:g} b {b:g}: {line(rows)}"
 
 
 def choose(material: Material, model: str) -> Iterator[str]:
-    """Every weight of the grid, on one half."""
-    some = material.half("choose")
-    plain = material.accuracy(material.opinion(rank=0.0, common=0.0))
-    yield f"alone: ESC-50 {100 * plain:.2f} %  {line(heard(material, some, lambda each: each.logits, model))}"
+    """Every weight of the grid, on one half, with the bias that keeps the median score of ESC-50's clips. Then the
+    chosen ones with their own bias and thresholds.
+    """
+    some, rules = material.half("choose"), rules_of(model, False)
+
+    def shown(opinion: Opinion, rules: Policy) -> str:
+        found = line(heard(material, some, scored(opinion), model, rules))
+        return f"ESC-50 {100 * material.accuracy(opinion):.2f} %, bias {opinion.bias:.2f}: {found}"
+
+    yield f"alone: {shown(material.opinion(**NONE), rules)}"
     for weights in GRID:
-        opinion = material.opinion(**weights)
-        score: Score = lambda each, by=opinion: by(each.logits, each.audioset)  # type: ignore[misc] # noqa: E731
-        found = line(heard(material, some, score, model))
-        yield f"{weights}: ESC-50 {100 * material.accuracy(opinion):.2f} %  {found}"
+        yield f"{weights}: {shown(material.neutral(material.opinion(**weights)), rules)}"
+    yield f"chosen: {shown(material.chosen(), rules_of(model, True))}"
 
 
 def streams(material: Material, backgrounds: Sequence[Path], half: str, cache: Path, model: str) -> Iterator[str]:
-    """Sounds announced in soundscapes of a half's recordings, four over backgrounds and two over noise, at equal
-    numbers of wrong labels an hour: all thresholds are moved together.
+    """Sounds announced in soundscapes of a half's recordings, four over backgrounds and two over noise. At the
+    defaults, and at equal numbers of wrong labels an hour, for which all scores are moved together.
     """
     labels = open_model(model)
     info, rate_hz = labels.info, labels.info.mel.sample_rate_hz
@@ -293,32 +347,37 @@ def streams(material: Material, backgrounds: Sequence[Path], half: str, cache: P
         out = cache / "streams" / f"{scape.name}.npz"
         if not out.is_file():
             sliding = SlidingWindows.of_seconds(info.window_seconds, HOP_S, rate_hz)
-            hear(sliding.feed(Block(scape.samples, 0.0)), labels, audioset_beside(labels), out)
+            hear(sliding.feed(Block(scape.samples, 0.0)), labels, None, out)
         played.append((scape, Outputs.read(out)))
-    rules = policy(info.labels, info.thresholds, info.window_seconds, HOP_S)
-    opinion = material.neutral(material.opinion(**CHOSEN))
-    systems: dict[str, Score] = {
-        "alone": lambda each: each.logits,
-        "with a second opinion": lambda each: opinion(each.logits, each.audioset),
-    }
-    for name, score in systems.items():
-        points = []
+    for name, score, is_chosen in systems(material):
+        rules, points = rules_of(model, is_chosen), []
         for shift in np.arange(-3, 3.1, 0.5):
+            shifted = {scape.name: _scores(each, score(each) + shift, labels.step_s) for scape, each in played}
             found: Streams = {
-                scape.name: (
-                    scape.annotations,
-                    decided(_scores(outputs, score(outputs) + shift, labels.step_s), rules),
-                    scape.duration_s,
-                )
-                for scape, outputs in played
+                scape.name: (scape.annotations, decided(shifted[scape.name], rules), scape.duration_s)
+                for scape, _ in played
             }
             heard_ = detection.announced(found, info.window_seconds)
             wrong = sum(detection.false_alarms(found).values()) / hours_of(found)
             points.append((wrong, heard_.recall or 0.0, heard_.delay.median_s or np.nan))
+            if shift == 0:
+                windows_ = [windows_of(scape, shifted[scape.name], info.labels) for scape, _ in played]
+                error = detection.calibration(*(np.concatenate(each) for each in zip(*windows_, strict=True))).highest
+                f1 = event_based(found, 1.0, False).micro.f1 or 0.0
+                yield (
+                    f"{name}: {100 * (heard_.recall or 0):.1f} % announced, median delay "
+                    f"{heard_.delay.median_s:.2f} s, {wrong:.0f} wrong labels an hour, F1 {f1:.3f}, "
+                    f"calibration error {100 * error:.1f} %"
+                )
         wrongs, recalls, delays = np.array(sorted(points)).T
         for rate in (20, 50, 100):
             recall, delay = np.interp(rate, wrongs, recalls), np.interp(rate, wrongs, delays)
             yield f"{name}: {rate} wrong labels an hour, {100 * recall:.1f} % announced, median delay {delay:.2f} s"
+
+
+def systems(material: Material) -> list[tuple[str, Score, bool]]:
+    """Name, scores, and whether they have thresholds of their own."""
+    return [("alone", alone, False), ("with a second opinion", scored(material.chosen()), True)]
 
 
 def _sound(path: Path, rate_hz: int, longest_s: float = 10.0) -> NDArray[np.float32]:
@@ -330,17 +389,12 @@ def _sound(path: Path, rate_hz: int, longest_s: float = 10.0) -> NDArray[np.floa
 
 def report(material: Material, model: str) -> Iterator[str]:
     """The chosen weights on the other half, and without them."""
-    opinion = material.neutral(material.opinion(**CHOSEN))
-    opinion = replace(opinion, bias=opinion.bias + EASIER)
     some = material.half("report")
-    yield f"ESC-50 {100 * material.accuracy(opinion):.2f} %, bias {opinion.bias:.2f}"
-    systems: dict[str, Score] = {
-        "alone": lambda each: each.logits,
-        "with a second opinion": lambda each: opinion(each.logits, each.audioset),
-    }
-    for name, score in systems.items():
+    yield f"ESC-50 {100 * material.accuracy(material.chosen()):.2f} %"
+    for name, score, is_chosen in systems(material):
         yield name
-        for key, each in trust.measures(heard(material, some, score, model)).items():
+        rows = heard(material, some, score, model, rules_of(model, is_chosen))
+        for key, each in trust.measures(rows).items():
             (low, high), (least, most) = each.by_recording, each.by_source
             yield f"{key:10} {each.value:.3f}   {low:.3f} to {high:.3f}   {least:.3f} to {most:.3f}"
 

@@ -28,11 +28,11 @@ def material() -> bench.Material:
 def outputs(label: str, heard: str, windows: int = 4) -> bench.Outputs:
     """Windows that the label network takes for `label`, and AudioSet's for `heard`."""
     logits, audioset = np.full((windows, 50), -4.0), np.full((windows, 527), -6.0)
-    logits[:, LABELS.index(label)], audioset[:, CLASSES.index(heard)] = 3.0, 2.0
+    logits[:, LABELS.index(label)], audioset[:, CLASSES.index(heard)] = 2.0, 2.0
     steps = np.full((windows, 16, 50), -4.0)
     steps[:, :, LABELS.index(label)] = 4.0
     starts = 0.5 * np.arange(windows)
-    return bench.Outputs(logits, steps, audioset, np.stack([starts, starts + 5], 1))
+    return bench.Outputs(logits, steps, audioset, logits, np.stack([starts, starts + 5], 1))
 
 
 def test_the_neutral_bias_keeps_the_median_of_the_clips_that_are_right(material: bench.Material):
@@ -47,16 +47,16 @@ def test_the_neutral_bias_keeps_the_median_of_the_clips_that_are_right(material:
 
 
 def test_a_blender_is_no_vacuum_cleaner_any_more(material: bench.Material):
-    opinion = material.neutral(material.opinion(**bench.CHOSEN))
     some = [
         (Recording(Path("a.wav"), "vacuum_cleaner"), outputs("vacuum_cleaner", "Vacuum cleaner")),
         (Recording(Path("b.wav"), "other_home"), outputs("vacuum_cleaner", "Blender")),
     ]
-    alone = bench.heard(material, some, lambda each: each.logits, "esc50")
-    assert [heard.events for _, heard in alone] == [("vacuum_cleaner",), ("vacuum_cleaner",)]
-    both = bench.heard(material, some, lambda each: opinion(each.logits, each.audioset), "esc50")
-    assert [heard.events for _, heard in both] == [("vacuum_cleaner",), ()]
-    assert bench.line(both).startswith("named 1.000  AUROC 1.000  passing 0 / 0 / 0 %")
+    (_, alone, _), (_, both, _) = bench.systems(material)
+    rows = bench.heard(material, some, alone, "esc50", bench.rules_of("esc50", False))
+    assert [heard.events for _, heard in rows] == [("vacuum_cleaner",), ("vacuum_cleaner",)]
+    rows = bench.heard(material, some, both, "esc50", bench.rules_of("esc50", True))
+    assert [heard.events for _, heard in rows] == [("vacuum_cleaner",), ()]
+    assert "alarmed 0.000  AUROC 1.000  passing 0 / 0 / 0 %" in bench.line(rows)
 
 
 def test_what_was_never_heard_is_asked_for(tmp_path: Path):

@@ -48,12 +48,13 @@ def devices(device: str | None, meter: bool, probe: str | None, as_json: bool) -
         raise UserError("no input device: connect a microphone; `tagger listen demo` needs none")
     for each in found:
         if as_json:
-            keys = ("index", "name", "max_input_channels", "default_samplerate", "is_default")
-            echo(json.dumps({key: each[key] for key in keys}))
+            keys = ("index", "name", "max_input_channels", "default_samplerate", "is_default", "usb")
+            echo(json.dumps({key: each.get(key) for key in keys}))
         else:
             default = "  (default)" if each["is_default"] else ""
             channels = f"{each['max_input_channels']} ch"
-            echo(f"{each['index']:>3}  {each['name']}  {channels}, {each['default_samplerate']:.0f} Hz{default}")
+            port = f"  mic:usb:{each.get('usb')}" if each.get("usb") else ""
+            echo(f"{each['index']:>3}  {each['name']}  {channels}, {each['default_samplerate']:.0f} Hz{port}{default}")
 
 
 def _meter(device: str, as_json: bool) -> None:

@@ -1,8 +1,10 @@
 """PortAudio, through sounddevice: the input devices, and recording from one. No other module imports sounddevice."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +13,11 @@ from tagger.errors import TaggerError, UserError, near
 from tagger.events import Samples
 
 Device = dict[str, Any]
-"""An input device: `index`, `name`, `max_input_channels`, `default_samplerate` in Hz, `is_default`."""
+"""An input device: `index`, `name`, `max_input_channels`, `default_samplerate` in Hz, `is_default`, `usb`."""
+CARDS = Path("/sys/class/sound")
+"""Where Linux describes sound cards."""
+USB = "usb:"
+"""What the name of a USB socket begins with: `mic:usb:1-1.2` is whatever is plugged in there."""
 Callback = Callable[[Samples, int, Any, Any], None]
 """Takes samples [N, channels], N, PortAudio's times, and its status. PortAudio's thread calls it; it must not wait."""
 
@@ -51,10 +57,25 @@ def input_devices() -> list[Device]:
     except sounddevice.PortAudioError:
         return []
     return [
-        device | {"index": index, "is_default": index == default}
+        device | {"index": index, "is_default": index == default, "usb": usb_port(device["name"])}
         for index, device in enumerate(devices)
         if device["max_input_channels"] > 0
     ]
+
+
+def usb_port(name: str) -> str | None:
+    """The USB socket of an ALSA device, as Linux names it: `1-1.2`. None: it is no USB device, or nobody knows.
+
+    Cards are numbered anew at each start; a socket keeps its name, so it tells two microphones of one kind apart.
+    """
+    card = re.search(r"\(hw:(\d+)", name)
+    if card is None:
+        return None
+    try:
+        parts = (CARDS / f"card{card[1]}" / "device").resolve(strict=True).parts
+    except OSError:
+        return None
+    return next((part for part in reversed(parts) if re.fullmatch(r"\d+-\d+(\.\d+)*", part)), None)
 
 
 def has_input_device() -> bool:
@@ -66,10 +87,10 @@ def has_input_device() -> bool:
 
 
 def find_input_device(name: str | None) -> Device:
-    """The input device with this index or this name, or the only one whose name contains it.
+    """The input device with this index, name or USB socket, or the only one whose name contains it.
 
     Args:
-        name: index, name or part of a name. None: the system's default device, or else the first one.
+        name: index, name, part of a name, or `usb:` and a socket. None: the system's default device, or else the first.
 
     Raises:
         UserError: no PortAudio, or several devices of that name.
@@ -82,6 +103,12 @@ def find_input_device(name: str | None) -> Device:
         )
     if name is None:
         return next((device for device in devices if device["is_default"]), devices[0])
+    if name.startswith(USB):
+        at_port = [device for device in devices if device["usb"] == name.removeprefix(USB)]
+        if not at_port:
+            known = [f"{USB}{device['usb']}" for device in devices if device["usb"]]
+            raise MissingDeviceError(f"no input device at {name!r}{near(name, known)} (`tagger devices` lists them)")
+        return at_port[0]
     exact = [device for device in devices if name in (device["name"], str(device["index"]))]
     partly = [device for device in devices if name.lower() in device["name"].lower()]
     found = exact or partly
@@ -90,7 +117,9 @@ def find_input_device(name: str | None) -> Device:
         raise MissingDeviceError(f"no input device {name!r}{near(name, names)} (`tagger devices` lists them)")
     if len(found) > 1:
         listed = ", ".join(f"{device['index']} {device['name']!r}" for device in found)
-        raise UserError(f"several input devices fit {name!r}: {listed}; give the index")
+        ports = " or ".join(f"mic:{USB}{device['usb']}" for device in found if device["usb"])
+        way = f"the socket, which stays the same: {ports}" if ports else "the index"
+        raise UserError(f"several input devices fit {name!r}: {listed}; give {way}")
     return found[0]
 
 

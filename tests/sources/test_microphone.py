@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from tagger.cli.main import main
 from tagger.errors import TaggerError, UserError
 from tagger.sources import microphone, open_source
 from tagger.sources.microphone import MicrophoneSource
-from tagger.sources.portaudio import find_input_device
+from tagger.sources.portaudio import MissingDeviceError, find_input_device
 
 RATE_HZ = 32_000
 DEVICES = [
@@ -283,3 +284,24 @@ def test_a_device_that_does_not_open_says_why(portaudio: FakePortAudio) -> None:
     source = MicrophoneSource("mic", None, RATE_HZ)
     with pytest.raises(TaggerError, match=r"'USB Audio Device' cannot be opened: Device unavailable$"):
         next(iter(source.blocks()))
+
+
+def test_two_microphones_of_one_kind_are_told_apart_by_their_usb_sockets(
+    portaudio: FakePortAudio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for card, port in ((1, "1-1.2"), (2, "1-1.4")):
+        real = tmp_path / "pci0" / "usb1" / "1-1" / port / f"{port}:1.0" / "sound" / f"card{card}"
+        real.mkdir(parents=True)
+        (real / "device").symlink_to(real.parent.parent)
+        (tmp_path / f"card{card}").symlink_to(real)
+    monkeypatch.setattr("tagger.sources.portaudio.CARDS", tmp_path)
+    usb = {"max_input_channels": 1, "default_samplerate": 48_000.0}
+    portaudio.devices = [{"name": f"USB PnP: Audio (hw:{card},0)", **usb} for card in (1, 2)]
+    assert find_input_device("usb:1-1.4")["name"] == "USB PnP: Audio (hw:2,0)"
+    with pytest.raises(UserError, match=r"the socket, which stays the same: mic:usb:1-1\.2 or mic:usb:1-1\.4"):
+        find_input_device("USB PnP")
+    with pytest.raises(MissingDeviceError, match="no input device at 'usb:1-9'"):
+        find_input_device("usb:1-9")
+    listed = click.testing.CliRunner().invoke(main, ["devices"]).stdout
+    assert "mic:usb:1-1.2" in listed
+    assert MicrophoneSource("a", "usb:1-1.2", RATE_HZ).description.startswith("microphone 'USB PnP: Audio (hw:1,0)'")

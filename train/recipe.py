@@ -84,6 +84,9 @@ class Recipe:
     background: float = 0.0
     """Probability of noise or a background recording under the clip, at `background_snr_db`."""
     background_snr_db: tuple[float, float] = (0.0, 30.0)
+    channel: float = 0.0
+    """With `upper`: probability that a scene is heard through a room, an equaliser, automatic gain, clipping or a
+    telephone."""
     mix_waveforms: float = 0.0
     """Probability that two clips are mixed. The target is then the same mixture of their labels."""
 
@@ -138,6 +141,7 @@ _PROBABILITIES = [
     "roll",
     "placed",
     "background",
+    "channel",
     "mix_waveforms",
     "bandwidth",
 ]

@@ -1,13 +1,14 @@
 """Scenes: windows as a stream has them, one or two clips over a background, and what sounds when."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tagger.events import Samples
+from train.augment import channel
 from train.augment.waveform import Noise
 from train.data.corpus import Corpus
 
@@ -69,7 +70,12 @@ class Scenes:
     Other clips and backgrounds come from the clip's own fold, so that no fold is heard in another.
     """
 
-    def __init__(self, corpus: Corpus, rate_hz: int, seed: int) -> None:
+    def __init__(self, corpus: Corpus, rate_hz: int, seed: int, through: float = 0.0) -> None:
+        """
+        Args:
+            through: probability that a scene is heard through a room and a microphone (`train.augment.channel`).
+        """
+        self._through = through
         self._corpus, self._rate_hz, self._seed = corpus, rate_hz, seed
         self._noise = Noise(corpus.waveforms.samples, np.random.default_rng([seed, _SEED]), pool=8)
         folds = np.array([clip.fold for clip in corpus.dataset.clips])
@@ -89,7 +95,10 @@ class Scenes:
         sounds, background, rng = self._drawn(row)
         waveforms = self._corpus.waveforms
         under = self._noise.draw(rng) if background is None else waveforms[background]
-        return scene([waveforms[sound] for sound in sounds if sound >= 0], under, self._rate_hz, rng)
+        made = scene([waveforms[sound] for sound in sounds if sound >= 0], under, self._rate_hz, rng)
+        if self._through and rng.random() < self._through:
+            return replace(made, window=channel.through(made.window, self._rate_hz, rng))
+        return made
 
     def _drawn(self, row: int) -> tuple[tuple[int, int], int | None, np.random.Generator]:
         """Rows of the sounds (-1: none), row of the background (None: noise), and the generator for all other draws."""

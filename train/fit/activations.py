@@ -42,7 +42,7 @@ class Activations:
     """Output of the lower blocks for every window."""
 
     def __init__(self, network: Network, backbone: Backbone, corpus: Corpus, recipe: Recipe, seed: int, place: Place):
-        self._corpus, self._seed, self._place = corpus, seed, place
+        self._corpus, self._seed, self._place, self._through = corpus, seed, place, recipe.channel
         self._rate_hz = backbone.mel.sample_rate_hz
         self._step_s = float(network.step_frames * backbone.mel.hop_samples / self._rate_hz)
         network = network.to(place.device)
@@ -57,6 +57,7 @@ class Activations:
             "blocks": recipe.frozen_blocks,
             "seed": seed,
             "version": _VERSION,
+            **({"channel": recipe.channel} if recipe.channel else {}),
         }
         has_label = corpus.targets.any(1).numpy()
         self._every, self._sounds = np.arange(len(has_label)), np.flatnonzero(has_label)
@@ -90,7 +91,7 @@ class Activations:
 
     def _scenes(self, draw: int, stop: Stop | None) -> dict[str, NDArray[Any]]:
         rows = self._every if draw < 2 else self._sounds
-        scenes = Scenes(self._corpus, self._rate_hz, self._seed + 1000 * draw)
+        scenes = Scenes(self._corpus, self._rate_hz, self._seed + 1000 * draw, self._through)
         active = np.zeros((len(rows), MOST_SOUNDS, self._steps), bool)
 
         def batches() -> Iterator[Tensor]:

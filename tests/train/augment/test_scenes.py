@@ -239,6 +239,24 @@ def test_a_scene_is_of_its_own_clip_and_perhaps_another_one_of_another_label():
     assert (labels[pairs[:, 0]] != labels[pairs[:, 1]]).all()
 
 
+def test_through_a_room_and_a_microphone_the_truth_is_the_same():
+    plain, heard = scenes(), Scenes(CORPUS, RATE_HZ, 0, through=1.0)
+    assert np.array_equal(plain.sounds, heard.sounds)
+    changed = 0
+    for row in range(12):
+        before, after = plain[row], heard[row]
+        assert np.array_equal(before.active.moments, after.active.moments)
+        assert (after.window.shape, after.window.dtype) == (before.window.shape, np.float32)
+        changed += not np.array_equal(before.window, after.window)
+    assert changed >= 8  # each part has its own probability; seldom none is drawn
+
+
+def test_a_share_of_the_scenes_is_heard_through_a_microphone():
+    plain, half = scenes(), Scenes(CORPUS, RATE_HZ, 0, through=0.5)
+    changed = [not np.array_equal(plain[row].window, half[row].window) for row in range(24)]
+    assert 4 <= sum(changed) <= 18
+
+
 def test_folds_are_never_mixed():
     """Neither the annotation of a scene nor its samples have them."""
     noted = Noted(CORPUS.waveforms.windows)  # type: ignore[attr-defined]

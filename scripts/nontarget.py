@@ -5,8 +5,8 @@
 Needs Debian or Ubuntu (`apt-get download`: no root, nothing is installed), FFmpeg, FluidSynth, and no Python packages.
 It downloads one package at a time, unpacks it into a temporary folder, cuts its sounds and deletes it. It writes 16 kHz
 mono Ogg Vorbis, DEST/SET/KIND/PACKAGE__NAME.ogg, and DEST/manifest.csv, which names the origin of each file. Packages
-in the manifest are skipped, so after Ctrl-C the same command continues. `test` takes 1.6 GB of downloads, a package at
-a time, and 300 MB in DEST; `train` takes 1.5 GB and 110 MB.
+in the manifest are skipped, so after Ctrl-C the same command continues. `test` downloads 1.6 GB, a package at a time,
+and leaves about 300 MB in DEST; `train` downloads 3 GB.
 
 nontarget.csv, beside this file, lists the packages. In each line `only` and `except` are regular expressions of paths,
 `seconds` is the approximate length taken (empty: all), and `licence` names a licence that the package does not state in

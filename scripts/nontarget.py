@@ -6,7 +6,7 @@ Needs Debian or Ubuntu (`apt-get download`: no root, nothing is installed), FFmp
 It downloads one package at a time, unpacks it into a temporary folder, cuts its sounds and deletes it. It writes 16 kHz
 mono Ogg Vorbis, DEST/SET/KIND/PACKAGE__NAME.ogg, and DEST/manifest.csv, which names the origin of each file. Packages
 in the manifest are skipped, so after Ctrl-C the same command continues. `test` downloads 1.6 GB, a package at a time,
-and leaves about 300 MB in DEST; `train` downloads 3 GB.
+and leaves about 300 MB in DEST; `train` downloads 2.2 GB.
 
 nontarget.csv, beside this file, lists the packages. In each line `only` and `except` are regular expressions of paths,
 `seconds` is the approximate length taken (empty: all), and `licence` names a licence that the package does not state in

@@ -9,7 +9,7 @@ from tagger.checkpoints.opinion import Opinion
 from tagger.errors import CheckpointError
 from tagger.features.config import CONFIGS, MelConfig
 from tagger.models.config import ARCHITECTURES
-from tagger.printable import printable
+from tagger.printable import number_of, printable
 
 ACTIVATIONS = ("softmax", "sigmoid")
 _LONGEST_NAME = 200
@@ -93,13 +93,15 @@ class CheckpointInfo:
         """
         outputs = getattr(self.config, "opinion", 0)
         if (self.opinion is None) != (outputs == 0):
-            raise ValueError(f"a network with {outputs} outputs for a second opinion goes with such a section, or none")
+            given = number_of(outputs, "output")
+            raise ValueError(f"a network with {given} for a second opinion goes with such a section, or none")
         if self.opinion is None:
             return
         if len(self.opinion.classes) != outputs or len(self.opinion.means) != len(self.labels):
+            classes, labels = len(self.opinion.classes), len(self.opinion.means)
             raise ValueError(
-                f"opinion: {len(self.opinion.classes)} classes and {len(self.opinion.means)} labels, "
-                f"for {outputs} outputs and {len(self.labels)} labels"
+                f"opinion: {number_of(classes, 'class', 'classes')} and {number_of(labels, 'label')}, "
+                f"for {number_of(outputs, 'output')} and {number_of(len(self.labels), 'label')}"
             )
         if self.opinion.share > 0 and not self.config.seconded:
             raise ValueError("opinion: share needs a second last layer for the labels, which the network lacks")

@@ -19,12 +19,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from tagger.errors import CheckpointError
+from tagger.printable import number_of
+
+if TYPE_CHECKING:  # what only describes a model needs no numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.floating]
 
 CLASSES = Path(__file__).with_suffix(".csv")
 """Which of AudioSet's classes mean which label: the columns `label` and `classes` (`a; b`)."""
@@ -34,8 +38,6 @@ _LARGEST = 1e4
 """Greatest weight, bias, usual logit and deviation, either sign."""
 _WEIGHTS = ("share", "own", "other", "rank", "common", "strong", "strong_from")
 _LEAST_SPREAD = 1e-3
-
-Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ class Opinion:
             raise ValueError("opinion: share must be at most 1")
         biases = self.bias if isinstance(self.bias, tuple) else (self.bias,) * len(self.means)
         if len(biases) != len(self.means):
-            raise ValueError(f"opinion: {len(biases)} numbers of bias for {len(self.means)} labels")
+            raise ValueError(
+                f"opinion: {number_of(len(biases), 'bias', 'biases')} for {number_of(len(self.means), 'label')}"
+            )
         if not all(abs(each) <= _LARGEST for each in (*biases, *self.mean)):
             raise ValueError(f"opinion: bias and mean must be at most {_LARGEST:g}")
         if not all(_LEAST_SPREAD <= each <= _LARGEST for each in self.spread):
@@ -115,8 +119,10 @@ class Opinion:
         )
 
     @cached_property
-    def _columns(self) -> NDArray[np.intp]:
+    def _columns(self) -> "NDArray[np.intp]":
         """[labels, most classes of a label], numbers of the classes that mean it; the last is repeated."""
+        import numpy as np
+
         number = {name: column for column, name in enumerate(self.classes)}
         most = max(map(len, self.means))
         return np.array(
@@ -124,28 +130,32 @@ class Opinion:
         )
 
     @cached_property
-    def _usual(self) -> tuple[Array, Array]:
+    def _usual(self) -> "tuple[Array, Array]":
+        import numpy as np
+
         return np.array(self.mean, np.float32), np.array(self.spread, np.float32)
 
-    def surprise(self, audioset: Array) -> Array:
+    def surprise(self, audioset: "Array") -> "Array":
         """[N, classes], how far each logit is above its usual one, in spreads. Input: [N, classes], logits."""
         mean, spread = self._usual
         found: Array = (audioset - mean) / spread
         return found
 
-    def doubt(self, audioset: Array) -> Array:
+    def doubt(self, audioset: "Array") -> "Array":
         """Doubt of each label, [N, labels]; lower is more doubtful. Input: [N, classes], logits."""
         return self._doubt(audioset)[0]
 
-    def _doubt(self, audioset: Array) -> tuple[Array, Array]:
+    def _doubt(self, audioset: "Array") -> "tuple[Array, Array]":
         """Doubt, and the highest surprise of each label's own classes: each [N, labels]."""
+        import numpy as np
+
         surprise = self.surprise(audioset)
         heard = audioset[:, self._columns].max(2)
         expected = surprise[:, self._columns].max(2)
         beyond = np.maximum(0, surprise.max(1, keepdims=True) - expected)
         return self.own * heard - self.other * beyond, expected
 
-    def __call__(self, logits: Array, audioset: Array, second: Array | None = None) -> Array:
+    def __call__(self, logits: "Array", audioset: "Array", second: "Array | None" = None) -> "Array":
         """
         Args:
             logits: [N, labels], calibrated: their sigmoid is the labels' network's score.
@@ -157,6 +167,8 @@ class Opinion:
             [N, labels]. A label's own classes raise it and other classes lower it, as long as the same label stays the
             highest; where another becomes the highest, all may jump.
         """
+        import numpy as np
+
         doubt, expected = self._doubt(audioset)
         if second is not None:
             logits = (1 - self.share) * logits + self.share * second
@@ -166,7 +178,7 @@ class Opinion:
         found += np.asarray(self.bias, found.dtype)
         return found
 
-    def rather(self, audioset: Array, labels: Sequence[str]) -> tuple[str | tuple[str, ...], ...]:
+    def rather(self, audioset: "Array", labels: Sequence[str]) -> tuple[str | tuple[str, ...], ...]:
         """[N], what each window holds rather than a label: its most surprising class, or the label that this means;
         where it means one, one for each label, empty for those that it means.
         """

@@ -167,7 +167,7 @@ def test_a_section_that_does_not_fit_its_network_is_refused(home):
         replace(info, config=replace(info.config, opinion=0))
     with pytest.raises(ValueError, match="527 outputs for a second opinion"):
         replace(info, opinion=None)
-    with pytest.raises(ValueError, match="1 labels"):
+    with pytest.raises(ValueError, match="and 1 label, for"):
         replace(info, opinion=replace(info.opinion, means=info.opinion.means[:1]))
     with pytest.raises(ValueError, match="sigmoid only"):
         replace(info, activation="softmax")

@@ -127,10 +127,11 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         "tagger.bench.peer_program",
         "tagger.checkpoints.checkpoint",
         "tagger.checkpoints.official",
+        "tagger.checkpoints.second",
         *(f"tagger.engine.{name}" for name in ("export", "int8", "runtime_gpu", "runtime_openvino", "runtime_torch")),
         "tagger.features.logmel",
         "tagger.tag.parquet",
-        *(f"tagger.models.{name}" for name in ("crnn", "dymn", "efficientat", "network")),
+        *(f"tagger.models.{name}" for name in ("crnn", "dymn", "efficientat", "network", "opinion")),
     }
 
 

@@ -75,7 +75,7 @@ def test_a_window_alone_scores_as_in_a_batch_and_any_length_is_taken(model, by_g
 
 
 def test_the_processor_is_left_to_onnx_runtime_and_the_rest_to_torch(monkeypatch):
-    monkeypatch.setattr(runtime, "_may_have_gpu", lambda: False)
+    monkeypatch.setattr(runtime, "may_have_gpu", lambda: False)
     for device in ("auto", "cpu"):
         assert open_model("esc50", device=device).runs_on == "cpu by ONNX Runtime"
     assert open_model("esc50", "torch").runs_on.endswith("by torch")
@@ -84,7 +84,7 @@ def test_the_processor_is_left_to_onnx_runtime_and_the_rest_to_torch(monkeypatch
 
 
 def test_a_gpu_that_torch_cannot_use_changes_nothing(monkeypatch):
-    monkeypatch.setattr(runtime, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(runtime, "may_have_gpu", lambda: True)
     if not torch.cuda.is_available():
         assert open_model("esc50").runs_on == "cpu by ONNX Runtime"
     monkeypatch.setattr(runtime, "_torch_has_gpu", lambda: True)
@@ -93,7 +93,7 @@ def test_a_gpu_that_torch_cannot_use_changes_nothing(monkeypatch):
 
 def test_a_gpu_is_used_by_onnx_runtime_where_torch_is_missing_and_it_can(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.setattr(runtime, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(runtime, "may_have_gpu", lambda: True)
     assert open_model("esc50").runs_on == "cpu by ONNX Runtime"
     with pytest.raises(UserError, match="--runtime torch: torch is not installed"):
         open_model("esc50", device="cuda")

@@ -138,7 +138,7 @@ class World:
 
     def retained(self) -> dict[str, str]:
         with subscribed(self.broker.port, f"{BASE}/+/state") as late:
-            until(lambda: len(late.messages) >= 52, "retained states came")
+            until(lambda: len(late.messages) >= 54, "retained states came")
             return {message.topic.split("/")[3]: message.payload.decode() for _, message in late.messages}
 
 

@@ -192,7 +192,7 @@ def test_a_file_on_standard_input_that_is_no_audio_is_said_when_it_is_heard(
         (("--start-time", "noon"), "--start-time 'noon': must be a time such as 2026-11-26T14:30:00 (local)"),
         (("--start-time", "2999-01-01T00:00:00Z"), "--start-time '2999-01-01T00:00:00Z': is in the future"),
         (("demo,start_time=yesterday",), "start_time: must be a time such as"),
-        (("mic,start_time=2024-01-01",), "a microphone is dated by the clock"),
+        (("mic,start_time=2024-01-01",), "start_time is for recordings; live sound is dated by the clock"),
     ],
 )
 def test_a_start_time_that_cannot_be(named: Path, given: tuple[str, ...], words: str) -> None:

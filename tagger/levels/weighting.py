@@ -25,8 +25,8 @@ _TAPS = 63
 def a_weighting(frequencies_hz: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gain of A as a factor of the amplitude, 1 at 1 kHz (IEC 61672-1:2013, E.2).
 
-    >>> np.round(20 * np.log10(a_weighting(np.array([31.6, 100.0, 1000.0, 12589.0]))), 1)
-    array([-39.3, -19.1,   0. ,  -4.3])
+    >>> np.round(20 * np.log10(a_weighting(np.array([31.623, 100.0, 1000.0, 12589.0]))), 1)
+    array([-39.4, -19.1,   0. ,  -4.3])
     """
     return _analog(frequencies_hz) / _analog(np.array([1000.0]))
 

@@ -68,6 +68,13 @@ def alone(test: Callable[..., None]) -> Callable[..., None]:
     return run_alone
 
 
+def interrupt(number: int = signal.SIGINT) -> None:
+    """Calls the handler of a signal as if it had come, without the risk that `alone` is for."""
+    handler = signal.getsignal(number)
+    assert callable(handler)
+    handler(number, None)
+
+
 def refused(result: click.testing.Result, *words: str) -> None:
     """Checks that a command ended with exit code 2 and one line that contains these words."""
     assert result.exit_code == 2, result.output

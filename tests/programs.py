@@ -1,6 +1,5 @@
 """Real programs that tests run: the command `tagger`, in this process or its own, a broker, a virtual microphone."""
 
-import functools
 import json
 import os
 import re
@@ -30,8 +29,6 @@ ROOT = Path(__file__).parent.parent
 TAGGER = [sys.executable, "-m", "tagger"]
 LONG_S = 90.0
 """Time limit of what takes some seconds on a quiet machine, seconds. Generous: only a failure waits for all of it."""
-_ALONE = "TAGGER_TEST_ALONE"
-"""Environment variable of the processes that `alone` starts."""
 _FENCE = "fence/"
 """Topics of a subscriber's own messages begin with this."""
 
@@ -39,40 +36,6 @@ _FENCE = "fence/"
 def run(*args: object, stdin: bytes | None = None, **env: str) -> click.testing.Result:
     """Runs the command in this process, without the seconds that a new one takes to import torch."""
     return click.testing.CliRunner(env=env).invoke(main, [str(arg) for arg in args], input=stdin)
-
-
-def alone(test: Callable[..., None]) -> Callable[..., None]:
-    """Runs a test in a process of its own.
-
-    For signals that a process sends to itself: if a worker of pytest-xdist dies of one, the whole run ends.
-    """
-
-    @functools.wraps(test)
-    def run_alone(*args: object, **fixtures: object) -> None:
-        if _ALONE in os.environ:
-            test(*args, **fixtures)
-            return
-        name = os.environ["PYTEST_CURRENT_TEST"].rpartition(" (")[0]
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", name],
-            env=os.environ | {_ALONE: "1"},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=LONG_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "1 passed" in done.stdout
-
-    return run_alone
-
-
-def interrupt(number: int = signal.SIGINT) -> None:
-    """Calls the handler of a signal as if it had come, without the risk that `alone` is for."""
-    handler = signal.getsignal(number)
-    assert callable(handler)
-    handler(number, None)
 
 
 def refused(result: click.testing.Result, *words: str) -> None:

@@ -34,7 +34,7 @@ from tagger.sources import Source, open_source
 from tagger.stop import Stop
 from tagger.tag import recording as tag
 from tests.fakes import RATE_HZ, FakeClassifier, FakeSource, RecordingSink, loud, silence
-from tests.programs import LONG_S, alone, run, until, write_wav
+from tests.programs import LONG_S, run, until, write_wav
 
 WINDOW_S, HOP_S = 1.0, 0.5
 RULES = Policy(FakeClassifier.LABELS, (LabelPolicy(confirm_s=0, merge_s=0.5),) * 2)
@@ -306,7 +306,6 @@ def test_of_a_recording_what_is_before_a_gap_is_heard_too() -> None:
     assert [each.duration_s for each in scores[:2]] == pytest.approx([0.9, 1.0])
 
 
-@alone
 def test_a_signal_ends_everything_in_order(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     sink = RecordingSink()

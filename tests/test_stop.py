@@ -11,7 +11,6 @@ import pytest
 
 from tagger.errors import TaggerError
 from tagger.stop import Stop, StopOrReload
-from tests.programs import alone
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +45,6 @@ def test_a_failure_stops_it_and_the_first_counts():
     assert str(stop.failure) == "one"
 
 
-@alone
 def test_hangup_reloads_and_does_not_stop():
     calls = []
     with StopOrReload() as stop:
@@ -61,7 +59,6 @@ def test_hangup_reloads_and_does_not_stop():
         assert not stop.interrupted
 
 
-@alone
 def test_hangup_stops_what_cannot_reload():
     with Stop() as stop:
         soon(lambda: os.kill(os.getpid(), signal.SIGHUP))
@@ -106,7 +103,6 @@ def test_hangup_by_hand_reloads_also_in_a_terminal_and_a_terminal_that_closes_st
     os.close(told)
 
 
-@alone
 def test_nohup_stays_in_force():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with StopOrReload() as stop:
@@ -114,7 +110,6 @@ def test_nohup_stays_in_force():
         assert not stop.wait(0.05)
 
 
-@alone
 def test_a_signal_is_never_missed_between_two_waits():
     """It is set while `wait` clears the event that woke it."""
     for _ in range(200):

@@ -19,7 +19,7 @@ from tagger.errors import TaggerError
 from tagger.events import Block
 from tagger.sources import portaudio
 from tests.fakes import FakeSource
-from tests.programs import LONG_S, interrupt, refused, run
+from tests.programs import LONG_S, refused, run
 
 RATE_HZ = 8_000
 DEVICE = {"index": 3, "name": "USB Audio", "max_input_channels": 1, "default_samplerate": 8_000.0, "is_default": True}
@@ -48,7 +48,7 @@ class Microphone(FakeSource):
 
     def blocks(self) -> Iterator[Block]:
         yield from super().blocks()
-        interrupt()
+        os.kill(os.getpid(), signal.SIGINT)
         yield Block(np.zeros(1, np.float32), 0.0)
         pytest.fail("it goes on after Ctrl-C")
 

@@ -3,6 +3,7 @@
 It reads the graphs that ONNX Runtime reads: a format of its own would be a second file to check and to copy.
 """
 
+import functools
 import threading
 from pathlib import Path
 
@@ -13,6 +14,16 @@ from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.engine import cores
 from tagger.engine.graphs import GraphClassifier, Loaded
 from tagger.events import Samples
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    """The only one, which lives as long as the process.
+
+    The processor plug-in of each has a stack on which Python's signal handlers run. When it ends, the stack of the one
+    before comes back, even if that has ended too; then the next signal, such as Ctrl-C, is a segmentation fault.
+    """
+    return openvino.Core()
 
 
 class OpenVinoClassifier(GraphClassifier):
@@ -27,7 +38,7 @@ class OpenVinoClassifier(GraphClassifier):
         Raises:
             CheckpointError: the graph cannot be read, or was made of other weights.
         """
-        self._threads, self._core = threads, openvino.Core()
+        self._threads = threads
         batches = max(1, cores() // threads)
         self._settings = {
             "INFERENCE_NUM_THREADS": threads * batches,
@@ -37,11 +48,11 @@ class OpenVinoClassifier(GraphClassifier):
         super().__init__(info, checkpoint, graph, "cpu by OpenVINO", batches=batches)
 
     def loaded(self, model: bytes) -> Loaded:
-        read = self._core.read_model(model)
+        read = _core().read_model(model)
         names = [each.any_name for each in read.outputs]
         keys = [key for key in (DIGEST_KEY, STEP_FRAMES_KEY, INT8_KEY) if read.has_rt_info(["framework", key])]
         known = {key: str(read.get_rt_info(["framework", key]).value) for key in keys}
-        compiled = self._core.compile_model(read, "CPU", self._settings)
+        compiled = _core().compile_model(read, "CPU", self._settings)
         of_thread = threading.local()  # a request runs for one thread at a time
 
         def run(features: Samples) -> dict[str, Samples]:

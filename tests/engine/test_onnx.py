@@ -1,6 +1,7 @@
 """Exported graphs: those that come with the package, the choice of a runtime, and the export."""
 
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from tagger.features.config import MelConfig
 from tagger.models.config import CRNNConfig, DyMNConfig, EfficientATConfig
 from tagger.models.network import build
 from tagger.sources.file import DEMO
-from tests.programs import refused, run, write_wav
+from tests.programs import ROOT, refused, run, write_wav
 
 MODELS = ("esc50", "esc50-crnn")
 SIZE = 160_000
@@ -139,6 +140,26 @@ def test_openvino_is_for_the_processor_and_an_extra(monkeypatch):
     if runtime.RUNTIMES["openvino"].is_installed:
         with pytest.raises(UserError, match="--runtime openvino: cannot use --device cuda"):
             open_model("esc50", "openvino", "cuda")
+
+
+_TWO_END = """
+import gc, os, signal
+from tagger.engine.runtime import open_model
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+first, second = open_model("esc50", "openvino"), open_model("esc50", "openvino")
+del first
+gc.collect()
+del second
+gc.collect()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_handled_after_networks_of_openvino_have_ended():
+    if not runtime.RUNTIMES["openvino"].is_installed:
+        pytest.skip("openvino is not installed")
+    done = subprocess.run([sys.executable, "-c", _TWO_END], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @pytest.fixture

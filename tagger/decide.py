@@ -212,6 +212,8 @@ class Decider:
             new_id: makes an event's id from the time of the decision, seconds since the epoch.
         """
         self.policy, self._new_id = policy, new_id
+        self._joined: set[str] = set()
+        """Ids of open events of other labels than the network's."""
         self._groups: list[_Group]
         self._heard_until: float
         self._first: float | None
@@ -276,9 +278,19 @@ class Decider:
         self.policy, self._enter = policy, _enter(policy)
         return ends
 
-    def join(self, events: list[Event]) -> list[Event]:
-        """These events of other labels than the network's, and those of groups that they begin or end."""
-        return self._with_groups(events)
+    def join(self, events: Sequence[Event]) -> list[Event]:
+        """Those of these events of other labels than the network's that are announced, and those of groups that they
+        begin or end.
+        """
+        announced = []
+        for event in events:
+            if event.type == "begin" and event.label not in self.policy.denied:
+                self._joined.add(event.id)
+                announced.append(event)
+            elif event.type == "end" and event.id in self._joined:
+                self._joined.discard(event.id)
+                announced.append(event)
+        return self._with_groups(announced)
 
     def close(self) -> list[Event]:
         """Ends open events when the stream is over or interrupted. The offset is when the sound was last heard.

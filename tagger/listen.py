@@ -299,7 +299,7 @@ class Listener:
             for tap in self._taps:
                 tap.heard(taken)
             if self._monitor is not None:
-                self._publish_events(self.decider.join(list(self._monitor.heard(taken))))
+                self._join(self._monitor.heard(taken))
         return taken
 
     def _is_dropped(self, window: Window) -> bool:
@@ -378,12 +378,15 @@ class Listener:
         """Ends open events: the next block does not follow the one before, or none follows."""
         self._publish_events(self.decider.close())
         if self._monitor is not None:
-            self._publish_events(self.decider.join(list(self._monitor.interrupt())))
+            self._join(self._monitor.interrupt())
+
+    def _join(self, events: Sequence[Event]) -> None:
+        """Publishes what the monitor has found."""
+        if events:  # rarely, and this is asked of every block
+            self._publish_events(self.decider.join(events))
 
     def _publish_events(self, events: Sequence[Event]) -> None:
         for found in events:
-            if found.type == "begin" and found.label in self.decider.policy.denied:
-                continue
             if found.type == "begin" and self._monitor is not None:
                 self._levels[found.id] = self._monitor.level_before(found.onset)
             event = replace(found, level_before=self._levels.get(found.id))

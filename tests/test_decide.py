@@ -715,3 +715,22 @@ def test_a_new_threshold_holds_from_the_next_window_on():
 def test_rules_for_other_labels_are_a_mistake():
     with pytest.raises(ValueError, match="other labels"):
         Decider(rules(LabelPolicy())).set_policy(rules(LabelPolicy(), LabelPolicy()))
+
+
+def test_events_that_the_network_does_not_decide_are_denied_with_their_ends_and_begin_groups():
+    begin = Event("begin", "a", "loud", 1.0, 1.0, EPOCH)
+    end, other_end = (replace(begin, type="end", id=each, offset=EPOCH + 1) for each in "ab")
+    policy = rules(LabelPolicy(), detected=("loud",), groups={"noise": ("dog", "loud")})
+    decider = Decider(policy, counting_ids())
+    assert [(each.type, each.label) for each in decider.join([begin])] == [("begin", "loud"), ("begin", "noise")]
+    assert decider.join([other_end]) == []
+    assert [(each.type, each.label) for each in decider.join([end])] == [("end", "loud"), ("end", "noise")]
+    assert Decider(replace(policy, denied=frozenset({"loud"})), counting_ids()).join([begin, end]) == []
+
+
+def test_an_event_whose_label_is_denied_meanwhile_ends():
+    begin = Event("begin", "a", "loud", 1.0, 1.0, EPOCH)
+    decider = Decider(rules(LabelPolicy(), detected=("loud",)), counting_ids())
+    decider.join([begin])
+    decider.set_policy(replace(decider.policy, denied=frozenset({"loud"})))
+    assert [each.type for each in decider.join([replace(begin, type="end", offset=EPOCH + 1)])] == ["end"]

@@ -38,8 +38,9 @@ class PowerSpectrum:
         self._n_fft, self._samples, self._bins = n_fft, samples, bins
         factors = _factors(n_fft, samples, bins)
         self._factors = factors
+        self.at: NDArray[np.int_] = np.arange(bins)
+        """[bins], place of each frequency in the powers."""
         if factors is None:
-            self._at = np.arange(bins)
             self._length, self._columns = samples, bins
             return
         p, q = factors
@@ -54,7 +55,7 @@ class PowerSpectrum:
         self._length, self._columns = blocks * q, rows * len(columns)
         # A real signal's spectrum is symmetric: bins that the rows lack are found at n_fft minus them.
         places = {int(number): place for place, number in enumerate(k.T.ravel())}
-        self._at = np.array([places[bin if bin in places else n_fft - bin] for bin in range(bins)])
+        self.at = np.array([places[bin if bin in places else n_fft - bin] for bin in range(bins)])
 
     def frames(self, count: int) -> Samples:
         """An array for frames, of zeros: [count or a few more, a few more than `samples`]."""
@@ -63,7 +64,7 @@ class PowerSpectrum:
     def of_bins(self, weights: NDArray[np.floating]) -> NDArray[np.floating]:
         """Puts rows, one for each frequency, [bins, N], into the order of the powers. Other rows are zero."""
         placed = np.zeros((self._columns, weights.shape[1]), weights.dtype)
-        placed[self._at] = weights
+        placed[self.at] = weights
         return placed
 
     def __call__(self, frames: Samples) -> Samples:

@@ -137,6 +137,7 @@ class _Follower:
         limits[..., 1] = np.maximum(limits[..., 1], limits[..., 0] + 1)
         self._limits, self._lengths = limits, np.diff(limits)[..., 0].astype(np.float64)
         """[tempos, stretches, 2], first frame of each stretch and that after its last, counted from now."""
+        self._known_limits: dict[int, tuple[NDArray[np.int_], NDArray[np.float64]]] = {}
         self.frames = int(-limits.min()) + 1
         """Frames that a group with its quiet takes at most."""
         longest_s = _TEMPOS[-1] * (1 + pattern.period_share) * pattern.period_s
@@ -185,16 +186,14 @@ class _Follower:
         level_db = past.level_db[-length:, places]
         sums = np.zeros((2, length + 1, places.size))
         np.cumsum(level_db, axis=0, dtype=np.float64, out=sums[0, 1:])
-        np.cumsum(np.square(level_db), axis=0, dtype=np.float64, out=sums[1, 1:])
-        limits = self.frames + np.arange(1, new + 1)[:, None, None, None] + self._limits
-        limits = limits.reshape(-1, *self._limits.shape[1:])  # [new * tempos, stretches, 2]
-        lengths = np.tile(self._lengths, (new, 1))
+        limits, lengths = self._limits_of(new)
         last = limits[:, -3:]  # most of what is no group has no last pulse, between a pause and the quiet
         ends = (sums[0, last[..., 1]] - sums[0, last[..., 0]]) / lengths[:, -3:, None]
         stands_out = ends[:, 1] - np.maximum(ends[:, 0], ends[:, 2])
         rows, columns = np.nonzero(stands_out >= self.pattern.gap_db)
         if not rows.size:
             return []
+        np.cumsum(np.square(level_db), axis=0, dtype=np.float64, out=sums[1, 1:])
         limits, columns = limits[rows], columns[:, None]
         means, squares = (sums[:, limits[..., 1], columns] - sums[:, limits[..., 0], columns]) / lengths[rows]
         pulses, pauses = means[:, 1::2], means[:, 0::2]  # [N, stretches]
@@ -218,6 +217,16 @@ class _Follower:
             place = int(places[columns[at, 0]])
             found.append(_Group(onset, offset, now, place, level, float(contrast_db[at]), tempo))
         return found
+
+    def _limits_of(self, new: int) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
+        """[new * tempos, stretches, 2] and [new * tempos, stretches]: the stretches of a group that ends with each of
+        `new` frames, as `_limits` and `_lengths`, but counted from the first frame that is looked at.
+        """
+        if new not in self._known_limits:  # nearly always as many as before
+            limits = self.frames + np.arange(1, new + 1)[:, None, None, None] + self._limits
+            found = limits.reshape(-1, *self._limits.shape[1:]), np.tile(self._lengths, (new, 1))
+            self._known_limits = {new: found}
+        return self._known_limits[new]
 
     def _take(self, group: _Group, past: _Past) -> list[Event]:
         """Takes a group that is over. Two that fit begin an event."""
@@ -257,13 +266,12 @@ class AlarmDetector:
 
     def __init__(self, frames: Frames) -> None:
         bins, hz = np.arange(len(frames.frequencies_hz)), frames.frequencies_hz
-        order = frames.of_bins(np.eye(len(bins), dtype=np.float32)).argmax(0)  # of each bin, its place in the powers
         self._parts = []
         """Of each band: places of the bins around it, and which of them are in it."""
         for (low, high), (around_low, around_high) in zip(_BANDS_HZ, _AROUND_HZ, strict=True):
             around = bins[(hz >= around_low) & (hz <= around_high)]
             inside = np.flatnonzero((hz[around] >= low) & (hz[around] <= high))
-            self._parts.append((order[around], slice(int(inside[0]), int(inside[-1]) + 1)))
+            self._parts.append((frames.at[around], slice(int(inside[0]), int(inside[-1]) + 1)))
         self._followers = [_Follower(pattern, frames.step_s) for pattern in _PATTERNS]
         self._step_s = frames.step_s
         columns = sum(inside.stop - inside.start for _, inside in self._parts)

@@ -5,6 +5,7 @@ stream at 2 kHz, the others in frames of 64 ms. The window's squares add up to 1
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,12 @@ def power_window(size: int) -> NDArray[np.float32]:
     return window.astype(np.float32)
 
 
+@lru_cache(maxsize=8)
+def _spectrum(size: int, bins: int) -> PowerSpectrum:
+    """One for all streams of a rate."""
+    return PowerSpectrum(size, size, bins)
+
+
 class Frames:
     """Spectra of overlapping short frames of a stream."""
 
@@ -78,7 +85,7 @@ class Frames:
         """From one frame to the next, seconds."""
         bins = int(0.5 * self.size * 2 * _HIGHEST_SHARE) + 2
         self._rate_hz = rate_hz
-        self._spectrum = PowerSpectrum(self.size, self.size, bins)
+        self._spectrum = _spectrum(self.size, bins)
         self.frequencies_hz = np.arange(bins) * rate_hz / self.size
         """[bins], in the order of `of_bins`."""
         self._window = power_window(self.size)
@@ -92,6 +99,11 @@ class Frames:
     def behind_s(self) -> float:
         """From the middle of the last frame to the newest sample, seconds."""
         return self._rest.size / self._rate_hz
+
+    @property
+    def at(self) -> NDArray[np.int_]:
+        """[bins], place of each frequency in the powers."""
+        return self._spectrum.at
 
     def of_bins(self, weights: NDArray[np.floating]) -> NDArray[np.floating]:
         """[bins, N], weights of frequencies, in the order of the powers."""
@@ -115,31 +127,58 @@ class Frames:
             halves = joined[first * self.hop : (first + taken + 1) * self.hop].reshape(-1, self.hop)
             np.multiply(halves[:-1], self._window[: self.hop], out=self._buffer[:taken, : self.hop])
             np.multiply(halves[1:], self._window[self.hop :], out=self._buffer[:taken, self.hop : self.size])
-            self._buffer[taken:] = 0
             found.append(self._spectrum(self._buffer)[:taken])
         return np.concatenate(found) if len(found) > 1 else found[0] if found else np.zeros((0, 0), np.float32)
+
+
+def _down(rate_hz: int) -> int:
+    """Samples of a stream for each at the low rate."""
+    return max(1, round(rate_hz / _LOW_RATE_HZ))
+
+
+@lru_cache(maxsize=8)
+def _low_filters(rate_hz: int) -> tuple[Samples, NDArray[np.float64]]:
+    """The filter before the low rate, one for all streams of a rate.
+
+    Returns:
+        [rows, row, _OUTPUTS], what each sample of consecutive rows is worth in the outputs of the first; and [bins],
+        what is left of the amplitude of each frequency of a low frame.
+    """
+    down = _down(rate_hz)
+    length, row = _TAPS_EACH * down, _OUTPUTS * down
+    at = np.arange(length) - (length - 1) / 2
+    taps = np.sinc(at / down) / down * np.kaiser(length, _KAISER)
+    taps /= taps.sum()
+    rows = -(-((_OUTPUTS - 1) * down + length) // row)
+    table = np.zeros((rows * row, _OUTPUTS))
+    for output in range(_OUTPUTS):
+        table[output * down : output * down + length, output] = taps
+    turns = np.outer(_low_frequencies_hz(rate_hz) / rate_hz, np.arange(length))
+    return table.reshape(rows, row, _OUTPUTS).astype(np.float32), np.abs(np.exp(-2j * np.pi * turns) @ taps)
+
+
+def _low_frequencies_hz(rate_hz: int) -> NDArray[np.float64]:
+    """[bins], of a low frame."""
+    return np.arange(_LOW_FRAME // 2 + 1) * (rate_hz / _down(rate_hz)) / _LOW_FRAME
+
+
+@lru_cache(maxsize=8)
+def _low_weights(rate_hz: int, numbers: tuple[int, ...]) -> Samples:
+    """[bins, bands], share of each power of a low frame in each band, one for all streams of a rate."""
+    hz, (_, gain) = _low_frequencies_hz(rate_hz), _low_filters(rate_hz)
+    weights = np.stack([response(hz, n) for n in numbers], 1)
+    weights *= 2 / (_LOW_FRAME * _LOW_FRAME / 2) / np.maximum(gain, 0.1)[:, None] ** 2
+    weights[hz > rate_hz / _down(rate_hz) * 0.32] = 0
+    found: Samples = weights.astype(np.float32)
+    return found
 
 
 class _LowFrames:
     """Spectra of frames of a second, at a low rate."""
 
     def __init__(self, rate_hz: int) -> None:
-        self._down = max(1, round(rate_hz / _LOW_RATE_HZ))
-        self.rate_hz = rate_hz / self._down
-        length = _TAPS_EACH * self._down
-        at = np.arange(length) - (length - 1) / 2
-        taps = np.sinc(at / self._down) / self._down * np.kaiser(length, _KAISER)
-        taps /= taps.sum()
-        self._row = _OUTPUTS * self._down
-        rows = -(-((_OUTPUTS - 1) * self._down + length) // self._row)
-        table = np.zeros((rows * self._row, _OUTPUTS))
-        for output in range(_OUTPUTS):
-            table[output * self._down : output * self._down + length, output] = taps
-        self._filters = table.reshape(rows, self._row, _OUTPUTS).astype(np.float32)
-        """[rows, row, _OUTPUTS], what each sample of consecutive rows is worth in the outputs of the first."""
-        self.frequencies_hz = np.arange(_LOW_FRAME // 2 + 1) * self.rate_hz / _LOW_FRAME
-        self.gain = np.abs(np.exp(-2j * np.pi * np.outer(self.frequencies_hz / rate_hz, np.arange(length))) @ taps)
-        """[bins], what the filter leaves of each frequency's amplitude."""
+        self._row = _OUTPUTS * _down(rate_hz)
+        self._filters, _ = _low_filters(rate_hz)
         self._window = power_window(_LOW_FRAME)
         self.reset()
 
@@ -176,12 +215,9 @@ class Bands:
         numbers = [n for n in range(_FIRST, 14) if centre_hz(n) * edge <= _HIGHEST_SHARE * rate_hz]
         self.names = tuple(map(nominal, numbers))
         """Nominal middle frequencies, Hz, lowest first."""
-        low, high = [n for n in numbers if n < _SPLIT], [n for n in numbers if n > _SPLIT]
+        high = [n for n in numbers if n > _SPLIT]
         self._low = _LowFrames(rate_hz)
-        weights = np.stack([response(self._low.frequencies_hz, n) for n in low], 1)
-        weights *= 2 / (_LOW_FRAME * _LOW_FRAME / 2) / np.maximum(self._low.gain, 0.1)[:, None] ** 2
-        weights[self._low.frequencies_hz > self._low.rate_hz * 0.32] = 0
-        self._low_weights = weights.astype(np.float32)
+        self._low_weights = _low_weights(rate_hz, tuple(n for n in numbers if n < _SPLIT))
         weights = np.stack([response(frames.frequencies_hz, n) for n in high], 1) * (2 / (frames.size * frames.hop))
         self._high_weights = frames.of_bins(weights.astype(np.float32))
         self.reset()

@@ -86,14 +86,8 @@ class SoundMonitor:
             self._fed += taken
             self._waiting.append(part)
             self._waits += taken
-            is_over = self._fed == self._span
-            end = block.time + used / self._rate_hz
-            level = self._meter.feed(Block(part, end - taken / self._rate_hz))
-            if is_over or self._waits == self._piece:
-                found += self._measure(end)
-            if is_over:
-                assert level is not None, "the meter's span is this one's"
-                self._publish(Level(level.rms_dbfs, level.peak_dbfs, level.clipped, level.time, self._take()))
+            if self._fed == self._span or self._waits == self._piece:
+                found += self._measure(block.time + used / self._rate_hz)
         return found
 
     def interrupt(self) -> list[Event]:
@@ -143,13 +137,14 @@ class SoundMonitor:
         self._histogram = np.zeros(_BINS, np.int64)
 
     def _measure(self, end: float) -> list[Event]:
-        """Measures what waits.
+        """Measures what waits, and publishes the level of a span that is over.
 
         Args:
             end: time of its end, seconds since the epoch.
         """
         samples = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
         self._waiting, self._waits = [], 0
+        level = self._meter.feed(Block(samples, end - samples.size / self._rate_hz))
         if not math.isfinite(float(samples.sum())):  # it would stay in the filters for ever
             samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
         powers = self._frames(samples)
@@ -166,6 +161,8 @@ class SoundMonitor:
             power = self._a(joined[first * STEP : (first + count) * STEP].reshape(count, STEP))
             time = end - (joined.size - (first + 1) * STEP) / self._rate_hz
             found += self._add(power, time)
+        if level is not None:  # the meter's spans are these
+            self._publish(Level(level.rms_dbfs, level.peak_dbfs, level.clipped, end, self._take()))
         return found
 
     def _add(self, power: NDArray[np.float64], time: float) -> list[Event]:

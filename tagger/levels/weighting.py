@@ -1,5 +1,7 @@
 """A frequency weighting and F time weighting of IEC 61672-1, for a stream in pieces, without scipy."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +40,41 @@ def _analog(frequencies_hz: NDArray[np.float64]) -> NDArray[np.float64]:
     return gain
 
 
+@lru_cache(maxsize=8)
+def _a_tables(rate_hz: int) -> tuple[Samples, Samples, NDArray[np.float64]]:
+    """The filter A, one for all streams of a rate.
+
+    Returns:
+        [2 STEP, STEP + 4], what samples of two steps are worth in the last, and in the decays; [4, STEP], what is left
+        of earlier decays in each sample; [4], and after a step.
+    """
+    poles_hz = np.array([_LOW_HZ * (1 - _APART), _LOW_HZ * (1 + _APART), *_MIDDLE_HZ])
+    poles = np.exp(-2 * np.pi * poles_hz / rate_hz)
+    numerator, denominator = np.poly(np.ones(4)), np.poly(poles)
+    grid = np.linspace(0, np.pi, 4097)[1:]
+    z = np.exp(-1j * grid)
+    recursive = np.abs(np.polyval(numerator[::-1], z) / np.polyval(denominator[::-1], z))
+    wanted = a_weighting(grid * rate_hz / (2 * np.pi)) / recursive
+    taps = np.fft.irfft(np.concatenate([wanted[:1], wanted]))
+    taps = np.roll(taps, _TAPS // 2)[:_TAPS] * np.hanning(_TAPS + 2)[1:-1]
+
+    # Partial fractions: the response to an impulse is `direct` at 0, plus the four decays, through `taps`.
+    shares = np.array(
+        [np.polyval(numerator, p) / (p * np.prod([p - other for other in poles if other != p])) for p in poles]
+    )
+    numbers = np.arange(2 * STEP)
+    decays = shares @ poles[:, None] ** numbers
+    decays[0] = 1.0  # both polynomials begin with 1
+    response = np.convolve(decays, taps)[: 2 * STEP]
+    behind = shares * (taps @ (1 / poles) ** np.arange(_TAPS)[:, None])  # share of each decay, `_TAPS` and later
+
+    distance = STEP + np.arange(STEP) - np.arange(2 * STEP)[:, None]  # between samples of two steps and of the last
+    near = np.where(distance >= 0, response[np.clip(distance, 0, 2 * STEP - 1)], 0.0)
+    kept = np.concatenate([np.zeros((STEP, 4)), poles ** np.arange(STEP - 1, -1, -1)[:, None]])
+    far = (behind * poles ** (STEP + 1 + np.arange(STEP))[:, None]).T
+    return np.concatenate([near, kept], 1).astype(np.float32), far.astype(np.float32), poles**STEP
+
+
 class AWeighting:
     """Filters a stream with A and gives the mean power of each step.
 
@@ -47,32 +84,10 @@ class AWeighting:
     """
 
     def __init__(self, rate_hz: int) -> None:
-        poles_hz = np.array([_LOW_HZ * (1 - _APART), _LOW_HZ * (1 + _APART), *_MIDDLE_HZ])
-        poles = np.exp(-2 * np.pi * poles_hz / rate_hz)
-        numerator, denominator = np.poly(np.ones(4)), np.poly(poles)
-        grid = np.linspace(0, np.pi, 4097)[1:]
-        z = np.exp(-1j * grid)
-        recursive = np.abs(np.polyval(numerator[::-1], z) / np.polyval(denominator[::-1], z))
-        wanted = a_weighting(grid * rate_hz / (2 * np.pi)) / recursive
-        taps = np.fft.irfft(np.concatenate([wanted[:1], wanted]))
-        taps = np.roll(taps, _TAPS // 2)[:_TAPS] * np.hanning(_TAPS + 2)[1:-1]
-
-        # Partial fractions: the response to an impulse is `direct` at 0, plus the four decays, through `taps`.
-        shares = np.array(
-            [np.polyval(numerator, p) / (p * np.prod([p - other for other in poles if other != p])) for p in poles]
-        )
-        numbers = np.arange(2 * STEP)
-        decays = shares @ poles[:, None] ** numbers
-        decays[0] = 1.0  # both polynomials begin with 1
-        response = np.convolve(decays, taps)[: 2 * STEP]
-        behind = shares * (taps @ (1 / poles) ** np.arange(_TAPS)[:, None])  # share of each decay, `_TAPS` and later
-
-        distance = STEP + np.arange(STEP) - np.arange(2 * STEP)[:, None]  # between samples of two steps and of the last
-        near = np.where(distance >= 0, response[np.clip(distance, 0, 2 * STEP - 1)], 0.0)
-        kept = np.concatenate([np.zeros((STEP, 4)), poles ** np.arange(STEP - 1, -1, -1)[:, None]])
-        self._near = np.concatenate([near, kept], 1).astype(np.float32)  # [2 STEP, STEP + 4]
-        self._far = (behind * poles ** (STEP + 1 + np.arange(STEP))[:, None]).T.astype(np.float32)  # [4, STEP]
-        self._decays = _Decays(poles**STEP)
+        self._near, self._far, left = _a_tables(rate_hz)
+        self._decays = _Decays(left)
+        self._pairs = np.zeros((MOST_STEPS, 2 * STEP), np.float32)
+        """Each step behind the one before."""
         self.reset()
 
     def reset(self) -> None:
@@ -91,7 +106,7 @@ class AWeighting:
             [N], mean squares of the weighted signal.
         """
         count = len(steps)
-        pairs = np.zeros((-(-count // _GROUP) * _GROUP, 2 * STEP), np.float32)
+        pairs = self._pairs[: -(-count // _GROUP) * _GROUP]  # behind `count` are old ones, and nobody asks for them
         pairs[0, :STEP], pairs[1:count, :STEP], pairs[:count, STEP:] = self._last, steps[:-1], steps
         products = (pairs.reshape(-1, _GROUP, 2 * STEP) @ self._near).reshape(-1, STEP + 4)[:count]
         arrived = products[:, STEP:].T.astype(np.float64)  # [4, N]: decays that begin in each step

@@ -4,21 +4,23 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tagger.bench.audio import BLOCK_S, demo
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
-from tagger.events import Block, Report, Samples, Stream
+from tagger.events import Block, Event, Level, Report, Samples, Stream
 from tagger.latencies import SkipLog
+from tagger.levels.monitor import SoundMonitor
 from tagger.listen import Listener
 from tagger.mqtt.connection import Connection
 from tagger.mqtt.message import Outgoing
 from tagger.mqtt.topics import Topics
-from tagger.policy import policy
+from tagger.policy import ALARMS, policy
 from tagger.settings import MqttSettings
 from tagger.sinks import Sink
 from tagger.sources import Source, wait_idly
@@ -33,6 +35,8 @@ _NEVER_S = 1e6
 """Lag where no window was classified."""
 _TOP = 5
 """Labels in a report: the daemon's default."""
+_AUDIO_S = 10.0
+"""Time between two levels: the daemon's default."""
 
 
 class LiveSource:
@@ -89,10 +93,16 @@ class _Publisher(Sink):
         self._connection, self._on_report, self._topics = connection, on_report, Topics("tagger", NODE)
 
     def report(self, stream: Stream, report: Report) -> None:
-        message = json.dumps(report.to_json(stream), allow_nan=False)
-        if self._connection is not None:
-            self._connection.publish(Outgoing(self._topics.scores(stream.source), message, qos=0))
+        self._publish(self._topics.scores(stream.source), report.to_json(stream))
         self._on_report()
+
+    def audio(self, stream: Stream, level: Level) -> None:
+        self._publish(self._topics.audio(stream.source), level.to_json(stream))
+
+    def _publish(self, topic: str, message: Mapping[str, Any]) -> None:
+        payload = json.dumps(message, allow_nan=False)
+        if self._connection is not None:
+            self._connection.publish(Outgoing(topic, payload, qos=0))
 
 
 def _ignore() -> None:
@@ -119,20 +129,26 @@ class Lanes:
     """Live sources that share one model. Their number can change."""
 
     def __init__(
-        self, classifier: WindowClassifier, window_s: float, hop_s: float, broker: MqttSettings | None = None
+        self,
+        classifier: WindowClassifier,
+        window_s: float,
+        hop_s: float,
+        broker: MqttSettings | None = None,
+        timed: Callable[[Callable[[Block], list[Event]]], Callable[[Block], list[Event]]] = lambda method: method,
     ) -> None:
         """
         Args:
             broker: where reports are published. None: they are made, and dropped.
+            timed: is given what measures a source's levels, and returns what is called instead.
 
         Raises:
             TaggerError: the broker does not answer.
         """
-        self._classifier, self._window_s, self._hop_s = classifier, window_s, hop_s
+        self._classifier, self._window_s, self._hop_s, self._timed = classifier, window_s, hop_s, timed
         self._rate_hz = classifier.info.mel.sample_rate_hz
         self._samples = demo(self._rate_hz)
         labels, thresholds = classifier.info.labels, classifier.info.thresholds
-        self._policy = policy(labels, thresholds, window_s, hop_s)
+        self._policy = policy(labels, thresholds, window_s, hop_s, detected=ALARMS)
         self._connection = None if broker is None else _connected(broker)
         self._skips = SkipLog(hop_s)
         self._numbers = itertools.count()
@@ -166,16 +182,21 @@ class Lanes:
         self._lanes.append(self._listen(source, on_report))
 
     def _listen(self, source: Source, on_report: Callable[[], None]) -> tuple[Listener, threading.Thread]:
+        stream = Stream(NODE, source.name, self._classifier.info.name, self._policy.names)
+        sink = _Publisher(self._connection, on_report)
+        monitor = SoundMonitor(self._rate_hz, _AUDIO_S, lambda level: sink.audio(stream, level), has_alarms=True)
+        monitor.heard = self._timed(monitor.heard)  # type: ignore[method-assign,assignment]
         listener = Listener(
             source=source,
-            stream=Stream(NODE, source.name, self._classifier.info.name, self._policy.names),
+            stream=stream,
             classifier=self._classifier,
-            sink=_Publisher(self._connection, on_report),
+            sink=sink,
             window_s=self._window_s,
             hop_s=self._hop_s,
             policy=self._policy,
             top_k=_TOP,
             skips=self._skips,
+            monitor=monitor,
         )
         thread = threading.Thread(target=listener.run, name=source.name, daemon=True)
         thread.start()

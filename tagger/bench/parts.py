@@ -113,6 +113,7 @@ def _cost(about: dict[str, Any], runtime: str, window_s: float, hop_s: float, ru
         hop_s=hop_s,
         ms=statistics.median(each("cpu_s")),
         features_ms=statistics.median(each("features_s")),
+        levels_ms=statistics.median(each("levels_s")),
         network_ms=statistics.median(each("network_s")),
         least_ms=min(each("cpu_s")),
         rounds=len(runs),

@@ -58,11 +58,12 @@ def _costs(costs: list[Cost]) -> Iterator[str]:
     shape = "{:g} s every {:g} s".format(*next(iter(shapes))) if len(shapes) == 1 else "each model's window"
     head = f"processor time a second of audio, samples to published scores, one thread, {shape}"
     yield head
-    yield f"{'':<44}{'all':>8}  {'features':>8}  {'network':>8}  {'rest':>8}   windows a second"
+    yield f"{'':<44}{'all':>8}  {'features':>8}  {'network':>8}  {'levels':>8}  {'rest':>8}   windows a second"
     for each in costs:
         own = "" if len(shapes) == 1 else f", {each.window_s:g} s every {each.hop_s:g} s"
         name = f"{each.model}, {each.runs_on}{own}"
-        parts = "  ".join(f"{ms:>5.1f} ms" for ms in (each.ms, each.features_ms, each.network_ms, each.rest_ms))
+        own_ms = each.ms, each.features_ms, each.network_ms, each.levels_ms, each.rest_ms
+        parts = "  ".join(f"{ms:>5.1f} ms" for ms in own_ms)
         yield f"{name:<44}{parts}   {1000 / (each.ms * each.hop_s):,.0f}"
 
 

@@ -24,14 +24,16 @@ class Cost:
     """What is made of each source on its own, before a batch."""
     network_ms: float
     """What is made of a batch: the network, and scores of its output."""
+    levels_ms: float
+    """What is measured beside the network: levels, and alarms by their pattern."""
     least_ms: float
     """The quickest round: all."""
     rounds: int
 
     @property
     def rest_ms(self) -> float:
-        """Neither features nor network: blocks, windows, decisions, messages."""
-        return max(0.0, self.ms - self.features_ms - self.network_ms)
+        """Blocks, windows, decisions, messages."""
+        return max(0.0, self.ms - self.features_ms - self.network_ms - self.levels_ms)
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,12 @@ class _Timer:
 
 
 class _Timers:
-    """Time in the two halves of a classifier's work: what it makes of each stream, and what it makes of a batch."""
+    """Time in the two halves of a classifier's work, what it makes of each stream, and what it makes of a batch; and in
+    what is measured beside it.
+    """
 
     def __init__(self, classifier: WindowClassifier) -> None:
-        self.features, self.network = _Timer(), _Timer()
+        self.features, self.network, self.levels = _Timer(), _Timer(), _Timer()
         preparer = classifier.preparer
         classifier.preparer = lambda *lengths: self.features.around(preparer(*lengths))  # type: ignore[method-assign]
         classifier.of_prepared = self.network.around(classifier.of_prepared)  # type: ignore[method-assign]
@@ -73,13 +75,15 @@ class Stream:
         self._timers, self._hop_s = timers, hop_s
         self._source = _Gated(classifier.info.mel.sample_rate_hz)
         _share_lock_as_the_daemon()
-        self._lanes = Lanes(classifier, window_s, hop_s, MqttSettings(host="127.0.0.1", port=port))
+        broker = MqttSettings(host="127.0.0.1", port=port)
+        self._lanes = Lanes(classifier, window_s, hop_s, broker, timers.levels.around)
         self._lanes.add(self._source, self._source.count)
         self.run(_WARM_WINDOWS)
 
     def run(self, windows: int) -> dict[str, float]:
-        """Processor time of so many windows, seconds: all, and that in the features and in the network."""
-        features_s, network_s = self._timers.features.cpu_s, self._timers.network.cpu_s
+        """Processor time of so many windows, seconds: all, and that in the features, the network and the levels."""
+        timers = self._timers
+        features_s, network_s, levels_s = timers.features.cpu_s, timers.network.cpu_s, timers.levels.cpu_s
         wall, cpu = time.perf_counter(), time.process_time()
         self._source.let(windows)
         return {
@@ -87,8 +91,9 @@ class Stream:
             "windows": windows,
             "cpu_s": time.process_time() - cpu,
             "wall_s": time.perf_counter() - wall,
-            "features_s": self._timers.features.cpu_s - features_s,
-            "network_s": self._timers.network.cpu_s - network_s,
+            "features_s": timers.features.cpu_s - features_s,
+            "network_s": timers.network.cpu_s - network_s,
+            "levels_s": timers.levels.cpu_s - levels_s,
         }
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import nn
 
 from tagger.checkpoints import checkpoint, store
-from tagger.checkpoints.info import CheckpointInfo, read_info
+from tagger.checkpoints.info import CheckpointInfo
 from tagger.checkpoints.opinion import Opinion, classes_for, read_constants
 from tagger.errors import CheckpointError, UserError
 from tagger.models.config import LEAST_SHARED
@@ -47,33 +47,29 @@ def add(model: str, official: str | None, asked: Asked, out: Path) -> Checkpoint
     other = checkpoint.load(store.find(name))
     if not is_official(other.info):
         raise UserError(f"{name}: is no official AudioSet network, and only they have a second opinion")
-    head = last_layer(asked.head, loaded.info, other.info.name) if asked.head else None
+    head, heard = last_layer(asked.head, loaded.info, other.info.name) if asked.head else (None, ())
     network = with_opinion(cast(Network, loaded.model), cast(Network, other.model), head)
     if network is None:
         raise CheckpointError(
             f"{path}: shares fewer than {LEAST_SHARED} layers with {name}, and a second network would cost too much"
         )
-    section = opinion_for(loaded.info.name, loaded.info.labels, other.info, asked)
-    if head is None:
-        section = replace(section, share=0.0)
+    constants = read_constants()
+    measured = _measured(constants, loaded.info, asked)
+    section = opinion_for(loaded.info.labels, other.info, asked, constants, measured)
     licences = tuple(dict.fromkeys((*loaded.info.licences, *other.info.licences)))
     info = replace(loaded.info, config=network.config, opinion=section, licences=licences)
-    if head is not None:  # it has heard these clips, too
-        heard = (
-            *info.training.get("trained_on", ()),
-            *read_info(store.find(asked.head or "")).training.get("trained_on", ()),
-        )
-        info = replace(info, training={**info.training, "trained_on": sorted(set(heard))})
-    thresholds = read_constants()["models"].get(info.name, {}).get("thresholds")
-    if thresholds is not None and set(thresholds) == set(info.labels):
+    if heard:
+        heard = sorted({*info.training.get("trained_on", ()), *heard})
+        info = replace(info, training={**info.training, "trained_on": heard})
+    if thresholds := measured.get("thresholds"):
         info = replace(info, thresholds=tuple(float(thresholds[label]) for label in info.labels))
     checkpoint.save(out, info, network, half=True)
     return info
 
 
-def last_layer(model: str, info: CheckpointInfo, official: str) -> nn.Linear:
-    """The last layer of a checkpoint of the recipe `head`, in the order of another's labels. Its temperature and bias
-    are in its weights.
+def last_layer(model: str, info: CheckpointInfo, official: str) -> tuple[nn.Linear, Sequence[str]]:
+    """The last layer of a checkpoint of the recipe `head`, in the order of another's labels; and the clips that it has
+    heard. Its temperature and bias are in its weights.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -92,38 +88,49 @@ def last_layer(model: str, info: CheckpointInfo, official: str) -> nn.Linear:
     found.load_state_dict(
         {"weight": last.weight[order] / theirs.temperature, "bias": last.bias[order] / theirs.temperature + theirs.bias}
     )
-    return found
+    return found, made.get("trained_on", ())
 
 
-def opinion_for(model: str, labels: Sequence[str], other: CheckpointInfo, asked: Asked) -> Opinion:
+def opinion_for(
+    labels: Sequence[str],
+    other: CheckpointInfo,
+    asked: Asked,
+    constants: Mapping[str, Any],
+    measured: Mapping[str, Any],
+) -> Opinion:
     """
+    Args:
+        constants: as `read_constants` gives them.
+        measured: as `_measured` gives it.
+
     Raises:
         UserError: no classes are known for a label, or no usual logits for the network.
     """
-    constants, table = read_constants(), classes_for(labels, other.labels) | dict(asked.classes)
+    table = classes_for(labels, other.labels) | dict(asked.classes)
     if lacking := [label for label in labels if label not in table]:
         raise UserError(
             f"no AudioSet class is known to mean {', '.join(lacking[:5])}: --classes FILE, a CSV with the columns "
             "label and classes (`a; b`)"
         )
     if other.name not in constants["usual"]:
-        raise UserError(f"the usual logits of {other.name} are not known; those of {_known(constants)} are")
+        raise UserError(f"the usual logits of {other.name} are not known; those of {', '.join(constants['usual'])} are")
     known = set(other.labels)
     if strange := [name for label in labels for name in table[label] if name not in known]:
         raise UserError(f"{strange[0]!r} is no class of {other.name}")
     usual = constants["usual"][other.name]
-    bias = constants["models"].get(model, constants)["bias"] if asked.bias is None else asked.bias
-    if isinstance(bias, dict):
-        bias = tuple(bias[label] for label in labels)
+    bias = measured.get("bias", constants["bias"]) if asked.bias is None else asked.bias
+    weights = constants["weights"] | ({} if asked.head else {"share": 0.0})
     means = tuple(table[label] for label in labels)
     mean, spread = tuple(usual["mean"]), tuple(usual["spread"])
-    return Opinion(other.labels, means, mean, spread, **constants["weights"], bias=bias)
+    return Opinion(other.labels, means, mean, spread, **weights, bias=bias)
+
+
+def _measured(constants: Mapping[str, Any], info: CheckpointInfo, asked: Asked) -> Mapping[str, Any]:
+    """What was measured of this model with such a head: `bias`, and `thresholds` by label. Empty: nothing was."""
+    found: Mapping[str, Any] = constants["models"].get(info.name, {})
+    return found if asked.head and set(found.get("thresholds", ())) == set(info.labels) else {}
 
 
 def is_official(info: CheckpointInfo) -> bool:
     """Whether it is a network as it was published, trained on AudioSet."""
     return info.training.get("recipe") == "official" and info.training.get("data") == "AudioSet"
-
-
-def _known(constants: Mapping[str, Any]) -> str:
-    return ", ".join(constants["usual"])

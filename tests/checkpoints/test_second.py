@@ -144,6 +144,15 @@ def test_a_head_on_the_official_network_has_its_share(home, tmp_path, monkeypatc
         replace(loaded.info, config=replace(loaded.info.config, seconded=False))
 
 
+def test_what_was_measured_with_a_head_counts_with_one_only(home, monkeypatch):
+    constants = read_constants()
+    constants["models"]["mine"] = {"bias": 3.0, "thresholds": dict.fromkeys(LABELS, 0.9)}
+    monkeypatch.setattr(second, "read_constants", lambda: constants)
+    assert run("models", "opinion", "mine").exit_code == 0
+    info = checkpoint.load(home / "mine.safetensors").info
+    assert (info.opinion.bias, info.opinion.share, info.thresholds) == (constants["bias"], 0.0, (0.5, 0.5))
+
+
 def test_another_kind_of_head_is_refused(home):
     refused(run("models", "opinion", "mine", "--head", "mine"), "--head mine: is no single linear layer on mn04_as")
 

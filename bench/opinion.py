@@ -34,9 +34,9 @@ from tagger.checkpoints.info import read_info
 from tagger.checkpoints.opinion import Opinion, read_classes, read_constants
 from tagger.checkpoints.release import audioset_labels
 from tagger.decide import Decider
-from tagger.engine.runtime import open_model
+from tagger.engine.runtime import described, open_model
 from tagger.engine.runtime_onnx import OnnxClassifier
-from tagger.engine.scores import WindowClassifier
+from tagger.engine.scores import WindowClassifier, calibrated_logits
 from tagger.errors import AudioError, TaggerError, UserError
 from tagger.events import Block, Scores, Window
 from tagger.files import replacing
@@ -50,6 +50,7 @@ from train.evaluate.found import Streams, hours_of
 from train.evaluate.inputs import recordings_in
 from train.evaluate.streams import decided, windows_of
 from train.evaluate.trust import Heard, Recording
+from train.fit.opinion import neutral_bias
 
 HOP_S = 0.5
 SCAPES, SCAPE_S = 6, 240.0
@@ -124,8 +125,7 @@ def hear(heard: Iterable[Window], labels: WindowClassifier, audioset: WindowClas
     def take() -> None:
         waveforms = np.stack([window.samples for window in waiting])
         one = labels.outputs(waveforms)
-        surprise = 0.0 if one.surprise is None else info.surprise * one.surprise.max(1, keepdims=True)
-        logits = (one.logits - surprise) / info.temperature + info.bias
+        logits = calibrated_logits(one, info)
         if audioset is not None:
             classes, second = audioset.outputs(waveforms).logits, logits
         elif one.opinion is not None and one.second is not None:
@@ -197,7 +197,7 @@ class Material:
 
     @classmethod
     def read(cls, home: Path, data: Path, cache: Path, model: str) -> "Material":
-        dataset, labels = esc50.read(data), open_model(model).info.labels
+        dataset, labels = esc50.read(data), described(model)[1].labels
         clips = [clip for clip in dataset.clips if clip.label is not None]
         first = [Outputs.read(esc_path(cache, clip.path)) for clip in clips]
         order = [dataset.labels.index(label) for label in labels]
@@ -224,12 +224,8 @@ class Material:
         return self.opinion(**CHOSEN, bias=CONSTANTS["models"]["esc50"]["bias"])
 
     def neutral(self, opinion: Opinion) -> Opinion:
-        """The opinion whose bias keeps the median logit of ESC-50's clips that are right before and after."""
-        after = opinion(self.clips, self.audioset)
-        right = (after.argmax(1) == self.truth) & (self.clips.argmax(1) == self.truth)
-        rows = np.flatnonzero(right)
-        shift = self.clips[rows, self.truth[rows]] - after[rows, self.truth[rows]]
-        return replace(opinion, bias=opinion.bias + float(np.median(shift)))
+        """The opinion with a bias that keeps the logits of ESC-50's clips, as `neutral_bias` has it."""
+        return replace(opinion, bias=opinion.bias + neutral_bias(opinion, self.clips, self.audioset, self.truth))
 
     def half(self, half: str) -> list[tuple[Recording, Outputs]]:
         return [each for each in self.home if each[0].half == half]
@@ -248,7 +244,7 @@ def alone(outputs: Outputs) -> Array:
 
 def rules_of(model: str, is_chosen: bool) -> Policy:
     """The daemon's rules with the label network's threshold, or with those that were chosen."""
-    info = open_model(model).info
+    _, info = described(model)
     chosen = CONSTANTS["models"]["esc50"]["thresholds"]
     thresholds = [chosen[label] if is_chosen else ALONE for label in info.labels]
     return policy(info.labels, thresholds, info.window_seconds, HOP_S)
@@ -304,7 +300,7 @@ def line(rows: trust.Rows) -> str:
 def first(material: Material, model: str) -> Iterator[str]:
     """Plain sums of the two: the logit, plus a times the label's own classes, less b times the surprise."""
     base = material.opinion()
-    scale = 1 / open_model(model).info.temperature  # a and b are for logits as the network gives them
+    scale = 1 / described(model)[1].temperature  # a and b are for logits as the network gives them
     plain = replace(base, spread=(1.0,) * len(base.spread), rank=scale, common=0.0)
     for a, b in ((0.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
         rows = heard(material, material.home, scored(replace(plain, own=a, other=b)), model, rules_of(model, False))

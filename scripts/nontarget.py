@@ -149,7 +149,7 @@ class Choice:
                 piece = midi.read(path.read_bytes())
             except ValueError:
                 continue
-            sound = render(piece.played_by(self.kind, number), font)[: 2 * RATE_HZ * TRACK_S[1]]
+            sound = render(piece.played_by(self.kind, number), font)
             if seconds(sound) >= 1 and is_audible(sound):
                 taken_s += seconds(sound)
                 yield f"{self.kind}_{path.stem}", sound

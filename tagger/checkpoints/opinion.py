@@ -141,12 +141,10 @@ class Opinion:
         found: Array = (audioset - mean) / spread
         return found
 
-    def doubt(self, audioset: "Array") -> "Array":
-        """Doubt of each label, [N, labels]; lower is more doubtful. Input: [N, classes], logits."""
-        return self._doubt(audioset)[0]
-
-    def _doubt(self, audioset: "Array") -> "tuple[Array, Array]":
-        """Doubt, and the highest surprise of each label's own classes: each [N, labels]."""
+    def doubt(self, audioset: "Array") -> "tuple[Array, Array]":
+        """Doubt of each label, lower is more doubtful; and the highest surprise of its own classes: each [N, labels].
+        Input: [N, classes], logits.
+        """
         import numpy as np
 
         surprise = self.surprise(audioset)
@@ -169,7 +167,7 @@ class Opinion:
         """
         import numpy as np
 
-        doubt, expected = self._doubt(audioset)
+        doubt, expected = self.doubt(audioset)
         if second is not None:
             logits = (1 - self.share) * logits + self.share * second
         ranked = logits + self.rank * doubt + self.strong * np.maximum(0, expected - self.strong_from)

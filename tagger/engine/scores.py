@@ -201,21 +201,30 @@ def calibrated(outputs: NetworkOutputs, info: CheckpointInfo, step_s: float) -> 
     activity = _sigmoid(steps) if getattr(info.config, "moments", False) else _activated(steps, info)
     within = activity.transpose(0, 2, 1)
     plain = _activated(outputs.logits, info)
-    logits, other = outputs.logits, tuple[str | tuple[str, ...], ...]()
-    if outputs.surprise is not None:
-        logits = logits - np.float32(info.surprise) * outputs.surprise.max(1, keepdims=True)
-        other = tuple(info.others[number] for number in outputs.surprise.argmax(1))
     if info.opinion is not None and outputs.opinion is not None:
-        counted = info.opinion(_scaled(logits, info), outputs.opinion, outputs.second)
+        counted = info.opinion(calibrated_logits(outputs, info), outputs.opinion, outputs.second)
         values = _sigmoid(counted.astype(np.float32))
         return BatchScores(values, within, step_s, plain, info.opinion.rather(outputs.opinion, info.labels))
-    if not other:
+    if outputs.surprise is None:
         return BatchScores(plain, within, step_s)
-    return BatchScores(_activated(logits, info), within, step_s, plain, other)
+    other = tuple(info.others[number] for number in outputs.surprise.argmax(1))
+    return BatchScores(_activation(info)(calibrated_logits(outputs, info)), within, step_s, plain, other)
+
+
+def calibrated_logits(outputs: NetworkOutputs, info: CheckpointInfo) -> Samples:
+    """[B, labels], logits less the penalty for other sounds, with the checkpoint's temperature and bias."""
+    logits = outputs.logits
+    if outputs.surprise is not None:
+        logits = logits - np.float32(info.surprise) * outputs.surprise.max(1, keepdims=True)
+    return _scaled(logits, info)
 
 
 def _activated(logits: Samples, info: CheckpointInfo) -> Samples:
-    return (_softmax if info.activation == "softmax" else _sigmoid)(_scaled(logits, info))
+    return _activation(info)(_scaled(logits, info))
+
+
+def _activation(info: CheckpointInfo) -> Callable[[Samples], Samples]:
+    return _softmax if info.activation == "softmax" else _sigmoid
 
 
 def _scaled(logits: Samples, info: CheckpointInfo) -> Samples:

@@ -78,7 +78,7 @@ def second_opinion(
     opinion = Opinion(other.info.labels, means, mean, spread, **weights)
     known = inner[corpus.targets[torch.from_numpy(inner)].any(1).numpy()]
     logits, audioset = _heard(network, trained, backbone.mel, corpus, known, device)
-    bias = neutral_bias(opinion, logits, audioset, truth[known]) + constants["easier"]
+    bias = neutral_bias(opinion, logits, audioset, truth[known])
     return replace(trained, model=network.cpu(), opinion=replace(opinion, bias=round(bias, 4)))
 
 

@@ -98,7 +98,7 @@ def test_a_network_that_is_not_official_or_was_changed_has_none(backbone):
 
 
 def test_what_is_usual_is_learnt_from_enough_clips_alone(backbone, monkeypatch):
-    monkeypatch.setattr(opinion, "read_constants", lambda: {"usual": {}, "weights": {}, "easier": 0.0})
+    monkeypatch.setattr(opinion, "read_constants", lambda: {"usual": {}, "weights": {}})
     found, said = trained(backbone), list[str]()
     assert given(found, backbone, said=said) is found
     assert "what is usual for mn04_as is not known" in said[0]

@@ -29,6 +29,7 @@ import click
 import numpy as np
 
 from bench.faults import Relay
+from tagger.bench.usage import usage
 from tests.programs import Mosquitto, Subscriber, free_port, until
 from tests.rtsp import RtspServer
 
@@ -123,12 +124,6 @@ def memory_mb(pid: int) -> tuple[float, float]:
     return found["Private_Clean"] + found["Private_Dirty"], found["Pss"]
 
 
-def processor_s(pid: int) -> float:
-    """Processor time of a process, seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def children(pid: int) -> list[int]:
     listed = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
@@ -156,10 +151,10 @@ def counts(before: Stats, after: Stats, broken: set[str]) -> None:
 def costs(pid: int, used_s: float, passed_s: float) -> None:
     """Prints memory and processor time of the daemon, its host of readers, and the readers."""
     (host,) = children(pid)
-    readers = [(*memory_mb(each), processor_s(each)) for each in children(host)]
+    readers = [(*memory_mb(each), usage(each).cpu_s) for each in children(host)]
     for name, mb, cores in (
         ("daemon", memory_mb(pid), used_s / passed_s),
-        ("host", memory_mb(host), processor_s(host) / passed_s),
+        ("host", memory_mb(host), usage(host).cpu_s / passed_s),
         (f"{len(readers)} readers, median", *_medians(readers, passed_s)),
     ):
         click.echo(f"{name:20} {mb[0]:6.1f} MB private, PSS {mb[1]:6.1f} MB, {cores:.3f} cores")
@@ -214,12 +209,12 @@ def main(count: int, broken: int, minutes: float, hop_s: float, with_others: boo
         over = threading.Event()
         breaker = threading.Thread(target=breaks, args=[relays, over])
         breaker.start()
-        before, began_s, began = stats(), processor_s(daemon.pid), time.monotonic()
+        before, began_s, began = stats(), usage(daemon.pid).cpu_s, time.monotonic()
         time.sleep(60 * minutes)
         over.set()
         breaker.join()
         passed_s = time.monotonic() - began
-        used_s = processor_s(daemon.pid) - began_s
+        used_s = usage(daemon.pid).cpu_s - began_s
         after = stats()
         click.echo(f"{len(sources)} sources, {broken} of them broken at random, {minutes:g} min, hop {hop_s:g} s")
         counts(before, after, {f"camera_{number}" for number in range(broken)})

@@ -30,7 +30,6 @@ Reason = Literal[
     "zeros",
     "quiet",
     "clock",
-    "busy",
     "missing",
     "paused",
     "schedule",
@@ -50,7 +49,6 @@ gone: the stream ended, the connection broke, or the device was unplugged.
 zeros: nothing but digital silence comes.
 quiet: sound comes, softer than any room's.
 clock: the stream's time stamps cannot be right; its sound is dated by its arrival.
-busy: more comes than the time that passes, or the device is used by another program.
 missing: there is no such device now.
 paused: somebody paused it.
 schedule: it is outside the hours of its schedule.

@@ -286,7 +286,7 @@ class Listener:
         with self._lock:
             if self.paused or self._finished:
                 return None
-            oddity = self._healing.condition.detail
+            oddity = self._healing.detail
             if not self._online:
                 self.reconnects += self._was_online and not self._is_resumed
             elif block.gap:

@@ -30,7 +30,6 @@ from tagger.settings import (
     pcm_encoding,
 )
 from tagger.sources import is_keyword, split_name
-from tagger.sources.network.address import VARIABLES
 from tagger.sources.pipe import is_pipe, is_stdin
 from tagger.sources.spec import Spec, repeated_name, shown
 
@@ -77,15 +76,6 @@ class Configuration:
     def located(self, error: SettingError) -> UserError:
         """An error about these settings that was found later, with the place where the user wrote what is wrong."""
         return located(error, self._resolved.values, self._resolved.document)
-
-
-def has_open_secret(source: str) -> bool:
-    """Whether a source's text holds a password, or what looks like a token. A variable's name is none.
-
-    >>> has_open_secret("door=rtsp://me:pw@camera/1"), has_open_secret("door=rtsp://${USER}:${PASSWORD}@camera/1")
-    (True, False)
-    """
-    return "://" in source and looks_secret(VARIABLES.sub("", source))
 
 
 def resolve(flags: Mapping[str, Any], env: Mapping[str, str], config: Path | None) -> Resolved:
@@ -236,7 +226,7 @@ class _ListenResolver(BrokerResolver):
         """Warns of secrets that anybody on this machine can read."""
         in_file = [given for given in self._given.values() if given.rank is Rank.FILE and given.is_secret]
         sources = self._given["listen.sources"]
-        if sources.rank is Rank.FILE and any(map(has_open_secret, sources.value)):
+        if sources.rank is Rank.FILE and any("://" in each and looks_secret(each) for each in sources.value):
             in_file.append(sources)
         paths = {given.file.path: given.option.key for given in in_file if given.file is not None}
         paths |= {

@@ -14,6 +14,7 @@ from tagger.config.tomlfile import TomlFile
 from tagger.errors import UserError, near
 from tagger.names import is_address
 from tagger.settings import model_names
+from tagger.sources.network.address import VARIABLES
 
 HIDDEN = "(hidden)"
 _SHORTEST_TOKEN = {2: 16, 3: 6}
@@ -101,7 +102,13 @@ def looks_secret(url: str) -> bool:
     (True, True)
     >>> looks_secret("mqtt://me@broker"), looks_secret("http://nodered:1880/sounds"), looks_secret("rtsp://camera/1")
     (False, False, False)
+
+    The name of an environment variable is none:
+
+    >>> looks_secret("door=rtsp://me:pw@camera/1"), looks_secret("door=rtsp://${USER}:${PASSWORD}@camera/1")
+    (True, False)
     """
+    url = VARIABLES.sub("", url)
     scheme, _, rest = url.rpartition("://")
     place, *parts = re.split("[/?&#;]", rest)
     user, at, _ = place.rpartition("@")

@@ -11,7 +11,7 @@ from tagger.config.tomlfile import Keys, TomlFile
 from tagger.errors import UserError, near
 from tagger.names import slug
 from tagger.settings import LEVELS_DB
-from tagger.sources.spec import Spec, is_name, option_text
+from tagger.sources.spec import MOST_GAIN_DB, Spec, is_name, option_text
 
 AT: Keys = ("source",)
 
@@ -20,7 +20,7 @@ SOURCE_FIELDS: tuple[Option, ...] = (
     Option("name", str, "Name, for its topics.", example="garden"),
     Option("channel", str, "Channels that are heard: mix, a number, or several such as 1+3.", takes_number=True,
            example="1"),
-    Option("gain_db", float, "Gain, decibels.", least=-60, most=60, example=6),
+    Option("gain_db", float, "Gain, decibels.", least=-MOST_GAIN_DB, most=MOST_GAIN_DB, example=6),
     Option("labels", list, "Labels that it announces; without it those of all sources.", example=["dog", "siren"]),
     Option("threshold", float, "Score that begins an event of this source.", above=0, most=1, example=0.7),
     Option("active", str, "Hours of the day in which it is opened, local time; several with + between.",
@@ -70,7 +70,7 @@ def _problems(table: dict[str, Any]) -> list[str]:
     found = []
     for key, value in table.items():
         if key == _THRESHOLDS:
-            if not isinstance(value, dict) or not value or not all(map(_is_threshold, value.values())):
+            if not isinstance(value, dict) or not value or any(map(_BY_NAME["threshold"].problem, value.values())):
                 found.append(f"{key}: must be labels with scores above 0 to 1, such as {{siren = 0.7}}")
             continue
         option = _BY_NAME.get(key)
@@ -85,10 +85,6 @@ def _problems(table: dict[str, Any]) -> list[str]:
     elif "name" in table and not found and not (is_name(table["name"]) and slug(table["name"])):
         found.append("name: must have letters, digits, spaces, _ and - only")
     return found
-
-
-def _is_threshold(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
 
 def _text(table: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ class Arrivals:
         """Where the sound since the last gap or change began, seconds, and how many samples of it were given."""
         self._read_s = 0.0
         """Sound that was read, seconds."""
-        self._gap, self._is_warned, self._is_silent = False, False, True
+        self._gap, self._is_warned = False, False
         self._held: list[Frames] = []
         """Sound after damage, until there is enough to be sure that the damage is over."""
         self._held_s = 0.0
@@ -77,7 +77,7 @@ class Arrivals:
     @property
     def has_read(self) -> bool:
         """Whether any sound came."""
-        return not self._is_silent or bool(self._read_s)
+        return self._read_s > 0
 
     def _converted(self, chunk: Chunk) -> Iterator[Arrival]:
         frames, rate_hz = self._downmix.chosen(chunk.frames), chunk.rate_hz
@@ -135,5 +135,5 @@ class Arrivals:
         arrival = Arrival(samples, start_s, self._read_s, *self._came(), self._feed.waited, self._gap)
         self._feed.waited = False
         if samples.size:
-            self._given, self._gap, self._is_silent = self._given + samples.size, False, False
+            self._given, self._gap = self._given + samples.size, False
         return arrival

@@ -80,6 +80,11 @@ class Healing:
         at = self._heard_at
         return replace(self._condition, last_audio_s=None if at is None else max(0.0, time.monotonic() - at))
 
+    @property
+    def detail(self) -> str:
+        """That of the condition. It is asked of every block."""
+        return self._condition.detail
+
     def blocks(self) -> Iterator[Block]:
         """The source's blocks, from each time that it is open.
 

@@ -116,16 +116,14 @@ class PcmSource:
             source.give_back(self._first())
         self._stream = stream = self._opened(source)
         arrivals = Arrivals(self.name, self._rate_hz, self._channel, self._pipe, lambda: self._came)
-        error: TaggerError | None = None
         try:
             yield from arrivals.of(stream.chunks())
-        except AudioError as broken:
-            error = broken
+        except AudioError:
+            if arrivals.has_read or self._pipe.is_closed:
+                raise
         if not arrivals.has_read and not self._pipe.is_closed:
             where = self._pipe.where
-            error = AudioError(f"{where}: ended before any sound came; pipe raw samples into `tagger listen -`")
-        if error is not None:
-            raise error
+            raise AudioError(f"{where}: ended before any sound came; pipe raw samples into `tagger listen -`")
 
     def _first(self) -> bytes:
         data = self._pipe.wait_for_writer(lambda line: log.warning("%s: %s", self.name, line))

@@ -36,7 +36,8 @@ DAEMON_OPTIONS = ("gain_db", "active", "labels", "threshold", "thresholds")
 """Options that the daemon acts upon, whatever the kind of source."""
 OPTIONS = ("channel", "start_time", *LEVELS_DB, *_RAW, *DAEMON_OPTIONS)
 """Options that a source can have."""
-_MOST_GAIN_DB = 60.0
+MOST_GAIN_DB = 60
+"""Largest gain of a source, either sign, decibels."""
 _SEVERAL = re.compile(r",channel=([0-9]+(?:,[0-9]+)+)$")
 """Several channels with commas between, which separate options."""
 _OPTION = re.compile(r",([a-z_]+)=([^=,\s]*)$")
@@ -156,10 +157,10 @@ class Spec:
         if not self.uri.strip() or (separator and not rest.strip() and is_name(name) and not _exists(self.uri, Path())):
             name = self.name or name.strip()
             example = f"write what is called {name!r} behind it, such as {name}=mic" if name else "write mic or a file"
-            raise UserError(f"{self}: names no source; {example}")
+            raise UserError(f"{self.shown}: names no source; {example}")
         if self.name is None and separator and not is_name(name) and not _exists(self.uri, Path()):
             problem = f"no such file, and {name!r} is no name: a name has letters, digits, spaces, _ and - only"
-            raise UserError(f"{self}: {problem}")
+            raise UserError(f"{self.shown}: {problem}")
 
     def channel(self, default: Channel) -> Channel:
         """The channels that are heard: the source's own, or the default.
@@ -185,11 +186,7 @@ class Spec:
         """
         if name not in self.options:
             return default
-        try:
-            value = float(self.options[name])
-        except ValueError:
-            raise UserError(f"{self}: {name}: must be a number") from None
-        return float(self._made(name, lambda _: check_level(name, value)))
+        return float(self._made(name, lambda text: check_level(name, _number(text))))
 
     @property
     def raw_options(self) -> tuple[str, ...]:
@@ -246,8 +243,8 @@ def shown(text: str) -> str:
 
 def _gain(text: str) -> float:
     gain_db = _number(text)
-    if not abs(gain_db) <= _MOST_GAIN_DB:
-        raise SettingError("gain_db", f"must be from -{_MOST_GAIN_DB:g} to {_MOST_GAIN_DB:g}", gain_db)
+    if not abs(gain_db) <= MOST_GAIN_DB:
+        raise SettingError("gain_db", f"must be from -{MOST_GAIN_DB:g} to {MOST_GAIN_DB:g}", gain_db)
     return float(10 ** (gain_db / 20))
 
 

@@ -26,7 +26,7 @@ from tagger.sources.network.source import NetworkSource
 from tests import radio
 from tests.builders import daemon
 from tests.fakes import RATE_HZ
-from tests.programs import LONG_S, until
+from tests.programs import LONG_S, run, until
 from tests.radio import Radio, on_air
 
 
@@ -280,6 +280,16 @@ def test_a_url_that_cannot_be_is_refused_without_its_secrets(monkeypatch: pytest
         with pytest.raises(UserError, match=words) as caught:
             open_source(url, RATE_HZ)
         assert "sec" not in str(caught.value).replace("user:password", "")
+
+
+@pytest.mark.parametrize(
+    "option", ["loud_db=a", "calibrate_db=1e9", "channel=q", "gain_db=999", "active=q", "format=q"]
+)
+def test_an_option_that_cannot_be_shows_no_password(option: str) -> None:
+    done = run("listen", f"door=rtsp://me:secret@camera/live,{option}", "--mqtt", "none")
+    assert done.exit_code == 2, done.output
+    assert f"door=rtsp://camera,{option}: " in done.stderr
+    assert "secret" not in done.output
 
 
 def test_what_is_shown_and_remembered_of_a_url() -> None:

@@ -52,7 +52,7 @@ def serve(control: socket.socket) -> None:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             with socket.socket(fileno=descriptors[0]) as to:
-                reader.Reader(Order.from_json(request["order"]), to).run()
+                reader.Reader(Order(**request["order"]), to).run()
             os._exit(0)
         os.close(descriptors[0])
         children[request["start"]] = pid

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tagger.condition import Reason
+from tagger.condition import Reason, SourceError
 from tagger.sources.network import reasons
 from tagger.sources.network.wire import ABOUT, BROKEN, SOUND, SOUND_HEAD, About, Broken, Order, packed, packed_json
 
@@ -65,8 +65,8 @@ class Reader:
             self._say("gone", "the stream has ended")
         except BrokenPipeError:
             pass
-        except _BrokenError as error:
-            self._say(error.broken.reason, error.broken.detail)
+        except SourceError as error:
+            self._say(error.reason, str(error))
         except Exception as error:
             self._say(*self._explained(error))
 
@@ -79,7 +79,7 @@ class Reader:
             socket.getaddrinfo(self._order.host, None)
         except OSError as error:
             text = error.strerror or "unknown"
-            raise _BrokenError("cannot_connect", f"the name {self._order.host} has no address ({text})") from None
+            raise SourceError("cannot_connect", f"the name {self._order.host} has no address ({text})") from None
 
     def _read(self) -> None:
         import av
@@ -91,7 +91,7 @@ class Reader:
         ) as container:  # fmt: skip
             tracks = [each for each in container.streams.audio if each.codec_context is not None]
             if not tracks:
-                raise _BrokenError("no_sound", "the stream has no audio track that FFmpeg can decode")
+                raise SourceError("no_sound", "the stream has no audio track that FFmpeg can decode")
             track = tracks[0]
             self._about(container, track)
             for rate_hz, channels, stamp_s, samples in _joined(self._sound(container, track)):
@@ -124,7 +124,7 @@ class Reader:
                 damage += 1
                 self._damage = reasons.said(error)
                 if damage > _MOST_DAMAGE:
-                    raise _BrokenError("not_audio", f"what comes is damaged or no audio ({self._damage})") from None
+                    raise SourceError("not_audio", f"what comes is damaged or no audio ({self._damage})") from None
                 continue
             for frame in frames:
                 channels = frame.layout.nb_channels
@@ -199,12 +199,6 @@ class Reader:
         if self._bytes:
             return "no_bytes", f"nothing has come for {min(dry_s, now - self._at):.0f} s, though the connection is open"
         return "no_bytes", f"connected, and no sound has come {waited}"
-
-
-class _BrokenError(Exception):
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.broken = Broken(reason, detail)
 
 
 def _joined(sound: Iterator[tuple[int, int, float, bytes]]) -> Iterator[tuple[int, int, float, bytes]]:

@@ -60,8 +60,8 @@ class NetworkSource:
     def blocks(self) -> Iterator[Block]:
         """
         Raises:
-            SourceError: it cannot be opened, or broke. The next call tries again, perhaps in another way.
-            UserError: it does not have the channels.
+            SourceError: it cannot be opened, broke, or lacks the channels. The next call tries again, perhaps in
+                another way.
         """
         if self._closed.is_set():
             return
@@ -99,13 +99,12 @@ class NetworkSource:
 
     def _order(self) -> Order:
         address, pcm = self._address, self._pcm
-        options = {**address.options, **address.modes[self._mode % len(address.modes)]}
+        options = {**address.options, **address.modes[self._mode]}
         if pcm is not None:
             options |= {"sample_rate": str(pcm.rate_hz), "ch_layout": f"{pcm.channels}c"}
         return Order(
             url=address.url,
             host="" if address.host in ("0.0.0.0", "::") else address.host,
-            shown=address.shown,
             secrets=address.secrets,
             options=options,
             silent_s=address.silent_s,

@@ -2,8 +2,8 @@
 
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from tagger.condition import Reason
 
@@ -24,9 +24,7 @@ class Order:
     url: str
     host: str
     """"": nothing is to be resolved."""
-    shown: str
-    """The URL for people, without secrets."""
-    secrets: tuple[str, ...]
+    secrets: Sequence[str]
     options: dict[str, str]
     silent_s: float
     """Longest time without sound, seconds."""
@@ -35,13 +33,6 @@ class Order:
     ffmpeg: str | None = None
     """FFmpeg's name of the format. None: it finds out."""
     is_hls: bool = False
-
-    def to_bytes(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Order":
-        return cls(**{**value, "secrets": tuple(value["secrets"])})
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
+def state_folder(given: Path | None) -> Path:
+    """Where the daemon keeps what it must know after a restart: the user's folder, or `$TAGGER_HOME/state`."""
+    return given or home() / "state"
+
+
 def home() -> Path:
     """Folder of models and caches: `$TAGGER_HOME`, or else the platform's folder for user data."""
     if chosen := os.environ.get("TAGGER_HOME"):

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
@@ -35,7 +36,7 @@ class Latencies:
 
     def add(self, latency_s: float) -> None:
         """Counts a window that was classified."""
-        at = next((i for i, bound in enumerate(LATENCY_BOUNDS_S) if latency_s <= bound), len(LATENCY_BOUNDS_S))
+        at = bisect_left(LATENCY_BOUNDS_S, latency_s)
         with self._lock:
             self._new.append(latency_s)
             self._recent.append(latency_s)

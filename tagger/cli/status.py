@@ -38,7 +38,6 @@ def _state_folder(config: Path | None) -> Path:
     import os
 
     from tagger.config.build import resolve
-    from tagger.files import home
+    from tagger.files import state_folder
 
-    given: Path | None = resolve({}, os.environ, config).values["listen.state"].value
-    return given or home() / "state"
+    return state_folder(resolve({}, os.environ, config).values["listen.state"].value)

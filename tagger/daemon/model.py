@@ -38,9 +38,6 @@ class Model:
             SettingError: they do not fit the model's labels or the length of the windows.
             UserError: a source's own labels or thresholds do not.
         """
-        return [self._policy(settings, Spec.parse(each)) for each in settings.sources]
-
-    def _policy(self, settings: ListenSettings, spec: Spec) -> Policy:
         labels, thresholds, hop_s = self.info.labels, self.info.thresholds, settings.hop_seconds
         others = detected(settings)
         if taken := [label for label in others if label in labels]:
@@ -50,14 +47,17 @@ class Model:
         def made(rules: EventsConfig, threshold: float | None) -> Policy:
             return policy.policy(labels, thresholds, self.shortest_s, hop_s, rules, threshold, others)
 
-        plain = made(settings.rules, settings.threshold)
-        rules, threshold = spec.rules(settings.rules, settings.threshold)
-        if (rules, threshold) == (settings.rules, settings.threshold):
-            return plain
-        try:
-            return made(rules, threshold)
-        except SettingError as error:  # the daemon's own rules are right, so these are the source's
-            raise UserError(f"{spec.shown}: {'.'.join(error.field[1:])}: {error.problem}") from None
+        plain = settings.rules, settings.threshold
+        policies = [made(*plain)] * len(settings.sources)
+        for number, spec in enumerate(map(Spec.parse, settings.sources)):
+            own = spec.rules(*plain)
+            if own == plain:
+                continue
+            try:
+                policies[number] = made(*own)
+            except SettingError as error:  # the daemon's own rules are right, so these are the source's
+                raise UserError(f"{spec.shown}: {'.'.join(error.field[1:])}: {error.problem}") from None
+        return policies
 
     def memory_s(self, settings: ListenSettings, policies: Sequence[Policy]) -> float:
         """Longest time from an event's onset to its announcement, seconds."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,36 +32,35 @@ class Record(Sink):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._noted: dict[str, _Noted] = {}
+        self._noted = defaultdict[str, _Noted](_Noted)
 
     def open(self, streams: Sequence[Stream]) -> None:
         with self._lock:
-            self._noted = {stream.source: _Noted() for stream in streams}
+            self._noted.clear()
             if sum(len(stream.labels) for stream in streams) <= _MOST_ZEROS:
                 for stream in streams:
                     self._noted[stream.source].events.update(dict.fromkeys(stream.labels, 0))
 
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
         with self._lock:
-            noted = self._noted.setdefault(stream.source, _Noted())
+            noted = self._noted[stream.source]
             if noted.state != state:
                 noted.state, noted.rms_dbfs = state, None
 
     def event(self, stream: Stream, event: Event) -> None:
         if event.type == "begin" and event.cause is None:
             with self._lock:
-                self._noted.setdefault(stream.source, _Noted()).events[event.label] += 1
+                self._noted[stream.source].events[event.label] += 1
 
     def audio(self, stream: Stream, level: Level) -> None:
         with self._lock:
-            self._noted.setdefault(stream.source, _Noted()).rms_dbfs = level.rms_dbfs
+            self._noted[stream.source].rms_dbfs = level.rms_dbfs
 
     def source(self, listener: Listener) -> SourceHealth:
         """How a listener's source does now."""
         now, source = time.monotonic(), listener.stream.source
-        counts, sum_s = listener.latencies.histogram()
         with self._lock:
-            noted = self._noted.setdefault(source, _Noted())
+            noted = self._noted[source]
             return SourceHealth(
                 source=source,
                 condition=_condition(listener),
@@ -72,7 +71,7 @@ class Record(Sink):
                 skipped=listener.skipped,
                 overruns=listener.overruns,
                 recent=tuple(listener.latencies.recent()),
-                histogram=(counts, sum_s),
+                histogram=listener.latencies.histogram(),
                 events=dict(noted.events),
             )
 

@@ -26,7 +26,7 @@ from tagger.daemon.web import answering
 from tagger.engine.runtime import describe, doubles
 from tagger.errors import SettingError, TaggerError, UserError
 from tagger.events import Level, Stream
-from tagger.files import home
+from tagger.files import state_folder
 from tagger.latencies import SkipLog
 from tagger.levels.monitor import SoundMonitor
 from tagger.listen import AudioTap, Listener
@@ -116,7 +116,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
             )
         ]
         health = Health(node, listeners, record, outputs.health, fanout.counts)
-        stack.enter_context(answering(health.snapshot, settings.http, settings.state or home() / "state"))
+        stack.enter_context(answering(health.snapshot, settings.http, state_folder(settings.state)))
         control.listeners = {listener.stream.source: listener for listener in listeners}
         fanout.open(streams)  # from now on requests come
         for stream, end in state.left_open() if state is not None else ():
@@ -125,7 +125,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         tasks = [*_tasks(settings, health, fanout, state), *([Task(1.0, meters.draw)] if meters is not None else [])]
         service = Service.of(os.environ)
         tasks.append(Task(REPEAT_SECONDS, say_repeated))
-        tasks.append(Task(service.every_s, lambda: service.report(health.snapshot())))
+        tasks.append(Task(service.every_s, lambda: service.report(health.snapshot)))
         daemon = Daemon(listeners, fanout, stop, tasks, control.close, outputs, model.policies, service)
         stop.on_reload = lambda: reload(daemon, build)
         daemon.run()
@@ -172,6 +172,7 @@ def _monitors(
     """Publishes how loud each stream is, every `audio_s` seconds, and finds loud sounds and alarms."""
     calibrations = levels_db("calibrate_db", settings, settings.calibrate_db)
     limits = levels_db("loud_db", settings, settings.loud_db)
+    memory_s = model.memory_s(settings, policies)
 
     def publisher(stream: Stream) -> Callable[[Level], None]:
         return lambda level: sink.audio(stream, level)
@@ -184,7 +185,7 @@ def _monitors(
             calibrate_db,
             loud_db,
             has_alarms=settings.alarms,
-            memory_s=model.memory_s(settings, policies),
+            memory_s=memory_s,
         )
         for stream, calibrate_db, loud_db in zip(streams, calibrations, limits, strict=True)
     ]
@@ -234,7 +235,7 @@ def _state(settings: ListenSettings) -> Iterator[StateFolder | None]:
     if not (is_durable or has_lasting_sinks(settings) or settings.state):
         yield None
         return
-    state = StateFolder(settings.state or home() / "state")
+    state = StateFolder(state_folder(settings.state))
     try:
         yield state
     finally:

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 
 from tagger.health import Snapshot
 
@@ -58,10 +58,15 @@ class Service:
     def stopping(self) -> None:
         self._send("STOPPING=1", "STATUS=stopping")
 
-    def report(self, snapshot: Snapshot) -> None:
-        """Feeds the watchdog unless a thread is stuck, and says how the daemon does if that has changed."""
+    def report(self, look: Callable[[], Snapshot]) -> None:
+        """Feeds the watchdog unless a thread is stuck, and says how the daemon does if that has changed.
+
+        Args:
+            look: makes the snapshot. It is not called where nobody listens.
+        """
         if self._address is None:
             return
+        snapshot = look()
         problems = snapshot.problems
         heard = sum(each.condition.state == "hearing" for each in snapshot.sources)
         status = f"{heard} of {len(snapshot.sources)} heard{''.join(f'; {line}' for line in problems)}"

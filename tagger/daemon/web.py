@@ -8,7 +8,6 @@
 
 import contextlib
 import errno
-import ipaddress
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from tagger.daemon.localsocket import is_answered, short_path, socket_path, sock
 from tagger.errors import SettingError, TaggerError
 from tagger.files import PRIVATE, make_folders
 from tagger.health import Snapshot
+from tagger.names import is_this_machine
 from tagger.settings import HttpSettings
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 class _PortServer(_Server):
     def __init__(self, address: tuple[str, int], snapshot: Callable[[], Snapshot]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._is_local = is_loopback(address[0])
+        self._is_local = is_this_machine(address[0])
         super().__init__(address, snapshot)
 
     def accepts_host(self, host: str) -> bool:
@@ -153,7 +153,7 @@ class _PortServer(_Server):
         own name this address, to read what is heard here.
         """
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        return not self._is_local or not name or is_loopback(name.strip("[]"))
+        return not self._is_local or not name or is_this_machine(name.strip("[]"))
 
 
 class _SocketServer(_Server):
@@ -187,7 +187,7 @@ def answering(snapshot: Callable[[], Snapshot], http: HttpSettings | None, folde
     with ExitStack() as stack:
         if http is not None:
             stack.enter_context(_serving(_port_server(http, snapshot)))
-            if not is_loopback(http.host):
+            if not is_this_machine(http.host):
                 log.info("http: whoever reaches %s:%d can read which sounds were heard", http.host, http.port)
         if hasattr(socket, "AF_UNIX"):
             made = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -199,18 +199,6 @@ def answering(snapshot: Callable[[], Snapshot], http: HttpSettings | None, folde
                 stack.callback(_remove_if_empty, made)
                 stack.enter_context(_serving(server))
         yield
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address.
-
-    >>> is_loopback("localhost"), is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0")
-    (True, True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _port_server(http: HttpSettings, snapshot: Callable[[], Snapshot]) -> _Server:

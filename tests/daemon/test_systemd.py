@@ -76,13 +76,13 @@ def test_elsewhere_nothing_happens(env: dict[str, str]) -> None:
     service = Service.of(env)
     service.ready()
     service.reloading()
-    service.report(snapshot())
+    service.report(snapshot)
     service.stopping()
 
 
 def test_a_watchdog_of_another_process_is_not_fed(systemd: Systemd) -> None:
     service = Service.of({"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"})
-    service.report(snapshot())
+    service.report(snapshot)
     assert systemd.said() == ["STATUS=1 of 1 heard"]
 
 
@@ -98,17 +98,17 @@ def test_a_watchdog_of_another_process_is_not_fed(systemd: Systemd) -> None:
 )
 def test_the_watchdog_is_fed_while_audio_flows_or_is_waited_for(systemd: Systemd, well) -> None:
     service = Service(systemd.address, 60.0)
-    service.report(snapshot(well))
+    service.report(lambda: snapshot(well))
     assert "WATCHDOG=1" in systemd.said()
 
 
 def test_the_watchdog_starves_when_a_thread_is_stuck(systemd: Systemd, caplog) -> None:
     service = Service(systemd.address, 60.0)
     for _ in range(3):
-        service.report(snapshot(source(), source("door", idle_s=51.0)))
+        service.report(lambda: snapshot(source(), source("door", idle_s=51.0)))
     assert systemd.said() == ["STATUS=2 of 2 heard; door: its thread has not moved for 51 s; restart the daemon"]
     assert caplog.messages == ["door: the thread is stuck; systemd will restart the service"]
-    service.report(snapshot())
+    service.report(snapshot)
     assert systemd.said()[0] == "WATCHDOG=1"
 
 
@@ -134,6 +134,7 @@ def test_a_daemon_says_when_it_is_ready_reloads_and_stops(systemd: Systemd) -> N
 
 
 def test_what_it_says_is_short(systemd: Systemd) -> None:
-    Service(systemd.address).report(snapshot(*(source(f"s{i}", state="retrying", detail="x" * 50) for i in range(40))))
+    many = [source(f"s{i}", state="retrying", detail="x" * 50) for i in range(40)]
+    Service(systemd.address).report(lambda: snapshot(*many))
     (line,) = systemd.said()
     assert len(line) < 400

@@ -48,6 +48,7 @@ def layered(tree: Path) -> Iterator[Path]:
         try:
             shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
             if outside := os.environ.get("PIP_CERT"):  # a network whose proxy has a certificate of its own
+                (root / "etc/ssl").mkdir(exist_ok=True)
                 shutil.copy(outside, f"{root}{_CERTIFICATES}")
             yield root
         finally:

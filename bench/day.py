@@ -16,12 +16,12 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from tagger.bench.usage import usage
 from tagger.daemon.status import ask_here
 from tests.programs import siren
 
@@ -57,18 +57,15 @@ def run(folder: Path, pieces: int, hop_s: float) -> int:
     stdin = process.stdin
     assert stdin is not None
     sound = piece()
-    sent = 0
-    done = threading.Event()
 
     def feed() -> None:
-        nonlocal sent
-        for _ in range(pieces):
-            stdin.write(sound)
-            sent += 1
-        done.set()
+        with suppress(BrokenPipeError):  # the daemon is gone
+            for _ in range(pieces):
+                stdin.write(sound)
 
     began = time.monotonic()
-    threading.Thread(target=feed, daemon=True).start()
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
     expected = int((pieces * PIECE_S - 5) / hop_s) + 1
     first_mb = highest_mb = mb = 0.0
     windows = skipped = hour = 0
@@ -80,7 +77,7 @@ def run(folder: Path, pieces: int, hop_s: float) -> int:
             continue
         (of_source,) = answer["sources"].values()
         windows, skipped = of_source["windows"], of_source["skipped"]
-        mb = usage(process.pid).resident_bytes / 1e6
+        mb = answer["process"]["resident_mb"]
         heard_s = windows * hop_s
         if not first_mb and heard_s >= 60:
             first_mb = mb
@@ -89,8 +86,9 @@ def run(folder: Path, pieces: int, hop_s: float) -> int:
         if int(heard_s // 3600) > hour:
             hour = int(heard_s // 3600)
             print(f"after {heard_s / 3600:6.1f} h    {mb:7.1f} MB, {time.monotonic() - began:,.0f} s", flush=True)
-    done.wait()
-    stdin.close()
+    feeder.join()
+    with suppress(BrokenPipeError):
+        stdin.close()
     process.wait()
     drift_s, sirens = drift(lines)
     grown_mb = mb - first_mb

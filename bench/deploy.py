@@ -32,7 +32,7 @@ from tagger.bench.usage import usage
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.programs import Subscriber, free_port  # noqa: E402
+from tests.programs import Subscriber, can_connect, free_port  # noqa: E402
 
 _PACKAGES = ("systemd", "systemd-sysv", "dbus", "ca-certificates")
 """What a Debian that boots has, beyond the smallest tree."""
@@ -123,6 +123,7 @@ def broker(settings: Path) -> Iterator[int]:
     settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
     process = subprocess.Popen(["mosquitto", "-c", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
+        until("the broker", lambda: can_connect(port))
         yield port
     finally:
         process.terminate()

@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,15 +43,21 @@ def describe_machine() -> Machine:
         processor=_processor(),
         cores=cores(),
         instructions=_instructions(),
-        system=f"{platform.system()} {platform.release()}, {platform.machine()}",
-        versions={"tagger": __version__, "python": platform.python_version(), **_libraries()},
+        system=system_name(),
+        versions=versions(_LIBRARIES),
         busy_before=busy,
     )
 
 
-def _libraries() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
+def system_name() -> str:
+    """The operating system, and the kind of processor."""
+    return f"{platform.system()} {platform.release()}, {platform.machine()}"
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Versions by name of those libraries that are installed, and of `tagger` and `python`."""
+    found = {"tagger": __version__, "python": platform.python_version()}
+    for name in libraries:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -1,7 +1,6 @@
 """`tagger doctor --bundle`: a file for whoever helps. It holds no audio, no events, and no secret."""
 
 import json
-import shutil
 import subprocess
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -9,12 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from tagger.bench.machine import versions
 from tagger.config import check, secret
 from tagger.config.given import HIDDEN
 from tagger.config.resolver import Resolved
 from tagger.daemon.status import Answer
 from tagger.doctor.finding import Finding
-from tagger.doctor.machine import versions
+from tagger.doctor.machine import LIBRARIES
 from tagger.doctor.run import lines
 from tagger.errors import UserError
 from tagger.files import PRIVATE, replacing
@@ -34,7 +34,7 @@ def write(path: Path, resolved: Resolved, found: Sequence[Finding], running: Seq
         "doctor.txt": "".join(f"{line}\n" for each in found for line in lines(each)),
         "doctor.json": json.dumps([each.to_json() for each in found], indent=1),
         "settings.txt": "".join(f"{row}\n" for row in check.rows(resolved)),
-        "versions.json": json.dumps(versions(), indent=1),
+        "versions.json": json.dumps(versions(LIBRARIES), indent=1),
         "status.json": json.dumps([_without_events(each) for each in running], indent=1),
         "journal.txt": _journal(),
     }
@@ -54,8 +54,6 @@ def _without_events(answer: Answer) -> Mapping[str, Any]:
 
 def _journal() -> str:
     """The last lines of the service's log. It names no sound but what a user tests with."""
-    if shutil.which(_JOURNAL[0]) is None:
-        return ""
     try:
         done = subprocess.run(_JOURNAL, capture_output=True, text=True, errors="replace", timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tagger.errors import TaggerError, UserError
+from tagger.sources.portaudio import MissingDeviceError
 
 State = Literal["ok", "warn", "fail"]
 
@@ -33,7 +34,8 @@ def failed(about: str, error: Exception, advice: str = "") -> Finding:
     """The finding of an error, whose message says what to do, unless there is other advice."""
     if isinstance(error, OSError):
         return Finding(about, "fail", error.strerror or str(error), advice)
-    return Finding(about, "fail", str(error), advice, isinstance(error, UserError))
+    is_mistake = isinstance(error, UserError) and not isinstance(error, MissingDeviceError)
+    return Finding(about, "fail", str(error), advice, is_mistake)
 
 
 Check = tuple[str, Callable[[], Iterable[Finding]]]

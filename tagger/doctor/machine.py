@@ -1,9 +1,7 @@
 """Looks at this machine: PortAudio, devices and who may use them, GPU, disk, clock."""
 
 import ctypes
-import importlib.metadata
 import os
-import platform
 import shutil
 import sys
 import time
@@ -11,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tagger
-from tagger import __version__
+from tagger.bench.machine import system_name, versions
 from tagger.doctor.finding import Finding, State
 from tagger.engine.runtime import may_have_gpu
 from tagger.errors import TaggerError, to_install
 from tagger.printable import number_of
 from tagger.sources.portaudio import input_devices, load_sounddevice
 
-_LIBRARIES = ("numpy", "onnxruntime", "openvino", "torch", "av", "paho-mqtt", "sounddevice")
+LIBRARIES = ("numpy", "onnxruntime", "openvino", "torch", "av", "paho-mqtt", "sounddevice")
 _CARDS = Path("/dev/snd")
 _LEAST_FREE_MB, _FEW_FREE_MB = 50, 500
 """Room on a disk below which nothing can be kept, and below which it is said, MB."""
@@ -26,20 +24,9 @@ _UNSYNCHRONISED = 5
 """adjtimex(2): the clock follows no other."""
 
 
-def versions() -> dict[str, str]:
-    """Versions by name, of what is installed."""
-    found = {"tagger": __version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def system() -> Iterator[Finding]:
-    named = ", ".join(f"{name} {version}" for name, version in versions().items())
-    yield Finding("system", "ok", f"{platform.system()} {platform.release()}, {platform.machine()}; {named}")
+    named = ", ".join(f"{name} {version}" for name, version in versions(LIBRARIES).items())
+    yield Finding("system", "ok", f"{system_name()}; {named}")
 
 
 def sound(is_wanted: bool) -> Iterator[Finding]:
@@ -87,10 +74,10 @@ def gpu(runs_on: str) -> Iterator[Finding]:
     """
     if not may_have_gpu():
         yield Finding("GPU", "ok", "no NVIDIA GPU; the processor runs the network")
-    elif "cuda" in runs_on.lower():
+    elif any(each in runs_on.lower() for each in ("cuda", "mps")):
         yield Finding("GPU", "ok", f"in use: {runs_on}")
     else:
-        yield Finding("GPU", "warn", "there is an NVIDIA driver, and the GPU is not used", to_install("torch"))
+        yield Finding("GPU", "warn", "there is a GPU, and it is not used", to_install("torch"))
 
 
 def disk(folders: Sequence[Path]) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Looks at what the settings name: model, sources, broker, receivers, and a daemon that runs already."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from tagger.audio.level import LevelMeter
 from tagger.config.reach import SILENT_PIPE, reach_webhook
 from tagger.daemon.status import Answer
+from tagger.doctor import machine
 from tagger.doctor.finding import Finding, State, failed
 from tagger.engine.engine import cores
 from tagger.engine.runtime import describe, open_models
@@ -20,7 +21,6 @@ from tagger.printable import number_of
 from tagger.settings import ListenSettings, MqttSettings, WebhookSettings, channel_numbers, model_names
 from tagger.sources import Source, open_source
 from tagger.sources.pipe import is_pipe, is_stdin
-from tagger.sources.portaudio import MissingDeviceError
 from tagger.sources.spec import Spec
 
 _RATE_HZ = 32_000
@@ -31,14 +31,9 @@ _WINDOWS = 3
 """Windows that are classified to learn how long one takes."""
 
 
-def model(settings: ListenSettings, tell: Callable[[str], None] = lambda runs_on: None) -> Iterator[Finding]:
-    """The model, the runtime, and whether it is quick enough.
-
-    Args:
-        tell: called with what runs it, for people.
-    """
+def model(settings: ListenSettings) -> Iterator[Finding]:
+    """The model, the runtime, whether it is quick enough, and whether a GPU is left unused."""
     classifier = open_models(model_names(settings.model), settings.runtime, settings.device, settings.window_seconds)
-    tell(", ".join(describe(classifier)))
     window_s = settings.window_seconds or classifier.info.window_seconds
     samples = np.zeros(round(window_s * classifier.info.mel.sample_rate_hz), np.float32)
     window = Window(samples, 0, len(samples), 0.0)
@@ -58,6 +53,7 @@ def model(settings: ListenSettings, tell: Callable[[str], None] = lambda runs_on
         yield Finding("model", "warn", f"{said}: it fills the processor", "use a longer --hop, or fewer sources")
     else:
         yield Finding("model", "ok", said)
+    yield from machine.gpu(", ".join(describe(classifier)))
 
 
 def source(text: str, settings: ListenSettings, running: Sequence[Answer]) -> Iterator[Finding]:
@@ -68,15 +64,10 @@ def source(text: str, settings: ListenSettings, running: Sequence[Answer]) -> It
         running: answers of daemons that run with the same state folder.
     """
     spec = Spec.parse(text)
-    about = f"source {spec.name or _name(spec.uri)}"
     if is_stdin(spec.uri) or is_pipe(spec.uri):
-        yield Finding(about, "ok", SILENT_PIPE)
+        yield Finding(f"source {spec.name or spec.uri}", "ok", SILENT_PIPE)
         return
-    try:
-        opened = open_source(text, _RATE_HZ, settings.realtime, settings.pcm, channel_numbers(settings.channel))
-    except MissingDeviceError as error:
-        yield failed(about, TaggerError(str(error)), "connect it; `tagger listen` waits for it")
-        return
+    opened = open_source(text, _RATE_HZ, settings.realtime, settings.pcm, channel_numbers(settings.channel))
     about = f"source {spec.name or opened.name}"
     for answer in running:
         if (known := answer["sources"].get(spec.level or slug(opened.name))) is not None:
@@ -87,12 +78,6 @@ def source(text: str, settings: ListenSettings, running: Sequence[Answer]) -> It
         yield from _heard(about, opened)
 
 
-def _name(uri: str) -> str:
-    """What a source is, without a secret."""
-    scheme, separator, _ = uri.partition("://")
-    return f"{scheme}{separator}..." if separator else uri
-
-
 def _heard(about: str, source: Source) -> Iterator[Finding]:
     """Hears a source for a second."""
     meter = LevelMeter(_RATE_HZ, _SOUND_SECONDS)
@@ -100,8 +85,7 @@ def _heard(about: str, source: Source) -> Iterator[Finding]:
         with closing(source.blocks()) as blocks:  # type: ignore[type-var]  # a generator, which closes the device
             level = next((found for block in blocks if (found := meter.feed(block)) is not None), None)
     except TaggerError as error:
-        missing = TaggerError(str(error)) if isinstance(error, MissingDeviceError) else error
-        yield failed(about, missing, "see that it is there; `tagger listen` tries again by itself")
+        yield failed(about, error, "see that it is there; `tagger listen` tries again by itself")
         return
     if level is None:
         yield Finding(about, "ok", f"{source.description}; shorter than a second")

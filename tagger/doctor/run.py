@@ -1,17 +1,16 @@
 """All checks, in the order in which one depends on another, and what was found as text."""
 
-import queue
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from tagger import files
 from tagger.config import check
 from tagger.config.resolver import Resolved
 from tagger.daemon.status import Answer, ask_here
 from tagger.doctor import machine, parts
 from tagger.doctor.finding import Check, Finding, findings
 from tagger.errors import TaggerError
-from tagger.files import home
 from tagger.settings import ListenSettings
 from tagger.sources import split_name
 
@@ -28,8 +27,7 @@ def running_daemons(folder: Path) -> list[Answer]:
 
 
 def state_folder(resolved: Resolved) -> Path:
-    given: Path | None = resolved.values["listen.state"].value
-    return given or home() / "state"
+    return files.state_folder(resolved.values["listen.state"].value)
 
 
 def examine(resolved: Resolved, running: Sequence[Answer], wait_s: float = _WAIT_SECONDS) -> Iterator[Finding]:
@@ -40,13 +38,12 @@ def examine(resolved: Resolved, running: Sequence[Answer], wait_s: float = _WAIT
     """
     yield from settings_of(resolved)
     settings = resolved.settings or ListenSettings()
-    runs_on: queue.SimpleQueue[str] = queue.SimpleQueue()
     is_mic = any(split_name(each)[1].partition(":")[0] in ("mic", "auto") for each in settings.sources)
     checks: list[Check] = [
         ("system", machine.system),
         ("PortAudio", partial(machine.sound, is_mic)),
         ("daemon", partial(parts.daemon, running, state_folder(resolved))),
-        ("model", partial(parts.model, settings, runs_on.put)),
+        ("model", partial(parts.model, settings)),
         ("disk", partial(machine.disk, _folders(settings, resolved))),
         ("clock", machine.clock),
     ]
@@ -60,7 +57,6 @@ def examine(resolved: Resolved, running: Sequence[Answer], wait_s: float = _WAIT
         if settings.webhook is not None:
             checks.append(("webhook", partial(parts.webhook, settings.webhook)))
     yield from findings(checks, wait_s)
-    yield from machine.gpu("" if runs_on.empty() else runs_on.get())
 
 
 def settings_of(resolved: Resolved) -> Iterator[Finding]:

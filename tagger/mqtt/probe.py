@@ -4,7 +4,8 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tagger.errors import TaggerError, UserError
 from tagger.mqtt.connection import Connection
@@ -15,13 +16,19 @@ from tagger.settings import MqttSettings
 _LOOK_SECONDS = 0.05
 
 
-def probe(settings: MqttSettings, wait_s: float, then: Callable[[Connection], None] = lambda connection: None) -> None:
-    """Connects once, and leaves again. A daemon that runs with the same settings stays connected: the client id is
-    another one. Nothing is published.
+def probe(settings: MqttSettings, wait_s: float) -> None:
+    """Connects once, and leaves again. Nothing is published. Raises as `connected`."""
+    with connected(settings, wait_s):
+        pass
+
+
+@contextmanager
+def connected(settings: MqttSettings, wait_s: float) -> Iterator[Connection]:
+    """A connection that ends with the block. The client id is another one than that of a daemon that runs with the same
+    settings, so that stays connected.
 
     Args:
         wait_s: longest wait for the broker's answer, seconds.
-        then: called with the connection, before it is ended.
 
     Raises:
         UserError: the broker refuses for good, as for a wrong password; or a certificate cannot be used.
@@ -41,7 +48,7 @@ def probe(settings: MqttSettings, wait_s: float, then: Callable[[Connection], No
         if not connection.is_connected:
             why = connection.trouble or f"no answer within {wait_s:g} s"
             raise TaggerError(f"the broker at {settings.url} cannot be reached: {why}")
-        then(connection)
+        yield connection
     finally:
         connection.stop()
 
@@ -53,23 +60,17 @@ def round_trip(settings: MqttSettings, wait_s: float) -> float | None:
         wait_s: longest wait for the connection, and for the message, seconds.
 
     Raises:
-        UserError, TaggerError: as `probe`.
+        UserError, TaggerError: as `connected`.
     """
     token = secrets.token_hex(8)
     topic = Topics(settings.prefix, settings.node).response(f"doctor-{token}")
-    took_s: list[float] = []
-
-    def exchange(connection: Connection) -> None:
-        subscribed, back = threading.Event(), threading.Event()
+    subscribed, back = threading.Event(), threading.Event()
+    with connected(settings, wait_s) as connection:
         connection.on_subscribed = subscribed.set
         connection.on_message = lambda of, payload, retained: back.set() if of == topic else None
         connection.subscribe([topic])
         if not subscribed.wait(wait_s):
-            return
+            return None
         sent = time.monotonic()
         connection.publish(Outgoing(topic, token))
-        if back.wait(wait_s):
-            took_s.append(time.monotonic() - sent)
-
-    probe(settings, wait_s, exchange)
-    return took_s[0] if took_s else None
+        return time.monotonic() - sent if back.wait(wait_s) else None

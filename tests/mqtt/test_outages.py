@@ -29,11 +29,8 @@ from tests.relay import Relay
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 RATE_HZ = 32_000
-_MOST_REPEATED = 3
-"""Largest number of repeated messages. A broker that dies between forwarding an event and acknowledging it, or a daemon
-that dies before it has noted the acknowledgement, sends the event again, with the same id and type: QoS 1 cannot do
-better. The death must fall into a millisecond or two, so it is rare.
-"""
+_IN_FLIGHT = 8
+"""Number of messages that may be on their way at once here, several times what this daemon sends within a second."""
 SPEED = 14.0
 """Seconds of audio a second."""
 BASE = "tagger/room/stdin"
@@ -162,6 +159,19 @@ def states(events: list[tuple[str, str]], labels: dict[str, str]) -> dict[str, s
     return {level: "ON" if level in on or (level == "any" and on) else "OFF" for level in ("siren", "alarm", "any")}
 
 
+def assert_few_repeats(seen: list[tuple[str, str]], deaths: int) -> None:
+    """Asserts that only what was on its way when something died came again.
+
+    A broker that dies between forwarding an event and acknowledging it, or a daemon that dies before it has noted the
+    acknowledgement, has it sent again, with the same id and type: QoS 1 cannot do better. How often depends on how busy
+    the machine is; on a quiet one a death must fall into a millisecond or two.
+    """
+    first: dict[tuple[str, str], int] = {}
+    apart = [at - first[each] for at, each in enumerate(seen) if first.setdefault(each, at) != at]
+    assert len(apart) <= deaths, apart
+    assert max(apart, default=0) <= _IN_FLIGHT, apart
+
+
 def labels_of(witness: Subscriber) -> dict[str, str]:
     return {event["id"]: event["label"] for event in witness.jsons(f"{BASE}/event")}
 
@@ -189,7 +199,7 @@ def test_a_broker_that_is_killed_again_and_again(tmp_path: Path, events: int, ki
         lost, repeated = len(set(published) - set(seen)), len(seen) - len(set(seen))
         print_json(events=len(published), kills=kills, seen=len(seen), lost=lost, repeated=repeated)
         assert list(dict.fromkeys(seen)) == published, (tmp_path / "daemon.log").read_text()
-        assert repeated <= _MOST_REPEATED
+        assert_few_repeats(seen, deaths=kills)
         assert {kind for _, kind in published} == {"begin", "end"}
         kept = here.retained()
         assert {level: kept[level] for level in ("siren", "alarm", "any")} == states(published, labels_of(here.witness))
@@ -217,7 +227,9 @@ def test_a_daemon_that_is_killed_too(tmp_path: Path, kills: int, daemon_kills: i
         code = here.daemon.stop()
         assert code == 0, (tmp_path / "daemon.log").read_text()
         until(lambda: set(here.daemon.published[count:]) <= set(here.seen), "the last of them arrived")
-        seen = Counter(here.seen)
+        here.witness.catch_up()
+        messages = here.seen
+        seen = Counter(messages)
         begun, ended = ({each for each, kind in seen if kind == wanted} for wanted in ("begin", "end"))
         causes = Counter(event.get("cause") for event in here.witness.jsons(f"{BASE}/event"))
         print_json(
@@ -230,7 +242,7 @@ def test_a_daemon_that_is_killed_too(tmp_path: Path, kills: int, daemon_kills: i
             repeated=seen.total() - len(seen),
         )
         assert begun == ended
-        assert seen.total() - len(seen) <= _MOST_REPEATED
+        assert_few_repeats(messages, deaths=len(deaths))
         assert causes["restart"] > 0
         kept = here.retained()
         assert {kept[level] for level in ("siren", "alarm", "any")} == {"OFF"}

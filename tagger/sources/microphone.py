@@ -13,6 +13,7 @@ import numpy as np
 from tagger.audio.chunk import Frames
 from tagger.audio.downmix import Downmix, check_channel, heard_channels
 from tagger.audio.resample import Resampler, is_plausible
+from tagger.condition import SourceError
 from tagger.errors import TaggerError
 from tagger.events import Block
 from tagger.names import slug
@@ -31,6 +32,9 @@ _MOST_MIXED = 8
 for, or mixers with most inputs empty; of these the first two are mixed."""
 SILENT_DEVICE_SECONDS = 3.0
 """Longest wait for the device's next block; after it, the device counts as gone."""
+FIRST_BLOCK_SECONDS = 8.0
+"""Longest wait for the first block after the device was opened. PulseAudio's null sink gives it after 2 s, a Bluetooth
+headset once it has changed to its microphone; on a busy machine both take longer."""
 
 
 def open_source(request: Request) -> "MicrophoneSource":
@@ -135,8 +139,10 @@ class MicrophoneSource:
         while not self._closed.is_set():
             waited = self._queue.empty()
             try:
-                captured = self._queue.get(timeout=SILENT_DEVICE_SECONDS)
+                captured = self._queue.get(timeout=SILENT_DEVICE_SECONDS if read else FIRST_BLOCK_SECONDS)
             except queue.Empty:
+                if not read:
+                    raise SourceError("no_bytes", f"microphone {name!r} was opened, and delivers no audio") from None
                 raise TaggerError(f"microphone {name!r} delivers no audio any more") from None
             if captured is None:
                 return

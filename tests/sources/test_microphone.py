@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tagger.cli.main import main
+from tagger.condition import reason_of
 from tagger.errors import TaggerError, UserError
 from tagger.sources import microphone, open_source
 from tagger.sources.microphone import MicrophoneSource
@@ -43,6 +44,7 @@ class FakePortAudio(ModuleType):
         self.refuse: str | None = None
         self.deliver: Callable[..., None]
         """Hands samples to whoever opened a device last."""
+        self.started = threading.Event()
         fake = self
 
         class InputStream:
@@ -57,6 +59,7 @@ class FakePortAudio(ModuleType):
                 fake.deliver = self.deliver
                 for samples, overflow in fake.script:
                     self.deliver(samples, overflow)
+                fake.started.set()
 
             def deliver(self, samples: np.ndarray[Any, Any], overflow: bool = False) -> None:
                 status = SimpleNamespace(input_overflow=overflow)
@@ -80,7 +83,8 @@ class FakePortAudio(ModuleType):
 def portaudio(monkeypatch: pytest.MonkeyPatch) -> FakePortAudio:
     fake = FakePortAudio(DEVICES)
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
-    monkeypatch.setattr(microphone, "SILENT_DEVICE_SECONDS", 0.2)
+    for name in ("SILENT_DEVICE_SECONDS", "FIRST_BLOCK_SECONDS"):
+        monkeypatch.setattr(microphone, name, 0.2)
     return fake
 
 
@@ -246,7 +250,7 @@ def test_samples_that_are_not_numbers_become_silence_after_a_gap(portaudio: Fake
 
 
 def test_close_ends_the_wait(portaudio: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(microphone, "SILENT_DEVICE_SECONDS", 30)
+    monkeypatch.setattr(microphone, "FIRST_BLOCK_SECONDS", 30)
     source = MicrophoneSource("mic", None, RATE_HZ)
     threading.Timer(0.1, source.close).start()
     began = time.monotonic()
@@ -263,6 +267,33 @@ def test_after_an_error_the_device_is_looked_for_anew(portaudio: FakePortAudio) 
     second, _ = heard(source)
     assert portaudio.opened == [2, 3]
     assert [block.gap for block in (*first, *second)] == [False, False, True, False]
+
+
+def test_a_device_may_take_longer_for_its_first_block_than_for_the_others(
+    portaudio: FakePortAudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PulseAudio's null sink takes 2 s, and more where the machine is busy; each new try would begin to wait anew."""
+    monkeypatch.setattr(microphone, "SILENT_DEVICE_SECONDS", 0.01)
+    monkeypatch.setattr(microphone, "FIRST_BLOCK_SECONDS", 60.0)
+    source = MicrophoneSource("mic", None, RATE_HZ)
+
+    def deliver() -> None:
+        portaudio.started.wait(60)
+        time.sleep(0.2)
+        portaudio.deliver(np.zeros(1_600, np.float32))
+
+    threading.Thread(target=deliver).start()
+    blocks, error = heard(source)
+    assert len(blocks) == 1
+    assert str(error) == "microphone 'USB Audio Device' delivers no audio any more"
+    assert reason_of(error) == "gone"
+
+
+def test_a_device_that_never_delivers_is_told_from_one_that_has_gone(portaudio: FakePortAudio) -> None:
+    blocks, error = heard(MicrophoneSource("mic", None, RATE_HZ))
+    assert blocks == []
+    assert str(error) == "microphone 'USB Audio Device' was opened, and delivers no audio"
+    assert reason_of(error) == "no_bytes"
 
 
 def test_looking_anew_never_ends_another_microphone(portaudio: FakePortAudio) -> None:

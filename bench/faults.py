@@ -2,6 +2,7 @@
 
     python bench/faults.py                          # each fault 20 times, all at once: about 20 minutes
     python bench/faults.py --times 3 --only server_killed --only half_open
+    python bench/faults.py --log faults.jsonl       # again after an interruption: goes on where it was
 
 One daemon (`tagger listen`, as a process) has a source for each fault, and one that nothing happens to. Mosquitto is
 the broker; GStreamer's RTSP server (Debian: gir1.2-gst-rtsp-server-1.0, run by /usr/bin/python3), and this program's
@@ -10,7 +11,7 @@ server of HTTP are the sources; PulseAudio is the microphone. What is not instal
 For each fault: the longest time until `stats` says one of the right reasons (limit 10 s; zeros need 5 s of zeros), the
 longest time from the source's return until it is `online` again (limit 15 s), and failures. At the end: descriptors,
 threads and processes of the daemon, before and after; and whether the undisturbed source had the same scores as in a
-run without faults (`--alone` seconds).
+daemon beside it, which has that source alone.
 """
 
 import json
@@ -22,10 +23,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -110,6 +113,33 @@ class Fault:
     failures: list[str] = field(default_factory=list)
     keeps_online: bool = False
     """The sound goes on, with another reason."""
+    log: Path | None = None
+    """File that gets a line of JSON for each time."""
+
+    @property
+    def done(self) -> int:
+        """How often it has happened."""
+        return len(self.back_s) + len(self.failures)
+
+    def note(self, **result: float | str) -> None:
+        """Notes how one time went: `reason_s` and `back_s`, seconds, or `failure`."""
+        self.take(result)
+        if self.log is not None:
+            with self.log.open("a") as log:
+                log.write(json.dumps({"fault": self.name, **result}) + "\n")
+
+    def take(self, result: dict[str, Any]) -> None:
+        """Counts how one time went."""
+        for key, to in (("reason_s", self.reason_s), ("back_s", self.back_s), ("failure", self.failures)):
+            if key in result:
+                to.append(result[key])
+
+    def go_on(self, log: Path | None) -> None:
+        """Counts what a file has of earlier runs; what comes is written behind it."""
+        self.log = log
+        for line in log.read_text().splitlines() if log is not None and log.exists() else []:
+            if (result := json.loads(line)).get("fault") == self.name:
+                self.take(result)
 
 
 def _connects(port: int) -> bool:
@@ -247,20 +277,14 @@ def _microphone_fault(stack: ExitStack, folder: Path) -> Iterator[Fault]:
 class Watch:
     """What the daemon publishes, taken apart once as it comes."""
 
-    def __init__(self, subscriber: Subscriber) -> None:
-        self._subscriber = subscriber
+    def __init__(self, subscriber: Subscriber, node: str) -> None:
+        self._subscriber, self._node = subscriber, node
         self._taken = 0
         self._lock = threading.Lock()
         self._reasons: dict[str, list[tuple[float, str]]] = {}
         self._online: dict[str, list[float]] = {}
         self._heard: dict[str, float] = {}
         self._scores: dict[str, dict[float, str]] = {}
-
-    def clear(self) -> None:
-        """Forgets all."""
-        self._take()
-        for each in (self._reasons, self._online, self._heard, self._scores):
-            each.clear()  # type: ignore[attr-defined]
 
     def reason(self, source: str, since: float) -> tuple[str, float] | None:
         """The newest reason that `stats` said after a moment, and when."""
@@ -286,7 +310,9 @@ class Watch:
             new = self._subscriber.messages[self._taken :]
             self._taken += len(new)
             for at, message in new:
-                parts = message.topic.split("/")[2:]
+                _, node, *parts = message.topic.split("/")
+                if node != self._node:
+                    continue
                 if parts == ["stats"]:
                     for name, each in json.loads(message.payload)["sources"].items():
                         self._reasons.setdefault(name, []).append((at, each["reason"]))
@@ -300,13 +326,13 @@ class Watch:
 
 def suffer(fault: Fault, watch: Watch, times: int) -> None:
     """Breaks a source and mends it, again and again."""
-    for _ in range(times):
+    while fault.done < times:
         try:
-            _once(fault, watch)
+            fault.note(**_once(fault, watch))
         except AssertionError as error:
-            fault.failures.append(str(error))
+            fault.note(failure=str(error))
         except BaseException as error:
-            fault.failures.append(f"{type(error).__name__}: {error}")
+            fault.note(failure=f"{type(error).__name__}: {error}")
 
 
 def _wait_for(found: Callable[[], float | None], limit_s: float) -> float | None:
@@ -318,7 +344,7 @@ def _wait_for(found: Callable[[], float | None], limit_s: float) -> float | None
     return None
 
 
-def _once(fault: Fault, watch: Watch) -> None:
+def _once(fault: Fault, watch: Watch) -> dict[str, float]:
     began = time.monotonic()
     if _wait_for(lambda: 1.0 if watch.sounds(fault.name, began) else None, 60.0) is None:
         raise AssertionError("no sound before the fault")
@@ -335,12 +361,12 @@ def _once(fault: Fault, watch: Watch) -> None:
         found = watch.reason(fault.name, broken)
         fault.mend_it()
         raise AssertionError(f"no right reason within 20 s: {found and found[0]!r}")
-    fault.reason_s.append(said - broken)
     heals_itself = fault.mend_it is _nothing or "" in fault.reasons
     if not heals_itself:
         time.sleep(max(0.0, broken + OUTAGE_SECONDS - time.monotonic()))
     mended = time.monotonic() if not heals_itself else broken
     fault.mend_it()
+    returned = time.monotonic() if not heals_itself else broken  # a server that starts answers then
     if fault.keeps_online:
 
         def well() -> float | None:
@@ -352,7 +378,7 @@ def _once(fault: Fault, watch: Watch) -> None:
         back = _wait_for(lambda: watch.online_at(fault.name, mended), 90.0)
     if back is None:
         raise AssertionError("no audio within 90 s of the return")
-    fault.back_s.append(back - mended)
+    return {"reason_s": said - broken, "back_s": max(0.0, back - returned)}
 
 
 def used(pid: int) -> dict[str, int]:
@@ -370,17 +396,19 @@ def used(pid: int) -> dict[str, int]:
 
 
 @contextmanager
-def daemon(broker: Mosquitto, sources: Sequence[str], hop_s: float, hosts: Path | None, folder: Path) -> Iterator[int]:
+def daemon(
+    broker: Mosquitto, node: str, sources: Sequence[str], hop_s: float, hosts: Path | None, folder: Path
+) -> Iterator[int]:
     """`tagger listen` as a process; yields its id."""
     config = folder / "tagger.toml"
     config.write_text("[listen]\nstats_s = 0.5\n")
-    flags = ["--config", str(config), "--mqtt", broker.url, "--node", "faults", "--hop", f"{hop_s:g}"]
+    flags = ["--config", str(config), "--mqtt", broker.url, "--node", node, "--hop", f"{hop_s:g}"]
     command = [sys.executable, "-m", "tagger", "listen", *sources, *flags]
     if hosts is not None:
         mount = f'mount --bind {hosts} /etc/hosts && exec "$@"'
         command = ["unshare", "--mount", "sh", "-c", mount, "sh", *command]
-    log = (folder / "daemon.log").open("ab")
-    env = os.environ | {"TAGGER_HOME": str(folder / "home")}
+    log = (folder / f"{node}.log").open("ab")
+    env = os.environ | {"TAGGER_HOME": str(folder / f"home-{node}")}
     process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
     try:
         yield process.pid
@@ -394,9 +422,9 @@ def daemon(broker: Mosquitto, sources: Sequence[str], hop_s: float, hosts: Path 
 @click.option("--times", default=20, show_default=True, help="How often each fault happens.")
 @click.option("--only", multiple=True, help="Only this fault; repeatable.")
 @click.option("--hop", "hop_s", default=2.0, show_default=True, help="Hop of the daemon, seconds.")
-@click.option("--alone", "alone_s", default=60.0, show_default=True, help="Length of the run without faults, seconds.")
-@click.option("--keep", type=click.Path(path_type=Path), help="Folder for the daemon's log, which is kept.")
-def main(times: int, only: tuple[str, ...], hop_s: float, alone_s: float, keep: Path | None) -> None:
+@click.option("--keep", type=click.Path(path_type=Path), help="Folder for the daemons' logs, which are kept.")
+@click.option("--log", type=click.Path(path_type=Path), help="File for the result of each time; the next run goes on.")
+def main(times: int, only: tuple[str, ...], hop_s: float, keep: Path | None, log: Path | None) -> None:
     """Breaks live sources in twelve ways and measures how they heal."""
     with ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -409,21 +437,21 @@ def main(times: int, only: tuple[str, ...], hop_s: float, alone_s: float, keep: 
         broker = stack.enter_context(Mosquitto(folder))
         subscriber = Subscriber(broker.port)
         stack.callback(subscriber.close)
-        watch = Watch(subscriber)
+        watch, beside = Watch(subscriber, "faults"), Watch(subscriber, "alone")
         seed = np.random.default_rng(0)
         reference = write_wav(
             folder / "reference.wav",
-            seed.standard_normal(round(32_000 * (alone_s + 120 + 90 * times))).astype(np.float32) / 20,
+            seed.standard_normal(round(32_000 * (300 + 90 * times)), dtype=np.float32) / 20,
         )
         undisturbed = f"undisturbed={reference}"
-        with daemon(broker, [undisturbed], hop_s, None, folder):
-            until(lambda: len(watch.scores("undisturbed")) > alone_s / hop_s, "it is heard for long enough")
-        expected = watch.scores("undisturbed")
-        watch.clear()
-
         chosen = [each for each in faults(stack, folder, hosts) if not only or each.name in only]
+        for each in chosen:
+            each.go_on(log)
         sources = [undisturbed, *(f"{each.name}={each.url}" for each in chosen)]
-        with daemon(broker, sources, hop_s, hosts, folder) as pid:
+        with (
+            daemon(broker, "alone", [undisturbed], hop_s, None, folder),
+            daemon(broker, "faults", sources, hop_s, hosts, folder) as pid,
+        ):
             for each in chosen:
                 until(lambda each=each: watch.sounds(each.name, 0.0), f"{each.name} is heard")  # type: ignore[misc]
             before = used(pid)
@@ -434,20 +462,24 @@ def main(times: int, only: tuple[str, ...], hop_s: float, alone_s: float, keep: 
                 thread.join()
             time.sleep(5.0)
             after = used(pid)
-        found = watch.scores("undisturbed")
+        expected, found = beside.scores("undisturbed"), watch.scores("undisturbed")
     both = sorted(set(expected) & set(found))
     same = sum(expected[each] == found[each] for each in both)
     click.echo(f"{'fault':24}{'times':>6}{'reason within':>15}{'audio within':>14}  failures")
     for each in chosen:
         reason_s, back_s = max(each.reason_s, default=0.0), max(each.back_s, default=0.0)
-        late = [
-            *(["reason late"] if reason_s > REASON_SECONDS else []),
-            *(["audio late"] if back_s > BACK_SECONDS else []),
-        ]
-        said = "; ".join([*late, *dict.fromkeys(each.failures)]) or "none"
-        click.echo(f"{each.name:24}{len(each.back_s):>6}{reason_s:>13.1f} s{back_s:>12.1f} s  {said}")
+        counted = {
+            "reasons late": sum(one > REASON_SECONDS for one in each.reason_s),
+            "audio late": sum(one > BACK_SECONDS for one in each.back_s),
+            **Counter(each.failures),
+        }
+        late = [f"{count} of {each.done} {what}" for what, count in counted.items() if count]
+        said = "; ".join(late) or "none"
+        click.echo(f"{each.name:24}{each.done:>6}{reason_s:>13.1f} s{back_s:>12.1f} s  {said}")
     click.echo(f"before {before}, after {after}")
-    click.echo(f"the undisturbed source: {same} of {len(both)} windows have the same scores as alone")
+    click.echo(f"the undisturbed source: {same} of {len(both)} windows have the same scores as alone;")
+    for where, windows in (("beside the faults", found), ("alone", expected)):
+        click.echo(f"  {where}: {len(windows)} windows, the last at {max(windows):g} s")
 
 
 if __name__ == "__main__":

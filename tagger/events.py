@@ -64,6 +64,8 @@ class Scores:
     """[labels]: scores before the penalty for sounds outside the label set. None: the model has no such head."""
     other: str | tuple[str, ...] = ""
     """The most likely sound outside the label set, or one for each label; empty where `plain` is None."""
+    speech: float | None = None
+    """Score of somebody speaking in the window, 0 to 1. None: the model cannot tell."""
 
     def other_of(self, column: int) -> str:
         """The most likely sound outside the label set of this label's model."""

@@ -77,6 +77,9 @@ class AudioTap(Protocol):
     def heard(self, block: Block) -> None:
         """Called with each block, before its windows are classified."""
 
+    def scored(self, scores: Scores) -> None:
+        """Called with the scores of each window, before its events."""
+
     def event(self, event: Event) -> None:
         """Called with each event, after the sinks."""
 
@@ -317,6 +320,8 @@ class Listener:
         with self._lock:
             if self._finished:  # the daemon could not wait any longer
                 return
+            for tap in self._taps:
+                tap.scored(scores)
             self._publish_events(self.decider.update(scores))
             latency_s = time.monotonic() - self._arrived
             self.latencies.add(latency_s)

@@ -208,6 +208,8 @@ class ClipSettings:
     """Largest size of all clips together, MB. The oldest are deleted first. None: no limit."""
     pre_roll_s: float = 3.0
     """Audio before the onset in a clip, seconds: what the network had heard when it decided."""
+    without_speech: bool = False
+    """Leave out every clip in which somebody may be speaking."""
 
     def __post_init__(self) -> None:
         for name, value in (("keep_days", self.keep_days), ("keep_mb", self.keep_mb)):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tagger.events import SILENCE_DBFS, Block, Event, Level, Samples
+from tagger.events import SILENCE_DBFS, Block, Event, Level, Samples, Scores
 
 _FULL_SCALE = 1 - 2**-15
 """Highest 16-bit sample. One from here on counts as clipped."""
@@ -75,6 +75,9 @@ class LevelTap:
     def heard(self, block: Block) -> None:
         if (level := self._meter.feed(block)) is not None:
             self._publish(level)
+
+    def scored(self, scores: Scores) -> None:
+        pass
 
     def event(self, event: Event) -> None:
         pass

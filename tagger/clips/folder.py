@@ -82,6 +82,8 @@ class ClipFolder:
             raise UserError(f"{root}: clips cannot be saved here ({error.strerror or error})") from None
         self.saved = 0
         """Number of clips written."""
+        self.left_out = 0
+        """Number of clips that were not wanted."""
         self._troubles: Counter[str] = Counter()
         self._troubles_lock = threading.Lock()
         self._deleted = _SHORTEN_EVERY
@@ -113,6 +115,14 @@ class ClipFolder:
     def lose(self, why: str) -> None:
         """Counts a clip that cannot be saved, and logs why."""
         self._log_trouble("clips lost", why)
+
+    def leave_out(self, why: str) -> None:
+        """Counts a clip that is not wanted, and logs why, as for lost ones."""
+        with self._troubles_lock:
+            self.left_out += 1
+            count = self.left_out
+        if is_power_of_two(count):
+            log.info("%s: %s; it is not saved (%d so far)", self.root, why, count)
 
     def close(self, wait_s: float) -> None:
         """Writes the queued clips for at most `wait_s` seconds; clips left then are lost, and logged."""

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagger.clips.folder import ClipFolder, EventClip
-from tagger.events import Block, Event, Stream
+from tagger.clips.speech import SpeechJudge
+from tagger.events import Block, Event, Scores, Stream
 from tagger.mqtt.topics import label_levels
 from tagger.names import slug
 from tagger.times import rfc3339
@@ -22,6 +23,11 @@ Pcm = NDArray[np.int16]
 
 _SAME_CLOCK_SECONDS = 0.001
 """Smallest difference of a block's time from the count of samples that is taken as a correction of the clock."""
+
+_JUDGE_SECONDS = 120.0
+"""Time for which windows are remembered beyond the longest clip: two of the longest."""
+_MOST_UNJUDGED = 16
+"""Most clips of a stream that are whole and wait for later windows."""
 
 
 class ClipSaver:
@@ -44,6 +50,7 @@ class ClipSaver:
         pre_roll_s: float = 1.0,
         post_roll_s: float = 0.5,
         longest_s: float = 30.0,
+        speech_s: float | None = None,
     ) -> None:
         """
         Args:
@@ -53,6 +60,9 @@ class ClipSaver:
             pre_roll_s: audio before the onset, seconds.
             post_roll_s: audio after the offset, seconds.
             longest_s: longest clip, seconds.
+            speech_s: length of the windows by which the model tells whether somebody speaks, seconds. Clips that are
+                not wholly in windows without speech are left out; each waits until the last window that it is in was
+                scored. None: all clips are saved.
 
         Raises:
             ValueError: a time is negative, or `longest_s` or the rate is 0.
@@ -66,6 +76,8 @@ class ClipSaver:
         self._memory = max(round(memory_s * rate_hz) + self._before, self._longest)
         self.past = _Past(rate_hz)
         """The newest audio: no more than the longest clip needs."""
+        judged_s = memory_s + pre_roll_s + longest_s + _JUDGE_SECONDS
+        self._judge = None if speech_s is None else SpeechJudge(judged_s, speech_s)
         self._recordings: dict[str, _Recording] = {}
         """Event id -> recording, until the event has ended and its post-roll has arrived."""
         self._closed = False
@@ -84,6 +96,13 @@ class ClipSaver:
             self._save_complete()
             self.past.forget(self.past.end - block.samples.size - self._memory)
 
+    def scored(self, scores: Scores) -> None:
+        """Takes what was heard in a window, for clips without speech."""
+        with self._lock:
+            if self._judge is not None and not self._closed:
+                self._judge.scored(scores)
+                self._save_complete()
+
     def event(self, event: Event) -> None:
         """Begins or ends a recording. An end without a begin is cut out of the audio in memory."""
         with self._lock:
@@ -95,7 +114,9 @@ class ClipSaver:
                 recording = self._recordings[event.id] = self._begin(event)
             if event.offset is not None:
                 recording.message = event.to_json(self._stream, time.time())
-                recording.end = self.past.number(event.offset) + self._after
+                before, recording.end = recording.stop, self.past.number(event.offset) + self._after
+                if recording.stop < before:  # speech may lie in what the clip lacks now
+                    recording.is_wanted = None
             self._save_complete()
 
     def pause(self) -> None:
@@ -109,7 +130,7 @@ class ClipSaver:
             self._closed = True
             for each in self._recordings.values():
                 each.limit = min(each.limit, self.past.end)
-            self._save_complete()
+            self._save_complete(is_over=True)
             for each in self._recordings.values():
                 self._folder.lose(f"{each.event.label} {each.event.id}: never ended")
             self._recordings.clear()
@@ -122,14 +143,47 @@ class ClipSaver:
         limit = start + self._longest if last is None else min(start + self._longest, last)
         return _Recording(event, start, limit, self.past.time(start))
 
-    def _save_complete(self) -> None:
-        """Saves the clips whose event has ended and whose last sample has arrived."""
+    def _save_complete(self, is_over: bool = False) -> None:
+        """Saves the clips whose event has ended, whose last sample has arrived, and that are known to be wanted.
+
+        Args:
+            is_over: whether there will be no more windows.
+        """
+        waiting = list[str]()
         for id_, each in list(self._recordings.items()):
             if each.samples is None and self.past.end >= each.stop:
                 each.samples = self.past.read(each.start, each.stop)
-            if each.samples is not None and each.message is not None:
-                del self._recordings[id_]
-                self._save(each, each.samples[: max(0, each.stop - each.start)], each.message)
+            if each.samples is None:
+                continue
+            self._judge_speech(each, is_over)
+            if each.message is not None and each.is_wanted is None:
+                waiting.append(id_)
+            elif each.message is not None:
+                self._finish(id_)
+        for id_ in waiting[:-_MOST_UNJUDGED]:  # no windows are scored any more
+            self._finish(id_)
+
+    def _judge_speech(self, recording: "_Recording", is_over: bool) -> None:
+        """Finds out whether a whole clip is wanted, once all windows that it is in were scored: while these are
+        remembered, although its event may last for hours.
+        """
+        if self._judge is None:
+            recording.is_wanted = True
+            return
+        end = recording.time + (recording.stop - recording.start) / self._rate_hz
+        if recording.is_wanted is None and (is_over or self._judge.is_settled(end)):
+            recording.is_wanted = self._judge.is_without_speech(recording.time, end)
+
+    def _finish(self, id_: str) -> None:
+        """Saves a clip, or drops it, if it is not known to be without speech."""
+        recording = self._recordings.pop(id_)
+        assert recording.samples is not None
+        assert recording.message is not None
+        if recording.samples.size and not recording.is_wanted:
+            why = "nobody knows whether somebody speaks" if recording.is_wanted is None else "somebody may be speaking"
+            self._folder.leave_out(f"{recording.event.label} {id_}: {why}")
+            return
+        self._save(recording, recording.samples[: max(0, recording.stop - recording.start)], recording.message)
 
     def _save(self, recording: "_Recording", samples: Pcm, message: dict[str, Any]) -> None:
         event = recording.event
@@ -162,6 +216,8 @@ class _Recording:
     """The end event's JSON; None until the event ends."""
     samples: Pcm | None = None
     """The whole clip; while the event lasts, all that it can hold. None until its last sample has arrived."""
+    is_wanted: bool | None = None
+    """None until that is known."""
 
     @property
     def stop(self) -> int:

@@ -361,6 +361,8 @@ OPTIONS: tuple[Option, ...] = (
            flag="--keep-days", metavar="D", above=0, example=14),
     Option("clips.keep_mb", float, "Total size above which the oldest clips are deleted, MB.", field="clips.keep_mb",
            flag="--keep-mb", metavar="MB", above=0, example=500),
+    Option("clips.without_speech", bool, "Save no clip in which somebody may be speaking.",
+           field="clips.without_speech", default=False, flag="--without-speech/--with-speech"),
     Option("--watch", bool, "Print events as they arrive back from the broker.", field="watch", default=False,
            flag="--watch"),
     Option("--json", bool, "Print events as lines of JSON.", field="json", default=False, flag="--json",

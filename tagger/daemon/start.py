@@ -24,6 +24,7 @@ from tagger.daemon.state import StateFolder
 from tagger.daemon.systemd import Service
 from tagger.daemon.web import answering
 from tagger.engine.runtime import describe, doubles
+from tagger.engine.speech import speech_seconds
 from tagger.errors import SettingError, TaggerError, UserError
 from tagger.events import Level, Stream
 from tagger.files import state_folder
@@ -250,10 +251,13 @@ def _clip_taps(
     if (clips := settings.clips) is None:
         yield lambda stream: []
         return
+    speech_s = speech_seconds(model.info) if clips.without_speech else None
+    if clips.without_speech and speech_s is None:
+        raise SettingError("clips.without_speech", f"{model.info.name} cannot tell whether somebody speaks")
     folder = ClipFolder(clips.folder, clips.keep_days, clips.keep_mb)
     memory_s = model.memory_s(settings, policies)
     try:
-        yield lambda stream: [ClipSaver(folder, stream, model.rate_hz, memory_s, clips.pre_roll_s)]
+        yield lambda stream: [ClipSaver(folder, stream, model.rate_hz, memory_s, clips.pre_roll_s, speech_s=speech_s)]
     finally:
         folder.close(_WRITE_SECONDS)
 

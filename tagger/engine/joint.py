@@ -76,11 +76,13 @@ class JointClassifier(WindowClassifier):
             _on_grid(scores, [start / rate_hz for start in starts], step_s, steps)[:, column]
             for (scores, starts), column in zip(heard, columns, strict=True)
         ]
+        speech = [scores.speech for scores, _ in heard if scores.speech is not None]
         return BatchScores(
             np.concatenate([scores.values[:, column] for (scores, _), column in zip(heard, columns, strict=True)], 1),
             np.concatenate(activity, 1),
             step_s,
             *self._unknown([scores for scores, _ in heard], columns),
+            speech=np.max(speech, axis=0) if speech else None,
         )
 
     def _unknown(

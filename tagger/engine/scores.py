@@ -13,6 +13,7 @@ from tagger.audio.window import SlidingWindows
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.checkpoints.joint import ModelInfo
 from tagger.engine.engine import Engine, Lane
+from tagger.engine.speech import speech_in
 from tagger.events import Samples, Scores, Window
 
 Preparer = Callable[[Window], Any]
@@ -55,6 +56,8 @@ class BatchScores:
     """[B, labels]: `values` before the penalty for sounds outside the label set. None: the model has no such head."""
     other: tuple[str | tuple[str, ...], ...] = ()
     """[B]: the sound outside the label set that is most likely, or one for each label; empty where `plain` is None."""
+    speech: Samples | None = None
+    """[B], 0 to 1: score of somebody speaking. None: the model cannot tell."""
 
 
 class WindowClassifier:
@@ -189,8 +192,10 @@ class WindowClassifier:
         rate_hz = self.info.mel.sample_rate_hz
         start_s = window.start / rate_hz
         end_s = start_s + window.valid / rate_hz
-        unknown = (batch.plain[row], batch.other[row]) if batch.plain is not None else (None, "")
-        return Scores(batch.values[row], start_s, end_s, window.time, batch.activity[row], batch.step_s, *unknown)
+        plain, other = (batch.plain[row], batch.other[row]) if batch.plain is not None else (None, "")
+        speech = None if batch.speech is None else float(batch.speech[row])
+        own = batch.values[row], start_s, end_s, window.time, batch.activity[row], batch.step_s
+        return Scores(*own, plain, other, speech)
 
 
 def calibrated(outputs: NetworkOutputs, info: CheckpointInfo, step_s: float) -> BatchScores:
@@ -201,14 +206,16 @@ def calibrated(outputs: NetworkOutputs, info: CheckpointInfo, step_s: float) -> 
     activity = _sigmoid(steps) if getattr(info.config, "moments", False) else _activated(steps, info)
     within = activity.transpose(0, 2, 1)
     plain = _activated(outputs.logits, info)
+    opinion = None if outputs.opinion is None else _sigmoid(outputs.opinion)
+    speech = speech_in(outputs.surprise, opinion, plain, info)
     if info.opinion is not None and outputs.opinion is not None:
         counted = info.opinion(calibrated_logits(outputs, info), outputs.opinion, outputs.second)
         values = _sigmoid(counted.astype(np.float32))
-        return BatchScores(values, within, step_s, plain, info.opinion.rather(outputs.opinion, info.labels))
+        return BatchScores(values, within, step_s, plain, info.opinion.rather(outputs.opinion, info.labels), speech)
     if outputs.surprise is None:
-        return BatchScores(plain, within, step_s)
+        return BatchScores(plain, within, step_s, speech=speech)
     other = tuple(info.others[number] for number in outputs.surprise.argmax(1))
-    return BatchScores(_activation(info)(calibrated_logits(outputs, info)), within, step_s, plain, other)
+    return BatchScores(_activation(info)(calibrated_logits(outputs, info)), within, step_s, plain, other, speech)
 
 
 def calibrated_logits(outputs: NetworkOutputs, info: CheckpointInfo) -> Samples:

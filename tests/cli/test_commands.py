@@ -1,6 +1,7 @@
 """The command as a person types it: every mistake is one line and exit code 2, and loses nothing."""
 
 import json
+import logging
 import os
 import pickle
 import re
@@ -236,6 +237,29 @@ def test_clips_are_saved_where_that_is_asked_and_nowhere_else(tmp_path: Path, mo
     listed = [json.loads(line) for line in run("review", "clips", "--json").stdout.splitlines()]
     assert len(listed) == len(list((tmp_path / "clips").rglob("*.flac"))) == len(ends)
     assert sorted(each["label"] for each in listed) == sorted(ends)
+
+
+@pytest.mark.parametrize(("least", "saves"), [(0.5, True), (0.0, False)])
+def test_clips_in_which_somebody_may_be_speaking_are_left_out(
+    least: float, saves: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("tagger.clips.speech.LEAST_SPEECH", least)  # nobody speaks in the demo
+    flags = ("--save-clips", tmp_path / "clips", "--without-speech")
+    done = run("listen", DEMO, "--no-realtime", "--mqtt", "none", "--json", *flags)
+    assert done.exit_code == 0, done.stderr
+    ends = [line for line in done.stdout.splitlines() if json.loads(line)["type"] == "end"]
+    assert len(list((tmp_path / "clips").rglob("*.flac"))) == (len(ends) if saves else 0)
+    assert ends
+    assert ("somebody may be speaking; it is not saved" in caplog.text) != saves
+
+
+def test_a_model_that_does_not_know_speech_cannot_leave_it_out(tmp_path: Path) -> None:
+    flags = ("--save-clips", tmp_path / "clips", "--without-speech", "--mqtt", "none")
+    done = run("listen", DEMO, *flags, "--model", "esc50-crnn")
+    refused(done, "--without-speech", "cannot tell whether somebody speaks")
+    assert not (tmp_path / "clips").exists()
+    refused(run("listen", DEMO, "--without-speech", "--mqtt", "none"), "--without-speech", "--save-clips DIR")
 
 
 # --- windows ---

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from tagger.clips import folder as clip_folder
 from tagger.clips.folder import EVENTS, REVIEWED, ClipFolder, EventClip
 from tagger.clips.saver import ClipSaver
 from tagger.errors import UserError
-from tagger.events import Block, Event, Samples, Stream
+from tagger.events import Block, Event, Samples, Scores, Stream
 from tagger.times import rfc3339
 from tests.programs import until
 
@@ -259,6 +259,100 @@ def test_what_is_not_held_is_counted(tmp_path, caplog):
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3, "1st, 2nd and 4th"
     assert "none of its audio is held (clips lost so far: 1)" in caplog.text
     assert "never ended" in caplog.text
+
+
+def judged(
+    root: Path, *windows: tuple[float, float | None], close: bool = True, speech_s: float = 5.0
+) -> tuple[list[str], int]:
+    """Plays 20 s with an event from 5 s to 6 s, and windows of 5 s that end when they say, each with its speech.
+
+    Returns:
+        Ids of the clips that were saved, and number of those left out.
+    """
+    folder = ClipFolder(root)
+    one = saver(folder, pre_roll_s=1.0, speech_s=speech_s)
+    told = [(6.5, begin("a", 5.0)), (8.5, end("a", 5.0, 6.0))]
+    for second in range(20):
+        one.heard(Block(ramp(second * RATE, (second + 1) * RATE), EPOCH + second))
+        for at, speech in windows:
+            if at == second + 1:
+                empty = np.zeros((1, 1), np.float32)
+                one.scored(Scores(empty[0], at - 5, at, EPOCH + at - 5, empty, 1.0, speech=speech))
+        for at, event in told:
+            if second < at <= second + 1:
+                one.event(event)
+    if close:
+        one.close()
+    folder.close(10)
+    return list(clips(root)), folder.left_out
+
+
+EVERY_SECOND = tuple((float(at), 0.01) for at in range(5, 21))
+
+
+def test_without_speech_a_clip_is_saved_if_no_window_it_is_in_has_any(tmp_path):
+    assert judged(tmp_path / "a", *EVERY_SECOND) == (["a"], 0)
+    for at in (5.0, 8.0, 11.0):
+        others = tuple(each for each in EVERY_SECOND if each[0] != at)
+        assert judged(tmp_path / f"b{at}", *others, (at, 0.2)) == ([], 1), at
+    for at in (12.0, 19.0):
+        others = tuple(each for each in EVERY_SECOND if each[0] != at)
+        assert judged(tmp_path / f"c{at}", *others, (at, 0.9)) == (["a"], 0), at
+
+
+def test_without_speech_what_no_window_tells_of_is_not_saved(tmp_path):
+    assert judged(tmp_path / "a") == ([], 1)
+    assert judged(tmp_path / "b", *((at, None) for at, _ in EVERY_SECOND)) == ([], 1)
+    assert judged(tmp_path / "c", *EVERY_SECOND[3:]) == (["a"], 0)
+    assert judged(tmp_path / "d", *EVERY_SECOND[5:]) == ([], 1)
+    assert judged(tmp_path / "e", *EVERY_SECOND[:3]) == (["a"], 0)
+    assert judged(tmp_path / "f", *EVERY_SECOND[:2]) == ([], 1)
+
+
+def test_without_speech_a_clip_waits_for_the_last_window_it_is_in(tmp_path):
+    until_10 = tuple(each for each in EVERY_SECOND if each[0] <= 10)
+    assert judged(tmp_path / "a", *until_10, close=False) == ([], 0)
+
+
+def test_without_speech_what_a_shorter_window_did_not_hear_is_not_saved(tmp_path):
+    assert judged(tmp_path / "a", *EVERY_SECOND, speech_s=1.0) == (["a"], 0)
+    assert judged(tmp_path / "b", *EVERY_SECOND[:1], *EVERY_SECOND[2:], speech_s=1.0) == ([], 1)
+    assert judged(tmp_path / "c", *EVERY_SECOND[:1], *EVERY_SECOND[2:], speech_s=2.0) == (["a"], 0)
+
+
+def long_event(root: Path, hears: Callable[[int], float], ends: float, told_at: int) -> tuple[list[str], int]:
+    """Plays an event that begins at 5 s, with windows of 5 s each second; clips have at most 10 s.
+
+    Args:
+        hears: speech in the window that ends at a second.
+        ends: when the event ends, seconds.
+        told_at: second at which that is known.
+    """
+    folder = ClipFolder(root)
+    one = saver(folder, pre_roll_s=1.0, speech_s=5.0, longest_s=10.0)
+    for second in range(1, told_at + 1):
+        one.heard(Block(ramp(second * 10, second * 10 + RATE), EPOCH + second - 1))
+        if second >= 5:
+            empty = np.zeros((1, 1), np.float32)
+            one.scored(Scores(empty[0], second - 5, second, EPOCH + second - 5, empty, 1.0, speech=hears(second)))
+        if second == 6:
+            one.event(begin("a", 5.0))
+    one.event(end("a", 5.0, ends))
+    for each in range(6):
+        one.heard(Block(ramp(0, RATE), EPOCH + told_at + each))
+    folder.close(10)
+    return list(clips(root)), folder.left_out
+
+
+def test_without_speech_the_clip_of_a_long_event_is_judged_while_its_windows_are_remembered(tmp_path):
+    assert long_event(tmp_path / "a", lambda at: 0.0, 500.0, 502) == (["a"], 0)
+    assert long_event(tmp_path / "b", lambda at: 0.0 if at > 12 else 0.5, 500.0, 502) == ([], 1)
+    assert long_event(tmp_path / "c", lambda at: 0.0 if at < 100 else 0.5, 500.0, 502) == (["a"], 0)
+
+
+def test_without_speech_what_sounds_after_a_shorter_clip_does_not_count(tmp_path):
+    assert long_event(tmp_path / "a", lambda at: 0.5 if at >= 16 else 0.0, 10.0, 22) == (["a"], 0)
+    assert long_event(tmp_path / "b", lambda at: 0.5 if at >= 16 else 0.0, 13.0, 22) == ([], 1)
 
 
 def test_settings_that_make_no_sense(tmp_path):

@@ -7,7 +7,8 @@
 GStreamer's RTSP server plays live noise of 16 kHz for each source (Debian: gir1.2-gst-rtsp-server-1.0); a relay before
 some of them breaks off, stops passing on, and goes on. `tagger listen` runs as a process. Printed are windows that were
 skipped on the healthy ones, reconnects of the others, memory of the daemon and of each reader (private: what it shares
-with none; PSS: with its part of what it shares), and processor time. The servers run on the same machine.
+with none; PSS: with its part of what it shares), and processor time. The servers run on the same machine. With `--log`
+the counts of each minute are in a file, too, which an interruption leaves.
 """
 
 import json
@@ -135,17 +136,37 @@ Stats = dict[str, dict[str, object]]
 """The sources of a message on `stats`."""
 
 
+def counted(before: Stats, after: Stats, names: set[str]) -> dict[str, int]:
+    """What these sources counted between two messages."""
+    return {
+        key: sum(int(str(after[name][key])) - int(str(before[name][key])) for name in names)
+        for key in ("windows", "skipped", "overruns", "reconnects")
+    }
+
+
 def counts(before: Stats, after: Stats, broken: set[str]) -> None:
     """Prints what was counted between two messages."""
     for title, names in (("healthy", set(after) - broken), ("broken", set(after) & broken)):
-        counted = {
-            key: sum(int(str(after[name][key])) - int(str(before[name][key])) for name in names)
-            for key in ("windows", "skipped", "overruns", "reconnects")
-        }
-        click.echo(f"{title:8} {len(names):3} sources: {counted}")
+        click.echo(f"{title:8} {len(names):3} sources: {counted(before, after, names)}")
         for name in sorted(names):
             if after[name]["state"] != "hearing":
                 click.echo(f"         {name}: {after[name]['state']}, {after[name]['detail']}")
+
+
+def note(log: Path | None, minute: float, before: Stats, after: Stats, broken: set[str], pid: int) -> None:
+    """Writes what was counted so far, the highest lag of a healthy source, and the daemon's memory."""
+    if log is None:
+        return
+    healthy = set(after) - broken
+    line = {
+        "minute": round(minute, 2),
+        "healthy": counted(before, after, healthy),
+        "broken": counted(before, after, set(after) & broken),
+        "lag_ms": max((float(str(after[name]["lag_ms"] or 0)) for name in healthy), default=0.0),
+        "daemon_mb": memory_mb(pid),
+    }
+    with log.open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def costs(pid: int, used_s: float, passed_s: float) -> None:
@@ -171,7 +192,8 @@ def _medians(readers: list[tuple[float, float, float]], passed_s: float) -> tupl
 @click.option("--minutes", default=2.0, show_default=True, help="Length of the run.")
 @click.option("--hop", "hop_s", default=1.0, show_default=True, help="Hop of the daemon, seconds.")
 @click.option("--others", "with_others", is_flag=True, help="Icecast and HLS, too, where they are installed.")
-def main(count: int, broken: int, minutes: float, hop_s: float, with_others: bool) -> None:
+@click.option("--log", type=click.Path(path_type=Path), help="File for the counts of each minute.")
+def main(count: int, broken: int, minutes: float, hop_s: float, with_others: bool, log: Path | None) -> None:
     """Runs a daemon on many RTSP sources."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -194,10 +216,10 @@ def main(count: int, broken: int, minutes: float, hop_s: float, with_others: boo
         config = folder / "tagger.toml"
         config.write_text("[listen]\nstats_s = 2\n")
         command = [sys.executable, "-m", "tagger", "listen", *sources, "--config", str(config), "--hop", f"{hop_s:g}"]
-        log = stack.enter_context((folder / "daemon.log").open("wb"))
+        said = stack.enter_context((folder / "daemon.log").open("wb"))
         daemon = subprocess.Popen(
             [*command, "--mqtt", broker.url, "--node", "network"],
-            stdout=log, stderr=log, env=os.environ | {"TAGGER_HOME": str(folder / "home")},
+            stdout=said, stderr=said, env=os.environ | {"TAGGER_HOME": str(folder / "home")},
         )  # fmt: skip
         stack.callback(daemon.kill)
 
@@ -210,14 +232,17 @@ def main(count: int, broken: int, minutes: float, hop_s: float, with_others: boo
         breaker = threading.Thread(target=breaks, args=[relays, over])
         breaker.start()
         before, began_s, began = stats(), usage(daemon.pid).cpu_s, time.monotonic()
-        time.sleep(60 * minutes)
+        names = {f"camera_{number}" for number in range(broken)}
+        while (left_s := began + 60 * minutes - time.monotonic()) > 0:
+            time.sleep(min(60.0, left_s))
+            note(log, (time.monotonic() - began) / 60, before, stats(), names, daemon.pid)
         over.set()
         breaker.join()
         passed_s = time.monotonic() - began
         used_s = usage(daemon.pid).cpu_s - began_s
         after = stats()
         click.echo(f"{len(sources)} sources, {broken} of them broken at random, {minutes:g} min, hop {hop_s:g} s")
-        counts(before, after, {f"camera_{number}" for number in range(broken)})
+        counts(before, after, names)
         costs(daemon.pid, used_s, passed_s)
         daemon.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):

@@ -39,7 +39,7 @@ _SETTLED_SECONDS = 0.3
 """Time after which no better group is expected in the place of one."""
 _MOST_PERIODS = 2.5
 """Periods without a group after which an alarm is over."""
-_TOGETHER = 30
+_TOGETHER = 60
 """Frames that are looked at together: few cost as much as many."""
 _MOST_CANDIDATES = 12
 """Most frequencies that are looked at more closely."""
@@ -287,29 +287,40 @@ class AlarmDetector:
             time: of the middle of the last frame, seconds since the epoch.
 
         Returns:
-            Begins and ends of alarms. They are found within a second.
+            Begins and ends of alarms. They are found within two seconds.
         """
         if not len(powers):
             return []
         self._waiting.append(powers)
-        new = sum(map(len, self._waiting))
-        if new < _TOGETHER:
+        waits = sum(map(len, self._waiting))
+        if waits < _TOGETHER:
             return []
-        powers = np.concatenate(self._waiting)
-        self._waiting = []
-        levels, tones = zip(*(self._tones(powers[:, order], inside) for order, inside in self._parts), strict=True)
+        powers, found = np.concatenate(self._waiting), []
+        for last in range(_TOGETHER, waits + 1, _TOGETHER):
+            found += self._look(powers[last - _TOGETHER : last], time - self._step_s * (waits - last))
+        self._waiting = [powers[waits - waits % _TOGETHER :].copy()] if waits % _TOGETHER else []
+        return found
+
+    def _look(self, powers: Samples, time: float) -> list[Event]:
+        """
+        Args:
+            powers: of `_TOGETHER` frames.
+            time: of the middle of the last of them.
+        """
+        tones = [self._tones(powers[:, order], inside) for order, inside in self._parts]
+        levels, are_tones = zip(*tones, strict=True)
         self._level_db = np.concatenate([self._level_db, np.concatenate(levels, 1)])
-        self._is_tone = np.concatenate([self._is_tone, np.concatenate(tones, 1)])
+        self._is_tone = np.concatenate([self._is_tone, np.concatenate(are_tones, 1)])
         past, found = _Past(self._level_db, time, self._step_s), []
         for follower in self._followers:
-            newest = self._is_tone[-(follower.frames + new) :]
+            newest = self._is_tone[-(follower.frames + _TOGETHER) :]
             count = np.ones(len(newest), np.float32) @ newest
             near = count.copy()  # a tone between two bins is now in the one, now in the other
             near[1:] += count[:-1]
             near[:-1] += count[1:]
             places = np.flatnonzero(near >= follower.least_on)
             places = places[np.argsort(-near[places], kind="stable")[:_MOST_CANDIDATES]]
-            found += follower.heard(past, new, places)
+            found += follower.heard(past, _TOGETHER, places)
         kept = max(each.remembered for each in self._followers)
         self._level_db, self._is_tone = self._level_db[-kept:], self._is_tone[-kept:]
         return found

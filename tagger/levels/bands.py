@@ -25,6 +25,8 @@ _HIGHEST_SHARE = 0.46
 """Highest edge of a band, as a share of the rate: what resampling leaves."""
 _FRAME_SECONDS = 0.064
 """Longest frame for high bands; its length is a power of 2."""
+_TOGETHER = 4 * TOGETHER
+"""Frames whose powers are computed together."""
 _LOW_RATE_HZ = 2_000
 """About the rate at which low bands are measured."""
 _LOW_FRAME = 2048
@@ -89,7 +91,7 @@ class Frames:
         self.frequencies_hz = np.arange(bins) * rate_hz / self.size
         """[bins], in the order of `of_bins`."""
         self._window = power_window(self.size)
-        self._buffer = self._spectrum.frames(TOGETHER)
+        self._buffer = self._spectrum.frames(_TOGETHER)
         self.reset()
 
     def reset(self) -> None:
@@ -122,12 +124,13 @@ class Frames:
         count = max(0, (joined.size - self.hop) // self.hop)
         self._rest = joined[count * self.hop :].copy()
         found = []
-        for first in range(0, count, TOGETHER):
-            taken = min(TOGETHER, count - first)
+        for first in range(0, count, _TOGETHER):
+            taken = min(_TOGETHER, count - first)
             halves = joined[first * self.hop : (first + taken + 1) * self.hop].reshape(-1, self.hop)
             np.multiply(halves[:-1], self._window[: self.hop], out=self._buffer[:taken, : self.hop])
             np.multiply(halves[1:], self._window[self.hop :], out=self._buffer[:taken, self.hop : self.size])
-            found.append(self._spectrum(self._buffer)[:taken])
+            rows = -(-taken // TOGETHER) * TOGETHER
+            found.append(self._spectrum(self._buffer[:rows])[:taken])
         return np.concatenate(found) if len(found) > 1 else found[0] if found else np.zeros((0, 0), np.float32)
 
 

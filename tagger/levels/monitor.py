@@ -1,6 +1,7 @@
 """What is measured of a stream beside its network: its levels, and events that need no network."""
 
 import math
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -14,8 +15,14 @@ from tagger.levels.bands import Bands, Frames
 from tagger.levels.loud import LoudDetector
 from tagger.levels.weighting import FAST_SECONDS, MOST_STEPS, STEP, AWeighting, FastWeighting
 
-_PIECE_SECONDS = 0.5
-"""Sound that is measured together. Measuring a small block costs as much as measuring a large one."""
+_PIECE_SECONDS, _LOUD_PIECE_SECONDS = 1.0, 0.5
+"""Least sound that is measured together; and where loud sounds are events. A small piece costs as much as a large
+one."""
+_MOST_PIECES = 8
+"""Pieces that may wait for the turn."""
+turn = threading.Lock()
+"""Whoever has it measures. Many short calls of numpy in many threads hand Python's lock around, which costs several
+times what they measure. A stream goes on without its levels meanwhile: it is not late, and its next piece is larger."""
 _SETTLED_SECONDS = 4 * FAST_SECONDS
 """Time after which the F weighted level no longer knows that the stream began: then it counts for L10 and L90."""
 BEFORE_SECONDS = 10.0
@@ -55,7 +62,7 @@ class SoundMonitor:
             has_alarms: whether smoke and carbon monoxide alarms are looked for.
             memory_s: longest time from an event's onset until `level_before` is called, seconds.
         """
-        self._piece = round(_PIECE_SECONDS * rate_hz)
+        self._piece = round((_PIECE_SECONDS if loud_db is None else _LOUD_PIECE_SECONDS) * rate_hz)
         self._rate_hz, self._span, self._publish = rate_hz, max(1, round(seconds * rate_hz)), publish
         self._calibrate_db = calibrate_db
         self._meter = LevelMeter(rate_hz, self._span / rate_hz)
@@ -66,6 +73,8 @@ class SoundMonitor:
         self._alarms = AlarmDetector(self._frames) if has_alarms else None
         self._settled = math.ceil(_SETTLED_SECONDS * rate_hz / STEP)
         self._memory = math.ceil((memory_s + _GUARD_SECONDS + BEFORE_SECONDS) * rate_hz / STEP)
+        self._found: list[Event] = []
+        """Events that nobody has been told yet."""
         self._past: deque[tuple[float, NDArray[np.float32]]] = deque()
         """Power of the newest steps, A weighted: time at which the first of them ended, and [N]."""
         self._reset()
@@ -73,26 +82,30 @@ class SoundMonitor:
     def heard(self, block: Block) -> list[Event]:
         """Takes the stream's next block. Publishes levels, and returns the events that began or ended.
 
-        An event is found within half a second of sound.
+        A loud sound is found within half a second; where many streams are measured, within four. What is found does not
+        depend on that.
         """
-        found: list[Event] = []
-        if block.gap:
-            found += self.interrupt()
+        found = self.interrupt() if block.gap else []
         samples, used = block.samples, 0
         while used < samples.size:
-            taken = min(samples.size - used, self._span - self._fed, self._piece - self._waits)
-            part = samples[used : used + taken]
+            taken = min(samples.size - used, self._span - self._fed)
+            self._waiting.append(samples[used : used + taken])
             used += taken
             self._fed += taken
-            self._waiting.append(part)
-            self._waits += taken
-            if self._fed == self._span or self._waits == self._piece:
-                found += self._measure(block.time + used / self._rate_hz)
+            if self._fed == self._span:
+                self._cut(block.time + used / self._rate_hz)
+                self._fed = 0
+        self._waits += samples.size
+        self._end = block.time + samples.size / self._rate_hz
+        if self._pieces or self._waits >= self._piece:
+            self._measure(must=self._waits >= _MOST_PIECES * self._piece)
+            found += self._taken()
         return found
 
     def interrupt(self) -> list[Event]:
         """The next block does not follow the one before, or none follows. Returns the ends of open events."""
-        ends: list[Event] = []
+        self._measure(must=True)
+        ends = self._taken()
         for detector in (self._loud, self._alarms):
             if detector is not None:
                 ends += detector.close()
@@ -105,6 +118,7 @@ class SoundMonitor:
 
         None: less than a second of it is known.
         """
+        self._measure(must=False)
         step_s, until = STEP / self._rate_hz, onset - _GUARD_SECONDS
         total, count = 0.0, 0
         for time, power in self._past:
@@ -117,7 +131,14 @@ class SoundMonitor:
 
     def _reset(self) -> None:
         self._waiting: list[Samples] = []
-        self._waits, self._fed = 0, 0
+        self._waits: int = 0
+        """Samples that were not measured yet."""
+        self._fed: int = 0
+        """Samples of this span."""
+        self._pieces: list[tuple[Samples, float]] = []
+        """Of the samples that were not measured yet, those of spans that are over, and when they ended."""
+        self._end = 0.0
+        """When the newest block ended, seconds since the epoch."""
         self._rest = np.zeros(0, np.float32)
         """Samples that make no whole step."""
         self._steps = 0
@@ -132,18 +153,45 @@ class SoundMonitor:
 
     def _begin(self) -> None:
         """Begins a span."""
-        self._fed = 0
         self._total, self._count, self._highest = 0.0, 0, 0.0
         self._histogram = np.zeros(_BINS, np.int64)
 
-    def _measure(self, end: float) -> list[Event]:
-        """Measures what waits, and publishes the level of a span that is over.
+    def _cut(self, end: float) -> None:
+        """Makes a piece of what waits.
 
         Args:
             end: time of its end, seconds since the epoch.
         """
-        samples = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
-        self._waiting, self._waits = [], 0
+        if self._waiting:
+            samples = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
+            self._pieces.append((samples, end))
+            self._waiting = []
+
+    def _measure(self, must: bool) -> None:
+        """Measures what waits, keeps the events for `_taken`, and publishes the levels of spans that are over.
+
+        Args:
+            must: wait for the turn. Else it may be left for the next call.
+        """
+        if not self._waits or not turn.acquire(blocking=must):
+            return
+        levels: list[Level] = []
+        try:
+            self._cut(self._end)
+            for samples, ended in self._pieces:
+                self._found += self._measure_piece(samples, ended, levels)
+        finally:
+            self._pieces, self._waits = [], 0
+            turn.release()
+        for level in levels:
+            self._publish(level)
+
+    def _taken(self) -> list[Event]:
+        found, self._found = self._found, []
+        return found
+
+    def _measure_piece(self, samples: Samples, end: float, levels: list[Level]) -> list[Event]:
+        """Measures a piece, and adds the level of a span that is over to `levels`."""
         level = self._meter.feed(Block(samples, end - samples.size / self._rate_hz))
         if not math.isfinite(float(samples.sum())):  # it would stay in the filters for ever
             samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
@@ -162,7 +210,7 @@ class SoundMonitor:
             time = end - (joined.size - (first + 1) * STEP) / self._rate_hz
             found += self._add(power, time)
         if level is not None:  # the meter's spans are these
-            self._publish(Level(level.rms_dbfs, level.peak_dbfs, level.clipped, end, self._take()))
+            levels.append(Level(level.rms_dbfs, level.peak_dbfs, level.clipped, end, self._take()))
         return found
 
     def _add(self, power: NDArray[np.float64], time: float) -> list[Event]:

@@ -9,7 +9,7 @@ from tagger.events import Samples
 
 STEP = 64
 """Samples of one step: the weighted signal's power is known once a step, 2 ms at 32 kHz."""
-MOST_STEPS = 256
+MOST_STEPS = 1024
 """Most steps of one piece."""
 _GROUP = 16
 """Steps in one product. No product is large enough for OpenBLAS to wake other threads."""
@@ -86,8 +86,6 @@ class AWeighting:
     def __init__(self, rate_hz: int) -> None:
         self._near, self._far, left = _a_tables(rate_hz)
         self._decays = _Decays(left)
-        self._pairs = np.zeros((MOST_STEPS, 2 * STEP), np.float32)
-        """Each step behind the one before."""
         self.reset()
 
     def reset(self) -> None:
@@ -106,9 +104,11 @@ class AWeighting:
             [N], mean squares of the weighted signal.
         """
         count = len(steps)
-        pairs = self._pairs[: -(-count // _GROUP) * _GROUP]  # behind `count` are old ones, and nobody asks for them
-        pairs[0, :STEP], pairs[1:count, :STEP], pairs[:count, STEP:] = self._last, steps[:-1], steps
-        products = (pairs.reshape(-1, _GROUP, 2 * STEP) @ self._near).reshape(-1, STEP + 4)[:count]
+        padded = np.zeros((-(-count // _GROUP) * _GROUP + 1, STEP), np.float32)
+        padded[0], padded[1 : count + 1] = self._last, steps
+        products = padded[1:].reshape(-1, _GROUP, STEP) @ self._near[STEP:]
+        products += padded[:-1].reshape(-1, _GROUP, STEP) @ self._near[:STEP]
+        products = products.reshape(-1, STEP + 4)[:count]
         arrived = products[:, STEP:].T.astype(np.float64)  # [4, N]: decays that begin in each step
         # What is left of the steps before the last: at each step's begin, of those up to two steps before it.
         states = np.empty((4, count + 1))

@@ -1,10 +1,13 @@
 """Levels of a stream, and what is kept with its events."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from tagger.events import Block, Event, Level
 from tagger.levels.monitor import SoundMonitor
+from tagger.levels.monitor import turn as the_turn
 
 RATE_HZ = 32_000
 
@@ -21,6 +24,14 @@ def monitored(samples: np.ndarray, size: int, **settings: float) -> tuple[list[L
 
 def tone(seconds: float, amplitude: float = 0.5, frequency_hz: float = 1000.0) -> np.ndarray:
     return amplitude * np.sin(2 * np.pi * frequency_hz * np.arange(round(seconds * RATE_HZ)) / RATE_HZ)
+
+
+def numbers(level: Level) -> list[float | None]:
+    """A level's decibels."""
+    sound = level.sound
+    assert sound is not None
+    bands = sound.third_octaves_db.values()
+    return [level.rms_dbfs, level.peak_dbfs, sound.laeq_db, sound.lafmax_db, sound.la10_db, sound.la90_db, *bands]
 
 
 def test_a_tone_of_1_khz_has_one_level_whatever_is_asked() -> None:
@@ -53,11 +64,61 @@ def test_the_size_of_blocks_changes_nothing(size: int) -> None:
     noise[RATE_HZ // 2 :] *= 0.1
     wanted, events, _ = monitored(noise, 1600, seconds=0.7, loud_db=-30.0)
     found, others, _ = monitored(noise, size, seconds=0.7, loud_db=-30.0)
-    assert [level.sound for level in found] == [level.sound for level in wanted]
+    assert [numbers(level) for level in found] == [pytest.approx(numbers(level), abs=0.005) for level in wanted]
     assert [level.time for level in found] == pytest.approx([level.time for level in wanted])
     assert [(event.type, round(event.onset, 6)) for event in others] == [
         (event.type, round(event.onset, 6)) for event in events
     ]
+
+
+def test_while_another_stream_is_measured_a_stream_goes_on_and_its_levels_come_later() -> None:
+    sound = tone(20.0, 0.1).astype(np.float32)
+    sound[3 * RATE_HZ : 4 * RATE_HZ] *= 5
+    wanted, events, _ = monitored(sound, 1600, loud_db=-15.0)
+    found: list[Level] = []
+    others: list[Event] = []
+    monitor = SoundMonitor(RATE_HZ, 1.0, found.append, loud_db=-15.0)
+
+    def hear(begin_s: float, end_s: float) -> None:
+        for at in range(round(begin_s * RATE_HZ), round(end_s * RATE_HZ), 1600):
+            others.extend(monitor.heard(Block(sound[at : at + 1600], 100 + at / RATE_HZ)))
+
+    hear(0, 2)
+    with the_turn:
+        hear(2, 5.4)
+        assert len(found) == 2
+        assert not others
+    hear(5.4, 5.5)
+    assert len(found) == 5
+    assert [event.type for event in others] == ["begin"]
+    hear(5.5, 20)
+    assert [numbers(level) for level in found] == [pytest.approx(numbers(level), abs=0.005) for level in wanted]
+    assert [(event.type, event.onset) for event in others] == [
+        (event.type, pytest.approx(event.onset, abs=1e-6)) for event in events
+    ]
+
+
+def test_a_stream_that_waits_for_long_measures_before_it_goes_on() -> None:
+    found: list[Level] = []
+    monitor = SoundMonitor(RATE_HZ, 1.0, found.append)
+    the_turn.acquire()
+    thread = threading.Thread(
+        target=lambda: [monitor.heard(Block(np.zeros(RATE_HZ, np.float32), 100 + at)) for at in range(20)]
+    )
+    thread.start()
+    thread.join(0.5)  # nobody gives it the turn, however long this is
+    assert thread.is_alive()
+    assert not found
+    the_turn.release()
+    thread.join()
+    assert len(found) == 20
+
+
+def test_what_was_heard_before_a_gap_is_measured() -> None:
+    """The last part of a stream is shorter than what is measured together."""
+    _, events, monitor = monitored(tone(0.3), 1600, loud_db=-15.0)
+    assert events == []
+    assert [event.type for event in monitor.interrupt()] == ["begin", "end"]
 
 
 def test_a_span_is_exactly_as_long_as_asked() -> None:

@@ -94,7 +94,6 @@ class SoundMonitor:
             self._fed += taken
             if self._fed == self._span:
                 self._cut(block.time + used / self._rate_hz)
-                self._fed = 0
         self._waits += samples.size
         self._end = block.time + samples.size / self._rate_hz
         if self._pieces or self._waits >= self._piece:
@@ -131,9 +130,9 @@ class SoundMonitor:
 
     def _reset(self) -> None:
         self._waiting: list[Samples] = []
-        self._waits: int = 0
+        self._waits = 0
         """Samples that were not measured yet."""
-        self._fed: int = 0
+        self._fed = 0
         """Samples of this span."""
         self._pieces: list[tuple[Samples, float]] = []
         """Of the samples that were not measured yet, those of spans that are over, and when they ended."""
@@ -166,6 +165,8 @@ class SoundMonitor:
             samples = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
             self._pieces.append((samples, end))
             self._waiting = []
+        if self._fed == self._span:
+            self._fed = 0
 
     def _measure(self, must: bool) -> None:
         """Measures what waits, keeps the events for `_taken`, and publishes the levels of spans that are over.

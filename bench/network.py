@@ -29,7 +29,7 @@ import av
 import click
 import numpy as np
 
-from bench.faults import Relay
+from bench.outages import Relay
 from tagger.bench.usage import usage
 from tests.programs import Mosquitto, Subscriber, free_port, until
 from tests.rtsp import RtspServer

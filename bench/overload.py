@@ -126,8 +126,8 @@ def main(times: float, minutes: float, hop_s: float, count: int | None) -> None:
     click.echo(f"windows and skipped of each source add up to {dict(sums)} (windows: sources); there must be {due}")
     own = [each["windows"] for each in stats[-1]["sources"].values()]
     click.echo(f"classified of a source: {min(own)} to {max(own)}; overruns {stats[-1]['overruns']}")
-    memory = ", ".join(f"{stats[round(part * (len(stats) - 1))]['memory_mb']:.0f}" for part in (0.1, 0.25, 0.5, 0.75, 1))
-    click.echo(f"memory after 10, 25, 50, 75, 100 % of the run: {memory} MB")
+    memory = [f"{stats[round(part * (len(stats) - 1))]['memory_mb']:.0f}" for part in (0.1, 0.25, 0.5, 0.75, 1)]
+    click.echo(f"memory after 10, 25, 50, 75, 100 % of the run: {', '.join(memory)} MB")
     click.echo(f"all: {stats[-1]['windows']} classified and {stats[-1]['skipped']} skipped of {due * count}")
     sys.exit(0 if set(sums) == {due} and not late else 1)
 

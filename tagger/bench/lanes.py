@@ -5,17 +5,21 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tagger.bench.audio import BLOCK_S, demo
+from tagger.bench.usage import usage
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
 from tagger.events import Block, Event, Level, Report, Samples, Stream
 from tagger.latencies import SkipLog
+from tagger.levels.measure import Measurer
 from tagger.levels.monitor import SoundMonitor
+from tagger.levels.process import MANY, MeasuringProcess
 from tagger.listen import Listener
 from tagger.mqtt.connection import Connection
 from tagger.mqtt.message import Outgoing
@@ -122,7 +126,7 @@ class LanesResult:
     lag_p99_s: float
     lag_most_s: float
     cpu_s: float
-    """Processor time of the process, sources and publishing included."""
+    """Processor time of the process and of that which measures levels, sources and publishing included."""
 
 
 class Lanes:
@@ -153,12 +157,17 @@ class Lanes:
         self._skips = SkipLog(hop_s)
         self._numbers = itertools.count()
         self._lanes: list[tuple[Listener, threading.Thread]] = []
+        self._stack = ExitStack()
+        self._measuring: MeasuringProcess | None = None
         self._before = 0.0, 0.0, 0, 0
         """At the last `begin`: monotonic time, processor time, windows, skipped ones."""
         classifier.warm_up(round(window_s * self._rate_hz))
 
     def resize(self, count: int) -> None:
         """Starts or stops sources, until there are so many."""
+        if count >= MANY and self._measuring is None:  # as in the daemon, all are measured in one place
+            self.resize(0)
+            self._measuring = self._stack.enter_context(MeasuringProcess())
         leaving = self._lanes[count:]
         del self._lanes[count:]
         for listener, _ in leaving:
@@ -184,7 +193,10 @@ class Lanes:
     def _listen(self, source: Source, on_report: Callable[[], None]) -> tuple[Listener, threading.Thread]:
         stream = Stream(NODE, source.name, self._classifier.info.name, self._policy.names)
         sink = _Publisher(self._connection, on_report)
-        monitor = SoundMonitor(self._rate_hz, _AUDIO_S, lambda level: sink.audio(stream, level), has_alarms=True)
+        measuring = Measurer if self._measuring is None else self._measuring.measurer
+        monitor = SoundMonitor(
+            self._rate_hz, _AUDIO_S, lambda level: sink.audio(stream, level), has_alarms=True, measuring=measuring
+        )
         monitor.heard = self._timed(monitor.heard)  # type: ignore[method-assign,assignment]
         listener = Listener(
             source=source,
@@ -207,13 +219,13 @@ class Lanes:
         listeners = [listener for listener, _ in self._lanes]
         for each in listeners:
             each.take_latencies()
-        self._before = time.monotonic(), time.process_time(), *_counts(listeners)
+        self._before = time.monotonic(), self._cpu_s(), *_counts(listeners)
 
     def count(self) -> LanesResult:
         """What happened since `begin`."""
         listeners = [listener for listener, _ in self._lanes]
         began, cpu_s, windows, skipped = self._before
-        passed_s, used_s = time.monotonic() - began, time.process_time() - cpu_s
+        passed_s, used_s = time.monotonic() - began, self._cpu_s() - cpu_s
         now_windows, now_skipped = _counts(listeners)
         lags = np.array([lag for each in listeners for lag in each.take_latencies()] or [_NEVER_S])
         p50, p99 = (float(each) for each in np.quantile(lags, (0.5, 0.99)))
@@ -228,8 +240,13 @@ class Lanes:
             cpu_s=used_s,
         )
 
+    def _cpu_s(self) -> float:
+        pid = None if self._measuring is None else self._measuring.pid
+        return time.process_time() + (0.0 if pid is None else usage(pid).cpu_s)
+
     def close(self) -> None:
         self.resize(0)
+        self._stack.close()
         if self._connection is not None:
             self._connection.stop()
 

@@ -29,7 +29,9 @@ from tagger.errors import SettingError, TaggerError, UserError
 from tagger.events import Level, Stream
 from tagger.files import state_folder
 from tagger.latencies import SkipLog
+from tagger.levels.measure import Measurer
 from tagger.levels.monitor import SoundMonitor
+from tagger.levels.process import MANY, MeasuringProcess
 from tagger.listen import AudioTap, Listener
 from tagger.logs import REPEAT_SECONDS, say_repeated, tell
 from tagger.mqtt.topics import Topics
@@ -112,7 +114,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
                 streams,
                 policies,
                 map(Spec.parse, settings.sources),
-                _monitors(settings, model, policies, streams, fanout),
+                _monitors(settings, model, policies, streams, fanout, stack),
                 strict=True,
             )
         ]
@@ -168,12 +170,19 @@ def _sink_context(
 
 
 def _monitors(
-    settings: ListenSettings, model: Model, policies: Sequence[Policy], streams: Sequence[Stream], sink: Sink
+    settings: ListenSettings,
+    model: Model,
+    policies: Sequence[Policy],
+    streams: Sequence[Stream],
+    sink: Sink,
+    stack: ExitStack,
 ) -> list[SoundMonitor]:
     """Publishes how loud each stream is, every `audio_s` seconds, and finds loud sounds and alarms."""
     calibrations = levels_db("calibrate_db", settings, settings.calibrate_db)
     limits = levels_db("loud_db", settings, settings.loud_db)
     memory_s = model.memory_s(settings, policies)
+
+    measuring = stack.enter_context(MeasuringProcess()).measurer if len(streams) >= MANY else Measurer
 
     def publisher(stream: Stream) -> Callable[[Level], None]:
         return lambda level: sink.audio(stream, level)
@@ -187,6 +196,7 @@ def _monitors(
             loud_db,
             has_alarms=settings.alarms,
             memory_s=memory_s,
+            measuring=measuring,
         )
         for stream, calibrate_db, loud_db in zip(streams, calibrations, limits, strict=True)
     ]

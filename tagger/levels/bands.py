@@ -91,7 +91,6 @@ class Frames:
         self.frequencies_hz = np.arange(bins) * rate_hz / self.size
         """[bins], in the order of `of_bins`."""
         self._window = power_window(self.size)
-        self._buffer = self._spectrum.frames(_TOGETHER)
         self.reset()
 
     def reset(self) -> None:
@@ -123,14 +122,14 @@ class Frames:
         joined = np.concatenate([self._rest, samples])
         count = max(0, (joined.size - self.hop) // self.hop)
         self._rest = joined[count * self.hop :].copy()
-        found = []
+        found, buffer = [], self._spectrum.frames(min(count, _TOGETHER))
         for first in range(0, count, _TOGETHER):
             taken = min(_TOGETHER, count - first)
             halves = joined[first * self.hop : (first + taken + 1) * self.hop].reshape(-1, self.hop)
-            np.multiply(halves[:-1], self._window[: self.hop], out=self._buffer[:taken, : self.hop])
-            np.multiply(halves[1:], self._window[self.hop :], out=self._buffer[:taken, self.hop : self.size])
+            np.multiply(halves[:-1], self._window[: self.hop], out=buffer[:taken, : self.hop])
+            np.multiply(halves[1:], self._window[self.hop :], out=buffer[:taken, self.hop : self.size])
             rows = -(-taken // TOGETHER) * TOGETHER
-            found.append(self._spectrum(self._buffer[:rows])[:taken])
+            found.append(self._spectrum(buffer[:rows])[:taken])
         return np.concatenate(found) if len(found) > 1 else found[0] if found else np.zeros((0, 0), np.float32)
 
 

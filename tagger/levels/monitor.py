@@ -1,4 +1,4 @@
-"""What is measured of a stream beside its network: its levels, and events that need no network."""
+"""Follows a stream beside its network: publishes its levels, and finds events that need no network."""
 
 import math
 import threading
@@ -6,14 +6,10 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tagger.audio.level import LevelMeter
-from tagger.events import SILENCE_DBFS, Block, Event, Level, Samples, SoundLevel
-from tagger.levels.alarm import AlarmDetector
-from tagger.levels.bands import Bands, Frames
-from tagger.levels.loud import LoudDetector
-from tagger.levels.weighting import FAST_SECONDS, MOST_STEPS, STEP, AWeighting, FastWeighting
+from tagger.events import Block, Event, Level, Samples
+from tagger.levels.measure import Measurer, Measures, Steps, Wanted, decibels
+from tagger.levels.weighting import STEP
 
 _PIECE_SECONDS, _LOUD_PIECE_SECONDS = 1.0, 0.5
 """Least sound that is measured together; and where loud sounds are events. A small piece costs as much as a large
@@ -23,16 +19,12 @@ _MOST_PIECES = 8
 turn = threading.Lock()
 """Whoever has it measures. Many short calls of numpy in many threads hand Python's lock around, which costs several
 times what they measure. A stream goes on without its levels meanwhile: it is not late, and its next piece is larger."""
-_SETTLED_SECONDS = 4 * FAST_SECONDS
-"""Time after which the F weighted level no longer knows that the stream began: then it counts for L10 and L90."""
 BEFORE_SECONDS = 10.0
 """Sound before an event whose level is kept with it."""
 _GUARD_SECONDS = 0.5
 """These ten seconds end so long before the onset, which is known to some tenths of a second only."""
 _LEAST_BEFORE_SECONDS = 1.0
 """With less of it, there is no such level."""
-_LOWEST_DB, _BINS_EACH_DB, _BINS = -150, 10, 2000
-"""Levels are counted in bins of 0.1 dB, up to 50 dB above full scale."""
 
 
 class SoundMonitor:
@@ -51,32 +43,28 @@ class SoundMonitor:
         loud_db: float | None = None,
         memory_s: float = 10.0,
         has_alarms: bool = False,
+        measuring: Callable[[Wanted], Measures] = Measurer,
     ) -> None:
         """
         Args:
             rate_hz: the stream's rate.
             seconds: length of a span.
             publish: called with the level of each span.
-            calibrate_db: sound pressure level of a full-scale square wave, decibels. None: it is not known.
-            loud_db: level from which a sound is an event; calibrated, if the source is. None: there are no such events.
-            has_alarms: whether smoke and carbon monoxide alarms are looked for.
+            calibrate_db: as in `Wanted`.
+            loud_db: as in `Wanted`.
             memory_s: longest time from an event's onset until `level_before` is called, seconds.
+            has_alarms: as in `Wanted`.
+            measuring: makes what measures.
         """
         self._piece = round((_PIECE_SECONDS if loud_db is None else _LOUD_PIECE_SECONDS) * rate_hz)
         self._rate_hz, self._span, self._publish = rate_hz, max(1, round(seconds * rate_hz)), publish
         self._calibrate_db = calibrate_db
-        self._meter = LevelMeter(rate_hz, self._span / rate_hz)
-        self._a, self._fast = AWeighting(rate_hz), FastWeighting(rate_hz)
-        self._frames = Frames(rate_hz)
-        self._bands = Bands(rate_hz, self._frames)
-        self._loud = None if loud_db is None else LoudDetector(loud_db - (calibrate_db or 0.0), STEP / rate_hz)
-        self._alarms = AlarmDetector(self._frames) if has_alarms else None
-        self._settled = math.ceil(_SETTLED_SECONDS * rate_hz / STEP)
+        self._measurer = measuring(Wanted(rate_hz, self._span, calibrate_db, loud_db, has_alarms))
         self._memory = math.ceil((memory_s + _GUARD_SECONDS + BEFORE_SECONDS) * rate_hz / STEP)
         self._found: list[Event] = []
         """Events that nobody has been told yet."""
-        self._past: deque[tuple[float, NDArray[np.float32]]] = deque()
-        """Power of the newest steps, A weighted: time at which the first of them ended, and [N]."""
+        self._past: deque[Steps] = deque()
+        """The newest steps."""
         self._reset()
 
     def heard(self, block: Block) -> list[Event]:
@@ -104,13 +92,10 @@ class SoundMonitor:
     def interrupt(self) -> list[Event]:
         """The next block does not follow the one before, or none follows. Returns the ends of open events."""
         self._measure(must=True)
-        ends = self._taken()
-        for detector in (self._loud, self._alarms):
-            if detector is not None:
-                ends += detector.close()
-        self._meter.reset()
+        with turn:
+            ends = self._measurer.interrupt()
         self._reset()
-        return ends
+        return self._taken() + ends
 
     def level_before(self, onset: float) -> float | None:
         """Equivalent level, A weighted, of up to ten seconds before a time; calibrated, if the source is.
@@ -126,7 +111,7 @@ class SoundMonitor:
             if last > first:
                 total += float(power[first:last].sum(dtype=np.float64))
                 count += last - first
-        return None if count * step_s < _LEAST_BEFORE_SECONDS else round(self._db(total / count), 2)
+        return None if count * step_s < _LEAST_BEFORE_SECONDS else round(decibels(total / count, self._calibrate_db), 2)
 
     def _reset(self) -> None:
         self._waiting: list[Samples] = []
@@ -138,22 +123,9 @@ class SoundMonitor:
         """Of the samples that were not measured yet, those of spans that are over, and when they ended."""
         self._end = 0.0
         """When the newest block ended, seconds since the epoch."""
-        self._rest = np.zeros(0, np.float32)
-        """Samples that make no whole step."""
-        self._steps = 0
-        """Steps since the beginning or the last gap."""
-        self._a.reset()
-        self._fast.reset()
-        self._frames.reset()
-        self._bands.reset()
         self._past.clear()
         self._held = 0
-        self._begin()
-
-    def _begin(self) -> None:
-        """Begins a span."""
-        self._total, self._count, self._highest = 0.0, 0, 0.0
-        self._histogram = np.zeros(_BINS, np.int64)
+        """Steps in `_past`."""
 
     def _cut(self, end: float) -> None:
         """Makes a piece of what waits.
@@ -180,7 +152,11 @@ class SoundMonitor:
         try:
             self._cut(self._end)
             for samples, ended in self._pieces:
-                self._found += self._measure_piece(samples, ended, levels)
+                events, level, steps = self._measurer.measure(samples, ended)
+                self._found += events
+                self._keep(steps)
+                if level is not None:
+                    levels.append(level)
         finally:
             self._pieces, self._waits = [], 0
             turn.release()
@@ -191,75 +167,9 @@ class SoundMonitor:
         found, self._found = self._found, []
         return found
 
-    def _measure_piece(self, samples: Samples, end: float, levels: list[Level]) -> list[Event]:
-        """Measures a piece, and adds the level of a span that is over to `levels`."""
-        level = self._meter.feed(Block(samples, end - samples.size / self._rate_hz))
-        if not math.isfinite(float(samples.sum())):  # it would stay in the filters for ever
-            samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
-        powers = self._frames(samples)
-        self._bands.add_high(powers)
-        self._bands.add_low(samples)
-        found: list[Event] = []
-        if self._alarms is not None:
-            found += self._alarms.heard(powers, end - self._frames.behind_s)
-        joined = np.concatenate([self._rest, samples]) if self._rest.size else samples
-        steps = joined.size // STEP
-        self._rest = joined[steps * STEP :].copy()
-        for first in range(0, steps, MOST_STEPS):
-            count = min(MOST_STEPS, steps - first)
-            power = self._a(joined[first * STEP : (first + count) * STEP].reshape(count, STEP))
-            time = end - (joined.size - (first + 1) * STEP) / self._rate_hz
-            found += self._add(power, time)
-        if level is not None:  # the meter's spans are these
-            levels.append(Level(level.rms_dbfs, level.peak_dbfs, level.clipped, end, self._take()))
-        return found
-
-    def _add(self, power: NDArray[np.float64], time: float) -> list[Event]:
-        """Counts steps. The first ended at `time`."""
-        fast = self._fast(power)
-        self._total += float(power.sum())
-        self._count += len(power)
-        self._highest = max(self._highest, float(fast.max()))
-        counted = fast[max(0, self._settled - self._steps) :]
-        self._steps += len(power)
-        if counted.size:
-            db = 10 * np.log10(np.maximum(counted, 1e-15))
-            bins = np.clip(((db - _LOWEST_DB) * _BINS_EACH_DB).astype(np.int64), 0, _BINS - 1)
-            self._histogram += np.bincount(bins, minlength=_BINS)
-        self._past.append((time, power.astype(np.float32)))
-        self._held += len(power)
-        while self._held - len(self._past[0][1]) >= self._memory:
-            self._held -= len(self._past.popleft()[1])
-        return [] if self._loud is None else self._loud.heard(fast, time)
-
-    def _take(self) -> SoundLevel | None:
-        """The level of the span that has ended. None: it is shorter than a step."""
-        if not self._count:
-            self._begin()
-            return None
-        found = SoundLevel(
-            laeq_db=self._db(self._total / self._count),
-            lafmax_db=self._db(self._highest),
-            la10_db=self._exceeded(0.10),
-            la90_db=self._exceeded(0.90),
-            third_octaves_db=dict(zip(self._bands.names, map(self._db, self._bands.take().tolist()), strict=True)),
-            is_calibrated=self._calibrate_db is not None,
-        )
-        self._begin()
-        return found
-
-    def _exceeded(self, share: float) -> float | None:
-        """Level that is exceeded in this share of the time. None: the stream began too short a time ago."""
-        total = int(self._histogram.sum())
-        if not total:
-            return None
-        below = np.cumsum(self._histogram)
-        wanted = (1 - share) * total
-        at = int(np.searchsorted(below, wanted))
-        inside = (wanted - (below[at] - self._histogram[at])) / self._histogram[at]
-        db = _LOWEST_DB + (at + float(inside)) / _BINS_EACH_DB
-        return max(SILENCE_DBFS, db) + (self._calibrate_db or 0.0)
-
-    def _db(self, power: float) -> float:
-        """Level of a mean square, decibels; of full scale at least SILENCE_DBFS."""
-        return max(SILENCE_DBFS, 10 * math.log10(max(power, 1e-15))) + (self._calibrate_db or 0.0)
+    def _keep(self, steps: list[Steps]) -> None:
+        """Keeps the newest steps, for `level_before`."""
+        self._past.extend(steps)
+        self._held += sum(len(each.power) for each in steps)
+        while self._past and self._held - len(self._past[0].power) >= self._memory:
+            self._held -= len(self._past.popleft().power)

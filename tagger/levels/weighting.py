@@ -152,12 +152,7 @@ class _Decays:
         Args:
             factors: [M], what is left of each sum after a step.
         """
-        distance = np.arange(_GROUP) - np.arange(_GROUP)[:, None]
-        self._inside = _left(factors, distance)
-        far = np.arange(MOST_STEPS // _GROUP) - np.arange(MOST_STEPS // _GROUP)[:, None]
-        self._between = _left(factors**_GROUP, far - 1)
-        self._by_step = factors[:, None, None] ** np.arange(1, _GROUP + 1)
-        self._by_group = (factors**_GROUP)[:, None] ** np.arange(MOST_STEPS // _GROUP)
+        self._inside, self._between, self._by_step, self._by_group = _decay_tables(tuple(factors.tolist()))
         self.reset()
 
     def reset(self) -> None:
@@ -181,6 +176,22 @@ class _Decays:
         sums: NDArray[np.float64] = (inside + before[:, :, None] * self._by_step).reshape(len(came), -1)[:, :count]
         self.state = sums[:, -1].copy()
         return sums
+
+
+@lru_cache(maxsize=16)
+def _decay_tables(factors: tuple[float, ...]) -> tuple[NDArray[np.float64], ...]:
+    """What is left of each sum, one for all streams of a rate: [M, _GROUP, _GROUP] inside a group, [M, groups, groups]
+    from the end of one group to another, [M, 1, _GROUP] after so many steps, [M, groups] after so many groups.
+    """
+    each = np.array(factors)
+    distance = np.arange(_GROUP) - np.arange(_GROUP)[:, None]
+    groups = np.arange(MOST_STEPS // _GROUP)
+    return (
+        _left(each, distance),
+        _left(each**_GROUP, groups - groups[:, None] - 1),
+        each[:, None, None] ** np.arange(1, _GROUP + 1),
+        (each**_GROUP)[:, None] ** groups,
+    )
 
 
 def _left(factors: NDArray[np.float64], distance: NDArray[np.int_]) -> NDArray[np.float64]:

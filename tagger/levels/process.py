@@ -1,0 +1,175 @@
+"""A process that measures many streams: `python -m tagger.levels.process FD`.
+
+A hundred threads that measure hand Python's lock to one another with every call of numpy, and with them those that run
+the network. A process of its own has a lock of its own, and the threads of the streams only send it their sound.
+"""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+from tagger.events import Event, Samples
+from tagger.levels.measure import Measured, Measurer, Wanted
+
+MANY = 16
+"""Number of streams from which this pays: the process has 37 MB of its own."""
+_ANSWER_SECONDS = 30.0
+"""Longest wait for an answer, which takes milliseconds."""
+_END_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class MeasuringProcess:
+    """Starts the process, and ends it with the context. `measurer` is for `SoundMonitor`.
+
+    If the process dies, its streams are measured in this one from then on.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._count = 0
+        """Streams so far."""
+
+    def __enter__(self) -> "MeasuringProcess":
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "tagger.levels.process", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+                    start_new_session=True,  # Ctrl-C is for the daemon, which ends it
+                )
+            except OSError as error:
+                ours.close()
+                self._lose(error)
+            else:
+                self._connection = Connection(ours.detach())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._process is not None:
+            try:
+                self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while it measures."""
+        return self._process.pid if self._process is not None and self._connection is not None else None
+
+    def measurer(self, wanted: Wanted) -> "_Elsewhere":
+        """What measures one more stream."""
+        self._count += 1
+        return _Elsewhere(self, self._count, wanted)
+
+    def ask(self, *request: Any) -> Any:
+        """The answer to a request. None: the process is gone. One thread at a time may call it: whoever has
+        `tagger.levels.monitor.turn`.
+        """
+        if self._connection is None:
+            return None
+        try:
+            self._connection.send(request)
+            if not self._connection.poll(_ANSWER_SECONDS):
+                raise TimeoutError(f"it did not answer for {_ANSWER_SECONDS:g} s")
+            return self._connection.recv()
+        except (OSError, EOFError) as error:
+            self._lose(error)
+            return None
+
+    def _lose(self, error: Exception) -> None:
+        log.warning(
+            "the process that measures levels is gone (%s): the daemon measures them itself, with more work",
+            str(error) or "it ended",
+        )
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._process is not None:
+            self._process.kill()
+
+
+class _Elsewhere:
+    """Measures a stream in the process, or in this one if that is gone. Events that were open then end."""
+
+    def __init__(self, process: MeasuringProcess, number: int, wanted: Wanted) -> None:
+        self._process, self._number, self._wanted = process, number, wanted
+        self._open: dict[str, Event] = {}
+        self._until = 0.0
+        """End of the last piece, seconds since the epoch."""
+        self._here: Measurer | None = None
+
+    def measure(self, samples: Samples, end: float) -> Measured:
+        if self._here is None:
+            answer: Measured | None = self._process.ask("measure", self._number, self._wanted, samples, end)
+            if answer is not None:
+                self._follow(answer.events)
+                self._until = end
+                return answer
+        ends, here = self._moved()
+        measured = here.measure(samples, end)
+        return measured._replace(events=ends + measured.events)
+
+    def interrupt(self) -> list[Event]:
+        if self._here is None:
+            answer: list[Event] | None = self._process.ask("interrupt", self._number)
+            if answer is not None:
+                self._follow(answer)
+                return answer
+        ends, here = self._moved()
+        return ends + here.interrupt()
+
+    def _follow(self, events: list[Event]) -> None:
+        for event in events:
+            if event.type == "begin":
+                self._open[event.id] = event
+            else:
+                self._open.pop(event.id, None)
+
+    def _moved(self) -> tuple[list[Event], Measurer]:
+        """The ends of events that the process had open, the first time; and what measures here."""
+        ends = [replace(event, type="end", offset=max(event.onset, self._until)) for event in self._open.values()]
+        self._open = {}
+        if self._here is None:
+            self._here = Measurer(self._wanted)
+        return ends, self._here
+
+
+def serve(connection: Connection) -> None:
+    """Measures what is asked for, until the other end is closed, however the daemon died."""
+    measurers: dict[int, Measurer] = {}
+    while True:
+        try:
+            what, number, *details = connection.recv()
+        except (EOFError, OSError):
+            return
+        answer: Measured | list[Event] = []
+        if what == "measure":
+            wanted, samples, end = details
+            if number not in measurers:
+                measurers[number] = Measurer(wanted)
+            answer = measurers[number].measure(samples, end)
+        elif number in measurers:
+            answer = measurers[number].interrupt()
+        connection.send(answer)
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])))

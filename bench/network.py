@@ -132,6 +132,14 @@ def children(pid: int) -> list[int]:
     return [int(each) for each in listed.split() if Path(f"/proc/{each}/smaps_rollup").exists()]
 
 
+MODULES = ("tagger.sources.network.host", "tagger.levels.process")
+"""Processes of the daemon beside the readers."""
+
+
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
 Stats = dict[str, dict[str, object]]
 """The sources of a message on `stats`."""
 
@@ -170,15 +178,16 @@ def note(log: Path | None, minute: float, before: Stats, after: Stats, broken: s
 
 
 def costs(pid: int, used_s: float, passed_s: float) -> None:
-    """Prints memory and processor time of the daemon, its host of readers, and the readers."""
-    (host,) = children(pid)
+    """Prints memory and processor time of the daemon, what measures levels, its host of readers, and the readers."""
+    own = {module: each for each in children(pid) for module in MODULES if module in command_line(each)}
+    host = own["tagger.sources.network.host"]
     readers = [(*memory_mb(each), usage(each).cpu_s) for each in children(host)]
     for name, mb, cores in (
         ("daemon", memory_mb(pid), used_s / passed_s),
-        ("host", memory_mb(host), usage(host).cpu_s / passed_s),
+        *((module, memory_mb(each), usage(each).cpu_s / passed_s) for module, each in own.items()),
         (f"{len(readers)} readers, median", *_medians(readers, passed_s)),
     ):
-        click.echo(f"{name:20} {mb[0]:6.1f} MB private, PSS {mb[1]:6.1f} MB, {cores:.3f} cores")
+        click.echo(f"{name:28} {mb[0]:6.1f} MB private, PSS {mb[1]:6.1f} MB, {cores:.3f} cores")
 
 
 def _medians(readers: list[tuple[float, float, float]], passed_s: float) -> tuple[tuple[float, float], float]:

@@ -38,7 +38,9 @@ Stats = dict[str, Any]
 """A message on `stats`."""
 
 
-def run(broker: Mosquitto, folder: Path, count: int, minutes: float, hop_s: float) -> list[Stats]:
+def run(
+    broker: Mosquitto, folder: Path, count: int, minutes: float, hop_s: float, log: Path | None = None
+) -> list[Stats]:
     """Runs a daemon on `count` sources until they have ended. Returns the messages on `stats`."""
     seconds = WINDOW_S + 60 * minutes
     noise = np.random.default_rng(0).standard_normal(round(RATE_HZ * seconds), dtype=np.float32) / 20
@@ -65,6 +67,8 @@ def run(broker: Mosquitto, folder: Path, count: int, minutes: float, hop_s: floa
             time.sleep(0.5)
             payloads = subscriber.payloads(STATS)
             new, taken = payloads[taken:], len(payloads)
+            if log is not None and new:
+                note(log, json.loads(new[-1]))
             return any(
                 all(each["state"] == "ended" for each in _sources(json.loads(payload)).values()) for payload in new
             )
@@ -78,6 +82,14 @@ def run(broker: Mosquitto, folder: Path, count: int, minutes: float, hop_s: floa
             process.wait(30)
         process.kill()
         subscriber.close()
+
+
+def note(log: Path, stats: Stats) -> None:
+    """Writes the totals so far."""
+    lags = [each["lag_ms"] or 0.0 for each in _sources(stats).values()]
+    line = {key: stats[key] for key in ("uptime_s", "windows", "skipped", "overruns", "memory_mb")}
+    with log.open("a") as file:
+        file.write(json.dumps(line | {"lag_ms": max(lags)}) + "\n")
 
 
 def _sources(stats: Stats) -> dict[str, Any]:
@@ -96,7 +108,8 @@ def rate(stats: list[Stats]) -> float:
 @click.option("--minutes", default=10.0, show_default=True, help="Length of the run.")
 @click.option("--hop", "hop_s", default=0.1, show_default=True, help="Hop of the daemon, seconds.")
 @click.option("--sources", "count", type=int, help="Number of sources. Default: found by a first run.")
-def main(times: float, minutes: float, hop_s: float, count: int | None) -> None:
+@click.option("--log", type=click.Path(path_type=Path), help="File for the totals of each second.")
+def main(times: float, minutes: float, hop_s: float, count: int | None, log: Path | None) -> None:
     """Sends more audio than can be tagged."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -109,7 +122,7 @@ def main(times: float, minutes: float, hop_s: float, count: int | None) -> None:
                 if does * times <= tried / hop_s:
                     count = math.ceil(times * does * hop_s)
                 tried *= 2
-            stats = run(broker, folder, count, minutes, hop_s)
+            stats = run(broker, folder, count, minutes, hop_s, log)
     does = rate(stats)
     wanted = count / hop_s
     click.echo(f"{count} sources, {minutes:g} min, hop {hop_s:g} s")

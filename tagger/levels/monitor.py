@@ -1,9 +1,11 @@
 """Follows a stream beside its network: publishes its levels, and finds events that need no network."""
 
+import logging
 import math
 import threading
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 
 import numpy as np
 
@@ -11,11 +13,16 @@ from tagger.events import Block, Event, Level, Samples
 from tagger.levels.measure import Measurer, Measures, Steps, Wanted, decibels
 from tagger.levels.weighting import STEP
 
+log = logging.getLogger(__name__)
+
 _PIECE_SECONDS, _LOUD_PIECE_SECONDS = 1.0, 0.5
 """Least sound that is measured together; and where loud sounds are events. A small piece costs as much as a large
 one."""
 _MOST_PIECES = 8
-"""Pieces that may wait for the turn."""
+"""Pieces that may wait for the turn. Then a recording waits, and of a live stream they are left out: it would be late,
+and the network would hear nothing of it."""
+_FASTEST = 2.0
+"""Highest pace of a live stream, seconds of sound a second."""
 turn = threading.Lock()
 """Whoever has it measures. Many short calls of numpy in many threads hand Python's lock around, which costs several
 times what they measure. A stream goes on without its levels meanwhile: it is not late, and its next piece is larger."""
@@ -44,6 +51,7 @@ class SoundMonitor:
         memory_s: float = 10.0,
         has_alarms: bool = False,
         measuring: Callable[[Wanted], Measures] = Measurer,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         """
         Args:
@@ -55,8 +63,10 @@ class SoundMonitor:
             memory_s: longest time from an event's onset until `level_before` is called, seconds.
             has_alarms: as in `Wanted`.
             measuring: makes what measures.
+            now: the monotonic clock, seconds.
         """
         self._piece = round((_PIECE_SECONDS if loud_db is None else _LOUD_PIECE_SECONDS) * rate_hz)
+        self._now = now
         self._rate_hz, self._span, self._publish = rate_hz, max(1, round(seconds * rate_hz)), publish
         self._calibrate_db = calibrate_db
         self._measurer = measuring(Wanted(rate_hz, self._span, calibrate_db, loud_db, has_alarms))
@@ -65,6 +75,8 @@ class SoundMonitor:
         """Events that nobody has been told yet."""
         self._past: deque[Steps] = deque()
         """The newest steps."""
+        self._is_cut = False
+        """Sound was left out after what was measured last."""
         self._reset()
 
     def heard(self, block: Block) -> list[Event]:
@@ -75,6 +87,8 @@ class SoundMonitor:
         """
         found = self.interrupt() if block.gap else []
         samples, used = block.samples, 0
+        if not self._waits:
+            self._since = self._now()
         while used < samples.size:
             taken = min(samples.size - used, self._span - self._fed)
             self._waiting.append(samples[used : used + taken])
@@ -85,7 +99,9 @@ class SoundMonitor:
         self._waits += samples.size
         self._end = block.time + samples.size / self._rate_hz
         if self._pieces or self._waits >= self._piece:
-            self._measure(must=self._waits >= _MOST_PIECES * self._piece)
+            is_full = self._waits >= _MOST_PIECES * self._piece
+            if not self._measure(must=is_full and not self._is_live()) and is_full:
+                self._leave_out()
             found += self._taken()
         return found
 
@@ -94,6 +110,7 @@ class SoundMonitor:
         self._measure(must=True)
         with turn:
             ends = self._measurer.interrupt()
+        self._is_cut = False
         self._reset()
         return self._taken() + ends
 
@@ -117,6 +134,8 @@ class SoundMonitor:
         self._waiting: list[Samples] = []
         self._waits = 0
         """Samples that were not measured yet."""
+        self._since = 0.0
+        """When the first of them came, on the monotonic clock."""
         self._fed = 0
         """Samples of this span."""
         self._pieces: list[tuple[Samples, float]] = []
@@ -140,16 +159,38 @@ class SoundMonitor:
         if self._fed == self._span:
             self._fed = 0
 
-    def _measure(self, must: bool) -> None:
+    def _is_live(self) -> bool:
+        """Whether what waits came at the pace of the clock."""
+        return self._waits / self._rate_hz <= _FASTEST * (self._now() - self._since)
+
+    def _leave_out(self) -> None:
+        """Forgets what waits. Open events end, and spans begin anew, as after a gap."""
+        log.warning(
+            "too busy to measure all sound: levels, and alarms by their pattern, of %.0f s were left out; "
+            "listen to fewer sources, or use --no-alarms",
+            self._waits / self._rate_hz,
+        )
+        self._reset()
+        self._is_cut = True
+
+    def _measure(self, must: bool) -> bool:
         """Measures what waits, keeps the events for `_taken`, and publishes the levels of spans that are over.
 
         Args:
             must: wait for the turn. Else it may be left for the next call.
+
+        Returns:
+            Whether nothing waits any more.
         """
-        if not self._waits or not turn.acquire(blocking=must):
-            return
+        if not self._waits:
+            return True
+        if not turn.acquire(blocking=must):
+            return False
         levels: list[Level] = []
         try:
+            if self._is_cut:
+                self._found += self._measurer.interrupt()
+                self._is_cut = False
             self._cut(self._end)
             for samples, ended in self._pieces:
                 events, level, steps = self._measurer.measure(samples, ended)
@@ -162,6 +203,7 @@ class SoundMonitor:
             turn.release()
         for level in levels:
             self._publish(level)
+        return True
 
     def _taken(self) -> list[Event]:
         found, self._found = self._found, []

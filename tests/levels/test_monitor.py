@@ -114,6 +114,38 @@ def test_a_stream_that_waits_for_long_measures_before_it_goes_on() -> None:
     assert len(found) == 20
 
 
+def test_a_live_stream_never_waits_and_what_it_cannot_measure_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """A machine that is too slow for the levels still has the network hear the newest sound."""
+    levels: list[Level] = []
+    now = 0.0
+    monitor = SoundMonitor(RATE_HZ, 1.0, levels.append, loud_db=-20.0, now=lambda: now)
+    events: list[Event] = []
+
+    def hear(begin_s: int, end_s: int, amplitude: float) -> None:
+        nonlocal now
+        for second in range(begin_s, end_s):
+            for part in range(10):
+                now = second + part / 10
+                events.extend(monitor.heard(Block(tone(0.1, amplitude).astype(np.float32), 100 + now)))
+
+    hear(0, 2, 0.5)
+    assert [(event.label, event.type) for event in events] == [("loud", "begin")]
+    with the_turn:
+        hear(2, 30, 0.5)
+    assert len(levels) == 2
+    assert "were left out" in caplog.text
+    hear(30, 34, 0.01)
+    assert [level.time for level in levels[:2]] == [101, 102]
+    late = [level for level in levels[2:] if level.time > 131.5]
+    assert late
+    assert all(level.rms_dbfs == pytest.approx(-43.0, abs=0.1) for level in late)
+    assert [(event.label, event.type) for event in events] in (
+        [("loud", "begin"), ("loud", "end")],
+        [("loud", "begin"), ("loud", "end"), ("loud", "begin"), ("loud", "end")],
+    )
+    assert events[1].offset == pytest.approx(102, abs=0.1)
+
+
 def test_what_was_heard_before_a_gap_is_measured() -> None:
     """The last part of a stream is shorter than what is measured together."""
     _, events, monitor = monitored(tone(0.3), 1600, loud_db=-15.0)

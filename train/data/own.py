@@ -62,14 +62,19 @@ def read(path: Path, say: Say = lambda line: None, known: Collection[str] = ()) 
         todo = f"tagger review {path}" if saved else "put each label's into a folder of its name"
         raise UserError(f"{path}: has no labelled sounds; {todo}")
     clips = _clips(files, labels, path if path.is_dir() else path.parent)
-    for name in labels:
-        if recordings[name] < _LEAST and name not in known:
-            raise UserError(
-                f"{path}: {name!r} has 1 recording; a label needs at least {_LEAST}, "
-                f"and {_ENOUGH} for one in every fold"
-            )
+    if lone := [name for name in labels if recordings[name] < _LEAST and name not in known]:
+        have = "has 1 recording" if len(lone) == 1 else "have 1 recording each"
+        raise UserError(
+            f"{path}: {_some([repr(name) for name in lone])} {have}; a label needs at least {_LEAST}, "
+            f"and {_ENOUGH} for one in every fold. A file is one recording, however long, and so are its copies"
+        )
     if few := [name for name in labels if recordings[name] < _ENOUGH and name not in known]:
         say(f"fewer than {_ENOUGH} recordings, so not in every fold: {_some(few)}")
+    same: dict[str, list[str]] = {}
+    for name in labels:
+        same.setdefault("".join(filter(str.isalnum, name.casefold())) or name, []).append(name)
+    if alike := [" and ".join(map(repr, names)) for names in same.values() if len(names) > 1]:
+        say(f"nearly the same names, but different labels: {_some(alike)}")
     return Dataset("own", labels, clips)
 
 
@@ -151,6 +156,9 @@ def _sorted_into_folders(root: Path, say: Say) -> list[_File]:
         if not sounds:
             raise UserError(f"{folder}: has no sounds; a label needs at least {_LEAST} recordings")
         ignored += [path for path in paths if not is_audio_file(path)]
+        inside = sorted({path.relative_to(folder).parts[0] for path in sounds if path.parent != folder})
+        if label is not None and len(inside) > 1 and all(path.parent != folder for path in sounds):
+            say(f"{label!r} is the label of all sounds in {_some(inside)}; if these are labels, give {folder} instead")
         labelled += [(path, label) for path in sounds]
     if ignored:
         say(f"ignored, being no sound in a label's folder: {_some([str(path.relative_to(root)) for path in ignored])}")

@@ -190,6 +190,37 @@ def test_too_few(tmp_path):
     assert said == ["fewer than 5 recordings, so not in every fold: kettle"]
 
 
+def test_all_labels_that_have_too_few_are_named(tmp_path):
+    root = folder(tmp_path, kettle=1, doorbell=1, tap=2)
+    assert "'doorbell', 'kettle' have 1 recording each; a label needs at least 2" in refused(root)
+
+
+def test_labels_of_nearly_the_same_name_are_said(tmp_path):
+    root = folder(tmp_path, **{"Door bell": 5, "door_bell": 5, "kettle": 5, "🔔": 5, "🔕": 5})
+    said: list[str] = []
+    own.read(root, said.append)
+    assert said == ["nearly the same names, but different labels: 'Door bell' and 'door_bell'"]
+
+
+def test_the_folder_above_the_labels_is_said_to_be_one_label(tmp_path):
+    folder(tmp_path / "my sounds", kettle=2, doorbell=3)
+    said: list[str] = []
+    assert own.read(tmp_path, said.append).labels == ("my sounds",)
+    assert (
+        f"'my sounds' is the label of all sounds in doorbell, kettle; if these are labels, give {tmp_path}" in said[0]
+    )
+
+
+@pytest.mark.parametrize("name", ["kettle", "background"])
+def test_folders_in_a_label_or_a_background_need_no_word(tmp_path, name):
+    root = folder(tmp_path, doorbell=5, **{name: 5})
+    for inside in ("loud", "soft") if name == "background" else ("loud",):
+        write(root / name / inside / "1.wav", len(inside) + ord(inside[0]))
+    said: list[str] = []
+    own.read(root, said.append)
+    assert said == []
+
+
 def test_an_empty_label(tmp_path):
     root = folder(tmp_path, kettle=5)
     (root / "doorbell").mkdir()

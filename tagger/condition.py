@@ -21,6 +21,7 @@ Reason = Literal[
     "",
     "cannot_connect",
     "refused",
+    "certificate",
     "password",
     "not_found",
     "no_bytes",
@@ -40,6 +41,7 @@ Reason = Literal[
 "": nothing is wrong.
 cannot_connect: no answer, no way there, or its name has no address.
 refused: the other machine is there and takes no connection.
+certificate: the server's certificate is not trusted.
 password: user or password is wrong or missing.
 not_found: the server has no such stream.
 no_bytes: connected, and nothing comes any more.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from tagger.config.file import Document
 from tagger.config.options import BY_KEY, ENV_PREFIX, OPTIONS, Option
@@ -241,8 +241,11 @@ def _source(folder: Path, text: str) -> str:
         spec = Spec.parse(text, folder)
     except UserError:  # said where all sources are checked
         return text
+    if "tls_ca_certs" in spec.options:
+        path = quote(str(_below(folder, Path(unquote(spec.options["tls_ca_certs"])))))
+        spec = replace(spec, options={**spec.options, "tls_ca_certs": path})
     if is_keyword(spec.uri) or "://" in spec.uri:
-        return text
+        return str(spec)
     return str(replace(spec, uri=str(_below(folder, Path(spec.uri)))))
 
 

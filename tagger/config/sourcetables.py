@@ -4,7 +4,9 @@ Each becomes the text that stands for it in `listen.sources` and on the command 
 """
 
 import re
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tagger.config.options import Option
 from tagger.config.tomlfile import Keys, TomlFile
@@ -29,6 +31,9 @@ SOURCE_FIELDS: tuple[Option, ...] = (
     Option("format", str, "Format of raw samples.", example="s16le"),
     Option("channels", int, "Number of channels of raw samples.", example=1),
     Option("start_time", str, "When a recording began, ISO 8601.", example="2026-11-26T14:30:00Z"),
+    Option("tls_verify", bool, "Check the certificate of an encrypted stream's server.", default=True),
+    Option("tls_ca_certs", Path, "PEM file of the authorities that may have signed it, or of the certificate itself, "
+           "instead of the system's.", example="camera.pem"),
     *(Option(name, float, f"`listen.{name}` of this source.") for name in LEVELS_DB),
 )  # fmt: skip
 """Fields of a table, besides the table `thresholds`."""
@@ -78,7 +83,7 @@ def _problems(table: dict[str, Any]) -> list[str]:
             found.append(f"{key}: is unknown{near(key, [*_BY_NAME, _THRESHOLDS])}")
         elif problem := option.problem(value):
             found.append(f"{key}: {problem}")
-        elif key not in ("url", "name", "channel") and re.search(r"[=,\s]", option_text(value)):
+        elif key not in ("url", "name", "channel", "tls_ca_certs") and re.search(r"[=,\s]", option_text(value)):
             found.append(f"{key}: cannot be")
     if "url" not in table:
         found.append("url: is missing; it says what is listened to")
@@ -90,6 +95,8 @@ def _problems(table: dict[str, Any]) -> list[str]:
 def _text(table: dict[str, Any]) -> str:
     name = f"{table['name']}=" if "name" in table else ""
     options = {key: option_text(value) for key, value in table.items() if key not in ("url", "name")}
+    if "tls_ca_certs" in options:
+        options["tls_ca_certs"] = quote(options["tls_ca_certs"], safe="/~")
     if "channel" in options:
         options["channel"] = options["channel"].replace(",", "+")
     return name + str(table["url"]) + "".join(f",{key}={text}" for key, text in options.items())

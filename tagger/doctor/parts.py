@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tagger.audio.level import LevelMeter
+from tagger.condition import SourceError
 from tagger.config.reach import SILENT_PIPE, reach_webhook
 from tagger.daemon.status import Answer
 from tagger.doctor import machine
@@ -85,7 +86,9 @@ def _heard(about: str, source: Source) -> Iterator[Finding]:
         with closing(source.blocks()) as blocks:  # type: ignore[type-var]  # a generator, which closes the device
             level = next((found for block in blocks if (found := meter.feed(block)) is not None), None)
     except TaggerError as error:
-        yield failed(about, error, "see that it is there; `tagger listen` tries again by itself")
+        says_what_to_do = isinstance(error, SourceError) and error.reason == "certificate"
+        advice = "" if says_what_to_do else "see that it is there; `tagger listen` tries again by itself"
+        yield failed(about, error, advice)
         return
     if level is None:
         yield Finding(about, "ok", f"{source.description}; shorter than a second")

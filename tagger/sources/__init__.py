@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tagger.errors import UserError
 from tagger.settings import Channel, PcmFormat
-from tagger.sources.network.address import SCHEMES
+from tagger.sources.network.address import SCHEMES, SYSTEM, Trust
 from tagger.sources.network.address import shown as shown_url
 from tagger.sources.pipe import is_pipe
 from tagger.sources.spec import Spec
@@ -86,6 +86,8 @@ class Request:
     """Whether the source says when its recording began, which may cost decoding it once."""
     raw_options: tuple[str, ...] = ()
     """Options of this source that say the format of raw samples: `rate`."""
+    trust: Trust = SYSTEM
+    """Which servers are believed."""
 
     def refuse_raw_options(self) -> None:
         """
@@ -127,8 +129,11 @@ def open_source(
     start_time = spec.start_time(start_time)
     if "start_time" in spec.options and _module(spec.uri) in ("microphone", "network"):
         raise UserError(f"{spec.shown}: start_time is for recordings; live sound is dated by the clock")
+    trust = spec.trust
+    if trust != SYSTEM and _module(spec.uri) != "network":
+        raise UserError(f"{spec.shown}: tls_verify and tls_ca_certs are for encrypted streams")
     return open_request(
-        Request(spec.level, spec.uri, rate_hz, realtime, channel, pcm, start_time, is_dated, spec.raw_options)
+        Request(spec.level, spec.uri, rate_hz, realtime, channel, pcm, start_time, is_dated, spec.raw_options, trust)
     )
 
 

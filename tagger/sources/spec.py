@@ -22,7 +22,7 @@ from tagger.settings import (
     pcm_encoding,
     start_seconds,
 )
-from tagger.sources.network.address import Address
+from tagger.sources.network.address import Address, Trust
 from tagger.sources.network.address import shown as shown_url
 from tagger.sources.schedule import ALWAYS, Schedule
 
@@ -34,7 +34,9 @@ _RAW: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 """Options that say the format of raw samples: the field of PcmFormat, and what makes its value."""
 DAEMON_OPTIONS = ("gain_db", "active", "labels", "threshold", "thresholds")
 """Options that the daemon acts upon, whatever the kind of source."""
-OPTIONS = ("channel", "start_time", *LEVELS_DB, *_RAW, *DAEMON_OPTIONS)
+TLS_OPTIONS = ("tls_verify", "tls_ca_certs")
+"""Options of encrypted streams."""
+OPTIONS = ("channel", "start_time", *LEVELS_DB, *_RAW, *DAEMON_OPTIONS, *TLS_OPTIONS)
 """Options that a source can have."""
 MOST_GAIN_DB = 60
 """Largest gain of a source, either sign, decibels."""
@@ -111,7 +113,7 @@ class Spec:
         self.rules(EventsConfig(), None)
         _ = self.gain, self.schedule
         if "://" in self.uri:
-            Address.parse(self.uri)
+            Address.parse(self.uri, self.trust)
 
     @property
     def gain(self) -> float:
@@ -189,6 +191,17 @@ class Spec:
         return float(self._made(name, lambda text: check_level(name, _number(text))))
 
     @property
+    def trust(self) -> Trust:
+        """Which servers of encrypted streams are believed.
+
+        Raises:
+            UserError: the value cannot be.
+        """
+        path = self.options.get("tls_ca_certs")
+        verify = self._made("tls_verify", _yes_or_no) if "tls_verify" in self.options else True
+        return Trust(verify, None if path is None else Path(unquote(path)).expanduser())
+
+    @property
     def raw_options(self) -> tuple[str, ...]:
         """Options that say the format of raw samples."""
         return tuple(key for key in self.options if key in _RAW)
@@ -221,6 +234,8 @@ def option_text(value: Any) -> str:
     """
     if isinstance(value, dict):
         return "+".join(f"{quote(label, safe='')}:{number:g}" for label, number in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
         return "+".join(quote(each, safe=":-") if isinstance(each, str) else str(each) for each in value)
     return f"{value:.10g}" if isinstance(value, float) else str(value)
@@ -246,6 +261,13 @@ def _gain(text: str) -> float:
     if not abs(gain_db) <= MOST_GAIN_DB:
         raise SettingError("gain_db", f"must be from -{MOST_GAIN_DB:g} to {MOST_GAIN_DB:g}", gain_db)
     return float(10 ** (gain_db / 20))
+
+
+def _yes_or_no(text: str) -> bool:
+    answers = {"yes": True, "true": True, "no": False, "false": False}
+    if text.lower() not in answers:
+        raise SettingError("tls_verify", "must be yes or no", text)
+    return answers[text.lower()]
 
 
 def _threshold(text: str) -> float:

@@ -22,7 +22,7 @@ def open_source(request: "Request") -> "NetworkSource":
     """
     from tagger.sources.network.source import NetworkSource
 
-    address = Address.parse(request.uri)
+    address = Address.parse(request.uri, request.trust)
     pcm = request.pcm if request.raw_options else None
     if pcm is not None:
         address.check_raw(pcm.encoding)

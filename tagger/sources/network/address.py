@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tagger.errors import UserError
@@ -12,6 +13,7 @@ from tagger.names import is_address, slug
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp")
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
 """Ports of URLs without one. The other schemes need one."""
+ENCRYPTED = ("rtsps", "https", "rtmps")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 VARIABLES = re.compile(r"(?:[^/:@=]*:)?\$\{\w+\}@|\$\{\w+\}")
 """User and password whose password is an environment variable, or any variable."""
@@ -37,6 +39,27 @@ at all, and some know UDP only."""
 
 
 @dataclass(frozen=True)
+class Trust:
+    """Which servers of encrypted streams are believed to be who they say."""
+
+    verify: bool = True
+    """Whether a server's certificate is checked."""
+    ca_certs: Path | None = None
+    """PEM file of the authorities that may have signed it, or of the certificate itself. None: the system's."""
+
+    @property
+    def ca_file(self) -> str:
+        """The file that is read; "" where the system has none."""
+        import ssl  # the processes of streams need none
+
+        return str(self.ca_certs or ssl.get_default_verify_paths().cafile or "")
+
+
+SYSTEM = Trust()
+"""Those that this machine's authorities vouch for."""
+
+
+@dataclass(frozen=True)
 class Address:
     """Where a stream comes from."""
 
@@ -45,12 +68,14 @@ class Address:
     scheme: str
     host: str
     port: int
+    trust: Trust = SYSTEM
 
     @classmethod
-    def parse(cls, text: str) -> "Address":
+    def parse(cls, text: str, trust: Trust = SYSTEM) -> "Address":
         """
         Args:
             text: a URL; `${NAME}` in it stands for the environment variable of that name.
+            trust: which servers are believed.
 
         Raises:
             UserError: it cannot be. The message never shows a user, a password, a path or a query.
@@ -74,7 +99,13 @@ class Address:
         port = port or _PORTS.get(scheme)
         if not port:
             raise UserError(f"{scheme}://{host}: the URL names no port; {form}")
-        return cls(url, scheme, host, port)
+        if trust != SYSTEM and scheme not in ENCRYPTED:
+            raise UserError(
+                f"{scheme}://{host}: is not encrypted; tls_verify and tls_ca_certs are for {', '.join(ENCRYPTED)}"
+            )
+        if trust.ca_certs is not None and not trust.ca_certs.is_file():
+            raise UserError(f"{scheme}://{host}: tls_ca_certs: {trust.ca_certs}: no such file")
+        return cls(url, scheme, host, port, trust)
 
     @property
     def shown(self) -> str:
@@ -111,6 +142,9 @@ class Address:
         """FFmpeg's options, whatever the mode. FFmpeg refuses none that it does not need."""
         socket_us = str(round(1e6 * (HLS_SECONDS if self.is_hls else SILENT_SECONDS)))
         options = {**_PROBE, **_LIVE}
+        if self.scheme in (*ENCRYPTED, "http"):  # a server may send its clients on from http to https
+            options |= {"tls_verify": str(int(self.trust.verify))}
+            options |= {"ca_file": self.trust.ca_file} if self.trust.ca_file else {}
         if self.is_hls:
             return options | {
                 "rw_timeout": socket_us,

@@ -166,7 +166,27 @@ class Reader:
         """Why FFmpeg has failed."""
         if reasons.is_timeout(error):
             return self._silence()
-        return reasons.explained(error, self._stage in ("flowing", "sending"))
+        is_open = self._stage in ("flowing", "sending")
+        if self._order.ca_file is not None and not is_open and (problem := self._certificate_problem()):
+            return "certificate", problem
+        return reasons.explained(error, is_open)
+
+    def _certificate_problem(self) -> str:
+        """Why the server's certificate cannot be trusted, for which FFmpeg has no error of its own; "" it can be."""
+        import ssl  # rarely needed, and each reader would carry it
+
+        order = self._order
+        try:
+            context = ssl.create_default_context(cafile=order.ca_file or None)
+            with socket.create_connection((order.host, order.port), order.open_s / 2) as plain:
+                context.wrap_socket(plain, server_hostname=order.host).close()
+        except ssl.SSLCertVerificationError as error:
+            said = error.verify_message.strip(" .")
+            return f"its certificate is not trusted ({said}); {reasons.TRUST}"
+        except (OSError, ValueError) as error:
+            is_about_file = isinstance(error, ssl.SSLError) and "CERTIFICATE" in (error.reason or "")
+            return f"the file of tls_ca_certs holds no certificate; {reasons.TRUST}" if is_about_file else ""
+        return ""
 
     # --- the thread that watches ---
 

@@ -4,6 +4,8 @@ import errno
 
 from tagger.condition import Reason
 
+TRUST = "name its authority, or the certificate itself, by tls_ca_certs = FILE.pem, or set tls_verify = false"
+"""What to do about a certificate that is not trusted."""
 _NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
 _BROKEN = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.EBADF)
 

@@ -16,7 +16,7 @@ from tagger.settings import Channel, PcmFormat
 from tagger.sources import wait_idly
 from tagger.sources.arrivals import Arrivals
 from tagger.sources.clock import Arrival, LiveClock, Workload, steady
-from tagger.sources.network.address import OPEN_SECONDS, Address
+from tagger.sources.network.address import ENCRYPTED, OPEN_SECONDS, Address
 from tagger.sources.network.readers import READERS, Reading
 from tagger.sources.network.stamps import Stamps
 from tagger.sources.network.wire import About, Order
@@ -111,6 +111,8 @@ class NetworkSource:
             open_s=address.silent_s if address.is_hls else OPEN_SECONDS,
             ffmpeg=None if pcm is None else pcm.encoding,
             is_hls=address.is_hls,
+            port=address.port,
+            ca_file=address.trust.ca_file if address.scheme in ENCRYPTED and address.trust.verify else None,
         )
 
     def _arrivals(self, reading: Reading) -> Iterator[Arrival]:

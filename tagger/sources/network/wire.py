@@ -33,6 +33,10 @@ class Order:
     ffmpeg: str | None = None
     """FFmpeg's name of the format. None: it finds out."""
     is_hls: bool = False
+    port: int = 0
+    ca_file: str | None = None
+    """File of authorities by which FFmpeg checks the server's certificate. None: the stream is not encrypted, or it is
+    not checked."""
 
 
 @dataclass(frozen=True)

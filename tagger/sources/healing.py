@@ -75,6 +75,8 @@ class Healing:
         """When it broke, on the monotonic clock. None: it has flowed for a while since."""
         self._flowing_s = 0.0
         """Sound since the source was opened, seconds."""
+        self._has_heard = False
+        """Whether sound has come before: what comes once the source is open again does not follow it."""
         self._same, self._quiet = _Spell(ZEROS_SECONDS), _Spell(QUIET_SECONDS)
 
     @property
@@ -114,12 +116,16 @@ class Healing:
         self._set("retrying", "no_bytes", why)
 
     def _opened(self) -> Iterator[Block]:
-        """Blocks until the source ends or breaks, or its schedule does."""
-        self._flowing_s = 0.0
+        """Blocks until the source ends or breaks, or its schedule does. The first does not follow what came before."""
+        self._flowing_s, is_interrupted = 0.0, self._has_heard
         self._same, self._quiet = _Spell(ZEROS_SECONDS), _Spell(QUIET_SECONDS)
         with closing(self._source.blocks()) as blocks:  # type: ignore[type-var]  # a generator, which closes the device
             for block in blocks:
                 self._note(block)
+                self._has_heard = True
+                if is_interrupted and not block.gap:
+                    block = replace(block, gap=True)  # noqa: PLW2901
+                is_interrupted = False
                 yield block if self._gain == 1 else replace(block, samples=block.samples * self._gain)
                 if not self._schedule.is_active(self._wall()):
                     return

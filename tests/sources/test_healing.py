@@ -1,7 +1,10 @@
 """One healing for all live sources: waits, hours of the day, zeros, and what is known of a source."""
 
+import os
+import threading
 import time
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +13,12 @@ from tagger import retry
 from tagger.condition import SourceError
 from tagger.errors import SettingError, TaggerError
 from tagger.events import Block
-from tagger.sources import healing
+from tagger.sources import healing, open_source
 from tagger.sources.healing import Healing
 from tagger.sources.network.stamps import Stamps
 from tagger.sources.schedule import Schedule
 from tests.fakes import RATE_HZ, FakeSource
+from tests.programs import LONG_S, until
 
 
 def at(hour: int, minute: int = 0) -> float:
@@ -79,6 +83,35 @@ def test_waits_begin_with_the_shortest_again_only_when_sound_has_come_for_a_whil
     plays = [[sound(1), gone], [gone], [sound(1), gone], [sound(healing.SETTLED_SECONDS), gone], [sound(1)]]
     list(Healed(FakeSource(*plays, live=True)).healing.blocks())
     assert asked == [0, 1, 2, 0]
+
+
+def test_what_comes_after_a_break_does_not_follow_what_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "PAUSES", (0.01, 0.02))
+    gone = SourceError("gone", "gone")
+    source = FakeSource([gone], [sound(1), sound(1), gone], [gone], [sound(1), sound(1)], live=True)
+    assert [each.gap for each in Healed(source).healing.blocks()] == [False, False, True, False]
+
+
+def test_the_next_writer_of_a_fifo_does_not_go_on_with_what_the_last_one_wrote(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(retry, "PAUSES", (0.01, 0.02))
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    source = open_source(f"{fifo},rate=16000", RATE_HZ)
+    healed = Healed(source)
+    blocks: list[Block] = []
+    reader = threading.Thread(target=lambda: blocks.extend(healed.healing.blocks()))
+    reader.start()
+    for ended in (1, 2):
+        fifo.write_bytes(b"\x00\x20" * 8_000)
+        until(lambda ended=ended: len(healed.lost) >= ended, "it is said that the writer has ended")
+    healed.stopped = True
+    source.close()
+    reader.join(LONG_S)
+    assert [each.gap for each in blocks].count(True) == 1
+    at = next(number for number, each in enumerate(blocks) if each.gap)
+    assert sum(len(each.samples) for each in blocks[:at]) == pytest.approx(RATE_HZ / 2, abs=RATE_HZ / 100)
 
 
 def test_an_error_of_a_recording_is_no_reason_to_wait() -> None:

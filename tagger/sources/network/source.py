@@ -55,7 +55,6 @@ class NetworkSource:
         self._reading: Reading | None = None
         self._stamps = Stamps()
         self._workload = Workload(rate_hz)
-        self._opened_before = False
 
     def blocks(self) -> Iterator[Block]:
         """
@@ -73,9 +72,8 @@ class NetworkSource:
             clock = LiveClock(self.name, self._rate_hz)  # what comes at once, at the beginning, has sounded before
             blocks = clock.blocks(self._arrivals(reading), reading.has_more)
             for block in self._workload.follow(blocks):
-                lost = self._opened_before and not has_sound
-                self._opened_before = has_sound = True
-                yield Block(block.samples, block.time, True) if lost else block
+                has_sound = True
+                yield block
         except SourceError as error:
             if not has_sound and error.reason in _TRIED_OTHERWISE:
                 self._mode = (self._mode + 1) % len(self._address.modes)

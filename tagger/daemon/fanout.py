@@ -1,6 +1,7 @@
 """All sinks as one. A sink that fails does not keep the others from working, and sinks can change at run time."""
 
 import contextlib
+import functools
 import logging
 import threading
 from collections import Counter
@@ -18,8 +19,8 @@ log = logging.getLogger(__name__)
 class Fanout(Sink):
     """Passes everything to each sink, in the same order.
 
-    An open event is in the state folder until all sinks were given its end. Sinks take calls of several threads at a
-    time, so no source waits for another one's.
+    An open event is in the state folder until all sinks were given its end, and have written it down if they do so.
+    Sinks take calls of several threads at a time, so no source waits for another one's.
     """
 
     def __init__(self, sinks: Sequence[Sink], state: StateFolder | None = None) -> None:
@@ -119,8 +120,11 @@ class Fanout(Sink):
 
     def _end(self, stream: Stream, event: Event) -> None:
         self._call(lambda sink: sink.event(stream, event))
-        if self._state is not None:
-            self._state.ended(event)
+        if (state := self._state) is not None:
+            forget = functools.partial(state.ended, event)
+            for sink in self._sinks:
+                forget = functools.partial(sink.when_kept, forget)
+            forget()
 
     def _publish(self, publish: Callable[[], None], note: Callable[[], object] = lambda: None) -> None:
         """Calls the sinks, or leaves that for when they have been changed.

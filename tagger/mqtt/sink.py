@@ -130,6 +130,9 @@ class MqttSink(Sink):
         payload = json.dumps(event.to_json(stream, time.time()), allow_nan=False)
         self.delivery.enqueue(lambda: self._publish_event(stream, event, payload))
 
+    def when_kept(self, step: Callable[[], None]) -> None:
+        self.delivery.enqueue(step)  # after those that put the events into the outbox
+
     def report(self, stream: Stream, report: Report) -> None:
         self.delivery.publish_if_connected(self._topics.scores(stream.source), report.to_json(stream))
 

@@ -4,7 +4,7 @@ A new kind of sink is a module here and a line in `_SINKS` of `tagger.daemon.out
 stops sinks, and passes them events.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from tagger.events import Event, Level, Report, Stream
@@ -45,6 +45,12 @@ class Sink:
         """Called when a sound begins, and when it has ended. After a crash of the daemon, an end may belong to an event
         of the earlier run, and to a stream that `open` did not name.
         """
+
+    def when_kept(self, step: Callable[[], None]) -> None:
+        """Calls `step` when the sink has written down the events that it was given before, if it does so at all: then
+        the death of the process does not lose them. Here: at once.
+        """
+        step()
 
     def report(self, stream: Stream, report: Report) -> None:
         """Called every hop with the result of one window."""

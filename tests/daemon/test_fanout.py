@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,24 @@ def test_open_events_are_in_the_state_folder_until_all_were_told_of_their_end(tm
     fanout.event(STREAM, BEGIN)
     fanout.event(STREAM, END)
     assert (seen, left_open(tmp_path)) == ([1, 1], 0)
+    state.close()
+
+
+def test_an_open_event_stays_in_the_state_folder_until_a_sink_has_written_its_end_down(tmp_path: Path) -> None:
+    """A sink's own thread may do so later, and the daemon may be killed before."""
+    state, steps = StateFolder(tmp_path), list[Callable[[], None]]()
+
+    class Later(RecordingSink):
+        def when_kept(self, step: Callable[[], None]) -> None:
+            steps.append(step)
+
+    fanout = Fanout([RecordingSink(), Later(), RecordingSink()], state)
+    fanout.event(STREAM, BEGIN)
+    fanout.event(STREAM, END)
+    assert left_open(tmp_path) == 1
+    (written,) = steps
+    written()
+    assert left_open(tmp_path) == 0
     state.close()
 
 

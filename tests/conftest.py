@@ -13,7 +13,7 @@ import pytest
 # Before hypothesis is imported: it keeps tables on disk, and tests write nothing into the repository.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "tagger-hypothesis"))
 
-# Before torch is imported, also by programs that tests start. Tests run two at a time, on machines that may be busy:
+# Before torch is imported, also by programs that tests start. Tests run three at a time, on machines that may be busy:
 # several threads each would spend most of their time waiting for one another. Set it to try more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -43,32 +43,33 @@ SHARED = ROOT.parent / "shared"
 _MARKERS = {"broker": "broker", "shared": "data", "trained": "train"}
 """Fixtures, and the marker of a test that uses one."""
 _DURATIONS = ROOT / "tests" / "durations.json"
-"""Seconds of each test without another marker that took longer than `_QUICK_SECONDS` when they were recorded."""
+"""Seconds of each test that took longer than `_QUICK_SECONDS` when they were recorded."""
 _QUICK_SECONDS = 0.1
 _LONG = ("train", "slow", "broker")
 """Markers of tests that may take long."""
+_LONG_SECONDS = 2.0
+"""Taken for the length of such a test where none was recorded."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests by their fixtures and recorded durations, and puts the files with the most long tests first.
+    """Marks tests by their fixtures and recorded durations, and puts the files that take longest first.
 
     A file is one unit of `--dist loadfile`: no fixture that trains a network is made twice, and no process waits at the
     end for another that has just begun a long file. Groups would be finer, but xdist 3.8 ignores them under pytest 9.2.
     """
     recorded = json.loads(_DURATIONS.read_text("utf-8"))
-    long: Counter[Path] = Counter()
+    seconds: Counter[Path] = Counter()
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         for fixture, marker in _MARKERS.items():
             if fixture in fixtures:
                 item.add_marker(marker)
+        is_long = any(item.get_closest_marker(marker) for marker in _LONG)
+        seconds[item.path] += recorded.get(item.nodeid, _LONG_SECONDS if is_long else 0.0)
         if item.nodeid in recorded:
             item.add_marker("slow")
-        long[item.path] += any(item.get_closest_marker(marker) for marker in _LONG)
-        if "trained" in fixtures:
-            long[item.path] += len(items)  # such a fixture alone takes minutes
-    items.sort(key=lambda item: -long[item.path])
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

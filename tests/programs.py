@@ -1,5 +1,6 @@
 """Real programs that tests run: the command `tagger`, in this process or its own, a broker, a virtual microphone."""
 
+import itertools
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,10 @@ from tagger.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 TAGGER = [sys.executable, "-m", "tagger"]
-LONG_S = 90.0
+LONG_S = 180.0
 """Time limit of what takes some seconds on a quiet machine, seconds. Generous: only a failure waits for all of it."""
+_PORTS = itertools.count(os.getpid() * 101)
+"""Two processes that test at a time begin far from each other."""
 _FENCE = "fence/"
 """Topics of a subscriber's own messages begin with this."""
 
@@ -59,7 +63,7 @@ def _says_in_one_line(stderr: str, *words: str) -> None:
 
 
 def tagger(
-    *args: object, stdin: bytes | None = None, timeout: float = 120, **env: str
+    *args: object, stdin: bytes | None = None, timeout: float = 300, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command to its end."""
     command = [*TAGGER, *map(str, args)]
@@ -119,9 +123,18 @@ def until_it_catches(process: subprocess.Popen[bytes], number: signal.Signals) -
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A port on which nobody listens, another one at each call.
+
+    It is none of those that Linux gives to outgoing connections (from 32768 on): a client could take it before it is
+    used, or while a broker that had it is away, and whoever tried to reach that broker could be connected to itself.
+    """
+    while True:
+        port = 10_000 + next(_PORTS) % 22_000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
 
 
@@ -158,6 +171,7 @@ class Mosquitto:
             [self.program, "-c", str(self.config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         until(lambda: can_connect(self.port), "mosquitto answers")
+        assert self._process.poll() is None, f"mosquitto has ended; is port {self.port} taken?"
 
     def signal(self, number: int) -> None:
         assert self._process is not None
@@ -231,11 +245,6 @@ class Subscriber:
     def jsons(self, topic: str) -> list[dict[str, Any]]:
         return [json.loads(payload) for payload in self.payloads(topic)]
 
-    def settle(self, quiet_s: float = 1.0) -> None:
-        """Waits until no message has come for `quiet_s` seconds."""
-        while time.monotonic() - self.messages[-1][0] < quiet_s:
-            time.sleep(0.05)
-
     def publish(self, topic: str, payload: str, retain: bool = False) -> None:
         self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(LONG_S)
 
@@ -262,6 +271,11 @@ def until(true: Callable[[], object], what: str, seconds: float = LONG_S) -> Non
         if time.monotonic() > deadline:
             pytest.fail(f"after {seconds:g} s still not: {what}")
         time.sleep(0.02)
+
+
+def until_heard(subscriber: Subscriber, scores: str, end: float) -> None:
+    """Waits until the windows of which this topic tells have passed this time, seconds since the epoch."""
+    until(lambda: datetime.fromisoformat(subscriber.jsons(scores)[-1]["time"]).timestamp() > end, "all of it is heard")
 
 
 class VirtualMicrophone:

@@ -74,7 +74,7 @@ def loaded_by(statement: str) -> set[str]:
     """Top-level packages in memory after `statement`, in a new Python."""
     code = f"import sys; {statement}; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300, check=True
     )
     return {name.partition(".")[0] for name in done.stdout.split()}
 

@@ -74,7 +74,7 @@ with StopOrReload() as stop:
     stop.on_reload = lambda: os.write(pipe, b"reloaded ")
     pipe = int(sys.argv[1])
     os.write(pipe, b"ready ")
-    for _ in range(10):
+    for _ in range(90):
         if stop.wait(1):
             break
     os.write(pipe, b"stopped" if stop.interrupted else b"never stopped")

@@ -44,7 +44,7 @@ def run(folder: Path, code: str, extension: str | None) -> str:
     code = f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"
     root = ROOT
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=300, check=True
     )
     return done.stdout.strip()
 

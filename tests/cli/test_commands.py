@@ -456,14 +456,14 @@ def test_a_reader_that_has_seen_enough_is_no_error(wav: Path) -> None:
     long = wav.with_name("long.wav")
     soundfile.write(long, tone(120), RATE_HZ)
     command = f'"{sys.executable}" -m tagger tag --json "{long}" | head -n 1'
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=300)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
 
 
 def test_a_reader_of_standard_output_that_leaves_does_not_stop_the_daemon(tmp_path: Path) -> None:
     command = f'"{sys.executable}" -m tagger listen demo --no-realtime --mqtt none | head -n 1; exit ${{PIPESTATUS[0]}}'
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "nothing more is printed" in done.stderr
 

@@ -58,7 +58,7 @@ def tagger(*args: str, answers: str, blocked: bool) -> tuple[int, str, str]:
         text=True,
         cwd=ROOT,
         env=os.environ | {"COLUMNS": "100"},
-        timeout=60,
+        timeout=300,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr
@@ -119,7 +119,7 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         print(error.name, module.name)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300, check=True
     )
     missing = [line.split() for line in done.stdout.splitlines()]
     assert {package for package, _ in missing} <= {"torch", "onnx", "openvino", "pyarrow"}

@@ -217,7 +217,7 @@ def test_ctrl_c_writes_nothing_and_the_password_is_not_echoed(home):
         answer(b"Password", SECRET.encode() + b"\n")
         answer(b"Home Assistant", b"")
         code = None
-        for _ in range(20):  # one that comes just before the question is read is noticed with the next
+        for _ in range(90):  # one that comes just before the question is read is noticed with the next
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 code = process.wait(1)

@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tagger.config import secret
 from tagger.config.build import resolve
 from tagger.config.given import has_secret, looks_secret, without_secret
 from tagger.errors import UserError
-from tests.programs import TAGGER, free_port, run, running, stop, until_said
+from tests.programs import LONG_S, TAGGER, free_port, run, running, stop, until_said
 
 SECRET = "Xy7pass"
 """In nothing that is printed."""
@@ -216,35 +217,41 @@ def command_line(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
+FORMS = (
+    ["--mqtt", "mqtt://me:{0}@127.0.0.1:{1}"],
+    ["--mqtt=mqtt://me:{0}@127.0.0.1:{1}"],
+    ["--webhook", "http://127.0.0.1/{0}", "--mqtt", "mqtt://127.0.0.1:{1}"],
+    ["--mqtt", "mqtt://me:{0}@127.0.0.1:{1}", "--webhook", "http://127.0.0.1/{0}"],
+    ["--webhook=http://127.0.0.1/{0}", "--mqtt", "mqtt://me:{0}@127.0.0.1:{1}"],
+    ["--mqtt", "mqtt://me:{0}@elsewhere", "--mqtt", "mqtt://127.0.0.1:{1}"],
+)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc")
-@pytest.mark.parametrize(
-    "form",
-    [
-        ["--mqtt", "mqtt://me:{0}@127.0.0.1:{1}"],
-        ["--mqtt=mqtt://me:{0}@127.0.0.1:{1}"],
-        ["--webhook", "http://127.0.0.1/{0}", "--mqtt", "mqtt://127.0.0.1:{1}"],
-        ["--mqtt", "mqtt://me:{0}@127.0.0.1:{1}", "--webhook", "http://127.0.0.1/{0}"],
-        ["--webhook=http://127.0.0.1/{0}", "--mqtt", "mqtt://me:{0}@127.0.0.1:{1}"],
-        ["--mqtt", "mqtt://me:{0}@elsewhere", "--mqtt", "mqtt://127.0.0.1:{1}"],
-    ],
-)
-def test_a_password_on_the_command_line_is_taken_off_and_warned_about(form):
-    port = free_port()
-    flags = [part.format(SECRET, port) for part in form]
-    with running("listen", "-", *flags, stdin=subprocess.PIPE) as daemon:
-        said = until_said(daemon, "listening to")  # the command line has been hidden, and the warning printed
-        seen = command_line(daemon.pid).replace(b"\0", b" ").decode()
-        environment = Path(f"/proc/{daemon.pid}/environ").read_bytes()
-        _, out, err = stop(daemon, signal.SIGINT)
-    err = said + err
-    assert SECRET not in seen
-    assert re.search(r"-m tagger listen - (--webhook[ =]http|--mqtt[ =]mqtt)://\*\*\*", seen)
-    assert SECRET.encode() not in environment
-    assert SECRET not in out + err
-    warnings = [line for line in err.splitlines() if line.startswith("Warning: ")]
-    assert len(warnings) == 1
-    assert "TAGGER_LISTEN_PASSWORD" in warnings[0]
+def test_a_password_on_the_command_line_is_taken_off_and_warned_about(tmp_path):
+    """All at a time: each of them waits for its broker at the end."""
+    with ExitStack() as stack:
+        daemons, said, seen, environments = [], [], [], []
+        for number, form in enumerate(FORMS):
+            flags = [part.format(SECRET, free_port()) for part in form]
+            one = running("listen", "-", *flags, stdin=subprocess.PIPE, TAGGER_HOME=str(tmp_path / str(number)))
+            daemons.append(stack.enter_context(one))
+        for daemon in daemons:
+            said.append(until_said(daemon, "listening to"))  # the command line was hidden, and the warning printed
+            seen.append(command_line(daemon.pid).replace(b"\0", b" ").decode())
+            environments.append(Path(f"/proc/{daemon.pid}/environ").read_bytes())
+            daemon.send_signal(signal.SIGINT)
+        for form, daemon, before, line, environment in zip(FORMS, daemons, said, seen, environments, strict=True):
+            out, after = (text.decode() for text in daemon.communicate(timeout=LONG_S))
+            err = before + after
+            assert SECRET not in line, form
+            assert re.search(r"-m tagger listen - (--webhook[ =]http|--mqtt[ =]mqtt)://\*\*\*", line), form
+            assert SECRET.encode() not in environment, form
+            assert SECRET not in out + err, form
+            warnings = [text for text in err.splitlines() if text.startswith("Warning: ")]
+            assert len(warnings) == 1, form
+            assert "TAGGER_LISTEN_PASSWORD" in warnings[0], form
 
 
 @pytest.mark.slow

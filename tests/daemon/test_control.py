@@ -110,7 +110,7 @@ def test_a_test_event_begins_ends_and_says_what_it_is(caplog: pytest.LogCaptureF
     until(lambda: sink.of("end"), "it has ended")
     (begin,), (end,) = sink.of("begin"), sink.of("end")
     assert (begin.id, end.id, begin.cause, end.cause) == (answer["id"], answer["id"], "test", "test")
-    assert 0.04 <= end.offset - end.onset < 5
+    assert 0.04 <= end.offset - end.onset < 60
     assert [record.getMessage() for record in caplog.records] == ["garden: a test was requested: loud for 0.05 s"]
 
 

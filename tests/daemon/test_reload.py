@@ -19,8 +19,10 @@ from tests.programs import LONG_S, TAGGER, Mosquitto, Subscriber, siren, subscri
 
 BASE = "tagger/room/stdin"
 RATE_HZ = 32_000
-SPEED = 4.0
+SPEED = 8.0
 """Seconds of audio that are written per second."""
+RECORDED = ("--start-time", "2026-01-31T12:00:00Z")
+"""A recording: no window of it is skipped and nothing is taken for a gap, however slow the machine is."""
 HEARS = "[events]\nenter = 0.3\n"
 """Announces the siren wherever in a window it begins: its scores are from 0.5 on."""
 
@@ -34,7 +36,7 @@ class Daemon:
         self.loud = False
         self.said: list[str] = []
         command = [*TAGGER, "listen", "-", "--mqtt", f"mqtt://127.0.0.1:{port}", "--node", "room"]
-        command += ["--config", str(self.config), *flags]
+        command += [*RECORDED, "--config", str(self.config), *flags]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
@@ -47,8 +49,8 @@ class Daemon:
         self.config.write_text(text)
         before = len(self.said)
         self.process.send_signal(signal.SIGHUP)
-        until(lambda: any("reload: " in line for line in self.said[before:]), "it says what it did")
-        time.sleep(0.2)
+        last = ("reload: done", "; nothing was changed")
+        until(lambda: any(words in line for line in self.said[before:] for words in last), "it says what it did")
         return self.said[before:]
 
     def close(self) -> None:
@@ -134,25 +136,23 @@ def test_thresholds_labels_and_sinks_change_and_no_window_is_lost(broker: Mosqui
     assert [(line["id"], line["type"]) for line in lines] == ids[: len(lines)]
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[events]\nenter = 2\n", "enter = 2 must be"),
-        ('[events]\ndeny = ["sirne"]\n', "did you mean siren"),
-        ("[mqqt]\n", "line 1: mqqt: is unknown"),
-        ("[events\n", "is not TOML"),
-    ],
-)
-def test_a_mistake_changes_nothing(broker: Mosquitto, tmp_path: Path, text: str, said: str) -> None:
+def test_a_mistake_changes_nothing(broker: Mosquitto, tmp_path: Path) -> None:
+    mistakes = {
+        "[events]\nenter = 2\n": "enter = 2 must be",
+        '[events]\ndeny = ["sirne"]\n': "did you mean siren",
+        "[mqqt]\n": "line 1: mqqt: is unknown",
+        "[events\n": "is not TOML",
+    }
     with daemon(broker, tmp_path, "[events]\nenter = 0.4\n") as it:
-        lines = [line for line in it.reload(text) if "reload" in line]
-        assert len(lines) == 1
-        assert said in lines[0]
-        assert lines[0].endswith("; nothing was changed")
-        count = len(it.windows)
-        it.loud = True
-        until(lambda: len(it.windows) > count + 3, "it listens as before")
-        assert it.process.poll() is None
+        for text, said in mistakes.items():
+            lines = [line for line in it.reload(text) if "reload" in line]
+            assert len(lines) == 1
+            assert said in lines[0]
+            assert lines[0].endswith("; nothing was changed")
+            count = len(it.windows)
+            it.loud = True
+            until(lambda count=count: len(it.windows) > count + 3, "it listens as before")  # type: ignore[misc]
+            assert it.process.poll() is None
 
 
 def test_what_needs_a_restart_is_named(broker: Mosquitto, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_the_connection_itself_is_changed(broker: Mosquitto, tmp_path: Path) -> 
         assert any("sinks: with mqtt anew" in line for line in said), said
         count = len(it.windows)
         until(lambda: len(it.windows) > count + 3, "it publishes, by another version of MQTT")
-        assert it.subscriber.payloads("tagger/room/status") == ["online", "offline", "online"]
+        assert it.subscriber.payloads("tagger/room/status")[-2:] == ["offline", "online"]
 
 
 def test_requests_are_allowed_and_forbidden(broker: Mosquitto, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def served(folder: Path, found: Snapshot = WELL, host: str = "127.0.0.1") -> Ite
 
 
 def get(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=90)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     try:
         connection.request(method, path, headers=headers)
         response = connection.getresponse()

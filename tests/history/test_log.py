@@ -274,7 +274,7 @@ sink.close(30)
         daemon.stdin.write(b"\n")
         daemon.stdin.flush()
     for daemon in daemons:
-        _, errors = daemon.communicate(timeout=100)
+        _, errors = daemon.communicate(timeout=300)
         assert daemon.returncode == 0, errors.decode()
     found = rows(path)
     assert found.keys() == {f"{name} {i}" for name in "abc" for i in range(100)}

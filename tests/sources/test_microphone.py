@@ -181,7 +181,7 @@ def test_samples_come_through_in_order_with_running_times(portaudio: FakePortAud
     assert np.concatenate([block.samples for block in blocks]) == pytest.approx(ramp)
     assert [block.gap for block in blocks] == [False] * 3
     assert np.diff([block.time for block in blocks]) == pytest.approx([1_600 / RATE_HZ] * 2, abs=1e-6)
-    assert abs(blocks[0].time - time.time()) < 5
+    assert abs(blocks[0].time - time.time()) < 60
     assert "delivers no audio" in str(error)
 
 

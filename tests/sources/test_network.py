@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,10 @@ from tests.radio import Radio, on_air
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Short limits; and no process is left when a test is over."""
-    monkeypatch.setattr(address, "SILENT_SECONDS", 1.5)
-    monkeypatch.setattr(source, "OPEN_SECONDS", 2.5)
+def limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Limits that a busy machine keeps, and short pauses; and no process is left when a test is over."""
+    monkeypatch.setattr(address, "SILENT_SECONDS", LONG_S / 3)
+    monkeypatch.setattr(source, "OPEN_SECONDS", LONG_S / 3)
     monkeypatch.setattr(retry, "PAUSES", (0.1, 0.2))
     yield
     until(lambda: not readers(), "all readers have ended")
@@ -87,9 +88,10 @@ def test_a_stream_is_heard_with_its_level_and_dated_by_the_clock() -> None:
     assert np.sqrt(np.mean(np.square(sound[RATE_HZ // 4 :]))) == pytest.approx(0.5 / 2**0.5, rel=0.02)
     assert made.description == f"http://127.0.0.1:{server.port}, pcm_s16le, 16000 Hz, 1 channel"
     assert blocks[-1].time + len(blocks[-1].samples) / RATE_HZ == pytest.approx(time.time(), abs=20)
-    assert not any(each.gap for each in blocks)
-    for before, after in zip(blocks[-10:], blocks[-9:], strict=False):
-        assert after.time - before.time == pytest.approx(len(before.samples) / RATE_HZ, abs=0.05)
+    # This process plays, too: on a busy machine it may be late, which is a gap, and moves the times that follow.
+    assert sum(each.gap for each in blocks) < len(blocks) / 2
+    apart = [after.time - before.time - len(before.samples) / RATE_HZ for before, after in pairwise(blocks)]
+    assert np.median(apart) == pytest.approx(0, abs=0.05)
 
 
 @pytest.mark.parametrize(("codec", "container"), [("libmp3lame", "mp3"), ("aac", "adts"), ("libopus", "ogg")])
@@ -129,7 +131,13 @@ def test_raw_samples_come_over_tcp() -> None:
         (radio.sends_garbage, "not_audio", "no audio"),
     ],
 )
-def test_what_is_wrong_is_told_apart(play: Callable[..., None], reason: Reason, words: str) -> None:
+def test_what_is_wrong_is_told_apart(
+    play: Callable[..., None], reason: Reason, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if play in (radio.says_nothing, radio.sends_garbage):
+        monkeypatch.setattr(source, "OPEN_SECONDS", 2.5)
+    elif play is radio.plays_and_falls_silent:
+        monkeypatch.setattr(address, "SILENT_SECONDS", 1.5)
     with on_air(play) as server:
         error = failure(server.url(user="me:secret"))
     allowed = {reason, "no_sound"} if play is radio.sends_garbage else {reason}

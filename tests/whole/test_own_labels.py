@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.programs import ROOT, tagger
+from tests.programs import ROOT, run, tagger
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 
@@ -78,16 +78,16 @@ def stream(label: str, background: Made, path: Path) -> Path:
 
 
 def events(model: Path, path: Path, home: Path) -> list[tuple[str, float, float]]:
-    done = tagger("tag", "--model", model, path, "--events", "--json", TAGGER_HOME=str(home))
-    assert done.returncode == 0, done.stderr
+    done = run("tag", "--model", model, path, "--events", "--json", TAGGER_HOME=str(home))
+    assert done.exit_code == 0, done.stderr
     return [(each["label"], each["onset"], each["offset"]) for each in map(json.loads, done.stdout.splitlines())]
 
 
 @pytest.fixture(scope="module")
 def home(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
-    added = tagger("models", "add", shared / "weights" / "mn04_as_mAP_432.pt", TAGGER_HOME=str(folder))
-    assert added.returncode == 0, added.stderr
+    added = run("models", "add", shared / "weights" / "mn04_as_mAP_432.pt", TAGGER_HOME=str(folder))
+    assert added.exit_code == 0, added.stderr
     recordings = tmp_path_factory.mktemp("other")
     for kind in ("other_music", "other_speech", "other_street"):
         (recordings / kind).symlink_to(shared / "data" / "home" / kind)

@@ -1,7 +1,6 @@
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from tagger.errors import TaggerError, UserError
 from tagger.printable import number_of
 from tagger.stop import Stop
 from tests.fakes import constant_checkpoint
-from tests.programs import ROOT
+from tests.programs import ROOT, free_port
 from tests.trainings import (
     HERE,
     LABELS,
@@ -244,7 +243,7 @@ run.run(quiet, Killer())
 
 def test_a_killed_run_continues_as_if_it_had_not_been(tmp_path, uninterrupted):
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, timeout=100, capture_output=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     one = fit(tmp_path)
     assert_same(finished(one), uninterrupted)
@@ -598,11 +597,8 @@ def distance(model: nn.Module, other: dict[str, Tensor], name: str) -> float:
 
 
 def test_two_processes_train_what_one_trains(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # As torchrun would set it.
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", TOGETHER, str(tmp_path)],
@@ -613,7 +609,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
         for rank in (0, 1)
     ]
     try:
-        errors = [process.communicate(timeout=100)[1].decode() for process in processes]
+        errors = [process.communicate(timeout=300)[1].decode() for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from tagger.config.file import Document
 from tagger.config.options import BY_KEY, ENV_PREFIX, OPTIONS, Option
-from tagger.config.tomlfile import TomlFile
+from tagger.config.tomlfile import Keys, TomlFile
 from tagger.errors import UserError, near
 from tagger.names import is_address
 from tagger.settings import model_names
@@ -54,10 +54,17 @@ class Given:
         return self.option.secret and self.value is not None and HIDDEN in self.shown
 
     @property
+    def keys(self) -> Keys:
+        """The key in the file: `source` for sources that are tables `[[source]]` there."""
+        path = self.option.path
+        is_table = self.option.key == "listen.sources" and self.file is not None and self.file.line(path) is None
+        return ("source",) if is_table else path
+
+    @property
     def place(self) -> str:
         """Beginning of an error about the value: the flag, the variable, or the file and line."""
         if self.rank is Rank.FILE and self.file is not None:
-            return self.file.place(self.option.path)
+            return self.file.place(self.keys)
         if self.rank is Rank.FLAG and not self.option.secret and self.option.type in (int, float, str):
             several = self.value if isinstance(self.value, tuple) else (self.value,)
             return " ".join(f"{self.name} {each if isinstance(each, str) else f'{each:g}'}" for each in several)
@@ -67,12 +74,7 @@ class Given:
     def origin(self) -> str:
         """Origin of the value: `flag --hop`, `TAGGER_LISTEN_HOP`, `FILE:12` or `default`."""
         if self.rank is Rank.FILE and self.file is not None:
-            paths = (
-                self.option.path,
-                *([("source",)] if self.option.key == "listen.sources" else []),
-                self.option.path[:-1],
-            )
-            return f"{self.file.path}:{next(filter(None, map(self.file.line, paths)), None)}"
+            return f"{self.file.path}:{self.file.line(self.keys) or self.file.line(self.keys[:-1])}"
         return f"flag {self.name}" if self.rank is Rank.FLAG else self.name or "default"
 
     @property

@@ -5,17 +5,15 @@ not connected, a broker that is away. `tagger listen` waits for these.
 """
 
 import os
-import queue
 import socket
 import ssl
-import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from tagger.config.at_once import at_once
 from tagger.config.resolver import Resolved
 from tagger.config.sourcelist import plainly_several
 from tagger.errors import TaggerError, UserError
@@ -45,40 +43,20 @@ class Reached:
 
 _Try = tuple[str, Callable[[], str]]
 """Beginning of an error, and what opens something and says what it is."""
-_Result = str | TaggerError | OSError
 
 
 def reach(resolved: Resolved, wait_s: float = _WAIT_SECONDS) -> Reached:
     """Opens everything at once, each in a thread of its own. Returns after `wait_s` seconds at the latest."""
     tries = list(_tries(resolved))
-    done: queue.SimpleQueue[tuple[int, _Result]] = queue.SimpleQueue()
-    for number, (_, open_it) in enumerate(tries):
-        threading.Thread(target=_run, args=(number, open_it, done), daemon=True).start()
-    results: dict[int, _Result] = {}
-    deadline = time.monotonic() + wait_s
-    while len(results) < len(tries):
-        try:
-            number, result = done.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            break
-        results[number] = result
     reached = Reached()
-    for number, (place, _) in enumerate(tries):
-        result = results.get(number, TaggerError(f"no answer within {wait_s:g} s"))
+    for (place, _), result in zip(tries, at_once([open_it for _, open_it in tries], wait_s), strict=True):
         if isinstance(result, str):
             reached.opened.append(result)
         elif isinstance(result, UserError) and not isinstance(result, MissingDeviceError):
             reached.problems.append(f"{place}: {result}")
         else:
-            reached.unreachable.append(f"{place}: {result}")
+            reached.unreachable.append(f"{place}: {result or f'no answer within {wait_s:g} s'}")
     return reached
-
-
-def _run(number: int, open_it: Callable[[], str], done: "queue.SimpleQueue[tuple[int, _Result]]") -> None:
-    try:
-        done.put((number, open_it()))
-    except (TaggerError, OSError) as error:
-        done.put((number, error))
 
 
 def _tries(resolved: Resolved) -> Iterator[_Try]:

@@ -1,12 +1,11 @@
 """What a check has found."""
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tagger.errors import TaggerError, UserError
+from tagger.config.at_once import at_once
+from tagger.errors import UserError
 from tagger.sources.portaudio import MissingDeviceError
 
 State = Literal["ok", "warn", "fail"]
@@ -48,23 +47,12 @@ def findings(checks: Sequence[Check], wait_s: float) -> Iterator[Finding]:
     Args:
         wait_s: longest wait for all together, seconds. What hangs longer has failed.
     """
-    found: dict[int, list[Finding]] = {}
-
-    def look(number: int, about: str, check: Callable[[], Iterable[Finding]]) -> None:
-        try:
-            found[number] = list(check())
-        except (TaggerError, OSError) as error:
-            found[number] = [failed(about, error)]
-
-    threads = [
-        threading.Thread(target=look, args=(number, *each), daemon=True, name=f"doctor-{each[0]}")
-        for number, each in enumerate(checks)
-    ]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + wait_s
-    for number, (thread, (about, _)) in enumerate(zip(threads, checks, strict=True)):
-        thread.join(max(0.0, deadline - time.monotonic()))
-        yield from found.get(
-            number, [Finding(about, "fail", f"no answer within {wait_s:g} s", "is it hung? try again")]
-        )
+    looks = [lambda check=check: list(check()) for _, check in checks]
+    results = at_once(looks, wait_s, [f"doctor-{about}" for about, _ in checks])
+    for (about, _), found in zip(checks, results, strict=True):
+        if found is None:
+            yield Finding(about, "fail", f"no answer within {wait_s:g} s", "is it hung? try again")
+        elif isinstance(found, list):
+            yield from found
+        else:
+            yield failed(about, found)

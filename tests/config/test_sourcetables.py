@@ -5,7 +5,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from tagger.config.build import Configuration
+from tagger.config.build import Configuration, resolve
 from tagger.config.schema import schema
 from tagger.errors import UserError
 from tagger.policy import EventsConfig
@@ -101,3 +101,11 @@ def test_what_check_prints_has_no_secret(tmp_path: Path) -> None:
     assert "everybody on this machine can read it" in done.stderr
     for word in ("s3cret", "hidden", "abc"):
         assert word not in done.output
+
+
+def test_a_problem_of_all_tables_names_the_line_of_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "tagger.toml"
+    file.write_text('\n[[source]]\nname = "a"\nurl = "mic"\n\n[[source]]\nname = "a"\nurl = "demo"\n')
+    resolved = resolve({}, {}, file)
+    assert resolved.problems == [f"{file}, line 2: source: a is the name of several sources; give each its own"]
+    assert resolved.values["listen.sources"].origin == f"{file}:2"

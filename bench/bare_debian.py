@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,20 @@ _NO_FILES = ("proc", "sys", "dev", "run", "tmp", "checkout")
 
 Files = Mapping[str, tuple[int, int]]
 """Paths, each with size and mode. Those of folders end in a slash."""
+
+
+Check = tuple[str, bool]
+"""What was looked at, and whether it is right."""
+
+
+def all_right(checks: Iterable[Check]) -> bool:
+    """Prints each check as it is made, and how many have failed; whether none has."""
+    passed = failed = 0
+    for what, ok in checks:
+        print(f"{'ok  ' if ok else 'FAIL'}  {what}", flush=True)
+        passed, failed = passed + ok, failed + (not ok)
+    print(f"{passed} passed, {failed} failed")
+    return not failed
 
 
 def bare_tree(folder: Path, suite: str, packages: tuple[str, ...] = ()) -> Path:

@@ -25,7 +25,19 @@ from contextlib import ExitStack, contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from bare_debian import Machine, bare_tree, booted, changed, files_of, layered, megabytes, timed, until
+from bare_debian import (
+    Check,
+    Machine,
+    all_right,
+    bare_tree,
+    booted,
+    changed,
+    files_of,
+    layered,
+    megabytes,
+    timed,
+    until,
+)
 
 from tagger.bench.usage import usage
 
@@ -77,9 +89,6 @@ RestartSec=1s
 _DROP_IN = "etc/systemd/system/tagger.service.d"
 _INSTALL = "/checkout/deploy/install.sh"
 
-Check = tuple[str, bool]
-"""What was looked at, and whether it is right."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -93,18 +102,14 @@ def main() -> None:
     if os.geteuid() != 0 or missing:
         sys.exit("this needs root, and: apt install debootstrap systemd-container mosquitto")
     options.folder.mkdir(parents=True, exist_ok=True)
-    failed = passed = 0
     with ExitStack() as stack:
         root = stack.enter_context(layered(bare_tree(options.folder / options.suite, options.suite, _PACKAGES)))
         machine = stack.enter_context(booted(root, f"--bind={sound_card(root.parent / 'snd')}:/dev/snd"))
         port = stack.enter_context(broker(root.parent / "mosquitto.conf"))
         web = stack.enter_context(web_server(ROOT / "tagger/sources/demo"))
         do = package_checks if options.deb else checks
-        for what, ok in do(machine, _SETTINGS.format(port=port, web=web), port):
-            print(f"{'ok  ' if ok else 'FAIL'}  {what}", flush=True)
-            passed, failed = passed + ok, failed + (not ok)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(failed > 0)
+        is_right = all_right(do(machine, _SETTINGS.format(port=port, web=web), port))
+    sys.exit(not is_right)
 
 
 def sound_card(folder: Path) -> Path:

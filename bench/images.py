@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from bare_debian import bare_tree, files_of, layered, timed, until
+from bare_debian import Check, all_right, bare_tree, files_of, layered, timed, until
 
 from deploy import broker, labels
 
@@ -49,9 +49,6 @@ _SAFE = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "-
 _OPENS_A_CARD = "import os; os.open('/dev/snd/controlC0', os.O_RDWR)"
 _FEWEST_LABELS = 5
 
-Check = tuple[str, bool]
-"""What was looked at, and whether it is right."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -62,13 +59,9 @@ def main() -> None:
     if os.geteuid() != 0 or missing:
         sys.exit(f"this needs root, and: {', '.join(missing)}")
     options.folder.mkdir(parents=True, exist_ok=True)
-    passed = failed = 0
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        for what, ok in checks(options.folder, Path(name), options.compose):
-            print(f"{'ok  ' if ok else 'FAIL'}  {what}", flush=True)
-            passed, failed = passed + ok, failed + (not ok)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(failed > 0)
+        is_right = all_right(checks(options.folder, Path(name), options.compose))
+    sys.exit(not is_right)
 
 
 def checks(folder: Path, work: Path, compose: str) -> Iterator[Check]:

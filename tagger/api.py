@@ -20,16 +20,19 @@ from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ
 from tagger.audio.decode import decode_blocks
 from tagger.audio.resample import LOUDEST, Resampler
 from tagger.audio.window import SlidingWindows
-from tagger.checkpoints.joint import JointInfo, ModelInfo, shortest_window_s
+from tagger.checkpoints.joint import joined, shortest_window_s
+from tagger.checkpoints.named import choose, understood
 from tagger.config.file import load_right
 from tagger.config.places import placed
 from tagger.decide import Decider
 from tagger.engine.engine import Lane
+from tagger.engine.joint import JointClassifier
 from tagger.engine.runtime import AUTO, described, open_models
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import CheckpointError, UserError
 from tagger.events import Block, Event, Samples, Scores, Window, top
 from tagger.listen import follow
+from tagger.policy import EventsConfig
 from tagger.tag.recording import events
 
 Source = str | PathLike[str] | ArrayLike
@@ -120,14 +123,18 @@ class Tagger:
         }
         self.models = models
         """Names or paths."""
-        self._info = _info(models)
+        document = None if config is None else load_right(config)
+        self._events = EventsConfig() if document is None else document.events
+        self._info = choose(joined([described(model)[1] for model in models]), [self._events])
         shortest_s = window or shortest_window_s(self._info)
         self.window: float = window or self._info.window_seconds
         """Length of a window, seconds."""
         self.hop = hop
         """Time from one window to the next, seconds."""
         settings.check_window(self.window, hop, shortest_s)
-        self._rules = _rules(self._info, shortest_s, hop, config)
+        with placed(document):
+            rules = understood(self._info, self._events)
+            self._rules = policy.policy(self._info.labels, self._info.thresholds, shortest_s, hop, rules)
         self._lock = threading.Lock()
         self._opened: WindowClassifier | None = None
 
@@ -184,13 +191,13 @@ class Tagger:
             InputError: as `classify`; or several models were loaded.
             CheckpointError: the model's graph was exported by an earlier version, which left the features out.
         """
-        if isinstance(self._info, JointInfo):
+        if len(self.models) > 1:
             raise InputError("embed: features are of one model; load one alone")
         windows = list(self._sliding().cut(self._blocks(array, rate)))
         rows = []
         for start in range(0, len(windows), _BATCH):
             batch = np.stack([window.samples for window in windows[start : start + _BATCH]])
-            embedding = self._classifier.outputs(batch).embedding
+            embedding = _network(self._classifier).outputs(batch).embedding
             if embedding is None:
                 raise CheckpointError(
                     f"{self.models[0]}: its graph has no features to give; `tagger export {self.models[0]}` writes it "
@@ -222,7 +229,8 @@ class Tagger:
         with self._lock:
             if self._opened is None:
                 asked = self._opening
-                self._opened = open_models(self.models, asked["runtime"], asked["device"], asked["window"])
+                how = asked["runtime"], asked["device"], asked["window"]
+                self._opened = open_models(self.models, *how, [self._events])
             return self._opened
 
     def _sliding(self) -> SlidingWindows:
@@ -413,16 +421,9 @@ def mono(array: ArrayLike, may_be_empty: bool = False) -> Samples:
     return samples if samples.ndim == 1 else samples.mean(0, dtype=np.float32)
 
 
-def _info(models: tuple[str, ...]) -> ModelInfo:
-    infos = [described(model)[1] for model in models]
-    return infos[0] if len(infos) == 1 else JointInfo(tuple(infos))
-
-
-def _rules(info: ModelInfo, shortest_s: float, hop_s: float, config: Path | None) -> policy.Policy:
-    document = None if config is None else load_right(config)
-    with placed(document):
-        chosen = None if document is None else document.events
-        return policy.policy(info.labels, info.thresholds, shortest_s, hop_s, chosen)
+def _network(classifier: WindowClassifier) -> WindowClassifier:
+    """The network of one model, without the classes of its second opinion."""
+    return classifier.parts[0] if isinstance(classifier, JointClassifier) else classifier
 
 
 def _times(scores: Scores) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Scores to events: when a sound begins, and when it has ended.
 
 The classifier knows nothing of this: scores are maths, and what counts as an event is policy. The code is pure: the
-same scores give the same events.
+same scores give the same events. A label whose activity is NaN has no time axis.
 """
 
 import math
@@ -23,6 +23,9 @@ _REST_SECONDS = 0.5
 """Shortest rest of the window, after a sound, that shows that the sound has ended."""
 _ROUNDING = 1e-6
 """Tolerance of comparisons, seconds. Sums of hops are not exact."""
+_NEW_SECONDS = 1.0
+"""Of a label without a time axis it is only known which windows hold it. Its sound is taken to begin this long before
+the end of the first such window, and to end this long after the start of the last one."""
 _SET_BACK_SECONDS = 1.0
 """If a window ends this much earlier than the one before it, the clock was set back, seconds."""
 
@@ -46,6 +49,8 @@ class _Candidate:
     onset: float
     offset: float
     score: float
+    tail_s: float
+    """As that of `_Open`."""
 
 
 @dataclass
@@ -56,6 +61,8 @@ class _Open:
     peak_score: float
     heard: float
     """Latest time at which the sound was heard, seconds since the epoch."""
+    tail_s: float = 0.0
+    """Time before `heard` at which the sound may already have ended, seconds; 0 with a time axis."""
     is_told: bool = False
     """Whether its end was published because of `max_s`, although the sound goes on."""
 
@@ -128,7 +135,8 @@ class _Label:
             return []
         sound = sounds[-1]
         onset = min(earlier.onset, sound.onset) if earlier is not None and sound.is_cut else sound.onset
-        self._candidate = _Candidate(now if earlier is None else earlier.since, onset, sound.offset, value)
+        since = now if earlier is None else earlier.since
+        self._candidate = _Candidate(since, onset, sound.offset, value, _tail_s(scores, column))
         is_whole = not sound.is_cut and sound.offset <= now - _REST_SECONDS
         self.why = self._lacks(
             self._candidate, now, is_sure=is_whole and self.policy.sure < 1 and value >= self.policy.sure
@@ -149,7 +157,7 @@ class _Label:
     def _begin(self, candidate: _Candidate, now: float) -> Event:
         score = candidate.score
         begin = Event("begin", self._new_id(now), self.name, score, score, candidate.onset)
-        self._open, self.why = _Open(begin, score, score, candidate.offset), None
+        self._open, self.why = _Open(begin, score, score, candidate.offset, candidate.tail_s), None
         self.interrupt()
         return begin
 
@@ -158,21 +166,23 @@ class _Label:
         if value >= rules.exit:
             for sound in _sounds(scores, column, rules):
                 if sound.onset - event.heard < rules.merge_s:
-                    event.heard = max(event.heard, sound.offset)
+                    event.heard, event.tail_s = max(event.heard, sound.offset), _tail_s(scores, column)
         if not math.isnan(value):
             event.score, event.peak_score = value, max(event.peak_score, value)
         has_stopped = now - event.heard >= rules.merge_s - _ROUNDING
         is_long = event.heard - event.begin.onset >= rules.max_s
-        events = [self._end(event)] if not event.is_told and (has_stopped or is_long) else []
+        tail_s = event.tail_s if has_stopped else 0.0
+        events = [self._end(event, tail_s)] if not event.is_told and (has_stopped or is_long) else []
         if events:
             self.why = f"longer than {rules.max_s:g} s, and has not stopped"
         if has_stopped:
             self._free, self._open = max(self._free, event.heard + rules.merge_s), None
         return events
 
-    def _end(self, event: _Open) -> Event:
+    def _end(self, event: _Open, tail_s: float = 0.0) -> Event:
         rules, begin = self.policy, event.begin
-        offset = min(event.heard, begin.onset + rules.max_s)
+        heard = max(event.heard - tail_s, min(begin.onset + _NEW_SECONDS, event.heard))
+        offset = min(heard, begin.onset + rules.max_s)
         # Later windows still hold this sound. What they show within `merge_s` is the same event, not a new one.
         self._free = max(event.heard + rules.merge_s, offset + rules.refractory_s)
         self.why, event.is_told = "has just ended", True
@@ -384,7 +394,14 @@ def _enter(policy: Policy) -> NDArray[np.float64]:
 
 
 def _sounds(scores: Scores, column: int, rules: LabelPolicy, free: float = -math.inf) -> list[_Sound]:
-    """Parts of a window in which a label is heard after the time `free`, in order."""
+    """Parts of a window in which a label is heard after the time `free`, in order.
+
+    Of a label without a time axis, the end of the window.
+    """
+    if not _has_axis(scores, column):
+        is_first = scores.start_s <= 0  # nothing says that it began in this window's end
+        onset = max(scores.time, scores.time if is_first else scores.end_time - _NEW_SECONDS, free)
+        return [_Sound(onset, scores.end_time, is_cut=True)] if onset < scores.end_time else []
     times = scores.step_times
     count = int(np.searchsorted(times, scores.end_time, "right"))  # later steps are padding
     activity = scores.activity[column, :count]
@@ -403,6 +420,15 @@ def _sounds(scores: Scores, column: int, rules: LabelPolicy, free: float = -math
             sound = replace(sounds.pop(), offset=sound.offset)
         sounds.append(sound)
     return sounds
+
+
+def _has_axis(scores: Scores, column: int) -> bool:
+    return not math.isnan(scores.activity[column, 0])
+
+
+def _tail_s(scores: Scores, column: int) -> float:
+    """Time at the end of a window in which its sound may be over already, seconds; 0 with a time axis."""
+    return 0.0 if _has_axis(scores, column) else max(0.0, scores.duration_s - _NEW_SECONDS)
 
 
 def _beyond(inside: float, outside: float, floor: float) -> float:

@@ -57,7 +57,8 @@ class Scores:
     time: float
     """Wall-clock time of the window's first sample, seconds since the epoch."""
     activity: Samples
-    """[labels, steps], each 0 to 1: activity of each label over the time of the window."""
+    """[labels, steps], each 0 to 1: activity of each label over the time of the window. NaN: it is not known when in
+    the window the label is heard."""
     step_s: float
     """Distance between steps, seconds. The first is at the window's first sample."""
     plain: Samples | None = None

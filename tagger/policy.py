@@ -224,6 +224,41 @@ class EventsConfig:
     """Labels that are announced. None: all."""
     deny: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    hints: Mapping[str, str] = field(default_factory=dict)
+    """What is said of names that the model lacks, instead of labels that are spelled so."""
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of labels that the rules ask for."""
+        members = (member for each in self.groups.values() for member in each)
+        named = (name for name in (*(self.allow or ()), *self.labels, *members) if name not in self.deny)
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names of labels in the rules."""
+        return tuple(dict.fromkeys((*self.wanted, *self.labels, *self.deny)))
+
+    def renamed(self, names: Mapping[str, str], hints: Mapping[str, str], deny: Sequence[str] = ()) -> "EventsConfig":
+        """Returns a copy with other names of labels.
+
+        Args:
+            names: what is called otherwise, and how.
+            hints: those of the copy.
+            deny: further labels to deny.
+        """
+
+        def of(each: Sequence[str]) -> tuple[str, ...]:
+            return tuple(dict.fromkeys(names.get(name, name) for name in each))
+
+        return EventsConfig(
+            self.defaults,
+            {names.get(label, label): changes for label, changes in self.labels.items()},
+            None if self.allow is None else of(self.allow),
+            of((*self.deny, *deny)),
+            {group: of(members) for group, members in self.groups.items()},
+            hints,
+        )
 
     def but(self, allow: Sequence[str], deny: Sequence[str]) -> "EventsConfig":
         """Returns a copy with these lists; an empty one keeps the present list."""
@@ -248,8 +283,10 @@ class EventsConfig:
         for path, found in named:
             for label in found:
                 if label not in labels and not (label in DETECTED and path[0] in ("deny", "groups")):
-                    several = tuple(several_of(label, sorted(labels))) if path[0] != "labels" else ()
-                    hint = "; each label is a text of its own" if several else near(label, labels)
+                    may_be_several = path[0] != "labels" and label not in self.hints
+                    several = tuple(several_of(label, sorted(labels))) if may_be_several else ()
+                    hint = "; each label is a text of its own" if several else self.hints.get(label)
+                    hint = near(label, labels) if hint is None else hint
                     yield SettingError(("events", *path), f"this model has no label {label!r}{hint}", several or None)
         taken = {ANY: "all labels", **{slug(label): f"the label {label!r}" for label in (*labels, *DETECTED)}}
         for group, members in self.groups.items():

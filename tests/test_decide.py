@@ -734,3 +734,38 @@ def test_an_event_whose_label_is_denied_meanwhile_ends():
     decider.join([begin])
     decider.set_policy(replace(decider.policy, denied=frozenset({"loud"})))
     assert [each.type for each in decider.join([replace(begin, type="end", offset=EPOCH + 1)])] == ["end"]
+
+
+def without_axis(length_s: float, hop_s: float, *spans: Span) -> list[Scores]:
+    """As `stream`, of one label whose place in a window is not known."""
+    heard = stream(length_s, hop_s, spans)
+    return [replace(each, activity=np.full_like(each.activity, np.nan)) for each in heard]
+
+
+@pytest.mark.parametrize("hop_s", [0.5, 1.0])
+@pytest.mark.parametrize("span", [(10.0, 10.5), (10.2, 13.0), (10.0, 30.0)])
+def test_a_label_without_a_time_axis_is_dated_by_the_windows_that_hold_it(span: Span, hop_s: float):
+    events = decided(without_axis(50, hop_s, span), rules(LabelPolicy(confirm_s=0.5, merge_s=2.0)))
+    assert [event.type for event in events] == ["begin", "end"]
+    begin, end = events
+    assert begin.onset == pytest.approx(EPOCH + span[0], abs=1.0)
+    assert end.offset == pytest.approx(EPOCH + span[1], abs=1.0 + hop_s)
+    assert end.offset > end.onset
+
+
+def test_without_a_time_axis_a_sound_of_the_first_window_began_with_the_stream():
+    events = decide(rules(LabelPolicy()), without_axis(20, 1.0, (0.0, 8.0)))
+    assert events[0].onset == EPOCH
+    assert events[1].offset == pytest.approx(EPOCH + 8.0, abs=2.0)
+
+
+def test_without_a_time_axis_a_sound_that_the_stream_ends_in_lasts_to_its_end():
+    events = decide(rules(LabelPolicy()), without_axis(20, 1.0, (12.0, 30.0)))
+    assert [event.type for event in events] == ["begin", "end"]
+    assert events[1].offset == EPOCH + 20.0
+
+
+def test_without_a_time_axis_an_event_is_as_long_as_it_may_be():
+    events = decide(rules(LabelPolicy(max_s=10.0)), without_axis(60, 1.0, (10.0, 50.0)))
+    assert [event.type for event in events] == ["begin", "end"]
+    assert events[1].offset == events[0].onset + 10.0

@@ -10,6 +10,7 @@ from tagger.calibration.report import About, Result, report
 from tagger.calibration.settings import CalibrationSettings
 from tagger.calibration.tracks import FLOOR, Recorder, ThresholdedPolicy, confirmed
 from tagger.checkpoints.joint import shortest_window_s
+from tagger.checkpoints.named import understood
 from tagger.config.places import placed
 from tagger.engine.runtime import open_models
 from tagger.errors import UserError, near
@@ -30,12 +31,13 @@ def calibrate(settings: CalibrationSettings) -> bool:
         TaggerError: the source of --listen broke before LEAST_S were heard.
     """
     check_writable(settings.output)
-    classifier = open_models(model_names(settings.model), settings.runtime, settings.device, settings.window_s)
-    info = classifier.info
-    window_s, shortest_s = settings.window_s or info.window_seconds, settings.window_s or shortest_window_s(info)
-    check_window(settings.window_s, settings.hop_s, shortest_s)
     old = settings.old
     config = old.events if old is not None else EventsConfig()
+    names = model_names(settings.model)
+    classifier = open_models(names, settings.runtime, settings.device, settings.window_s, [config])
+    info, config = classifier.info, understood(classifier.info, config)
+    window_s, shortest_s = settings.window_s or info.window_seconds, settings.window_s or shortest_window_s(info)
+    check_window(settings.window_s, settings.hop_s, shortest_s)
     with placed(old):
         now = policy.policy(info.labels, info.thresholds, shortest_s, settings.hop_s, config)
     for label in settings.excepted:

@@ -1,9 +1,13 @@
-"""Several checkpoints as one model: which labels it has, and which checkpoint decides each. No torch."""
+"""Several checkpoints as one model: which labels it has, and which checkpoint decides each. No torch.
+
+Classes of a checkpoint's second opinion, which a user names, are further labels.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from tagger.checkpoints.classes import ClassesInfo
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.errors import CheckpointError
 from tagger.features.config import MelConfig
@@ -14,7 +18,9 @@ class JointInfo:
     """Describes several checkpoints as `CheckpointInfo` describes one. A label that two have is the first one's."""
 
     parts: tuple[CheckpointInfo, ...]
-    """Two or more, with one sample rate."""
+    """Two or more, with one sample rate; or one, with classes."""
+    classes: ClassesInfo | None = None
+    """The last labels: those of the second opinion of one of the checkpoints. None: there are none."""
 
     def __post_init__(self) -> None:
         """
@@ -55,7 +61,11 @@ class JointInfo:
 
     @property
     def name(self) -> str:
-        return "+".join(part.name for part in self.parts)
+        return "+".join([part.name for part in self.parts] + [each.name for each in self._classes])
+
+    @property
+    def _classes(self) -> tuple[ClassesInfo, ...]:
+        return () if self.classes is None else (self.classes,)
 
     @property
     def mel(self) -> MelConfig:
@@ -70,17 +80,20 @@ class JointInfo:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         pairs = zip(self.parts, self.columns, strict=True)
-        return tuple(part.labels[i] for part, columns in pairs for i in columns)
+        own = (part.labels[i] for part, columns in pairs for i in columns)
+        return (*own, *(label for each in self._classes for label in each.labels))
 
     @cached_property
     def thresholds(self) -> tuple[float, ...]:
         pairs = zip(self.parts, self.columns, strict=True)
-        return tuple(part.thresholds[i] for part, columns in pairs for i in columns)
+        own = (part.thresholds[i] for part, columns in pairs for i in columns)
+        return (*own, *(threshold for each in self._classes for threshold in each.thresholds))
 
     @cached_property
     def models(self) -> tuple[str, ...]:
         """[labels], name of the checkpoint that decides each."""
-        return tuple(part.name for part, columns in zip(self.parts, self.columns, strict=True) for _ in columns)
+        own = (part.name for part, columns in zip(self.parts, self.columns, strict=True) for _ in columns)
+        return (*own, *(each.name for each in self._classes for _ in each.labels))
 
 
 ModelInfo = CheckpointInfo | JointInfo

@@ -11,6 +11,7 @@ A checkpoint's document carries it, if it has one, under the key `opinion`:
     mean      the usual logit of each class
     spread    its standard deviation
     share, own, other, rank, common, strong, strong_from, bias   numbers: the fields of `Opinion`
+    network   name of the AudioSet network; may be missing
 """
 
 import csv
@@ -69,6 +70,8 @@ class Opinion:
     """In spreads."""
     bias: float | tuple[float, ...] = 0.0
     """Added to every logit; or [labels], to each label's."""
+    network: str = ""
+    """Name of the AudioSet network. Empty: the one that the checkpoint was trained from."""
 
     def __post_init__(self) -> None:
         """
@@ -97,7 +100,11 @@ class Opinion:
 
     def to_document(self) -> dict[str, Any]:
         """For JSON."""
-        return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+        return {
+            each.name: _plain(getattr(self, each.name))
+            for each in fields(self)
+            if each.name != "network" or self.network
+        }
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Opinion":
@@ -115,6 +122,7 @@ class Opinion:
             mean=tuple(map(float, document["mean"])),
             spread=tuple(map(float, document["spread"])),
             bias=tuple(map(float, bias)) if isinstance(bias, list) else float(bias),
+            network=str(document.get("network", "")),
             **{name: float(document[name]) for name in _WEIGHTS if name in document},
         )
 

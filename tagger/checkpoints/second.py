@@ -122,7 +122,7 @@ def opinion_for(
     weights = constants["weights"] | ({} if asked.head else {"share": 0.0})
     means = tuple(table[label] for label in labels)
     mean, spread = tuple(usual["mean"]), tuple(usual["spread"])
-    return Opinion(other.labels, means, mean, spread, **weights, bias=bias)
+    return Opinion(other.labels, means, mean, spread, **weights, bias=bias, network=other.name)
 
 
 def _measured(constants: Mapping[str, Any], info: CheckpointInfo, asked: Asked) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from tagger.cli.devices import devices
 from tagger.cli.doctor import doctor
 from tagger.cli.events import list_events
 from tagger.cli.export import export_model
+from tagger.cli.labels import labels
 from tagger.cli.listen import listen
 from tagger.cli.models import models
 from tagger.cli.review import review
@@ -103,7 +104,7 @@ def main(ctx: click.Context) -> None:
 
 
 _COMMANDS = (
-    *(listen, status, doctor, list_events, config, devices, models),
+    *(listen, status, doctor, list_events, config, devices, models, labels),
     *(tag_files, calibrate, review, export_model, bench),
     *(train, evaluate, recipes, features),
 )

@@ -74,23 +74,25 @@ def tag_files(
     style = style or ("json" if as_json else "table")
     from tagger import policy
     from tagger.checkpoints.joint import shortest_window_s
+    from tagger.checkpoints.named import understood
     from tagger.config.file import load_right
     from tagger.config.places import placed
     from tagger.engine.engine import cores
     from tagger.engine.runtime import doubles, open_models
+    from tagger.policy import EventsConfig
     from tagger.tag import run
     from tagger.tag.inputs import recordings
 
-    classifier = open_models(models, runtime, device, window)
+    document = load_right(config) if config is not None else None
+    events_ = document.events if document is not None else EventsConfig()
+    classifier = open_models(models, runtime, device, window, [events_])
     info = classifier.info
     window_s, shortest_s = window or info.window_seconds, window or shortest_window_s(info)
     settings.check_window(window, hop, shortest_s)
     for line in doubles(classifier):
         echo(f"Warning: {line}", err=True)
-    document = load_right(config) if config is not None else None
     with placed(document):
-        events_ = document.events if document is not None else None
-        rules = policy.policy(info.labels, info.thresholds, shortest_s, hop, events_)
+        rules = policy.policy(info.labels, info.thresholds, shortest_s, hop, understood(info, events_))
     found = recordings(files)
     wants_events = events or audacity or run.holds_events(style)
     how = run.Listening(classifier, window_s, hop, channel, rules if wants_events else None, top, jobs or cores())

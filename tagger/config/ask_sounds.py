@@ -48,16 +48,21 @@ def _list(known: Sequence[Model], every: bool = False) -> None:
     Args:
         every: list all labels, also of models that have hundreds.
     """
-    same: dict[tuple[str, ...], list[Model]] = {}
+    same: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Model]] = {}
     for model in known:
-        same.setdefault(model.labels, []).append(model)
-    for labels, of in same.items():
+        same.setdefault((model.labels, model.classes), []).append(model)
+    for (labels, classes), of in same.items():
         title = ", ".join(map(_title, of))
-        text = _listed(labels)
-        if len(labels) > _MOST and not every:
-            shown = [label for label in _EXAMPLES if label in labels] or labels[:_SHOWN]
-            text = f"{len(labels)} sounds, such as {_listed(shown)}"
+        text = _some(labels, every) + (f"; and of AudioSet, {_some(classes, every)}" if classes else "")
         echo_lines(click.wrap_text(f"{title}: {text}", 100, "   ", "     ").split("\n"))
+
+
+def _some(labels: Sequence[str], every: bool) -> str:
+    """All of few labels; of many, their number and examples."""
+    if len(labels) <= _MOST or every:
+        return _listed(labels)
+    shown = [label for label in _EXAMPLES if label in labels] or labels[:_SHOWN]
+    return f"{len(labels)} sounds, such as {_listed(shown)}"
 
 
 def _title(model: Model) -> str:

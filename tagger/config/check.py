@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tagger import policy, settings
 from tagger.checkpoints import store
 from tagger.checkpoints.info import read_info
 from tagger.checkpoints.joint import joined, shortest_window_s
+from tagger.checkpoints.named import choosable, choose, understood
 from tagger.config.given import Values
 from tagger.config.places import located
 from tagger.config.resolver import Resolved
@@ -26,6 +28,8 @@ from tagger.history import log
 from tagger.policy import ANY, EventsConfig
 from tagger.sources import is_keyword, split_name
 from tagger.sources.pipe import is_pipe
+from tagger.sources.spec import Spec
+from tagger.words import called
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,11 @@ def _model(resolved: Resolved) -> Iterator[str]:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device.value):
         yield f"{device.place}: unknown; use one of auto, cpu, cuda, mps, or cuda:N"
     try:
-        info = joined([read_info(store.find(name)) for name in settings.model_names(values["listen.model"].value)])
+        own = joined([read_info(store.find(name)) for name in settings.model_names(values["listen.model"].value)])
     except UserError as error:
         yield f"{values['listen.model'].place}: {error}"
         return
-    labels, own_s = info.labels, shortest_window_s(info)
+    own_s = shortest_window_s(own)
     events = resolved.document.events if resolved.document is not None else EventsConfig()
     window_s, hop_s = values["listen.window"].value, values["listen.hop"].value
     errors: list[SettingError] = []
@@ -100,13 +104,24 @@ def _model(resolved: Resolved) -> Iterator[str]:
         errors.append(error)
         window_s, hop_s = own_s, 0.0  # forbids the fewest times
     rules = events.but(values["--allow"].value, values["--deny"].value)
+    info = choose(own, [rules, *_rules_of_sources(values, rules)])
+    labels, rules = info.labels, understood(info, rules)
     errors += policy.errors(labels, info.thresholds, window_s or own_s, hop_s, rules, values["--threshold"].value)
     found = dict.fromkeys(str(located(error, values, resolved.document)) for error in errors)
     yield from (problem for problem in found if problem not in resolved.problems)
     known = {*labels, *events.groups, ANY}
     for label in values["homeassistant.labels"].value or ():
-        if label not in known:
-            yield f"{values['homeassistant.labels'].place}: this model has no label {label!r}{near(label, known)}"
+        if not called(label, known):
+            is_class = called(label, choosable(info))
+            hint = "; name it in events.allow or [events.labels] first" if is_class else near(label, known)
+            yield f"{values['homeassistant.labels'].place}: this model has no label {label!r}{hint}"
+
+
+def _rules_of_sources(values: Values, rules: EventsConfig) -> Iterator[EventsConfig]:
+    """The rules of each source that can be read; `resolve` says what is wrong with the others."""
+    for source in values["listen.sources"].value:
+        with suppress(UserError):
+            yield Spec.parse(source).rules(rules, None)[0]
 
 
 def _sources(values: Values) -> Iterator[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tagger import policy
 from tagger.checkpoints.joint import ModelInfo, models_of, shortest_window_s
+from tagger.checkpoints.named import understood
 from tagger.engine.runtime import open_models
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import SettingError, UserError
@@ -45,7 +46,8 @@ class Model:
             raise SettingError(name, f"the model has a label {taken[0]!r} of its own; turn one of them off")
 
         def made(rules: EventsConfig, threshold: float | None) -> Policy:
-            return policy.policy(labels, thresholds, self.shortest_s, hop_s, rules, threshold, others)
+            understood_ = understood(self.info, rules)
+            return policy.policy(labels, thresholds, self.shortest_s, hop_s, understood_, threshold, others)
 
         plain = settings.rules, settings.threshold
         policies = [made(*plain)] * len(settings.sources)
@@ -79,6 +81,14 @@ def detected(settings: ListenSettings) -> tuple[str, ...]:
     return (*((policy.LOUD,) if is_loud else ()), *(policy.ALARMS if settings.alarms else ()))
 
 
+def all_rules(settings: ListenSettings) -> list[EventsConfig]:
+    """The rules of the daemon, and those of each source."""
+    return [
+        settings.rules,
+        *(Spec.parse(each).rules(settings.rules, settings.threshold)[0] for each in settings.sources),
+    ]
+
+
 def levels_db(name: str, settings: ListenSettings, default: float | None) -> list[float | None]:
     """`calibrate_db` or `loud_db` of each source."""
     return [Spec.parse(each).level_db(name, default) for each in settings.sources]
@@ -86,7 +96,8 @@ def levels_db(name: str, settings: ListenSettings, default: float | None) -> lis
 
 def open_model(settings: ListenSettings) -> Model:
     own_s = settings.window_seconds
-    classifier = open_models(model_names(settings.model), settings.runtime, settings.device, own_s)
+    names = model_names(settings.model)
+    classifier = open_models(names, settings.runtime, settings.device, own_s, all_rules(settings))
     shortest_s = own_s or shortest_window_s(classifier.info)
     check_window(own_s, settings.hop_seconds, shortest_s)
     return Model(classifier, own_s or classifier.info.window_seconds, shortest_s)

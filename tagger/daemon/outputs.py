@@ -23,6 +23,7 @@ from tagger.sinks.console import ConsoleSink
 from tagger.sinks.eventlog import EventLogSink
 from tagger.sinks.jsonl import JsonLinesSink
 from tagger.sinks.webhook import WebhookSink
+from tagger.words import called
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def wanted(context: SinkContext) -> Wanted:
             certificate_times(mqtt),
             home,
             context.streams,
-            home and settings.named_labels,
+            home and _enabled(context),
         )
         sinks["mqtt", made_of] = lambda: _mqtt(context, mqtt)
     for kind, (field, make) in _SINKS.items():
@@ -180,6 +181,12 @@ def _mqtt(context: SinkContext, mqtt: MqttSettings) -> Sink:
     )
 
 
+def _enabled(context: SinkContext) -> tuple[str, ...]:
+    """Labels and groups that the user named, as the streams call them."""
+    known = dict.fromkeys(label for stream in context.streams for label in stream.labels)
+    return tuple(label for name in context.settings.named_labels for label in called(name, known))
+
+
 def _home(context: SinkContext, mqtt: MqttSettings, home: HomeAssistantSettings) -> Discovery:
     device_id = f"tagger_{context.state.id if context.state is not None else slug(mqtt.node)}"
     return Discovery(
@@ -191,7 +198,7 @@ def _home(context: SinkContext, mqtt: MqttSettings, home: HomeAssistantSettings)
             Topics(mqtt.prefix, mqtt.node),
             streams,
             context.keys,
-            context.settings.named_labels,
+            _enabled(context),
             mqtt.commands,
             gone,
             context.settings.audio_s,

@@ -1,4 +1,7 @@
-"""Several models as one classifier: they share the windows, and features where their front ends are equal."""
+"""Several models as one classifier: they share the windows, and features where their front ends are equal.
+
+The last labels may be classes of one model's second opinion, from the same run of its network.
+"""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -7,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from tagger.checkpoints.classes import ClassesInfo
 from tagger.checkpoints.joint import JointInfo
-from tagger.engine.scores import BatchScores, Preparer, WindowClassifier
+from tagger.engine.scores import BatchScores, NetworkOutputs, Preparer, WindowClassifier
+from tagger.errors import CheckpointError
 from tagger.events import Samples, Window
 
 
@@ -63,11 +68,16 @@ class JointClassifier(WindowClassifier):
         rate_hz, samples = self.info.mel.sample_rate_hz, prepared[0].window_samples
         features: dict[Hashable, Any] = {}
         heard: list[tuple[BatchScores, list[int]]] = []
+        classes, further = self._joint.classes, np.zeros((len(prepared), 0), np.float32)
         for part, described in zip(self.parts, self._joint.parts, strict=True):
             key = _key(part, min(samples, round((self._window_s or described.window_seconds) * rate_hz)))
             if key not in features:
                 features[key] = part.joined([each.pieces[key] for each in prepared])
-            scores = part(features[key]) if part.front_end is None else part.of_features(features[key])
+            if classes is not None and classes.of is described:
+                outputs = part.network_outputs(features[key])
+                scores, further = part.scored(outputs), self._further(classes, outputs)
+            else:
+                scores = part(features[key]) if part.front_end is None else part.of_features(features[key])
             heard.append((scores, [each.starts[key] for each in prepared]))
         step_s = min(scores.step_s for scores, _ in heard)
         steps = _steps(heard, step_s, samples / rate_hz)
@@ -77,16 +87,30 @@ class JointClassifier(WindowClassifier):
             for (scores, starts), column in zip(heard, columns, strict=True)
         ]
         speech = [scores.speech for scores, _ in heard if scores.speech is not None]
+        values = [scores.values[:, column] for (scores, _), column in zip(heard, columns, strict=True)]
+        no_axis = np.full((*further.shape, steps), np.nan, np.float32)
         return BatchScores(
-            np.concatenate([scores.values[:, column] for (scores, _), column in zip(heard, columns, strict=True)], 1),
-            np.concatenate(activity, 1),
+            np.concatenate([*values, further], 1),
+            np.concatenate([*activity, no_axis], 1),
             step_s,
-            *self._unknown([scores for scores, _ in heard], columns),
+            *self._unknown([scores for scores, _ in heard], columns, further),
             speech=np.max(speech, axis=0) if speech else None,
         )
 
+    @staticmethod
+    def _further(classes: ClassesInfo, outputs: NetworkOutputs) -> Samples:
+        """[B, classes], scores of the classes that were chosen.
+
+        Raises:
+            CheckpointError: the graph was exported before the checkpoint had a second opinion.
+        """
+        if outputs.opinion is None:
+            name = classes.of.name
+            raise CheckpointError(f"{name}: its graph has no second opinion; `tagger export {name}` writes it again")
+        return classes.scores(outputs.opinion)
+
     def _unknown(
-        self, heard: Sequence[BatchScores], columns: Sequence[list[int]]
+        self, heard: Sequence[BatchScores], columns: Sequence[list[int]], further: Samples
     ) -> tuple[Samples | None, tuple[tuple[str, ...], ...]]:
         """Scores before the penalty for other sounds, and for each window and label, the other sound."""
         if all(scores.plain is None for scores in heard):
@@ -94,10 +118,10 @@ class JointClassifier(WindowClassifier):
         pairs = list(zip(heard, columns, strict=True))
         plain = [(scores.values if scores.plain is None else scores.plain)[:, column] for scores, column in pairs]
         other = tuple(
-            tuple(scores.other[row] if scores.plain is not None else "" for scores, column in pairs for _ in column)
+            (*(_other(scores, row, each) for scores, column in pairs for each in column), *[""] * further.shape[1])
             for row in range(len(heard[0].values))
         )
-        return np.concatenate(plain, 1), other  # type: ignore[return-value]
+        return np.concatenate([*plain, further], 1), other
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +132,14 @@ class _Prepared:
     pieces: dict[Hashable, Any]
     starts: dict[Hashable, int]
     """Where in the window the piece begins, samples."""
+
+
+def _other(scores: BatchScores, row: int, column: int) -> str:
+    """The sound outside the label set that is most likely for a label; empty: there is none."""
+    if scores.plain is None:
+        return ""
+    found = scores.other[row]
+    return found if isinstance(found, str) else found[column]
 
 
 def _key(part: WindowClassifier, samples: int) -> Hashable:

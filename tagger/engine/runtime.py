@@ -6,17 +6,20 @@ A new runtime is a module with a subclass of `WindowClassifier` and a line in `R
 import importlib.util
 import logging
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.checkpoints import store
+from tagger.checkpoints.classes import MODEL as CLASSES
 from tagger.checkpoints.graph import graph_of
 from tagger.checkpoints.info import CheckpointInfo, check_trained, read_info
-from tagger.checkpoints.joint import JointInfo
+from tagger.checkpoints.joint import JointInfo, joined
+from tagger.checkpoints.named import choose, chosen_of
 from tagger.engine.joint import JointClassifier
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import CheckpointError, UserError, to_install
+from tagger.policy import EventsConfig
 from tagger.printable import number_of
 
 log = logging.getLogger(__name__)
@@ -132,29 +135,34 @@ def described(model: str) -> tuple[Path, CheckpointInfo]:
 
 
 def open_models(
-    models: Sequence[str], runtime: str = AUTO, device: str = AUTO, window_s: float | None = None
+    models: Sequence[str],
+    runtime: str = AUTO,
+    device: str = AUTO,
+    window_s: float | None = None,
+    rules: Iterable[EventsConfig] = (),
 ) -> WindowClassifier:
     """The models that `--model` names, ready to classify: one, or several as one.
 
     Args:
         models: each once.
         window_s: length of every model's window, seconds. None: each model's own.
+        rules: the classes of a second opinion that they name are labels, too.
 
     Raises:
         CheckpointError: they cannot listen together. Or as `open_model`.
         UserError: as `open_model`.
     """
     parts = [open_model(model, runtime, device) for model in models]
-    if len(parts) == 1:
-        return parts[0]
-    info = JointInfo(tuple(part.info for part in parts if isinstance(part.info, CheckpointInfo)))
-    return JointClassifier(parts, info, window_s)
+    info = choose(joined([part.info for part in parts if isinstance(part.info, CheckpointInfo)]), rules)
+    return JointClassifier(parts, info, window_s) if isinstance(info, JointInfo) else parts[0]
 
 
 def describe(classifier: WindowClassifier) -> Iterator[str]:
     """A line about each model: name, labels, and what runs it."""
     for part in classifier.parts if isinstance(classifier, JointClassifier) else [classifier]:
         yield f"{part.info.name}, {number_of(len(part.info.labels), 'label')}, on {part.runs_on}"
+    if chosen := chosen_of(classifier.info):
+        yield f"{CLASSES}, its second opinion, for {'; '.join(chosen)}"
 
 
 def doubles(classifier: WindowClassifier) -> Iterator[str]:

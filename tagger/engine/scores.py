@@ -49,7 +49,7 @@ class BatchScores:
     values: Samples
     """[B, labels], each 0 to 1."""
     activity: Samples
-    """[B, labels, steps], each 0 to 1."""
+    """[B, labels, steps], each 0 to 1; NaN for labels without a time axis."""
     step_s: float
     """Distance between steps, seconds. The first step is at the window's first sample."""
     plain: Samples | None = None
@@ -113,11 +113,19 @@ class WindowClassifier:
 
     def __call__(self, waveforms: Samples) -> BatchScores:
         """Scores of a batch. Input: as `outputs`."""
-        return calibrated(self.outputs(waveforms), self._checkpoint, self.step_s)
+        return self.scored(self.outputs(waveforms))
 
     def of_features(self, features: Any) -> BatchScores:
         """Scores of what `features` gave."""
-        return calibrated(self.outputs_of(features), self._checkpoint, self.step_s)
+        return self.scored(self.outputs_of(features))
+
+    def network_outputs(self, joined: Any) -> NetworkOutputs:
+        """What the network computes of what `joined` gave. `scored` makes scores of it."""
+        return self.outputs(joined) if self.front_end is None else self.outputs_of(joined)
+
+    def scored(self, outputs: NetworkOutputs) -> BatchScores:
+        """Scores of what the network computed."""
+        return calibrated(outputs, self._checkpoint, self.step_s)
 
     def preparer(self, window_samples: int, hop_samples: int) -> Preparer:
         """Makes the part of the work that needs one stream alone: by default, the features of each window.

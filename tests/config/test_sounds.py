@@ -1,13 +1,16 @@
 """A user's words find the labels that they mean, in whatever model has them."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger.checkpoints.release import audioset_labels
-from tagger.config.sounds import Model, fits, models, near, related, split
+from tagger.config.sounds import Model, models, near, related, split
+from tagger.words import fits
 
-ESC50, AUDIOSET = models()[0], Model("mn10_as", audioset_labels())
+ESC50, AUDIOSET = replace(models()[0], classes=()), Model("mn10_as", audioset_labels())
 BOTH = [ESC50, AUDIOSET]
 
 
@@ -107,3 +110,17 @@ def test_any_text_is_some_sounds(text, labels):
     for sound in split(text, known):
         assert set(fits(sound, labels)) <= set(labels)
         assert {*near(sound, known), *related(sound, known)} <= set(labels)
+
+
+def test_a_model_with_a_second_opinion_knows_its_classes_too() -> None:
+    known = [replace(ESC50, classes=("Doorbell", "Smoke detector, smoke alarm", "Water"))]
+    found = {each: known[0].fits(each) for each in ("dog", "door bell", "smoke alarm", "water", "alarm")}
+    assert found == {
+        "dog": ["dog"],
+        "door bell": ["Doorbell"],
+        "smoke alarm": ["Smoke detector, smoke alarm"],
+        "water": ["Water"],
+        "alarm": ["clock_alarm"],
+    }
+    assert split("dog, Smoke detector, smoke alarm", known) == ["dog", "Smoke detector, smoke alarm"]
+    assert near("dorbell", known) == ["Doorbell"]

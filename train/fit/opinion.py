@@ -75,7 +75,7 @@ def second_opinion(
     learnt = {labels[each]: _excited(surprise[truth[shown] == each], other.info.labels) for each in wanted}
     means = tuple({**table, **learnt}[label] for label in labels)
     weights = constants["weights"] | {"share": 0.0}  # a frozen network's last layer is the one that it has
-    opinion = Opinion(other.info.labels, means, mean, spread, **weights)
+    opinion = Opinion(other.info.labels, means, mean, spread, **weights, network=other.info.name)
     known = inner[corpus.targets[torch.from_numpy(inner)].any(1).numpy()]
     logits, audioset = _heard(network, trained, backbone.mel, corpus, known, device)
     bias = neutral_bias(opinion, logits, audioset, truth[known])

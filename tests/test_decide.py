@@ -745,7 +745,7 @@ def without_axis(length_s: float, hop_s: float, *spans: Span) -> list[Scores]:
 @pytest.mark.parametrize("hop_s", [0.5, 1.0])
 @pytest.mark.parametrize("span", [(10.0, 10.5), (10.2, 13.0), (10.0, 30.0)])
 def test_a_label_without_a_time_axis_is_dated_by_the_windows_that_hold_it(span: Span, hop_s: float):
-    events = decided(without_axis(50, hop_s, span), rules(LabelPolicy(confirm_s=0.5, merge_s=2.0)))
+    events = decide(rules(LabelPolicy(confirm_s=0.5, merge_s=2.0)), without_axis(50, hop_s, span))
     assert [event.type for event in events] == ["begin", "end"]
     begin, end = events
     assert begin.onset == pytest.approx(EPOCH + span[0], abs=1.0)

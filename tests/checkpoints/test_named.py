@@ -57,7 +57,8 @@ def test_nothing_changes_for_who_names_no_class(rules: EventsConfig):
 
 
 @pytest.mark.parametrize(
-    "name", ["Smoke detector, smoke alarm", "smoke alarm", "SMOKE_DETECTOR", "smoke alarms", "smoke detector smoke alarm"]
+    "name",
+    ["Smoke detector, smoke alarm", "smoke alarm", "SMOKE_DETECTOR", "smoke alarms", "smoke detector smoke alarm"],
 )
 def test_a_class_is_found_by_any_of_its_names(name: str):
     rules = EventsConfig(allow=("dog", name))

@@ -4,7 +4,7 @@
     python bench/classes.py choose home/ ESC-50/audio nontarget/ --cache cache/ --out tagger/checkpoints/classes-X.csv
     python bench/classes.py report home/ ESC-50/audio nontarget/ --cache cache/ --table tagger/checkpoints/classes-X.csv
 
-MODEL has a second opinion (`tagger models opinion`), the network X; `home/` and `nontarget/` are those of docs/trust.md.
+MODEL has a second opinion (`tagger models opinion`), the network X; `home/` and `nontarget/` are docs/trust.md's.
 Thresholds are chosen by nontarget/train and the everyday recordings of the half `choose` of home/; reported on
 nontarget/test, and on those of the half `report`. Recordings that may hold a class, by GROUPS and MAY, are left out.
 

@@ -3,6 +3,7 @@
 A new setting is two lines: a field here, and an Option in `tagger/config/options.py` that names it.
 """
 
+import ipaddress
 import re
 import socket
 import time
@@ -14,11 +15,14 @@ from urllib.parse import unquote, urlsplit
 
 from tagger import times
 from tagger.errors import SettingError, near
-from tagger.names import is_address, is_topic, slug
+from tagger.names import is_address, is_this_machine, is_topic, slug
 from tagger.policy import EventsConfig
 
 DEFAULT_MODEL = "esc50"
 DEFAULT_MQTT_URL = "mqtt://localhost:1883"
+DEFAULT_WEB_ADDRESS = "127.0.0.1:8420"
+LEAST_PASSWORD = 8
+"""Shortest password of the live page, characters."""
 RUNTIMES = ("auto", "onnx", "openvino", "torch")
 """What may run a network (`tagger.engine.runtime`)."""
 PCM_ENCODINGS = (
@@ -326,6 +330,76 @@ class HttpSettings:
 
 
 @dataclass(frozen=True)
+class WebSettings:
+    """The live page (`tagger.web`)."""
+
+    address: str = DEFAULT_WEB_ADDRESS
+    """`HOST:PORT`, `HOST` or `PORT`: what is listened on."""
+    password: str | None = field(default=None, repr=False)
+    """None: nobody is asked for one, and only this machine reaches the page."""
+    hosts: tuple[str, ...] = ()
+    """Names by which browsers may reach the page, besides addresses and this machine's own name."""
+
+    def __post_init__(self) -> None:
+        if not is_web_address(self.address) or not 1 <= self.port <= 65535:
+            raise SettingError("web.address", f"must be an address such as {DEFAULT_WEB_ADDRESS}", self.address)
+        if wrong := [host for host in self.hosts if not is_address(host)]:
+            raise SettingError("web.hosts", f"{wrong[0]!r} is no host's name, without port")
+        if self.password is None and not is_this_machine(self.host):
+            raise SettingError(
+                "web.address",
+                "whoever reaches it could see what is heard: set a password (web.password_file = FILE, or "
+                f"web.password), or use {DEFAULT_WEB_ADDRESS}, which only this machine reaches",
+                self.address,
+            )
+        if self.password is not None and len(self.password) < LEAST_PASSWORD:
+            raise SettingError("web.password", f"must have at least {LEAST_PASSWORD} characters")
+
+    @property
+    def host(self) -> str:
+        return self._parts[0]
+
+    @property
+    def port(self) -> int:
+        return self._parts[1]
+
+    @property
+    def _parts(self) -> tuple[str, int]:
+        host, _, port = DEFAULT_WEB_ADDRESS.partition(":")
+        if self.address.isdecimal():
+            return host, int(self.address)
+        if match := re.fullmatch(r"(?:\[(.*)\]|([^:]*))(?::([0-9]+))?", self.address):
+            return match[1] or match[2] or host, int(match[3] or port)
+        return self.address, int(port)  # an IPv6 address alone
+
+    @property
+    def url(self) -> str:
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
+
+
+def is_web_address(text: str) -> bool:
+    """Whether a text is an address as `--web` takes it; a source, such as `demo`, is none.
+
+    >>> [is_web_address(each) for each in ("8420", "0.0.0.0", "attic:80", ":80", "[::1]:8420", "::1", "localhost")]
+    [True, True, True, True, True, True, True]
+    >>> [is_web_address(each) for each in ("demo", "mic", "mic:USB", "a.wav", "http://attic:80", "-", "1.2.3")]
+    [False, False, False, False, False, False, False]
+    """
+    if re.fullmatch(r"[0-9]{1,5}", text) or text == "localhost" or _is_ip(text.strip("[]")):
+        return True
+    host, colon, port = text.rpartition(":")
+    return bool(colon and re.fullmatch("[0-9]{1,5}", port)) and (not host or is_address(host.strip("[]")))
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
 class ListenSettings:
     """All settings of `tagger listen`."""
 
@@ -380,6 +454,8 @@ class ListenSettings:
     """What a line of the log is."""
     http: HttpSettings | None = None
     """None: no port is opened."""
+    web: WebSettings | None = None
+    """None: there is no live page."""
     state: Path | None = None
     """Folder for what must survive a restart. None: `$TAGGER_HOME/state`."""
     audio_s: float = 10.0

@@ -1,5 +1,6 @@
 """The command `tagger listen`."""
 
+import itertools
 import logging
 import os
 from typing import Any
@@ -9,13 +10,20 @@ import click
 from tagger.cli.common import hide_secrets
 from tagger.config.flags import listen_options, typed
 from tagger.errors import SettingError, TaggerError
+from tagger.settings import DEFAULT_WEB_ADDRESS, is_web_address
 
 
 class _Listen(click.Command):
-    """Takes standard input with options, `-,rate=48000`, for no option of its own."""
+    """Takes standard input with options, `-,rate=48000`, for no option of its own; and what follows `--web` for a
+    source where it is no address.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [f"stdin={each}" if each.startswith("-,") else each for each in args])
+        tidied = [f"stdin={each}" if each.startswith("-,") else each for each in args]
+        for at, (each, following) in enumerate(itertools.pairwise(tidied)):
+            if each == "--web" and not following.startswith("-") and not is_web_address(following):
+                tidied[at] = f"--web={DEFAULT_WEB_ADDRESS}"
+        return super().parse_args(ctx, tidied)
 
 
 @click.command(cls=_Listen)

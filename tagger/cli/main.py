@@ -27,7 +27,9 @@ from tagger.cli.train import evaluate, features, recipes, train
 from tagger.errors import SettingError, TaggerError, UserError, to_install
 from tagger.printable import LogFormatter, printable
 
-_EXTRAS = {"torch": "train", "onnx": "torch", "openvino": "openvino", "pyarrow": "parquet"}
+_EXTRAS = {"torch": "train", "onnx": "torch", "openvino": "openvino", "pyarrow": "parquet"} | dict.fromkeys(
+    ("starlette", "uvicorn"), "web"
+)
 """Packages that a device does not need, and the extra that installs them."""
 _MANY_THREADS = ("train", "eval", "features")
 """Commands whose products of matrices are large enough for several threads."""

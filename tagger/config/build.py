@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 from tagger.config import secret
@@ -27,11 +27,14 @@ from tagger.settings import (
     MqttSettings,
     PcmFormat,
     WebhookSettings,
+    WebSettings,
     pcm_encoding,
 )
 from tagger.sources import is_keyword, split_name
 from tagger.sources.pipe import is_pipe, is_stdin
 from tagger.sources.spec import Spec, repeated_name, shown
+
+_Made = TypeVar("_Made")
 
 
 def _groups() -> dict[str, type[Any]]:
@@ -108,11 +111,17 @@ class _ListenResolver(BrokerResolver):
             "mqtt": lambda: mqtt,
             "homeassistant": lambda: self._homeassistant(mqtt),
             "webhook": self._webhook,
+            "web": self._web,
         }
         groups: dict[str, Any] = {
             name: special[name]() if name in special else self._group(name, made) for name, made in _GROUPS.items()
         }
         self._warn_of_plain_text(mqtt, groups["webhook"])
+        if (web := groups["web"]) is not None and not is_this_machine(web.host):
+            self._warnings.append(
+                f"web: whoever listens on the way to {web.host}:{web.port} can read the password and what is heard; "
+                "a proxy with TLS before 127.0.0.1 encrypts it"
+            )
         self._check_files()
         self._check_output(mqtt)
         return self._make(
@@ -190,16 +199,27 @@ class _ListenResolver(BrokerResolver):
         return made if mqtt is not None else None
 
     def _webhook(self) -> WebhookSettings | None:
-        tokens = sorted(self._present("sinks.webhook.token", "sinks.webhook.token_file"), key=lambda given: given.rank)
-        if self._value("sinks.webhook.url") is None or not tokens:
-            return self._group("webhook", WebhookSettings)
-        if len(tokens) == 2 and tokens[0].rank == tokens[1].rank:
-            self._problem(
-                tokens[0], "one token is enough: sinks.webhook.token and sinks.webhook.token_file both say one"
-            )
-        best = tokens[-1]
-        token = self._secret(best) if best.option.name == "token_file" else best.value
-        return self._group("webhook", lambda **fields: WebhookSettings(**fields | {"token": token}), at={"token": best})
+        return self._with_secret("webhook", WebhookSettings, "sinks.webhook.url", "sinks.webhook.token")
+
+    def _web(self) -> WebSettings | None:
+        return self._with_secret("web", WebSettings, "web.address", "web.password")
+
+    def _with_secret(self, group: str, made: Callable[..., _Made], first: str, key: str) -> _Made | None:
+        """As `_group`, of a group with a secret, which may be in a file.
+
+        Args:
+            first: the option without which there is no such group.
+            key: the option of the secret; that of its file is `key` and `_file`.
+        """
+        secrets = sorted(self._present(key, f"{key}_file"), key=lambda given: given.rank)
+        if self._value(first) is None or not secrets:
+            return self._group(group, made)
+        name = key.rpartition(".")[2]
+        if len(secrets) == 2 and secrets[0].rank == secrets[1].rank:
+            self._problem(secrets[0], f"one {name} is enough: {key} and {key}_file both say one")
+        best = secrets[-1]
+        found = self._secret(best) if best.option.name.endswith("_file") else best.value
+        return self._group(group, lambda **fields: made(**fields | {name: found}), at={name: best})
 
     def _pcm(self) -> PcmFormat | None:
         fields = self._fields("pcm")
@@ -230,7 +250,8 @@ class _ListenResolver(BrokerResolver):
             in_file.append(sources)
         paths = {given.file.path: given.option.key for given in in_file if given.file is not None}
         paths |= {
-            given.value: given.option.key for given in self._present("mqtt.password_file", "sinks.webhook.token_file")
+            given.value: given.option.key
+            for given in self._present("mqtt.password_file", "sinks.webhook.token_file", "web.password_file")
         }
         for path, key in paths.items():
             if secret.is_open_to_all(path):

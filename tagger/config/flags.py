@@ -64,6 +64,7 @@ def _flag(option: Option) -> Callable[[Any], Any]:
         *names,
         type=kinds.get(option.type, option.type),
         multiple=option.type is list or option.takes_several,
+        **({} if option.bare is None else {"is_flag": False, "flag_value": option.bare}),
         metavar=option.metavar or "|".join(option.choices) or None,
         help=help,
         allow_from_autoenv=False,

@@ -57,6 +57,8 @@ class Option:
     """Flag as click takes it: `--hop`, `--model -m`, `--realtime/--no-realtime`. None: file and environment only."""
     metavar: str | None = None
     """Name of the flag's value in `--help`."""
+    bare: Any = None
+    """Value of the flag where none follows it. None: one must."""
     choices: tuple[str, ...] = ()
     least: float | None = None
     """Lowest value."""
@@ -354,6 +356,15 @@ OPTIONS: tuple[Option, ...] = (
            field="http.port", flag="--http-port", metavar="PORT", least=1, most=65535, example=9494),
     Option("http.host", str, "Address to open it on; 0.0.0.0: other machines can read which sounds were heard.",
            field="http.host", flag="--http-host", metavar="HOST", default=HttpSettings.host),
+    Option("web.address", str, "Address of the live page; the flag alone: 127.0.0.1:8420, for this machine only.",
+           field="web.address", flag="--web", metavar="[ADDRESS]", bare=settings.DEFAULT_WEB_ADDRESS,
+           example=settings.DEFAULT_WEB_ADDRESS),
+    Option("web.password", str, "Password of the live page; better in a file or an environment variable.",
+           field="web.password", secret=True, example="password"),
+    Option("web.password_file", Path, "File whose first line is the password of the live page.",
+           example="password.txt"),
+    Option("web.hosts", list, "Names by which browsers reach the live page, besides addresses and this machine's name.",
+           field="web.hosts", example=["tagger.example.org"]),
     Option("clips.folder", Path, "Folder for the audio of events, for `tagger review`; without it no audio is kept.",
            field="clips.folder", flag="--save-clips", metavar="DIR", writes="folder", example="clips",
            formerly="CLIPS"),
@@ -387,6 +398,7 @@ TABLES: Mapping[str, str] = {
     "sinks.webhook": "A web server that gets each event.",
     "sinks.log": "A database of events.",
     "http": "A port that says how the daemon does. None is opened unless `port` is set.",
+    "web": "The live page. None is served unless `address` is set.",
     "clips": "Audio of events. None is kept unless `folder` is set.",
 }
 """Tables of the file besides `events`, and the purpose of each."""

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tagger.daemon.fanout import Fanout
@@ -117,6 +118,11 @@ class OpenSinks:
                     )
                 )
         return found
+
+    def event_log(self) -> Path | None:
+        """The event log that is written at present. None: there is none."""
+        settings = self.context.settings.event_log
+        return None if settings is None else settings.path
 
     def change(self, context: SinkContext) -> list[str]:
         """Closes the sinks that are no longer wanted and opens new ones. What is published meanwhile waits for them.

@@ -18,6 +18,7 @@ from tagger.daemon.fanout import Fanout
 from tagger.daemon.model import Model, levels_db, open_model
 from tagger.daemon.names import source_keys, source_levels
 from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
+from tagger.daemon.page import Page
 from tagger.daemon.record import Health, Record
 from tagger.daemon.reload import reload
 from tagger.daemon.state import StateFolder
@@ -82,7 +83,8 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         stack.enter_context(_stopped_by_dying_threads(stop))
 
         record = Record()
-        fanout = Fanout([record], state)
+        page = Page(settings.web, model.info.mel)
+        fanout = Fanout([record, *page.sinks], state)
         control = Control(fanout, state)
         meters = stack.enter_context(_watched(mqtt, streams)) if mqtt is not None and settings.watch else None
         outputs = OpenSinks(_sink_context(settings, mqtt, streams, keys, state, control, stop), fanout)
@@ -101,6 +103,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
                 top_k=settings.top,
                 taps=[
                     *clip_taps(stream),
+                    *page.taps(stream.source),
                     *([meters.tap(stream.source, model.rate_hz)] if meters is not None else []),
                 ],
                 paused=state is not None and stream.source in state.paused,
@@ -122,6 +125,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         stack.enter_context(answering(health.snapshot, settings.http, state_folder(settings.state)))
         control.listeners = {listener.stream.source: listener for listener in listeners}
         fanout.open(streams)  # from now on requests come
+        stack.enter_context(page.serving(health.snapshot, control, control.listeners, outputs.event_log))
         for stream, end in state.left_open() if state is not None else ():
             fanout.event(stream, end)
 
@@ -335,6 +339,8 @@ def _print_setup(
     tell(f"windows       {every}: first labels after {window_s:g} s")
     if settings.http is not None:
         tell(f"health        at {settings.http.url}/readyz, /healthz, /metrics and /status")
+    if settings.web is not None:
+        tell(f"live page     {settings.web.url}")
     if mqtt is None:
         tell("publishing    to standard output only")
         return

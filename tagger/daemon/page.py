@@ -1,0 +1,77 @@
+"""The live page of a daemon (`tagger.web`), or none: what it is told, what it taps, and its server."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tagger.daemon.control import Control
+from tagger.features.config import MelConfig
+from tagger.health import Snapshot
+from tagger.listen import AudioTap, Listener
+from tagger.settings import WebSettings
+from tagger.sinks import Sink
+
+
+class Page:
+    """The live page. Without settings all of its methods do nothing, and nothing of it is imported."""
+
+    def __init__(self, settings: WebSettings | None, mel: MelConfig) -> None:
+        """
+        Args:
+            mel: the model's front end.
+
+        Raises:
+            ModuleNotFoundError: the extra `web` is not installed.
+        """
+        self._settings = settings
+        if settings is not None:
+            import tagger.web.server  # noqa: F401  # missing packages are said before anything is opened
+            from tagger.web.live import Live
+
+            self._live = Live(mel)
+
+    @property
+    def sinks(self) -> Sequence[Sink]:
+        return [] if self._settings is None else [self._live]
+
+    def taps(self, source: str) -> Sequence[AudioTap]:
+        return [] if self._settings is None else [self._live.tap(source)]
+
+    @contextmanager
+    def serving(
+        self,
+        snapshot: Callable[[], Snapshot],
+        control: Control,
+        listeners: Mapping[str, Listener],
+        event_log: Callable[[], Path | None],
+    ) -> Iterator[None]:
+        """Serves the page within the block.
+
+        Args:
+            snapshot: how the daemon does.
+            control: pauses sources.
+            listeners: by the name of their source.
+            event_log: the event log that is in force. None: there is none.
+
+        Raises:
+            SettingError: the address cannot be opened.
+        """
+        if self._settings is None:
+            yield
+            return
+        from tagger.web.api import Daemon
+        from tagger.web.server import serving
+
+        live = self._live
+        live.snapshot = snapshot
+        live.policy_of = lambda source: listeners[source].policy if source in listeners else None
+        daemon = Daemon(
+            live=live,
+            snapshot=snapshot,
+            describe=lambda: {name: each.source.description for name, each in listeners.items()},
+            labels=lambda: control.labels(None),
+            pause=control.pause,
+            event_log=event_log,
+        )
+        with serving(self._settings, daemon):
+            yield

@@ -1,0 +1,127 @@
+"""Answers of the page's interface, as JSON: health, sources, events and labels. `openapi.py` describes them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tagger import times
+from tagger.errors import UserError
+from tagger.health import Snapshot
+from tagger.history import query
+from tagger.history.log import EventRow, reading
+from tagger.history.query import Query
+from tagger.web.live import Live
+
+MOST_EVENTS = 5_000
+"""Most events in an answer."""
+_EVENTS = 500
+"""The same where a request does not say."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """What the page may ask of the daemon, and wish from it. Any thread calls these."""
+
+    live: Live
+    snapshot: Callable[[], Snapshot]
+    describe: Callable[[], Mapping[str, str]]
+    """What each source is, in words, by its name."""
+    labels: Callable[[], Mapping[str, Any]]
+    """Labels and thresholds of each source."""
+    pause: Callable[[str, bool], Mapping[str, Any]]
+    """Pauses a source, or resumes it; raises UserError where there is none of this name."""
+    event_log: Callable[[], Path | None]
+    """The database of events. None: there is none, and events of this run alone are known."""
+
+    def sources(self) -> dict[str, Any]:
+        """Each source, in the order of the command line."""
+        found, described = self.snapshot(), self.describe()
+        return {
+            "sources": [
+                {"name": each.source, "description": described.get(each.source, ""), **each.to_json(found.time)}
+                for each in found.sources
+            ]
+        }
+
+    def events(self, wanted: Mapping[str, str]) -> dict[str, Any]:
+        """The last events that meet some conditions, ordered by onset.
+
+        Args:
+            wanted: the parameters of the request.
+
+        Raises:
+            UserError: a parameter is wrong, or the event log cannot be read.
+            TaggerError: another process keeps it locked.
+        """
+        conditions = _query(wanted)
+        assert conditions.last is not None
+        path = self.event_log()
+        if path is not None and path.exists():
+            with reading(path) as database:
+                rows = list(query.find(database, conditions))
+        else:
+            rows = _among(self.live.events(), conditions)
+        found = rows[-(conditions.last - 1) :]
+        return {
+            "kept": "memory" if path is None else "log",
+            "more": len(rows) > len(found),
+            "events": [query.to_json(row) for row in found],
+        }
+
+
+def _query(wanted: Mapping[str, str]) -> Query:
+    """The query of a request, for one event more than it asks for."""
+    known = {"since", "until", "label", "source", "min_score", "limit"}
+    if unknown := wanted.keys() - known:
+        raise UserError(f"{min(unknown)[:60]}: unknown; use {', '.join(sorted(known))}")
+    limit = int(_number(wanted, "limit", _EVENTS))
+    if not 1 <= limit <= MOST_EVENTS:
+        raise UserError(f"limit: must be from 1 to {MOST_EVENTS}")
+    return Query(
+        since=_time(wanted, "since"),
+        until=_time(wanted, "until"),
+        labels=_names(wanted, "label"),
+        sources=_names(wanted, "source"),
+        min_score=_number(wanted, "min_score", 0.0) if "min_score" in wanted else None,
+        last=limit + 1,
+    )
+
+
+def _among(rows: list[EventRow], conditions: Query) -> list[EventRow]:
+    """As `query.find`, of rows in memory."""
+    found = [
+        row
+        for row in rows
+        if (conditions.since is None or row.onset >= conditions.since)
+        and (conditions.until is None or row.onset < conditions.until)
+        and (not conditions.labels or row.label in conditions.labels)
+        and (not conditions.sources or row.source in conditions.sources)
+        and (conditions.min_score is None or row.peak_score >= conditions.min_score)
+    ]
+    found.sort(key=lambda row: (row.onset, row.id))
+    return found[-(conditions.last or len(found)) :]
+
+
+def _names(wanted: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(filter(None, wanted.get(name, "").split(",")))
+
+
+def _number(wanted: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        found = float(wanted.get(name, default))
+    except ValueError:
+        found = float("nan")
+    if not -1e9 < found < 1e9:
+        raise UserError(f"{name}: must be a number")
+    return found
+
+
+def _time(wanted: Mapping[str, str], name: str) -> float | None:
+    """Seconds since the epoch."""
+    if name not in wanted:
+        return None
+    try:
+        return times.seconds(wanted[name])
+    except (ValueError, OverflowError):
+        raise UserError(f"{name}: must be a time in ISO 8601, such as 2026-11-26T13:30:00Z") from None

@@ -1,0 +1,207 @@
+"""Description of the page's interface, OpenAPI 3.1, at `api/openapi.json`. tests/web holds the answers against it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tagger import __version__
+
+Schema = Mapping[str, Any]
+
+_TEXT: Schema = {"type": "string"}
+_TIME: Schema = {"type": "string", "format": "date-time"}
+_NUMBER: Schema = {"type": "number"}
+_WHOLE: Schema = {"type": "integer"}
+_TRUTH: Schema = {"type": "boolean"}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _object(fields: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
+    return {
+        "type": "object",
+        "properties": dict(fields),
+        "required": [name for name in fields if name not in optional],
+        "additionalProperties": False,
+    }
+
+
+def _list(of: Schema) -> Schema:
+    return {"type": "array", "items": of}
+
+
+def _by_name(of: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": of}
+
+
+_SOURCE_FIELDS: Mapping[str, Schema] = {
+    "state": {"type": "string", "enum": ["starting", "hearing", "silent", "retrying", "off", "ended"]},
+    "reason": _TEXT,
+    "detail": _TEXT,
+    "since": _TIME,
+    "reconnects": _WHOLE,
+    "last_audio_s": _or_null(_NUMBER),
+    "rms_dbfs": _or_null(_NUMBER),
+    "windows": _WHOLE,
+    "skipped": _WHOLE,
+    "overruns": _WHOLE,
+    "latency_ms": _or_null(_object({"p50": _NUMBER, "p95": _NUMBER, "p99": _NUMBER})),
+    "events": _by_name(_WHOLE),
+    "problems": _list(_TEXT),
+}
+_SCHEMAS: Mapping[str, Schema] = {
+    "Error": _object({"error": _TEXT}),
+    "Health": _object(
+        {
+            "schema": _WHOLE,
+            "time": _TIME,
+            "node": _TEXT,
+            "version": _TEXT,
+            "verdict": {"type": "string", "enum": ["ok", "degraded", "failing"]},
+            "problems": _list(_TEXT),
+            "uptime_s": _WHOLE,
+            "sources": _by_name(_object(_SOURCE_FIELDS)),
+            "sinks": _by_name(_object({"waiting": _WHOLE, "dropped": _WHOLE, "trouble": _or_null(_TEXT)})),
+            "process": _object(
+                {
+                    "resident_mb": _or_null(_NUMBER),
+                    "cpu_s": _NUMBER,
+                    "threads": _WHOLE,
+                    "open_files": _or_null(_WHOLE),
+                }
+            ),
+        }
+    ),
+    "Sources": _object({"sources": _list(_object({"name": _TEXT, "description": _TEXT, **_SOURCE_FIELDS}))}),
+    "Events": _object(
+        {
+            "kept": {"type": "string", "enum": ["log", "memory"]},
+            "more": _TRUTH,
+            "events": _list(
+                _object(
+                    {
+                        "id": _TEXT,
+                        "label": _TEXT,
+                        "score": _NUMBER,
+                        "peak_score": _NUMBER,
+                        "onset": _TIME,
+                        "offset": _or_null(_TIME),
+                        "duration_s": _or_null(_NUMBER),
+                        "node": _TEXT,
+                        "source": _TEXT,
+                        "model": _TEXT,
+                        "cause": {"type": "string", "enum": ["test", "restart"]},
+                    },
+                    optional=["cause"],
+                )
+            ),
+        }
+    ),
+    "Labels": _by_name(
+        _list(
+            _object(
+                {
+                    "label": _TEXT,
+                    "topic": _TEXT,
+                    "enter": _NUMBER,
+                    "exit": _NUMBER,
+                    "announced": _TRUTH,
+                    "group": _list(_TEXT),
+                },
+                optional=["enter", "exit", "announced", "group"],
+            )
+        )
+    ),
+    "Enabled": _object({"sources": _list(_TEXT), "enabled": _TRUTH}),
+}
+
+
+def _answer(what: str, schema: str) -> Mapping[str, Any]:
+    return {
+        "description": what,
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+    }
+
+
+_REFUSED = {
+    "401": _answer("Not logged in.", "Error"),
+    "403": _answer("Another site asks, or the host's name is none of this machine's.", "Error"),
+}
+
+
+def _get(id: str, what: str, schema: str, *parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    wrong = {"400": _answer("A parameter is wrong.", "Error")} if parameters else {}
+    return {
+        "operationId": id,
+        "summary": what,
+        **({"parameters": list(parameters)} if parameters else {}),
+        "responses": {"200": _answer(what, schema), **wrong, **_REFUSED},
+    }
+
+
+def _parameter(name: str, what: str, schema: Schema) -> Mapping[str, Any]:
+    return {"name": name, "in": "query", "description": what, "required": False, "schema": schema}
+
+
+def document() -> dict[str, Any]:
+    """The whole document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "tagger", "version": __version__, "summary": "What a tagger hears, and how it does."},
+        "paths": {
+            "/api/health": {"get": _get("health", "How the daemon does.", "Health")},
+            "/api/sources": {"get": _get("sources", "The sources, and how each does.", "Sources")},
+            "/api/sources/{name}": {
+                "post": {
+                    "operationId": "enable",
+                    "summary": "Pauses a source, or resumes it.",
+                    "parameters": [{"name": "name", "in": "path", "required": True, "schema": _TEXT}],
+                    "requestBody": {
+                        "required": True,
+                        "content": {"application/json": {"schema": _object({"enabled": _TRUTH})}},
+                    },
+                    "responses": {
+                        "200": _answer("Done.", "Enabled"),
+                        "400": _answer("The body is wrong.", "Error"),
+                        "404": _answer("There is no such source.", "Error"),
+                        "413": _answer("The body is too long.", "Error"),
+                        "415": _answer("The body is no JSON.", "Error"),
+                        **_REFUSED,
+                    },
+                }
+            },
+            "/api/events": {
+                "get": _get(
+                    "events",
+                    "The last events that meet the conditions, ordered by onset.",
+                    "Events",
+                    _parameter("since", "Earliest onset.", _TIME),
+                    _parameter("until", "The onset is before this time.", _TIME),
+                    _parameter("label", "Labels, with commas between.", _TEXT),
+                    _parameter("source", "Sources, with commas between.", _TEXT),
+                    _parameter("min_score", "Lowest peak score.", _NUMBER),
+                    _parameter("limit", "Most events.", {**_WHOLE, "minimum": 1, "maximum": 5000, "default": 500}),
+                )
+            },
+            "/api/labels": {"get": _get("labels", "Labels and thresholds, by source.", "Labels")},
+            "/api/live": {
+                "get": {
+                    "operationId": "live",
+                    "summary": "What is live, as Server-Sent Events.",
+                    "description": "Events: hello, columns, level, scores, event, health. docs/page.md has their data.",
+                    "parameters": [_parameter("columns", "Sources whose spectrogram is wanted.", _TEXT)],
+                    "responses": {
+                        "200": {"description": "A stream.", "content": {"text/event-stream": {"schema": _TEXT}}},
+                        "503": _answer("Too many pages are open.", "Error"),
+                        **_REFUSED,
+                    },
+                }
+            },
+        },
+        "components": {
+            "schemas": dict(_SCHEMAS),
+            "securitySchemes": {"password": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"password": []}],
+    }

@@ -1,0 +1,89 @@
+"""Serves the page in a thread of its own, with an event loop of its own. It knows uvicorn."""
+
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from tagger.errors import SettingError, TaggerError
+from tagger.settings import WebSettings
+from tagger.web.access import Access
+from tagger.web.api import Daemon
+from tagger.web.app import application
+
+log = logging.getLogger(__name__)
+
+_MOST_CONNECTIONS = 100
+_MOST_HEADER_BYTES = 16_384
+_CLOSE_SECONDS = 3.0
+"""Longest wait for the thread at the end, seconds."""
+
+
+@contextmanager
+def serving(settings: WebSettings, daemon: Daemon) -> Iterator[int]:
+    """Serves within the block. Yields the port.
+
+    Raises:
+        SettingError: the address cannot be opened.
+    """
+    access = Access(settings)
+    daemon.live.has_login = access.asks
+    listening = _socket(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application(daemon, access),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
+            timeout_graceful_shutdown=1,
+        )
+    )
+
+    def serve() -> None:
+        try:
+            server.run(sockets=[listening])
+        except BaseException as error:  # the daemon listens on without its page
+            log.warning("the live page is gone: %s: %s", type(error).__name__, error, exc_info=True)
+
+    thread = threading.Thread(target=serve, name="web", daemon=True)
+    thread.start()
+    try:
+        yield int(listening.getsockname()[1])
+    finally:
+        daemon.live.hang_up()
+        server.should_exit = True
+        thread.join(_CLOSE_SECONDS)
+        listening.close()
+
+
+def _socket(settings: WebSettings) -> socket.socket:
+    """A socket that listens; whoever comes before the server runs, waits."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+        listening.listen(64)
+        return listening
+    except OSError as error:
+        listening.close()
+        shown = settings.address
+        if error.errno == errno.EADDRINUSE:
+            raise SettingError("web.address", "its port is in use by another program; choose another", shown) from None
+        if error.errno == errno.EACCES:
+            raise SettingError("web.address", "its port needs root; choose one from 1024 on", shown) from None
+        if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+            raise SettingError("web.address", "is no address of this machine", shown) from None
+        raise TaggerError(f"web: {shown} cannot be opened: {error.strerror or error}") from None

@@ -1,0 +1,196 @@
+// The view Now: a card for each source, and the latest events.
+
+import { ask, duration, element, setText, timeOfDay, words } from "./dom.js";
+import { Spectrogram } from "./spectrogram.js";
+
+const STATES = {
+  starting: ["…", "starting"],
+  hearing: ["●", "hearing"],
+  silent: ["○", "silent"],
+  retrying: ["↻", "retrying"],
+  off: ["❚❚", "off"],
+  ended: ["■", "ended"],
+};
+const MOST_LATEST = 30;
+const LOWEST_DB = -70;
+
+class Card {
+  constructor(name, shape) {
+    this.name = name;
+    this.badge = element("span", { class: "badge" });
+    this.detail = element("p", { class: "quiet detail" });
+    this.button = element("button", { type: "button", onclick: () => this.toggle() }, "Pause");
+    this.canvas = element("canvas", { role: "img", "aria-label": `Spectrogram of ${name}` });
+    this.level = element("div", { class: "level", role: "meter", "aria-label": `Level of ${name}`, "aria-valuemin": LOWEST_DB, "aria-valuemax": 0 },
+      (this.bar = element("span", { class: "bar" })), (this.peak = element("span", { class: "peak" })));
+    this.decibels = element("span", { class: "decibels quiet" }, "– dB");
+    this.why = element("p", { class: "why quiet" }, "The first window is not complete yet.");
+    this.scores = element("ol", { class: "scores", "aria-label": `Highest scores of ${name}` });
+    this.rows = [];
+    this.held = LOWEST_DB;
+    this.node = element("article", { class: "card source", "aria-label": `Source ${name}` },
+      element("header", {}, element("h2", {}, name), this.badge, this.button),
+      this.detail,
+      element("div", { class: "picture" }, this.canvas, this.axis(shape.hertz)),
+      element("div", { class: "meter" }, this.level, this.decibels),
+      this.scores,
+      this.why);
+    this.node.dataset.source = name;
+    this.spectrogram = new Spectrogram(this.canvas, shape);
+  }
+
+  /** Marks of frequencies, at their place on the mel scale. */
+  axis([low, high]) {
+    const mel = (hertz) => Math.log1p(hertz / 700);
+    const marks = [200, 1000, 3000, 8000].filter((hertz) => hertz > low && hertz < 0.93 * high);
+    return element("div", { class: "axis", "aria-hidden": "true" }, ...marks.map((hertz) => {
+      const mark = element("span", {}, hertz < 1000 ? `${hertz}` : `${hertz / 1000}k`);
+      mark.style.bottom = `${(100 * (mel(hertz) - mel(low))) / (mel(high) - mel(low))}%`;
+      return mark;
+    }));
+  }
+
+  async toggle() {
+    this.button.disabled = true;
+    try {
+      await ask(`api/sources/${encodeURIComponent(this.name)}`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ enabled: this.isPaused }),
+      });
+    } catch (error) {
+      setText(this.detail, `This did not work: ${error.message}`);
+    }
+    this.button.disabled = false;
+  }
+
+  get isPaused() {
+    return this.health?.state === "off" && this.health.reason === "paused";
+  }
+
+  setHealth(health, now) {
+    this.health = health;
+    const [sign, name] = STATES[health.state] ?? ["?", health.state];
+    setText(this.badge, `${sign} ${this.isPaused ? "paused" : name}`);
+    this.badge.dataset.state = health.state;
+    const lasted = duration(Math.max(0, (now - Date.parse(health.since)) / 1000));
+    const said = health.detail && health.detail !== "paused" ? health.detail : "";
+    setText(this.detail, health.state === "hearing" && !said ? "" : [said, `for ${lasted}`].filter(Boolean).join(", "));
+    this.detail.hidden = !this.detail.textContent;
+    setText(this.button, this.isPaused ? "Resume" : "Pause");
+    this.button.setAttribute("aria-label", `${this.isPaused ? "Resume" : "Pause"} ${this.name}`);
+    this.node.classList.toggle("still", health.state !== "hearing");
+  }
+
+  setLevel({ rms_dbfs, peak_dbfs, clipped }) {
+    const share = (decibels) => Math.max(0, Math.min(1, (decibels - LOWEST_DB) / -LOWEST_DB));
+    this.held = Math.max(peak_dbfs, this.held - 1.5);
+    this.bar.style.transform = `scaleX(${share(rms_dbfs)})`;
+    this.peak.style.left = `${100 * share(this.held)}%`;
+    this.level.setAttribute("aria-valuenow", Math.round(rms_dbfs));
+    this.level.classList.toggle("clipped", clipped > 0);
+    setText(this.decibels, clipped ? "too loud" : `${Math.round(rms_dbfs)} dB`);
+  }
+
+  setScores({ top, why }) {
+    while (this.rows.length < top.length) {
+      const parts = { name: element("span", { class: "name" }), bar: element("span", { class: "bar" }), mark: element("span", { class: "mark" }),
+        number: element("span", { class: "number" }), reason: element("span", { class: "reason" }) };
+      const track = element("span", { class: "track", "aria-hidden": "true" }, parts.bar, parts.mark);
+      const row = element("li", {}, parts.name, track, parts.number, parts.reason);
+      this.rows.push({ row, ...parts });
+      this.scores.append(row);
+    }
+    while (this.rows.length > top.length) this.rows.pop().row.remove();
+    top.forEach(({ label, score, enter, why: reason }, i) => {
+      const parts = this.rows[i];
+      parts.row.className = reason === null ? "announced" : score >= enter ? "near" : "";
+      setText(parts.name, words(label));
+      parts.bar.style.transform = `scaleX(${score})`;
+      parts.mark.hidden = enter === null;
+      if (enter !== null) parts.mark.style.left = `${100 * enter}%`;
+      setText(parts.number, score.toFixed(2));
+      setText(parts.reason, reason === null ? "announced" : reason);
+      parts.number.title = enter === null ? "" : `begins at ${enter.toFixed(2)}`;
+    });
+    this.why.hidden = true;
+  }
+}
+
+export class Now {
+  constructor(onWanted) {
+    this.cards = new Map();
+    this.latest = new Map();
+    this.onWanted = onWanted;
+    this.list = document.getElementById("sources");
+    this.seen = new Set();
+    this.watcher = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) this.seen[isIntersecting ? "add" : "delete"](target.dataset.source);
+      this.onWanted();
+    }, { rootMargin: "80px" });
+  }
+
+  /** Sources whose spectrogram is on the screen; at the beginning, when none is known, none. */
+  get wanted() {
+    return [...this.seen].sort();
+  }
+
+  hello({ sources, columns, scores, events, health }) {
+    const same = sources.length === this.cards.size && sources.every((name) => this.cards.has(name))
+      && JSON.stringify(columns) === this.shape;
+    if (!same) {
+      this.shape = JSON.stringify(columns);
+      this.cards.forEach((card) => card.spectrogram.close());
+      this.watcher.disconnect();
+      this.seen.clear();
+      this.cards = new Map(sources.map((name) => [name, new Card(name, columns)]));
+      this.list.replaceChildren(...[...this.cards.values()].map((card) => card.node));
+      this.cards.forEach((card) => this.watcher.observe(card.node));
+    }
+    this.health(health);
+    scores.forEach((each) => this.scores(each));
+    this.latest.clear();
+    document.getElementById("latest").replaceChildren();
+    events.forEach((event) => this.event(event));
+  }
+
+  health({ sources, time }) {
+    for (const [name, health] of Object.entries(sources)) this.cards.get(name)?.setHealth(health, Date.parse(time));
+  }
+
+  level(level) {
+    this.cards.get(level.source)?.setLevel(level);
+  }
+
+  scores(scores) {
+    this.cards.get(scores.source)?.setScores(scores);
+  }
+
+  columns({ source, time, data }) {
+    this.cards.get(source)?.spectrogram.add(time, Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0)));
+  }
+
+  event(event) {
+    this.cards.get(event.source)?.spectrogram.note({ ...event, label: words(event.label) });
+    const list = document.getElementById("latest");
+    document.getElementById("latest-none").hidden = true;
+    let row = this.latest.get(event.id);
+    if (!row) {
+      row = element("li");
+      this.latest.set(event.id, row);
+      list.prepend(row);
+      if (this.latest.size > MOST_LATEST) {
+        const [oldest, node] = this.latest.entries().next().value;
+        this.latest.delete(oldest);
+        node.remove();
+      }
+    }
+    row.className = event.offset ? "" : "open";
+    row.replaceChildren(
+      element("time", { dateTime: event.onset }, timeOfDay(event.onset)),
+      element("strong", {}, words(event.label)),
+      element("span", { class: "quiet" }, event.source),
+      element("span", { class: "quiet last" }, event.offset ? duration(event.duration_s) : "now",
+        ` · ${event.peak_score.toFixed(2)}${event.cause === "test" ? " · test" : ""}`));
+  }
+}

@@ -7,13 +7,13 @@ is heard here, though it runs in a browser of this machine: see `Access.problem`
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
 
 from tagger.names import is_this_machine
 from tagger.settings import WebSettings
@@ -64,7 +64,7 @@ class Access:
         if self._is_local and not self.asks and any(name in headers for name in _FORWARDED):
             return "a proxy lets others in; set a password (web.password_file)"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower().partition("://")[2] != host.lower():
             return "another site's page may not ask"
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             is_link = method == "GET" and headers.get("sec-fetch-mode") == "navigate" and path in ("/", "/login")
@@ -116,10 +116,10 @@ class Access:
 
     def _accepts_host(self, host: str) -> bool:
         """Whether a request may name this host. A page elsewhere could give its own name this machine's address."""
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-        except ValueError:
+        match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::[0-9]{1,5})?", host.lower())
+        if match is None:
             return False
+        name = (match[1] or match[2]).rstrip(".")
         if is_this_machine(name) or name in self._hosts:
             return True
         return not self._is_local and _is_ip(name)

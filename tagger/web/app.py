@@ -64,8 +64,9 @@ class _Guard:
         await answer(scope, receive, send_guarded)
 
     def _refusal(self, request: Request) -> Response | None:
-        path = request.url.path
-        if len(path) + len(request.url.query) > _MOST_CHARACTERS:
+        # As the routes see it. `request.url` is made of the host that the request names, which may hold a path.
+        path = request.scope["path"]
+        if len(path) + len(request.scope["query_string"]) > _MOST_CHARACTERS:
             return _error(HTTPStatus.REQUEST_URI_TOO_LONG, "the address is too long")
         if (problem := self._access.problem(request.method, path, request.headers)) is not None:
             return _error(HTTPStatus.FORBIDDEN, problem)
@@ -151,7 +152,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
             return _error(error.status_code, error.detail)
         if isinstance(error, TaggerError):
             return _error(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-        log.warning("the live page: %s: %s", request.url.path, type(error).__name__, exc_info=error)
+        log.warning("the live page: %s: %s", request.scope["path"], type(error).__name__, exc_info=error)
         return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "something failed; the log says what")
 
     def route(path: str, answer: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:

@@ -1,0 +1,139 @@
+"""A live page whose daemon is made of what a test says, and requests to it."""
+
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tagger.errors import UserError
+from tagger.events import Block, Event, LabelScore, Report, Scores, Stream
+from tagger.features.config import MelConfig
+from tagger.health import Snapshot
+from tagger.policy import LabelPolicy, Policy
+from tagger.settings import WebSettings
+from tagger.web.api import Daemon
+from tagger.web.live import Live
+from tagger.web.server import serving
+from tests.healths import snapshot, source
+from tests.programs import free_port
+
+LABELS = ("dog", "siren")
+STREAM = Stream("attic", "mic", "fake", LABELS)
+RATE_HZ = 32_000
+
+
+@dataclass
+class Page:
+    """A page that is served, and what it wished of its daemon."""
+
+    port: int
+    live: Live
+    event_log: Path | None
+    paused: list[tuple[str, bool]] = field(default_factory=list)
+    found: Snapshot = field(default_factory=lambda: snapshot(source("mic")))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def ask(
+        self, path: str, method: str = "GET", body: str | None = None, **headers: str
+    ) -> tuple[int, dict[str, str], str]:
+        """Status, headers by lower-case name, and text of an answer. Headers: `content_type` is Content-Type."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body=body, headers=named)
+            response = connection.getresponse()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read().decode()
+        finally:
+            connection.close()
+
+    def json(self, path: str, **headers: str) -> Any:
+        status, _, text = self.ask(path, **headers)
+        assert status == 200, text
+        return json.loads(text)
+
+    def post(self, path: str, body: str, **headers: str) -> tuple[int, Any]:
+        status, _, text = self.ask(path, "POST", body, **{"content_type": "application/json"} | headers)
+        return status, json.loads(text)
+
+    def pause(self, name: str, paused: bool) -> dict[str, Any]:
+        if name != "mic":
+            raise UserError(f"source: there is no {name!r}")
+        self.paused.append((name, paused))
+        return {"sources": [name], "enabled": not paused}
+
+
+@contextmanager
+def page(event_log: Path | None = None, **settings: Any) -> Iterator[Page]:
+    """Serves a page within the block.
+
+    Args:
+        settings: fields of WebSettings.
+    """
+    live = Live(MelConfig())
+    live.open([STREAM])
+    served = Page(free_port(), live, event_log)
+    live.snapshot = lambda: served.found
+    live.policy_of = lambda source: Policy(LABELS, (LabelPolicy(enter=0.8), LabelPolicy(enter=0.6)))
+    labels = [{"label": each, "topic": each, "enter": 0.8, "exit": 0.4, "announced": True} for each in LABELS]
+    daemon = Daemon(
+        live=live,
+        snapshot=lambda: served.found,
+        describe=lambda: {"mic": "a microphone"},
+        labels=lambda: {"mic": labels},
+        pause=served.pause,
+        event_log=lambda: served.event_log,
+    )
+    with serving(WebSettings(**{"address": f"127.0.0.1:{served.port}"} | settings), daemon):
+        yield served
+
+
+class Follower:
+    """Reads what is live, one event at a time."""
+
+    def __init__(self, page: Page, query: str = "") -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=90)
+        self._connection.request("GET", f"/api/live{query}")
+        self.response = self._connection.getresponse()
+
+    def next(self) -> tuple[str, Any]:
+        """Kind and data of the next event. Raises EOFError at the end."""
+        kind = ""
+        while line := self.response.readline().decode():
+            if line.startswith("event: "):
+                kind = line[7:].strip()
+            if line.startswith("data: "):
+                return kind, json.loads(line[6:])
+        raise EOFError
+
+    def until(self, wanted: str) -> Any:
+        """Data of the next event of this kind; others are passed over."""
+        while True:
+            kind, data = self.next()
+            if kind == wanted:
+                return data
+
+    def close(self) -> None:
+        self.response.close()
+        self._connection.close()
+
+
+def report(time: float = 100.0, *top: LabelScore) -> Report:
+    scores = Scores(np.zeros(2, np.float32), 0.0, 5.0, time, np.zeros((2, 1), np.float32), 0.3)
+    return Report(scores, top or (LabelScore("dog", 0.7, "below enter 0.80"),), "dog: below enter 0.80", 0.05)
+
+
+def event(id: str, onset: float, offset: float | None = None, label: str = "dog", peak: float = 0.9) -> Event:
+    return Event("begin" if offset is None else "end", id, label, 0.85, peak, onset, offset)
+
+
+def tone(seconds: float, hertz: float, time: float, gap: bool = False) -> Block:
+    at = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    return Block((0.5 * np.sin(2 * np.pi * hertz * (at + time))).astype(np.float32), time, gap)

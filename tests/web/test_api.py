@@ -1,0 +1,118 @@
+"""Answers of the interface: they are what the OpenAPI document says, and what the daemon knows."""
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jsonschema
+import pytest
+
+from tagger.history.log import EventLog
+from tagger.times import rfc3339
+from tagger.web import openapi
+from tagger.web.live import row_of
+from tests.healths import snapshot, source
+from tests.web.pages import STREAM, Page, event, page
+
+DOCUMENT = openapi.document()
+
+
+@pytest.fixture(scope="module")
+def served():
+    with page() as made:
+        for number in range(4):
+            made.live.event(STREAM, event(f"e{number}", 1_795_000_000 + number, label=("dog", "siren")[number % 2]))
+        made.live.event(STREAM, event("e0", 1_795_000_000, 1_795_000_002.5, peak=0.99))
+        yield made
+
+
+def fits(path: str, answer: Any, status: str = "200", method: str = "get") -> None:
+    """Checks an answer against the document."""
+    content = DOCUMENT["paths"][path][method]["responses"][status]["content"]["application/json"]
+    jsonschema.Draft202012Validator({**content["schema"], "components": DOCUMENT["components"]}).validate(answer)
+
+
+@pytest.mark.parametrize("path", ["/api/health", "/api/sources", "/api/events", "/api/labels"])
+def test_answers_are_as_the_document_says(served: Page, path: str) -> None:
+    fits(path, served.json(path))
+    served.found = snapshot(source("mic", state="retrying", reason="gone", detail="unplugged", last_audio_s=None,
+                                   rms_dbfs=None, recent=(0.1, 0.2)), trouble="no broker")  # fmt: skip
+    fits(path, served.json(path))
+    served.found = snapshot(source("mic"))
+
+
+def test_the_document_describes_each_path_and_each_path_is_answered(served: Page) -> None:
+    assert served.json("/api/openapi.json") == DOCUMENT
+    for path, methods in DOCUMENT["paths"].items():
+        if "get" in methods and path != "/api/live":
+            assert served.ask(path)[0] == 200
+    schemas = DOCUMENT["components"]["schemas"]
+    for name in json.dumps(DOCUMENT).split("#/components/schemas/")[1:]:
+        assert name.partition('"')[0] in schemas
+
+
+def test_events_of_this_run_are_filtered(served: Page) -> None:
+    def ids(query: str) -> list[str]:
+        return [each["id"] for each in served.json(f"/api/events?{query}")["events"]]
+
+    assert ids("") == ["e0", "e1", "e2", "e3"]
+    assert ids("label=siren") == ["e1", "e3"]
+    assert ids("label=siren,dog&limit=3") == ["e1", "e2", "e3"]
+    assert ids("source=door") == []
+    assert ids("min_score=0.95") == ["e0"]
+    since, until = rfc3339(1_795_000_001), rfc3339(1_795_000_003)
+    assert ids(f"since={quote(since)}&until={quote(until)}") == ["e1", "e2"]
+    found = served.json("/api/events?limit=2")
+    assert (found["more"], found["kept"]) == (True, "memory")
+    assert served.json("/api/events")["more"] is False
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=5001", "limit=nan", "since=yesterday", "since=1e400",
+                                   "min_score=inf", "lable=dog", "until=9999-99-99", "since=%00"])  # fmt: skip
+def test_a_wrong_parameter_is_named(served: Page, query: str) -> None:
+    status, _, text = served.ask(f"/api/events?{query}")
+    assert status == 400
+    assert json.loads(text)["error"].startswith(query.partition("=")[0])
+    fits("/api/events", json.loads(text), "400")
+
+
+def test_events_come_from_the_log_where_there_is_one(tmp_path: Path, served: Page) -> None:
+    log = EventLog(tmp_path / "events.sqlite")
+    log.write([row_of(STREAM, event("old", 1_700_000_000.0, 1_700_000_001.0))])
+    log.close()
+    served.event_log = tmp_path / "events.sqlite"
+    found = served.json("/api/events")
+    assert (found["kept"], [each["id"] for each in found["events"]]) == ("log", ["old"])
+    fits("/api/events", found)
+    (tmp_path / "events.sqlite").write_bytes(b"no database at all")
+    status, _, text = served.ask("/api/events")
+    assert status == 400
+    assert "damaged" in json.loads(text)["error"]
+    served.event_log = None
+
+
+def test_a_source_is_paused_and_resumed(served: Page) -> None:
+    for enabled in (False, True):
+        status, answer = served.post("/api/sources/mic", json.dumps({"enabled": enabled}))
+        assert (status, answer) == (200, {"sources": ["mic"], "enabled": enabled})
+        fits("/api/sources/{name}", answer, "200", "post")
+    assert served.paused[-2:] == [("mic", True), ("mic", False)]
+    status, answer = served.post("/api/sources/door", '{"enabled": true}')
+    assert status == 404
+    assert "door" in answer["error"]
+
+
+def test_a_fault_of_ours_is_said_without_its_details(served: Page, caplog: pytest.LogCaptureFixture) -> None:
+    before, served.found = served.found, None  # type: ignore[assignment]
+    status, _, text = served.ask("/api/health")
+    served.found = before
+    assert (status, json.loads(text)) == (500, {"error": "something failed; the log says what"})
+    assert "AttributeError" in caplog.text
+
+
+def test_files_are_sent_once(served: Page) -> None:
+    status, headers, _ = served.ask("/static/style.css")
+    assert status == 200
+    assert served.ask("/static/style.css", If_None_Match=headers["etag"])[0] == 304
+    assert "static/app.js" in served.ask("/")[2]

@@ -9,7 +9,8 @@ from tagger.features.config import MelConfig
 from tagger.settings import WebSettings
 from tests.daemon.test_control import RULES, control_of
 from tests.healths import snapshot, source
-from tests.programs import free_port, until
+from tests.programs import free_port, refused, run, until
+from tests.web.pages import page as served  # skips this file where the packages of the page are missing
 
 
 def test_without_the_flag_there_is_nothing() -> None:
@@ -19,11 +20,14 @@ def test_without_the_flag_there_is_nothing() -> None:
         pass
 
 
+def test_the_page_is_served_on_a_port() -> None:
+    with served() as page:
+        assert page.ask("/")[0] == 200
+
+
 def test_a_missing_package_is_said_in_one_line(monkeypatch) -> None:
     monkeypatch.delitem(sys.modules, "tagger.web.server", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    from tests.programs import refused, run
-
     refused(run("listen", "demo", "--web", str(free_port()), "--mqtt", "none"), "uvicorn", "scripts/setup web")
 
 

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+pytest.importorskip("starlette", reason="Starlette is not installed: scripts/setup dev")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed: scripts/setup dev")
 
 from tagger.errors import UserError
 from tagger.events import Block, Event, LabelScore, Report, Scores, Stream

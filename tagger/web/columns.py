@@ -1,7 +1,7 @@
 """Columns of a spectrogram, as bytes, from a stream's blocks: what the network's front end makes, every 20 ms.
 
-Windows come once a hop, which is a second: their features would be shown a second late. A fiftieth of a second of sound
-costs about 50 microseconds here (docs/page.md), and only while somebody looks.
+Windows come once a hop, which is a second: their features would be shown a second late. Columns are made only while
+somebody looks.
 """
 
 import math

@@ -342,7 +342,7 @@ def test_several_sources_are_a_list(home, monkeypatch):
 def test_every_option_is_in_the_file_with_its_help_commented_out():
     text = commented({})
     assert {name: table for name, table in tomllib.loads(text).items() if name != "sinks"} == {
-        "listen": {}, "mqtt": {}, "homeassistant": {}, "http": {}, "clips": {}, "events": {},
+        "listen": {}, "mqtt": {}, "homeassistant": {}, "http": {}, "web": {}, "clips": {}, "events": {},
     }  # fmt: skip
     for option in (*(o for o in OPTIONS if o.is_in_file), *LABEL_FIELDS):
         assert re.search(rf"^# {re.escape(option.help)}\n#{option.name} = ", text, re.MULTILINE), option.key

@@ -19,7 +19,7 @@ from typing import Any
 
 from tagger import __version__
 from tagger.audio.level import LevelMeter
-from tagger.events import Block, Event, Level, Report, Stream
+from tagger.events import Block, Event, Level, Report, Scores, Stream
 from tagger.features.config import MelConfig
 from tagger.health import Snapshot
 from tagger.history.log import EventRow
@@ -92,6 +92,9 @@ class Tap:
         with self._lock:
             blocks, self._blocks, self._samples = self._blocks, [], 0
         return blocks
+
+    def scored(self, scores: Scores) -> None:
+        pass
 
     def event(self, event: Event) -> None:
         pass

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Any, Self
 
+from tagger import children
 from tagger.errors import TaggerError, UserError
 from tagger.printable import printable
 
@@ -95,11 +96,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         with contextlib.suppress(OSError):
             process.stdin.close()
     process.terminate()
-    try:
-        process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    children.end(process, _END_SECONDS)
 
 
 @contextmanager

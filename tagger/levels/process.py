@@ -5,7 +5,6 @@ the network. A process of its own has a lock of its own, and the threads of the 
 """
 
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
+from tagger.children import end, start_module
 from tagger.events import Event, Samples
 from tagger.levels.measure import Measured, Measurer, Wanted
 
@@ -39,23 +39,14 @@ class MeasuringProcess:
         """Streams so far."""
 
     def __enter__(self) -> "MeasuringProcess":
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "tagger.levels.process", str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-                    start_new_session=True,  # Ctrl-C is for the daemon, which ends it
-                )
-            except OSError as error:
-                ours.close()
-                self._lose(error)
-            else:
-                self._connection = Connection(ours.detach())
+        try:
+            self._process, ours = start_module(
+                "tagger.levels.process", socket.SOCK_STREAM, {"OPENBLAS_NUM_THREADS": "1"}
+            )
+        except OSError as error:
+            self._lose(error)
+        else:
+            self._connection = Connection(ours.detach())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -63,11 +54,7 @@ class MeasuringProcess:
             self._connection.close()
             self._connection = None
         if self._process is not None:
-            try:
-                self._process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end(self._process, _END_SECONDS)
 
     @property
     def pid(self) -> int | None:

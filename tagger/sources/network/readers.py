@@ -7,12 +7,12 @@ import json
 import select
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from tagger.children import end, start_module
 from tagger.condition import SourceError
 from tagger.sources.network.wire import ABOUT, BROKEN, HEAD, MOST_BYTES, SOUND, SOUND_HEAD, About, Order
 
@@ -66,22 +66,8 @@ class Readers:
         if self._control is not None and self._process is not None and self._process.poll() is None:
             return self._control
         self._end()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "tagger.sources.network.host", str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C is for the daemon, which ends it
-                )
-            except OSError:
-                ours.close()
-                raise
-        self._control = ours
-        return ours
+        self._process, self._control = start_module("tagger.sources.network.host", socket.SOCK_SEQPACKET)
+        return self._control
 
     def _kill(self, number: int) -> None:
         with self._lock, contextlib.suppress(OSError):
@@ -92,11 +78,7 @@ class Readers:
         if self._control is not None:
             self._control.close()
         if self._process is not None:
-            try:
-                self._process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end(self._process, _END_SECONDS)
         self._control = self._process = None
 
 

@@ -7,7 +7,6 @@
 """
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from tagger.errors import SettingError, TaggerError
 from tagger.files import PRIVATE, make_folders
 from tagger.health import Snapshot
 from tagger.names import is_this_machine
+from tagger.ports import host_problem, port_problem
 from tagger.settings import HttpSettings
 
 log = logging.getLogger(__name__)
@@ -205,12 +205,10 @@ def _port_server(http: HttpSettings, snapshot: Callable[[], Snapshot]) -> _Serve
     try:
         return _PortServer((http.host, http.port), snapshot)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SettingError("http.port", "is in use by another program; choose another", http.port) from None
-        if error.errno == errno.EACCES:
-            raise SettingError("http.port", "needs root; choose one from 1024 on", http.port) from None
-        if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-            raise SettingError("http.host", "is no address of this machine", http.host) from None
+        if problem := port_problem(error):
+            raise SettingError("http.port", problem, http.port) from None
+        if problem := host_problem(error):
+            raise SettingError("http.host", problem, http.host) from None
         raise TaggerError(f"http: {http.host}:{http.port} cannot be opened: {error.strerror or error}") from None
 
 

@@ -1,6 +1,5 @@
 """Serves the page in a thread of its own, with an event loop of its own. It knows uvicorn."""
 
-import errno
 import logging
 import socket
 import threading
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from tagger.errors import SettingError, TaggerError
+from tagger.ports import host_problem, port_problem
 from tagger.settings import WebSettings
 from tagger.web.access import Access
 from tagger.web.api import Daemon
@@ -80,10 +80,8 @@ def _socket(settings: WebSettings) -> socket.socket:
     except OSError as error:
         listening.close()
         shown = settings.address
-        if error.errno == errno.EADDRINUSE:
-            raise SettingError("web.address", "its port is in use by another program; choose another", shown) from None
-        if error.errno == errno.EACCES:
-            raise SettingError("web.address", "its port needs root; choose one from 1024 on", shown) from None
-        if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-            raise SettingError("web.address", "is no address of this machine", shown) from None
+        if problem := port_problem(error):
+            raise SettingError("web.address", f"its port {problem}", shown) from None
+        if problem := host_problem(error):
+            raise SettingError("web.address", problem, shown) from None
         raise TaggerError(f"web: {shown} cannot be opened: {error.strerror or error}") from None

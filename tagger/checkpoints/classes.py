@@ -2,7 +2,7 @@
 
 The untouched network's logits of all its classes are there in every window (`tagger.checkpoints.opinion`). A class has
 the score 0.5 where its logit is `Threshold.logit`, which was chosen so that sounds that are none of it rarely reach
-it: `docs/trust.md` says how rarely, and how often the sound itself does.
+it: `docs/classes.md` says how rarely, and how often the sound itself does.
 """
 
 import csv

@@ -113,6 +113,11 @@ def models_of(info: ModelInfo) -> tuple[str, ...]:
     return info.models if isinstance(info, JointInfo) else ()
 
 
+def parts_of(info: ModelInfo) -> tuple[CheckpointInfo, ...]:
+    """The checkpoints."""
+    return info.parts if isinstance(info, JointInfo) else (info,)
+
+
 def shortest_window_s(info: ModelInfo) -> float:
     """Length of the shortest window of all checkpoints, seconds: how long a moment is heard by each of them."""
-    return min(part.window_seconds for part in info.parts) if isinstance(info, JointInfo) else info.window_seconds
+    return min(part.window_seconds for part in parts_of(info))

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from tagger.checkpoints.classes import ClassesInfo, classes_of
 from tagger.checkpoints.info import CheckpointInfo
-from tagger.checkpoints.joint import JointInfo, ModelInfo
+from tagger.checkpoints.joint import JointInfo, ModelInfo, parts_of
 from tagger.checkpoints.release import audioset_labels
 from tagger.errors import near
 from tagger.policy import EventsConfig
@@ -27,7 +27,7 @@ def choose(info: ModelInfo, rules: Iterable[EventsConfig]) -> ModelInfo:
     if names.part is None or not named:
         return info
     chosen = tuple(each for each in classes_of(names.part) if each in named)
-    return JointInfo(_parts(info), ClassesInfo(names.part, chosen))
+    return JointInfo(parts_of(info), ClassesInfo(names.part, chosen))
 
 
 def understood(info: ModelInfo, rules: EventsConfig) -> EventsConfig:
@@ -71,11 +71,7 @@ def choosable(info: ModelInfo) -> dict[str, tuple[str, ...]]:
 
 def seconded(info: ModelInfo) -> CheckpointInfo | None:
     """The first checkpoint with a second opinion. None: none has one."""
-    return next((part for part in _parts(info) if part.opinion is not None), None)
-
-
-def _parts(info: ModelInfo) -> tuple[CheckpointInfo, ...]:
-    return info.parts if isinstance(info, JointInfo) else (info,)
+    return next((part for part in parts_of(info) if part.opinion is not None), None)
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ class _Names:
         if self.part is None:
             if not called(name, audioset_labels()):
                 return ""
-            first = _parts(self.info)[0].name
+            first = parts_of(self.info)[0].name
             how = f"`tagger models opinion {first}` makes one (docs/trust.md)"
             return f"; AudioSet has it, and a model with a second opinion hears it: {how}"
         found = called(name, self.classes)

@@ -20,7 +20,7 @@ def labels(words: tuple[str, ...], models: tuple[str, ...], as_json: bool) -> No
     With WORDs: only those that are called so, or have these words in their name. What is listed below `audioset` is
     announced only where settings name it, in --allow, events.allow, [events.labels] or a source's labels.
     """
-    from tagger.checkpoints.classes import MODEL, PER_HOUR, thresholds_of
+    from tagger.checkpoints.classes import MODEL, PER_HOUR, THRESHOLD, thresholds_of
     from tagger.checkpoints.joint import joined, models_of
     from tagger.checkpoints.named import choosable, seconded
     from tagger.engine.runtime import described
@@ -40,7 +40,7 @@ def labels(words: tuple[str, ...], models: tuple[str, ...], as_json: bool) -> No
             {
                 "label": name,
                 "model": MODEL,
-                "enter": 0.5,
+                "enter": THRESHOLD,
                 "means": list(means),
                 "recall": None if known is None else known.recall,
                 "recordings": 0 if known is None else known.recordings,
@@ -65,14 +65,14 @@ def labels(words: tuple[str, ...], models: tuple[str, ...], as_json: bool) -> No
         echo("", err=True)
         echo(
             f"AudioSet's 527 classes can be named too, with a model that has a second opinion: `tagger models opinion "
-            f"{models[0]}` makes one (docs/trust.md)",
+            f"{models[0]}` makes one (docs/classes.md)",
             err=True,
         )
     elif measured:
         echo("", err=True)
         echo(
             f"audioset: announced only where settings name it; thresholds aim at {PER_HOUR:g} false alarms an hour "
-            "each. heard: share of recordings of the sound that are announced, where there were any (docs/trust.md)",
+            "each. heard: share of recordings of the sound that are announced, where there were any (docs/classes.md)",
             err=True,
         )
 

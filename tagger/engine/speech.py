@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from tagger.checkpoints.info import CheckpointInfo
-from tagger.checkpoints.joint import JointInfo, ModelInfo
+from tagger.checkpoints.joint import ModelInfo, parts_of
 from tagger.events import Samples
 from tagger.names import slug
 
@@ -23,8 +23,7 @@ _VOICES = frozenset(map(slug, VOICES))
 
 def speech_seconds(info: ModelInfo) -> float | None:
     """Length of the longest window of a model that can tell whether somebody speaks, seconds. None: none can."""
-    parts = info.parts if isinstance(info, JointInfo) else (info,)
-    return max((part.window_seconds for part in parts if _can_tell(part)), default=None)
+    return max((part.window_seconds for part in parts_of(info) if _can_tell(part)), default=None)
 
 
 def speech_in(

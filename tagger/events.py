@@ -1,4 +1,4 @@
-"""What flows through the daemon: Block, Window, Scores, Event; and the JSON that leaves it."""
+"""What flows through the daemon: Block, Window, Scores, Event; what follows it; and the JSON that leaves it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -249,3 +249,25 @@ def top(values: Samples, labels: tuple[str, ...], k: int) -> tuple[tuple[str, fl
     """The `k` highest scores with their labels, highest first; equal scores in the labels' order."""
     order = np.argsort(-values, kind="stable")[:k]
     return tuple((labels[i], float(values[i])) for i in order)
+
+
+class AudioTap:
+    """Takes a stream's audio and its events, as a clip saver or a level meter does. One thread at a time calls it.
+
+    Its methods do nothing, so that a subclass implements only those it needs.
+    """
+
+    def heard(self, block: Block) -> None:
+        """Called with each block, before its windows are classified."""
+
+    def scored(self, scores: Scores) -> None:
+        """Called with the scores of each window, before its events."""
+
+    def event(self, event: Event) -> None:
+        """Called with each event, after the sinks."""
+
+    def pause(self) -> None:
+        """The source was paused: the next block does not follow the one before."""
+
+    def close(self) -> None:
+        """The stream is over; all its events have ended."""

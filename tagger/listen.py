@@ -18,7 +18,7 @@ from tagger.decide import Decider
 from tagger.engine.engine import Lane
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
-from tagger.events import Block, Event, Report, Scores, Stream, Window
+from tagger.events import AudioTap, Block, Event, Report, Scores, Stream, Window
 from tagger.latencies import Latencies, SkipLog
 from tagger.policy import Policy
 from tagger.retry import is_power_of_two
@@ -69,25 +69,6 @@ def follow(
         yield from lane.scores([window for window in taken if not skip(window)])
     if error is not None:
         raise error
-
-
-class AudioTap(Protocol):
-    """Takes a stream's audio and its events, as a clip saver or a level meter does. One thread at a time calls it."""
-
-    def heard(self, block: Block) -> None:
-        """Called with each block, before its windows are classified."""
-
-    def scored(self, scores: Scores) -> None:
-        """Called with the scores of each window, before its events."""
-
-    def event(self, event: Event) -> None:
-        """Called with each event, after the sinks."""
-
-    def pause(self) -> None:
-        """The source was paused: the next block does not follow the one before."""
-
-    def close(self) -> None:
-        """The stream is over; all its events have ended."""
 
 
 class Monitor(Protocol):

@@ -27,9 +27,9 @@ from tagger.daemon.daemon import Daemon, Task
 from tagger.decide import Decider
 from tagger.engine.scores import BatchScores
 from tagger.errors import AudioError, TaggerError, UserError
-from tagger.events import Block, Event, Report, Samples, Scores, Stream, Window
+from tagger.events import AudioTap, Block, Event, Report, Samples, Scores, Stream, Window
 from tagger.latencies import SkipLog
-from tagger.listen import AudioTap, Listener
+from tagger.listen import Listener
 from tagger.policy import LabelPolicy, Policy
 from tagger.sources import Source, open_source
 from tagger.stop import Stop

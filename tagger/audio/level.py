@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tagger.events import SILENCE_DBFS, Block, Event, Level, Samples, Scores
+from tagger.events import SILENCE_DBFS, AudioTap, Block, Level, Samples
 
 _FULL_SCALE = 1 - 2**-15
 """Highest 16-bit sample. One from here on counts as clipped."""
@@ -66,8 +66,8 @@ class LevelMeter:
             self._clipped += int(np.count_nonzero(np.abs(samples) >= _FULL_SCALE))
 
 
-class LevelTap:
-    """Follows one stream's audio (`tagger.listen.AudioTap`) and publishes its level every few seconds."""
+class LevelTap(AudioTap):
+    """Follows one stream's audio and publishes its level every few seconds."""
 
     def __init__(self, rate_hz: int, seconds: float, publish: Callable[[Level], None]) -> None:
         self._meter, self._publish = LevelMeter(rate_hz, seconds), publish
@@ -76,17 +76,8 @@ class LevelTap:
         if (level := self._meter.feed(block)) is not None:
             self._publish(level)
 
-    def scored(self, scores: Scores) -> None:
-        pass
-
-    def event(self, event: Event) -> None:
-        pass
-
     def pause(self) -> None:
         self._meter.reset()
-
-    def close(self) -> None:
-        pass
 
 
 def _dbfs(amplitude: float) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tagger.clips.folder import ClipFolder, EventClip
 from tagger.clips.speech import SpeechJudge
-from tagger.events import Block, Event, Scores, Stream
+from tagger.events import AudioTap, Block, Event, Scores, Stream
 from tagger.mqtt.topics import label_levels
 from tagger.names import slug
 from tagger.times import rfc3339
@@ -30,7 +30,7 @@ _MOST_UNJUDGED = 16
 """Most clips of a stream that are whole and wait for later windows."""
 
 
-class ClipSaver:
+class ClipSaver(AudioTap):
     """Follows one stream and gives the clip of each event to a folder.
 
     A clip reaches from `pre_roll_s` before the onset to `post_roll_s` after the offset. It is shorter where audio was

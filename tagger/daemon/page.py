@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tagger.daemon.control import Control
+from tagger.events import AudioTap
 from tagger.features.config import MelConfig
 from tagger.health import Snapshot
-from tagger.listen import AudioTap, Listener
+from tagger.listen import Listener
 from tagger.settings import WebSettings
 from tagger.sinks import Sink
 

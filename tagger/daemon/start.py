@@ -27,13 +27,13 @@ from tagger.daemon.web import answering
 from tagger.engine.runtime import describe, doubles
 from tagger.engine.speech import speech_seconds
 from tagger.errors import SettingError, TaggerError, UserError
-from tagger.events import Level, Stream
+from tagger.events import AudioTap, Level, Stream
 from tagger.files import state_folder
 from tagger.latencies import SkipLog
 from tagger.levels.measure import Measurer
 from tagger.levels.monitor import SoundMonitor
 from tagger.levels.process import MANY, MeasuringProcess
-from tagger.listen import AudioTap, Listener
+from tagger.listen import Listener
 from tagger.logs import REPEAT_SECONDS, say_repeated, tell
 from tagger.mqtt.topics import Topics
 from tagger.policy import Policy

@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tagger.errors import TaggerError, UserError
 from tagger.files import make_database_private, make_folders
+
+if TYPE_CHECKING:  # reading a log needs no numpy
+    from tagger.events import Event, Stream
 
 VERSION = 1
 """Version of the tables, the database's `user_version`. A newer one is refused."""
@@ -60,6 +64,22 @@ class EventRow:
     model: str
     cause: str | None
     """`test`, `restart` (the end is an estimate), or None."""
+
+    @classmethod
+    def of(cls, stream: "Stream", event: "Event") -> "EventRow":
+        """The row of an event, as far as its begin or its end tells."""
+        return cls(
+            id=event.id,
+            node=stream.node,
+            source=stream.source,
+            label=event.label,
+            onset=event.onset,
+            offset=event.offset,
+            score=event.score,
+            peak_score=event.peak_score,
+            model=stream.model_of(event.label),
+            cause=event.cause,
+        )
 
     @property
     def duration_s(self) -> float | None:

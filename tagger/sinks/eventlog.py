@@ -42,20 +42,7 @@ class EventLogSink(QueuedSink[EventRow]):
         self._start_worker()
 
     def event(self, stream: Stream, event: Event) -> None:
-        self._enqueue(
-            EventRow(
-                id=event.id,
-                node=stream.node,
-                source=stream.source,
-                label=event.label,
-                onset=event.onset,
-                offset=event.offset,
-                score=event.score,
-                peak_score=event.peak_score,
-                model=stream.model_of(event.label),
-                cause=event.cause,
-            )
-        )
+        self._enqueue(EventRow.of(stream, event))
 
     def close(self, wait_s: float) -> None:
         try:

@@ -14,12 +14,13 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 from tagger import __version__
 from tagger.audio.level import LevelMeter
-from tagger.events import Block, Event, Level, Report, Scores, Stream
+from tagger.events import AudioTap, Block, Event, Level, Report, Stream
 from tagger.features.config import MelConfig
 from tagger.health import Snapshot
 from tagger.history.log import EventRow
@@ -72,8 +73,8 @@ class Reader:
         self.queue.put_nowait(message)
 
 
-class Tap:
-    """Hands over the audio of one source (`tagger.listen.AudioTap`) while a page wants its columns."""
+class Tap(AudioTap):
+    """Hands over the audio of one source while a page wants its columns."""
 
     def __init__(self, live: "Live", source: str, rate_hz: int) -> None:
         self._live, self._source, self._rate_hz = live, source, rate_hz
@@ -92,18 +93,6 @@ class Tap:
         with self._lock:
             blocks, self._blocks, self._samples = self._blocks, [], 0
         return blocks
-
-    def scored(self, scores: Scores) -> None:
-        pass
-
-    def event(self, event: Event) -> None:
-        pass
-
-    def pause(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 class _Sound:
@@ -331,18 +320,10 @@ def row_of(stream: Stream, event: Event, before: EventRow | None = None) -> Even
     Args:
         before: the row of its begin.
     """
-    return EventRow(
-        id=event.id,
-        node=stream.node,
-        source=stream.source,
-        label=event.label,
-        onset=event.onset,
-        offset=event.offset,
-        score=event.score,
-        peak_score=max(event.peak_score, before.peak_score if before else 0.0),
-        model=stream.model_of(event.label),
-        cause=event.cause or (before.cause if before else None),
-    )
+    row = EventRow.of(stream, event)
+    if before is None:
+        return row
+    return replace(row, peak_score=max(row.peak_score, before.peak_score), cause=row.cause or before.cause)
 
 
 def _message(kind: str, data: Mapping[str, Any]) -> str:

@@ -1,16 +1,14 @@
 """The web application: who may ask is decided first, then a route answers. It knows Starlette."""
 
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,14 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tagger.errors import TaggerError, UserError
 from tagger.web import openapi
 from tagger.web.access import COOKIE, SESSION_SECONDS, Access
+from tagger.web.answers import body_of, error_answer, json_answer, wish_of
 from tagger.web.api import Daemon
 from tagger.web.files import PageFile, page_files
 from tagger.web.live import MOST_READERS
 
 log = logging.getLogger(__name__)
 
-_MOST_BYTES = 4_096
-"""Longest body of a request, bytes."""
 _MOST_CHARACTERS = 4_096
 """Longest path and query, characters."""
 HEADERS: Mapping[str, str] = {
@@ -67,16 +64,16 @@ class _Guard:
         # As the routes see it. `request.url` is made of the host that the request names, which may hold a path.
         path = request.scope["path"]
         if len(path) + len(request.scope["query_string"]) > _MOST_CHARACTERS:
-            return _error(HTTPStatus.REQUEST_URI_TOO_LONG, "the address is too long")
+            return error_answer(HTTPStatus.REQUEST_URI_TOO_LONG, "the address is too long")
         if (problem := self._access.problem(request.method, path, request.headers)) is not None:
-            return _error(HTTPStatus.FORBIDDEN, problem)
+            return error_answer(HTTPStatus.FORBIDDEN, problem)
         if any(path == each or (each.endswith("/") and path.startswith(each)) for each in _OPEN):
             return None
         if self._access.is_known(request.headers, request.cookies.get(COOKIE), _address(request)):
             return None
         if path == "/":
             return Response(status_code=HTTPStatus.SEE_OTHER, headers={"Location": "login"})
-        return _error(HTTPStatus.UNAUTHORIZED, "log in, or send the password as Authorization: Bearer")
+        return error_answer(HTTPStatus.UNAUTHORIZED, "log in, or send the password as Authorization: Bearer")
 
 
 def application(daemon: Daemon, access: Access) -> ASGIApp:
@@ -91,7 +88,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
             return _file(request, files["login.html"])
         if access.is_blocked(_address(request)):
             return _to("login?blocked")
-        body = (await _body(request)).decode("utf-8", "replace")
+        body = (await body_of(request)).decode("utf-8", "replace")
         given = parse_qs(body, max_num_fields=4).get("password", [""])[0]
         token = access.log_in(given, _address(request))
         if token is None:
@@ -114,46 +111,48 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
         return _file(request, found)
 
     async def health(request: Request) -> Response:
-        return _json(daemon.snapshot().to_json())
+        return json_answer(daemon.snapshot().to_json())
 
     async def sources(request: Request) -> Response:
-        return _json(daemon.sources())
+        return json_answer(daemon.sources())
 
     async def labels(request: Request) -> Response:
-        return _json(daemon.labels())
+        return json_answer(daemon.labels())
 
     async def events(request: Request) -> Response:
         try:
-            return _json(await run_in_threadpool(daemon.events, dict(request.query_params)))
+            return json_answer(await run_in_threadpool(daemon.events, dict(request.query_params)))
         except UserError as error:
-            return _error(HTTPStatus.BAD_REQUEST, str(error))
+            return error_answer(HTTPStatus.BAD_REQUEST, str(error))
 
     async def enable(request: Request) -> Response:
-        wanted = await _wish(request)
+        wanted = await wish_of(request)
         if set(wanted) != {"enabled"} or not isinstance(wanted["enabled"], bool):
             raise HTTPException(HTTPStatus.BAD_REQUEST, 'the body must be {"enabled": true} or {"enabled": false}')
         try:
-            return _json(await run_in_threadpool(daemon.pause, request.path_params["name"], not wanted["enabled"]))
+            return json_answer(
+                await run_in_threadpool(daemon.pause, request.path_params["name"], not wanted["enabled"])
+            )
         except UserError as error:
-            return _error(HTTPStatus.NOT_FOUND, str(error))
+            return error_answer(HTTPStatus.NOT_FOUND, str(error))
 
     async def live(request: Request) -> Response:
         if daemon.live.readers >= MOST_READERS:
-            return _error(HTTPStatus.SERVICE_UNAVAILABLE, f"{MOST_READERS} pages are open already")
+            return error_answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{MOST_READERS} pages are open already")
         wanted = frozenset(filter(None, request.query_params.get("columns", "").split(",")))
         stream: AsyncIterator[bytes] = daemon.live.read(wanted)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     async def described(request: Request) -> Response:
-        return _json(openapi.document())
+        return json_answer(openapi.document())
 
     async def failed(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
-            return _error(error.status_code, error.detail)
+            return error_answer(error.status_code, error.detail)
         if isinstance(error, TaggerError):
-            return _error(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+            return error_answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         log.warning("the live page: %s: %s", request.scope["path"], type(error).__name__, exc_info=error)
-        return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "something failed; the log says what")
+        return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "something failed; the log says what")
 
     def route(path: str, answer: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
         return Route(path, answer, methods=list(methods or ["GET"]))
@@ -185,51 +184,6 @@ def _file(request: Request, file: PageFile) -> Response:
     if "gzip" in request.headers.get("accept-encoding", ""):
         return Response(file.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=file.kind)
     return Response(file.content, headers=headers, media_type=file.kind)
-
-
-async def _body(request: Request) -> bytes:
-    """A request's body.
-
-    Raises:
-        HTTPException: it is too long, or its sender has gone.
-    """
-    body = b""
-    try:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > _MOST_BYTES:
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {_MOST_BYTES} bytes")
-    except ClientDisconnect:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, "the body is not complete") from None
-    return body
-
-
-async def _wish(request: Request) -> Mapping[str, Any]:
-    """The JSON object that a request carries. A form, which other sites' pages can send, is refused.
-
-    Raises:
-        HTTPException: it is something else.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
-    try:
-        found = json.loads(await _body(request))
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise HTTPException(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
-    return found
-
-
-def _json(found: Mapping[str, Any]) -> Response:
-    body = json.dumps(found, separators=(",", ":"), allow_nan=False)
-    return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
-
-
-def _error(status: int, why: str) -> Response:
-    body = json.dumps({"error": why})
-    return Response(body, status, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def _to(where: str) -> Response:

@@ -1,0 +1,61 @@
+"""Answers of the web application, and what requests carry. It knows Starlette."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+MOST_BYTES = 4_096
+"""Longest body of a request, bytes, where its path does not say another."""
+
+
+async def body_of(request: Request, most: int = MOST_BYTES) -> bytes:
+    """A request's body.
+
+    Args:
+        most: its greatest length, bytes.
+
+    Raises:
+        HTTPException: it is too long, or its sender has gone.
+    """
+    body = b""
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > most:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {most} bytes")
+    except ClientDisconnect:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "the body is not complete") from None
+    return body
+
+
+async def wish_of(request: Request, most: int = MOST_BYTES) -> Mapping[str, Any]:
+    """The JSON object that a request carries. A form, which other sites' pages can send, is refused.
+
+    Raises:
+        HTTPException: it is something else.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
+    try:
+        found = json.loads(await body_of(request, most))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
+    return found
+
+
+def json_answer(found: Mapping[str, Any]) -> Response:
+    body = json.dumps(found, separators=(",", ":"), allow_nan=False)
+    return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def error_answer(status: int, why: str) -> Response:
+    body = json.dumps({"error": why})
+    return Response(body, status, media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -162,7 +162,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
             route("/", page),
             route("/login", login, "GET", "POST"),
             route("/logout", logout, "POST"),
-            route("/static/{name}", static),
+            route("/static/{name:path}", static),
             route("/api/health", health),
             route("/api/sources", sources),
             route("/api/sources/{name}", enable, "POST"),

@@ -77,6 +77,32 @@ def test_the_page_shows_what_is_heard_and_why_it_is_rejected(tab: Any) -> None:
         assert tab.locator("#announcer").inner_text() == "dog, mic"
 
 
+def test_the_page_speaks_the_browser_s_language_and_keeps_another(chromium: Any) -> None:
+    context = chromium.new_context(locale="de-CH")
+    tab = context.new_page()
+    tab.set_default_timeout(WAIT_MS)
+    with page() as served:
+        served.live.report(
+            STREAM, report(100.0, LabelScore("dog", 0.7, "rather glass_breaking"), LabelScore("Bark", 0.1, "denied"))
+        )
+        served.live.event(STREAM, event("e1", time.time(), label="glass_breaking"))
+        tab.goto(served.url)
+        tab.locator("#latest").get_by_text("Glasbruch").wait_for()
+        assert tab.locator(".scores li").all_inner_texts() == [
+            "Hund\n0,70\neher Glasbruch",
+            "Bark\n0,10\nausgeschlossen",
+        ]
+        assert tab.get_by_role("link", name="Zustand").count() == 1
+        assert tab.evaluate("document.documentElement.lang") == "de"
+        tab.get_by_label("Sprache").select_option("es")
+        tab.locator("#latest").get_by_text("cristal roto").wait_for()
+        tab.reload()
+        tab.locator("#latest").get_by_text("cristal roto").wait_for()
+        assert tab.evaluate("document.documentElement.lang") == "es"
+        assert served.json("/api/events")["events"][0]["label"] == "glass_breaking"
+    context.close()
+
+
 def test_a_source_is_paused_by_the_keyboard_and_its_state_is_said(tab: Any) -> None:
     with page() as served:
         tab.goto(served.url)

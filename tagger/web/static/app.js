@@ -1,8 +1,9 @@
 // The page: which view is shown, and the one stream that feeds it.
 
-import { ask, setText, words } from "./dom.js";
+import { ask, setText } from "./dom.js";
 import { Day } from "./day.js";
 import { Health } from "./health.js";
+import { chooser, t, translate, words } from "./lang.js";
 import { Now } from "./now.js";
 
 const VIEWS = ["now", "day", "health"];
@@ -10,6 +11,8 @@ const HIDDEN_MS = 20_000; // a page that nobody sees for so long is fed no more
 const AGAIN_MS = 2_000;
 const SETTLE_MS = 400; // sources that scroll past are not asked for
 
+translate();
+chooser(document.getElementById("language"));
 const now = new Now(() => settle());
 const day = new Day(document.getElementById("day"));
 const health = new Health(document.getElementById("health"));
@@ -20,9 +23,9 @@ let fed = null; // columns that the stream was asked for
 let timer = 0;
 let view = "now";
 
-function say(state, text) {
+function say(state, text = state) {
   connection.dataset.state = state;
-  setText(connection.lastElementChild, text);
+  setText(connection.lastElementChild, t(`connection.${text}`));
 }
 
 function wanted() {
@@ -50,7 +53,7 @@ function open() {
   const opened = (stream = new EventSource(`api/live?columns=${encodeURIComponent(fed)}`));
   const on = (kind, act) => opened.addEventListener(kind, (message) => act(JSON.parse(message.data)));
   on("hello", (found) => {
-    say("live", "live");
+    say("live");
     setText(document.getElementById("node"), found.health.node);
     document.title = `tagger ${found.health.node}`;
     health.logout.hidden = !found.login;
@@ -67,11 +70,11 @@ function open() {
   on("columns", (columns) => now.columns(columns));
   on("event", (event) => {
     now.event(event);
-    if (event.type === "begin") setText(announcer, `${words(event.label)}, ${event.source}`);
+    if (event.type === "begin") setText(announcer, t("latest.announced", { label: words(event.label), source: event.source }));
   });
   opened.addEventListener("error", () => {
     if (stream !== opened) return;
-    say("away", "no connection, trying again");
+    say("away");
     if (opened.readyState !== EventSource.CLOSED) return;
     close();
     timer = setTimeout(async () => {

@@ -1,14 +1,14 @@
 // The form of the password: says what was wrong, and leads on whoever is logged in already. A link from another site
 // brings no cookie along, so the server cannot know at once.
 
-const WORDS = {
-  wrong: "That is not the password.",
-  blocked: "Too many wrong passwords. Wait a minute, then try again.",
-};
+import { t, translate } from "./lang.js";
+
+translate();
+document.title = t("login.title");
 const problem = document.getElementById("problem");
-const words = WORDS[location.search.slice(1)];
-if (words) {
-  problem.textContent = words;
+const said = { "?wrong": "login.wrong", "?blocked": "login.blocked" }[location.search];
+if (said) {
+  problem.textContent = t(said);
   problem.hidden = false;
 } else {
   const answer = await fetch("api/health", { headers: { Accept: "application/json" } }).catch(() => null);

@@ -1,16 +1,10 @@
 // The view Now: a card for each source, and the latest events.
 
-import { ask, duration, element, setText, timeOfDay, words } from "./dom.js";
+import { ask, element, setText } from "./dom.js";
+import { duration, language, number, reason, t, timeOfDay, words } from "./lang.js";
 import { Spectrogram } from "./spectrogram.js";
 
-const STATES = {
-  starting: ["…", "starting"],
-  hearing: ["●", "hearing"],
-  silent: ["○", "silent"],
-  retrying: ["↻", "retrying"],
-  off: ["❚❚", "off"],
-  ended: ["■", "ended"],
-};
+const SIGNS = { starting: "…", hearing: "●", silent: "○", retrying: "↻", off: "❚❚", ended: "■" };
 const MOST_LATEST = 30;
 const LOWEST_DB = -70;
 
@@ -19,16 +13,16 @@ class Card {
     this.name = name;
     this.badge = element("span", { class: "badge" });
     this.detail = element("p", { class: "quiet detail" });
-    this.button = element("button", { type: "button", onclick: () => this.toggle() }, "Pause");
-    this.canvas = element("canvas", { role: "img", "aria-label": `Spectrogram of ${name}` });
-    this.level = element("div", { class: "level", role: "meter", "aria-label": `Level of ${name}`, "aria-valuemin": LOWEST_DB, "aria-valuemax": 0 },
+    this.button = element("button", { type: "button", onclick: () => this.toggle() });
+    this.canvas = element("canvas", { role: "img", "aria-label": t("source.spectrogram", { name }) });
+    this.level = element("div", { class: "level", role: "meter", "aria-label": t("source.level", { name }), "aria-valuemin": LOWEST_DB, "aria-valuemax": 0 },
       (this.bar = element("span", { class: "bar" })), (this.peak = element("span", { class: "peak" })));
     this.decibels = element("span", { class: "decibels quiet" }, "– dB");
-    this.why = element("p", { class: "why quiet" }, "The first window is not complete yet.");
-    this.scores = element("ol", { class: "scores", "aria-label": `Highest scores of ${name}` });
+    this.why = element("p", { class: "why quiet" }, t("source.first"));
+    this.scores = element("ol", { class: "scores", "aria-label": t("source.scores", { name }) });
     this.rows = [];
     this.held = LOWEST_DB;
-    this.node = element("article", { class: "card source", "aria-label": `Source ${name}` },
+    this.node = element("article", { class: "card source", "aria-label": t("source.named", { name }) },
       element("header", {}, element("h2", {}, name), this.badge, this.button),
       this.detail,
       element("div", { class: "picture" }, this.canvas, this.axis(shape.hertz)),
@@ -59,7 +53,7 @@ class Card {
         body: JSON.stringify({ enabled: this.isPaused }),
       });
     } catch (error) {
-      setText(this.detail, `This did not work: ${error.message}`);
+      setText(this.detail, t("source.failed", { problem: error.message }));
     }
     this.button.disabled = false;
   }
@@ -70,15 +64,16 @@ class Card {
 
   setHealth(health, now) {
     this.health = health;
-    const [sign, name] = STATES[health.state] ?? ["?", health.state];
-    setText(this.badge, `${sign} ${this.isPaused ? "paused" : name}`);
+    setText(this.badge, `${SIGNS[health.state] ?? "?"} ${t(`state.${this.isPaused ? "paused" : health.state}`)}`);
     this.badge.dataset.state = health.state;
     const lasted = duration(Math.max(0, (now - Date.parse(health.since)) / 1000));
-    const said = health.detail && health.detail !== "paused" ? health.detail : "";
-    setText(this.detail, health.state === "hearing" && !said ? "" : [said, `for ${lasted}`].filter(Boolean).join(", "));
+    const why = language === "en" || !health.reason ? health.detail : t(`reason.${health.reason}`); // the detail is English
+    const said = why && !this.isPaused ? why : "";
+    setText(this.detail, health.state === "hearing" && !said ? "" : [said, t("source.for", { time: lasted })].filter(Boolean).join(", "));
+    this.detail.title = health.detail;
     this.detail.hidden = !this.detail.textContent;
-    setText(this.button, this.isPaused ? "Resume" : "Pause");
-    this.button.setAttribute("aria-label", `${this.isPaused ? "Resume" : "Pause"} ${this.name}`);
+    setText(this.button, t(this.isPaused ? "source.resume" : "source.pause"));
+    this.button.setAttribute("aria-label", t(this.isPaused ? "source.resumeOf" : "source.pauseOf", { name: this.name }));
     this.node.classList.toggle("still", health.state !== "hearing");
   }
 
@@ -89,10 +84,10 @@ class Card {
     this.peak.style.left = `${100 * share(this.held)}%`;
     this.level.setAttribute("aria-valuenow", Math.round(rms_dbfs));
     this.level.classList.toggle("clipped", clipped > 0);
-    setText(this.decibels, clipped ? "too loud" : `${Math.round(rms_dbfs)} dB`);
+    setText(this.decibels, clipped ? t("source.loud") : `${Math.round(rms_dbfs)} dB`);
   }
 
-  setScores({ top, why }) {
+  setScores({ top }) {
     while (this.rows.length < top.length) {
       const parts = { name: element("span", { class: "name" }), bar: element("span", { class: "bar" }), mark: element("span", { class: "mark" }),
         number: element("span", { class: "number" }), reason: element("span", { class: "reason" }) };
@@ -102,16 +97,16 @@ class Card {
       this.scores.append(row);
     }
     while (this.rows.length > top.length) this.rows.pop().row.remove();
-    top.forEach(({ label, score, enter, why: reason }, i) => {
+    top.forEach(({ label, score, enter, why }, i) => {
       const parts = this.rows[i];
-      parts.row.className = reason === null ? "announced" : score >= enter ? "near" : "";
+      parts.row.className = why === null ? "announced" : score >= enter ? "near" : "";
       setText(parts.name, words(label));
       parts.bar.style.transform = `scaleX(${score})`;
       parts.mark.hidden = enter === null;
       if (enter !== null) parts.mark.style.left = `${100 * enter}%`;
-      setText(parts.number, score.toFixed(2));
-      setText(parts.reason, reason === null ? "announced" : reason);
-      parts.number.title = enter === null ? "" : `begins at ${enter.toFixed(2)}`;
+      setText(parts.number, number(score, 2));
+      setText(parts.reason, why === null ? t("score.announced") : reason(why));
+      parts.number.title = enter === null ? "" : t("score.begins", { score: number(enter, 2) });
     });
     this.why.hidden = true;
   }
@@ -190,7 +185,7 @@ export class Now {
       element("time", { dateTime: event.onset }, timeOfDay(event.onset)),
       element("strong", {}, words(event.label)),
       element("span", { class: "quiet" }, event.source),
-      element("span", { class: "quiet last" }, event.offset ? duration(event.duration_s) : "now",
-        ` · ${event.peak_score.toFixed(2)}${event.cause === "test" ? " · test" : ""}`));
+      element("span", { class: "quiet last" }, event.offset ? duration(event.duration_s) : t("event.now"),
+        ` · ${number(event.peak_score, 2)}${event.cause ? ` · ${t(`event.${event.cause}`)}` : ""}`));
   }
 }

@@ -2,12 +2,15 @@
 
     python bench/overload.py                            # four times as much, ten minutes
     python bench/overload.py --times 4 --minutes 60
+    python bench/overload.py --times 4 --minutes 60 --hop 1 --sleep 0.25
 
 First a daemon with too many sources runs for a while: what it classifies in a second is what the machine can do. Then
 `tagger listen` runs as a process with so many sources that they want `--times` as much: recordings of noise at the
-pace of the clock, all of the same length. Printed are what it wanted and what it did, the highest latency of each
-`stats` message (every second, all sources: highest, and quantiles of those), and for each source its windows and those
-that were skipped, against those that there must be. Exit code 1 if one is missing, or one came later than two hops.
+pace of the clock, all of the same length. With `--sleep` its network takes so long for a window, asleep
+(`bench/sleeping.py`), and leaves the processor to others. Printed are what it wanted and what it did, the highest
+latency of each `stats` message (every second, all sources: highest, and quantiles of those), and for each source its
+windows and those that were skipped, against those that there must be. Exit code 1 if one is missing, or one came later
+than two hops.
 """
 
 import json
@@ -39,12 +42,18 @@ Stats = dict[str, Any]
 
 
 def run(
-    broker: Mosquitto, folder: Path, count: int, minutes: float, hop_s: float, log: Path | None = None
+    broker: Mosquitto,
+    folder: Path,
+    count: int,
+    minutes: float,
+    hop_s: float,
+    sleep_s: float | None = None,
+    log: Path | None = None,
 ) -> list[Stats]:
     """Runs a daemon on `count` sources until they have ended. Returns the messages on `stats`."""
     seconds = WINDOW_S + 60 * minutes
-    noise = np.random.default_rng(0).standard_normal(round(RATE_HZ * seconds), dtype=np.float32) / 20
-    wave = write_wav(folder / "noise.wav", noise)
+    noise = np.random.default_rng(0).standard_normal(60 * RATE_HZ, dtype=np.float32) / 20
+    wave = write_wav(folder / "noise.wav", np.resize(noise, round(RATE_HZ * seconds)))
     config, idle = folder / "tagger.toml", folder / "idle"
     config.write_text("[listen]\nstats_s = 1\n")
     if not idle.exists():
@@ -52,8 +61,9 @@ def run(
     sources = [f"source_{number}={wave}" for number in range(count)]
     subscriber = Subscriber(broker.port, STATS)
     # A pipe that nobody writes to keeps the daemon up when the others have ended, so that it says the last numbers.
+    program = ["tagger"] if sleep_s is None else ["bench.sleeping", f"{sleep_s:g}"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tagger", "listen", *sources, f"{IDLE}={idle},rate={RATE_HZ}", "--config", str(config),
+        [sys.executable, "-m", *program, "listen", *sources, f"{IDLE}={idle},rate={RATE_HZ}", "--config", str(config),
          "--hop", f"{hop_s:g}", "--mqtt", broker.url, "--node", "overload"],
         env=os.environ | {"TAGGER_HOME": str(folder / "home")}, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
     )  # fmt: skip
@@ -108,21 +118,24 @@ def rate(stats: list[Stats]) -> float:
 @click.option("--minutes", default=10.0, show_default=True, help="Length of the run.")
 @click.option("--hop", "hop_s", default=0.1, show_default=True, help="Hop of the daemon, seconds.")
 @click.option("--sources", "count", type=int, help="Number of sources. Default: found by a first run.")
+@click.option("--sleep", "sleep_s", type=float, help="Time that a network of its own sleeps for each window, seconds.")
 @click.option("--log", type=click.Path(path_type=Path), help="File for the totals of each second.")
-def main(times: float, minutes: float, hop_s: float, count: int | None, log: Path | None) -> None:
+def main(
+    times: float, minutes: float, hop_s: float, count: int | None, sleep_s: float | None, log: Path | None
+) -> None:
     """Sends more audio than can be tagged."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with Mosquitto(folder) as broker:
             tried = 16
             while count is None:
-                stats = run(broker, folder, tried, 0.5, hop_s)
+                stats = run(broker, folder, tried, 0.5, hop_s, sleep_s)
                 does = rate(stats)
                 click.echo(f"{tried} sources want {tried / hop_s:.0f} windows a second: {does:.0f} are classified")
                 if does * times <= tried / hop_s:
                     count = math.ceil(times * does * hop_s)
                 tried *= 2
-            stats = run(broker, folder, count, minutes, hop_s, log)
+            stats = run(broker, folder, count, minutes, hop_s, sleep_s, log)
     does = rate(stats)
     wanted = count / hop_s
     click.echo(f"{count} sources, {minutes:g} min, hop {hop_s:g} s")

@@ -1,8 +1,10 @@
 """A server of live sound, in this process, which can do what broken ones do. It speaks HTTP, or nothing."""
 
 import io
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 import av
 import numpy as np
+import pytest
 
 RATE_HZ = 16_000
 _PIECE_SECONDS = 0.1
@@ -196,6 +199,47 @@ def sends_garbage(radio: Radio, connection: socket.socket) -> None:
     while not radio.over.is_set():
         connection.sendall(garbage.bytes(4000))
         radio.over.wait(0.05)
+
+
+@contextmanager
+def sends(url: str, container: str, codec: str, rate_hz: int) -> Iterator[None]:
+    """A thread's FFmpeg sends a tone to a URL at the pace of the clock."""
+    over = threading.Event()
+
+    def send() -> None:
+        with suppress(OSError, av.FFmpegError), av.open(url, "w", format=container) as out:
+            stream = out.add_stream(codec, rate=rate_hz)
+            stream.layout = "mono"
+            resampler = av.AudioResampler(stream.codec_context.format.name, "mono", rate_hz)
+            wave, began, sent = np.frombuffer(tone(60.0, rate_hz=rate_hz), "<i2")[None], time.monotonic(), 0
+            while sent < wave.shape[1] and not over.wait(max(0.0, began + sent / rate_hz - time.monotonic())):
+                frame = av.AudioFrame.from_ndarray(wave[:, sent : sent + 1024], format="s16", layout="mono")
+                frame.sample_rate, frame.pts = rate_hz, sent
+                sent += 1024
+                for made in resampler.resample(frame):
+                    out.mux(stream.encode(made))
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+@contextmanager
+def serves_rtmp(url: str) -> Iterator[None]:
+    """The program FFmpeg gives a tone to whoever asks first. (PyAV cannot be a server.)"""
+    if (program := shutil.which("ffmpeg")) is None:
+        pytest.skip("the program ffmpeg is not installed (apt install ffmpeg)")
+    wave = "aevalsrc=0.5*sin(2*PI*400*t):s=44100:d=600"
+    options = f"-loglevel error -re -f lavfi -i {wave} -c:a aac -f flv -listen 1"
+    process = subprocess.Popen([program, *options.split(), url], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from tagger.errors import UserError
 from tagger.names import is_address, slug
+from tagger.sources.network import protocols
+from tagger.sources.network.reasons import LET_OTHERS
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp")
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
@@ -105,6 +107,10 @@ class Address:
             )
         if trust.ca_certs is not None and not trust.ca_certs.is_file():
             raise UserError(f"{scheme}://{host}: tls_ca_certs: {trust.ca_certs}: no such file")
+        if protocols.lacks(scheme):
+            raise UserError(
+                f"{scheme}://{host}: the FFmpeg that PyAV has here was built without {scheme}; {LET_OTHERS}"
+            )
         return cls(url, scheme, host, port, trust)
 
     @property

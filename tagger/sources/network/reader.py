@@ -169,7 +169,7 @@ class Reader:
         is_open = self._stage in ("flowing", "sending")
         if self._order.ca_file is not None and not is_open and (problem := self._certificate_problem()):
             return "certificate", problem
-        return reasons.explained(error, is_open)
+        return reasons.explained(error, is_open, self._order.url.partition(":")[0].lower())
 
     def _certificate_problem(self) -> str:
         """Why the server's certificate cannot be trusted, for which FFmpeg has no error of its own; "" it can be."""

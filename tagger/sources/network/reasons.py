@@ -6,6 +6,12 @@ from tagger.condition import Reason
 
 TRUST = "name its authority, or the certificate itself, by tls_ca_certs = FILE.pem, or set tls_verify = false"
 """What to do about a certificate that is not trusted."""
+LET_OTHERS = "let go2rtc or mediamtx receive it, and listen to that by rtsp://"
+"""What to do about a protocol that FFmpeg lacks."""
+_RTP = (
+    "it is no RTP, or its format is none of those that RTP numbers: MPEG-TS, PCMU, PCMA, L16, MP2 and MP3 are; AAC and "
+    "Opus are not, so send them as MPEG-TS in RTP, or by rtsp://"
+)
 _NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
 _BROKEN = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.EBADF)
 
@@ -20,24 +26,23 @@ def said(error: Exception) -> str:
     return " ".join(str(getattr(error, "strerror", None) or type(error).__name__).split())[:200]
 
 
-def explained(error: Exception, is_open: bool) -> tuple[Reason, str]:
+def explained(error: Exception, is_open: bool, scheme: str = "") -> tuple[Reason, str]:
     """The reason of an error of PyAV, and that in words.
 
     Args:
         is_open: whether sound has come.
+        scheme: of the stream's URL.
     """
     code = getattr(error, "errno", None)
+    damage = _RTP if scheme == "rtp" and not is_open else f"what comes is damaged or no audio ({said(error)})"
     known: dict[str, tuple[Reason, str]] = {
         "HTTPUnauthorizedError": ("password", "the server does not accept this user and password (401)"),
         "HTTPForbiddenError": ("password", "the server forbids it to this user (403)"),
         "HTTPNotFoundError": ("not_found", "the server has no such stream (404)"),
         "HTTPServerError": ("failed", "the server answers with an error of its own (5xx)"),
-        "ProtocolNotFoundError": (
-            "failed",
-            "this FFmpeg has no such protocol; let go2rtc or mediamtx receive it, and listen to that by rtsp://",
-        ),
+        "ProtocolNotFoundError": ("failed", f"this FFmpeg has no such protocol; {LET_OTHERS}"),
         "EOFError": ("gone", "the stream has ended") if is_open else ("no_bytes", "it hung up before any sound came"),
-        "InvalidDataError": ("not_audio", f"what comes is damaged or no audio ({said(error)})"),
+        "InvalidDataError": ("not_audio", damage),
     }
     if type(error).__name__ in known:
         return known[type(error).__name__]

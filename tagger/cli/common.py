@@ -75,19 +75,30 @@ class Group(click.Group):
             formatter.write_dl(rows)
 
 
-def hide_secrets(given: dict[str, Any]) -> None:
-    """Removes secrets from the command line that `ps` shows. Commands call it first."""
+_BETTER = (
+    "TAGGER_LISTEN_PASSWORD, --password-file FILE, `tagger config init`, or '${NAME}' in a source's URL for an "
+    "environment variable"
+)
+_BETTER_FOR_DATABASES = "PGPASSWORD, or the file ~/.pgpass"
+
+
+def hide_secrets(given: dict[str, Any], database: str = "") -> None:
+    """Removes secrets from the command line that `ps` shows. Commands call it first.
+
+    Args:
+        database: URL of a database, if there is one.
+    """
     from tagger.config import secret
     from tagger.config.given import has_secret, looks_secret
 
     urls = [given.get(key) or "" for key in ("mqtt.url", "sinks.webhook.url")]
     # If a flag is given twice, the last one counts, but `ps` shows both.
+    urls.append(database)
     urls += [url for each in sys.orig_argv if "://" in (url := each.partition("=")[2] if each[:2] == "--" else each)]
     seen = secret.take_off_command_line(filter(has_secret, urls))
-    if any(map(looks_secret, seen)):
+    if secrets := [each for each in seen if looks_secret(each)]:
         echo(
             "Warning: a secret in a URL on the command line can be seen by others on this machine, and stays in the "
-            "shell's history; better: TAGGER_LISTEN_PASSWORD, --password-file FILE, `tagger config init`, or '${NAME}' "
-            "in a source's URL for an environment variable",
+            f"shell's history; better: {_BETTER_FOR_DATABASES if secrets == [database] else _BETTER}",
             err=True,
         )

@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
+from tagger.cli.common import hide_secrets
+
 
 @click.command("events")
-@click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
+@click.argument("file", required=False, metavar="[FILE]")
 @click.option(
     "--day", metavar="DAY", help="Only events that began on this day, local time: 2026-11-26, today or yesterday."
 )
@@ -34,12 +36,15 @@ import click
 @click.option("--chart", is_flag=True, help="With --day: print the day as text, hours across, labels down.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="With --day: write the day as a picture.")
 def list_events(
-    file: Path | None, labels: Sequence[str], sources: Sequence[str], nodes: Sequence[str], **flags: Any
+    file: str | None, labels: Sequence[str], sources: Sequence[str], nodes: Sequence[str], **flags: Any
 ) -> None:
     """List the events in the daemon's event log.
 
-    FILE is its event log. [default: $TAGGER_HOME/events.sqlite]
+    FILE is its event log [default: $TAGGER_HOME/events.sqlite], or postgresql://user@host/name, the database of `tagger
+    collect`.
     """
+    if file is not None:
+        hide_secrets({}, file)
     from tagger.history.listing import show
     from tagger.history.query import Query, default_path
 
@@ -52,4 +57,4 @@ def list_events(
         last=flags["last"],
     )
     shown = {name: flags[name] for name in ("day", "since", "until", "as_json", "count", "chart", "plot")}
-    show(file or default_path(), query=query, **shown)
+    show(file or str(default_path()), query=query, **shown)

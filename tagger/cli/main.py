@@ -11,6 +11,7 @@ import click
 from tagger import __version__
 from tagger.cli.bench import bench
 from tagger.cli.calibrate import calibrate
+from tagger.cli.collect import collect
 from tagger.cli.common import Group
 from tagger.cli.config import config
 from tagger.cli.devices import devices
@@ -27,9 +28,15 @@ from tagger.cli.train import evaluate, features, recipes, train
 from tagger.errors import SettingError, TaggerError, UserError, to_install
 from tagger.printable import LogFormatter, printable
 
-_EXTRAS = {"torch": "train", "onnx": "torch", "openvino": "openvino", "pyarrow": "parquet"} | dict.fromkeys(
-    ("starlette", "uvicorn"), "web"
-)
+_EXTRAS = {
+    "onnx": "torch",
+    "openvino": "openvino",
+    "psycopg": "collect",
+    "pyarrow": "parquet",
+    "starlette": "web",
+    "torch": "train",
+    "uvicorn": "web",
+}
 """Packages that a device does not need, and the extra that installs them."""
 _MANY_THREADS = ("train", "eval", "features")
 """Commands whose products of matrices are large enough for several threads."""
@@ -107,7 +114,7 @@ def main(ctx: click.Context) -> None:
 
 _COMMANDS = (
     *(listen, status, doctor, list_events, config, devices, models, labels),
-    *(tag_files, calibrate, review, export_model, bench),
+    *(tag_files, calibrate, review, export_model, collect, bench),
     *(train, evaluate, recipes, features),
 )
 for _command in _COMMANDS:

@@ -12,6 +12,18 @@ from tagger.config.options import ENV_PREFIX, OPTIONS, Option
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+def options_of(keys: Sequence[str]) -> Callable[[_Command], _Command]:
+    """Decorator: adds --config and some flags of the table, those of these keys."""
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(OPTIONS):
+            if option.key in keys:
+                command = _flag(option)(command)
+        return _config(command)
+
+    return decorate
+
+
 def listen_options(without: Sequence[str] = ()) -> Callable[[_Command], _Command]:
     """Decorator: adds the arguments of `tagger listen`, which are SOURCE, --config and the flags of the table.
 
@@ -23,16 +35,19 @@ def listen_options(without: Sequence[str] = ()) -> Callable[[_Command], _Command
         for option in reversed(OPTIONS):
             if option.flag is not None and option.key not in without:
                 command = _flag(option)(command)
-        command = click.option(
-            "--config",
-            type=click.Path(path_type=Path),
-            envvar=ENV_PREFIX + "CONFIG",
-            metavar="FILE",
-            help="TOML file of these settings and of events. [default: $TAGGER_HOME/tagger.toml, if it exists]",
-        )(command)
-        return click.argument("sources", nargs=-1, metavar="[SOURCE]...")(command)
+        return click.argument("sources", nargs=-1, metavar="[SOURCE]...")(_config(command))
 
     return decorate
+
+
+def _config(command: _Command) -> _Command:
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        envvar=ENV_PREFIX + "CONFIG",
+        metavar="FILE",
+        help="TOML file of these settings and of events. [default: $TAGGER_HOME/tagger.toml, if it exists]",
+    )(command)
 
 
 def typed(ctx: click.Context) -> dict[str, Any]:
@@ -40,9 +55,11 @@ def typed(ctx: click.Context) -> dict[str, Any]:
     given = {
         option.key: option.tidied(ctx.params[_parameter(option)])
         for option in OPTIONS
-        if option.flag is not None and ctx.get_parameter_source(_parameter(option)) is ParameterSource.COMMANDLINE
+        if option.flag is not None
+        and _parameter(option) in ctx.params
+        and ctx.get_parameter_source(_parameter(option)) is ParameterSource.COMMANDLINE
     }
-    return given | ({"listen.sources": ctx.params["sources"]} if ctx.params["sources"] else {})
+    return given | ({"listen.sources": ctx.params["sources"]} if ctx.params.get("sources") else {})
 
 
 def _parameter(option: Option) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import date
 from itertools import islice
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from tagger import times
 from tagger.errors import UserError, near
-from tagger.history.log import Database, EventRow, reading
+from tagger.history.database import URLS, Database
+from tagger.history.log import EventRow, reading
 from tagger.history.query import Column, LabelCount, Query, count_by_label, find, has_name, names, to_json
 from tagger.printable import echo, echo_lines, number_of
 
@@ -25,7 +27,7 @@ _MARKS = {"test": "  (a test)", "restart": "  (end estimated)"}
 
 
 def show(
-    path: Path,
+    place: str,
     day: str | None,
     since: str | None,
     until: str | None,
@@ -38,7 +40,7 @@ def show(
     """`tagger events`. Results go to standard output, remarks to standard error.
 
     Args:
-        path: the event log.
+        place: path of the event log, or the URL of the database of `tagger collect`.
         day, since, until: as the user wrote them; they set the query's `since` and `until`.
         query: the other conditions.
         count, chart, plot: what to show instead of the table; `plot` is the PNG to write.
@@ -59,7 +61,7 @@ def show(
     chosen_day = None if day is None else times.day("--day", day)
     begin, end = _span(chosen_day, since, until)
     selected = replace(query, since=begin, until=end)
-    with reading(path) as database:
+    with _opened(place) as database:
         _check_names(database, "--label", "label", query.labels)
         _check_names(database, "--source", "source", query.sources)
         _check_names(database, "--node", "node", query.nodes)
@@ -72,6 +74,14 @@ def show(
             _plot(plot, chosen_day, [row for row in find(database, longer) if _is_audible(row, chosen_day)])
         else:
             _show_rows(find(database, selected), as_json)
+
+
+def _opened(place: str) -> AbstractContextManager[Database]:
+    if place.startswith(URLS):
+        from tagger.history import postgres
+
+        return postgres.reading(place)
+    return reading(Path(place))
 
 
 def describe(row: EventRow) -> str:

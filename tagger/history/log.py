@@ -18,7 +18,6 @@ VERSION = 1
 """Version of the tables, the database's `user_version`. A newer one is refused."""
 WAIT_SECONDS = 10.0
 """Longest wait for another process that writes."""
-Database = sqlite3.Connection
 
 _MAGIC = b"SQLite format 3\0"
 _TABLES = """

@@ -1,14 +1,15 @@
 """Queries of an event log: which events, and how many of each label."""
 
-import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from tagger import files, times
+from tagger.history.database import Database
 from tagger.history.log import EventRow
 
+_COLUMNS = ", ".join(f'"{field.name}"' for field in fields(EventRow))
 Column = Literal["label", "source", "node"]
 
 
@@ -44,7 +45,7 @@ class Query:
             ("onset >= ?", self.since),
             ("onset < ?", self.until),
             ("peak_score >= ?", self.min_score),
-            ("offset - onset >= ?", self.min_s),
+            ('"offset" - onset >= ?', self.min_s),
         ):
             if value is not None:
                 terms.append(term)
@@ -53,11 +54,11 @@ class Query:
             if names:
                 terms.append(f"{column} IN ({', '.join('?' * len(names))})")
                 values.extend(names)
-        select = f"SELECT * FROM events{' WHERE ' if terms else ''}{' AND '.join(terms)}"
+        select = f"SELECT {_COLUMNS} FROM events{' WHERE ' if terms else ''}{' AND '.join(terms)}"
         if self.last is None:
             return f"{select} ORDER BY onset, id", values
         newest = f"{select} ORDER BY onset DESC, id DESC LIMIT ?"
-        return f"SELECT * FROM ({newest}) ORDER BY onset, id", [*values, self.last]
+        return f"SELECT * FROM ({newest}) AS newest ORDER BY onset, id", [*values, self.last]
 
 
 @dataclass(frozen=True)
@@ -85,33 +86,33 @@ class LabelCount:
         }
 
 
-def find(database: sqlite3.Connection, query: Query) -> Iterator[EventRow]:
+def find(database: Database, query: Query) -> Iterator[EventRow]:
     """Rows that meet a query, ordered by onset."""
     return (EventRow(*row) for row in database.execute(*query.sql()))
 
 
-def count_by_label(database: sqlite3.Connection, query: Query) -> list[LabelCount]:
+def count_by_label(database: Database, query: Query) -> list[LabelCount]:
     """Totals of the events that meet a query, the most frequent label first."""
     select, values = query.sql()
-    no_tests = "FILTER (WHERE cause IS NOT 'test')"
+    no_tests = "FILTER (WHERE coalesce(cause, '') <> 'test')"
     return [
         LabelCount(*row)
         for row in database.execute(
-            f"SELECT label, count(*) {no_tests} AS events, coalesce(sum(offset - onset) {no_tests}, 0.0), "
-            f"max(peak_score) {no_tests}, count(*) FILTER (WHERE cause IS 'test') "
-            f"FROM ({select}) GROUP BY label ORDER BY events DESC, label",
+            f'SELECT label, count(*) {no_tests} AS events, coalesce(sum("offset" - onset) {no_tests}, 0.0), '
+            f"max(peak_score) {no_tests}, count(*) FILTER (WHERE cause = 'test') "
+            f"FROM ({select}) AS found GROUP BY label ORDER BY events DESC, label",
             values,
         )
     ]
 
 
-def has_name(database: sqlite3.Connection, column: Column, name: str) -> bool:
+def has_name(database: Database, column: Column, name: str) -> bool:
     """Whether an event has this name in a column."""
     found = database.execute(f"SELECT 1 FROM events WHERE {column} = ? LIMIT 1", (name,))
     return found.fetchone() is not None
 
 
-def names(database: sqlite3.Connection, column: Column) -> Iterator[str]:
+def names(database: Database, column: Column) -> Iterator[str]:
     """All names in a column."""
     return (name for (name,) in database.execute(f"SELECT DISTINCT {column} FROM events"))
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -35,6 +36,9 @@ CONNECT_SECONDS = 5.0
 """Longest wait for a connection, and for its TLS handshake, seconds."""
 RETRY_SECONDS = (1.0, 60.0)
 """First and longest wait between two attempts to connect, seconds. Each wait is twice the one before."""
+_SESSION_RETRY_SECONDS = (0.1, 60.0)
+"""The same with a session. Some brokers forget shared subscriptions when they restart (Mosquitto 2.0.11), so whoever
+subscribes should be there before those who publish."""
 _NO_BROKER = ". Is a broker running there? Start one, such as Mosquitto, or name another with --mqtt"
 _REMIND_SECONDS = 3_600.0
 """Time after which the log says again that the broker cannot be reached, seconds."""
@@ -61,6 +65,18 @@ _STOP_SECONDS = 1.0
 """Longest wait for the disconnect, seconds."""
 
 
+@dataclass(frozen=True)
+class Session:
+    """A session that the broker keeps while the client is away (MQTT 5). A message counts as received once
+    `Connection.acknowledge` was called, and else comes again with the next connection.
+    """
+
+    expiry_s: int
+    """Time for which the broker keeps it, seconds."""
+    most_held: int
+    """Largest number of messages that the broker sends before one of them is acknowledged; at most 65,535."""
+
+
 class Connection:
     """Logs each change of the connection in one line. Callbacks run in paho's thread, and must not block."""
 
@@ -70,6 +86,7 @@ class Connection:
         on_refused: Callable[[UserError], None] | None,
         client_id: str = "",
         quiet: bool = False,
+        session: Session | None = None,
     ) -> None:
         """
         Args:
@@ -77,6 +94,7 @@ class Connection:
                 again even then.
             client_id: empty: paho makes up another one each time.
             quiet: log nothing.
+            session: for `on_held` and `acknowledge`; needs a client id that stays, and version 5.
 
         Raises:
             UserError: a certificate file cannot be used.
@@ -102,7 +120,10 @@ class Connection:
         """Called with paho's number of a message, and whether the broker has refused it for good (MQTT 5)."""
         self.on_message: Callable[[str, bytes, bool], None] = _ignore
         """Called with topic, payload, and whether the message was retained."""
+        self.on_held: Callable[[str, bytes, int], None] = _ignore
+        """With a session, called instead of `on_message`: topic, payload, and the number for `acknowledge`."""
         self.on_subscribed: Callable[[], None] = _ignore
+        self._session, self._ends_session = session, False
         self._settings, self._on_refused, self._quiet = settings, on_refused, quiet
         self._is_stopping = False
         self._connected_at: float | None = None
@@ -120,21 +141,27 @@ class Connection:
         self._announces_limit = self._is_version_5
         """Whether the broker is told the largest packet that is taken. Some brokers that know only 3.1.1 do not answer
         a connection that says so; the next one then does not, and they refuse it in words."""
-        self._client = _BoundedClient(
+        self._client = self._make_client()
+        self._set_callbacks()
+        self._set_backoff()
+
+    def _make_client(self) -> "_BoundedClient":
+        settings = self._settings
+        client = _BoundedClient(
             CallbackAPIVersion.VERSION2,
-            client_id,
+            self._client_id,
             protocol=MQTTProtocolVersion.MQTTv5 if self._is_version_5 else MQTTProtocolVersion.MQTTv311,
         )
         if settings.user is not None:
-            self._client.username_pw_set(settings.user, settings.password)
+            client.username_pw_set(settings.user, settings.password)
         if settings.tls:
-            self._client.tls_set_context(tls_context(settings))
-            self._client.tls_insecure_set(settings.tls_insecure)
-        self._client.connect_timeout = CONNECT_SECONDS
-        self._client.max_queued_messages_set(0)
-        self._client.max_inflight_messages_set(0)  # the publisher bounds their number
-        self._set_callbacks()
-        self._set_backoff()
+            client.tls_set_context(tls_context(settings))
+            client.tls_insecure_set(settings.tls_insecure)
+        client.connect_timeout = CONNECT_SECONDS
+        client.max_queued_messages_set(0)
+        client.max_inflight_messages_set(0)  # the publisher bounds their number
+        client.manual_ack_set(self._session is not None)
+        return client
 
     def _set_callbacks(self) -> None:
         self._client.on_connect = self._on_connect
@@ -159,7 +186,11 @@ class Connection:
         a host, or waiting for a broker that accepts no more data. It then ends by itself.
         """
         self._is_stopping = True
-        self._client.disconnect()
+        properties = None
+        if self._ends_session:
+            properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = 0
+        self._client.disconnect(properties=properties)
         stopping = threading.Thread(target=self._client.loop_stop, name="mqtt-stop", daemon=True)
         stopping.start()
         stopping.join(_STOP_SECONDS)
@@ -169,6 +200,7 @@ class Connection:
         for name in ("connect", "connect_fail", "disconnect", "publish", "message", "subscribe", "log"):
             setattr(self._client, f"on_{name}", None)
         self.on_connected = self.on_lost = self.on_acknowledged = self.on_message = self.on_subscribed = _ignore
+        self.on_held = _ignore
 
     @property
     def is_connected(self) -> bool:
@@ -199,13 +231,28 @@ class Connection:
         """Subscribes at QoS 1."""
         self._client.subscribe([(topic, 1) for topic in topics])
 
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """What the broker holds of these topics still comes."""
+        self._client.unsubscribe(list(topics))
+
+    def end_session(self) -> None:
+        """Makes the broker forget the session, and what it holds for it, at `stop`."""
+        self._ends_session = True
+
+    def acknowledge(self, number: int) -> None:
+        """Tells the broker that a message of the present connection is in safe hands (`on_held`)."""
+        self._client.ack(number, 1)
+
     def _set_address(self) -> None:
         clean: Any = {}
         if self._is_version_5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             if self._announces_limit:
                 properties.MaximumPacketSize = _MAX_RECEIVED_BYTES
-            clean = {"clean_start": True, "properties": properties}
+            if self._session is not None:
+                properties.SessionExpiryInterval = self._session.expiry_s
+                properties.ReceiveMaximum = self._session.most_held
+            clean = {"clean_start": self._session is None, "properties": properties}
         self._client.connect_async(self._settings.host, self._settings.port, KEEPALIVE_SECONDS, **clean)
 
     def _properties(self, message: Outgoing) -> Properties:
@@ -224,7 +271,8 @@ class Connection:
 
     def _set_backoff(self) -> None:
         """Sets first and longest wait between attempts to connect. paho doubles each wait itself."""
-        first = pause_s(self.short_connections, RETRY_SECONDS, (1 - _JITTER, 1 + _JITTER))
+        waits = RETRY_SECONDS if self._session is None else _SESSION_RETRY_SECONDS
+        first = pause_s(self.short_connections, waits, (1 - _JITTER, 1 + _JITTER))
         longest = RETRY_SECONDS[1] * random.uniform(1, 1 + _JITTER)
         self._client.reconnect_delay_set(first, max(first, longest))  # type: ignore[arg-type]  # its code takes floats
 
@@ -354,12 +402,17 @@ class Connection:
         try:
             topic = message.topic
         except UnicodeDecodeError:  # not every broker refuses such a topic
+            if self._session is not None:
+                self.acknowledge(message.mid)
             return
-        self.on_message(topic, bytes(message.payload), message.retain)
+        if self._session is not None:
+            self.on_held(topic, bytes(message.payload), message.mid)
+        else:
+            self.on_message(topic, bytes(message.payload), message.retain)
 
     def _on_subscribe(self, reasons: Sequence[ReasonCode]) -> None:
         if refusals := [reason for reason in reasons if reason.is_failure]:
-            text = "MQTT: %s refuses a subscription (%s); requests do not arrive: check its access list"
+            text = "MQTT: %s refuses a subscription (%s); nothing arrives there: check its access list"
             self._log(logging.WARNING, text, self._settings.url, refusals[0])
         self.on_subscribed()
 

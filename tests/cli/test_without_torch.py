@@ -126,6 +126,7 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         "torch",
         "onnx",
         "openvino",
+        "psycopg",
         "pyarrow",
         "starlette",
         "uvicorn",
@@ -136,12 +137,22 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         "tagger.checkpoints.official",
         "tagger.checkpoints.second",
         *(f"tagger.engine.{name}" for name in ("export", "int8", "runtime_gpu", "runtime_openvino", "runtime_torch")),
+        "tagger.collect.collector",
         "tagger.features.logmel",
+        "tagger.history.postgres",
         "tagger.tag.parquet",
         *(f"tagger.models.{name}" for name in ("crnn", "dymn", "efficientat", "network", "opinion")),
         "tagger.web.app",
         "tagger.web.server",
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["collect postgresql://127.0.0.1/x", "events postgresql://127.0.0.1/x"])
+def test_a_command_of_an_extra_says_what_to_install(command: str) -> None:
+    code, _, said = tagger(*command.split(), answers="", blocked=True)
+    assert code == 2
+    assert said == "Error: this needs psycopg, which is not installed: run `./scripts/setup collect` in tagger's clone\n"
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""The tables of a PostgreSQL database: one file of SQL for each version, applied in the order of their names."""

@@ -36,10 +36,14 @@ def sizes(folder: Path) -> Iterator[tuple[float, str]]:
     yield megabytes(folder), "all of .venv"
 
 
-def cached_mb() -> float:
-    """What pip keeps, MB."""
-    command = [sys.executable, "-m", "pip", "cache", "dir"]
-    return megabytes(Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()))
+def cached() -> str:
+    """What pip keeps, where a pip is found as `scripts/setup` does, or in this Python."""
+    for python in (os.environ.get("PYTHON", "python3"), sys.executable):
+        command = [python, "-m", "pip", "cache", "dir"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not done.returncode:
+            return f"{megabytes(Path(done.stdout.strip())):.0f} MB"
+    return "nobody knows how many MB"
 
 
 def megabytes(path: Path) -> float:
@@ -66,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tagger-first-") as folder:
         clone = Path(folder) / "tagger"
         subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
-        print("installs with uv" if shutil.which("uv") else f"installs with pip, whose cache has {cached_mb():.0f} MB")
+        print("installs with uv" if shutil.which("uv") else f"installs with pip, whose cache has {cached()}")
         print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
         set_up, listen = readme_command().split(" && ")
         began = time.monotonic()

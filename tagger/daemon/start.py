@@ -15,6 +15,7 @@ from tagger.config.build import Configuration
 from tagger.daemon.control import Control
 from tagger.daemon.daemon import Daemon, Task
 from tagger.daemon.fanout import Fanout
+from tagger.daemon.memory import share_arenas
 from tagger.daemon.model import Model, levels_db, open_model
 from tagger.daemon.names import source_keys, source_levels
 from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
@@ -66,6 +67,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
     Raises:
         TaggerError: a model, source or sink cannot be opened, or failed later.
     """
+    share_arenas()
     with ExitStack() as stack:
         stack.enter_context(patient_threads())
         model = open_model(settings)

@@ -28,6 +28,8 @@ _HOLD_SECONDS = 0.5
 """Longest time for which blocks are held, after a stall, to see whether what was missed comes yet."""
 _HOLD_AUDIO_SECONDS = 30.0
 """Most audio that is held."""
+_LATE_SECONDS = 5.0
+"""Time for which all of a stream is late before that counts as lost, where its time stamps say that nothing is."""
 _BURST_SECONDS = 0.05
 """Longest pause within a burst, at the start of a stream."""
 _SET_SECONDS = 0.05
@@ -120,7 +122,8 @@ class LiveClock:
     arrive before it sounded, so the least delay is the true one: where a stream is ahead of the clock (a recorder that
     is fast, a beginning that was late) this moment moves back at once. It moves on when all of a second's samples were
     late (a slow recorder), with a gap if they were late by half a second or more. After a stall, blocks are held for up
-    to half a second: what was missed may come yet. If not, the sound is lost, and there is a gap before them.
+    to half a second: what was missed may come yet. If not, the sound is lost, and there is a gap before them. Where the
+    stream's own time stamps say what was lost, the rest is only late, unless all of it is for some seconds.
 
     All this is done to live streams alone: those whose reader must wait, and which are no faster than twice the time
     that passes: over a second, or with a second's wait. A recording that is piped at full speed is dated from its
@@ -134,6 +137,7 @@ class LiveClock:
         is_live: bool | None = None,
         start_time: float | None = None,
         on_ahead: Callable[[], None] = lambda: None,
+        tells_losses: Callable[[], bool] = lambda: False,
     ) -> None:
         """
         Args:
@@ -142,12 +146,16 @@ class LiveClock:
             is_live: None: its pace will tell.
             start_time: when the stream began, seconds since the epoch: it is a recording, and nothing is adjusted.
             on_ahead: called once, when a stream is so much faster than a live one that its times are in the future.
+            tells_losses: whether the stream has time stamps now, by which its losses are known.
         """
         self.is_live = bool(is_live)
         self._name, self._rate_hz, self._is_certain = name, rate_hz, is_live is not None
         self._start_time = start_time
         self._on_ahead: Callable[[], None] | None = None if self._is_certain else on_ahead
         """None: it was called, or the stream is live for certain."""
+        self._tells_losses = tells_losses
+        self._late_since_s: float | None = None
+        """Since when all of the stream has been late, on the steady clock. None: it is not."""
         self._wall = WallClock()
         self._began_s: float | None = None
         """When the stream began, on the steady clock. None before the first block."""
@@ -223,7 +231,7 @@ class LiveClock:
             return
         late_s = arrival.delay_s - self._began_s
         may_be_late_s = _STALL_SECONDS + (arrival.newest_s - before_s) / 4
-        if arrival.waited and not arrival.is_unknown and late_s > may_be_late_s:
+        if arrival.waited and not arrival.is_unknown and late_s > may_be_late_s and not self._tells_losses():
             self._is_stalled = True
         elif late_s < (0.0 if arrival.waited else -_TOLERANCE_SECONDS):
             self._began_s = arrival.delay_s
@@ -256,11 +264,16 @@ class LiveClock:
             return
         self._began_s = min(self._began_s, last.delay_s)
         if last.delay_s - self._began_s <= _SLOW_SECONDS:  # neither is the least of all
+            self._late_since_s = None
+            return
+        if self._late_since_s is None:
+            self._late_since_s = now_s
+        if self._tells_losses() and now_s - self._late_since_s < _LATE_SECONDS:
             return
         least_s = min(spell.delay_s for spell in list(self._spells)[1:]) if is_measured else self._began_s
         late_s = least_s - self._began_s
         if late_s > _SLOW_SECONDS and pace <= _CATCHING_UP:
-            self._began_s = least_s
+            self._began_s, self._late_since_s = least_s, None
             if late_s > _STALL_SECONDS:
                 self._lose(late_s)
 

@@ -61,9 +61,15 @@ class Simulation:
         self.now = max(self.now, min(self.sent[0][0], self.now + within_s))
         return self.sent[0][0] <= self.now
 
-    def heard(self, is_live: bool | None = None) -> list[Heard]:
+    def heard(self, is_live: bool | None = None, tells_losses: bool = False) -> list[Heard]:
         found = []
-        clock = LiveClock("pipe", RATE_HZ, is_live, on_ahead=lambda: self.told_at.append(self.now))
+        clock = LiveClock(
+            "pipe",
+            RATE_HZ,
+            is_live,
+            on_ahead=lambda: self.told_at.append(self.now),
+            tells_losses=lambda: tells_losses,
+        )
         for block in clock.blocks(self.arrivals(), self.has_more):
             found.append(Heard(block, self.wall(self.now)))
             self.now += self.busy_s * len(block.samples) / RATE_HZ
@@ -76,6 +82,7 @@ def hear(
     busy_s: float = 0.0,
     starts_s: float = 0.0,
     is_live: bool | None = None,
+    tells_losses: bool = False,
 ) -> list[Heard]:
     """
     Args:
@@ -83,8 +90,9 @@ def hear(
         busy_s: time that the reader takes for a second of sound, seconds.
         starts_s: when the reader begins to read.
         is_live: None: a pipe; True: a microphone.
+        tells_losses: whether it has time stamps of its own, by which nothing was lost.
     """
-    return Simulation(sent, wall, busy_s, starts_s).heard(is_live)
+    return Simulation(sent, wall, busy_s, starts_s).heard(is_live, tells_losses)
 
 
 def live(begin_s: float, end_s: float, piece_s: float = 0.1, pace: float = 1.0) -> Sent:
@@ -156,6 +164,33 @@ def test_a_stall_whose_sound_comes_later_is_none(away_s: float, pace: float, pie
     assert is_whole(heard)
     assert gaps(heard) == []
     assert moments(heard) == pytest.approx({number: number / RATE_HZ for number in moments(heard)}, abs=1e-3)
+
+
+@pytest.mark.parametrize("late_s", [0.8, 2.5])
+@pytest.mark.parametrize("is_live", [None, True])
+def test_what_is_late_for_some_seconds_is_not_lost_where_time_stamps_say_so(
+    late_s: float, is_live: bool | None
+) -> None:
+    """What sounds between 10 and 11 s is late, as on a busy machine; then the delay shrinks, slowly."""
+    sent = []
+    for due_s, seconds in live(0, 60):
+        delay_s = late_s if due_s > 10 else 0.0
+        sent.append((due_s + max(0.0, min(delay_s, late_s - (due_s - 11) / 1.25)), seconds))
+    assert gaps(hear(sent, is_live=is_live)), "of a stream without time stamps, nobody knows"
+    heard = hear(sent, is_live=is_live, tells_losses=True)
+    assert is_whole(heard)
+    assert gaps(heard) == []
+    assert moments(heard) == pytest.approx({number: number / RATE_HZ for number in moments(heard)}, abs=1e-3)
+
+
+@pytest.mark.parametrize("away_s", [0.8, 3.0])
+def test_time_stamps_are_believed_for_some_seconds_when_all_sound_is_late(away_s: float) -> None:
+    """The sender was away, and its time stamps count samples."""
+    heard = hear(live(0, 10) + live(10 + away_s, 40 + away_s), tells_losses=True)
+    (gap,) = gaps(heard)
+    assert 14 <= gap.samples[0] / RATE_HZ <= 17
+    assert gap.time - EPOCH == pytest.approx(gap.samples[0] / RATE_HZ + away_s, abs=0.05)
+    assert max(each.ahead_s for each in heard) <= 1e-3
 
 
 def test_what_is_kept_of_a_stall_is_dated_by_its_end() -> None:

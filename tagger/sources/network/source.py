@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _AHEAD_SECONDS = 40.0
 """Most sound that a server may send ahead of time. Icecast sends some seconds at once, HLS three pieces of up to 10 s.
 What comes beyond it waits in the connection, so a recording is heard at its own pace."""
+_STAMPED = ("rtsp", "rtp", "mpegts", "flv", "hls")
+"""FFmpeg's names of containers whose sender stamps the sound. In others FFmpeg counts samples or bytes."""
 _TRIED_OTHERWISE: tuple[Reason, ...] = ("no_bytes", "no_sound", "not_audio", "failed")
 """Reasons for which another way to ask for the stream may help."""
 
@@ -69,7 +71,8 @@ class NetworkSource:
         reading.on_wait = self._wait
         has_sound = False
         try:
-            clock = LiveClock(self.name, self._rate_hz)  # what comes at once, at the beginning, has sounded before
+            # What comes at once, at the beginning, has sounded before.
+            clock = LiveClock(self.name, self._rate_hz, tells_losses=self._tells_losses)
             blocks = clock.blocks(self._arrivals(reading), reading.has_more)
             for block in self._workload.follow(blocks):
                 has_sound = True
@@ -94,6 +97,10 @@ class NetworkSource:
     def trouble(self) -> tuple[Reason, str] | None:
         """What is wrong with the stream although its sound comes. None: nothing."""
         return ("clock", self._stamps.trouble) if self._stamps.trouble else None
+
+    def _tells_losses(self) -> bool:
+        """Whether the sender has stamped its sound, so that what is lost is known, and all else is only late."""
+        return self.about is not None and self.about.container in _STAMPED and self._stamps.are_believed
 
     def _order(self) -> Order:
         address, pcm = self._address, self._pcm

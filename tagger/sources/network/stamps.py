@@ -32,6 +32,11 @@ class Stamps:
         """What is wrong with them; "" nothing."""
         return self._detail if self._position_s <= self._told_until_s else ""
 
+    @property
+    def are_believed(self) -> bool:
+        """Whether the connection has time stamps that say what is missing."""
+        return self._is_believed and self._anchor_s is not None and not self.trouble
+
     def follow(self, stamp_s: float, length_s: float, now: float) -> float | None:
         """Takes the stamp and length of the next sound, and the moment that it came, on a steady clock, seconds.
 

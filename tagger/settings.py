@@ -31,6 +31,11 @@ PCM_ENCODINGS = (
 )
 Channel = tuple[int, ...]
 """Numbers of the channels that are heard, from 1. Empty: all of them, averaged."""
+_LOOPBACK = {
+    4: [ipaddress.ip_network("127.0.0.0/8")],
+    6: [ipaddress.ip_network("::1/128"), ipaddress.ip_network("::ffff:127.0.0.0/104")],
+}
+"""Addresses of this machine alone, by version of IP."""
 _MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _WEB_PORTS = {"http": 80, "https": 443}
 
@@ -339,21 +344,58 @@ class WebSettings:
     """None: nobody is asked for one, and only this machine reaches the page."""
     hosts: tuple[str, ...] = ()
     """Names by which browsers may reach the page, besides addresses and this machine's own name."""
+    guest_password: str | None = field(default=None, repr=False)
+    """Whoever has this one sees what is heard and how the daemon does, and no more."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of the proxies whose `X-Forwarded-*` is believed."""
+    login_proxies: tuple[str, ...] = ()
+    """The same of proxies that ask for the login themselves: whom they let in is asked for no password."""
+    owners: tuple[str, ...] = ()
+    """Ids or names of the users whom these proxies let in as owners; the others are guests. Empty: all are owners."""
 
     def __post_init__(self) -> None:
         if not is_web_address(self.address) or not 1 <= self.port <= 65535:
             raise SettingError("web.address", f"must be an address such as {DEFAULT_WEB_ADDRESS}", self.address)
         if wrong := [host for host in self.hosts if not is_address(host)]:
             raise SettingError("web.hosts", f"{wrong[0]!r} is no host's name, without port")
-        if self.password is None and not is_this_machine(self.host):
+        if self.password is None and not self.login_proxies and not is_this_machine(self.host):
             raise SettingError(
                 "web.address",
                 "whoever reaches it could see what is heard: set a password (web.password_file = FILE, or "
                 f"web.password), or use {DEFAULT_WEB_ADDRESS}, which only this machine reaches",
                 self.address,
             )
-        if self.password is not None and len(self.password) < LEAST_PASSWORD:
-            raise SettingError("web.password", f"must have at least {LEAST_PASSWORD} characters")
+        self._check_passwords()
+        self._check_proxies()
+
+    def _check_passwords(self) -> None:
+        for key, password in (("web.password", self.password), ("web.guest_password", self.guest_password)):
+            if password is not None and len(password) < LEAST_PASSWORD:
+                raise SettingError(key, f"must have at least {LEAST_PASSWORD} characters")
+            if password is not None and password.startswith("$argon2") and not is_password_hash(password):
+                raise SettingError(key, "is no complete hash of Argon2; `tagger config password FILE` makes one")
+        if self.guest_password is not None and self.password is None:
+            raise SettingError("web.guest_password", "is for nobody: without web.password everybody is the owner")
+        if self.guest_password is not None and self.guest_password == self.password:
+            raise SettingError("web.guest_password", "must be another one than web.password")
+
+    def _check_proxies(self) -> None:
+        for key, given in (("web.trusted_proxies", self.trusted_proxies), ("web.login_proxies", self.login_proxies)):
+            if wrong := [each for each in given if _network(each) is None]:
+                raise SettingError(key, f"{wrong[0]!r} is no address such as 172.30.32.2, and no network")
+        for each in self.login_proxies:
+            if (network := _network(each)) is not None and any(
+                network.overlaps(own) for own in _LOOPBACK[network.version]
+            ):
+                raise SettingError(
+                    "web.login_proxies", f"every program on this machine comes from {each}: set a password instead"
+                )
+        if self.trusted_proxies and self.password is None:
+            raise SettingError(
+                "web.trusted_proxies", "whoever comes by a proxy must be asked for a password: set web.password_file"
+            )
+        if self.owners and not self.login_proxies:
+            raise SettingError("web.owners", "only web.login_proxies say which user asks")
 
     @property
     def host(self) -> str:
@@ -375,6 +417,26 @@ class WebSettings:
     @property
     def url(self) -> str:
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
+
+
+def is_password_hash(text: str) -> bool:
+    """Whether a text is the hash of a password by Argon2, as `tagger config password` makes it.
+
+    >>> [is_password_hash(each) for each in ("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRz$aGFzaGhhc2hoYXNo", "$argon2")]
+    [True, False]
+    """
+    match = re.fullmatch(
+        r"\$argon2(?:id|i|d)\$v=19\$m=[0-9]{1,6},t=[0-9]{1,2},p=[0-9]{1,2}(?:\$[A-Za-z0-9+/]{11,}){2}", text
+    )
+    return match is not None
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """An address, or a network such as 192.0.2.0/24. None: it is neither."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        return None
 
 
 def is_web_address(text: str) -> bool:

@@ -29,6 +29,8 @@ from tagger.errors import SettingError, TaggerError, UserError, to_install
 from tagger.printable import LogFormatter, printable
 
 _EXTRAS = {
+    "anyio": "web",
+    "argon2": "web",
     "onnx": "torch",
     "openvino": "openvino",
     "psycopg": "collect",

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tagger.config import secret
 from tagger.config.broker import BrokerResolver
 from tagger.config.file import load, usual
-from tagger.config.given import Rank, gather, looks_secret
+from tagger.config.given import Given, Rank, gather, looks_secret
 from tagger.config.options import OPTIONS
 from tagger.config.places import located
 from tagger.config.resolver import Resolved
@@ -199,27 +199,29 @@ class _ListenResolver(BrokerResolver):
         return made if mqtt is not None else None
 
     def _webhook(self) -> WebhookSettings | None:
-        return self._with_secret("webhook", WebhookSettings, "sinks.webhook.url", "sinks.webhook.token")
+        return self._with_secrets("webhook", WebhookSettings, "sinks.webhook.url", "sinks.webhook.token")
 
     def _web(self) -> WebSettings | None:
-        return self._with_secret("web", WebSettings, "web.address", "web.password")
+        return self._with_secrets("web", WebSettings, "web.address", "web.password", "web.guest_password")
 
-    def _with_secret(self, group: str, made: Callable[..., _Made], first: str, key: str) -> _Made | None:
-        """As `_group`, of a group with a secret, which may be in a file.
+    def _with_secrets(self, group: str, made: Callable[..., _Made], first: str, *keys: str) -> _Made | None:
+        """As `_group`, of a group with secrets, which may be in files.
 
         Args:
             first: the option without which there is no such group.
-            key: the option of the secret; that of its file is `key` and `_file`.
+            keys: the options of the secrets; that of a secret's file is its key and `_file`.
         """
-        secrets = sorted(self._present(key, f"{key}_file"), key=lambda given: given.rank)
-        if self._value(first) is None or not secrets:
-            return self._group(group, made)
-        name = key.rpartition(".")[2]
-        if len(secrets) == 2 and secrets[0].rank == secrets[1].rank:
-            self._problem(secrets[0], f"one {name} is enough: {key} and {key}_file both say one")
-        best = secrets[-1]
-        found = self._secret(best) if best.option.name.endswith("_file") else best.value
-        return self._group(group, lambda **fields: made(**fields | {name: found}), at={name: best})
+        found, at = dict[str, str | None](), dict[str, Given]()
+        for key in keys if self._value(first) is not None else ():
+            secrets = sorted(self._present(key, f"{key}_file"), key=lambda given: given.rank)
+            if not secrets:
+                continue
+            name = key.rpartition(".")[2]
+            if len(secrets) == 2 and secrets[0].rank == secrets[1].rank:
+                self._problem(secrets[0], f"one {name} is enough: {key} and {key}_file both say one")
+            best = at[name] = secrets[-1]
+            found[name] = self._secret(best) if best.option.name.endswith("_file") else best.value
+        return self._group(group, lambda **fields: made(**fields | found), at=at)
 
     def _pcm(self) -> PcmFormat | None:
         fields = self._fields("pcm")
@@ -251,7 +253,9 @@ class _ListenResolver(BrokerResolver):
         paths = {given.file.path: given.option.key for given in in_file if given.file is not None}
         paths |= {
             given.value: given.option.key
-            for given in self._present("mqtt.password_file", "sinks.webhook.token_file", "web.password_file")
+            for given in self._present(
+                "mqtt.password_file", "sinks.webhook.token_file", "web.password_file", "web.guest_password_file"
+            )
         }
         for path, key in paths.items():
             if secret.is_open_to_all(path):

@@ -9,6 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from tagger.web.files import PageFile
+
 MOST_BYTES = 4_096
 """Longest body of a request, bytes, where its path does not say another."""
 
@@ -59,3 +61,17 @@ def json_answer(found: Mapping[str, Any]) -> Response:
 def error_answer(status: int, why: str) -> Response:
     body = json.dumps({"error": why})
     return Response(body, status, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def file_answer(request: Request, file: PageFile) -> Response:
+    headers = {"ETag": file.tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if request.headers.get("if-none-match") == file.tag:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(file.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=file.kind)
+    return Response(file.content, headers=headers, media_type=file.kind)
+
+
+def redirect(where: str) -> Response:
+    """To another page, by a relative address: a proxy may put this page below another path."""
+    return Response(status_code=HTTPStatus.SEE_OTHER, headers={"Location": where, "Cache-Control": "no-store"})

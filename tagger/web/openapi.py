@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tagger import __version__
+from tagger.web.roles import Right, Role
 
 Schema = Mapping[str, Any]
 
@@ -52,6 +53,14 @@ _SOURCE_FIELDS: Mapping[str, Schema] = {
 }
 _SCHEMAS: Mapping[str, Schema] = {
     "Error": _object({"error": _TEXT}),
+    "Me": _object(
+        {
+            "role": {"type": "string", "enum": [*Role]},
+            "rights": _list({"type": "string", "enum": [*Right]}),
+            "login": _TRUTH,
+            "base": _TEXT,
+        }
+    ),
     "Health": _object(
         {
             "schema": _WHOLE,
@@ -126,7 +135,7 @@ def _answer(what: str, schema: str) -> Mapping[str, Any]:
 
 _REFUSED = {
     "401": _answer("Not logged in.", "Error"),
-    "403": _answer("Another site asks, or the host's name is none of this machine's.", "Error"),
+    "403": _answer("Guests may not; or another site asks, or the host's name is none of this machine's.", "Error"),
 }
 
 
@@ -150,6 +159,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "tagger", "version": __version__, "summary": "What a tagger hears, and how it does."},
         "paths": {
+            "/api/me": {"get": _get("me", "Who asks, what the role may do, and where the page lies.", "Me")},
             "/api/health": {"get": _get("health", "How the daemon does.", "Health")},
             "/api/sources": {"get": _get("sources", "The sources, and how each does.", "Sources")},
             "/api/sources/{name}": {

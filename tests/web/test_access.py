@@ -2,15 +2,21 @@
 
 import json
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from tagger.settings import WebSettings
+from tagger.settings import WebSettings, is_password_hash
 from tagger.web.access import Access
 from tagger.web.files import page_files
+from tagger.web.passwords import Passwords, hash_of
+from tagger.web.roles import Right, Role, may
 from tests.web.pages import Page, page
 
 PASSWORD = "correct horse"
+GUESTS = "battery staple"
 
 
 @pytest.mark.parametrize(
@@ -74,43 +80,92 @@ def test_a_proxy_is_let_in_where_a_password_is_set() -> None:
 
 def test_wrong_passwords_are_counted_by_address_and_together() -> None:
     now = [0.0]
-    access = Access(WebSettings(password=PASSWORD), now=lambda: now[0])
+    passwords = Passwords({Role.OWNER: PASSWORD}, now=lambda: now[0])
     for _ in range(5):
-        assert access.log_in("wrong", "192.0.2.1") is None
-    assert access.is_blocked("192.0.2.1")
-    assert access.log_in(PASSWORD, "192.0.2.1") is None
-    assert not access.is_known({"authorization": f"Bearer {PASSWORD}"}, None, "192.0.2.1")
-    assert not access.is_blocked("192.0.2.2")
+        assert passwords.check("wrong", "192.0.2.1") is None
+    assert passwords.is_blocked("192.0.2.1")
+    assert passwords.check(PASSWORD, "192.0.2.1") is None
+    assert not passwords.is_blocked("192.0.2.2")
     for number in range(30):
-        access.log_in("wrong", f"192.0.2.{3 + number}")
-    assert access.is_blocked("192.0.2.99")
+        passwords.check("wrong", f"192.0.2.{3 + number}")
+    assert passwords.is_blocked("192.0.2.99")
     now[0] = 61
-    assert access.log_in(PASSWORD, "192.0.2.1") is not None
+    assert passwords.check(PASSWORD, "192.0.2.1") is Role.OWNER
 
 
-def test_sessions_end_and_are_bounded() -> None:
+def test_addresses_of_one_ipv6_network_are_counted_as_one() -> None:
+    passwords = Passwords({Role.OWNER: PASSWORD})
+    for number in range(5):
+        passwords.check("wrong", f"2001:db8::{number}")
+    assert passwords.is_blocked("2001:db8::9")
+    assert not passwords.is_blocked("2001:db8:0:1::9")
+
+
+def test_sessions_end_and_are_bounded_for_each_role() -> None:
     now = [0.0]
-    access = Access(WebSettings(password=PASSWORD), now=lambda: now[0])
-    first = access.log_in(PASSWORD, "a")
-    assert first is not None
-    assert access.is_known({}, first, "a")
-    assert not access.is_known({}, first + "x", "a")
+    access = Access(WebSettings(password=PASSWORD, guest_password=GUESTS), now=lambda: now[0])
+    someone = access.caller({}, "192.0.2.1")
+
+    def role(cookie: str | None) -> Role | None:
+        return access.role_of(someone, cookie)
+
+    first = access.log_in(Role.OWNER)
+    assert role(first) is Role.OWNER
+    assert role(first + "x") is None
+    assert role(None) is None
     access.log_out(first)
-    assert not access.is_known({}, first, "a")
-    oldest = access.log_in(PASSWORD, "a")
-    tokens = [access.log_in(PASSWORD, "a") for _ in range(64)]
-    assert not access.is_known({}, oldest, "a")
-    assert access.is_known({}, tokens[0], "a")
+    assert role(first) is None
+    oldest = access.log_in(Role.OWNER)
+    tokens = [access.log_in(Role.OWNER) for _ in range(64)]
+    assert role(oldest) is None
+    for _ in range(70):
+        guest = access.log_in(Role.GUEST)
+    assert role(guest) is Role.GUEST
+    assert role(tokens[0]) is Role.OWNER
     now[0] = 31 * 86_400
-    assert not access.is_known({}, tokens[-1], "a")
+    assert role(tokens[-1]) is None
 
 
-PRIVATE = ("/", "/api/health", "/api/sources", "/api/events", "/api/labels", "/api/live", "/api/openapi.json")
+def test_a_hashed_password_is_told_from_others_and_costs_once() -> None:
+    pytest.importorskip("argon2", reason="argon2-cffi is not installed: scripts/setup dev")
+    assert is_password_hash(hash_of(PASSWORD))
+    passwords = Passwords({Role.OWNER: hash_of(PASSWORD), Role.GUEST: hash_of(GUESTS)})
+    for _ in range(3):
+        assert passwords.check(PASSWORD, "192.0.2.1") is Role.OWNER
+        assert passwords.check(GUESTS, "192.0.2.1") is Role.GUEST
+    assert passwords.check("wrong", "192.0.2.1") is None
+    assert passwords.check("\udcff", "192.0.2.1") is None
+    assert passwords.check(hash_of(PASSWORD), "192.0.2.1") is None
+
+
+def test_many_wrong_passwords_at_once_work_out_few_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    argon2 = pytest.importorskip("argon2", reason="argon2-cffi is not installed: scripts/setup dev")
+    tried, running, most = [], [0], [0]
+
+    def verify(self: object, known: str, password: bytes) -> bool:
+        tried.append(password)
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.001)
+        running[0] -= 1
+        raise argon2.exceptions.VerifyMismatchError
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", verify)
+    passwords = Passwords({Role.OWNER: hash_of(PASSWORD)})
+    with ThreadPoolExecutor(20) as threads:
+        found = list(threads.map(lambda i: passwords.check(f"wrong {i}", f"192.0.2.{i % 4}"), range(200)))
+    assert set(found) == {None}
+    assert len(tried) == 20
+    assert most == [1]
+
+
+PRIVATE = ("/", "/api/health", "/api/sources", "/api/events", "/api/labels", "/api/live", "/api/openapi.json",
+           "/api/me")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def protected():
-    with page(password=PASSWORD) as served:
+    with page(password=PASSWORD, guest_password=GUESTS) as served:
         yield served
 
 
@@ -156,8 +211,129 @@ def test_logging_in_and_out(protected: Page) -> None:
     foreign = protected.post("/api/sources/mic", '{"enabled": true}', Cookie=session, Origin="http://evil.org")
     assert foreign[0] == 403
     assert protected.paused == [("mic", True)]
-    assert protected.ask("/logout", "POST", "", Cookie=session)[0] == 303
+    assert protected.post("/api/sources/mic", '{"enabled": true}', Cookie=session)[0] == 403  # nobody says from where
+    assert protected.ask("/logout", "POST", "", Cookie=session)[0] == 403
+    assert protected.ask("/logout", "POST", "", Cookie=session, **origin)[0] == 303
     assert protected.ask("/api/health", Cookie=session)[0] == 401
+
+
+def test_a_guest_sees_what_is_heard_and_changes_nothing(protected: Page) -> None:
+    status, headers = log_in(protected, GUESTS)
+    assert (status, headers["location"]) == (303, "./")
+    sent: dict[str, Any] = {
+        "Cookie": headers["set-cookie"].partition(";")[0],
+        "Origin": f"http://127.0.0.1:{protected.port}",
+    }
+    asked = len(protected.paused)
+    me = protected.json("/api/me", **sent)
+    assert me == {"role": "guest", "rights": ["see"], "login": True, "base": "/"}
+    for path in ("/api/health", "/api/sources", "/api/events", "/api/labels"):
+        assert protected.ask(path, **sent)[0] == 200
+    for given in (sent, {"Authorization": f"Bearer {GUESTS}"}):
+        status, answer = protected.post("/api/sources/mic", '{"enabled": false}', **given)
+        assert (status, answer) == (403, {"error": "guests may not; log in with the owner's password"})
+    assert len(protected.paused) == asked
+    assert protected.json("/api/me", Authorization=f"Bearer {PASSWORD}")["rights"] == [*Right]
+
+
+def test_whoever_needs_no_password_is_the_owner() -> None:
+    with page() as served:
+        assert served.json("/api/me") == {"role": "owner", "rights": [*Right], "login": False, "base": "/"}
+
+
+def test_a_right_that_nobody_named_is_the_owner_s() -> None:
+    assert may(Role.OWNER, None)
+    assert not may(Role.GUEST, None)
+
+
+INGRESS = "172.30.32.2"
+FROM_HOME_ASSISTANT = {
+    "host": "homeassistant.local:8123",
+    "x-ingress-path": "/api/hassio_ingress/AbC-_9",
+    "x-forwarded-for": "None, 192.0.2.7, 172.30.32.1",
+    "x-forwarded-host": "homeassistant.local:8123",
+    "x-forwarded-proto": "http",
+}
+
+
+def test_whom_home_assistant_lets_in_is_the_owner_and_nobody_else_may_ask() -> None:
+    access = Access(WebSettings("0.0.0.0:8420", login_proxies=(INGRESS,)))
+    caller = access.caller(FROM_HOME_ASSISTANT, INGRESS)
+    assert access.problem("GET", "/", FROM_HOME_ASSISTANT, caller) is None
+    assert access.role_of(caller, None) is Role.OWNER
+    assert caller.base == "/api/hassio_ingress/AbC-_9/"
+    frame = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
+    assert access.problem("GET", "/", FROM_HOME_ASSISTANT | frame, caller) is None
+    post = FROM_HOME_ASSISTANT | {"cookie": "ingress_session=x", "origin": "http://homeassistant.local:8123"}
+    assert access.problem("POST", "/api/sources/mic", post, caller) is None
+    assert access.problem("POST", "/", post | {"origin": "http://evil.example.org"}, caller) is not None
+    assert access.problem("POST", "/", post | {"sec-fetch-site": "cross-site"}, caller) is not None
+    for other in ("172.30.33.4", "172.30.32.1", "127.0.0.1", "192.0.2.1", ""):
+        caller = access.caller(FROM_HOME_ASSISTANT, other)
+        assert access.problem("GET", "/", FROM_HOME_ASSISTANT, caller) is not None
+        assert access.problem("GET", "/static/app.js", FROM_HOME_ASSISTANT, caller) is not None
+
+
+def test_users_of_home_assistant_that_are_not_named_are_guests() -> None:
+    access = Access(WebSettings("0.0.0.0:8420", login_proxies=(INGRESS,), owners=("anna",)))
+    for user, role in (("anna", Role.OWNER), ("ben", Role.GUEST), ("", Role.GUEST)):
+        headers = FROM_HOME_ASSISTANT | {"x-remote-user-id": "81d3", "x-remote-user-name": user}
+        assert access.role_of(access.caller(headers, INGRESS), None) is role
+    assert access.role_of(access.caller(FROM_HOME_ASSISTANT, INGRESS), None) is Role.GUEST
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "//evil.example.org",
+        "/a//b",
+        "/a/../b",
+        "/<script>",
+        "/a b",
+        "/a\r\nX: y",
+        "a",
+        "/" + "x" * 600,
+        "/%2e",
+    ],
+)
+def test_a_path_of_ingress_that_is_none_is_not_used(path: str) -> None:
+    access = Access(WebSettings("0.0.0.0:8420", login_proxies=(INGRESS,)))
+    assert access.caller(FROM_HOME_ASSISTANT | {"x-ingress-path": path}, INGRESS).base == "/"
+
+
+def test_what_a_trusted_proxy_says_is_believed_and_of_others_nothing() -> None:
+    access = Access(WebSettings(password=PASSWORD, hosts=("tagger.example.org",), trusted_proxies=("127.0.0.0/8",)))
+    headers = {
+        "host": "127.0.0.1:8420",
+        "x-forwarded-for": "203.0.113.9, 192.0.2.7",
+        "x-forwarded-proto": "https",
+        "x-forwarded-host": "tagger.example.org",
+        "x-remote-user-name": "anna",
+    }
+    caller = access.caller(headers, "127.0.0.1")
+    assert (caller.address, caller.scheme, caller.host) == ("192.0.2.7", "https", "tagger.example.org")
+    assert access.role_of(caller, None) is None  # whatever user the headers name
+    assert access.problem("GET", "/", headers, caller) is None
+    assert access.problem("GET", "/", headers | {"origin": "https://tagger.example.org"}, caller) is None
+    assert access.problem("GET", "/", headers | {"origin": "http://tagger.example.org"}, caller) is not None
+    forged = headers | {"x-forwarded-host": "rebound.example.org"}
+    assert access.problem("GET", "/", forged, access.caller(forged, "127.0.0.1")) is not None
+    caller = access.caller(headers, "192.0.2.66")
+    assert (caller.address, caller.scheme, caller.host) == ("192.0.2.66", None, "127.0.0.1:8420")
+
+
+def test_the_cookie_is_for_https_and_for_the_path_where_the_proxy_says_so() -> None:
+    proxy: dict[str, Any] = {"X_Forwarded_Proto": "https", "X_Forwarded_For": "192.0.2.7", "X_Forwarded_Prefix": "/a"}
+    kind = "application/x-www-form-urlencoded"
+    for trusted in ((), ("127.0.0.1",)):
+        with page(password=PASSWORD, trusted_proxies=trusted) as served:
+            form = f"password={PASSWORD.replace(' ', '+')}"
+            _, headers, _ = served.ask("/login", "POST", form, content_type=kind, **proxy)
+            cookie = headers["set-cookie"].split("; ")
+            assert ("Secure" in cookie, "Path=/a/" in cookie) == (bool(trusted), bool(trusted))
+            assert {"HttpOnly", "SameSite=strict"} <= set(cookie)
 
 
 def test_programs_send_the_password_with_each_request(protected: Page) -> None:

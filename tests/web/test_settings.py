@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,28 @@ def test_a_short_password_is_refused_and_none_is_shown() -> None:
     assert "correct horse" not in repr(WebSettings(password="correct horse"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"guest_password": "long enough"}, "web.guest_password: is for nobody"),
+        ({"password": "long enough", "guest_password": "long enough"}, "web.guest_password: must be another"),
+        ({"password": "long enough", "guest_password": "short"}, "web.guest_password: must have at least 8"),
+        ({"password": "$argon2id$v=19$m=19456,t=2,p=1$cut"}, "web.password: is no complete hash"),
+        ({"trusted_proxies": ("127.0.0.1",)}, "web.trusted_proxies: whoever comes by a proxy"),
+        ({"password": "long enough", "trusted_proxies": ("nginx",)}, "web.trusted_proxies: 'nginx' is no address"),
+        ({"login_proxies": ("127.0.0.1",)}, "web.login_proxies: every program on this machine"),
+        ({"login_proxies": ("0.0.0.0/0",)}, "web.login_proxies: every program on this machine"),
+        ({"login_proxies": ("::/0",)}, "web.login_proxies: every program on this machine"),
+        ({"owners": ("anna",)}, "web.owners: only web.login_proxies"),
+    ],
+)
+def test_what_would_let_others_in_or_nobody_is_refused(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        WebSettings(**settings)
+    assert str(caught.value).startswith(problem)
+    assert "long enough" not in str(caught.value)
+
+
 def test_the_command_refuses_an_open_page() -> None:
     refused(
         run("listen", "demo", "--web", "0.0.0.0:8420", "--mqtt", "none"), "--web '0.0.0.0:8420'", "web.password_file"
@@ -61,7 +84,10 @@ def test_the_file_s_table(tmp_path: Path) -> None:
     plain = '[listen]\nsources = ["demo"]\n[mqtt]\nurl = "none"\n'
     settings.write_text(
         plain + '[web]\naddress = "0.0.0.0:8420"\npassword_file = "secret"\nhosts = ["tagger.example.org"]\n'
+        'guest_password_file = "guests"\ntrusted_proxies = ["192.0.2.1"]\n'
     )
+    assert "guests: No such file" in run("config", "check", "--config", settings).output
+    (tmp_path / "guests").write_text("battery staple\n")
     found = run("config", "check", "--config", settings)
     assert found.exit_code == 0, found.output
     assert "correct horse" not in found.output

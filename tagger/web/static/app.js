@@ -104,5 +104,8 @@ document.addEventListener("visibilitychange", () => {
   else if (document.hidden) timer = setTimeout(() => { close(); say("away", "resting"); }, HIDDEN_MS);
 });
 window.addEventListener("hashchange", show);
+ask("api/me").then(({ rights }) => {
+  document.documentElement.dataset.may = rights.join(" "); // the style hides what needs another right
+}).catch(() => {});
 show();
 open();

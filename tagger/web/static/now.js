@@ -13,7 +13,7 @@ class Card {
     this.name = name;
     this.badge = element("span", { class: "badge" });
     this.detail = element("p", { class: "quiet detail" });
-    this.button = element("button", { type: "button", onclick: () => this.toggle() });
+    this.button = element("button", { type: "button", "data-needs": "pause", onclick: () => this.toggle() });
     this.canvas = element("canvas", { role: "img", "aria-label": t("source.spectrogram", { name }) });
     this.level = element("div", { class: "level", role: "meter", "aria-label": t("source.level", { name }), "aria-valuemin": LOWEST_DB, "aria-valuemax": 0 },
       (this.bar = element("span", { class: "bar" })), (this.peak = element("span", { class: "peak" })));

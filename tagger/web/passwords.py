@@ -21,10 +21,6 @@ _MOST_FAILURES = 5
 """Most wrong passwords of one address within the span."""
 _MOST_FAILURES_OF_ALL = 30
 """The same of all addresses."""
-_HASH_COST = {"time_cost": 2, "memory_cost": 19_456, "parallelism": 1}
-"""Of Argon2id: OWASP's least, 19 MiB and two passes on one thread, so that a small machine goes on listening.
-https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html
-"""
 
 
 class Passwords:
@@ -95,11 +91,13 @@ class Passwords:
 
 
 def hash_of(password: str) -> str:
-    """What may stand in a file instead of the password.
+    """What may stand in a file instead of the password: Argon2id at OWASP's least cost, 19 MiB and two passes on one
+    thread, so that a small machine goes on listening.
+    https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html
 
     Raises:
         ModuleNotFoundError: argon2-cffi is not installed.
     """
     from argon2 import PasswordHasher
 
-    return PasswordHasher(**_HASH_COST).hash(password)
+    return PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1).hash(password)

@@ -128,6 +128,7 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         "openvino",
         "psycopg",
         "pyarrow",
+        "anyio",
         "starlette",
         "uvicorn",
     }
@@ -142,9 +143,7 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         "tagger.history.postgres",
         "tagger.tag.parquet",
         *(f"tagger.models.{name}" for name in ("crnn", "dymn", "efficientat", "network", "opinion")),
-        "tagger.web.answers",
-        "tagger.web.app",
-        "tagger.web.server",
+        *(f"tagger.web.{name}" for name in ("answers", "app", "guard", "server")),
     }
 
 

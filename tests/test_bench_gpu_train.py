@@ -1,0 +1,73 @@
+"""`bench/gpu_train.py` runs whole on the processor, in little, so that no minute of a GPU is lost to a mistake."""
+
+import csv
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from bench import gpu_train as bench
+from train.data import esc50
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two labels of ESC-50, with a short tone in each fold."""
+    root = tmp_path / "ESC-50"
+    (root / "audio").mkdir(parents=True)
+    (root / "meta").mkdir()
+    (root / "LICENSE").write_text("CC BY-NC", "utf-8")
+    rows = []
+    for fold in range(1, 6):
+        for target, category in enumerate(("high", "low")):
+            name = f"{fold}-{fold}{target}-A-{target}.wav"
+            sound = 0.3 * np.sin(2 * np.pi * (400 + 10 * fold) * (2 - target) * np.arange(16_000) / 16_000)
+            soundfile.write(root / "audio" / name, sound, 16_000)
+            rows.append({"filename": name, "fold": fold, "target": target, "category": category})
+    with (root / "meta" / "esc50.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_HOME", str(tmp_path / "home"))
+
+
+def test_packed_clips_are_the_same_data_set(data: Path, tmp_path: Path):
+    bench.pack(data, tmp_path / "clips.zip")
+    before, after = esc50.read(data), esc50.read(tmp_path / "clips.zip")
+    assert [(clip.path.stem, clip.label, clip.fold) for clip in after.clips] == [
+        (clip.path.stem, clip.label, clip.fold) for clip in before.clips
+    ]
+    assert after.labels == before.labels
+
+
+def test_a_fold_trains_teacher_and_student_and_is_not_trained_again(data: Path, tmp_path: Path):
+    plan = bench.Plan(data, tmp_path / "out", "cpu", tiny=True)
+    said: list[str] = []
+    bench.trained(plan, 2, said.append)
+    assert {network: set(found) for network, found in plan.finished().items()} == {"mn04": {2}, "crnn": {2}}
+    results = bench.written(plan, 1.0)
+    assert json.loads((plan.out / "results.json").read_text("utf-8"))["crnn"]["mean"] is None
+    assert set(results["mn04"]["accuracy"]) == {2}
+
+    with zipfile.ZipFile(plan.out / "checkpoints.zip") as archive:
+        archive.extractall(tmp_path / "elsewhere")
+    again = bench.Plan(data, tmp_path / "elsewhere", "cpu", tiny=True)
+    said.clear()
+    bench.trained(again, 2, said.append)
+    assert not said
+
+
+def test_when_the_time_is_over_all_stop_and_what_is_finished_is_written(data: Path, tmp_path: Path):
+    results = bench.train(bench.Plan(data, tmp_path / "out", "cpu", tiny=True), [1], seconds=0.0)
+    assert results["mn04"]["mean"] is None
+    assert (tmp_path / "out" / "checkpoints.zip").is_file()

@@ -22,6 +22,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 import zipfile
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ import torch
 
 from tagger.audio.decode import decode
 from tagger.checkpoints.header import read_header
+from tagger.errors import TaggerError
 from tagger.files import replacing
 from tagger.progress import counted
 from train.data import esc50, waveforms
@@ -198,11 +200,15 @@ def main() -> None:
     training.add_argument("--tiny", action="store_true")
     training.add_argument("--fold", type=int, action="append", choices=FOLDS)
     options = parser.parse_args()
-    if options.command == "pack":
-        pack(options.data, options.target)
-        return
-    plan = Plan(options.data, options.out, options.device, options.tiny)
-    print(json.dumps(train(plan, options.fold or FOLDS, 60 * options.minutes), indent=2))
+    try:
+        if options.command == "pack":
+            pack(options.data, options.target)
+            return
+        plan = Plan(options.data, options.out, options.device, options.tiny)
+        print(json.dumps(train(plan, options.fold or FOLDS, 60 * options.minutes), indent=2))
+    except TaggerError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

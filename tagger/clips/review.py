@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from tagger.clips.speaker import play as play_aloud
-from tagger.clips.verdicts import UNDO, SavedClip, load, mark
+from tagger.clips.verdicts import UNDO, SavedClip, load, mark, train_line
 from tagger.errors import AudioError, UserError
 from tagger.printable import echo, number_of
 
@@ -98,6 +98,8 @@ def ask(root: Path, answer: Ask | None = None, play: Play = play_aloud, say: Say
         say("")
     remaining = len(waiting) - reviewed
     say(f"{reviewed} reviewed, {remaining} left" if waiting else "nothing to review: each clip was")
+    if reviewed or not waiting:
+        say(f"to learn from them: {train_line(root)}")
 
 
 def describe(clip: SavedClip) -> str:

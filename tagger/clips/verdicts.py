@@ -5,8 +5,10 @@ A clip that was right has its label, one that was wrong is `background`, and one
 
 import csv
 import json
+import os
+import shlex
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,6 +84,26 @@ def load(root: Path, warn: Warn = lambda line: None) -> list[SavedClip]:
     """
     clips = [clip for clip in _all_clips(root, read_reviews(root), warn) if clip.exists]
     return sorted(clips, key=lambda clip: (clip.verdict is not None, clip.onset))
+
+
+def stamp(root: Path) -> Hashable:
+    """Changes whenever a clip came, went, or got a verdict.
+
+    Raises:
+        OSError: `root` cannot be read.
+    """
+    found: list[tuple[str, int, int, int]] = []
+    with os.scandir(root) as entries:
+        for each in entries:
+            if each.name in (EVENTS, REVIEWED) or each.is_dir(follow_symlinks=False):
+                status = each.stat(follow_symlinks=False)
+                found.append((each.name, status.st_ino, status.st_mtime_ns, status.st_size))
+    return tuple(sorted(found))
+
+
+def train_line(root: Path) -> str:
+    """The command that trains on ESC-50 and the reviewed clips."""
+    return f"tagger train ESC-50/ --add {shlex.quote(str(root))} --recipe stream --all-clips --name mine"
 
 
 def mark(root: Path, verdicts: Mapping[str, str], warn: Warn = lambda line: None) -> list[SavedClip]:

@@ -16,15 +16,16 @@ from tagger.sinks import Sink
 class Page:
     """The live page. Without settings all of its methods do nothing, and nothing of it is imported."""
 
-    def __init__(self, settings: WebSettings | None, mel: MelConfig) -> None:
+    def __init__(self, settings: WebSettings | None, mel: MelConfig, clips: Path | None = None) -> None:
         """
         Args:
             mel: the model's front end.
+            clips: the folder of saved clips. None: there is none.
 
         Raises:
             ModuleNotFoundError: the extra `web` is not installed.
         """
-        self._settings = settings
+        self._settings, self._mel, self._clips = settings, mel, clips
         if settings is not None:
             import tagger.web.server  # noqa: F401  # missing packages are said before anything is opened
             from tagger.web.live import Live
@@ -61,6 +62,7 @@ class Page:
             yield
             return
         from tagger.web.api import Daemon
+        from tagger.web.clips import Clips
         from tagger.web.server import serving
 
         live = self._live
@@ -73,6 +75,7 @@ class Page:
             labels=lambda: control.labels(None),
             pause=control.pause,
             event_log=event_log,
+            clips=None if self._clips is None else Clips(self._clips, self._mel),
         )
         with serving(self._settings, daemon):
             yield

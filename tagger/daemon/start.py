@@ -85,7 +85,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         stack.enter_context(_stopped_by_dying_threads(stop))
 
         record = Record()
-        page = Page(settings.web, model.info.mel)
+        page = Page(settings.web, model.info.mel, settings.clips.folder if settings.clips is not None else None)
         fanout = Fanout([record, *page.sinks], state)
         control = Control(fanout, state)
         meters = stack.enter_context(_watched(mqtt, streams)) if mqtt is not None and settings.watch else None

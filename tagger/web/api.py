@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tagger import times
 from tagger.errors import UserError
 from tagger.health import Snapshot
 from tagger.history import query
 from tagger.history.log import EventRow, reading
 from tagger.history.query import Query
+from tagger.web.asked import names, number, time, unknown
+from tagger.web.clips import Clips
 from tagger.web.live import Live
 
 MOST_EVENTS = 5_000
@@ -33,6 +34,8 @@ class Daemon:
     """Pauses a source, or resumes it; raises UserError where there is none of this name."""
     event_log: Callable[[], Path | None]
     """The database of events. None: there is none, and events of this run alone are known."""
+    clips: Clips | None = None
+    """Saved clips. None: no audio is kept."""
 
     def sources(self) -> dict[str, Any]:
         """Each source, in the order of the command line."""
@@ -63,27 +66,26 @@ class Daemon:
         else:
             rows = _among(self.live.events(), conditions)
         found = rows[-(conditions.last - 1) :]
+        clips = frozenset[str]() if self.clips is None else self.clips.ids()
         return {
             "kept": "memory" if path is None else "log",
             "more": len(rows) > len(found),
-            "events": [query.to_json(row) for row in found],
+            "events": [query.to_json(row) | ({"clip": True} if row.id in clips else {}) for row in found],
         }
 
 
 def _query(wanted: Mapping[str, str]) -> Query:
     """The query of a request, for one event more than it asks for."""
-    known = {"since", "until", "label", "source", "min_score", "limit"}
-    if unknown := wanted.keys() - known:
-        raise UserError(f"{min(unknown)[:60]}: unknown; use {', '.join(sorted(known))}")
-    limit = int(_number(wanted, "limit", _EVENTS))
+    unknown(wanted, {"since", "until", "label", "source", "min_score", "limit"})
+    limit = int(number(wanted, "limit", _EVENTS))
     if not 1 <= limit <= MOST_EVENTS:
         raise UserError(f"limit: must be from 1 to {MOST_EVENTS}")
     return Query(
-        since=_time(wanted, "since"),
-        until=_time(wanted, "until"),
-        labels=_names(wanted, "label"),
-        sources=_names(wanted, "source"),
-        min_score=_number(wanted, "min_score", 0.0) if "min_score" in wanted else None,
+        since=time(wanted, "since"),
+        until=time(wanted, "until"),
+        labels=names(wanted, "label"),
+        sources=names(wanted, "source"),
+        min_score=number(wanted, "min_score", 0.0) if "min_score" in wanted else None,
         last=limit + 1,
     )
 
@@ -101,27 +103,3 @@ def _among(rows: list[EventRow], conditions: Query) -> list[EventRow]:
     ]
     found.sort(key=lambda row: (row.onset, row.id))
     return found[-(conditions.last or len(found)) :]
-
-
-def _names(wanted: Mapping[str, str], name: str) -> tuple[str, ...]:
-    return tuple(filter(None, wanted.get(name, "").split(",")))
-
-
-def _number(wanted: Mapping[str, str], name: str, default: float) -> float:
-    try:
-        found = float(wanted.get(name, default))
-    except ValueError:
-        found = float("nan")
-    if not -1e9 < found < 1e9:
-        raise UserError(f"{name}: must be a number")
-    return found
-
-
-def _time(wanted: Mapping[str, str], name: str) -> float | None:
-    """Seconds since the epoch."""
-    if name not in wanted:
-        return None
-    try:
-        return times.seconds(wanted[name])
-    except (ValueError, OverflowError):
-        raise UserError(f"{name}: must be a time in ISO 8601, such as 2026-11-26T13:30:00Z") from None

@@ -17,6 +17,7 @@ from tagger.web import openapi
 from tagger.web.access import Access
 from tagger.web.answers import error_answer, file_answer, json_answer, wish_of
 from tagger.web.api import Daemon
+from tagger.web.clip_routes import clip_routes
 from tagger.web.files import page_files
 from tagger.web.guard import Guard, route, session_routes
 from tagger.web.live import MOST_READERS
@@ -92,6 +93,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
             route("/api/sources/{name}", enable, Right.PAUSE, "POST"),
             route("/api/events", events, Right.SEE),
             route("/api/labels", labels, Right.SEE),
+            *clip_routes(daemon.clips),
             route("/api/live", live, Right.SEE),
             route("/api/openapi.json", described, Right.SEE),
         ],

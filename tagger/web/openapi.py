@@ -51,6 +51,37 @@ _SOURCE_FIELDS: Mapping[str, Schema] = {
     "events": _by_name(_WHOLE),
     "problems": _list(_TEXT),
 }
+_CLIP = _object(
+    {
+        "id": _TEXT,
+        "label": _TEXT,
+        "source": _TEXT,
+        "onset": _TIME,
+        "offset": _TIME,
+        "duration_s": _NUMBER,
+        "peak_score": _NUMBER,
+        "clip_onset": _TIME,
+        "clip_s": _NUMBER,
+        "verdict": {"type": ["string", "null"], "enum": ["right", "wrong", "other", None]},
+        "told": _or_null(_TEXT),
+    }
+)
+_REVIEWS: Mapping[str, Schema] = {
+    "labels": _list(
+        _object(
+            {
+                "label": _TEXT,
+                "right": _WHOLE,
+                "wrong": _WHOLE,
+                "other": _WHOLE,
+                "unreviewed": _WHOLE,
+                "precision": _or_null(_NUMBER),
+            }
+        )
+    ),
+    "train": _or_null(_TEXT),
+}
+"""What the reviews say so far."""
 _SCHEMAS: Mapping[str, Schema] = {
     "Error": _object({"error": _TEXT}),
     "Me": _object(
@@ -101,10 +132,24 @@ _SCHEMAS: Mapping[str, Schema] = {
                         "source": _TEXT,
                         "model": _TEXT,
                         "cause": {"type": "string", "enum": ["test", "restart"]},
+                        "clip": _TRUTH,
                     },
-                    optional=["cause"],
+                    optional=["cause", "clip"],
                 )
             ),
+        }
+    ),
+    "Clips": _object({"clips": _list(_CLIP), "more": _TRUTH, **_REVIEWS}),
+    "Marked": _object({"clips": _list(_CLIP), "undo": _by_name(_TEXT), **_REVIEWS}),
+    "Spectrogram": _object(
+        {
+            "bands": _WHOLE,
+            "step_s": _NUMBER,
+            "range_db": _NUMBER,
+            "hertz": _list(_NUMBER),
+            "begin_s": _NUMBER,
+            "seconds": _NUMBER,
+            "data": {"type": "string", "contentEncoding": "base64"},
         }
     ),
     "Labels": _by_name(
@@ -153,6 +198,74 @@ def _parameter(name: str, what: str, schema: Schema) -> Mapping[str, Any]:
     return {"name": name, "in": "query", "description": what, "required": False, "schema": schema}
 
 
+def _post(
+    id: str, what: str, wanted: Schema, schema: str, missing: str, *parameters: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    return {
+        "operationId": id,
+        "summary": what,
+        **({"parameters": list(parameters)} if parameters else {}),
+        "requestBody": {"required": True, "content": {"application/json": {"schema": wanted}}},
+        "responses": {
+            "200": _answer("Done.", schema),
+            "400": _answer("The body is wrong.", "Error"),
+            "404": _answer(missing, "Error"),
+            "413": _answer("The body is too long.", "Error"),
+            "415": _answer("The body is no JSON.", "Error"),
+            **_REFUSED,
+        },
+    }
+
+
+def _clip_paths() -> Mapping[str, Any]:
+    none = {"404": _answer("No clip was kept of this event, or no audio is kept.", "Error")}
+    id = {"name": "id", "in": "path", "required": True, "description": "The event's id.", "schema": _TEXT}
+    verdicts = {"type": "string", "enum": ["none", "right", "wrong", "other", "reviewed", "all"], "default": "all"}
+    listed = _get(
+        "clips",
+        "The newest clips that meet the conditions, newest first, and what the reviews say so far.",
+        "Clips",
+        _parameter("since", "Earliest onset.", _TIME),
+        _parameter("until", "The onset is before this time.", _TIME),
+        _parameter("label", "Labels, with commas between.", _TEXT),
+        _parameter("source", "Sources, with commas between.", _TEXT),
+        _parameter("verdict", "What was said of them.", verdicts),
+        _parameter("limit", "Most clips.", {**_WHOLE, "minimum": 1, "maximum": 1000, "default": 200}),
+    )
+    marks = {"type": "object", "additionalProperties": _TEXT, "minProperties": 1, "maxProperties": 500}
+    picture = _get("spectrogram", "The spectrogram of a clip: bytes, [columns, bands].", "Spectrogram")
+    flac = {"audio/flac": {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        "/api/clips": {"get": {**listed, "responses": {**listed["responses"], **none}}},
+        "/api/clips/marks": {
+            "post": _post(
+                "mark",
+                "Marks clips, by the ids of their events: right, wrong, a label, or undo. All, or none.",
+                _object({"marks": marks}),
+                "Marked",
+                "No clip was kept of one of these events, or no audio is kept.",
+            )
+        },
+        "/api/clips/{id}": {
+            "get": {
+                "operationId": "clip",
+                "summary": "The sound of a clip. Ranges of bytes may be asked for.",
+                "parameters": [id, _parameter("download", "Whether browsers should save it.", _TEXT)],
+                "responses": {
+                    "200": {"description": "All of it.", "content": flac},
+                    "206": {"description": "A part of it.", "content": flac},
+                    "416": _answer("It is shorter.", "Error"),
+                    **none,
+                    **_REFUSED,
+                },
+            }
+        },
+        "/api/clips/{id}/spectrogram": {
+            "get": {**picture, "parameters": [id], "responses": {**picture["responses"], **none}}
+        },
+    }
+
+
 def document() -> dict[str, Any]:
     """The whole document."""
     return {
@@ -163,23 +276,14 @@ def document() -> dict[str, Any]:
             "/api/health": {"get": _get("health", "How the daemon does.", "Health")},
             "/api/sources": {"get": _get("sources", "The sources, and how each does.", "Sources")},
             "/api/sources/{name}": {
-                "post": {
-                    "operationId": "enable",
-                    "summary": "Pauses a source, or resumes it.",
-                    "parameters": [{"name": "name", "in": "path", "required": True, "schema": _TEXT}],
-                    "requestBody": {
-                        "required": True,
-                        "content": {"application/json": {"schema": _object({"enabled": _TRUTH})}},
-                    },
-                    "responses": {
-                        "200": _answer("Done.", "Enabled"),
-                        "400": _answer("The body is wrong.", "Error"),
-                        "404": _answer("There is no such source.", "Error"),
-                        "413": _answer("The body is too long.", "Error"),
-                        "415": _answer("The body is no JSON.", "Error"),
-                        **_REFUSED,
-                    },
-                }
+                "post": _post(
+                    "enable",
+                    "Pauses a source, or resumes it.",
+                    _object({"enabled": _TRUTH}),
+                    "Enabled",
+                    "There is no such source.",
+                    {"name": "name", "in": "path", "required": True, "schema": _TEXT},
+                )
             },
             "/api/events": {
                 "get": _get(
@@ -194,6 +298,7 @@ def document() -> dict[str, Any]:
                     _parameter("limit", "Most events.", {**_WHOLE, "minimum": 1, "maximum": 5000, "default": 500}),
                 )
             },
+            **_clip_paths(),
             "/api/labels": {"get": _get("labels", "Labels and thresholds, by source.", "Labels")},
             "/api/live": {
                 "get": {

@@ -21,6 +21,7 @@ from tagger.health import Snapshot
 from tagger.policy import LabelPolicy, Policy
 from tagger.settings import WebSettings
 from tagger.web.api import Daemon
+from tagger.web.clips import Clips
 from tagger.web.live import Live
 from tagger.web.server import serving
 from tests.healths import snapshot, source
@@ -46,15 +47,19 @@ class Page:
         return f"http://127.0.0.1:{self.port}/"
 
     def ask(
-        self, path: str, method: str = "GET", body: str | None = None, **headers: str
+        self, path: str, method: str = "GET", body: str | None = None, text_of: str = "utf-8", **headers: str
     ) -> tuple[int, dict[str, str], str]:
-        """Status, headers by lower-case name, and text of an answer. Headers: `content_type` is Content-Type."""
+        """Status, headers by lower-case name, and text of an answer. Headers: `content_type` is Content-Type.
+
+        Args:
+            text_of: encoding of the text.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body=body, headers=named)
             response = connection.getresponse()
-            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read().decode()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read().decode(text_of)
         finally:
             connection.close()
 
@@ -75,10 +80,11 @@ class Page:
 
 
 @contextmanager
-def page(event_log: Path | None = None, **settings: Any) -> Iterator[Page]:
+def page(event_log: Path | None = None, clips: Path | None = None, **settings: Any) -> Iterator[Page]:
     """Serves a page within the block.
 
     Args:
+        clips: the folder of saved clips.
         settings: fields of WebSettings.
     """
     live = Live(MelConfig())
@@ -94,6 +100,7 @@ def page(event_log: Path | None = None, **settings: Any) -> Iterator[Page]:
         labels=lambda: {"mic": labels},
         pause=served.pause,
         event_log=lambda: served.event_log,
+        clips=None if clips is None else Clips(clips, MelConfig()),
     )
     with serving(WebSettings(**{"address": f"127.0.0.1:{served.port}"} | settings), daemon):
         yield served

@@ -5,8 +5,9 @@ import { Day } from "./day.js";
 import { Health } from "./health.js";
 import { chooser, t, translate, words } from "./lang.js";
 import { Now } from "./now.js";
+import { Review } from "./review.js";
 
-const VIEWS = ["now", "day", "health"];
+const VIEWS = ["now", "day", "review", "health"];
 const HIDDEN_MS = 20_000; // a page that nobody sees for so long is fed no more
 const AGAIN_MS = 2_000;
 const SETTLE_MS = 400; // sources that scroll past are not asked for
@@ -15,6 +16,7 @@ translate();
 chooser(document.getElementById("language"));
 const now = new Now(() => settle());
 const day = new Day(document.getElementById("day"));
+const review = new Review(document.getElementById("review"));
 const health = new Health(document.getElementById("health"));
 const connection = document.getElementById("connection");
 const announcer = document.getElementById("announcer");
@@ -94,6 +96,8 @@ function show() {
     else link.removeAttribute("aria-current");
   }
   if (view === "day") day.load();
+  if (view === "review") review.load();
+  else review.leave();
   if (view === "health") health.load();
   if (stream) settle();
 }

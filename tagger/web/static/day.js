@@ -1,5 +1,6 @@
 // The view Day: the events of one day, from the event log.
 
+import { clipButton } from "./clip.js";
 import { ask, element, setText } from "./dom.js";
 import { duration, number, t, timeOfDay, words } from "./lang.js";
 
@@ -80,7 +81,7 @@ export class Day {
     const found = of.filter((event) => !this.chosen || event.label === this.chosen);
     this.rows.replaceChildren(...found.slice(0, most).map((event) => element("tr", { class: event.offset ? "" : "open" },
       element("td", {}, element("time", { dateTime: event.onset }, timeOfDay(event.onset))),
-      element("td", {}, element("strong", {}, words(event.label)), event.cause ? element("span", { class: "quiet" }, ` ${t(`event.${event.cause}`)}`) : null),
+      element("td", {}, element("strong", {}, words(event.label)), event.cause ? element("span", { class: "quiet" }, ` ${t(`event.${event.cause}`)}`) : null, clipButton(event)),
       element("td", {}, event.source),
       element("td", {}, event.offset ? duration(event.duration_s) : t("event.still")),
       element("td", { class: "number" }, number(event.peak_score, 2)))));

@@ -2,14 +2,14 @@
 
 const RING = 2048; // columns that are kept
 const LATE_S = 0.3; // the drawn edge follows the newest column at this distance, so that it moves smoothly
-const PALETTES = {
+export const PALETTES = {
   dark: [[14, 19, 25], [20, 42, 62], [26, 92, 108], [104, 170, 148], [243, 232, 196]],
   light: [[250, 249, 246], [214, 229, 228], [122, 176, 178], [40, 102, 124], [16, 34, 56]],
 };
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const dark = matchMedia("(prefers-color-scheme: dark)");
+export const dark = matchMedia("(prefers-color-scheme: dark)");
 
-function colours(stops) {
+export function colours(stops) {
   const table = new Uint8ClampedArray(256 * 3);
   for (let value = 0; value < 256; value++) {
     const place = (value / 255) * (stops.length - 1);

@@ -1,0 +1,57 @@
+"""The view Review in a real browser: by keyboard, several at once, and back again."""
+
+from pathlib import Path
+from typing import Any
+
+from tagger.clips import verdicts
+from tests.programs import until
+from tests.web.pages import STREAM, event, page
+from tests.web.test_browser import chromium, pytestmark, tab  # noqa: F401
+from tests.web.test_clips import START, save
+
+
+def test_clips_are_reviewed_by_keyboard_and_each_step_is_taken_back(tab: Any, tmp_path: Path) -> None:  # noqa: F811
+    root = save(tmp_path / "clips", "siren", "dog", "siren")
+
+    def said() -> dict[str, str | None]:
+        return {clip.id: clip.given_label or clip.verdict for clip in verdicts.load(root)}
+
+    def press(*keys: str) -> None:
+        for key in keys:
+            tab.keyboard.press(key)
+
+    with page(clips=root) as served:
+        tab.goto(f"{served.url}#review")
+        tab.locator(".clips li[aria-current]").wait_for()
+        press("r")  # the newest
+        until(lambda: tab.evaluate("1") and said()["e2"] == "siren", "it is marked")
+        tab.locator(".clips li").nth(1).and_(tab.locator("[aria-current]")).wait_for()
+        press("o")
+        tab.locator("#review-other").fill("door bell")
+        press("Enter")
+        until(lambda: tab.evaluate("1") and said()["e1"] == "door bell", "it has another label")
+        tab.locator(".clips li").nth(2).and_(tab.locator("[aria-current]")).wait_for()
+        press("a", "w")
+        until(lambda: tab.evaluate("1") and set(said().values()) == {"wrong"}, "all are marked at once")
+        tab.get_by_text("0 %").first.wait_for()
+        assert tab.locator("code.line").inner_text() == verdicts.train_line(root)
+        press("z")
+        until(
+            lambda: tab.evaluate("1") and said() == {"e0": None, "e1": "door bell", "e2": "siren"}, "one step is back"
+        )
+        press("z")
+        until(lambda: tab.evaluate("1") and said()["e1"] is None, "two steps are taken back")
+        press("z")
+        until(lambda: tab.evaluate("1") and set(said().values()) == {None}, "all steps are taken back")
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_an_event_s_clip_is_played_from_the_day(tab: Any, tmp_path: Path) -> None:  # noqa: F811
+    root = save(tmp_path / "clips", "dog")
+    with page(clips=root) as served:
+        served.live.event(STREAM, event("e0", START, START + 2))
+        tab.goto(f"{served.url}#day")
+        tab.locator("#day-date").fill("2027-01-15")
+        tab.get_by_role("button", name="Play dog").click()
+        tab.wait_for_function("document.querySelector('dialog audio').duration > 3")
+        tab.get_by_role("button", name="Close").click()

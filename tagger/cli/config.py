@@ -1,4 +1,4 @@
-"""`tagger config check | init | schema`."""
+"""`tagger config check | init | password | schema`."""
 
 import json
 import os
@@ -84,6 +84,28 @@ def init(output: Path | None, force: bool) -> None:
     from tagger.config.file import NAME
 
     ask.init(output or files.home() / NAME, force, is_usual=output is None)
+
+
+@config.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def password(file: Path, force: bool) -> None:
+    """Ask for a password of the live page, and write its hash for `web.password_file` or `web.guest_password_file`.
+
+    Whoever reads FILE does not learn the password. Only its owner can read it.
+    """
+    from tagger.files import PRIVATE, replacing
+    from tagger.settings import LEAST_PASSWORD
+    from tagger.web.passwords import hash_of
+
+    if file.exists() and not force:
+        raise UserError(f"{file}: exists; --force replaces it")
+    given = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    if len(given) < LEAST_PASSWORD:
+        raise UserError(f"a password must have at least {LEAST_PASSWORD} characters")
+    with replacing(file, PRIVATE) as unfinished:
+        unfinished.write_text(hash_of(given) + "\n", "utf-8")
+    echo(f"wrote {file}")
 
 
 @config.command()

@@ -31,6 +31,7 @@ from tagger.printable import LogFormatter, printable
 _EXTRAS = {
     "anyio": "web",
     "argon2": "web",
+    "h11": "web",
     "onnx": "torch",
     "openvino": "openvino",
     "psycopg": "collect",

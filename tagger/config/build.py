@@ -117,7 +117,7 @@ class _ListenResolver(BrokerResolver):
             name: special[name]() if name in special else self._group(name, made) for name, made in _GROUPS.items()
         }
         self._warn_of_plain_text(mqtt, groups["webhook"])
-        if (web := groups["web"]) is not None and not is_this_machine(web.host):
+        if (web := groups["web"]) is not None and web.password is not None and not is_this_machine(web.host):
             self._warnings.append(
                 f"web: whoever listens on the way to {web.host}:{web.port} can read the password and what is heard; "
                 "a proxy with TLS before 127.0.0.1 encrypts it"

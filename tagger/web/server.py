@@ -14,10 +14,10 @@ from tagger.settings import WebSettings
 from tagger.web.access import Access
 from tagger.web.api import Daemon
 from tagger.web.app import application
+from tagger.web.connection import Connection
 
 log = logging.getLogger(__name__)
 
-_MOST_CONNECTIONS = 100
 _MOST_HEADER_BYTES = 16_384
 _CLOSE_SECONDS = 3.0
 """Longest wait for the thread at the end, seconds."""
@@ -36,16 +36,15 @@ def serving(settings: WebSettings, daemon: Daemon) -> Iterator[int]:
     server = uvicorn.Server(
         uvicorn.Config(
             application(daemon, access),
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             loop="asyncio",
             log_config=None,
-            log_level="warning",
+            log_level="error",  # whoever sends nonsense must not fill the log
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=_MOST_CONNECTIONS,
             h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
             timeout_graceful_shutdown=1,
         )

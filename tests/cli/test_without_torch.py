@@ -129,6 +129,7 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         "psycopg",
         "pyarrow",
         "anyio",
+        "h11",
         "starlette",
         "uvicorn",
     }
@@ -143,7 +144,7 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         "tagger.history.postgres",
         "tagger.tag.parquet",
         *(f"tagger.models.{name}" for name in ("crnn", "dymn", "efficientat", "network", "opinion")),
-        *(f"tagger.web.{name}" for name in ("answers", "app", "clip_routes", "guard", "server")),
+        *(f"tagger.web.{name}" for name in ("answers", "app", "clip_routes", "connection", "guard", "server")),
     }
 
 

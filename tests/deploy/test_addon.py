@@ -109,6 +109,17 @@ def test_the_supervisors_broker_is_used_with_its_password(run: ModuleType, super
     assert settings.http.host == "127.0.0.1"
 
 
+def test_the_page_is_for_whom_home_assistant_lets_in(run: ModuleType, description: Any) -> None:
+    env = run.variables({"sources": ["mic"], "owners": ["anna"]}, BROKER)
+    resolved = resolve({}, {**env, "TAGGER_HOME": "/nowhere"}, None)
+    assert resolved.problems == []
+    page = resolved.settings.web
+    assert page is not None
+    assert description["ingress"] is True
+    assert page.port == description["ingress_port"]
+    assert (page.password, page.login_proxies, page.owners) == (None, ("172.30.32.2",), ("anna",))
+
+
 @pytest.mark.parametrize(
     ("status", "content"),
     [(400, {"result": "error", "message": "Service not enabled"}), (200, {"result": "ok", "data": {}}), (200, "text")],

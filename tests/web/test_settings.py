@@ -1,13 +1,14 @@
 """`--web` and the table `[web]`."""
 
 import socket
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tagger.errors import SettingError
-from tagger.settings import WebSettings
+from tagger.settings import WebSettings, is_password_hash
 from tests.programs import refused, run
 from tests.web.pages import page
 
@@ -96,6 +97,17 @@ def test_the_file_s_table(tmp_path: Path) -> None:
     refused_text = run("config", "check", "--config", settings).output
     assert "is for web.address (--web [ADDRESS])" in refused_text
     assert "correct horse" not in refused_text
+
+
+def test_a_password_is_asked_for_and_its_hash_is_written_for_its_owner_alone(tmp_path: Path) -> None:
+    pytest.importorskip("argon2", reason="argon2-cffi is not installed: scripts/setup dev")
+    file = tmp_path / "page.password"
+    done = run("config", "password", file, stdin=b"correct horse\ncorrect horse\n")
+    assert (done.exit_code, "correct horse" in done.output) == (0, False)
+    assert is_password_hash(file.read_text().strip())
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    refused(run("config", "password", file), "exists", "--force")
+    refused(run("config", "password", file, "--force", stdin=b"short\nshort\n"), "at least 8")
 
 
 def test_a_port_that_is_taken_is_said() -> None:

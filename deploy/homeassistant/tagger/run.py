@@ -18,6 +18,12 @@ _SETTINGS = Path("/config/tagger.toml")
 _SUPERVISOR = "http://supervisor"
 _PORT = 9494
 """Port inside the add-on, which nobody else reaches."""
+_PAGE = "0.0.0.0:8420"
+"""Address of the page inside the add-on; the port is `ingress_port` in config.yaml."""
+_INGRESS = "172.30.32.2"
+"""From where Home Assistant asks for the page, always; it has asked for the login.
+https://developers.home-assistant.io/docs/add-ons/presentation#ingress
+"""
 _SECONDS = 10
 
 
@@ -48,6 +54,8 @@ def variables(
         "TAGGER_LISTEN_HOMEASSISTANT": "1",
         "TAGGER_LISTEN_NODE": options.get("node") or "homeassistant",
         "TAGGER_LISTEN_HTTP_PORT": str(_PORT),
+        "TAGGER_LISTEN_WEB": _PAGE,
+        "TAGGER_LISTEN_WEB_LOGIN_PROXIES": json.dumps([_INGRESS]),
     }
     if settings is not None:
         found["TAGGER_LISTEN_CONFIG"] = str(settings)
@@ -55,6 +63,8 @@ def variables(
         found["TAGGER_LISTEN_SOURCES"] = json.dumps(options["sources"])
     if options.get("labels"):
         found["TAGGER_LISTEN_HOMEASSISTANT_LABELS"] = json.dumps(options["labels"])
+    if options.get("owners"):
+        found["TAGGER_LISTEN_WEB_OWNERS"] = json.dumps(options["owners"])
     if options.get("mqtt_url"):
         found["TAGGER_LISTEN_MQTT"] = options["mqtt_url"]
     elif broker is not None:

@@ -37,18 +37,19 @@ class Connection(H11Protocol):
         if self._is_waited_for:
             self._wait_for_request()
         else:
-            self._deadline = _cancelled(self._deadline)
+            self._forget_deadline()
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self._stall = self.loop.call_later(STALL_SECONDS, self._end_if_stalled, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        self._stall = _cancelled(self._stall)
+        self._forget_stall()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._deadline, self._stall = _cancelled(self._deadline), _cancelled(self._stall)
+        self._forget_deadline()
+        self._forget_stall()
         super().connection_lost(exc)
 
     @property
@@ -78,7 +79,12 @@ class Connection(H11Protocol):
         else:
             self._stall = self.loop.call_later(STALL_SECONDS, self._end_if_stalled, waiting)
 
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    def _forget_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None

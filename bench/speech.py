@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     parser.add_argument("--model", default="esc50")
     parser.add_argument("--seconds", type=float, default=15.0, help="Windows that begin later are left out.")
+    parser.add_argument("--least", type=float, default=LEAST_SPEECH, help="Score of speech that counts.")
     parser.add_argument("--silero", type=Path, metavar="FILE")
     parser.add_argument("--probability", type=float, default=0.5)
     parser.add_argument("--over", type=Path, metavar="FOLDER")
@@ -102,7 +103,7 @@ def main() -> None:
             sound = np.pad(heard_one, (0, max(0, size - len(heard_one))))
             starts = range(0, len(sound) - size + 1, rate_hz)
             cut = [Window(sound[at : at + size], at, size, at / rate_hz) for at in starts]
-            by_network = [(classifier.classify([each])[0].speech or 0.0) >= LEAST_SPEECH for each in cut]
+            by_network = [(classifier.classify([each])[0].speech or 0.0) >= given.least for each in cut]
             found = {"network": by_network}
             if silero is not None:
                 spoken = silero.spoken(sound, rate_hz)

@@ -7,7 +7,7 @@ usage() {
     cat <<'TEXT'
 Usage: sudo deploy/install.sh [OPTION]...
 
-  --extras LIST     install tagger[LIST] too: broker, openvino, torch, parquet, plot
+  --extras LIST     install tagger[LIST] beside the live page: broker, openvino, torch, parquet, plot
                     [default: those of the last time; the first time torch where there is an NVIDIA GPU, else none]
   --wheel FILE      install this wheel instead of the checkout that the script is in
   --no-start        neither enable nor start the service
@@ -137,8 +137,9 @@ release=$(mktemp -d "$app/venv-XXXXXX")
 trap 'rm -rf "$release"' EXIT
 chmod 0755 "$release"
 python3 -m venv "$release"
-echo "pip: tagger${extras:+[$extras]}"
-"$release/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir "tagger${extras:+[$extras]} @ file://$what"
+with="web${extras:+,$extras}" # the live page is there for whoever turns it on
+echo "pip: tagger[$with]"
+"$release/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir "tagger[$with] @ file://$what"
 "$release/bin/tagger" --version
 ln -sfn "$release" "$app/next"
 mv -T "$app/next" "$app/current"

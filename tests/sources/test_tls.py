@@ -3,7 +3,7 @@
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,12 @@ from tagger.condition import SourceError
 from tagger.config.build import resolve
 from tagger.errors import UserError
 from tagger.sources import open_source
+from tagger.sources.network import https
 from tagger.sources.network.readers import READERS
 from tests import radio
 from tests.certificates import Authority, self_signed
 from tests.fakes import RATE_HZ
+from tests.programs import LONG_S
 from tests.radio import Radio, on_air
 
 Play = Callable[[Radio, socket.socket], None]
@@ -153,3 +155,56 @@ tls_verify = false
         f"door=rtsps://camera/live{certs(folder, 'ca.pem')}",
         "yard=rtsps://other/live,tls_verify=no",
     ]
+
+
+@pytest.fixture(scope="module")
+def piece() -> bytes:
+    return radio.encoded(4.0, "aac", "mpegts")
+
+
+def gives(body: Callable[[], bytes], kind: str) -> Play:
+    def play(server: Radio, connection: socket.socket) -> None:
+        radio.asked(server, connection)
+        connection.sendall(radio.answers("200 OK", kind, f"Content-Length: {len(body())}\r\n") + body())
+
+    return play
+
+
+@contextmanager
+def in_pieces(folder: Path, piece: bytes, name: str) -> Iterator[tuple[str, Radio]]:
+    """The URL of an HLS list, on a server that `ca.pem` signed; and the server of its piece, with a certificate."""
+    with on_air(encrypted(folder, name, gives(lambda: piece, "video/mp2t"))) as pieces:
+        head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:4,\n"
+        body = f"{head}https://localhost:{pieces.port}/a.ts\n#EXT-X-ENDLIST\n".encode()
+        with on_air(encrypted(folder, "signed", gives(lambda: body, "application/vnd.apple.mpegurl"))) as lists:
+            yield f"https://me:secret@localhost:{lists.port}/live.m3u8", pieces
+
+
+def test_the_servers_of_the_pieces_of_a_stream_are_checked_too(folder: Path, piece: bytes) -> None:
+    with in_pieces(folder, piece, "self-signed") as (text, pieces):
+        error = refusal(text + certs(folder, "ca.pem"))
+        assert error.reason == "certificate"
+        assert "the certificate of localhost is not trusted" in str(error)
+        assert not pieces.requests
+        assert is_heard(text + ",tls_verify=no")
+
+
+def test_a_stream_in_pieces_of_which_all_servers_are_believed_is_heard(folder: Path, piece: bytes) -> None:
+    with in_pieces(folder, piece, "signed") as (text, pieces):
+        assert is_heard(text + certs(folder, "ca.pem"))
+        assert b"Authorization" not in pieces.requests[0], "the password is for the server of the list"
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/a.ts", "crypto+https://host/a.ts"])
+def test_pieces_that_are_not_http_are_refused(url: str, folder: Path) -> None:
+    with pytest.raises(SourceError, match=r"what is not HTTP|encrypted once more"):
+        https.opener(str(folder / "ca.pem"), 1.0)(url, 1, {})
+
+
+def test_the_password_of_a_url_is_sent_and_not_a_part_of_what_is_asked_for(folder: Path) -> None:
+    with on_air(radio.wants_a_password) as server:
+        with pytest.raises(SourceError) as caught:
+            https.opener(str(folder / "ca.pem"), LONG_S)(f"http://me:s3cr%40t@localhost:{server.port}/a.ts", 1, {})
+        assert caught.value.reason == "password"
+        assert b"Authorization: Basic bWU6czNjckB0" in server.requests[0]
+        assert b"me:" not in server.requests[0]

@@ -85,9 +85,15 @@ class Reader:
         import av
 
         self._stage, order = "opening", self._order
+        options, extra = dict(order.options), dict[str, Any]()
+        if order.is_hls and order.ca_file is not None:
+            from tagger.sources.network import https  # rarely needed, and each reader would carry it
+
+            extra["io_open"] = https.opener(order.ca_file, order.silent_s)
+            options |= https.OPTIONS
         with av.open(
-            order.url, format=order.ffmpeg, options=dict(order.options), metadata_errors="replace",
-            timeout=(order.open_s + 2, order.silent_s + 2),
+            order.url, format=order.ffmpeg, options=options, metadata_errors="replace",
+            timeout=(order.open_s + 2, order.silent_s + 2), **extra,
         ) as container:  # fmt: skip
             tracks = [each for each in container.streams.audio if each.codec_context is not None]
             if not tracks:

@@ -15,24 +15,20 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tagger import policy, settings
+from tagger import settings
 from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ
 from tagger.audio.decode import decode_blocks
 from tagger.audio.resample import LOUDEST, Resampler
 from tagger.audio.window import SlidingWindows
-from tagger.checkpoints.joint import joined, shortest_window_s
-from tagger.checkpoints.named import choose, understood
-from tagger.config.file import load_right
-from tagger.config.places import placed
 from tagger.decide import Decider
 from tagger.engine.engine import Lane
 from tagger.engine.joint import JointClassifier
-from tagger.engine.runtime import AUTO, described, open_models
+from tagger.engine.runtime import AUTO, open_models
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import CheckpointError, UserError
 from tagger.events import Block, Event, Samples, Scores, Window, top
 from tagger.listen import follow
-from tagger.policy import EventsConfig
+from tagger.tag.asked import ask
 from tagger.tag.recording import events
 
 Source = str | PathLike[str] | ArrayLike
@@ -123,18 +119,12 @@ class Tagger:
         }
         self.models = models
         """Names or paths."""
-        document = None if config is None else load_right(config)
-        self._events = EventsConfig() if document is None else document.events
-        self._info = choose(joined([described(model)[1] for model in models]), [self._events])
-        shortest_s = window or shortest_window_s(self._info)
-        self.window: float = window or self._info.window_seconds
+        asked = ask(models, window, hop, config)
+        self._events, self._info, self._rules = asked.events, asked.info, asked.rules
+        self.window: float = asked.window_s
         """Length of a window, seconds."""
         self.hop = hop
         """Time from one window to the next, seconds."""
-        settings.check_window(self.window, hop, shortest_s)
-        with placed(document):
-            rules = understood(self._info, self._events)
-            self._rules = policy.policy(self._info.labels, self._info.thresholds, shortest_s, hop, rules)
         self._lock = threading.Lock()
         self._opened: WindowClassifier | None = None
 

@@ -67,6 +67,9 @@ class Scores:
     """The most likely sound outside the label set, or one for each label; empty where `plain` is None."""
     speech: float | None = None
     """Score of somebody speaking in the window, 0 to 1. None: the model cannot tell."""
+    embedding: Samples | None = None
+    """[size]: what the network makes of the window before it looks for labels. None: the model does not give it, or
+    several models listen together."""
 
     def other_of(self, column: int) -> str:
         """The most likely sound outside the label set of this label's model."""

@@ -189,7 +189,12 @@ def is_file(path: Path) -> bool:
 
 def is_audio_file(path: Path) -> bool:
     """Whether the file may be audio. Only the decoder knows for sure."""
-    return path.is_file() and not _DOCUMENT.fullmatch(path.suffix)  # no pipe, no broken link
+    return path.is_file() and may_be_audio(path.suffix)  # no pipe, no broken link
+
+
+def may_be_audio(suffix: str) -> bool:
+    """Whether a file whose name ends so may be audio: `.wav`, or anything but a document, picture or table."""
+    return not _DOCUMENT.fullmatch(suffix)
 
 
 def is_hidden(name: str) -> bool:

@@ -107,7 +107,7 @@ def by_user(where: str, start_time: float, length_s: float) -> Began:
 
 def _candidates(path: Path) -> Iterator[tuple[datetime, str]]:
     """Times at which the recording may have begun, the best first, and what says so."""
-    named, noted = _by_name(path.stem), _by_tags(tags(path))
+    named, noted = by_name(path.stem), _by_tags(tags(path))
     if named is not None and noted is not None and _is_same_clock(named, noted[0]):
         yield noted[0], "its name, in its metadata's time zone"
     if named is not None:
@@ -122,9 +122,10 @@ def _is_same_clock(named: datetime, noted: datetime) -> bool:
     return has_zone and abs(noted.replace(tzinfo=None) - named) <= timedelta(seconds=2)
 
 
-def _by_name(stem: str) -> datetime | None:
-    """
-    >>> _by_name("attic_20240131_235959"), _by_name("2024-01-31T23-59-59Z").isoformat(), _by_name("clip 20240131")
+def by_name(stem: str) -> datetime | None:
+    """The time in a file's name, without its suffix; local, unless it has a zone. None if there is none.
+
+    >>> by_name("attic_20240131_235959"), by_name("2024-01-31T23-59-59Z").isoformat(), by_name("clip 20240131")
     (datetime.datetime(2024, 1, 31, 23, 59, 59), '2024-01-31T23:59:59+00:00', None)
     """
     for found in _NAME.finditer(stem):

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tagger import __version__
+from tagger.cli.archive import archive
 from tagger.cli.bench import bench
 from tagger.cli.calibrate import calibrate
 from tagger.cli.collect import collect
@@ -31,6 +32,7 @@ from tagger.printable import LogFormatter, printable
 _EXTRAS = {
     "anyio": "web",
     "argon2": "web",
+    "fsspec": "cluster",
     "h11": "web",
     "onnx": "torch",
     "openvino": "openvino",
@@ -117,7 +119,7 @@ def main(ctx: click.Context) -> None:
 
 _COMMANDS = (
     *(listen, status, doctor, list_events, config, devices, models, labels),
-    *(tag_files, calibrate, review, export_model, collect, bench),
+    *(tag_files, archive, calibrate, review, export_model, collect, bench),
     *(train, evaluate, recipes, features),
 )
 for _command in _COMMANDS:

@@ -95,6 +95,7 @@ class JointClassifier(WindowClassifier):
             step_s,
             *self._unknown([scores for scores, _ in heard], columns, further),
             speech=np.max(speech, axis=0) if speech else None,
+            embedding=heard[0][0].embedding if len(heard) == 1 else None,
         )
 
     @staticmethod

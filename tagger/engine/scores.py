@@ -58,6 +58,8 @@ class BatchScores:
     """[B]: the sound outside the label set that is most likely, or one for each label; empty where `plain` is None."""
     speech: Samples | None = None
     """[B], 0 to 1: score of somebody speaking. None: the model cannot tell."""
+    embedding: Samples | None = None
+    """[B, size]: `NetworkOutputs.embedding`."""
 
 
 class WindowClassifier:
@@ -202,8 +204,9 @@ class WindowClassifier:
         end_s = start_s + window.valid / rate_hz
         plain, other = (batch.plain[row], batch.other[row]) if batch.plain is not None else (None, "")
         speech = None if batch.speech is None else float(batch.speech[row])
+        embedding = None if batch.embedding is None else batch.embedding[row]
         own = batch.values[row], start_s, end_s, window.time, batch.activity[row], batch.step_s
-        return Scores(*own, plain, other, speech)
+        return Scores(*own, plain, other, speech, embedding)
 
 
 def calibrated(outputs: NetworkOutputs, info: CheckpointInfo, step_s: float) -> BatchScores:
@@ -219,11 +222,13 @@ def calibrated(outputs: NetworkOutputs, info: CheckpointInfo, step_s: float) -> 
     if info.opinion is not None and outputs.opinion is not None:
         counted = info.opinion(calibrated_logits(outputs, info), outputs.opinion, outputs.second)
         values = _sigmoid(counted.astype(np.float32))
-        return BatchScores(values, within, step_s, plain, info.opinion.rather(outputs.opinion, info.labels), speech)
+        rather, embedding = info.opinion.rather(outputs.opinion, info.labels), outputs.embedding
+        return BatchScores(values, within, step_s, plain, rather, speech, embedding)
     if outputs.surprise is None:
-        return BatchScores(plain, within, step_s, speech=speech)
+        return BatchScores(plain, within, step_s, speech=speech, embedding=outputs.embedding)
     other = tuple(info.others[number] for number in outputs.surprise.argmax(1))
-    return BatchScores(_activation(info)(calibrated_logits(outputs, info)), within, step_s, plain, other, speech)
+    values = _activation(info)(calibrated_logits(outputs, info))
+    return BatchScores(values, within, step_s, plain, other, speech, outputs.embedding)
 
 
 def calibrated_logits(outputs: NetworkOutputs, info: CheckpointInfo) -> Samples:

@@ -1,8 +1,10 @@
 """Whole recordings, by the loop of `tagger listen`: scores of their windows, and events."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tagger.audio.chunk import Warn
 from tagger.audio.decode import decode_blocks
 from tagger.audio.window import SlidingWindows
 from tagger.decide import Decider
@@ -13,13 +15,23 @@ from tagger.listen import follow
 from tagger.policy import Policy
 from tagger.settings import Channel
 
+log = logging.getLogger(__name__)
+
 _BATCH = 8
 
 
 def tag(
-    path: Path, classifier: WindowClassifier, window_s: float, hop_s: float, channel: Channel = ()
+    path: Path,
+    classifier: WindowClassifier,
+    window_s: float,
+    hop_s: float,
+    channel: Channel = (),
+    warn: Warn = log.warning,
 ) -> Iterator[Scores]:
     """Scores of a file's windows, the same as `tagger listen` gets from this file.
+
+    Args:
+        warn: takes one line for each thing that is wrong with a file that is read all the same.
 
     Raises:
         AudioError: the file is missing, not audio, damaged, or without one of the channels. The scores before the
@@ -27,7 +39,7 @@ def tag(
     """
     rate_hz = classifier.info.mel.sample_rate_hz
     sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=True)
-    return follow(decode_blocks(path, rate_hz, channel=channel), classifier.lane(sliding), sliding, _BATCH)
+    return follow(decode_blocks(path, rate_hz, warn, channel), classifier.lane(sliding), sliding, _BATCH)
 
 
 def windows(

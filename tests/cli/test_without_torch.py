@@ -134,6 +134,11 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         "uvicorn",
     }
     assert {module for _, module in missing} == {
+        "tagger.archive.pool",
+        "tagger.archive.run",
+        "tagger.archive.shard",
+        "tagger.archive.tables",
+        "tagger.archive.worker",
         "tagger.bench.peer_program",
         "tagger.checkpoints.checkpoint",
         "tagger.checkpoints.official",

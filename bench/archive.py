@@ -1,0 +1,229 @@
+"""`tagger archive`: its speed beside `tagger tag`, what is left when workers and the run are killed, and its memory.
+
+python bench/archive.py make clips/ recordings/ --hours 2     # recordings of 6 minutes, from clips
+python bench/archive.py speed recordings/ [--ray ADDRESS]     # tag, archive, and archive on Ray, in turn
+python bench/archive.py kills recordings/                     # 5 workers and 2 runs killed: the same bytes?
+python bench/archive.py files --count 100000                  # peak memory of the process that leads
+python bench/archive.py s3 recordings/                        # from and to an S3 server on this machine (moto)
+"""
+
+import argparse
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import soundfile
+
+TAGGER = [sys.executable, "-m", "tagger"]
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+RATE_HZ = 16_000
+MINUTES = 6
+
+
+def make(clips: Path, out: Path, hours: float) -> None:
+    """Recordings of two sources, made by joining clips of one rate."""
+    names = sorted(clips.glob("*.ogg")) or sorted(clips.glob("*.wav"))
+    turn, at = 0, datetime(2026, 1, 31)
+    for number in range(round(hours * 60 / MINUTES)):
+        parts, length = [], 0
+        while length < MINUTES * 60 * RATE_HZ:
+            samples, rate_hz = soundfile.read(names[turn % len(names)], dtype="float32")
+            assert rate_hz == RATE_HZ, f"{names[turn % len(names)]}: {rate_hz} Hz"
+            parts.append(samples)
+            turn, length = turn + 1, length + len(samples)
+        folder = out / ("attic", "barn")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        joined = np.concatenate(parts)[: MINUTES * 60 * RATE_HZ]
+        soundfile.write(
+            folder / f"x_{at + number // 2 * timedelta(minutes=MINUTES):%Y%m%d_%H%M%S}.wav", joined, RATE_HZ
+        )
+
+
+def timed(*command: str) -> tuple[float, float]:
+    """Seconds of the wall clock, and of processors, of a command and all that it started."""
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([*TAGGER, *command], check=True, env=os.environ | ONE_THREAD)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.monotonic() - began, cpu_s
+
+
+def hours_in(folder: Path) -> float:
+    return sum(soundfile.info(path).duration for path in folder.rglob("*.wav")) / 3600
+
+
+def speed(recordings: Path, rounds: int, ray: str | None) -> None:
+    """One after the other, `rounds` times."""
+    hours = hours_in(recordings)
+    for number in range(rounds):
+        with TemporaryDirectory() as folder:
+            runs = {
+                "tag": ("tag", str(recordings), "--format", "parquet", "-o", f"{folder}/windows.parquet"),
+                "archive": ("archive", str(recordings), "--out", f"{folder}/out"),
+            }
+            if ray is not None:
+                runs["ray"] = ("archive", str(recordings), "--out", f"{folder}/ray", "--ray", ray)
+            for name, command in runs.items():
+                wall_s, cpu_s = timed(*command)
+                speed = hours * 3600 / wall_s
+                print(
+                    f"round {number}: {name:8} {hours:.1f} h in {wall_s:.0f} s, {speed:.0f} times real time, "
+                    f"{cpu_s:.0f} s of processors",
+                    flush=True,
+                )
+
+
+def workers_of(driver: int) -> list[int]:
+    children = Path(f"/proc/{driver}/task/{driver}/children")
+    return [int(each) for each in children.read_text().split()] if children.exists() else []
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*.parquet"))}
+
+
+def killed(command: list[str], workers: int, drivers: int, pause_s: float, seed: int) -> None:
+    """Runs a command to its end; before, so many of its workers and of its leaders are killed at random moments."""
+    draw = random.Random(seed)
+    victims = draw.sample(["worker"] * workers + ["driver"] * drivers, workers + drivers)
+    process = subprocess.Popen(command, env=os.environ | ONE_THREAD)
+    while victims:
+        time.sleep(pause_s * draw.uniform(0.5, 1.5))
+        if process.poll() is not None:
+            raise SystemExit(f"it was over before {victims} could be killed: give it more recordings")
+        found = workers_of(process.pid)
+        victim = victims.pop()
+        print(f"kill -9 {victim}", flush=True)
+        if victim == "worker" and found:
+            os.kill(draw.choice(found), signal.SIGKILL)
+        elif victim == "driver":
+            process.kill()
+            process.wait()
+            process = subprocess.Popen([*command, "--resume"], env=os.environ | ONE_THREAD)
+    if process.wait():
+        raise SystemExit("it failed")
+
+
+def kills(recordings: Path, pause_s: float, seed: int) -> None:
+    """Compares with an undisturbed run."""
+    with TemporaryDirectory() as folder:
+        plain, broken = Path(folder, "plain"), Path(folder, "broken")
+        options = ["--embeddings", "--shard-mb", "10"]
+        subprocess.run([*TAGGER, "archive", str(recordings), "--out", str(plain), *options], check=True)
+        killed([*TAGGER, "archive", str(recordings), "--out", str(broken), *options], 5, 2, pause_s, seed)
+        ours, theirs = tables(broken), tables(plain)
+        verdict = "equal" if ours == theirs else "NOT EQUAL"
+        print(f"{len(theirs)} files, {sum(map(len, theirs.values())):,} bytes: {verdict}")
+
+
+def peak_mb(command: list[str]) -> float:
+    """Peak memory of a process, without those that it starts, MB."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | ONE_THREAD)
+    peak = 0.0
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max(
+                [peak, *(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmHWM"))]
+            )
+        except OSError:
+            pass
+        time.sleep(0.05)
+    return peak
+
+
+def files(count: int, seconds: float) -> None:
+    """Of 1,000 recordings and of `count`, all in one folder."""
+    for each in (1_000, count):
+        with TemporaryDirectory() as folder:
+            root = Path(folder, "in")
+            root.mkdir()
+            first = root / "0000000.wav"
+            soundfile.write(first, np.zeros(round(seconds * RATE_HZ), np.float32), RATE_HZ)
+            for number in range(1, each):
+                copy = root / f"{number:07d}.wav"
+                if number % 10_000:
+                    os.link(first, copy)
+                else:
+                    first = Path(shutil.copy(first, copy))  # a file may have some 65,000 names
+            began = time.monotonic()
+            peak = peak_mb([*TAGGER, "archive", str(root), "--out", str(Path(folder, "out"))])
+            print(
+                f"{each:,} recordings of {seconds:g} s: peak {peak:.1f} MB, {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """An S3 server; gives what a URL needs behind the folder."""
+    from moto.server import ThreadedMotoServer
+
+    os.environ.update({"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"})
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"endpoint_override={host}:{port}&scheme=http&allow_bucket_creation=true"
+    finally:
+        server.stop()
+
+
+def s3(recordings: Path, pause_s: float, seed: int) -> None:
+    """Copies the recordings to the server, archives them there twice, once with kills, and compares."""
+    from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, copy_files
+
+    with s3_server() as query:
+        fs, _ = FileSystem.from_uri(f"s3://recordings/in?{query}")
+        fs.create_dir("recordings/in")
+        copy_files(str(recordings), "recordings/in", source_filesystem=LocalFileSystem(), destination_filesystem=fs)
+        source = f"s3://recordings/in?{query}"
+        command = [*TAGGER, "archive", source, "--shard-mb", "10", "--out"]
+        subprocess.run([*command, f"s3://recordings/plain?{query}"], check=True)
+        killed([*command, f"s3://recordings/broken?{query}"], 2, 1, pause_s, seed)
+        found = []
+        for out in ("plain", "broken"):
+            infos = fs.get_file_info(FileSelector(f"recordings/{out}", recursive=True))
+            parquet = sorted(info.path for info in infos if info.path.endswith(".parquet"))
+            found.append({path.partition(out)[2]: fs.open_input_file(path).readall() for path in parquet})
+        print(f"{len(found[0])} files on S3: {'equal' if found[0] == found[1] else 'NOT EQUAL'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("make", "speed", "kills", "files", "s3"))
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--ray", metavar="ADDRESS")
+    parser.add_argument("--pause", type=float, default=8.0, help="mean time between two kills, seconds")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=0.1, help="length of a tiny recording")
+    args = parser.parse_args()
+    if args.what == "make":
+        make(*args.folders, args.hours)
+    elif args.what == "speed":
+        speed(*args.folders, args.rounds, args.ray)
+    elif args.what == "kills":
+        kills(*args.folders, args.pause, args.seed)
+    elif args.what == "files":
+        files(args.count, args.seconds)
+    else:
+        s3(*args.folders, args.pause, args.seed)
+
+
+if __name__ == "__main__":
+    main()

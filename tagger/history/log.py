@@ -18,6 +18,8 @@ VERSION = 1
 """Version of the tables, the database's `user_version`. A newer one is refused."""
 WAIT_SECONDS = 10.0
 """Longest wait for another process that writes."""
+_STEPS = 100_000
+"""Steps of SQLite's machine between two looks at the clock."""
 
 _MAGIC = b"SQLite format 3\0"
 _TABLES = """
@@ -36,6 +38,8 @@ CREATE TABLE events (
 CREATE INDEX events_onset ON events (onset);
 CREATE INDEX events_label ON events (label, onset);
 """
+_COUNTS_INDEX = "CREATE INDEX IF NOT EXISTS events_counts ON events (onset, label, source, peak_score, cause)"
+"""Holds all that the map of a day counts, so that no row is looked up. Older logs get it when they are opened."""
 _BEGIN = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 _END = """
 INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
@@ -164,6 +168,7 @@ class EventLog:
                 for statement in _TABLES.split(";"):
                     self._database.execute(statement)
                 self._database.execute(f"PRAGMA user_version = {VERSION}")
+            self._database.execute(_COUNTS_INDEX)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -178,11 +183,15 @@ class EventLog:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path, longest_s: float | None = None) -> Iterator[sqlite3.Connection]:
     """Opens an event log for reading.
 
+    Args:
+        longest_s: time after which what is asked in the `with` block is given up, seconds.
+
     Raises:
-        UserError: the file is missing, damaged, or no event log; damage may also show within the `with` block.
+        UserError: the file is missing, damaged, or no event log; damage may also show within the `with` block, or that
+            it takes too long.
         TaggerError: another process keeps it locked.
     """
     with _translated_errors(path), closing(_connect_read_only(path)) as database:
@@ -191,6 +200,9 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         if not _version(database):
             raise UserError(f"{path}: is an empty file, not an event log")
         database.execute("COMMIT")
+        if longest_s is not None:
+            deadline = time.monotonic() + longest_s
+            database.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
         yield database
 
 
@@ -263,6 +275,8 @@ def _translated_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if _primary(error) == sqlite3.SQLITE_INTERRUPT:
+            raise UserError(f"{path}: this takes too long to find; ask for a shorter time") from None
         if _is_locked(error):
             raise TaggerError(f"{path}: another process keeps it locked for more than {WAIT_SECONDS:g} s") from None
         raise UserError(f"{path}: cannot be used as an event log ({error})") from None

@@ -1,7 +1,8 @@
 """Queries of an event log: which events, and how many of each label."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,8 +38,8 @@ class Query:
     last: int | None = None
     """Number of events: the last ones of those that meet the conditions."""
 
-    def sql(self) -> tuple[str, list[Any]]:
-        """A SELECT of whole rows, ordered by onset, and its parameters."""
+    def conditions(self) -> tuple[str, list[Any]]:
+        """What follows WHERE, empty without conditions, and its parameters. `last` is left out of account."""
         terms: list[str] = []
         values: list[Any] = []
         for term, value in (
@@ -54,7 +55,12 @@ class Query:
             if names:
                 terms.append(f"{column} IN ({', '.join('?' * len(names))})")
                 values.extend(names)
-        select = f"SELECT {_COLUMNS} FROM events{' WHERE ' if terms else ''}{' AND '.join(terms)}"
+        return " AND ".join(terms), values
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """A SELECT of whole rows, ordered by onset, and its parameters."""
+        terms, values = self.conditions()
+        select = f"SELECT {_COLUMNS} FROM events{' WHERE ' if terms else ''}{terms}"
         if self.last is None:
             return f"{select} ORDER BY onset, id", values
         newest = f"{select} ORDER BY onset DESC, id DESC LIMIT ?"
@@ -104,6 +110,27 @@ def count_by_label(database: Database, query: Query) -> list[LabelCount]:
             values,
         )
     ]
+
+
+def count_by_time(database: Database, query: Query, edges: Sequence[float]) -> dict[str, list[int]]:
+    """How many events of each label began in each stretch of time. Tests are left out.
+
+    Args:
+        query: `since`, `until` and `last` are left out of account.
+        edges: where stretches begin and end, seconds since the epoch, ascending: one more than there are stretches.
+
+    Returns:
+        Counts by label, one for each stretch.
+    """
+    found: dict[str, list[int]] = {}
+    for place, (since, until) in enumerate(pairwise(edges)):
+        terms, values = replace(query, since=since, until=until, last=None).conditions()
+        rows = database.execute(
+            f"SELECT label, count(*) FROM events WHERE {terms} AND coalesce(cause, '') <> 'test' GROUP BY label", values
+        )
+        for label, count in rows:
+            found.setdefault(label, [0] * (len(edges) - 1))[place] = count
+    return found
 
 
 def has_name(database: Database, column: Column, name: str) -> bool:

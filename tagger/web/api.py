@@ -1,7 +1,7 @@
 """Answers of the page's interface, as JSON: health, sources, events and labels. `openapi.py` describes them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tagger.history.log import EventRow, reading
 from tagger.history.query import Query
 from tagger.web.asked import names, number, time, unknown
 from tagger.web.clips import Clips
+from tagger.web.counts import counts_json, read_edges
 from tagger.web.live import Live
 
 MOST_EVENTS = 5_000
@@ -72,6 +73,21 @@ class Daemon:
             "more": len(rows) > len(found),
             "events": [query.to_json(row) | ({"clip": True} if row.id in clips else {}) for row in found],
         }
+
+    def counts(self, wanted: Mapping[str, str]) -> Mapping[str, Any]:
+        """How many events of each label that meet some conditions began in each stretch of time.
+
+        Args:
+            wanted: the parameters of the request.
+
+        Raises:
+            UserError: a parameter is wrong, or the event log cannot be read.
+            TaggerError: another process keeps it locked.
+        """
+        edges = read_edges(wanted.get("edges", ""), self.snapshot().time)
+        conditions = replace(_query({name: value for name, value in wanted.items() if name != "edges"}), last=None)
+        path = self.event_log()
+        return counts_json(path, _among(self.live.events(), conditions) if path is None else (), conditions, edges)
 
 
 def _query(wanted: Mapping[str, str]) -> Query:

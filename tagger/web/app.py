@@ -54,6 +54,12 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
         except UserError as error:
             return error_answer(HTTPStatus.BAD_REQUEST, str(error))
 
+    async def counts(request: Request) -> Response:
+        try:
+            return json_answer(await run_in_threadpool(daemon.counts, dict(request.query_params)))
+        except UserError as error:
+            return error_answer(HTTPStatus.BAD_REQUEST, str(error))
+
     async def enable(request: Request) -> Response:
         wanted = await wish_of(request)
         if set(wanted) != {"enabled"} or not isinstance(wanted["enabled"], bool):
@@ -92,6 +98,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
             route("/api/sources", sources, Right.SEE),
             route("/api/sources/{name}", enable, Right.PAUSE, "POST"),
             route("/api/events", events, Right.SEE),
+            route("/api/counts", counts, Right.SEE),
             route("/api/labels", labels, Right.SEE),
             *clip_routes(daemon.clips),
             route("/api/live", live, Right.SEE),

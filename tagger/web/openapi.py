@@ -152,6 +152,13 @@ _SCHEMAS: Mapping[str, Schema] = {
             "data": {"type": "string", "contentEncoding": "base64"},
         }
     ),
+    "Counts": _object(
+        {
+            "kept": {"type": "string", "enum": ["log", "memory"]},
+            "edges": _list(_TIME),
+            "labels": _list(_object({"label": _TEXT, "total": _WHOLE, "counts": _list(_WHOLE)})),
+        }
+    ),
     "Labels": _by_name(
         _list(
             _object(
@@ -296,6 +303,17 @@ def document() -> dict[str, Any]:
                     _parameter("source", "Sources, with commas between.", _TEXT),
                     _parameter("min_score", "Lowest peak score.", _NUMBER),
                     _parameter("limit", "Most events.", {**_WHOLE, "minimum": 1, "maximum": 5000, "default": 500}),
+                )
+            },
+            "/api/counts": {
+                "get": _get(
+                    "counts",
+                    "How many events of each label began in each stretch of time, the most frequent label first.",
+                    "Counts",
+                    _parameter("edges", "Ends of stretches: 2 to 100 times, ascending; without it 24 hours.", _TEXT),
+                    _parameter("label", "Labels, with commas between.", _TEXT),
+                    _parameter("source", "Sources, with commas between.", _TEXT),
+                    _parameter("min_score", "Lowest peak score.", _NUMBER),
                 )
             },
             **_clip_paths(),

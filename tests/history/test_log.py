@@ -434,3 +434,10 @@ def test_any_name_will_do(tmp_path: Path, name: str) -> None:
 def test_bounds_of_settings(path: Path) -> None:
     with pytest.raises(UserError, match="more than 0"):
         EventLogSettings(path, keep_days=0)
+
+
+def test_what_takes_too_long_to_find_is_given_up(tmp_path: Path) -> None:
+    EventLog(tmp_path / "events.sqlite").close()
+    endless = "WITH RECURSIVE up(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM up) SELECT count(*) FROM up"
+    with pytest.raises(UserError, match="too long"), reading(tmp_path / "events.sqlite", 0.0) as database:
+        database.execute(endless)

@@ -1,6 +1,7 @@
 """Answers of the interface: they are what the OpenAPI document says, and what the daemon knows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,7 +34,7 @@ def fits(path: str, answer: Any, status: str = "200", method: str = "get") -> No
     jsonschema.Draft202012Validator({**content["schema"], "components": DOCUMENT["components"]}).validate(answer)
 
 
-@pytest.mark.parametrize("path", ["/api/health", "/api/sources", "/api/events", "/api/labels"])
+@pytest.mark.parametrize("path", ["/api/health", "/api/sources", "/api/events", "/api/counts", "/api/labels"])
 def test_answers_are_as_the_document_says(served: Page, path: str) -> None:
     fits(path, served.json(path))
     served.found = snapshot(source("mic", state="retrying", reason="gone", detail="unplugged", last_audio_s=None,
@@ -90,6 +91,45 @@ def test_events_come_from_the_log_where_there_is_one(tmp_path: Path, served: Pag
     assert status == 400
     assert "damaged" in json.loads(text)["error"]
     served.event_log = None
+
+
+@pytest.mark.parametrize("kept", ["memory", "log"])
+def test_events_are_counted_by_label_and_time(kept: str, tmp_path: Path) -> None:
+    begin = 1_795_000_000
+    rows = [
+        ("a", "dog", 0.0, 0.9),
+        ("b", "dog", 3_599.9, 0.5),
+        ("c", "siren", 3_600.0, 0.9),
+        ("d", "dog", 7_200.0, 0.9),
+    ]
+    with page() as served:
+        if kept == "log":
+            served.event_log = tmp_path / "events.sqlite"
+            log = EventLog(served.event_log)
+        for id, label, onset, peak in [*rows, ("early", "dog", -0.1, 0.9)]:
+            of = event(id, begin + onset, begin + onset + 1, label=label, peak=peak)
+            served.live.event(STREAM, of) if kept == "memory" else log.write([row_of(STREAM, of)])
+        test = replace(event("t", begin + 1.0, begin + 2.0), cause="test")
+        served.live.event(STREAM, test) if kept == "memory" else log.write([row_of(STREAM, test)])
+        if kept == "log":
+            log.close()
+        edges = ",".join(rfc3339(begin + 3_600 * hour).replace("+00:00", "Z") for hour in range(3))
+
+        def counts(query: str = "") -> list[tuple[str, list[int]]]:
+            found = served.json(f"/api/counts?edges={edges}{query}")
+            fits("/api/counts", found)
+            assert found["kept"] == kept
+            assert all(each["total"] == sum(each["counts"]) for each in found["labels"])
+            return [(each["label"], each["counts"]) for each in found["labels"]]
+
+        assert counts() == [("dog", [2, 0]), ("siren", [0, 1])]
+        assert counts("&label=siren") == [("siren", [0, 1])]
+        assert counts("&min_score=0.6") == [("dog", [1, 0]), ("siren", [0, 1])]
+        assert counts("&source=door") == []
+        assert len(served.json("/api/counts")["edges"]) == 25
+        for wrong in ("1", edges[:10], f"{edges},{edges}", ",".join(["2026-01-01"] * 200)):
+            status, _, text = served.ask(f"/api/counts?edges={wrong}")
+            assert (status, json.loads(text)["error"][:6]) == (400, "edges:")
 
 
 def test_a_source_is_paused_and_resumed(served: Page) -> None:

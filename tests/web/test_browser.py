@@ -1,55 +1,26 @@
-"""The page in a real browser: Debian's Chromium, driven by Playwright (`pip install playwright`)."""
+"""The page in a real browser: Debian's Chromium, driven by Playwright."""
 
-import shutil
+import calendar
+import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from tagger.events import LabelScore
+from tagger.sources.file import DEMO
+from tagger.web.files import FOLDER
 from tests.healths import snapshot, source
-from tests.programs import until
+from tests.programs import Mosquitto, can_connect, free_port, running, subscribed, until
+from tests.web.browsers import COLOURS, WAIT_MS
 from tests.web.pages import STREAM, event, page, report, tone
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt install chromium"),
-]
-WAIT_MS = 60_000
-PIXELS = """canvas => {
-    const pen = canvas.getContext("2d");
-    const {data} = pen.getImageData(0, 0, canvas.width, canvas.height);
-    const colours = new Set();
-    for (let i = 0; i < data.length; i += 4) colours.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
-    return colours.size;
-}"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as run:
-        browser = run.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def tab(chromium: Any) -> Iterator[Any]:
-    """A tab. At the end of the test nothing may stand in its console: no error, and nothing that the policy stopped."""
-    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
-    said: list[str] = []
-    made = context.new_page()
-    made.set_default_timeout(WAIT_MS)
-    made.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    made.on("pageerror", lambda error: said.append(str(error)))
-    yield made
-    context.close()
-    assert [line for line in said if "Failed to load resource" not in line] == []
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
 def test_the_page_shows_what_is_heard_and_why_it_is_rejected(tab: Any) -> None:
@@ -61,7 +32,7 @@ def test_the_page_shows_what_is_heard_and_why_it_is_rejected(tab: Any) -> None:
         for at in range(10):
             tap.heard(tone(0.2, 1500 + 200 * at, start + at / 5))
             tab.wait_for_timeout(60)
-        tab.wait_for_function(f"({PIXELS})(document.querySelector('canvas')) > 20")
+        tab.wait_for_function(f"({COLOURS})(document.querySelector('canvas')) > 20")
         served.live.report(
             STREAM, report(start, LabelScore("dog", 0.91, None), LabelScore("siren", 0.4, "<b>below</b> enter 0.60"))
         )
@@ -116,16 +87,44 @@ def test_a_source_is_paused_by_the_keyboard_and_its_state_is_said(tab: Any) -> N
         assert "paused" in tab.locator(".badge").inner_text()
 
 
-def test_day_and_health_and_a_daemon_that_comes_back(tab: Any) -> None:
+def test_the_map_of_a_day_is_zoomed_filtered_and_read_by_the_keyboard(tab: Any) -> None:
+    with page() as served:
+        noon = datetime(2026, 11, 27, 12)
+        now = noon.timestamp()
+        tab.clock.set_fixed_time(noon)
+        for number, label in enumerate(("dog", "dog", "siren")):
+            served.live.event(STREAM, event(f"e{number}", now, now + 1, label=label, peak=0.5 + 0.2 * number))
+        tab.goto(f"{served.url}#day")
+        tab.get_by_text("3 events.").wait_for()
+        assert [row.split()[:2] for row in tab.locator("#day .map tbody th").all_inner_texts()] == [
+            ["dog", "2"],
+            ["siren", "1"],
+        ]
+        assert tab.locator("#day .field:not([data-heat='0'])").count() == 2
+        tab.locator("#day [tabindex='0'].field, #day thead [tabindex='0']").focus()
+        for key in ["Home", "ArrowDown", *["ArrowRight"] * 12, "Enter"]:
+            tab.keyboard.press(key)
+        tab.locator("#day .found tbody tr").nth(1).wait_for()
+        assert "dog" in tab.locator("#day h3").inner_text()
+        tab.locator("#day-label").select_option("siren")
+        tab.get_by_text("1 event.").wait_for()
+        tab.locator("#day-label").select_option("")
+        tab.get_by_text("3 events.").wait_for()
+        tab.locator("#day thead button").nth(12).click()
+        tab.locator("#day .map[data-level=hour]").wait_for()
+        assert tab.locator("#day .map thead button").count() == 60
+        tab.keyboard.press("-")
+        tab.locator("#day .map[data-level=day]").wait_for()
+        tab.locator("#day .crumbs button").first.click()
+        tab.locator("#day .map[data-level=year]").wait_for()
+        assert tab.locator("#day .map thead button").count() == 12
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_health_and_a_daemon_that_comes_back(tab: Any) -> None:
     with page() as served:
         port = served.port
-        served.live.event(STREAM, event("e1", time.time() - 1, time.time()))
-        served.live.event(STREAM, event("e2", time.time() - 1, time.time(), label="siren"))
-        tab.goto(f"{served.url}#day")
-        tab.locator("#day tbody tr").nth(1).wait_for()
-        tab.get_by_role("button", name="siren 1").click()
-        until(lambda: tab.locator("#day tbody tr").count() == 1, "the label is chosen")
-        tab.get_by_role("link", name="Health").click()
+        tab.goto(f"{served.url}#health")
         tab.get_by_text("All is well").wait_for()
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tab.locator("#connection[data-state=away]").wait_for()
@@ -145,3 +144,109 @@ def test_logging_in(tab: Any) -> None:
         tab.get_by_role("link", name="Health").click()
         tab.get_by_role("button", name="Log out").click()
         tab.get_by_label("Password").wait_for()
+
+
+def test_what_the_broker_is_told_is_shown_and_a_daemon_that_starts_again_is_found(
+    tab: Any, broker: Mosquitto, tmp_path: Path
+) -> None:
+    samples, rate_hz = soundfile.read(DEMO, dtype="float32")
+    soundfile.write(tmp_path / "demo.wav", np.tile(samples, 10), rate_hz)  # it plays until the test is over
+    port = free_port()
+    command = [
+        *("listen", f"demo={tmp_path / 'demo.wav'}", "--realtime", "--node", "attic"),
+        *("--mqtt", f"mqtt://127.0.0.1:{broker.port}", "--web", f"127.0.0.1:{port}"),
+    ]
+    with subscribed(broker.port) as subscriber:
+
+        def told() -> list[str]:
+            return [each["id"] for each in subscriber.jsons("tagger/attic/demo/event") if each["type"] == "begin"]
+
+        with running(*command):
+            open_page(tab, f"http://127.0.0.1:{port}/")
+            until(lambda: len(told()) >= 2, "two events were published")
+            for id in told():
+                tab.locator(f'#latest li[data-id="{id}"]').wait_for()
+            tab.wait_for_function(f"({COLOURS})(document.querySelector('canvas')) > 20")
+            tab.get_by_role("button", name="Pause demo").click()
+            tab.get_by_role("button", name="Resume demo").wait_for()
+        tab.locator("#connection[data-state=away]").wait_for()
+        with running(*command):
+            tab.locator("#connection[data-state=live]").wait_for()
+            tab.get_by_role("button", name="Resume demo").wait_for()
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing_in_any_view(chromium: Any, colours: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: scripts/setup dev")
+    context = chromium.new_context(
+        viewport={"width": 1200, "height": 900}, color_scheme=colours, reduced_motion="reduce", bypass_csp=True
+    )
+    tab = context.new_page()
+    tab.set_default_timeout(WAIT_MS)
+    with page() as served:
+        served.live.report(STREAM, report(100.0, LabelScore("dog", 0.9, None), LabelScore("siren", 0.4, "denied")))
+        served.live.event(STREAM, event("e1", time.time() - 9, time.time() - 5))
+        served.live.event(STREAM, event("e2", time.time() - 2))
+        tab.goto(served.url)
+        tab.locator("#latest li").nth(1).wait_for()
+        for view in views(tab):
+            tab.evaluate("view => { location.hash = view }", view)
+            tab.locator(f"#{view}:not([hidden])").wait_for()
+            tab.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
+            found = axe.Axe().run(tab).response["violations"]
+            assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == [], view
+    context.close()
+
+
+def test_every_text_comes_from_the_file_of_the_language(tab: Any) -> None:
+    marked = json.loads((FOLDER / "lang" / "en.json").read_text("utf-8"))
+    for part in ("page", "reasons", "labels"):
+        marked[part] = {key: f"⟦{text}⟧" for key, text in marked[part].items()}
+    tab.route("**/lang/en.json", lambda route: route.fulfill(json=marked))
+    with page() as served:
+        served.live.report(STREAM, report(100.0, LabelScore("dog", 0.9, None), LabelScore("siren", 0.4, "denied")))
+        served.live.event(STREAM, event("e1", time.time() - 9, time.time() - 5))
+        tab.goto(served.url)
+        tab.locator("#latest li").wait_for()
+        for view in views(tab):
+            tab.evaluate("view => { location.hash = view }", view)
+            tab.locator(f"#{view}:not([hidden])").wait_for()
+            tab.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
+            assert [text for text in tab.evaluate(TEXTS) if not is_data(text)] == [], view
+
+
+DATA = ("tagger", "mic", "attic", "mqtt", "-50 dBFS", "no audio is kept; tagger listen --save-clips DIR keeps it")
+"""Names, units, and what the daemon says."""
+TEXTS = """() => {
+    const texts = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+        if (node.nodeType === Node.TEXT_NODE) {
+            const kept = node.parentElement.closest("noscript, option, code, [lang=en]:not(html)");
+            if (!kept) texts.push(node.textContent);
+        } else for (const name of ["aria-label", "title", "placeholder", "alt"]) {
+            texts.push(node.getAttribute(name) ?? "");
+        }
+    }
+    return texts.map((text) => text.trim()).filter((text) => /[a-z]{3}/i.test(text) && !text.includes("⟦"));
+}"""
+"""Texts of a page that hold a word and did not come from the file of the language."""
+
+
+def is_data(text: str) -> bool:
+    """Whether a text is no text of the page: a name, a unit, or a date, which the browser words."""
+    return text in DATA or any(word in text for word in (*calendar.month_name[1:], *calendar.day_abbr))
+
+
+def views(tab: Any) -> list[str]:
+    """Names of the views of a page."""
+    found = tab.evaluate("[...document.querySelectorAll('nav a')].map(link => link.dataset.view)")
+    assert {"now", "day", "health"} <= set(found)
+    return list(found)
+
+
+def open_page(tab: Any, url: str) -> None:
+    """Opens a page as soon as its daemon answers."""
+
+    until(lambda: can_connect(int(url.rsplit(":", maxsplit=1)[-1].strip("/"))), "the page is served")
+    tab.goto(url)

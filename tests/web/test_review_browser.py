@@ -3,14 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tagger.clips import verdicts
 from tests.programs import until
 from tests.web.pages import STREAM, event, page
-from tests.web.test_browser import chromium, pytestmark, tab  # noqa: F401
 from tests.web.test_clips import START, save
 
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-def test_clips_are_reviewed_by_keyboard_and_each_step_is_taken_back(tab: Any, tmp_path: Path) -> None:  # noqa: F811
+
+def test_clips_are_reviewed_by_keyboard_and_each_step_is_taken_back(tab: Any, tmp_path: Path) -> None:
     root = save(tmp_path / "clips", "siren", "dog", "siren")
 
     def said() -> dict[str, str | None]:
@@ -46,12 +49,13 @@ def test_clips_are_reviewed_by_keyboard_and_each_step_is_taken_back(tab: Any, tm
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_an_event_s_clip_is_played_from_the_day(tab: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_an_event_s_clip_is_played_from_the_day(tab: Any, tmp_path: Path) -> None:
     root = save(tmp_path / "clips", "dog")
     with page(clips=root) as served:
         served.live.event(STREAM, event("e0", START, START + 2))
+        tab.clock.set_fixed_time(START)
         tab.goto(f"{served.url}#day")
-        tab.locator("#day-date").fill("2027-01-15")
+        tab.locator("#day .field:not([data-heat='0'])").click()
         tab.get_by_role("button", name="Play dog").click()
         tab.wait_for_function("document.querySelector('dialog audio').duration > 3")
         tab.get_by_role("button", name="Close").click()

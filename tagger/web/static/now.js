@@ -15,7 +15,7 @@ class Card {
     this.detail = element("p", { class: "quiet detail" });
     this.button = element("button", { type: "button", "data-needs": "pause", onclick: () => this.toggle() });
     this.canvas = element("canvas", { role: "img", "aria-label": t("source.spectrogram", { name }) });
-    this.level = element("div", { class: "level", role: "meter", "aria-label": t("source.level", { name }), "aria-valuemin": LOWEST_DB, "aria-valuemax": 0 },
+    this.level = element("div", { class: "level", role: "meter", "aria-label": t("source.level", { name }), "aria-valuemin": LOWEST_DB, "aria-valuemax": 0, "aria-valuenow": LOWEST_DB },
       (this.bar = element("span", { class: "bar" })), (this.peak = element("span", { class: "peak" })));
     this.decibels = element("span", { class: "decibels quiet" }, "– dB");
     this.why = element("p", { class: "why quiet" }, t("source.first"));
@@ -172,6 +172,7 @@ export class Now {
     let row = this.latest.get(event.id);
     if (!row) {
       row = element("li");
+      row.dataset.id = event.id;
       this.latest.set(event.id, row);
       list.prepend(row);
       if (this.latest.size > MOST_LATEST) {

@@ -1,0 +1,27 @@
+"""What tests in a browser share."""
+
+from typing import Any
+
+WAIT_MS = 60_000
+COLOURS = """canvas => {
+    const pen = canvas.getContext("2d");
+    const {data} = pen.getImageData(0, 0, canvas.width, canvas.height);
+    const colours = new Set();
+    for (let i = 0; i < data.length; i += 4) colours.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
+    return colours.size;
+}"""
+"""Number of colours of a canvas."""
+
+
+def console_of(tab: Any) -> list[str]:
+    """A list that grows with each warning and error of a tab, whose waits are long: only a failure waits so long."""
+    said: list[str] = []
+
+    def note(message: Any) -> None:
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            said.append(message.text)
+
+    tab.set_default_timeout(WAIT_MS)
+    tab.on("console", note)
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    return said

@@ -324,10 +324,11 @@ def write_wav(path: Path, samples: np.ndarray[Any, Any], rate_hz: int = 32_000, 
 
 
 def siren(seconds: float, rate_hz: int = 32_000) -> "np.ndarray[Any, Any]":
-    """Samples of a siren that rises and falls, which is announced."""
+    """Samples of a siren that rises and falls in a faint wind, which is announced; without wind it is a theremin."""
     time_s = np.arange(round(seconds * rate_hz)) / rate_hz
-    phase = 2 * np.pi * np.cumsum(900 + 500 * np.sin(2 * np.pi * 0.4 * time_s)) / rate_hz
-    return sum((0.3 / k * np.sin(k * phase) for k in range(1, 5)), np.zeros_like(phase))
+    phase = 2 * np.pi * np.cumsum(1000 - 500 * np.cos(2 * np.pi * 0.2 * time_s)) / rate_hz
+    wind = 0.01 * np.random.default_rng(0).standard_normal(len(time_s))
+    return sum((0.3 / k * np.sin(k * phase) for k in range(1, 7)), wind)
 
 
 def write_siren(path: Path, silent_s: float) -> Path:

@@ -20,6 +20,8 @@ from tagger.calibration.report import About, Result, document, report
 from tagger.calibration.settings import CalibrationSettings, seconds, settings
 from tagger.calibration.targets import Wish, Wishes
 from tagger.calibration.tracks import Recorder, ThresholdedPolicy, begins, confirmed
+from tagger.checkpoints import store
+from tagger.checkpoints.info import read_info
 from tagger.config.file import load_right
 from tagger.decide import Decider
 from tagger.errors import TaggerError, UserError
@@ -409,8 +411,10 @@ def test_the_file_that_listen_reads_gets_the_thresholds_and_keeps_all_else(room,
     raised = {label: each["enter"] for label, each in new["events"]["labels"].items()}
     assert {**new, "events": None} == {**old, "events": None}
     assert raised
+    model = read_info(store.find("esc50"))
+    before = dict(zip(model.labels, model.thresholds, strict=True))
     for label, enter in raised.items():
-        assert label == "dog" or f"changed: {label}: enter 0.7735 -> {enter:g}" in done.stdout
+        assert label == "dog" or f"changed: {label}: enter {before[label]:g} -> {enter:g}" in done.stdout
     assert f"written: {file}, where all else is as it was\nnext:    tagger listen; or kill -HUP" in done.stdout
     assert "a window of 5 s every 0.5 s" in done.stdout
     assert file.stat().st_mode & 0o777 == 0o600

@@ -10,7 +10,7 @@ A checkpoint's document carries it, if it has one, under the key `opinion`:
     means     for each label, names of the classes that mean it, one or more
     mean      the usual logit of each class
     spread    its standard deviation
-    share, own, other, rank, common, strong, strong_from, bias   numbers: the fields of `Opinion`
+    share, own, other, rank, common, strong, strong_from, beside, bias   numbers: the fields of `Opinion`
     network   name of the AudioSet network; may be missing
 """
 
@@ -37,7 +37,7 @@ CONSTANTS = Path(__file__).with_suffix(".json")
 """The weights; and for networks that were measured, the usual logits of their classes, and the bias."""
 _LARGEST = 1e4
 """Greatest weight, bias, usual logit and deviation, either sign."""
-_WEIGHTS = ("share", "own", "other", "rank", "common", "strong", "strong_from")
+_WEIGHTS = ("share", "own", "other", "rank", "common", "strong", "strong_from", "beside")
 _LEAST_SPREAD = 1e-3
 
 
@@ -68,6 +68,9 @@ class Opinion:
     """Weight of the surprise of a label's classes beyond `strong_from`: what is surely heard is believed."""
     strong_from: float = 0.0
     """In spreads."""
+    beside: float = 0.0
+    """Taken from the logits of all labels of a window but the highest: a second sound must be surer, since most are
+    only like the first (rain and clapping, coughing and sneezing)."""
     bias: float | tuple[float, ...] = 0.0
     """Added to every logit; or [labels], to each label's."""
     network: str = ""
@@ -181,6 +184,7 @@ class Opinion:
         ranked = logits + self.rank * doubt + self.strong * np.maximum(0, expected - self.strong_from)
         highest = ranked.argmax(1)
         found: Array = ranked + self.common * np.take_along_axis(doubt, highest[:, None], 1)
+        found -= np.where(np.arange(ranked.shape[1]) == highest[:, None], 0, self.beside).astype(found.dtype)
         found += np.asarray(self.bias, found.dtype)
         return found
 

@@ -41,6 +41,12 @@ def test_what_is_surely_heard_raises_its_label_alone():
     np.testing.assert_allclose(sure(np.array([[0.5, 0.5]]), audioset), [[0.5 + 2 * (3 - 1), 0.5]])
 
 
+def test_labels_beside_the_highest_must_be_surer():
+    alone = replace(OPINION, rank=0.0, common=0.0, beside=1.5)
+    logits = np.array([[0.5, 2.0], [0.4, 0.3]])
+    np.testing.assert_allclose(alone(logits, np.zeros((2, 4))), [[-1.0, 2.0], [0.4, -1.2]])
+
+
 def test_a_second_head_has_a_share_in_the_logits():
     half = replace(OPINION, rank=0.0, common=0.0, share=0.25)
     logits, second = np.array([[4.0, -2.0]]), np.array([[0.0, 6.0]])

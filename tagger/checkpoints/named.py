@@ -12,7 +12,7 @@ from tagger.checkpoints.classes import ClassesInfo, classes_of
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.checkpoints.joint import JointInfo, ModelInfo, parts_of
 from tagger.checkpoints.release import audioset_labels
-from tagger.errors import near
+from tagger.errors import near, several_of
 from tagger.policy import EventsConfig
 from tagger.words import called, fits
 
@@ -109,7 +109,7 @@ class _Names:
 
     def hint(self, name: str, rules: EventsConfig) -> str:
         """What is said of a name that means no such class. Empty: what is said of any label."""
-        if called(name, self.own):
+        if called(name, self.own) or (not called(name, self.classes) and several_of(name, sorted(self.own))):
             return ""
         if self.part is None:
             if not called(name, audioset_labels()):

@@ -245,6 +245,11 @@ class Decider:
         return events + sorted(self._with_groups(found), key=lambda event: event.type == "begin")
 
     @property
+    def is_idle(self) -> bool:
+        """Whether windows in which no score reaches `enter` change nothing."""
+        return not self._busy
+
+    @property
     def active(self) -> tuple[str, ...]:
         """Labels and groups whose event is open."""
         labels = [self._each[column].name for column in sorted(self._busy) if self._each[column].is_on]

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tagger.errors import SettingError, near, several_of
+from tagger.errors import SettingError, UserError, near, several_of
 from tagger.names import label_problem, slug
 
 ANY = "any"
@@ -88,6 +88,20 @@ class LabelPolicy:
         if self.merge_s < _LEAST_MERGE_SECONDS:
             raise SettingError("merge_s", f"must be at least {_LEAST_MERGE_SECONDS:g}", self.merge_s)
 
+    def with_enter(self, enter: float) -> "LabelPolicy":
+        """A copy with another `enter`, above 0 to 1."""
+        sure = self.sure
+        if sure < 1 and math.isclose(sure, _surer(self.enter), rel_tol=1e-9):
+            sure = _surer(enter)
+        return replace(self, enter=enter, exit=self.exit_at(enter), sure=sure)
+
+    def exit_at(self, enter: float) -> float:
+        """`exit` in proportion to another `enter`. An `exit` above 0 stays so: no event could end else."""
+        if self.exit == _usual_exit(self.enter) and (usual := _usual_exit(enter)):
+            return usual
+        proportional = self.exit * enter / self.enter
+        return min(enter, round(proportional, 6) or proportional or (enter if self.exit else 0.0))
+
     def check(self, kind: str, window_s: float, hop_s: float) -> None:
         """
         Raises:
@@ -106,6 +120,11 @@ class LabelPolicy:
 def _longest_confirmation(window_s: float, hop_s: float) -> float:
     """Time from the first to the last window that surely holds a sound of a moment, seconds."""
     return max(round(window_s - hop_s - _LEAST_SECONDS, 6), 0.0)
+
+
+def _usual_exit(enter: float) -> float:
+    share = _EXIT_SHARE * enter
+    return round(share, 6) or share
 
 
 def _surer(enter: float) -> float:
@@ -190,8 +209,7 @@ def policy(
         flags = {} if threshold is None else {"enter": threshold}
         changes = {"enter": own, **config.defaults, **flags, **config.labels.get(label, {})}
         kind = changes.pop("kind", "continuous" if label in CONTINUOUS else "one-shot")
-        share = _EXIT_SHARE * changes["enter"]
-        usual = dict(KINDS[kind], exit=round(share, 6) or share)
+        usual = dict(KINDS[kind], exit=_usual_exit(changes["enter"]))
         if kind == "one-shot":  # with windows far apart, only a wish that cannot be met is an error
             usual["confirm_s"] = min(usual["confirm_s"], _longest_confirmation(window_s, hop_s))
             if "confirm_s" not in changes:  # who asks for a time means it
@@ -206,6 +224,23 @@ def policy(
     if denied >= set(labels):
         raise SettingError(("events", "allow" if config.allow is not None else "deny"), "leaves no label")
     return Policy(tuple(labels), tuple(each), frozenset(denied), config.groups, tuple(detected))
+
+
+def with_threshold(policy: Policy, label: str, enter: float) -> Policy:
+    """A copy of the policy with another `enter` for one label. `exit` changes in proportion, `sure` as by default.
+
+    Raises:
+        UserError: the label is unknown, or `enter` is not above 0 and at most 1.
+    """
+    if label not in policy.labels:
+        raise UserError(f"label: this model has no {label[:60]!r}{near(label[:60], policy.labels)}")
+    if not 0 < enter <= 1:
+        raise UserError("enter: must be above 0 and at most 1")
+    each = tuple(
+        rules.with_enter(float(enter)) if name == label else rules
+        for name, rules in zip(policy.labels, policy.each, strict=True)
+    )
+    return replace(policy, each=each)
 
 
 FIELDS = tuple(each.name for each in dataclasses.fields(LabelPolicy))

@@ -316,6 +316,22 @@ class EventLogSettings:
 
 
 @dataclass(frozen=True)
+class ScoreHistorySettings:
+    """What is kept of the scores, for the live page's view of thresholds."""
+
+    path: Path
+    keep_days: float = 31.0
+    """Age at which scores are deleted, days."""
+    keep_mb: float = 200.0
+    """Size of all scores above which the oldest are deleted, MB."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("keep_days", self.keep_days), ("keep_mb", self.keep_mb)):
+            if not value > 0:
+                raise SettingError(f"score_history.{name}", "must be more than 0", value)
+
+
+@dataclass(frozen=True)
 class HttpSettings:
     """Port on which the daemon says how it does."""
 
@@ -510,6 +526,8 @@ class ListenSettings:
     jsonl: JsonLinesSettings | None = None
     webhook: WebhookSettings | None = None
     event_log: EventLogSettings | None = None
+    score_history: ScoreHistorySettings | None = None
+    """None: no scores are kept."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity of what the log says."""
     log_format: Literal["text", "json"] = "text"

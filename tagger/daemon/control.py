@@ -14,7 +14,7 @@ from tagger.errors import UserError, near
 from tagger.events import Event, Stream
 from tagger.listen import Listener
 from tagger.mqtt.topics import label_levels
-from tagger.policy import LabelPolicy, Policy
+from tagger.policy import Policy, with_threshold
 from tagger.sinks import Sink
 
 log = logging.getLogger(__name__)
@@ -99,29 +99,6 @@ class Control:
         if source not in self.listeners:
             raise UserError(f"source: there is no {source[:60]!r}{near(source[:60], self.listeners)}")
         return {source: self.listeners[source]}
-
-
-def with_threshold(policy: Policy, label: str, enter: float) -> Policy:
-    """A copy of the policy with another `enter` for one label; its `exit` changes in proportion.
-
-    Raises:
-        UserError: the label is unknown, or `enter` is not above 0 and at most 1.
-    """
-    if label not in policy.labels:
-        raise UserError(f"label: this model has no {label[:60]!r}{near(label[:60], policy.labels)}")
-    if not 0 < enter <= 1:
-        raise UserError("enter: must be above 0 and at most 1")
-    each = tuple(
-        replace(rules, enter=float(enter), exit=_exit(rules, float(enter))) if name == label else rules
-        for name, rules in zip(policy.labels, policy.each, strict=True)
-    )
-    return replace(policy, each=each)
-
-
-def _exit(rules: LabelPolicy, enter: float) -> float:
-    """`exit` in proportion to a new `enter`. An `exit` above 0 stays so: no event could end else."""
-    proportional = rules.exit * enter / rules.enter
-    return min(enter, round(proportional, 6) or proportional or (enter if rules.exit else 0.0))
 
 
 def _labels(policy: Policy) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from tagger.sinks import Sink
 from tagger.sinks.console import ConsoleSink
 from tagger.sinks.eventlog import EventLogSink
 from tagger.sinks.jsonl import JsonLinesSink
+from tagger.sinks.scores import ScoreHistorySink
 from tagger.sinks.webhook import WebhookSink
 from tagger.words import called
 
@@ -35,6 +36,7 @@ _SINKS: Mapping[str, tuple[str, Callable[[Any], Sink]]] = {
     "jsonl": ("jsonl", JsonLinesSink),
     "webhook": ("webhook", WebhookSink),
     "log": ("event_log", EventLogSink),
+    "scores": ("score_history", ScoreHistorySink),
 }
 """Sinks that need nothing but their own settings. The name in messages; the field of ListenSettings with the settings
 (None there: no such sink); and the sink's class."""
@@ -122,6 +124,11 @@ class OpenSinks:
     def event_log(self) -> Path | None:
         """The event log that is written at present. None: there is none."""
         settings = self.context.settings.event_log
+        return None if settings is None else settings.path
+
+    def score_history(self) -> Path | None:
+        """The history of scores that is written at present. None: there is none."""
+        settings = self.context.settings.score_history
         return None if settings is None else settings.path
 
     def change(self, context: SinkContext) -> list[str]:

@@ -46,6 +46,7 @@ class Page:
         control: Control,
         listeners: Mapping[str, Listener],
         event_log: Callable[[], Path | None],
+        score_history: Callable[[], Path | None] = lambda: None,
     ) -> Iterator[None]:
         """Serves the page within the block.
 
@@ -54,6 +55,7 @@ class Page:
             control: pauses sources.
             listeners: by the name of their source.
             event_log: the event log that is in force. None: there is none.
+            score_history: the same of the history of scores.
 
         Raises:
             SettingError: the address cannot be opened.
@@ -64,10 +66,13 @@ class Page:
         from tagger.web.api import Daemon
         from tagger.web.clips import Clips
         from tagger.web.server import serving
+        from tagger.web.thresholds import Thresholds
 
         live = self._live
         live.snapshot = snapshot
         live.policy_of = lambda source: listeners[source].policy if source in listeners else None
+        clips = None if self._clips is None else Clips(self._clips, self._mel)
+        node = next((each.stream.node for each in listeners.values()), "")
         daemon = Daemon(
             live=live,
             snapshot=snapshot,
@@ -75,7 +80,8 @@ class Page:
             labels=lambda: control.labels(None),
             pause=control.pause,
             event_log=event_log,
-            clips=None if self._clips is None else Clips(self._clips, self._mel),
+            clips=clips,
+            thresholds=Thresholds(score_history, live.policy_of, node, control.threshold, clips),
         )
         with serving(self._settings, daemon):
             yield

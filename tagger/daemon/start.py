@@ -127,7 +127,8 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         stack.enter_context(answering(health.snapshot, settings.http, state_folder(settings.state)))
         control.listeners = {listener.stream.source: listener for listener in listeners}
         fanout.open(streams)  # from now on requests come
-        stack.enter_context(page.serving(health.snapshot, control, control.listeners, outputs.event_log))
+        logs = outputs.event_log, outputs.score_history
+        stack.enter_context(page.serving(health.snapshot, control, control.listeners, *logs))
         for stream, end in state.left_open() if state is not None else ():
             fanout.event(stream, end)
 

@@ -14,6 +14,7 @@ from tagger.web.asked import names, number, time, unknown
 from tagger.web.clips import Clips
 from tagger.web.counts import counts_json, read_edges
 from tagger.web.live import Live
+from tagger.web.thresholds import Thresholds
 
 MOST_EVENTS = 5_000
 """Most events in an answer."""
@@ -37,6 +38,8 @@ class Daemon:
     """The database of events. None: there is none, and events of this run alone are known."""
     clips: Clips | None = None
     """Saved clips. None: no audio is kept."""
+    thresholds: Thresholds | None = None
+    """What other thresholds would have given, and setting them."""
 
     def sources(self) -> dict[str, Any]:
         """Each source, in the order of the command line."""

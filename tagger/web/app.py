@@ -22,6 +22,7 @@ from tagger.web.files import page_files
 from tagger.web.guard import Guard, route, session_routes
 from tagger.web.live import MOST_READERS
 from tagger.web.roles import Right
+from tagger.web.threshold_routes import threshold_routes
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
             route("/api/counts", counts, Right.SEE),
             route("/api/labels", labels, Right.SEE),
             *clip_routes(daemon.clips),
+            *threshold_routes(daemon.thresholds),
             route("/api/live", live, Right.SEE),
             route("/api/openapi.json", described, Right.SEE),
         ],

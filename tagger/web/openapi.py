@@ -159,6 +159,42 @@ _SCHEMAS: Mapping[str, Schema] = {
             "labels": _list(_object({"label": _TEXT, "total": _WHOLE, "counts": _list(_WHOLE)})),
         }
     ),
+    "Thresholds": _object(
+        {
+            "kept": _TRUTH,
+            "source": _TEXT,
+            "labels": _list(_object({"label": _TEXT, "enter": _NUMBER, "announced": _TRUTH, "heard": _WHOLE})),
+            "label": _TEXT,
+            "enter": _NUMBER,
+            "exit": _NUMBER,
+            "announced": _TRUTH,
+            "least": _or_null(_NUMBER),
+            "since": _or_null(_TIME),
+            "until": _or_null(_TIME),
+            "windows": _WHOLE,
+            "counts": _list(
+                _object(
+                    {
+                        "enter": _NUMBER,
+                        "exit": _NUMBER,
+                        "day": _WHOLE,
+                        "week": _WHOLE,
+                        "month": _WHOLE,
+                        "right": _WHOLE,
+                        "wrong": _WHOLE,
+                    }
+                )
+            ),
+            "reviewed": _object({"right": _WHOLE, "wrong": _WHOLE}),
+        },
+        optional=[
+            *("labels", "label", "enter", "exit", "announced", "least", "since", "until", "windows", "counts"),
+            "reviewed",
+        ],
+    ),
+    "Threshold": _object(
+        {"sources": _list(_TEXT), "label": _TEXT, "enter": _NUMBER, "exit": _NUMBER, "until": _TEXT, "toml": _TEXT}
+    ),
     "Labels": _by_name(
         _list(
             _object(
@@ -317,6 +353,22 @@ def document() -> dict[str, Any]:
                 )
             },
             **_clip_paths(),
+            "/api/thresholds": {
+                "get": _get(
+                    "thresholds",
+                    "What each threshold of a label would have given; without a label, the labels that were heard.",
+                    "Thresholds",
+                    {"name": "source", "in": "query", "required": True, "schema": _TEXT},
+                    _parameter("label", "One label.", _TEXT),
+                ),
+                "post": _post(
+                    "threshold",
+                    "Sets a threshold until the next restart or reload, of one source or (null) of all.",
+                    _object({"source": _or_null(_TEXT), "label": _TEXT, "enter": _NUMBER}),
+                    "Threshold",
+                    "There are none.",
+                ),
+            },
             "/api/labels": {"get": _get("labels", "Labels and thresholds, by source.", "Labels")},
             "/api/live": {
                 "get": {

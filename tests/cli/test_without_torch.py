@@ -149,7 +149,10 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         "tagger.history.postgres",
         "tagger.tag.parquet",
         *(f"tagger.models.{name}" for name in ("crnn", "dymn", "efficientat", "network", "opinion")),
-        *(f"tagger.web.{name}" for name in ("answers", "app", "clip_routes", "connection", "guard", "server")),
+        *(
+            f"tagger.web.{name}"
+            for name in ("answers", "app", "clip_routes", "connection", "guard", "server", "threshold_routes")
+        ),
     }
 
 

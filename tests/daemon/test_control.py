@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tagger.daemon.control import Control, with_threshold
+from tagger.daemon.control import Control
 from tagger.daemon.state import StateFolder
 from tagger.errors import UserError
 from tagger.events import Stream
 from tagger.listen import Listener
-from tagger.policy import LabelPolicy, Policy
+from tagger.policy import LabelPolicy, Policy, with_threshold
 from tests.builders import PromptListener
 from tests.fakes import FakeClassifier, RecordingSink
 from tests.programs import until

@@ -24,6 +24,7 @@ from tagger.web.api import Daemon
 from tagger.web.clips import Clips
 from tagger.web.live import Live
 from tagger.web.server import serving
+from tagger.web.thresholds import Thresholds
 from tests.healths import snapshot, source
 from tests.programs import free_port
 
@@ -80,11 +81,14 @@ class Page:
 
 
 @contextmanager
-def page(event_log: Path | None = None, clips: Path | None = None, **settings: Any) -> Iterator[Page]:
+def page(
+    event_log: Path | None = None, clips: Path | None = None, thresholds: Thresholds | None = None, **settings: Any
+) -> Iterator[Page]:
     """Serves a page within the block.
 
     Args:
         clips: the folder of saved clips.
+        thresholds: what others would have given.
         settings: fields of WebSettings.
     """
     live = Live(MelConfig())
@@ -101,6 +105,7 @@ def page(event_log: Path | None = None, clips: Path | None = None, **settings: A
         pause=served.pause,
         event_log=lambda: served.event_log,
         clips=None if clips is None else Clips(clips, MelConfig()),
+        thresholds=thresholds,
     )
     with serving(WebSettings(**{"address": f"127.0.0.1:{served.port}"} | settings), daemon):
         yield served

@@ -6,8 +6,9 @@ import { Health } from "./health.js";
 import { chooser, t, translate, words } from "./lang.js";
 import { Now } from "./now.js";
 import { Review } from "./review.js";
+import { Thresholds } from "./thresholds.js";
 
-const VIEWS = ["now", "day", "review", "health"];
+const VIEWS = ["now", "day", "review", "thresholds", "health"];
 const HIDDEN_MS = 20_000; // a page that nobody sees for so long is fed no more
 const AGAIN_MS = 2_000;
 const SETTLE_MS = 400; // sources that scroll past are not asked for
@@ -17,6 +18,7 @@ chooser(document.getElementById("language"));
 const now = new Now(() => settle());
 const day = new Day(document.getElementById("day"));
 const review = new Review(document.getElementById("review"));
+const thresholds = new Thresholds(document.getElementById("thresholds"));
 const health = new Health(document.getElementById("health"));
 const connection = document.getElementById("connection");
 const announcer = document.getElementById("announcer");
@@ -98,6 +100,7 @@ function show() {
   if (view === "day") day.load();
   if (view === "review") review.load();
   else review.leave();
+  if (view === "thresholds") thresholds.load();
   if (view === "health") health.load();
   if (stream) settle();
 }

@@ -1,0 +1,340 @@
+"""What is kept of each window's scores, for the question what another threshold would have given: an SQLite database.
+
+A score below FLOOR can neither begin nor hold an event at any threshold that is offered (`least_exit` of
+`tagger.web.whatif`), so it is left out. Of a window in which no label reaches it, only its time is kept. What is kept
+is exact: the rules for events give the same events from it as from the scores themselves.
+"""
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.errors import TaggerError, UserError
+from tagger.events import Samples, Scores
+from tagger.files import make_database_private, make_folders
+
+FLOOR = 0.1
+"""Lowest score that is kept."""
+BLOCK_WINDOWS = 900
+"""Most windows in a row of the database."""
+FIRST, CLOSED, NEW = 1, 2, 4
+"""Of a window: it is the first of its stream; before it the open events were ended; before it the daemon started."""
+_VERSION = 1
+_APPLICATION = 0x74616773
+_WAIT_SECONDS = 10.0
+_TABLE = """
+CREATE TABLE IF NOT EXISTS blocks (
+    id INTEGER PRIMARY KEY,
+    node TEXT NOT NULL,
+    source TEXT NOT NULL,
+    begin REAL NOT NULL,
+    end REAL NOT NULL,
+    labels TEXT NOT NULL,
+    data BLOB NOT NULL
+)
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class KeptWindow:
+    """What is kept of one window."""
+
+    time: float
+    """Wall-clock time of its first sample, seconds since the epoch."""
+    duration_s: float
+    flags: int
+    """FIRST, CLOSED and NEW."""
+    step_s: float
+    columns: NDArray[np.intp]
+    """[K], the labels that reach FLOOR."""
+    values: Samples
+    """[K]"""
+    activity: Samples
+    """[K, steps]"""
+
+    @classmethod
+    def of(cls, scores: Scores) -> "KeptWindow":
+        """What is kept of these scores."""
+        columns = np.flatnonzero(scores.values >= FLOOR)
+        activity = scores.activity[columns].astype(np.float32)
+        if len(columns):
+            count = int(np.searchsorted(scores.step_times, scores.end_time, "right"))
+            activity = _needed(activity, count)
+        flags = FIRST if scores.start_s <= 0 else 0
+        values = scores.values[columns].astype(np.float32)
+        return cls(scores.time, scores.duration_s, flags, scores.step_s, columns, values, activity)
+
+
+def _needed(activity: Samples, count: int) -> Samples:
+    """Sets to 0 what no rule reads: steps in which the label is not active, and that are no neighbours of such.
+
+    Args:
+        activity: [K, steps]; a row of a label without a time axis is NaN, and stays.
+        count: steps within the window's real samples.
+    """
+    low = np.maximum(FLOOR, 0.5 * activity[:, :count].max(axis=1, initial=0.0)) * 0.999
+    is_near = activity >= low[:, None]
+    is_near[:, 1:] |= activity[:, :-1] >= low[:, None]
+    is_near[:, :-1] |= activity[:, 1:] >= low[:, None]
+    return np.where(is_near | np.isnan(activity), activity, np.float32(0))
+
+
+@dataclass
+class Block:
+    """Windows of one source that follow each other, up to BLOCK_WINDOWS."""
+
+    node: str
+    source: str
+    labels: tuple[str, ...]
+    """All of the model."""
+    windows: list[KeptWindow] = field(default_factory=list)
+    after: int = 0
+    """CLOSED, if the open events were ended after the last window."""
+    id: int | None = None
+    """Its row, once it was written."""
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.windows) >= BLOCK_WINDOWS
+
+    def fits(self, window: KeptWindow, labels: Sequence[str]) -> bool:
+        """Whether the window can be in this block: its labels and its steps are the same."""
+        last = self.windows[-1]
+        same_steps = (last.step_s, last.activity.shape[1]) == (window.step_s, window.activity.shape[1])
+        return not self.is_full and tuple(labels) == self.labels and same_steps
+
+    def packed(self) -> tuple[str, bytes]:
+        """The labels that occur, as JSON, and the windows."""
+        windows = self.windows
+        columns = np.concatenate([each.columns for each in windows])
+        occurring, places = np.unique(columns, return_inverse=True)
+        parts = [
+            _bytes(_differences(np.array([each.time for each in windows], np.float64))),
+            _bytes(_differences(np.array([each.duration_s for each in windows], np.float64))),
+            np.array([each.flags for each in windows], np.uint8).tobytes(),
+            _bytes(np.array([len(each.columns) for each in windows], np.uint16)),
+            _bytes(places.astype(np.uint16)),
+            _bytes(np.concatenate([each.values for each in windows])),
+            _bytes(np.concatenate([each.activity for each in windows])),
+        ]
+        head = {
+            "windows": len(windows),
+            "entries": len(columns),
+            "steps": windows[0].activity.shape[1],
+            "step_s": windows[0].step_s,
+            "after": self.after,
+        }
+        data = json.dumps(head).encode() + b"\n" + b"".join(parts)
+        return json.dumps([self.labels[column] for column in occurring]), zlib.compress(data, 6)
+
+
+def _differences(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Differences of the bit patterns: small where the values grow evenly, and exact."""
+    bits = values.view(np.int64)
+    found = bits.copy()
+    found[1:] -= bits[:-1]
+    return found
+
+
+def _bytes(values: NDArray[Any]) -> bytes:
+    """First the lowest bytes of all values, then the next: similar ones lie together."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    return flat.view(np.uint8).reshape(len(flat), flat.itemsize).T.tobytes() if len(flat) else b""
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """All kept windows of one source, and the scores of one label in them."""
+
+    time: NDArray[np.float64]
+    """[N], of the windows' first samples, seconds since the epoch."""
+    duration_s: NDArray[np.float64]
+    """[N]"""
+    flags: NDArray[np.uint8]
+    """[N + 1]; the last is what came after the last window."""
+    values: Samples
+    """[N]; 0 where the score is below FLOOR."""
+    activity: Sequence[tuple[Samples, float]]
+    """Activity and step of each window whose value is not 0, in order."""
+    entries: NDArray[np.intp]
+    """[N], place in `activity`; -1: none."""
+
+
+class _Reader:
+    """Reads the parts of a block, one after the other."""
+
+    def __init__(self, data: bytes) -> None:
+        head, _, self._rest = zlib.decompress(data).partition(b"\n")
+        self.head = json.loads(head)
+        self._at = 0
+
+    def take(self, kind: type[np.generic], count: int) -> NDArray[Any]:
+        size = np.dtype(kind).itemsize
+        found = np.frombuffer(self._rest, np.uint8, count * size, self._at).reshape(size, count)
+        self._at += count * size
+        return np.ascontiguousarray(found.T).reshape(-1).view(kind)
+
+
+def track(database: sqlite3.Connection, node: str, source: str, label: str) -> Track:
+    """What is kept of one label, in the order in which it was heard."""
+    times, durations, flags, values, activity = [], [], [], [], list[tuple[Samples, float]]()
+    entries, after = [], 0
+    rows = database.execute("SELECT labels, data FROM blocks WHERE node = ? AND source = ? ORDER BY id", (node, source))
+    for names, data in rows:
+        reader = _Reader(data)
+        head = reader.head
+        count, kept, steps = head["windows"], head["entries"], head["steps"]
+        times.append(np.cumsum(reader.take(np.int64, count)).view(np.float64))
+        durations.append(np.cumsum(reader.take(np.int64, count)).view(np.float64))
+        own = reader.take(np.uint8, count).copy()
+        own[:1] |= after
+        after = head["after"]
+        flags.append(own)
+        window = np.repeat(np.arange(count), reader.take(np.uint16, count))
+        places, scores = reader.take(np.uint16, kept), reader.take(np.float32, kept)
+        value, entry = np.zeros(count, np.float32), np.full(count, -1, np.intp)
+        labels = json.loads(names)
+        if label in labels:
+            mine = np.flatnonzero(places == labels.index(label))
+            value[window[mine]] = scores[mine]
+            entry[window[mine]] = len(activity) + np.arange(len(mine))
+            rows_ = reader.take(np.float32, kept * steps).reshape(kept, steps)
+            activity.extend((rows_[each], head["step_s"]) for each in mine)
+        values.append(value)
+        entries.append(entry)
+    return Track(
+        np.concatenate([np.zeros(0), *times]),
+        np.concatenate([np.zeros(0), *durations]),
+        np.concatenate([np.zeros(0, np.uint8), *flags, np.array([after], np.uint8)]),
+        np.concatenate([np.zeros(0, np.float32), *values]),
+        activity,
+        np.concatenate([np.zeros(0, np.intp), *entries]),
+    )
+
+
+def labels_of(database: sqlite3.Connection, node: str, source: str) -> dict[str, int]:
+    """In how many stretches of up to BLOCK_WINDOWS windows each label reaches FLOOR."""
+    counts: dict[str, int] = {}
+    for (names,) in database.execute("SELECT labels FROM blocks WHERE node = ? AND source = ?", (node, source)):
+        for label in json.loads(names):
+            counts[label] = counts.get(label, 0) + 1
+    return counts
+
+
+class ScoreHistory:
+    """The database, open for writing. One thread at a time may use it."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            UserError: the file is something else, or cannot be written to.
+            TaggerError: another process keeps it locked.
+        """
+        self.path = path
+        with _translated_errors(path):
+            make_folders(path.parent, is_private=True)
+            if path.exists() and path.stat().st_size:
+                with reading(path):
+                    pass
+            make_database_private(path)
+            self._database = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                self._database.execute("PRAGMA synchronous = NORMAL")
+                if not _identity(self._database):
+                    self._database.execute(_TABLE)
+                    self._database.execute("CREATE INDEX IF NOT EXISTS blocks_source ON blocks (node, source, id)")
+                    self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
+                    self._database.execute(f"PRAGMA user_version = {_VERSION}")
+            except BaseException:
+                self._database.close()
+                raise
+
+    def write(self, blocks: Sequence[Block]) -> None:
+        """Writes blocks, or writes them again with what was added.
+
+        Raises:
+            sqlite3.Error: nothing was written.
+        """
+        made = []
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            for block in blocks:
+                labels, data = block.packed()
+                ends = [each.time + each.duration_s for each in block.windows]
+                row = (block.id, block.node, block.source, block.windows[0].time, max(ends), labels, data)
+                made.append(self._database.execute("REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", row).lastrowid)
+            self._database.execute("COMMIT")
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        for block, id in zip(blocks, made, strict=True):
+            block.id = id
+
+    def ends(self) -> Iterator[float]:
+        """Where the blocks end, in order, seconds since the epoch."""
+        for (end,) in self._database.execute("SELECT end FROM blocks ORDER BY end"):
+            yield end
+
+    def delete(self, start: float, end: float) -> None:
+        """Deletes the blocks that end from `start` on and before `end`."""
+        self._database.execute("DELETE FROM blocks WHERE end >= ? AND end < ?", (start, end))
+
+    def shrink(self, most_bytes: float) -> None:
+        """Deletes the oldest blocks until no more than this is kept, in bytes of blocks."""
+        (size,) = self._database.execute("SELECT coalesce(sum(length(data)), 0) FROM blocks").fetchone()
+        while size > most_bytes:
+            id, length = self._database.execute("SELECT id, length(data) FROM blocks ORDER BY id LIMIT 1").fetchone()
+            self._database.execute("DELETE FROM blocks WHERE id = ?", (id,))
+            size -= length
+
+    def close(self) -> None:
+        self._database.close()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Opens a history for reading.
+
+    Raises:
+        UserError: the file is missing, damaged, or something else.
+        TaggerError: another process keeps it locked.
+    """
+    with _translated_errors(path):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; `tagger listen --score-history {path}` writes it")
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, timeout=_WAIT_SECONDS, uri=True, isolation_level=None)) as database:
+            if _identity(database) != (_APPLICATION, _VERSION):
+                raise UserError(f"{path}: is no history of scores, or one of another version; name another file")
+            yield database
+
+
+def _identity(database: sqlite3.Connection) -> tuple[int, int] | None:
+    """What the database says that it is; None: it is empty."""
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return (application, version) if tables or application or version else None
+
+
+@contextmanager
+def _translated_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise TaggerError(f"{path}: another process keeps it locked") from None
+        raise UserError(f"{path}: cannot be used as a history of scores ({error})") from None
+    except (sqlite3.DatabaseError, zlib.error, ValueError, KeyError):
+        raise UserError(f"{path}: is damaged, or no history of scores; move it away, or name another file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be used as a history of scores ({error.strerror or error})") from None

@@ -37,7 +37,7 @@ def test_clips_are_reviewed_by_keyboard_and_each_step_is_taken_back(tab: Any, tm
         press("a", "w")
         until(lambda: tab.evaluate("1") and set(said().values()) == {"wrong"}, "all are marked at once")
         tab.get_by_text("0 %").first.wait_for()
-        assert tab.locator("code.line").inner_text() == verdicts.train_line(root)
+        assert tab.locator("#review code.line").inner_text() == verdicts.train_line(root)
         press("z")
         until(
             lambda: tab.evaluate("1") and said() == {"e0": None, "e1": "door bell", "e2": "siren"}, "one step is back"

@@ -1,7 +1,8 @@
 """The web application: which path is answered by what, and which right it needs. It knows Starlette."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -25,6 +26,14 @@ from tagger.web.roles import Right
 from tagger.web.threshold_routes import threshold_routes
 
 log = logging.getLogger(__name__)
+
+
+async def _joined(first: bytes, others: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """A message, and those that follow it."""
+    async with aclosing(others):
+        yield first
+        async for each in others:
+            yield each
 
 
 def application(daemon: Daemon, access: Access) -> ASGIApp:
@@ -76,8 +85,11 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
         if daemon.live.readers >= MOST_READERS:
             return error_answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{MOST_READERS} pages are open already")
         wanted = frozenset(filter(None, request.query_params.get("columns", "").split(",")))
-        stream: AsyncIterator[bytes] = daemon.live.read(wanted)
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        stream = daemon.live.read(wanted)
+        first = await anext(stream)  # now it counts as a reader; the response asks for the rest later
+        return StreamingResponse(
+            _joined(first, stream), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
 
     async def described(request: Request) -> Response:
         return json_answer(openapi.document())

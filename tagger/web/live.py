@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -179,7 +179,7 @@ class Live(Sink):
         with self._lock:
             return list(self._rows.values())
 
-    async def read(self, columns: frozenset[str]) -> AsyncIterator[bytes]:
+    async def read(self, columns: frozenset[str]) -> AsyncGenerator[bytes]:
         """Messages for a page, until it goes or the daemon stops.
 
         Args:

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import socket
 
 import pytest
 
@@ -110,6 +111,20 @@ def test_too_many_pages_are_refused_and_the_end_of_the_daemon_ends_all(monkeypat
     with pytest.raises((EOFError, OSError, http.client.HTTPException)):
         follower.until("no such event")
     follower.close()
+
+
+def test_pages_that_open_at_the_same_moment_are_not_more_than_may(monkeypatch) -> None:
+    monkeypatch.setattr("tagger.web.app.MOST_READERS", 3)
+    with page() as served:
+        connections = [socket.create_connection(("127.0.0.1", served.port), timeout=90) for _ in range(12)]
+        for each in connections:
+            each.sendall(f"GET /api/live HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+        statuses = [each.recv(12) for each in connections]
+        assert statuses.count(b"HTTP/1.1 200") == 3
+        assert statuses.count(b"HTTP/1.1 503") == 9
+        for each in connections:
+            each.close()
+        until(lambda: not served.live.readers, "all have gone")
 
 
 def test_a_daemon_tells_the_page_what_it_tells_all_sinks() -> None:

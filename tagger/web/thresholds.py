@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.errors import UserError, near
-from tagger.policy import LabelPolicy, Policy
+from tagger.policy import Policy
 from tagger.times import rfc3339
 from tagger.web import whatif
 from tagger.web.asked import unknown
@@ -137,8 +137,3 @@ class Thresholds:
 def toml(label: str, enter: float) -> str:
     """The lines that make a threshold last."""
     return f"[events.labels.{json.dumps(label, ensure_ascii=False)}]\nenter = {enter:g}\n"
-
-
-def default_rules(rules: LabelPolicy) -> bool:
-    """Whether `exit` follows from `enter`."""
-    return rules.exit == rules.exit_at(rules.enter)

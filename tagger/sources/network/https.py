@@ -65,6 +65,7 @@ def _request(url: str) -> urllib.request.Request:
 
 def _explained(error: Exception, host: str) -> SourceError:
     if isinstance(error, urllib.error.HTTPError):
+        error.close()  # it holds the connection
         return SourceError(*_STATUS.get(error.code, ("failed", f"the server answers with an error ({error.code})")))
     cause = getattr(error, "reason", error)
     if isinstance(cause, ssl.SSLCertVerificationError):

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -261,7 +262,9 @@ def picture(browser: Any, stem: str, folder: Path) -> None:
             tab.bring_to_front()
             tab.locator("#latest li").nth(5).wait_for()
             tab.locator(".scores .announced").first.wait_for()
-            tab.screenshot(path=f"{stem}-{colours}.png", animations="disabled")
+            path = f"{stem}-{colours}.png"
+            tab.screenshot(path=path, animations="disabled")
+            Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def views(browser: Any, to: Path, folder: Path) -> None:

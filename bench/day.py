@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from tagger.daemon.status import ask_here
 from tests.programs import siren
 

@@ -30,6 +30,8 @@ from pathlib import Path
 import click
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from bench.outages import Fault, faults, nothing, write_hosts
 from tagger.sources.healing import SETTLED_SECONDS
 from tests.programs import Mosquitto, Subscriber, until, write_wav

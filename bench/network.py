@@ -29,6 +29,8 @@ import av
 import click
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from bench.outages import Relay
 from tagger.bench.usage import usage
 from tests.programs import Mosquitto, Subscriber, free_port, until

@@ -172,7 +172,7 @@ def _http_faults(stack: ExitStack, hosts: Path | None) -> Iterator[Fault]:
         return fault
 
     yield on_air("garbage", ("not_audio", "no_sound"), radio.sends_garbage)
-    yield on_air("nothing_after_connect", ("no_bytes",), radio.saysnothing)
+    yield on_air("nothing_after_connect", ("no_bytes",), radio.says_nothing)
     yield on_air("wrong_password", ("password",), radio.wants_a_password)
     yield on_air("zeros", ("zeros",), radio.plays_zeros, keeps_online=True)
     codecs = Radio()

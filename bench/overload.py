@@ -29,6 +29,8 @@ from typing import Any
 import click
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from tests.programs import LONG_S, Mosquitto, Subscriber, until, write_wav
 
 RATE_HZ, WINDOW_S = 32_000, 5.0

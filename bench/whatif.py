@@ -71,7 +71,8 @@ def main(folders: tuple[Path, ...], hours: float, enters: tuple[float, ...], hop
 def join(folders: tuple[Path, ...], hours: float, folder: Path) -> list[Path]:
     """Recordings one after the other, in files of half an hour."""
     files = sorted(each for place in folders for each in place.rglob("*") if each.suffix in (".ogg", ".flac", ".wav"))
-    left, made = hours * 3_600, []
+    left = hours * 3_600
+    made: list[Path] = []
     found = itertools.cycle(files)
     while left > 0:
         path, length = folder / f"source{len(made)}.flac", min(left, _PIECE_S)

@@ -7,25 +7,17 @@ from pathlib import Path
 import click
 
 from tagger import settings
-from tagger.cli.common import channel_option, device_option, hop_option, model_option, runtime_option, window_option
+from tagger.cli.common import INTERRUPTED, tagging_options
 from tagger.errors import UserError
 from tagger.printable import echo, number_of
 
-_INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the signal's number, as a shell has it."""
 _MEGABYTE = 1_000_000
 
 
 @click.command("archive")
 @click.argument("sources", nargs=-1, required=True, metavar="FOLDER|GLOB|MANIFEST|URL...")
 @click.option("--out", "-o", required=True, metavar="FOLDER|URL", help="Where the tables are written, as Parquet.")
-@model_option
-@device_option
-@runtime_option
-@window_option
-@hop_option
-@channel_option
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file of what counts as an event.")
+@tagging_options
 @click.option(
     "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Number of labels of each window."
 )
@@ -129,6 +121,6 @@ def archive(
     if done.interrupted:
         shards = f"{done.shards + done.shards_before} of {number_of(found.shards, 'shard')}"
         echo(f"Interrupted: {shards} done; the same command goes on", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     if errors or done.failed:
         sys.exit(UserError.exit_code)

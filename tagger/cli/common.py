@@ -1,7 +1,9 @@
 """Options that several commands share, and the removal of secrets from the command line."""
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -63,6 +65,21 @@ channel_option = click.option(
     callback=_channel,
     help="Channels that are heard: mix (all, averaged), a number from 1, or several such as 1+3.",
 )
+
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the signal's number, as a shell has it."""
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def tagging_options(command: _Command) -> _Command:
+    """Decorator: what hears recordings, and what counts as an event."""
+    command = click.option(
+        "--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file of what counts as an event."
+    )(command)
+    for option in (channel_option, hop_option, window_option, runtime_option, device_option, model_option):
+        command = option(command)
+    return command
 
 
 class Group(click.Group):

@@ -7,24 +7,16 @@ from pathlib import Path
 import click
 
 from tagger import settings
-from tagger.cli.common import channel_option, device_option, hop_option, model_option, runtime_option, window_option
+from tagger.cli.common import INTERRUPTED, tagging_options
 from tagger.errors import UserError
 from tagger.printable import echo, number_of
 
 _FORMATS = ("table", "json", "csv", "parquet", "audacity", "raven", "dcase")
-_INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the signal's number, as a shell has it."""
 
 
 @click.command("tag")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE|FOLDER|GLOB...")
-@model_option
-@device_option
-@runtime_option
-@window_option
-@hop_option
-@channel_option
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file of what counts as an event.")
+@tagging_options
 @click.option(
     "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Number of labels shown for each window."
 )
@@ -105,6 +97,6 @@ def tag_files(
         echo(run.summary(done, found, out), err=True)
     if done.interrupted:
         echo(f"Interrupted: {done.whole} of {number_of(len(found.recordings), 'file')} tagged to their end", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     if found.errors or done.errors:
         sys.exit(UserError.exit_code)

@@ -22,7 +22,6 @@ from tagger.settings import MqttSettings
 
 log = logging.getLogger(__name__)
 
-DEFAULT_GROUP = "collect"
 SESSION_SECONDS = 7 * 86_400
 """Time for which the broker keeps the events of a collector that is away, seconds."""
 _MOST_HELD = 2_000
@@ -65,7 +64,7 @@ class Collector:
         database: str,
         client_id: str,
         on_refused: Callable[[UserError], None],
-        group: str | None = DEFAULT_GROUP,
+        group: str | None,
         leaves: bool = False,
     ) -> None:
         """

@@ -30,14 +30,8 @@ def listen_options(without: Sequence[str] = ()) -> Callable[[_Command], _Command
     Args:
         without: keys of options that the command does not take.
     """
-
-    def decorate(command: _Command) -> _Command:
-        for option in reversed(OPTIONS):
-            if option.flag is not None and option.key not in without:
-                command = _flag(option)(command)
-        return click.argument("sources", nargs=-1, metavar="[SOURCE]...")(_config(command))
-
-    return decorate
+    flags = options_of([option.key for option in OPTIONS if option.flag is not None and option.key not in without])
+    return lambda command: click.argument("sources", nargs=-1, metavar="[SOURCE]...")(flags(command))
 
 
 def _config(command: _Command) -> _Command:

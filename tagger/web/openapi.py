@@ -260,6 +260,15 @@ def _post(
     }
 
 
+_CHOSEN = (
+    _parameter("since", "Earliest onset.", _TIME),
+    _parameter("until", "The onset is before this time.", _TIME),
+    _parameter("label", "Labels, with commas between.", _TEXT),
+    _parameter("source", "Sources, with commas between.", _TEXT),
+)
+"""Which events or clips are asked for."""
+
+
 def _clip_paths() -> Mapping[str, Any]:
     none = {"404": _answer("No clip was kept of this event, or no audio is kept.", "Error")}
     id = {"name": "id", "in": "path", "required": True, "description": "The event's id.", "schema": _TEXT}
@@ -268,10 +277,7 @@ def _clip_paths() -> Mapping[str, Any]:
         "clips",
         "The newest clips that meet the conditions, newest first, and what the reviews say so far.",
         "Clips",
-        _parameter("since", "Earliest onset.", _TIME),
-        _parameter("until", "The onset is before this time.", _TIME),
-        _parameter("label", "Labels, with commas between.", _TEXT),
-        _parameter("source", "Sources, with commas between.", _TEXT),
+        *_CHOSEN,
         _parameter("verdict", "What was said of them.", verdicts),
         _parameter("limit", "Most clips.", {**_WHOLE, "minimum": 1, "maximum": 1000, "default": 200}),
     )
@@ -333,10 +339,7 @@ def document() -> dict[str, Any]:
                     "events",
                     "The last events that meet the conditions, ordered by onset.",
                     "Events",
-                    _parameter("since", "Earliest onset.", _TIME),
-                    _parameter("until", "The onset is before this time.", _TIME),
-                    _parameter("label", "Labels, with commas between.", _TEXT),
-                    _parameter("source", "Sources, with commas between.", _TEXT),
+                    *_CHOSEN,
                     _parameter("min_score", "Lowest peak score.", _NUMBER),
                     _parameter("limit", "Most events.", {**_WHOLE, "minimum": 1, "maximum": 5000, "default": 500}),
                 )

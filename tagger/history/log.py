@@ -131,7 +131,7 @@ class EventLog:
         Raises:
             OSError, sqlite3.Error: no row was written.
         """
-        with self._transaction():
+        with transaction(self._database):
             for row in rows:
                 self._database.execute(_BEGIN if row.offset is None else _END, astuple(row))
 
@@ -142,7 +142,7 @@ class EventLog:
 
     def delete(self, start: float, end: float, most: int) -> int:
         """Deletes the oldest events that began from `start` on and before `end`, at most `most`. Returns how many."""
-        with self._transaction():
+        with transaction(self._database):
             return self._database.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE onset >= ? AND onset < ? "
                 "ORDER BY onset LIMIT ?)",
@@ -162,7 +162,7 @@ class EventLog:
         self._database.close()
 
     def _make_tables(self) -> None:
-        with self._transaction():
+        with transaction(self._database):
             _check(self.path, self._database)  # another process may have made them by now
             if not _version(self._database):
                 for statement in _TABLES.split(";"):
@@ -170,16 +170,18 @@ class EventLog:
                 self._database.execute(f"PRAGMA user_version = {VERSION}")
             self._database.execute(_COUNTS_INDEX)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._database.execute("ROLLBACK")
-            raise
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """All that is written within the block is written, or nothing."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            database.execute("ROLLBACK")
+        raise
 
 
 @contextmanager
@@ -277,7 +279,7 @@ def _translated_errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if _primary(error) == sqlite3.SQLITE_INTERRUPT:
             raise UserError(f"{path}: this takes too long to find; ask for a shorter time") from None
-        if _is_locked(error):
+        if is_locked(error):
             raise TaggerError(f"{path}: another process keeps it locked for more than {WAIT_SECONDS:g} s") from None
         raise UserError(f"{path}: cannot be used as an event log ({error})") from None
     except sqlite3.DatabaseError:
@@ -292,7 +294,8 @@ def _damaged(path: Path) -> UserError:
     return UserError(f"{path}: is damaged, or no event log; it was left as it is: move it away, or name another file")
 
 
-def _is_locked(error: sqlite3.Error) -> bool:
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether another process keeps the database locked."""
     return _primary(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -308,7 +311,7 @@ def _retry_while_locked(statement: Callable[[], object]) -> None:
         try:
             statement()
         except sqlite3.OperationalError as error:
-            if not _is_locked(error) or time.monotonic() > deadline:
+            if not is_locked(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
         else:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tagger.errors import TaggerError, UserError
 from tagger.events import Samples, Scores
 from tagger.files import make_database_private, make_folders
+from tagger.history.log import WAIT_SECONDS, is_locked, transaction
 
 FLOOR = 0.1
 """Lowest score that is kept."""
@@ -29,7 +30,6 @@ FIRST, CLOSED, NEW = 1, 2, 4
 """Of a window: it is the first of its stream; before it the open events were ended; before it the daemon started."""
 _VERSION = 1
 _APPLICATION = 0x74616773
-_WAIT_SECONDS = 10.0
 _TABLE = """
 CREATE TABLE IF NOT EXISTS blocks (
     id INTEGER PRIMARY KEY,
@@ -245,7 +245,7 @@ class ScoreHistory:
                 with reading(path):
                     pass
             make_database_private(path)
-            self._database = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+            self._database = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 self._database.execute("PRAGMA journal_mode = WAL")
                 self._database.execute("PRAGMA synchronous = NORMAL")
@@ -265,17 +265,12 @@ class ScoreHistory:
             sqlite3.Error: nothing was written.
         """
         made = []
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._database):
             for block in blocks:
                 labels, data = block.packed()
                 ends = [each.time + each.duration_s for each in block.windows]
                 row = (block.id, block.node, block.source, block.windows[0].time, max(ends), labels, data)
                 made.append(self._database.execute("REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", row).lastrowid)
-            self._database.execute("COMMIT")
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
         for block, id in zip(blocks, made, strict=True):
             block.id = id
 
@@ -312,7 +307,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         if not path.is_file():
             raise UserError(f"{path}: no such file; `tagger listen --score-history {path}` writes it")
         address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, timeout=_WAIT_SECONDS, uri=True, isolation_level=None)) as database:
+        with closing(sqlite3.connect(address, timeout=WAIT_SECONDS, uri=True, isolation_level=None)) as database:
             if _identity(database) != (_APPLICATION, _VERSION):
                 raise UserError(f"{path}: is no history of scores, or one of another version; name another file")
             yield database
@@ -331,7 +326,7 @@ def _translated_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if "locked" in str(error):
+        if is_locked(error):
             raise TaggerError(f"{path}: another process keeps it locked") from None
         raise UserError(f"{path}: cannot be used as a history of scores ({error})") from None
     except (sqlite3.DatabaseError, zlib.error, ValueError, KeyError):

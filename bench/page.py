@@ -35,6 +35,7 @@ from tagger.history.log import EventLog, EventRow
 from tagger.sources.file import DEMO
 from tagger.web.files import page_files
 from tests.programs import Subscriber, can_connect, free_port, running, until
+from tests.web.browsers import holds
 from tests.web.conftest import CHROMIUM
 
 PAGES = 20
@@ -142,7 +143,7 @@ def first_paint(browser: Any, address: str) -> None:
             tab.locator(".source h2").wait_for()
             ready.append(tab.evaluate("performance.now()"))
             entry = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-            tab.wait_for_function(f"() => {entry} > 0")
+            holds(tab, f"{entry} > 0")
             painted.append(tab.evaluate(entry))
     row(f"first paint, processor slowed {SLOWED} times, median of 5", f"{statistics.median(painted):.0f} ms", "1000 ms")
     row("the cards of the sources are there, the same way", f"{statistics.median(ready):.0f} ms")

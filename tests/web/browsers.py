@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tests.programs import until
+
 WAIT_MS = 60_000
 COLOURS = """canvas => {
     const pen = canvas.getContext("2d");
@@ -11,6 +13,13 @@ COLOURS = """canvas => {
     return colours.size;
 }"""
 """Number of colours of a canvas."""
+
+
+def holds(tab: Any, expression: str) -> None:
+    """Waits until an expression of the page is true. Playwright's own wait evaluates text in the page, which the page's
+    policy forbids at every look but the first.
+    """
+    until(lambda: tab.evaluate(expression), expression)
 
 
 def console_of(tab: Any) -> list[str]:

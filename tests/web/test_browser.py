@@ -17,7 +17,7 @@ from tagger.sources.file import DEMO
 from tagger.web.files import FOLDER
 from tests.healths import snapshot, source
 from tests.programs import Mosquitto, can_connect, free_port, running, subscribed, until
-from tests.web.browsers import COLOURS, WAIT_MS
+from tests.web.browsers import COLOURS, WAIT_MS, holds
 from tests.web.pages import STREAM, event, page, report, tone
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -32,7 +32,7 @@ def test_the_page_shows_what_is_heard_and_why_it_is_rejected(tab: Any) -> None:
         for at in range(10):
             tap.heard(tone(0.2, 1500 + 200 * at, start + at / 5))
             tab.wait_for_timeout(60)
-        tab.wait_for_function(f"({COLOURS})(document.querySelector('canvas')) > 20")
+        holds(tab, f"({COLOURS})(document.querySelector('canvas')) > 20")
         served.live.report(
             STREAM, report(start, LabelScore("dog", 0.91, None), LabelScore("siren", 0.4, "<b>below</b> enter 0.60"))
         )
@@ -166,7 +166,7 @@ def test_what_the_broker_is_told_is_shown_and_a_daemon_that_starts_again_is_foun
             until(lambda: len(told()) >= 2, "two events were published")
             for id in told():
                 tab.locator(f'#latest li[data-id="{id}"]').wait_for()
-            tab.wait_for_function(f"({COLOURS})(document.querySelector('canvas')) > 20")
+            holds(tab, f"({COLOURS})(document.querySelector('canvas')) > 20")
             tab.get_by_role("button", name="Pause demo").click()
             tab.get_by_role("button", name="Resume demo").wait_for()
         tab.locator("#connection[data-state=away]").wait_for()
@@ -192,7 +192,7 @@ def test_axe_finds_nothing_in_any_view(chromium: Any, colours: str) -> None:
         for view in views(tab):
             tab.evaluate("view => { location.hash = view }", view)
             tab.locator(f"#{view}:not([hidden])").wait_for()
-            tab.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
+            holds(tab, "!document.querySelector('[aria-busy=true]')")
             found = axe.Axe().run(tab).response["violations"]
             assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == [], view
     context.close()
@@ -211,7 +211,7 @@ def test_every_text_comes_from_the_file_of_the_language(tab: Any) -> None:
         for view in views(tab):
             tab.evaluate("view => { location.hash = view }", view)
             tab.locator(f"#{view}:not([hidden])").wait_for()
-            tab.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
+            holds(tab, "!document.querySelector('[aria-busy=true]')")
             assert [text for text in tab.evaluate(TEXTS) if not is_data(text)] == [], view
 
 

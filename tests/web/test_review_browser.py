@@ -7,6 +7,7 @@ import pytest
 
 from tagger.clips import verdicts
 from tests.programs import until
+from tests.web.browsers import holds
 from tests.web.pages import STREAM, event, page
 from tests.web.test_clips import START, save
 
@@ -57,5 +58,5 @@ def test_an_event_s_clip_is_played_from_the_day(tab: Any, tmp_path: Path) -> Non
         tab.goto(f"{served.url}#day")
         tab.locator("#day .field:not([data-heat='0'])").click()
         tab.get_by_role("button", name="Play dog").click()
-        tab.wait_for_function("document.querySelector('dialog audio').duration > 3")
+        holds(tab, "document.querySelector('dialog audio')?.duration > 3")
         tab.get_by_role("button", name="Close").click()

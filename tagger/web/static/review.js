@@ -16,6 +16,7 @@ export class Review {
     this.chosen = new Set(); // ids of selected clips
     this.at = -1; // place of the clip that is shown
     this.undone = []; // what takes back each step, the last one last
+    this.turn = Promise.resolve(); // the last step: the next one begins when the daemon has answered
     this.player = new ClipPlayer();
     this.title = element("h2");
     this.said = element("p", { class: "quiet", role: "status" });
@@ -153,13 +154,17 @@ export class Review {
   }
 
   #act(name) {
-    if (name === "undo") this.#undo();
+    if (name === "undo") this.#inTurn(() => this.#undo());
     else if (name === "play") this.player.toggle();
     else if (name === "next" || name === "before") this.#step(name === "next" ? 1 : -1);
     else if (name === "select") this.#select(this.at, !this.chosen.has(this.clips[this.at]?.id), false);
     else if (name === "selectAll") this.#selectAll();
     else if (name === "other") this.#openOther();
-    else this.#say(name);
+    else this.#inTurn(() => this.#say(name));
+  }
+
+  #inTurn(step) {
+    this.turn = this.turn.then(step, step);
   }
 
   #step(by) {
@@ -192,7 +197,7 @@ export class Review {
     if (!label) return;
     const known = [...this.known.children].find((option) => option.value.toLowerCase() === label.toLowerCase());
     this.#closeOther();
-    this.#say(known?.dataset.label ?? label);
+    this.#inTurn(() => this.#say(known?.dataset.label ?? label));
   }
 
   /** Marks the selected clips, or the one that is shown. */

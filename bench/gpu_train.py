@@ -1,19 +1,20 @@
-"""Trains two networks on all five folds of ESC-50, on one GPU that is there for some minutes only.
+"""Trains the networks of docs/results.md on a GPU that is there for some minutes only.
 
-    python bench/gpu_train.py pack ESC-50/ clips.zip               # where the data is: 16 kHz, about 45 MB
+    python bench/gpu_train.py pack ESC-50/ clips.zip               # where the data is: 16 kHz, about 40 MB
     tagger models download mn04
-    python bench/gpu_train.py train clips.zip --out gpu/ [--minutes 9.5]   # where the GPU is
+    python bench/gpu_train.py train clips.zip --background nontarget/train --out gpu/ [--minutes 9.5]
     python bench/gpu_train.py train ESC-50/ --out tiny/ --device cpu --tiny       # every step; learns nothing
 
-Each fold trains `mn04`, the whole network, gently and long, with a moving average of its weights; and then the CRNN,
-which that fold's `mn04` teaches. All folds go on at the same time, each in a process of its own, since one fold does
-not fill a GPU: clips are prepared on the processor.
+- `mn04`, of each fold: the whole network, gently and long, with a moving average of its weights. The settings are those
+  of its authors for ESC-50 (80 epochs, a low rate), not chosen by us. Then `crnn`, which that fold's `mn04` teaches.
+- `STREAMS`, of each fold and of all clips: the recipe `stream` with other settings. The windows that they learn from
+  are made first, by many processes.
 
-When the time is over, all stop, with their state in `--out`: the same command with the same folder goes on, and what
-was finished is kept. `--out` has `results.json`, and `checkpoints.zip` with every finished checkpoint. That archive
-may also be all that is brought back: finished folds that are unpacked from it into `--out` are not trained again.
-
-The settings of `mn04` are those of its authors for ESC-50 (80 epochs, a low rate), not chosen by us.
+Many trainings go on at the same time, each in a process of its own, since one does not fill a GPU: clips are prepared
+on the processor. When the time is over, all stop, with their state in `--out`: the same command with the same folder
+goes on, and what was finished is kept. `--out` has `results.json`, and `checkpoints-1.zip`, ... with every finished
+checkpoint, 15 MB each or less. These may also be all that is brought back: what is unpacked from them into `--out` is
+not trained again.
 """
 
 import argparse
@@ -25,8 +26,10 @@ import signal
 import sys
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +41,23 @@ from tagger.checkpoints.header import read_header
 from tagger.errors import TaggerError
 from tagger.files import replacing
 from tagger.progress import counted
-from train.data import esc50, waveforms
-from train.data.dataset import FOLDS
+from train.data import esc50, own, waveforms
+from train.data.corpus import Corpus
+from train.data.dataset import FOLDS, Dataset, combined
 from train.fit.backbone import load_backbone
-from train.fit.job import WINDOW_SECONDS, Job
+from train.fit.distributed import joined
+from train.fit.job import EVERYTHING, WINDOW_SECONDS, Job
 from train.fit.run import run
-from train.fit.trainer import TrainingStoppedError
-from train.messages import Say
-from train.recipe import named
+from train.fit.stream import StreamTrainer
+from train.fit.trainer import Setup, TrainingStoppedError
+from train.recipe import Recipe, named
 
 PACKED_HZ = 16_000
-COMPRESSION = 0.7
+COMPRESSION = 0.8
 """0 to 1; libsndfile's for Vorbis."""
 TO_STOP_S = 20.0
 """Time that processes have to save their state, seconds."""
+ARCHIVE_BYTES = 15_000_000
 WHOLE = {
     "epochs": "80",
     "patience": "80",
@@ -62,7 +68,23 @@ WHOLE = {
     "start_share": "0",
     "warmup_epochs": "5",
 }
+_LONGER = {"opinion": "no", "scenes": "40", "epochs": "8", "batch": "128"}
+STREAMS: dict[str, dict[str, str]] = {
+    "stream-rooms": _LONGER | {"channel": "0.5"},
+    "stream-scenes": _LONGER,
+    "stream": {"opinion": "no"},
+    "stream-gentle": _LONGER | {"channel": "0.5", "learning_rate": "3e-4", "head_learning_rate": "1e-3"},
+}
+"""Changes of the recipe `stream`, the most wanted first. A second opinion can be given later: `tagger models opinion`.
+"""
+MADE_BY = {"stream": "stream", "stream-scenes": "stream-scenes"} | dict.fromkeys(
+    ("stream-rooms", "stream-gentle"), "stream-rooms"
+)
+"""For each of `STREAMS`, the one whose windows are the same."""
 TINY = {"epochs": "1", "batch": "8", "crop_seconds": "0.5"}
+TINY_STREAM = {"epochs": "1", "batch": "8", "scenes": "2", "frozen_blocks": "14"}
+NETWORKS = "mn04", "crnn", *STREAMS
+Action = Callable[[Callable[[str], None]], None]
 
 
 @dataclass(frozen=True)
@@ -73,17 +95,29 @@ class Plan:
     out: Path
     device: str = "auto"
     tiny: bool = False
+    background: Path | None = None
+    folds: tuple[int, ...] = FOLDS
+    makers: int = 1
+    """Processes that make the windows of the recipe `stream`."""
+
+    @cached_property
+    def clips(self) -> Dataset:
+        return esc50.read(self.data)
+
+    @cached_property
+    def clips_and_background(self) -> Dataset:
+        if self.background is None:
+            return self.clips
+        return combined([self.clips, own.read_background(self.background)])
 
     def jobs(self, fold: int) -> list[Job]:
-        """The trainings of a fold, in their order: the teacher, and its student."""
-        dataset = esc50.read(self.data)
+        """The trainings of a fold that follow each other: the teacher, and its student."""
         teacher, student = self.folder("mn04", fold), self.folder("crnn", fold)
-        common: dict[str, Any] = {"dataset": dataset, "folds": (fold,), "device": self.device, "resume": True}
+        common: dict[str, Any] = {"dataset": self.clips, "folds": (fold,), "device": self.device, "resume": True}
         whole = named("finetune", TINY | {"frozen_blocks": "0"} if self.tiny else WHOLE)
-        network: dict[str, Any] = {"model": "mn01", "start": "nothing"} if self.tiny else {"model": "mn04"}
         taught = named("crnn-distilled", TINY | {"stored_views": "1"} if self.tiny else {})
         return [
-            Job(recipe=whole, recipe_name="finetune", output=teacher, **network, **common),
+            Job(recipe=whole, recipe_name="finetune", output=teacher, **self._network, **common),
             Job(
                 model="crnn",
                 recipe=taught,
@@ -94,77 +128,165 @@ class Plan:
             ),
         ]
 
-    def folder(self, network: str, fold: int) -> Path:
-        return self.out / network / f"fold{fold}"
+    def stream_job(self, name: str, stage: int) -> Job:
+        """The training of one of `STREAMS`.
+
+        Args:
+            stage: the fold to hold out, or EVERYTHING.
+        """
+        stages: dict[str, Any] = {"everything": True} if stage == EVERYTHING else {"folds": (stage,)}
+        return Job(
+            dataset=self.clips_and_background,
+            recipe=self.stream_recipe(name),
+            recipe_name="stream",
+            output=self.folder(name, stage),
+            device=self.device,
+            resume=True,
+            **self._network,
+            **stages,
+        )
+
+    def stream_recipe(self, name: str) -> Recipe:
+        return named("stream", STREAMS[name] | (TINY_STREAM if self.tiny else {}))
+
+    @property
+    def _network(self) -> dict[str, Any]:
+        return {"model": "mn01", "start": "nothing"} if self.tiny else {"model": "mn04"}
+
+    def folder(self, network: str, stage: int) -> Path:
+        return self.out / network / ("all" if stage == EVERYTHING else f"fold{stage}")
 
     def finished(self) -> dict[str, dict[int, Path]]:
-        """By network and fold: checkpoints that are there."""
-        return {
-            network: {
-                fold: path
-                for fold in FOLDS
-                if (path := self.folder(network, fold) / f"fold{fold}.safetensors").is_file()
-                and path.with_name(f"esc50-fold{fold}.npz").is_file()
-            }
-            for network in ("mn04", "crnn")
-        }
+        """By network and fold (EVERYTHING: none is held out): checkpoints that are there."""
+        found: dict[str, dict[int, Path]] = {network: {} for network in NETWORKS}
+        for network in NETWORKS:
+            for stage in (EVERYTHING, *FOLDS):
+                name = "esc50" if stage == EVERYTHING else f"fold{stage}"
+                path = self.folder(network, stage) / f"{name}.safetensors"
+                predictions = path.with_name("esc50.npz" if stage == EVERYTHING else f"esc50-{name}.npz")
+                if path.is_file() and predictions.is_file():
+                    found[network][stage] = path
+        return found
+
+    def decode(self) -> None:
+        """Decodes everything once, and not in every process."""
+        rate_hz = load_backbone("crnn", None, named("finetune", {})).mel.sample_rate_hz
+        waveforms.load(self.clips_and_background, rate_hz, WINDOW_SECONDS, True, print)
+
+    def make_windows(self, name: str, maker: int) -> None:
+        """Makes each `makers`-th part of the windows that one of `STREAMS` learns from."""
+        with joined(self.device) as place:
+            recipe, job = self.stream_recipe(name), self.stream_job(name, EVERYTHING)
+            backbone = load_backbone(job.model, job.start, recipe)
+            found, sounds = waveforms.load(job.dataset, backbone.mel.sample_rate_hz, WINDOW_SECONDS, True, print)
+            setup = Setup(backbone, recipe, Corpus.of(found, sounds), job.seed, place)
+            activations = StreamTrainer(setup).activations()
+            for part in activations.parts[maker :: self.makers]:
+                activations.part(*part, None)
 
 
-def trained(plan: Plan, fold: int, say: Say) -> None:
-    """Trains both networks of a fold, or what is left of them.
+def train_all(jobs: Sequence[Job], say: Callable[[str], None]) -> None:
+    """Runs the jobs, or what is left of them, one after the other.
 
     Raises:
         TrainingStoppedError: by SIGINT or SIGTERM.
     """
-    for job in plan.jobs(fold):
-        if not job.is_done(fold):
+    for job in jobs:
+        if not all(job.is_done(stage) for stage in job.stages):
             run(job, say)
 
 
-def _process(plan: Plan, fold: int, threads: int) -> None:
-    torch.set_num_threads(threads)
-    try:
-        trained(plan, fold, lambda text: print(f"fold {fold}: {text}", flush=True))
-    except TrainingStoppedError as error:
-        print(f"fold {fold}: {error}", flush=True)
+@dataclass(frozen=True)
+class Task:
+    """What one process does."""
+
+    name: str
+    plan: Plan
+    kind: str
+    """fold: mn04 and then the CRNN; windows: a part of the windows of a stream; stream: a training on them."""
+    stage: int
+    needs: str = ""
+    """Tasks whose names begin so are to be finished first; empty: none."""
+
+    def __call__(self) -> None:
+        torch.set_num_threads(1)
+        try:
+            if self.kind == "windows":
+                self.plan.make_windows(self.network, self.stage)
+            else:
+                jobs = self.plan.jobs(self.stage)
+                if self.kind == "stream":
+                    jobs = [self.plan.stream_job(self.network, self.stage)]
+                train_all(jobs, lambda text: print(f"{self.name}: {text}", flush=True))
+        except TrainingStoppedError as error:
+            print(f"{self.name}: {error}", flush=True)
+
+    @property
+    def network(self) -> str:
+        return self.name.split()[1]
 
 
-def train(plan: Plan, folds: Sequence[int], seconds: float) -> dict[str, Any]:
-    """Trains all folds at once for so long; returns what `results.json` says."""
+def tasks(plan: Plan) -> Iterator[Task]:
+    """All tasks, the most urgent first."""
+    for fold in plan.folds:
+        yield Task(f"fold mn04 {fold}", plan, "fold", fold)
+    for name in sorted(set(MADE_BY.values()), key=lambda name: ("channel" in STREAMS[name], len(STREAMS[name]))):
+        for maker in range(plan.makers):
+            yield Task(f"windows {name} {maker}", plan, "windows", maker)
+    for name in STREAMS:
+        for stage in (EVERYTHING, *plan.folds):
+            yield Task(f"stream {name} {stage}", plan, "stream", stage, f"windows {MADE_BY[name]} ")
+
+
+def train(plan: Plan, seconds: float, processes: int) -> dict[str, Any]:
+    """Does all tasks, as many at once as there may be; returns what `results.json` says."""
     began = time.monotonic()
-    recipe = named("finetune", {})
-    rate_hz = load_backbone("crnn", None, recipe).mel.sample_rate_hz
-    waveforms.load(esc50.read(plan.data), rate_hz, WINDOW_SECONDS, True, print)  # once, and not in every process
+    plan.decode()
+    print(f"decoded: {time.monotonic() - began:.0f} s", flush=True)
     context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // len(folds))
-    processes = [context.Process(target=_process, args=(plan, fold, threads)) for fold in folds]
-    for process in processes:
-        process.start()
+    waiting, running = list(tasks(plan)), dict[str, BaseProcess]()
     ends = began + seconds - TO_STOP_S
-    for process in processes:
-        process.join(max(0.0, ends - time.monotonic()))
-    for process in processes:
+    while (waiting or running) and time.monotonic() < ends:
+        for name in [name for name, process in running.items() if not process.is_alive()]:
+            print(f"{time.monotonic() - began:.0f} s: {name} ended, {running.pop(name).exitcode}", flush=True)
+        unfinished = [*running, *(task.name for task in waiting)]
+        ready = [task for task in waiting if not task.needs or not any(n.startswith(task.needs) for n in unfinished)]
+        for task in ready[: max(0, processes - len(running))]:
+            running[task.name] = context.Process(target=task)
+            running[task.name].start()
+            waiting.remove(task)
+        time.sleep(0.2)
+    for process in running.values():
         if process.is_alive() and process.pid is not None:
             os.kill(process.pid, signal.SIGTERM)  # its state is saved
-    for process in processes:
+    for process in running.values():
         process.join(TO_STOP_S)
         process.kill()
     return written(plan, time.monotonic() - began)
 
 
 def written(plan: Plan, seconds: float) -> dict[str, Any]:
-    """Writes `results.json` and `checkpoints.zip`, of everything that is finished; returns the former."""
+    """Writes `results.json`, and archives, of everything that is finished; returns the former."""
     finished = plan.finished()
     results: dict[str, Any] = {"seconds": round(seconds, 1), "tiny": plan.tiny}
-    with replacing(plan.out / "checkpoints.zip") as partial, zipfile.ZipFile(partial, "w") as archive:
-        for network, paths in finished.items():
-            found = {fold: read_header(path)["metrics"]["accuracy"] for fold, path in paths.items()}
-            mean = float(np.mean(list(found.values()))) if len(found) == len(FOLDS) else None
-            results[network] = {"accuracy": found, "mean": mean}
-            for path in paths.values():
-                for each in sorted(path.parent.iterdir()):
-                    if each.is_file():
-                        archive.write(each, each.relative_to(plan.out))
+    files: list[Path] = []
+    for network in sorted(finished, key=lambda network: min(finished[network], default=len(FOLDS))):
+        paths = finished[network]
+        found = {fold: read_header(path)["metrics"]["accuracy"] for fold, path in paths.items() if fold != EVERYTHING}
+        mean = float(np.mean(list(found.values()))) if len(found) == len(FOLDS) else None
+        results[network] = {"accuracy": found, "mean": mean}
+        files += [each for path in paths.values() for each in sorted(path.parent.iterdir()) if each.is_file()]
+    for old in plan.out.glob("checkpoints-*.zip"):
+        old.unlink()
+    archives: list[list[Path]] = [[]]
+    for each in [file for file in files if file.name != "state.pt"]:
+        if sum(file.stat().st_size for file in archives[-1]) + each.stat().st_size > ARCHIVE_BYTES:
+            archives.append([])
+        archives[-1].append(each)
+    for number, members in enumerate(archives, 1):
+        with replacing(plan.out / f"checkpoints-{number}.zip") as partial, zipfile.ZipFile(partial, "w") as archive:
+            for each in members:
+                archive.write(each, each.relative_to(plan.out))
     with replacing(plan.out / "results.json") as partial:
         partial.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     return results
@@ -194,9 +316,11 @@ def main() -> None:
     packing.add_argument("target", type=Path)
     training = commands.add_parser("train")
     training.add_argument("data", type=Path)
+    training.add_argument("--background", type=Path)
     training.add_argument("--out", type=Path, default=Path("runs/gpu"))
     training.add_argument("--minutes", type=float, default=9.5)
     training.add_argument("--device", default="auto")
+    training.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     training.add_argument("--tiny", action="store_true")
     training.add_argument("--fold", type=int, action="append", choices=FOLDS)
     options = parser.parse_args()
@@ -204,8 +328,10 @@ def main() -> None:
         if options.command == "pack":
             pack(options.data, options.target)
             return
-        plan = Plan(options.data, options.out, options.device, options.tiny)
-        print(json.dumps(train(plan, options.fold or FOLDS, 60 * options.minutes), indent=2))
+        folds = tuple(options.fold or FOLDS)
+        makers = max(1, options.processes - len(folds))
+        plan = Plan(options.data, options.out, options.device, options.tiny, options.background, folds, makers)
+        print(json.dumps(train(plan, 60 * options.minutes, options.processes), indent=2))
     except TaggerError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

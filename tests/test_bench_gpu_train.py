@@ -53,21 +53,44 @@ def test_packed_clips_are_the_same_data_set(data: Path, tmp_path: Path):
 def test_a_fold_trains_teacher_and_student_and_is_not_trained_again(data: Path, tmp_path: Path):
     plan = bench.Plan(data, tmp_path / "out", "cpu", tiny=True)
     said: list[str] = []
-    bench.trained(plan, 2, said.append)
-    assert {network: set(found) for network, found in plan.finished().items()} == {"mn04": {2}, "crnn": {2}}
+    bench.train_all(plan.jobs(2), said.append)
+    assert {name: set(found) for name, found in plan.finished().items() if found} == {"mn04": {2}, "crnn": {2}}
     results = bench.written(plan, 1.0)
     assert json.loads((plan.out / "results.json").read_text("utf-8"))["crnn"]["mean"] is None
     assert set(results["mn04"]["accuracy"]) == {2}
 
-    with zipfile.ZipFile(plan.out / "checkpoints.zip") as archive:
+    with zipfile.ZipFile(plan.out / "checkpoints-1.zip") as archive:
         archive.extractall(tmp_path / "elsewhere")
     again = bench.Plan(data, tmp_path / "elsewhere", "cpu", tiny=True)
     said.clear()
-    bench.trained(again, 2, said.append)
+    bench.train_all(again.jobs(2), said.append)
     assert not said
 
 
+def test_windows_that_several_make_are_the_ones_that_a_stream_learns_from(data: Path, tmp_path: Path):
+    plan = bench.Plan(data, tmp_path / "out", "cpu", tiny=True, makers=2)
+    for maker in range(2):
+        plan.make_windows("stream-rooms", maker)
+    made = set((tmp_path / "home").rglob("*windows*"))
+    assert made
+    bench.train_all([plan.stream_job("stream-rooms", 3)], lambda text: None)
+    assert set((tmp_path / "home").rglob("*windows*")) == made
+    assert set(plan.finished()["stream-rooms"]) == {3}
+
+
+def test_windows_are_made_before_what_learns_from_them(tmp_path: Path):
+    plan = bench.Plan(tmp_path, tmp_path, makers=2)
+    every = list(bench.tasks(plan))
+    names = [task.name for task in every]
+    assert len(names) == len(set(names)) == 5 + 2 * 3 + 6 * len(bench.STREAMS)
+    for task in every:
+        assert not task.needs or any(name.startswith(task.needs) for name in names[: names.index(task.name)])
+    for name, maker in bench.MADE_BY.items():
+        one, other = plan.stream_recipe(name), plan.stream_recipe(maker)
+        assert (one.scenes, one.channel, one.frozen_blocks) == (other.scenes, other.channel, other.frozen_blocks)
+
+
 def test_when_the_time_is_over_all_stop_and_what_is_finished_is_written(data: Path, tmp_path: Path):
-    results = bench.train(bench.Plan(data, tmp_path / "out", "cpu", tiny=True), [1], seconds=0.0)
+    results = bench.train(bench.Plan(data, tmp_path / "out", "cpu", tiny=True, folds=(1,)), 0.0, 2)
     assert results["mn04"]["mean"] is None
-    assert (tmp_path / "out" / "checkpoints.zip").is_file()
+    assert (tmp_path / "out" / "checkpoints-1.zip").is_file()

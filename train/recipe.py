@@ -84,6 +84,8 @@ class Recipe:
     background: float = 0.0
     """Probability of noise or a background recording under the clip, at `background_snr_db`."""
     background_snr_db: tuple[float, float] = (0.0, 30.0)
+    scenes: int = 6
+    """With `upper`: windows made of each clip over a background, perhaps with another clip. Epochs grow with them."""
     channel: float = 0.0
     """With `upper`: probability that a scene is heard through a room, an equaliser, automatic gain, clipping or a
     telephone."""
@@ -156,6 +158,7 @@ _LIMITS = {
     "equalise_db": (0, 60),
     "bandwidth_hz": (1_000, 1_000_000),
     "nothing": (0, 10),
+    "scenes": (1, 200),
 }
 """Lowest and highest value; beyond them no window, mel bank or network can be made."""
 _SHORTEST_CROP_SECONDS = 0.2

@@ -3,7 +3,6 @@
 How the upper blocks are trained on it: `train.fit.stream`.
 """
 
-import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -27,14 +26,14 @@ from train.fit.distributed import Place
 from train.fit.trainer import unless_stopped
 from train.recipe import Recipe
 
-SCENES = 6
-"""Windows made of each clip over a background, perhaps with another clip."""
 _DRAWS = {"plain": 1, "placed": 2, "fragment": 1, "background": 1}
-_WEIGHTS = {"plain": 1.0, "placed": 1.0, "fragment": 0.5, "background": 0.25, "scenes": 1.5}
-"""Relative probability of drawing a window of each view."""
+_WEIGHTS = {"plain": 1.0, "placed": 2.0, "fragment": 0.5, "background": 0.25, "scenes": 9.0}
+"""Relative probability of drawing any of a clip's windows of each view."""
 _WEIGHT_OF_NOTHING = 2.0
 """Factor on it, for recordings outside the label set."""
-_VERSION = 1
+_WITH_NOTHING = 1 / 3
+"""Share of the scenes' draws in which each recording outside the label set has one, too."""
+_VERSION = 2
 """Version of the cached arrays."""
 
 
@@ -43,6 +42,7 @@ class Activations:
 
     def __init__(self, network: Network, backbone: Backbone, corpus: Corpus, recipe: Recipe, seed: int, place: Place):
         self._corpus, self._seed, self._place, self._through = corpus, seed, place, recipe.channel
+        self._draws = _DRAWS | {"scenes": recipe.scenes}
         self._rate_hz = backbone.mel.sample_rate_hz
         self._step_s = float(network.step_frames * backbone.mel.hop_samples / self._rate_hz)
         network = network.to(place.device)
@@ -74,9 +74,17 @@ class Activations:
         Raises:
             TrainingStoppedError: after `stop`; the views that are complete stay in the cache.
         """
-        parts = [self._view(view, draw, stop) for view, count in _DRAWS.items() for draw in range(count)]
-        parts += [self._scenes(draw, stop) for draw in range(SCENES)]
+        parts = [self.part(*each, stop) for each in self.parts]
         return {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
+
+    @property
+    def parts(self) -> list[tuple[str, int]]:
+        """View and number of each part of `load`, in its order. Processes may share them: the cache keeps each."""
+        return [(view, draw) for view, count in self._draws.items() for draw in range(count)]
+
+    def part(self, view: str, draw: int, stop: Stop | None) -> dict[str, NDArray[Any]]:
+        """One of `parts`: what `load` gives, of these windows."""
+        return self._scenes(draw, stop) if view == "scenes" else self._view(view, draw, stop)
 
     def _view(self, view: str, draw: int, stop: Stop | None) -> dict[str, NDArray[Any]]:
         rows = self._every if view == "plain" else self._sounds
@@ -90,7 +98,7 @@ class Activations:
         return self._part(view, rows, heard, sounds, active, has_steps)
 
     def _scenes(self, draw: int, stop: Stop | None) -> dict[str, NDArray[Any]]:
-        rows = self._every if draw < 2 else self._sounds
+        rows = self._every if draw < _WITH_NOTHING * self._draws["scenes"] else self._sounds
         scenes = Scenes(self._corpus, self._rate_hz, self._seed + 1000 * draw, self._through)
         active = np.zeros((len(rows), MOST_SOUNDS, self._steps), bool)
 
@@ -113,7 +121,7 @@ class Activations:
         active: NDArray[np.bool_],
         has_steps: NDArray[np.bool_],
     ) -> dict[str, NDArray[Any]]:
-        weight = _WEIGHTS[view] * np.where(np.isin(rows, self._sounds), 1.0, _WEIGHT_OF_NOTHING)
+        weight = _WEIGHTS[view] / self._draws[view] * np.where(np.isin(rows, self._sounds), 1.0, _WEIGHT_OF_NOTHING)
         return {
             "maps": heard["maps"],
             "hidden": heard["hidden"],
@@ -140,8 +148,7 @@ class Activations:
     ) -> dict[str, NDArray[Any]]:
         def make() -> dict[str, NDArray[Any]]:
             maps, hidden = [], []
-            number = 1 + draw + sum(_DRAWS[before] for before in itertools.takewhile(lambda each: each != view, _DRAWS))
-            title = f"windows {number} of {sum(_DRAWS.values()) + SCENES}, {view}"
+            title = f"windows {self.parts.index((view, draw)) + 1} of {len(self.parts)}, {view}"
             with Progress(title, count, "windows", shown=self._place.leads) as progress, torch.inference_mode():
                 for waves in unless_stopped(batches, stop):
                     log_mel = self._extract(waves.to(self._place.device)).to(memory_format=torch.channels_last)
@@ -152,4 +159,4 @@ class Activations:
                     progress.update(len(waves))
             return {"maps": np.concatenate(maps), "hidden": np.concatenate(hidden), **more()}
 
-        return cached_arrays("windows", self._key | {"view": view, "draw": draw}, make)
+        return cached_arrays("windows", self._key | {"view": view, "draw": draw, "windows": count}, make)

@@ -67,12 +67,19 @@ class StreamTrainer(Trainer):
             UserError: the network has no such blocks.
         """
         if self._windows is None:
-            setup, network = self.setup, self.network()
-            if not network.has_linear_head:
-                raise UserError(f"the recipe stream is for mn and dymn networks, not for {setup.backbone.name}")
-            activations = Activations(network, setup.backbone, setup.corpus, setup.recipe, setup.seed, setup.place)
-            self._windows = activations.load(stop)
+            self._windows = self.activations().load(stop)
         return self._windows
+
+    def activations(self) -> Activations:
+        """Where `windows` come from.
+
+        Raises:
+            UserError: the network has no such blocks.
+        """
+        setup, network = self.setup, self.network()
+        if not network.has_linear_head:
+            raise UserError(f"the recipe stream is for mn and dymn networks, not for {setup.backbone.name}")
+        return Activations(network, setup.backbone, setup.corpus, setup.recipe, setup.seed, setup.place)
 
     def split(self, rows: Rows, inner: Rows) -> "StreamLearner":
         """A new network on one split, before the first step."""

@@ -32,7 +32,6 @@ from train.augment.views import Views
 from train.data import cache
 from train.data.corpus import Corpus
 from train.fit import activations
-from train.fit.activations import SCENES
 from train.fit.backbone import Backbone
 from train.fit.stream import StreamLearner, StreamTrainer
 from train.fit.trainer import Setup, Trained, TrainingStoppedError
@@ -56,6 +55,7 @@ HELD_OUT = 5
 ROWS = DATA.dataset.all_but(HELD_OUT)
 INNER, REST = ROWS[::5], np.setdiff1d(ROWS, ROWS[::5])
 SOUNDS, CLIPS = 24, 28
+SCENES = RECIPE.scenes
 WINDOWS = CLIPS + SOUNDS * 4 + 2 * CLIPS + (SCENES - 2) * SOUNDS
 
 
@@ -169,6 +169,15 @@ def test_windows_of_every_clip_in_every_view():
     assert found["is_plain"].sum() == CLIPS
     assert found["sounds"].shape == (WINDOWS, MOST_SOUNDS)
     assert found["maps"].dtype == found["hidden"].dtype == torch.float16
+
+
+def test_more_scenes_are_no_more_probable():
+    recipe = replace(RECIPE, scenes=12)
+    few, many = made().windows(), made(recipe).windows()
+    assert len(many["row"]) == CLIPS + SOUNDS * 4 + 4 * CLIPS + 8 * SOUNDS  # background in a third of the draws
+    for row in (0, SOUNDS):
+        chances = [float(each["weight"][each["row"] == row].sum() / each["weight"].sum()) for each in (few, many)]
+        assert chances[0] == pytest.approx(chances[1])
 
 
 def test_what_is_known_of_the_moments_is_of_sounds_that_are_there():

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -85,3 +86,15 @@ def test_a_reader_that_never_reads_is_hung_up(monkeypatch: pytest.MonkeyPatch) -
 
         until(is_gone, "it was hung up")
         assert served.json("/api/health")["verdict"] == "ok"
+
+
+def test_each_part_of_an_answer_is_sent_at_once(monkeypatch: pytest.MonkeyPatch, served: Page) -> None:
+    made, seen = connection.Connection.connection_made, []
+
+    def note(self: Any, transport: Any) -> None:
+        seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(self, transport)
+
+    monkeypatch.setattr(connection.Connection, "connection_made", note)
+    assert served.ask("/login")[0] == 200
+    assert [value != 0 for value in seen] == [True]  # else the second part waits for the first one's acknowledgement

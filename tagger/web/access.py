@@ -82,7 +82,11 @@ class Access:
             return next((role for role in Role if self._sessions[role].get(token, 0.0) > self._now()), None)
 
     def check(self, password: str, caller: Caller) -> Role | None:
-        """Whose password it is. None: nobody's, or too many were wrong. May take as long as a hash."""
+        """Whose password it is. None: nobody's. May take as long as a hash.
+
+        Raises:
+            BlockedError: it was not looked at, as too many were wrong within the last minute.
+        """
         return self._passwords.check(password, caller.address)
 
     def is_blocked(self, caller: Caller) -> bool:

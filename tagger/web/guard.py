@@ -17,6 +17,7 @@ from tagger.web.access import COOKIE, SESSION_SECONDS, Access, bearer
 from tagger.web.answers import body_of, error_answer, file_answer, json_answer, redirect
 from tagger.web.caller import Caller
 from tagger.web.files import PageFile
+from tagger.web.passwords import BlockedError
 from tagger.web.roles import Right, Role, may
 
 log = logging.getLogger(__name__)
@@ -61,10 +62,17 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *own]}
             await send(message)
 
-        answer = await self._refusal(Request(scope)) or self._app
+        try:
+            answer = await self._refusal(Request(scope)) or self._app
+        except BlockedError as error:
+            answer = error_answer(HTTPStatus.TOO_MANY_REQUESTS, str(error))
         await answer(scope, receive, send_guarded)
 
     async def _refusal(self, request: Request) -> Response | None:
+        """
+        Raises:
+            BlockedError: the request's password was not looked at.
+        """
         # As the routes see it. `request.url` is made of the host that the request names, which may hold a path.
         path = request.scope["path"]
         if len(path) + len(request.scope["query_string"]) > _MOST_CHARACTERS:
@@ -87,9 +95,13 @@ class Guard:
         return error_answer(HTTPStatus.UNAUTHORIZED, "log in, or send the password as Authorization: Bearer")
 
     async def check(self, password: str, caller: Caller) -> Role | None:
-        """Whose password it is. Few wait in threads, so that nobody else waits for a thread."""
+        """Whose password it is. Few wait in threads, so that nobody else waits for a thread.
+
+        Raises:
+            BlockedError: it was not looked at; it may be so since it waits.
+        """
         if self._access.is_blocked(caller):
-            return None
+            raise BlockedError
         return await to_thread.run_sync(self._access.check, password, caller, limiter=self._checks)
 
 
@@ -122,7 +134,10 @@ def session_routes(access: Access, form: PageFile) -> Sequence[Route]:
             given = parse_qs(body, max_num_fields=4).get("password", [""])[0]
         except ValueError:
             raise HTTPException(HTTPStatus.BAD_REQUEST, "the form has too many fields") from None
-        role = await request.state.check(given, caller)
+        try:
+            role = await request.state.check(given, caller)
+        except BlockedError:
+            return redirect("login?blocked")
         if role is None:
             log.warning("the live page: a wrong password from %s", caller.address)
             return redirect("login?wrong")

@@ -223,6 +223,7 @@ def _answer(what: str, schema: str) -> Mapping[str, Any]:
 
 _REFUSED = {
     "401": _answer("Not logged in.", "Error"),
+    "429": _answer("Too many wrong passwords: it was not looked at. Wait a minute.", "Error"),
     "403": _answer("Guests may not; or another site asks, or the host's name is none of this machine's.", "Error"),
 }
 

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from tagger.errors import TaggerError
 from tagger.settings import is_password_hash
 from tagger.web.caller import network_of
 from tagger.web.roles import Role
@@ -21,6 +22,13 @@ _MOST_FAILURES = 5
 """Most wrong passwords of one address within the span."""
 _MOST_FAILURES_OF_ALL = 30
 """The same of all addresses."""
+
+
+class BlockedError(TaggerError):
+    """A password was not looked at, as too many were wrong within the last minute."""
+
+    def __init__(self) -> None:
+        super().__init__("too many wrong passwords; wait a minute")
 
 
 class Passwords:
@@ -49,14 +57,20 @@ class Passwords:
             self._verify = PasswordHasher().verify
 
     def check(self, password: str, address: str) -> Role | None:
-        """Whose password it is. None: nobody's, or too many were wrong (`is_blocked`). May take as long as a hash."""
+        """Whose password it is. None: nobody's. May take as long as a hash.
+
+        Raises:
+            BlockedError: it was not looked at.
+        """
         if not self._hashes:
             return self._check(password, address)
         with self._hashing:  # those that wait are looked at again: they may be blocked by then, or known
             return self._check(password, address)
 
     def is_blocked(self, address: str) -> bool:
-        """Whether too many passwords were wrong within the last minute, from this address or from all."""
+        """Whether too many passwords were wrong within the last minute, from this address or from all. Those that came
+        while it was so were not looked at, and do not count: it lasts a minute, whatever is sent.
+        """
         network = network_of(address)
         with self._lock:
             since = self._now() - SPAN_SECONDS
@@ -65,7 +79,7 @@ class Passwords:
 
     def _check(self, password: str, address: str) -> Role | None:
         if self.is_blocked(address):
-            return None
+            raise BlockedError
         given = self._digest(password)
         found = [role for role, known in self._digests.items() if hmac.compare_digest(given, known)]
         if not found:

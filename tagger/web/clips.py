@@ -4,29 +4,23 @@ A clip is found by the id of its event alone, in the table of the clips' folder;
 opened, nor what a link leads to.
 """
 
-import base64
 import os
 import stat
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
-from tagger.audio.decode import decode_blocks
 from tagger.clips import verdicts
 from tagger.clips.folder import EVENTS, is_linked
 from tagger.clips.verdicts import SavedClip
-from tagger.errors import AudioError, UserError
-from tagger.events import Block
+from tagger.errors import UserError
 from tagger.features.config import MelConfig
 from tagger.times import rfc3339
 from tagger.web.asked import names, number, time, unknown
-from tagger.web.columns import RANGE_DB, Columns
+from tagger.web.pictures import picture_of
 
 MOST_CLIPS = 1_000
 """Most clips in an answer."""
@@ -36,8 +30,6 @@ MOST_MARKS = 500
 """Most clips that are marked at once."""
 _MOST_BYTES = 32_000_000
 """Largest file that is sent; a clip of 30 s has 1 to 2 MB."""
-_MOST_COLUMNS = 800
-"""Most columns of a clip's spectrogram. Of several that make one, the loudest counts."""
 _PICTURES = 32
 """Most spectrograms that are remembered."""
 _STATES = ("none", "right", "wrong", "other", "reviewed", "all")
@@ -188,7 +180,7 @@ class Clips:
         key = (id, file.tag)
         with self._drawing:  # one at a time
             if (made := self._pictures.get(key)) is None:
-                made = self._pictures[key] = _picture(self.root / self._clip(id).file, self._mel)
+                made = self._pictures[key] = picture_of(file.name, file.content, self._mel)
             self._pictures.move_to_end(key)
             while len(self._pictures) > _PICTURES:
                 self._pictures.popitem(last=False)
@@ -280,38 +272,6 @@ def _content(descriptor: int) -> tuple[bytes, os.stat_result]:
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
             raise OSError("no clip")
         return opened.read(_MOST_BYTES), status
-
-
-def _picture(path: Path, mel: MelConfig) -> Mapping[str, Any]:
-    """
-    Raises:
-        AudioError: the file is damaged.
-    """
-    columns = Columns(mel)
-    rate_hz = columns.config.sample_rate_hz
-    strips, samples = [], 0
-    for block in decode_blocks(path, rate_hz, lambda line: None):
-        for at in range(0, len(block.samples), rate_hz):
-            part = block.samples[at : at + rate_hz]
-            strip = columns.add([Block(part, samples / rate_hz)])
-            samples += len(part)
-            if strip is not None:
-                strips.append(strip)
-    if not strips:
-        raise AudioError(f"{path.name}: too short to be drawn")
-    values = np.concatenate([strip.columns for strip in strips])
-    together = -(-len(values) // _MOST_COLUMNS)
-    values = np.maximum.reduceat(values, np.arange(0, len(values), together), axis=0)
-    config = columns.config
-    return {
-        "bands": columns.bands,
-        "step_s": round(together * columns.step_s, 6),
-        "range_db": RANGE_DB,
-        "hertz": [config.f_min_hz, min(config.bandwidth_hz or inf, config.f_max_hz)],
-        "begin_s": round(strips[0].time, 4),
-        "seconds": round(samples / rate_hz, 3),
-        "data": base64.b64encode(values.tobytes()).decode(),
-    }
 
 
 def ranges(header: str | None, size: int) -> Sequence[int] | None:

@@ -14,9 +14,11 @@ import soundfile
 from tagger.clips import verdicts
 from tagger.clips.folder import EVENTS, ClipFolder
 from tagger.clips.saver import ClipSaver
+from tagger.errors import AudioError
 from tagger.events import Block, Event
+from tagger.features.config import MelConfig
 from tagger.times import rfc3339
-from tagger.web.clips import ranges
+from tagger.web.clips import ClipFile, Clips, ranges
 from tests.web.pages import RATE_HZ, STREAM, Page, event, page, tone
 from tests.web.test_api import fits
 
@@ -172,6 +174,31 @@ def test_links_and_names_that_lead_out_of_the_folder_are_no_clips(tmp_path: Path
             assert served.ask(f"/api/clips/{id}")[0] == 404
             assert served.ask(f"/api/clips/{id}/spectrogram")[0] == 404
         assert served.ask("/api/clips/e3", text_of="latin-1")[0] == 200
+
+
+def test_a_link_that_takes_the_place_of_a_clip_that_was_opened_is_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, secret, opened = save(tmp_path / "clips", "siren"), tmp_path / "secret.flac", Clips.file
+    soundfile.write(secret, tone(1.0, 500, 0.0).samples, RATE_HZ)
+    (path,) = root.glob("siren/*")
+
+    def open_and_swap(self: Clips, id: str) -> ClipFile:
+        found = opened(self, id)
+        path.unlink()
+        path.symlink_to(secret)
+        return found
+
+    monkeypatch.setattr(Clips, "file", open_and_swap)
+    assert Clips(root, MelConfig()).picture("e0")["seconds"] == pytest.approx(3.5, abs=0.01)  # the clip, not the link
+
+
+def test_a_damaged_clip_is_named_and_where_its_copy_was_is_not(tmp_path: Path) -> None:
+    root = save(tmp_path / "clips", "siren")
+    (path,) = root.glob("siren/*")
+    path.write_bytes(b"fLaC" + bytes(100))
+    with pytest.raises(AudioError, match=rf"^{path.name}: "):
+        Clips(root, MelConfig()).picture("e0")
 
 
 def test_marks_are_those_of_the_terminal_and_each_step_can_be_taken_back(kept: tuple[Page, Path], served: Page) -> None:

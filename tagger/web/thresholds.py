@@ -106,7 +106,7 @@ class Thresholds:
         source, label, enter = wanted["source"], wanted["label"], wanted["enter"]
         if not (source is None or isinstance(source, str)) or not isinstance(label, str):
             raise UserError("source and label must be texts")
-        if isinstance(enter, bool) or not isinstance(enter, int | float):
+        if isinstance(enter, bool) or not isinstance(enter, int | float) or not -1e9 < enter < 1e9:
             raise UserError("enter: must be a number")
         changed = dict(self.change(source, label, float(enter)))
         return {**changed, "toml": toml(label, changed["enter"])}

@@ -143,6 +143,8 @@ def test_counts_by_span_and_the_reviewed_sounds_beside_them(tmp_path: Path) -> N
             "{}",
             '{"source": 1, "label": "dog", "enter": 0.5}',
             '{"source": null, "label": "dog", "enter": "x"}',
+            '{"source": null, "label": "dog", "enter": NaN}',
+            f'{{"source": null, "label": "dog", "enter": 1{"0" * 400}}}',
         ):
             assert served.post("/api/thresholds", body)[0] == 400
         for query in ("", "?source=door", "?source=mic&label=cat", "?source=mic&x=1"):

@@ -47,13 +47,11 @@ def main(events: int, machines: int, speed: bool) -> None:
 
 
 def _collectors(number: int, postgres: Postgres, broker: Mosquitto, folder: Path) -> tuple[str, list[Collecting]]:
-    name = f"sounds{number}"
-    with psycopg.connect(postgres.url(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    found = [Collecting(postgres.url(name), broker, f"{name}-{i}", folder, "--group", name) for i in range(number)]
+    database, name = postgres.made(), f"group{number}"
+    found = [Collecting(database, broker, f"{name}-{i}", folder, "--group", name) for i in range(number)]
     for each in found:
         until(lambda each=each: "collecting" in each.said, "the collector is there", _LONG_S)  # type: ignore[misc]
-    return postgres.url(name), found
+    return database, found
 
 
 def _speed(events: int, machines: int, number: int, postgres: Postgres, broker: Mosquitto, folder: Path) -> None:

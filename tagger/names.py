@@ -9,6 +9,8 @@ from itertools import chain, count
 
 LONGEST_LABEL = 100
 """Letters."""
+DATABASE_URLS = ("postgresql://", "postgres://")
+"""How the URL of a PostgreSQL database begins."""
 _NOT_IN_LABELS = re.compile(r"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _LONGEST_LEVEL = 100
 """Letters."""

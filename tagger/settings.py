@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from tagger import times
 from tagger.errors import SettingError, near
-from tagger.names import is_address, is_this_machine, is_topic, slug
+from tagger.names import DATABASE_URLS, is_address, is_this_machine, is_topic, slug
 from tagger.policy import EventsConfig
 
 DEFAULT_MODEL = "esc50"
@@ -368,8 +368,12 @@ class WebSettings:
     """The same of proxies that ask for the login themselves: whom they let in is asked for no password."""
     owners: tuple[str, ...] = ()
     """Ids or names of the users whom these proxies let in as owners; the others are guests. Empty: all are owners."""
+    database: str | None = field(default=None, repr=False)
+    """URL of the PostgreSQL database that the page's events come from. None: they come from the event log."""
 
     def __post_init__(self) -> None:
+        if self.database is not None and not self.database.startswith(DATABASE_URLS):
+            raise SettingError("web.database", "must be the URL of a database: postgresql://user@host/name")
         if not is_web_address(self.address) or not 1 <= self.port <= 65535:
             raise SettingError("web.address", f"must be an address such as {DEFAULT_WEB_ADDRESS}", self.address)
         if wrong := [host for host in self.hosts if not is_address(host)]:

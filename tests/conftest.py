@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from hypothesis import HealthCheck, settings
 
 from tests.programs import ROOT, Mosquitto, write_siren
+
+if TYPE_CHECKING:
+    from tests.collect.postgres import Postgres
 
 # Derandomised: a test that fails on one machine fails on all, and one that passes keeps passing.
 settings.register_profile(
@@ -40,7 +44,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SHARED = ROOT.parent / "shared"
 
 
-_MARKERS = {"broker": "broker", "shared": "data", "trained": "train"}
+_MARKERS = {"broker": "broker", "postgres": "slow", "shared": "data", "trained": "train"}
 """Fixtures, and the marker of a test that uses one."""
 _DURATIONS = ROOT / "tests" / "durations.json"
 """Seconds of each test that took longer than `_QUICK_SECONDS` when they were recorded."""
@@ -102,6 +106,23 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     """A real broker that lets anyone connect."""
     with Mosquitto(tmp_path) as mosquitto:
         yield mosquitto
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Postgres"]:
+    """A real PostgreSQL server."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed: scripts/setup dev")
+    from tests.collect.postgres import Postgres
+
+    server = Postgres(tmp_path_factory.mktemp("database"))
+    yield server
+    server.stop(signal.SIGQUIT)
+
+
+@pytest.fixture
+def database(postgres: "Postgres") -> str:
+    """URL of a database without tables."""
+    return postgres.made()
 
 
 @pytest.fixture

@@ -62,9 +62,9 @@ def collect(ctx: click.Context, /, database: str, group: str, alone: bool, leave
     client_id = given.get("mqtt.client_id") or f"tagger-collect-{slug(socket.gethostname())}"
 
     from tagger.collect.collector import Collector
-    from tagger.history.database import URLS
+    from tagger.names import DATABASE_URLS
 
-    if not database.startswith(URLS):
+    if not database.startswith(DATABASE_URLS):
         raise UserError(f"{database}: is no URL of a PostgreSQL database; write postgresql://user@host/name")
     with Stop() as stop:
         try:

@@ -12,7 +12,7 @@ from tagger.config.file import Document
 from tagger.config.options import BY_KEY, ENV_PREFIX, OPTIONS, Option
 from tagger.config.tomlfile import Keys, TomlFile
 from tagger.errors import UserError, near
-from tagger.names import is_address
+from tagger.names import DATABASE_URLS, is_address
 from tagger.settings import model_names
 from tagger.sources.network.address import VARIABLES
 
@@ -89,7 +89,7 @@ class Given:
             return HIDDEN  # a whole URL, perhaps
         if not self.option.secret or value is None:
             return value
-        return without_secret(value) if self.option.name == "url" else HIDDEN
+        return without_secret(value) if self.option.name in ("url", "database") else HIDDEN
 
 
 def has_secret(url: str) -> bool:
@@ -136,13 +136,19 @@ def without_secret(text: str) -> str:
         host, port = parts.hostname, parts.port
     except ValueError:
         return HIDDEN
-    if parts.scheme not in ("mqtt", "mqtts", "http", "https") or not host or "@" in host or "@" in parts.path:
+    is_database = text.startswith(DATABASE_URLS)
+    if not (is_database or parts.scheme in ("mqtt", "mqtts", "http", "https")) or not host:
         return HIDDEN
-    if not parts.scheme.startswith("mqtt"):
+    if "@" in host or "@" in parts.path or (is_database and "@" in parts.query + parts.fragment):
+        return HIDDEN  # a password may hold any letter
+    if parts.scheme.startswith("http"):
         user = f"{HIDDEN}@" if parts.username is not None else ""
     else:
         user = "" if parts.username is None else f"{parts.username}{'' if parts.password is None else f':{HIDDEN}'}@"
-    rest = f"/{HIDDEN}" if parts.path.strip("/") or parts.query or parts.fragment else ""
+    if is_database and not parts.query and not parts.fragment:
+        rest = parts.path
+    else:
+        rest = f"/{HIDDEN}" if parts.path.strip("/") or parts.query or parts.fragment else ""
     address = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{user}{address}{'' if port is None else f':{port}'}{rest}"
 

@@ -23,12 +23,15 @@ class Page:
             clips: the folder of saved clips. None: there is none.
 
         Raises:
-            ModuleNotFoundError: the extra `web` is not installed.
+            ModuleNotFoundError: the extra `web` is not installed, or for a database the extra `collect`.
         """
         self._settings, self._mel, self._clips = settings, mel, clips
         if settings is not None:
-            import tagger.web.server  # noqa: F401  # missing packages are said before anything is opened
+            import tagger.web.server  # missing packages are said before anything is opened
             from tagger.web.live import Live
+
+            if settings.database is not None:
+                import tagger.history.postgres  # noqa: F401
 
             self._live = Live(mel)
 
@@ -65,6 +68,7 @@ class Page:
             return
         from tagger.web.api import Daemon
         from tagger.web.clips import Clips
+        from tagger.web.kept import Kept
         from tagger.web.server import serving
         from tagger.web.thresholds import Thresholds
 
@@ -79,7 +83,7 @@ class Page:
             describe=lambda: {name: each.source.description for name, each in listeners.items()},
             labels=lambda: control.labels(None),
             pause=control.pause,
-            event_log=event_log,
+            kept=Kept(live.events, event_log, self._settings.database),
             clips=clips,
             thresholds=Thresholds(score_history, live.policy_of, node, control.threshold, clips),
         )

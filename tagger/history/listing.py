@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import date
 from itertools import islice
@@ -11,8 +10,8 @@ from pathlib import Path
 
 from tagger import times
 from tagger.errors import UserError, near
-from tagger.history.database import URLS, Database
-from tagger.history.log import EventRow, reading
+from tagger.history.database import Database, reading
+from tagger.history.log import EventRow
 from tagger.history.query import Column, LabelCount, Query, count_by_label, find, has_name, names, to_json
 from tagger.printable import echo, echo_lines, number_of
 
@@ -61,7 +60,7 @@ def show(
     chosen_day = None if day is None else times.day("--day", day)
     begin, end = _span(chosen_day, since, until)
     selected = replace(query, since=begin, until=end)
-    with _opened(place) as database:
+    with reading(place) as database:
         _check_names(database, "--label", "label", query.labels)
         _check_names(database, "--source", "source", query.sources)
         _check_names(database, "--node", "node", query.nodes)
@@ -74,14 +73,6 @@ def show(
             _plot(plot, chosen_day, [row for row in find(database, longer) if _is_audible(row, chosen_day)])
         else:
             _show_rows(find(database, selected), as_json)
-
-
-def _opened(place: str) -> AbstractContextManager[Database]:
-    if place.startswith(URLS):
-        from tagger.history import postgres
-
-        return postgres.reading(place)
-    return reading(Path(place))
 
 
 def describe(row: EventRow) -> str:

@@ -3,6 +3,7 @@
 The only module that imports psycopg.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
@@ -14,8 +15,8 @@ from psycopg import conninfo
 
 from tagger.errors import TaggerError, UserError
 from tagger.history import migrations
-from tagger.history.database import URLS
 from tagger.history.log import EventRow
+from tagger.names import DATABASE_URLS
 
 WAIT_SECONDS = 10
 """Longest wait for a connection, seconds."""
@@ -47,10 +48,10 @@ def shown(url: str) -> str:
     try:
         parts = conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        return URLS[0]
+        return DATABASE_URLS[0]
     host, port = parts.get("host") or "", f":{parts['port']}" if parts.get("port") else ""
     host = "" if str(host).startswith("/") else host
-    return f"{URLS[0]}{host}{port}/{parts.get('dbname') or ''}"
+    return f"{DATABASE_URLS[0]}{host}{port}/{parts.get('dbname') or ''}"
 
 
 class PostgresLog:
@@ -107,12 +108,19 @@ class PostgresLog:
 class _Reader:
     """Reads with the queries of the event log, which are SQLite's."""
 
-    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
-        self._connection = connection
+    def __init__(self, connection: "psycopg.Connection[Any]", deadline: float | None) -> None:
+        """
+        Args:
+            deadline: time on the monotonic clock at which what is asked is given up. None: never.
+        """
+        self._connection, self._deadline = connection, deadline
         self._cursors: list[psycopg.ServerCursor[Any]] = []
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> Any:
         """Rows of a SELECT, from a cursor on the server: a year of a thousand machines does not fit into memory."""
+        if self._deadline is not None:
+            left_ms = max(1, round(1_000 * (self._deadline - time.monotonic())))
+            self._connection.execute(f"SET statement_timeout = {left_ms}")
         cursor = self._connection.cursor(name=f"tagger_{len(self._cursors)}")
         self._cursors.append(cursor)
         cursor.itersize = 5_000
@@ -126,22 +134,28 @@ class _Reader:
 
 
 @contextmanager
-def reading(url: str) -> Iterator[_Reader]:
+def reading(url: str, longest_s: float | None = None) -> Iterator[_Reader]:
     """Opens the database for reading.
 
+    Args:
+        longest_s: time after which what is asked in the `with` block is given up, seconds.
+
     Raises:
-        UserError: there is no such database, or it holds no events of ours.
+        UserError: there is no such database, or it holds no events of ours; or, within the block, it takes too long.
         TaggerError: it cannot be reached.
     """
     connection = _connect(url)
+    deadline = None if longest_s is None else time.monotonic() + longest_s
     with _translated_errors(url), connection:
         connection.read_only = True
         if connection.execute("SELECT to_regclass('tagger_schema')").fetchone() == (None,):
             raise UserError(f"{shown(url)}: has no events; `tagger collect` writes them")
         _check_version(connection, url)
-        reader = _Reader(connection)
+        reader = _Reader(connection, deadline)
         try:
             yield reader
+        except psycopg.errors.QueryCanceled:
+            raise UserError(f"{shown(url)}: this takes too long to find; ask for a shorter time") from None
         finally:
             reader.close()
 

@@ -139,6 +139,19 @@ def has_name(database: Database, column: Column, name: str) -> bool:
     return found.fetchone() is not None
 
 
+def places(database: Database, most: int) -> Iterator[tuple[str, str]]:
+    """Pairs of node and source that have events, in order, at most `most`. Each costs two look-ups in an index."""
+    following = "SELECT {} FROM events AS e WHERE (e.node, e.source) > (p.node, p.source) ORDER BY node, source LIMIT 1"
+    found = database.execute(
+        "WITH RECURSIVE pairs(node, source) AS ("
+        "SELECT * FROM (SELECT node, source FROM events ORDER BY node, source LIMIT 1) AS first UNION ALL "
+        f"SELECT ({following.format('node')}), ({following.format('source')}) FROM pairs AS p WHERE p.node IS NOT NULL"
+        ") SELECT node, source FROM pairs WHERE node IS NOT NULL LIMIT ?",
+        (most,),
+    )
+    return ((node, source) for node, source in found)
+
+
 def names(database: Database, column: Column) -> Iterator[str]:
     """All names in a column."""
     return (name for (name,) in database.execute(f"SELECT DISTINCT {column} FROM events"))

@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from tagger.errors import UserError
 from tagger.health import Snapshot
 from tagger.history import query
-from tagger.history.log import EventRow, reading
 from tagger.history.query import Query
 from tagger.web.asked import names, number, time, unknown
 from tagger.web.clips import Clips
 from tagger.web.counts import counts_json, read_edges
+from tagger.web.kept import Kept
 from tagger.web.live import Live
 from tagger.web.thresholds import Thresholds
 
@@ -34,8 +33,8 @@ class Daemon:
     """Labels and thresholds of each source."""
     pause: Callable[[str, bool], Mapping[str, Any]]
     """Pauses a source, or resumes it; raises UserError where there is none of this name."""
-    event_log: Callable[[], Path | None]
-    """The database of events. None: there is none, and events of this run alone are known."""
+    kept: Kept
+    """The events that are known."""
     clips: Clips | None = None
     """Saved clips. None: no audio is kept."""
     thresholds: Thresholds | None = None
@@ -58,21 +57,16 @@ class Daemon:
             wanted: the parameters of the request.
 
         Raises:
-            UserError: a parameter is wrong, or the event log cannot be read.
-            TaggerError: another process keeps it locked.
+            UserError: a parameter is wrong, or the events cannot be read.
+            TaggerError: their database cannot be reached, or is locked.
         """
         conditions = _query(wanted)
         assert conditions.last is not None
-        path = self.event_log()
-        if path is not None and path.exists():
-            with reading(path) as database:
-                rows = list(query.find(database, conditions))
-        else:
-            rows = _among(self.live.events(), conditions)
+        rows = self.kept.find(conditions)
         found = rows[-(conditions.last - 1) :]
         clips = frozenset[str]() if self.clips is None else self.clips.ids()
         return {
-            "kept": "memory" if path is None else "log",
+            "kept": self.kept.where,
             "more": len(rows) > len(found),
             "events": [query.to_json(row) | ({"clip": True} if row.id in clips else {}) for row in found],
         }
@@ -84,18 +78,28 @@ class Daemon:
             wanted: the parameters of the request.
 
         Raises:
-            UserError: a parameter is wrong, or the event log cannot be read.
-            TaggerError: another process keeps it locked.
+            UserError: a parameter is wrong, or the events cannot be read.
+            TaggerError: their database cannot be reached, or is locked.
         """
         edges = read_edges(wanted.get("edges", ""), self.snapshot().time)
         conditions = replace(_query({name: value for name, value in wanted.items() if name != "edges"}), last=None)
-        path = self.event_log()
-        return counts_json(path, _among(self.live.events(), conditions) if path is None else (), conditions, edges)
+        return counts_json(self.kept, conditions, edges)
+
+    def nodes(self) -> dict[str, Any]:
+        """The nodes and their sources that there may be events of, by name.
+
+        Raises:
+            UserError: the database cannot be read.
+            TaggerError: it cannot be reached.
+        """
+        found = self.snapshot()
+        places = self.kept.places() or {found.node: [each.source for each in found.sources]}
+        return {"nodes": [{"name": node, "sources": places[node]} for node in sorted(places)]}
 
 
 def _query(wanted: Mapping[str, str]) -> Query:
     """The query of a request, for one event more than it asks for."""
-    unknown(wanted, {"since", "until", "label", "source", "min_score", "limit"})
+    unknown(wanted, {"since", "until", "label", "source", "node", "min_score", "limit"})
     limit = int(number(wanted, "limit", _EVENTS))
     if not 1 <= limit <= MOST_EVENTS:
         raise UserError(f"limit: must be from 1 to {MOST_EVENTS}")
@@ -104,21 +108,7 @@ def _query(wanted: Mapping[str, str]) -> Query:
         until=time(wanted, "until"),
         labels=names(wanted, "label"),
         sources=names(wanted, "source"),
+        nodes=names(wanted, "node"),
         min_score=number(wanted, "min_score", 0.0) if "min_score" in wanted else None,
         last=limit + 1,
     )
-
-
-def _among(rows: list[EventRow], conditions: Query) -> list[EventRow]:
-    """As `query.find`, of rows in memory."""
-    found = [
-        row
-        for row in rows
-        if (conditions.since is None or row.onset >= conditions.since)
-        and (conditions.until is None or row.onset < conditions.until)
-        and (not conditions.labels or row.label in conditions.labels)
-        and (not conditions.sources or row.source in conditions.sources)
-        and (conditions.min_score is None or row.peak_score >= conditions.min_score)
-    ]
-    found.sort(key=lambda row: (row.onset, row.id))
-    return found[-(conditions.last or len(found)) :]

@@ -70,6 +70,12 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
         except UserError as error:
             return error_answer(HTTPStatus.BAD_REQUEST, str(error))
 
+    async def nodes(request: Request) -> Response:
+        try:
+            return json_answer(await run_in_threadpool(daemon.nodes))
+        except UserError as error:
+            return error_answer(HTTPStatus.BAD_REQUEST, str(error))
+
     async def enable(request: Request) -> Response:
         wanted = await wish_of(request)
         if set(wanted) != {"enabled"} or not isinstance(wanted["enabled"], bool):
@@ -112,6 +118,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
             route("/api/sources/{name}", enable, Right.PAUSE, "POST"),
             route("/api/events", events, Right.SEE),
             route("/api/counts", counts, Right.SEE),
+            route("/api/nodes", nodes, Right.SEE),
             route("/api/labels", labels, Right.SEE),
             *clip_routes(daemon.clips),
             *threshold_routes(daemon.thresholds),

@@ -116,7 +116,7 @@ _SCHEMAS: Mapping[str, Schema] = {
     "Sources": _object({"sources": _list(_object({"name": _TEXT, "description": _TEXT, **_SOURCE_FIELDS}))}),
     "Events": _object(
         {
-            "kept": {"type": "string", "enum": ["log", "memory"]},
+            "kept": {"type": "string", "enum": ["database", "log", "memory"]},
             "more": _TRUTH,
             "events": _list(
                 _object(
@@ -154,11 +154,12 @@ _SCHEMAS: Mapping[str, Schema] = {
     ),
     "Counts": _object(
         {
-            "kept": {"type": "string", "enum": ["log", "memory"]},
+            "kept": {"type": "string", "enum": ["database", "log", "memory"]},
             "edges": _list(_TIME),
             "labels": _list(_object({"label": _TEXT, "total": _WHOLE, "counts": _list(_WHOLE)})),
         }
     ),
+    "Nodes": _object({"nodes": _list(_object({"name": _TEXT, "sources": _list(_TEXT)}))}),
     "Thresholds": _object(
         {
             "kept": _TRUTH,
@@ -268,6 +269,7 @@ _CHOSEN = (
     _parameter("source", "Sources, with commas between.", _TEXT),
 )
 """Which events or clips are asked for."""
+_NODE = _parameter("node", "Nodes, with commas between.", _TEXT)
 
 
 def _clip_paths() -> Mapping[str, Any]:
@@ -341,6 +343,7 @@ def document() -> dict[str, Any]:
                     "The last events that meet the conditions, ordered by onset.",
                     "Events",
                     *_CHOSEN,
+                    _NODE,
                     _parameter("min_score", "Lowest peak score.", _NUMBER),
                     _parameter("limit", "Most events.", {**_WHOLE, "minimum": 1, "maximum": 5000, "default": 500}),
                 )
@@ -353,9 +356,11 @@ def document() -> dict[str, Any]:
                     _parameter("edges", "Ends of stretches: 2 to 100 times, ascending; without it 24 hours.", _TEXT),
                     _parameter("label", "Labels, with commas between.", _TEXT),
                     _parameter("source", "Sources, with commas between.", _TEXT),
+                    _NODE,
                     _parameter("min_score", "Lowest peak score.", _NUMBER),
                 )
             },
+            "/api/nodes": {"get": _get("nodes", "The nodes and their sources that there may be events of.", "Nodes")},
             **_clip_paths(),
             "/api/thresholds": {
                 "get": _get(

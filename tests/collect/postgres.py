@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+from itertools import count
 from pathlib import Path
 
 import psycopg
@@ -26,6 +27,7 @@ class Postgres:
         self._folder = folder / "postgres"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = count()
         self._user: str | None = None
         if os.geteuid() == 0:  # the server refuses to run as root
             self._user = next((each.pw_name for each in pwd.getpwall() if each.pw_name in ("postgres", "nobody")), None)
@@ -62,6 +64,13 @@ class Postgres:
             self._process.send_signal(number)
             self._process.wait()
             self._process = None
+
+    def made(self) -> str:
+        """URL of a new database."""
+        name = f"test_{next(self._numbers)}"
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
 
     def _lets_in(self) -> bool:
         try:

@@ -28,22 +28,6 @@ NODES = 5
 HERE = "collecting $share/collect/tagger/+/+/event"
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    server = Postgres(tmp_path_factory.mktemp("database"))
-    yield server
-    server.stop(signal.SIGQUIT)
-
-
-@pytest.fixture
-def database(postgres: Postgres, request: pytest.FixtureRequest) -> str:
-    """URL of a database without tables."""
-    name = f"test_{abs(hash(request.node.name))}"
-    with psycopg.connect(postgres.url(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return postgres.url(name)
-
-
 @pytest.fixture
 def lasting(tmp_path: Path) -> Iterator[Mosquitto]:
     """A broker that keeps sessions on disk where it is ended in order."""

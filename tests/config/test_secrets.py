@@ -110,6 +110,9 @@ def test_what_is_hidden_is_said_to_be_there(tmp_path):
         ("https://example.org/", "https://example.org"),
         ("mqtt://broker/", "mqtt://broker"),
         ("https://u:p@example.org/x?y#z", "https://(hidden)@example.org/(hidden)"),
+        ("postgresql://me@db:5/sounds", "postgresql://me@db:5/sounds"),
+        ("postgres://me:x@db/sounds", "postgres://me:(hidden)@db/sounds"),
+        ("postgresql://db/sounds?password=x", "postgresql://db/(hidden)"),
         ("no url", "(hidden)"),
     ],
 )
@@ -144,7 +147,7 @@ def test_a_secret_on_the_command_line_is_warned_of_and_nothing_else(url, is_secr
 
 
 @given(
-    st.sampled_from(["mqtt://", "mqtts://", "http://", "https://", "", "//", "x://"]),
+    st.sampled_from(["mqtt://", "mqtts://", "http://", "https://", "postgresql://", "", "//", "x://"]),
     st.text(st.sampled_from(":@/?#[]%.12ab "), max_size=8),
     st.text(st.sampled_from(":@/?#[]%.12ab "), max_size=8),
 )

@@ -22,6 +22,7 @@ from tagger.policy import LabelPolicy, Policy
 from tagger.settings import WebSettings
 from tagger.web.api import Daemon
 from tagger.web.clips import Clips
+from tagger.web.kept import Kept
 from tagger.web.live import Live
 from tagger.web.server import serving
 from tagger.web.thresholds import Thresholds
@@ -103,7 +104,7 @@ def page(
         describe=lambda: {"mic": "a microphone"},
         labels=lambda: {"mic": labels},
         pause=served.pause,
-        event_log=lambda: served.event_log,
+        kept=Kept(live.events, lambda: served.event_log, settings.get("database")),
         clips=None if clips is None else Clips(clips, MelConfig()),
         thresholds=thresholds,
     )

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from tagger.history.log import EventLog
+from tagger.history.postgres import PostgresLog
 from tagger.times import rfc3339
 from tagger.web import openapi
 from tagger.web.live import row_of
@@ -34,8 +35,9 @@ def fits(path: str, answer: Any, status: str = "200", method: str = "get") -> No
     jsonschema.Draft202012Validator({**content["schema"], "components": DOCUMENT["components"]}).validate(answer)
 
 
-@pytest.mark.parametrize("path", ["/api/health", "/api/sources", "/api/events", "/api/counts", "/api/labels"])
-def test_answers_are_as_the_document_says(served: Page, path: str) -> None:
+@pytest.mark.parametrize("name", ["health", "sources", "events", "counts", "labels", "nodes"])
+def test_answers_are_as_the_document_says(served: Page, name: str) -> None:
+    path = f"/api/{name}"
     fits(path, served.json(path))
     served.found = snapshot(source("mic", state="retrying", reason="gone", detail="unplugged", last_audio_s=None,
                                    rms_dbfs=None, recent=(0.1, 0.2)), trouble="no broker")  # fmt: skip
@@ -95,8 +97,8 @@ def test_events_come_from_the_log_where_there_is_one(tmp_path: Path, served: Pag
     served.event_log = None
 
 
-@pytest.mark.parametrize("kept", ["memory", "log"])
-def test_events_are_counted_by_label_and_time(kept: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", ["memory", "log", "database"])
+def test_events_are_counted_by_label_and_time(kept: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     begin = 1_795_000_000
     rows = [
         ("a", "dog", 0.0, 0.9),
@@ -104,16 +106,19 @@ def test_events_are_counted_by_label_and_time(kept: str, tmp_path: Path) -> None
         ("c", "siren", 3_600.0, 0.9),
         ("d", "dog", 7_200.0, 0.9),
     ]
-    with page() as served:
+    database = request.getfixturevalue("database") if kept == "database" else None
+    with page(database=database) as served:
         if kept == "log":
             served.event_log = tmp_path / "events.sqlite"
-            log = EventLog(served.event_log)
+            log: EventLog | PostgresLog = EventLog(served.event_log)
+        elif database is not None:
+            log = PostgresLog(database)
         for id, label, onset, peak in [*rows, ("early", "dog", -0.1, 0.9)]:
             of = event(id, begin + onset, begin + onset + 1, label=label, peak=peak)
             served.live.event(STREAM, of) if kept == "memory" else log.write([row_of(STREAM, of)])
         test = replace(event("t", begin + 1.0, begin + 2.0), cause="test")
         served.live.event(STREAM, test) if kept == "memory" else log.write([row_of(STREAM, test)])
-        if kept == "log":
+        if kept != "memory":
             log.close()
         edges = ",".join(rfc3339(begin + 3_600 * hour).replace("+00:00", "Z") for hour in range(3))
 
@@ -127,7 +132,8 @@ def test_events_are_counted_by_label_and_time(kept: str, tmp_path: Path) -> None
         assert counts() == [("dog", [2, 0]), ("siren", [0, 1])]
         assert counts("&label=siren") == [("siren", [0, 1])]
         assert counts("&min_score=0.6") == [("dog", [1, 0]), ("siren", [0, 1])]
-        assert counts("&source=door") == []
+        assert counts("&source=door") == counts("&node=cellar") == []
+        assert counts("&node=attic,cellar") == counts()
         assert len(served.json("/api/counts")["edges"]) == 25
         for wrong in ("1", edges[:10], f"{edges},{edges}", ",".join(["2026-01-01"] * 200)):
             status, _, text = served.ask(f"/api/counts?edges={wrong}")

@@ -50,6 +50,8 @@ export class Day {
     this.focus = [0, 0];
     this.crumbs = element("ol", { class: "crumbs" });
     this.title = element("h2");
+    this.node = element("select", { id: "day-node", onchange: () => this.load() });
+    this.nodeLabel = element("label", { for: "day-node" }, t("day.node"));
     this.source = element("select", { id: "day-source", onchange: () => this.load() });
     this.label = element("select", { id: "day-label", onchange: () => this.load() });
     this.score = element("input", { type: "range", id: "day-score", min: 0, max: 1, step: 0.05, value: 0,
@@ -72,6 +74,7 @@ export class Day {
         element("button", { type: "button", class: "round", "aria-label": t("day.after"), onclick: () => this.#move(1) }, "›"),
         element("button", { type: "button", onclick: () => this.#go("day", new Date()) }, t("day.today"))),
       element("div", { class: "filters" },
+        this.nodeLabel, this.node,
         element("label", { for: "day-source" }, t("day.source")), this.source,
         element("label", { for: "day-label" }, t("day.label")), this.label,
         element("label", { for: "day-score" }, t("day.score"), " ", (this.least = element("output", {}, number(0, 2)))), this.score),
@@ -87,16 +90,19 @@ export class Day {
     const asked = (this.asked = {});
     this.#head();
     try {
-      const [{ sources }, { labels, kept }, all] = await Promise.all([
-        this.known ?? ask("api/sources"),
+      const [{ nodes }, { labels, kept }, all] = await Promise.all([
+        this.known ?? ask("api/nodes"),
         ask(`api/counts?edges=${edges.map((edge) => edge.toISOString()).join(",")}${this.#filters()}`),
         this.label.value ? ask(`api/counts?edges=${edges[0].toISOString()},${edges.at(-1).toISOString()}`) : null,
       ]);
       if (asked !== this.asked) return; // another was asked for meanwhile
-      this.known = { sources };
+      this.known = { nodes };
       this.kept = kept;
       this.edges = edges;
-      this.#options(this.source, sources.map(({ name }) => [name, name]));
+      this.nodeLabel.hidden = this.node.hidden = nodes.length < 2;
+      this.#options(this.node, nodes.map(({ name }) => [name, name]));
+      const shown = nodes.filter(({ name }) => [name, ""].includes(this.node.value));
+      this.#options(this.source, [...new Set(shown.flatMap(({ sources }) => sources))].map((name) => [name, name]));
       this.#options(this.label, (all?.labels ?? labels).map(({ label }) => [label, words(label)]).sort((a, b) => a[1].localeCompare(b[1])));
       this.#draw(labels);
       if (this.cell) await this.#open(this.cell);
@@ -106,9 +112,9 @@ export class Day {
     this.section.removeAttribute("aria-busy");
   }
 
-  #filters() {
+  #filters(label = this.label.value) {
     const least = Number(this.score.value);
-    return [["source", this.source.value], ["label", this.label.value], ["min_score", least || ""]]
+    return [["node", this.node.value], ["source", this.source.value], ["label", label], ["min_score", least || ""]]
       .filter(([, value]) => value !== "").map(([name, value]) => `&${name}=${encodeURIComponent(value)}`).join("");
   }
 
@@ -210,11 +216,8 @@ export class Day {
     const place = this.edges.findIndex((edge) => edge.getTime() === cell.since.getTime());
     for (const field of this.map.querySelectorAll(".chosen")) field.classList.remove("chosen");
     this.places.get(`${place} ${cell.label}`)?.classList.add("chosen");
-    const least = Number(this.score.value);
-    const filters = [["label", cell.label], ["source", this.source.value], ["min_score", least || ""]]
-      .filter(([, value]) => value !== "").map(([name, value]) => `&${name}=${encodeURIComponent(value)}`).join("");
     try {
-      const { events, more } = await ask(`api/events?since=${cell.since.toISOString()}&until=${cell.until.toISOString()}&limit=5000${filters}`);
+      const { events, more } = await ask(`api/events?since=${cell.since.toISOString()}&until=${cell.until.toISOString()}&limit=5000${this.#filters(cell.label)}`);
       this.events = events.filter((event) => event.cause !== "test").reverse();
       const count = t("day.events", { count: this.events.length });
       setText(this.listTitle, `${words(cell.label)}, ${LONG[this.level].format(this.edges[place])}: ${count}${more ? ` ${t("day.cut", { count: 5000 })}` : ""}`);
@@ -231,7 +234,7 @@ export class Day {
     this.rows.replaceChildren(...this.events.slice(0, most).map((event) => element("tr", { class: event.offset ? "" : "open" },
       element("td", {}, element("time", { dateTime: event.onset }, timeOfDay(event.onset))),
       element("td", {}, element("strong", {}, words(event.label)), event.cause ? element("span", { class: "quiet" }, ` ${t(`event.${event.cause}`)}`) : null, clipButton(event)),
-      element("td", {}, event.source),
+      element("td", {}, this.node.hidden ? event.source : `${event.node} / ${event.source}`),
       element("td", {}, event.offset ? duration(event.duration_s) : t("event.still")),
       element("td", { class: "number" }, number(event.peak_score, 2)))));
     this.more.hidden = this.events.length <= most;

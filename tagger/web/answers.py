@@ -58,9 +58,13 @@ def json_answer(found: Mapping[str, Any]) -> Response:
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def error_answer(status: int, why: str) -> Response:
-    body = json.dumps({"error": why})
-    return Response(body, status, media_type="application/json", headers={"Cache-Control": "no-store"})
+def error_answer(status: int, why: str, headers: Mapping[str, str] | None = None) -> Response:
+    """
+    Args:
+        headers: further ones, such as `Allow` where the path has other methods.
+    """
+    body, always = json.dumps({"error": why}), {"Cache-Control": "no-store"}
+    return Response(body, status, media_type="application/json", headers={**(headers or {}), **always})
 
 
 def file_answer(request: Request, file: PageFile) -> Response:

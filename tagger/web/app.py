@@ -102,7 +102,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
 
     async def failed(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
-            return error_answer(error.status_code, error.detail)
+            return error_answer(error.status_code, error.detail, error.headers)
         if isinstance(error, TaggerError):
             return error_answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         log.warning("the live page: %s: %s", request.scope["path"], type(error).__name__, exc_info=error)

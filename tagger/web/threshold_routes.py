@@ -38,7 +38,7 @@ def threshold_routes(thresholds: Thresholds | None) -> list[Route]:
         except UserError as error:
             return error_answer(HTTPStatus.BAD_REQUEST, str(error))
 
-    return [
-        route("/api/thresholds", counted, Right.SET),
-        route("/api/thresholds", changed, Right.SET, "POST"),
-    ]
+    async def either(request: Request) -> Response:
+        return await (changed if request.method == "POST" else counted)(request)
+
+    return [route("/api/thresholds", either, Right.SET, "GET", "POST")]

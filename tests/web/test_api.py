@@ -164,3 +164,22 @@ def test_files_are_sent_once(served: Page) -> None:
     assert status == 200
     assert served.ask("/static/style.css", If_None_Match=headers["etag"])[0] == 304
     assert "static/app.js" in served.ask("/")[2]
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "allowed"),
+    [
+        ("/api/health", "POST", {"GET", "HEAD"}),
+        ("/api/sources/mic", "GET", {"POST"}),
+        ("/api/thresholds", "TRACE", {"GET", "HEAD", "POST"}),
+        ("/api/clips/marks", "DELETE", {"POST"}),
+        ("/logout", "GET", {"POST"}),
+        ("/", "PUT", {"GET", "HEAD"}),
+    ],
+)
+def test_a_method_that_a_path_lacks_is_refused_with_those_that_it_has(
+    served: Page, path: str, method: str, allowed: set[str]
+) -> None:
+    status, headers, text = served.ask(path, method)
+    assert (status, {*headers["allow"].split(", ")}) == (405, allowed)
+    assert json.loads(text) == {"error": "Method Not Allowed"}

@@ -224,18 +224,22 @@ def _answer(what: str, schema: str) -> Mapping[str, Any]:
 
 _REFUSED = {
     "401": _answer("Not logged in.", "Error"),
+    "414": _answer("The address is too long.", "Error"),
     "429": _answer("Too many wrong passwords: it was not looked at. Wait a minute.", "Error"),
     "403": _answer("Guests may not; or another site asks, or the host's name is none of this machine's.", "Error"),
 }
 
 
 def _get(id: str, what: str, schema: str, *parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    wrong = {"400": _answer("A parameter is wrong.", "Error")} if parameters else {}
+    wrong = {
+        "400": _answer("A parameter is wrong.", "Error"),
+        "503": _answer("Another process keeps the database locked, or it took too long to count.", "Error"),
+    }
     return {
         "operationId": id,
         "summary": what,
         **({"parameters": list(parameters)} if parameters else {}),
-        "responses": {"200": _answer(what, schema), **wrong, **_REFUSED},
+        "responses": {"200": _answer(what, schema), **(wrong if parameters else {}), **_REFUSED},
     }
 
 

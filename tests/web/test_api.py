@@ -183,3 +183,10 @@ def test_a_method_that_a_path_lacks_is_refused_with_those_that_it_has(
     status, headers, text = served.ask(path, method)
     assert (status, {*headers["allow"].split(", ")}) == (405, allowed)
     assert json.loads(text) == {"error": "Method Not Allowed"}
+
+
+@pytest.mark.parametrize("path", ["/api/health", "/api/events", "/api/counts", "/api/labels", "/api/live"])
+def test_an_address_that_is_too_long_is_refused_as_the_document_says(served: Page, path: str) -> None:
+    status, _, text = served.ask(f"{path}?label={'x' * 5000}")
+    assert status == 414
+    fits(path, json.loads(text), "414")

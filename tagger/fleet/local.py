@@ -1,0 +1,173 @@
+"""Coordinator and workers as processes of one machine: a socket in a folder, and children that are started again."""
+
+import contextlib
+import json
+import logging
+import secrets
+import socket
+import socketserver
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tagger.fleet.leases import now
+from tagger.fleet.messages import Orders, Report
+from tagger.retry import pause_s
+
+log = logging.getLogger(__name__)
+
+_ASK_SECONDS = 4.0
+"""Longest wait for an answer, seconds: well below the term of a lease."""
+_MOST_BYTES = 64_000_000
+"""Longest message."""
+_LIVED_SECONDS = 30.0
+"""Age from which a worker's death is not the fault of its start, seconds."""
+
+Handler = Callable[[dict[str, Any]], Any]
+"""Takes a message and returns the answer, both as JSON; in any thread."""
+
+
+def socket_of(folder: Path) -> Path:
+    return folder / "fleet.sock"
+
+
+class Server:
+    """Answers on the socket of a folder until `close`."""
+
+    def __init__(self, folder: Path, handler: Handler) -> None:
+        """
+        Raises:
+            OSError: the socket cannot be made.
+        """
+        path = socket_of(folder)
+        path.unlink(missing_ok=True)
+
+        class Answering(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(OSError, ValueError):
+                    while line := self.rfile.readline(_MOST_BYTES):
+                        self.wfile.write(json.dumps(handler(json.loads(line))).encode() + b"\n")
+
+        class Listening(socketserver.ThreadingUnixStreamServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+        self._server = Listening(str(path), Answering)
+        path.chmod(0o600)
+        threading.Thread(target=self._server.serve_forever, args=[0.2], name="fleet-socket", daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Client:
+    """Asks a server. One thread at a time uses it."""
+
+    def __init__(self, folder: Path, wait_s: float = _ASK_SECONDS) -> None:
+        self._path, self._wait_s = socket_of(folder), wait_s
+        self._socket: socket.socket | None = None
+        self._lines: Any = None
+
+    def ask(self, message: Mapping[str, Any]) -> Any:
+        """
+        Raises:
+            OSError: nobody answers.
+        """
+        try:
+            if self._socket is None:
+                self._socket = socket.socket(socket.AF_UNIX)
+                self._socket.settimeout(self._wait_s)
+                self._socket.connect(str(self._path))
+                self._lines = self._socket.makefile("rb")
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+            line = self._lines.readline(_MOST_BYTES)
+            if not line:
+                raise ConnectionError("the coordinator has hung up")
+            return json.loads(line)
+        except (OSError, ValueError) as error:
+            self.close()
+            raise error if isinstance(error, OSError) else ConnectionError(str(error)) from None
+
+    def report(self, report: Report) -> Orders | None:
+        """
+        Raises:
+            OSError: nobody answers.
+        """
+        found = self.ask({"report": report.to_json()})
+        return None if found is None else Orders.from_json(found)
+
+    def close(self) -> None:
+        for each in (self._lines, self._socket):
+            if each is not None:
+                each.close()
+        self._lines = self._socket = None
+
+
+@dataclass
+class _Child:
+    process: "subprocess.Popen[bytes]"
+    session: str
+    began: float
+
+
+class Children:
+    """Worker processes, one for each node name. One that ends is started again, later each time it ends at once."""
+
+    def __init__(
+        self, nodes: Sequence[str], command: Callable[[str, str], Sequence[str]], on_end: Callable[[str], None]
+    ) -> None:
+        """
+        Args:
+            command: node and session -> the process to start.
+            on_end: called with the session of a process that has ended.
+        """
+        self._nodes, self._command, self._on_end = nodes, command, on_end
+        self._running: dict[str, _Child] = {}
+        self._failures: dict[str, tuple[int, float]] = {}
+        """Times in a row that a node's process ended at once, and when the next may start."""
+
+    def tend(self, others: frozenset[str] = frozenset()) -> None:
+        """Starts what does not run. Called about once a second.
+
+        Args:
+            others: nodes that have a worker which is no child of this process.
+        """
+        for node in self._nodes:
+            child = self._running.get(node)
+            if child is not None and child.process.poll() is not None:
+                self._bury(node, child)
+                child = None
+            if child is None and node not in others and now() >= self._failures.get(node, (0, 0.0))[1]:
+                session = f"{node}#{secrets.token_hex(6)}"
+                process = subprocess.Popen(
+                    self._command(node, session), stdin=subprocess.DEVNULL, start_new_session=True
+                )
+                self._running[node] = _Child(process, session, now())
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Node -> process id."""
+        return {node: child.process.pid for node, child in self._running.items()}
+
+    def end(self, wait_s: float) -> None:
+        """Asks all to end, and kills those that have not done so after this time."""
+        for child in self._running.values():
+            child.process.terminate()
+        until = now() + wait_s
+        for child in self._running.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(0.0, until - now()))
+            child.process.kill()
+            child.process.wait()
+
+    def _bury(self, node: str, child: _Child) -> None:
+        del self._running[node]
+        times = 0 if now() - child.began > _LIVED_SECONDS else self._failures.get(node, (0, 0.0))[0] + 1
+        wait_s = 0.0 if times <= 1 else pause_s(times - 2)
+        self._failures[node] = times, now() + wait_s
+        log.warning("worker %s has ended (%s); starting another", node, child.process.returncode)
+        self._on_end(child.session)

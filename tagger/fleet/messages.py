@@ -1,0 +1,68 @@
+"""What a worker and the coordinator tell each other, and its JSON."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tagger.fleet.leases import Answer, Request, Terms
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker asks, and how it does."""
+
+    request: Request
+    node: str
+    """The worker's name in topics. It may come again with another session, once the earlier one has ended."""
+    capacity: float
+    """Number of streams that it can carry, as it has measured."""
+    started: float
+    """When the session began, seconds since the epoch, by the worker's wall clock."""
+    host: str = ""
+    """The machine that it runs on."""
+    waiting: int = 0
+    """Events that the broker does not have yet."""
+    streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """How each of its streams does, for people."""
+    is_leaving: bool = False
+    """Whether it wants its streams to go elsewhere, because it is about to end."""
+    is_over: bool = False
+    """Whether this is its last word: it hears nothing any more."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "request": {**asdict(self.request), "ended": sorted(self.request.ended)}}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "Report":
+        """
+        Raises:
+            TypeError, KeyError: it is none.
+        """
+        request = found["request"]
+        return cls(**{**found, "request": Request(**{**request, "ended": frozenset(request["ended"])})})
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker is told."""
+
+    answer: Answer
+    sources: Mapping[str, str]
+    """What to listen to, of each stream in the answer: the text of a source (`tagger.sources.spec`)."""
+    ended: tuple[str, ...] = ()
+    """Ids of this node's events that were ended for it. It publishes no end of them."""
+    is_end: bool = False
+    """Whether the worker is to end."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "Orders":
+        """
+        Raises:
+            TypeError, KeyError: it is none.
+        """
+        answer = found["answer"]
+        made = Answer(**{**answer, "terms": Terms(**answer["terms"])})
+        return cls(made, found["sources"], tuple(found["ended"]), found["is_end"])

@@ -1,0 +1,206 @@
+"""The coordinator as a running process: its folder, its socket, its workers, and the sources as they change.
+
+    generation   a number that is higher at every start
+    clean        there while no worker can hold a lease, since the last coordinator has ended in good order
+    lock         held while the coordinator runs
+    fleet.sock   answers workers and `tagger fleet status`
+
+It may die at any moment. Its workers go on until their leases end, 12 s later, and ask again and again meanwhile. One
+that is started in time leaves every stream where it is. It gives none to another worker before the last lease that the
+coordinator before it can have given has ended.
+"""
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tagger.errors import TaggerError, UserError
+from tagger.files import make_folders, open_private, replacing
+from tagger.fleet.coordinator import Coordinator, Habits
+from tagger.fleet.leases import now
+from tagger.fleet.local import Children, Server
+from tagger.fleet.messages import Report
+from tagger.stop import Stop
+
+log = logging.getLogger(__name__)
+
+_TEND_SECONDS = 0.5
+_END_SECONDS = 8.0
+"""Longest wait for the workers to end, seconds."""
+
+
+class FleetFolder:
+    """The coordinator's folder, which one coordinator at a time uses."""
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            UserError: another coordinator uses the folder, or it cannot be written.
+        """
+        try:
+            make_folders(folder, is_private=True)
+            self._lock: BinaryIO = open_private(folder / "lock")
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); name another with --state") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise UserError(
+                f"{folder}: is used by another fleet; stop that, or give this one a folder of its own: --state DIR"
+            ) from None
+        self.path = folder
+        number, clean = folder / "generation", folder / "clean"
+        try:
+            before = int(number.read_text())
+        except (OSError, ValueError):
+            before = 0
+        self.is_first = clean.exists() or not number.exists()
+        self.generation = max(before + 1, int(time.time()))
+        clean.unlink(missing_ok=True)
+        with replacing(number) as partial:
+            partial.write_text(str(self.generation))
+
+    def close(self, is_clean: bool) -> None:
+        """
+        Args:
+            is_clean: no worker holds a lease any more.
+        """
+        if is_clean:
+            (self.path / "clean").touch()
+        self._lock.close()
+
+
+class Fleet:
+    """A running coordinator. `run` returns when `stop` is set."""
+
+    def __init__(
+        self,
+        folder: FleetFolder,
+        habits: Habits,
+        nodes: Sequence[str],
+        command: Callable[[str, str], Sequence[str]],
+        read_sources: Callable[[], Mapping[str, str]],
+        every_s: float = 5.0,
+        others: int = 0,
+    ) -> None:
+        """
+        Args:
+            nodes: names of the workers of this machine.
+            command: node and session -> a worker's process.
+            read_sources: reads the sources as they are now. Raises TaggerError: they stay as they were.
+            every_s: time between two looks at the sources, seconds.
+            others: number of workers that come from elsewhere.
+
+        Raises:
+            TaggerError: the sources cannot be read.
+        """
+        self._folder, self._nodes, self._read, self._every_s = folder, nodes, read_sources, every_s
+        self._lock = threading.Lock()
+        self.coordinator = Coordinator(habits, folder.generation, now(), len(nodes) + others, folder.is_first)
+        self.coordinator.sources = dict(read_sources())
+        self.children = Children(nodes, command, self._lose)
+        self._problem = ""
+        """Why the sources could not be read when they were last."""
+
+    def run(self, stop: Stop) -> None:
+        """
+        Raises:
+            TaggerError: the socket cannot be made.
+        """
+        try:
+            server = Server(self._folder.path, self.answer)
+        except OSError as error:
+            raise TaggerError(f"{self._folder.path}: no socket can be made ({error.strerror or error})") from None
+        read_at, start_at = now(), now()
+        if not self._folder.is_first:  # workers of the coordinator before are about to say that they are there
+            start_at += 3.0
+        try:
+            while not stop.wait(_TEND_SECONDS):
+                if now() >= start_at:
+                    self.children.tend(self._others())
+                if now() - read_at >= self._every_s:
+                    self._read_again()
+                    read_at = now()
+                with self._lock:
+                    self.coordinator.plan(now())
+        finally:
+            self._end(server)
+
+    def answer(self, message: dict[str, Any]) -> Any:
+        """Answers a worker or a command. In any thread.
+
+        Raises:
+            ValueError: it is no message.
+        """
+        try:
+            if "report" in message:
+                report = Report.from_json(message["report"])
+                with self._lock:
+                    orders = self.coordinator.renew(report, now(), time.time())
+                return None if orders is None else orders.to_json()
+            if "drain" in message:
+                return self._drain(str(message["drain"]), bool(message.get("drained", True)))
+        except (KeyError, TypeError) as error:
+            raise ValueError(str(error)) from None
+        with self._lock:
+            return {**self.coordinator.status(now()), "problem": self._problem, "pid": os.getpid()}
+
+    def _drain(self, node: str, is_drained: bool) -> Any:
+        with self._lock:
+            known = self.coordinator.session_of(node) is not None or node in self._nodes
+            if not known:
+                return {"problem": f"there is no node {node!r}"}
+            if is_drained:
+                self.coordinator.drained.add(node)
+            else:
+                self.coordinator.drained.discard(node)
+            return {"drained": sorted(self.coordinator.drained)}
+
+    def _others(self) -> frozenset[str]:
+        """Nodes whose worker is no child of this process."""
+        with self._lock:
+            return frozenset(node for node in self._nodes if self.coordinator.session_of(node) is not None)
+
+    def _lose(self, session: str) -> None:
+        with self._lock:
+            self.coordinator.lose(session, now())
+
+    def _read_again(self) -> None:
+        try:
+            found = dict(self._read())
+        except TaggerError as error:
+            if str(error) != self._problem:
+                log.warning("sources: %s; they stay as they were", error)
+            self._problem = str(error)
+            return
+        self._problem = ""
+        before = self.coordinator.sources
+        if found == before:
+            return
+        came, went = len(found.keys() - before.keys()), len(before.keys() - found.keys())
+        changed = sum(before[name] != found[name] for name in found.keys() & before.keys())
+        log.info("sources: %d came, %d went, %d changed; %d in all", came, went, changed, len(found))
+        with self._lock:
+            self.coordinator.sources = found
+
+    def _end(self, server: Server) -> None:
+        with self._lock:
+            self.coordinator.is_ending = True
+        until = now() + _END_SECONDS
+        while now() < until and self._is_held():
+            time.sleep(0.1)
+        self.children.end(2.0)
+        server.close()
+        self._folder.close(is_clean=not self._is_held())
+
+    def _is_held(self) -> bool:
+        with self._lock:
+            leases = self.coordinator.leases
+            leases.lapse(now())
+            return any(leases.owned(session) for session in leases.sessions)

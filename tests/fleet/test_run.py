@@ -1,0 +1,77 @@
+"""Coordinator and workers together, over the socket."""
+
+from pathlib import Path
+
+import pytest
+
+from tagger.errors import UserError
+from tagger.fleet.local import Client
+from tagger.fleet.run import FleetFolder
+from tests.fleet.fleets import coordinator, workers
+from tests.programs import until
+
+SOURCES = {f"mic{i}": f"mic{i}=demo" for i in range(6)}
+
+
+def test_workers_share_the_sources_and_follow_their_changes(tmp_path: Path) -> None:
+    sources = dict(SOURCES)
+    with coordinator(tmp_path, sources, 2), workers(tmp_path, "one", "two") as (one, two):
+
+        def heard() -> dict[str, str]:
+            return {**one.hearing.heard, **two.hearing.heard}
+
+        until(lambda: heard() == SOURCES, "all are heard")
+        del sources["mic0"]
+        sources["mic1"] = "mic1=demo,gain_db=3"
+        sources["garden"] = "garden=demo"
+        until(lambda: heard() == sources, "the changes are heard")
+        assert not one.hearing.heard.keys() & two.hearing.heard.keys()
+
+
+def test_a_worker_that_leaves_gives_its_streams_to_another_and_ends(tmp_path: Path) -> None:
+    with coordinator(tmp_path, SOURCES, 2), workers(tmp_path, "one", "two") as (one, two):
+        until(lambda: len(one.hearing.heard) + len(two.hearing.heard) == 6, "all are heard")
+        one.worker.leave()
+        until(lambda: len(two.hearing.heard) == 6, "the other has all")
+        until(lambda: not one.thread.is_alive(), "it has ended")
+
+
+def test_a_drained_node_is_shown_and_hears_nothing(tmp_path: Path) -> None:
+    with coordinator(tmp_path, SOURCES, 2), workers(tmp_path, "one", "two") as (one, two):
+        until(lambda: len(one.hearing.heard) + len(two.hearing.heard) == 6, "all are heard")
+        client = Client(tmp_path)
+        assert two.hearing.heard
+        assert client.ask({"drain": "three"}) == {"problem": "there is no node 'three'"}
+        assert client.ask({"drain": "two"}) == {"drained": ["two"]}
+        until(lambda: not two.hearing.heard, "it hears nothing")
+        until(lambda: client.ask({"status": True})["heard"] == 6, "the other does")
+        status = client.ask({"status": True})
+        assert status["nodes"]["two"]["drained"]
+        assert {each["node"] for each in status["streams"].values()} == {"one"}
+        client.close()
+
+
+def test_workers_end_with_a_coordinator_that_ends_in_good_order(tmp_path: Path) -> None:
+    with workers(tmp_path, "one") as (one,):
+        with coordinator(tmp_path, SOURCES, 1):
+            until(lambda: len(one.hearing.heard) == 6, "all are heard")
+        until(lambda: not one.thread.is_alive(), "it has ended")
+        assert not one.hearing.heard
+    folder = FleetFolder(tmp_path)
+    assert folder.is_first
+    folder.close(is_clean=False)
+
+
+def test_each_coordinator_is_of_a_later_generation_and_knows_whether_the_last_one_ended(tmp_path: Path) -> None:
+    first = FleetFolder(tmp_path)
+    assert first.is_first
+    with pytest.raises(UserError, match="is used by another fleet"):
+        FleetFolder(tmp_path)
+    first.close(is_clean=False)
+    second = FleetFolder(tmp_path)
+    assert not second.is_first
+    assert second.generation > first.generation
+    second.close(is_clean=True)
+    third = FleetFolder(tmp_path)
+    assert third.is_first
+    third.close(is_clean=False)

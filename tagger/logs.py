@@ -59,7 +59,7 @@ class DaemonLog(LogHandler):
         if record.levelno < logging.WARNING:
             super().emit(record)
             return
-        key, now = _key(record), self._now()
+        key, now = fault_key(record), self._now()
         with self._lock_faults:
             fault = self._faults.pop(key, None)
             if fault is not None and now - fault.said_at < REPEAT_SECONDS:
@@ -90,7 +90,7 @@ class DaemonLog(LogHandler):
             super().emit(_counted(fault.record, fault, is_last=True))
 
 
-def _key(record: logging.LogRecord) -> tuple[object, ...]:
+def fault_key(record: logging.LogRecord) -> tuple[object, ...]:
     """Equal for the same fault of the same thing. Numbers may differ, but for those in the first value: its name."""
     values = record.args if isinstance(record.args, tuple) else ()
     texts = [each for each in values if not isinstance(each, int | float)]

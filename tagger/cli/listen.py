@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -44,7 +45,8 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
     from tagger.config.build import Configuration
     from tagger.stop import StopOrReload
 
-    configuration = Configuration(given, dict(os.environ), flags["config"])
+    env = dict(os.environ)
+    configuration = Configuration(given, env, flags["config"])
     settings = configuration.settings
     logs.configure(settings.log_level, settings.log_format)
     for warning in configuration.warnings:
@@ -53,8 +55,13 @@ def listen(ctx: click.Context, /, **flags: Any) -> None:
     with StopOrReload() as stop:  # before torch is imported, which takes a while
         from tagger.daemon import start
 
+        def examine(running: Mapping[str, Any]) -> Iterator[Mapping[str, str]]:
+            from tagger.doctor import child  # when the live page asks for it
+
+            return child.examine(given, env, flags["config"], running)
+
         try:
-            start.listen(settings, stop, configuration)
+            start.listen(settings, stop, configuration, examine)
         except TaggerError as error:  # of a setting, the model knows more: its labels, and the length of its window
             located = configuration.located(error) if isinstance(error, SettingError) else error
             if settings.log_format != "json":

@@ -131,6 +131,10 @@ class OpenSinks:
         settings = self.context.settings.score_history
         return None if settings is None else settings.path
 
+    def broker(self) -> MqttSettings | None:
+        """The broker that is published to at present. None: there is none."""
+        return self.context.mqtt
+
     def change(self, context: SinkContext) -> list[str]:
         """Closes the sinks that are no longer wanted and opens new ones. What is published meanwhile waits for them.
 

@@ -19,7 +19,7 @@ from tagger.daemon.memory import share_arenas
 from tagger.daemon.model import Model, levels_db, open_model
 from tagger.daemon.names import source_keys, source_levels
 from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
-from tagger.daemon.page import Page
+from tagger.daemon.page import Examine, Page
 from tagger.daemon.record import Health, Record
 from tagger.daemon.reload import reload
 from tagger.daemon.state import StateFolder
@@ -58,11 +58,12 @@ _ALIVE_SECONDS = 5.0
 """Interval at which open events are noted as still open, seconds: the error of their end after a crash."""
 
 
-def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -> None:
+def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration, examine: Examine | None = None) -> None:
     """`tagger listen`. Returns when all sources have ended, or when `stop` is set.
 
     Args:
         build: called at SIGHUP; reads the settings again, from the file as it then is.
+        examine: looks at everything that listening needs, as `tagger doctor` does; for the live page.
 
     Raises:
         TaggerError: a model, source or sink cannot be opened, or failed later.
@@ -86,6 +87,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
 
         record = Record()
         page = Page(settings.web, model.info.mel, settings.clips.folder if settings.clips is not None else None)
+        stack.enter_context(page.noting())
         fanout = Fanout([record, *page.sinks], state)
         control = Control(fanout, state)
         meters = stack.enter_context(_watched(mqtt, streams)) if mqtt is not None and settings.watch else None
@@ -127,8 +129,8 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration) -
         stack.enter_context(answering(health.snapshot, settings.http, state_folder(settings.state)))
         control.listeners = {listener.stream.source: listener for listener in listeners}
         fanout.open(streams)  # from now on requests come
-        logs = outputs.event_log, outputs.score_history
-        stack.enter_context(page.serving(health.snapshot, control, control.listeners, *logs))
+        in_force = outputs.event_log, outputs.score_history, outputs.broker
+        stack.enter_context(page.serving(health.snapshot, control, control.listeners, *in_force, examine))
         for stream, end in state.left_open() if state is not None else ():
             fanout.event(stream, end)
 

@@ -1,16 +1,19 @@
 """Answers of the page's interface, as JSON: health, sources, events and labels. `openapi.py` describes them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tagger.errors import UserError
+from tagger.faults import Faults
 from tagger.health import Snapshot
 from tagger.history import query
 from tagger.history.query import Query
+from tagger.mqtt.nodes import Nodes
 from tagger.web.asked import names, number, time, unknown
 from tagger.web.clips import Clips
 from tagger.web.counts import counts_json, read_edges
+from tagger.web.examining import Examining
 from tagger.web.kept import Kept
 from tagger.web.live import Live
 from tagger.web.thresholds import Thresholds
@@ -39,6 +42,12 @@ class Daemon:
     """Saved clips. None: no audio is kept."""
     thresholds: Thresholds | None = None
     """What other thresholds would have given, and setting them."""
+    others: Nodes = field(default_factory=lambda: Nodes(lambda: None))
+    """The other nodes of the broker."""
+    faults: Faults = field(default_factory=Faults)
+    """The last faults that were told."""
+    examining: Examining | None = None
+    """What `tagger doctor` finds. None: it cannot be asked."""
 
     def sources(self) -> dict[str, Any]:
         """Each source, in the order of the command line."""
@@ -50,11 +59,12 @@ class Daemon:
             ]
         }
 
-    def events(self, wanted: Mapping[str, str]) -> dict[str, Any]:
+    def events(self, wanted: Mapping[str, str], with_clips: bool = True) -> dict[str, Any]:
         """The last events that meet some conditions, ordered by onset.
 
         Args:
             wanted: the parameters of the request.
+            with_clips: whether whoever asks may know which clips there are.
 
         Raises:
             UserError: a parameter is wrong, or the events cannot be read.
@@ -64,7 +74,7 @@ class Daemon:
         assert conditions.last is not None
         rows = self.kept.find(conditions)
         found = rows[-(conditions.last - 1) :]
-        clips = frozenset[str]() if self.clips is None else self.clips.ids()
+        clips = self.clips.ids() if self.clips is not None and with_clips else frozenset[str]()
         return {
             "kept": self.kept.where,
             "more": len(rows) > len(found),

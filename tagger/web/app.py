@@ -21,8 +21,9 @@ from tagger.web.api import Daemon
 from tagger.web.clip_routes import clip_routes
 from tagger.web.files import page_files
 from tagger.web.guard import Guard, route, session_routes
+from tagger.web.health_routes import health_routes
 from tagger.web.live import MOST_READERS
-from tagger.web.roles import Right
+from tagger.web.roles import Right, may
 from tagger.web.threshold_routes import threshold_routes
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
 
     async def events(request: Request) -> Response:
         try:
-            return json_answer(await run_in_threadpool(daemon.events, dict(request.query_params)))
+            may_hear = may(request.state.role, Right.HEAR)
+            return json_answer(await run_in_threadpool(daemon.events, dict(request.query_params), may_hear))
         except UserError as error:
             return error_answer(HTTPStatus.BAD_REQUEST, str(error))
 
@@ -122,6 +124,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
             route("/api/labels", labels, Right.SEE),
             *clip_routes(daemon.clips),
             *threshold_routes(daemon.thresholds),
+            *health_routes(daemon.others, daemon.faults, daemon.examining),
             route("/api/live", live, Right.SEE),
             route("/api/openapi.json", described, Right.SEE),
         ],

@@ -36,8 +36,9 @@ def _by_name(of: Schema) -> Schema:
     return {"type": "object", "additionalProperties": of}
 
 
+_STATES = ("starting", "hearing", "silent", "retrying", "off", "ended")
 _SOURCE_FIELDS: Mapping[str, Schema] = {
-    "state": {"type": "string", "enum": ["starting", "hearing", "silent", "retrying", "off", "ended"]},
+    "state": {"type": "string", "enum": [*_STATES]},
     "reason": _TEXT,
     "detail": _TEXT,
     "since": _TIME,
@@ -211,6 +212,72 @@ _SCHEMAS: Mapping[str, Schema] = {
             )
         )
     ),
+    "Broker": _object(
+        {
+            "broker": _or_null(_TEXT),
+            "connected": _TRUTH,
+            "trouble": _or_null(_TEXT),
+            "more": _TRUTH,
+            "nodes": _list(
+                _object(
+                    {
+                        "node": _TEXT,
+                        "online": _or_null(_TRUTH),
+                        "since": _or_null(_TIME),
+                        "heard": _or_null(_TIME),
+                        "version": _or_null(_TEXT),
+                        "verdict": {"type": ["string", "null"], "enum": ["ok", "degraded", "failing", None]},
+                        "problems": _list(_TEXT),
+                        "sources": _list(
+                            _object(
+                                {
+                                    "source": _TEXT,
+                                    "state": {"type": "string", "enum": [*_STATES, "offline"]},
+                                    "reason": _TEXT,
+                                    "detail": _TEXT,
+                                    "since": _or_null(_TIME),
+                                }
+                            )
+                        ),
+                    }
+                )
+            ),
+        }
+    ),
+    "Faults": _object(
+        {
+            "faults": _list(
+                _object(
+                    {
+                        "first": _TIME,
+                        "last": _TIME,
+                        "times": _WHOLE,
+                        "level": {"type": "string", "enum": ["warning", "error"]},
+                        "about": _TEXT,
+                        "said": _TEXT,
+                        "advice": _TEXT,
+                    }
+                )
+            )
+        }
+    ),
+    "Examination": _object(
+        {
+            "running": _TRUTH,
+            "began": _or_null(_TIME),
+            "ended": _or_null(_TIME),
+            "findings": _list(
+                _object(
+                    {
+                        "about": _TEXT,
+                        "state": {"type": "string", "enum": ["ok", "warn", "fail"]},
+                        "said": _TEXT,
+                        "advice": _TEXT,
+                    }
+                )
+            ),
+        }
+    ),
     "Enabled": _object({"sources": _list(_TEXT), "enabled": _TRUTH}),
 }
 
@@ -322,6 +389,20 @@ def _clip_paths() -> Mapping[str, Any]:
     }
 
 
+def _health_paths() -> Mapping[str, Any]:
+    none = "The daemon cannot examine itself."
+    examination = _get("doctor", "The last run of doctor's checks, and the one that runs.", "Examination")
+    return {
+        "/api/health": {"get": _get("health", "How the daemon does.", "Health")},
+        "/api/broker": {"get": _get("broker", "The other nodes of the broker, and how each does.", "Broker")},
+        "/api/faults": {"get": _get("faults", "The last faults that were told, the newest first.", "Faults")},
+        "/api/doctor": {
+            "get": {**examination, "responses": {**examination["responses"], "404": _answer(none, "Error")}},
+            "post": _post("examine", "Runs doctor's checks, unless they run.", _object({}), "Examination", none),
+        },
+    }
+
+
 def document() -> dict[str, Any]:
     """The whole document."""
     return {
@@ -329,7 +410,7 @@ def document() -> dict[str, Any]:
         "info": {"title": "tagger", "version": __version__, "summary": "What a tagger hears, and how it does."},
         "paths": {
             "/api/me": {"get": _get("me", "Who asks, what the role may do, and where the page lies.", "Me")},
-            "/api/health": {"get": _get("health", "How the daemon does.", "Health")},
+            **_health_paths(),
             "/api/sources": {"get": _get("sources", "The sources, and how each does.", "Sources")},
             "/api/sources/{name}": {
                 "post": _post(

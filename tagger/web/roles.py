@@ -20,7 +20,7 @@ class Right(StrEnum):
     MARK = "mark"
     """Sees and changes the marks of a review."""
     SET = "set"
-    """Sees what other thresholds would have given, and changes settings."""
+    """Sees what other thresholds would have given, what was logged and what doctor finds, and changes settings."""
     PAUSE = "pause"
     """Pauses a source, or resumes it."""
 

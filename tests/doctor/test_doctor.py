@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tagger.daemon.web import answering
-from tagger.doctor import machine, parts
+from tagger.doctor import child, machine, parts
 from tagger.doctor.finding import Finding, findings
 from tagger.errors import TaggerError, UserError
 from tagger.mqtt.probe import round_trip
@@ -186,3 +186,14 @@ token_file = "hook.token"
 
 def test_a_bundle_that_cannot_be_written_is_said(tmp_path: Path, clip: Path) -> None:
     refused(run("doctor", clip, *QUICK, "--bundle", tmp_path), str(tmp_path))
+
+
+def test_a_daemon_s_own_checks_run_in_a_process_of_their_own(tmp_path: Path) -> None:
+    settings = tmp_path / "tagger.toml"
+    settings.write_text("[listen]\nhop = -1\n")
+    running = {"node": "attic", "verdict": "ok", "problems": [], "sources": {}}
+    found = list(child.examine({}, {"TAGGER_HOME": str(tmp_path)}, settings, running))
+    assert {"about": "daemon", "state": "ok", "said": "attic runs: ok", "advice": ""} in found
+    assert [each["state"] for each in found if each["about"] == "settings"] == ["fail"]
+    (settings).write_text("[listen\n")
+    assert [each["state"] for each in child.examine({}, {}, settings, running)] == ["fail"]

@@ -16,22 +16,31 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed: scripts/setup d
 
 from tagger.errors import UserError
 from tagger.events import Block, Event, LabelScore, Report, Scores, Stream
+from tagger.faults import Faults
 from tagger.features.config import MelConfig
 from tagger.health import Snapshot
+from tagger.mqtt.nodes import Nodes
 from tagger.policy import LabelPolicy, Policy
-from tagger.settings import WebSettings
+from tagger.settings import MqttSettings, WebSettings
 from tagger.web.api import Daemon
 from tagger.web.clips import Clips
+from tagger.web.examining import Examine, Examining
 from tagger.web.kept import Kept
 from tagger.web.live import Live
 from tagger.web.server import serving
 from tagger.web.thresholds import Thresholds
+from tests.connections import Unconnected
 from tests.healths import snapshot, source
 from tests.programs import free_port
 
 LABELS = ("dog", "siren")
 STREAM = Stream("attic", "mic", "fake", LABELS)
 RATE_HZ = 32_000
+FINDINGS = (
+    {"about": "model", "state": "ok", "said": "a window takes 9 ms", "advice": ""},
+    {"about": "broker", "state": "fail", "said": "no answer", "advice": "start one"},
+)
+"""What doctor finds here."""
 
 
 @dataclass
@@ -41,6 +50,8 @@ class Page:
     port: int
     live: Live
     event_log: Path | None
+    nodes: Nodes
+    faults: Faults
     paused: list[tuple[str, bool]] = field(default_factory=list)
     found: Snapshot = field(default_factory=lambda: snapshot(source("mic")))
 
@@ -83,18 +94,25 @@ class Page:
 
 @contextmanager
 def page(
-    event_log: Path | None = None, clips: Path | None = None, thresholds: Thresholds | None = None, **settings: Any
+    event_log: Path | None = None,
+    clips: Path | None = None,
+    thresholds: Thresholds | None = None,
+    examine: Examine = lambda: FINDINGS,
+    broker: MqttSettings | None = None,
+    **settings: Any,
 ) -> Iterator[Page]:
     """Serves a page within the block.
 
     Args:
         clips: the folder of saved clips.
         thresholds: what others would have given.
+        examine: what doctor finds.
+        broker: whose other nodes are shown; nothing connects to it, a test calls `nodes.note`.
         settings: fields of WebSettings.
     """
     live = Live(MelConfig())
     live.open([STREAM])
-    served = Page(free_port(), live, event_log)
+    served = Page(free_port(), live, event_log, Nodes(lambda: broker, connect=Unconnected), Faults())
     live.snapshot = lambda: served.found
     live.policy_of = lambda source: Policy(LABELS, (LabelPolicy(enter=0.8), LabelPolicy(enter=0.6)))
     labels = [{"label": each, "topic": each, "enter": 0.8, "exit": 0.4, "announced": True} for each in LABELS]
@@ -107,7 +125,11 @@ def page(
         kept=Kept(live.events, lambda: served.event_log, settings.get("database")),
         clips=None if clips is None else Clips(clips, MelConfig()),
         thresholds=thresholds,
+        others=served.nodes,
+        faults=served.faults,
+        examining=Examining(examine),
     )
+    served.nodes.follow()
     with serving(WebSettings(**{"address": f"127.0.0.1:{served.port}"} | settings), daemon):
         yield served
 

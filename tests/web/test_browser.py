@@ -2,7 +2,10 @@
 
 import calendar
 import json
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,12 +16,13 @@ import pytest
 import soundfile
 
 from tagger.events import LabelScore
+from tagger.settings import MqttSettings
 from tagger.sources.file import DEMO
 from tagger.web.files import FOLDER
 from tests.healths import snapshot, source
 from tests.programs import Mosquitto, can_connect, free_port, running, subscribed, until
 from tests.web.browsers import COLOURS, WAIT_MS, holds
-from tests.web.pages import STREAM, event, page, report, tone
+from tests.web.pages import STREAM, Page, event, page, report, tone
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -132,6 +136,46 @@ def test_health_and_a_daemon_that_comes_back(tab: Any) -> None:
         tab.locator("#connection[data-state=live]").wait_for()
 
 
+def test_health_shows_other_nodes_faults_and_what_doctor_finds(tab: Any) -> None:
+    stats = snapshot(source("door", state="retrying", reason="gone", detail="<i>unplugged</i>")).stats({})
+    with page(broker=MqttSettings(node="attic")) as served, served.faults.listening():
+        for topic, payload in (
+            ("shed/status", "offline"),
+            ("cellar/status", "online"),
+            ("cellar/stats", json.dumps(stats)),
+        ):
+            served.nodes.note(f"tagger/{topic}", payload.encode(), False)
+        logging.getLogger("tagger.x").warning("%s: <b>away</b>; trying again", "door")
+        tab.goto(f"{served.url}#health")
+        rows = tab.locator("#health > section tbody tr")
+        tab.get_by_text("2 other nodes of mqtt://localhost:1883.").wait_for()
+        cellar, shed = rows.filter(has_text="cellar"), rows.filter(has_text="shed")
+        assert "online" in cellar.inner_text()
+        assert "door retrying: it is gone" in cellar.inner_text()
+        assert "offline" in shed.inner_text()
+        fault = rows.filter(has_text="<b>away</b>")
+        assert "trying again" in fault.inner_text()
+        tab.get_by_role("button", name="Examine now").focus()
+        tab.keyboard.press("Enter")
+        tab.get_by_text("1 finding to look at").wait_for()
+        assert [each.split("\n") for each in tab.locator(".findings li").all_inner_texts()] == [
+            ["✓", "model", "a window takes 9 ms"],
+            ["✕", "broker", "no answer", "start one"],
+        ]
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_guests_are_shown_neither_faults_nor_doctor(tab: Any) -> None:
+    with page(password="correct horse", guest_password="guests may look") as served:
+        tab.goto(served.url)
+        tab.get_by_label("Password").fill("guests may look")
+        tab.keyboard.press("Enter")
+        tab.get_by_role("link", name="Health").click()
+        tab.get_by_text("Without a broker no other nodes are known").wait_for()
+        assert tab.get_by_role("heading", name="Last faults").count() == 0
+        assert tab.get_by_role("button", name="Examine now").count() == 0
+
+
 def test_logging_in(tab: Any) -> None:
     with page(password="correct horse") as served:
         tab.goto(served.url)
@@ -167,6 +211,11 @@ def test_what_the_broker_is_told_is_shown_and_a_daemon_that_starts_again_is_foun
             for id in told():
                 tab.locator(f'#latest li[data-id="{id}"]').wait_for()
             holds(tab, f"({COLOURS})(document.querySelector('canvas')) > 20")
+            tab.get_by_role("link", name="Health").click()
+            tab.get_by_role("button", name="Examine now").click()
+            for about in ("settings", "model", "source demo", "broker", "disk", "clock", "daemon"):
+                tab.locator(".findings").get_by_text(about, exact=True).wait_for()
+            tab.get_by_role("link", name="Now").click()
             tab.get_by_role("button", name="Pause demo").click()
             tab.get_by_role("button", name="Resume demo").wait_for()
         tab.locator("#connection[data-state=away]").wait_for()
@@ -183,9 +232,7 @@ def test_axe_finds_nothing_in_any_view(chromium: Any, colours: str) -> None:
     )
     tab = context.new_page()
     tab.set_default_timeout(WAIT_MS)
-    with page() as served:
-        served.live.report(STREAM, report(100.0, LabelScore("dog", 0.9, None), LabelScore("siren", 0.4, "denied")))
-        served.live.event(STREAM, event("e1", time.time() - 9, time.time() - 5))
+    with full_page() as served:
         served.live.event(STREAM, event("e2", time.time() - 2))
         tab.goto(served.url)
         tab.locator("#latest li").nth(1).wait_for()
@@ -203,9 +250,7 @@ def test_every_text_comes_from_the_file_of_the_language(tab: Any) -> None:
     for part in ("page", "reasons", "labels"):
         marked[part] = {key: f"⟦{text}⟧" for key, text in marked[part].items()}
     tab.route("**/lang/en.json", lambda route: route.fulfill(json=marked))
-    with page() as served:
-        served.live.report(STREAM, report(100.0, LabelScore("dog", 0.9, None), LabelScore("siren", 0.4, "denied")))
-        served.live.event(STREAM, event("e1", time.time() - 9, time.time() - 5))
+    with full_page() as served:
         tab.goto(served.url)
         tab.locator("#latest li").wait_for()
         for view in views(tab):
@@ -215,7 +260,29 @@ def test_every_text_comes_from_the_file_of_the_language(tab: Any) -> None:
             assert [text for text in tab.evaluate(TEXTS) if not is_data(text)] == [], view
 
 
-DATA = ("tagger", "mic", "attic", "mqtt", "-50 dBFS", "no audio is kept; tagger listen --save-clips DIR keeps it")
+@contextmanager
+def full_page() -> Iterator[Page]:
+    """A page with something in every part of it."""
+    with page(broker=MqttSettings(node="attic")) as served, served.faults.listening():
+        served.live.report(STREAM, report(100.0, LabelScore("dog", 0.9, None), LabelScore("siren", 0.4, "denied")))
+        served.live.event(STREAM, event("e1", time.time() - 9, time.time() - 5))
+        served.nodes.note("tagger/cellar/status", b"online", False)
+        served.nodes.note("tagger/cellar/stats", json.dumps(snapshot(source("mic")).stats({})).encode(), False)
+        logging.getLogger("tagger.x").warning("%s: away; trying again", "mic")
+        served.post("/api/doctor", "{}")
+        until(lambda: not served.json("/api/doctor")["running"], "doctor has looked")
+        yield served
+
+
+DATA = (
+    "tagger",
+    "cellar",
+    "mic",
+    "attic",
+    "mqtt",
+    "-50 dBFS",
+    "no audio is kept; tagger listen --save-clips DIR keeps it",
+)
 """Names, units, and what the daemon says."""
 TEXTS = """() => {
     const texts = [];

@@ -19,7 +19,8 @@ const now = new Now(() => settle());
 const day = new Day(document.getElementById("day"));
 const review = new Review(document.getElementById("review"));
 const thresholds = new Thresholds(document.getElementById("thresholds"));
-const health = new Health(document.getElementById("health"));
+const rights = ask("api/me").then((me) => me.rights).catch(() => []);
+const health = new Health(document.getElementById("health"), rights);
 const connection = document.getElementById("connection");
 const announcer = document.getElementById("announcer");
 let stream = null;
@@ -111,8 +112,6 @@ document.addEventListener("visibilitychange", () => {
   else if (document.hidden) timer = setTimeout(() => { close(); say("away", "resting"); }, HIDDEN_MS);
 });
 window.addEventListener("hashchange", show);
-ask("api/me").then(({ rights }) => {
-  document.documentElement.dataset.may = rights.join(" "); // the style hides what needs another right
-}).catch(() => {});
+rights.then((found) => { document.documentElement.dataset.may = found.join(" "); }); // the style hides what needs another right
 show();
 open();

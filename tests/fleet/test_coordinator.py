@@ -134,6 +134,7 @@ def test_a_worker_that_can_carry_less_than_it_has_gives_some_away() -> None:
     fleet = Workers(100, 2)
     fleet.run(3)
     fleet.come("node2")
+    fleet.run(1)
     fleet.capacity = 40
     fleet.run(20)
     assert max(fleet.loads.values()) <= 40

@@ -96,9 +96,7 @@ def _deaths(events: int, machines: int, postgres: Postgres, broker: Mosquitto, f
         if part in (40, 80):
             nodes.settle()
             before = [each.said.count("collecting") for each in collectors]
-            broker.signal(signal.SIGTERM)
-            broker._process.wait()  # type: ignore[union-attr]
-            broker.start()
+            broker.restart()
             for each, times in zip(collectors, before, strict=True):
                 until(lambda each=each, times=times: each.said.count("collecting") > times, "it is back", _LONG_S)  # type: ignore[misc]
             restarts.append("broker")

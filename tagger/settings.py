@@ -40,6 +40,11 @@ _MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _WEB_PORTS = {"http": 80, "https": 443}
 
 
+def host_node() -> str:
+    """The node that is taken where none is set: the host's name as one level of a topic."""
+    return slug(socket.gethostname().partition(".")[0])
+
+
 @dataclass(frozen=True)
 class MqttSettings:
     """Broker, credentials and topics of MQTT."""
@@ -54,7 +59,7 @@ class MqttSettings:
     """Start a broker in this process, on `host` and the first free port from `port` on."""
     prefix: str = "tagger"
     """First level of every topic."""
-    node: str = field(default_factory=lambda: slug(socket.gethostname().partition(".")[0]))
+    node: str = field(default_factory=host_node)
     """Second level: this machine."""
     client_id: str | None = None
     """None: an id that is kept in the state folder."""
@@ -78,13 +83,8 @@ class MqttSettings:
     """Whether the daemon obeys requests over MQTT."""
 
     def __post_init__(self) -> None:
-        for name, value in (("prefix", self.prefix), ("node", self.node)):
-            if not is_topic(value):
-                raise SettingError(
-                    f"mqtt.{name}", "must be a topic level without spaces, `+`, `#` and a leading `$`", value
-                )
-        if "/" in self.node:
-            raise SettingError("mqtt.node", "must be one topic level, without `/`", self.node)
+        _check_level("mqtt.prefix", self.prefix)
+        _check_node(self.node)
 
     @classmethod
     def from_url(cls, url: str, **others: Any) -> "MqttSettings":
@@ -451,6 +451,17 @@ def is_password_hash(text: str) -> bool:
     return match is not None
 
 
+def _check_level(key: str, value: str) -> None:
+    if not is_topic(value):
+        raise SettingError(key, "must be a topic level without spaces, `+`, `#` and a leading `$`", value)
+
+
+def _check_node(node: str) -> None:
+    _check_level("mqtt.node", node)
+    if "/" in node:
+        raise SettingError("mqtt.node", "must be one topic level, without `/`", node)
+
+
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     """An address, or a network such as 192.0.2.0/24. None: it is neither."""
     try:
@@ -516,7 +527,9 @@ class ListenSettings:
     """Channels that are heard of each source that does not say it itself: as `channel_numbers` takes them."""
     pcm: PcmFormat = field(default_factory=PcmFormat)
     mqtt: MqttSettings | None = field(default_factory=MqttSettings)
-    """None: events go to standard output only."""
+    """None: no broker gets events."""
+    node: str = field(default_factory=host_node)
+    """This machine in events where `mqtt` is None; elsewhere `mqtt.node` is."""
     json: bool = False
     """Print events as lines of JSON instead of text."""
     watch: bool = False
@@ -573,6 +586,7 @@ class ListenSettings:
             raise SettingError("top", "must be at least 1", self.top)
         if not self.sources:
             raise SettingError("sources", "no source: name one, such as mic, demo or a file")
+        _check_node(self.node)
         channel_numbers(self.channel)
         if self.start_time is not None:
             start_seconds(self.start_time)

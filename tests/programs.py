@@ -177,6 +177,13 @@ class Mosquitto:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def restart(self) -> None:
+        """Ends it in order, so that it writes down what it holds, and starts it again."""
+        self.signal(signal.SIGTERM)
+        assert self._process is not None
+        self._process.wait(LONG_S)
+        self.start()
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()

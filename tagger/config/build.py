@@ -128,11 +128,17 @@ class _ListenResolver(BrokerResolver):
             lambda: ListenSettings(
                 **self._fields(""),
                 **groups,
+                **self._node(mqtt),
                 pcm=self._pcm() or PcmFormat(),
                 config=self._document.file.path if self._document is not None else None,
                 events=self._document.events if self._document is not None else None,
             )
         )
+
+    def _node(self, mqtt: MqttSettings | None) -> dict[str, Any]:
+        """The name of this machine, where events have one although MQTT gets none."""
+        node = self._value("mqtt.node")
+        return {} if mqtt is not None or node is None or self._value("mqtt.url") != "none" else {"node": node}
 
     def _check_sources(self) -> None:
         given = self._given["listen.sources"]

@@ -34,6 +34,9 @@ def keep_fixed(now: ListenSettings, new: ListenSettings) -> tuple[ListenSettings
         if group:
             values = {group: was if options[0] in changed else replace(new_group, **values)}
         new = replace(new, **values)
+    if now.mqtt is None and new.node != now.node:
+        needs_restart.append("mqtt.node")
+    new = replace(new, node=now.node)
     if now.mqtt is not None and new.mqtt is not None and now.mqtt.embedded:
         new = replace(new, mqtt=replace(new.mqtt, port=now.mqtt.port))
     return (new if new.mqtt is not None else replace(new, homeassistant=None)), needs_restart

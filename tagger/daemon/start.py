@@ -77,7 +77,7 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration, e
         sources = _open_sources(settings, model.rate_hz)
         mqtt = stack.enter_context(_broker(settings.mqtt))
         state = stack.enter_context(_state(settings))
-        node, levels = (mqtt or MqttSettings()).node, source_levels([each.name for each in sources], settings.sources)
+        node, levels = (mqtt or settings).node, source_levels([each.name for each in sources], settings.sources)
         deciders = model.deciders(settings)
         streams = tuple(Stream(node, level, model.info.name, rules.names, deciders) for level in levels)
         keys = source_keys(settings.sources, levels, state)

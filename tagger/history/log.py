@@ -8,16 +8,17 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tagger.errors import TaggerError, UserError
+from tagger.errors import UserError
 from tagger.files import make_database_private, make_folders
+from tagger.history import sqlite
+from tagger.history.sqlite import damaged, is_locked, primary, transaction, translated_errors, unusable
 
 if TYPE_CHECKING:  # reading a log needs no numpy
     from tagger.events import Event, Stream
 
 VERSION = 1
 """Version of the tables, the database's `user_version`. A newer one is refused."""
-WAIT_SECONDS = 10.0
-"""Longest wait for another process that writes."""
+_WHAT = "event log"
 _STEPS = 100_000
 """Steps of SQLite's machine between two looks at the clock."""
 
@@ -103,18 +104,18 @@ class EventLog:
             TaggerError: another process keeps it locked.
         """
         self.path = path
-        with _translated_errors(path):
+        with translated_errors(path, _WHAT):
             try:
                 make_folders(path.parent, is_private=True)
             except OSError as error:
-                raise _unusable(path, error) from None
+                raise unusable(path, _WHAT, error) from None
             if path.exists():  # checked before anything is written to it
                 with closing(_connect_read_only(path)) as there:
                     there.execute("BEGIN")  # one view of it, while another process may make the tables
                     _check(path, there)
                     _check_pages(path, there)
             make_database_private(path)
-            self._database = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+            self._database = sqlite.connect(path)
             try:
                 # In WAL mode readers do not wait for writers.
                 _retry_while_locked(lambda: self._database.execute("PRAGMA journal_mode = WAL"))
@@ -172,19 +173,6 @@ class EventLog:
 
 
 @contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """All that is written within the block is written, or nothing."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            database.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
 def reading(path: Path, longest_s: float | None = None) -> Iterator[sqlite3.Connection]:
     """Opens an event log for reading.
 
@@ -196,7 +184,7 @@ def reading(path: Path, longest_s: float | None = None) -> Iterator[sqlite3.Conn
             it takes too long.
         TaggerError: another process keeps it locked.
     """
-    with _translated_errors(path), closing(_connect_read_only(path)) as database:
+    with translated_errors(path, _WHAT), closing(_connect_read_only(path)) as database:
         database.execute("BEGIN")
         _check(path, database)
         if not _version(database):
@@ -217,24 +205,24 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
     try:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) not in (_MAGIC, b""):  # SQLite would take a file of zeros for an empty one
-                raise _damaged(path)
+                raise damaged(path, _WHAT)
     except FileNotFoundError:
         raise UserError(f"{path}: no such event log; `tagger listen --event-log {path}` writes one") from None
     except OSError as error:
-        raise _unusable(path, error) from None
+        raise unusable(path, _WHAT, error) from None
     address = path.absolute().as_uri()
-    database = sqlite3.connect(f"{address}?mode=ro", timeout=WAIT_SECONDS, uri=True, isolation_level=None)
+    database = sqlite.connect(f"{address}?mode=ro", is_url=True)
     try:
         database.execute("PRAGMA schema_version")
     except sqlite3.OperationalError as error:
         database.close()
         # In a folder that may not be written to, SQLite needs to know that nobody is writing.
         if (
-            _primary(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+            primary(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
             or path.with_name(f"{path.name}-wal").exists()
         ):
             raise
-        database = sqlite3.connect(f"{address}?immutable=1", uri=True, isolation_level=None)
+        database = sqlite.connect(f"{address}?immutable=1", is_url=True)
     except BaseException:
         database.close()
         raise
@@ -263,7 +251,7 @@ def _check(path: Path, database: sqlite3.Connection) -> None:
 def _check_pages(path: Path, database: sqlite3.Connection) -> None:
     (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
-        raise _damaged(path)
+        raise damaged(path, _WHAT)
 
 
 def _version(database: sqlite3.Connection) -> int:
@@ -271,42 +259,9 @@ def _version(database: sqlite3.Connection) -> int:
     return int(version)
 
 
-@contextmanager
-def _translated_errors(path: Path) -> Iterator[None]:
-    """Turns SQLite's errors into ours."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if _primary(error) == sqlite3.SQLITE_INTERRUPT:
-            raise UserError(f"{path}: this takes too long to find; ask for a shorter time") from None
-        if is_locked(error):
-            raise TaggerError(f"{path}: another process keeps it locked for more than {WAIT_SECONDS:g} s") from None
-        raise UserError(f"{path}: cannot be used as an event log ({error})") from None
-    except sqlite3.DatabaseError:
-        raise _damaged(path) from None
-
-
-def _unusable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: cannot be used as an event log ({error.strerror or error})")
-
-
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path}: is damaged, or no event log; it was left as it is: move it away, or name another file")
-
-
-def is_locked(error: sqlite3.Error) -> bool:
-    """Whether another process keeps the database locked."""
-    return _primary(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _primary(error: sqlite3.Error) -> int:
-    """SQLite's primary result code: the lowest 8 bits of the extended one."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
 def _retry_while_locked(statement: Callable[[], object]) -> None:
-    """Repeats a statement for which SQLite itself does not wait, for at most `WAIT_SECONDS`."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    """Repeats a statement for which SQLite itself does not wait, for at most `sqlite.WAIT_SECONDS`."""
+    deadline = time.monotonic() + sqlite.WAIT_SECONDS
     while True:
         try:
             statement()

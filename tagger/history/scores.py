@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.errors import TaggerError, UserError
+from tagger.errors import UserError
 from tagger.events import Samples, Scores
 from tagger.files import make_database_private, make_folders
-from tagger.history.log import WAIT_SECONDS, is_locked, transaction
+from tagger.history import sqlite
+from tagger.history.sqlite import damaged, transaction, translated_errors, unusable
 
 FLOOR = 0.1
 """Lowest score that is kept."""
@@ -28,6 +29,7 @@ BLOCK_WINDOWS = 900
 """Most windows in a row of the database."""
 FIRST, CLOSED, NEW = 1, 2, 4
 """Of a window: it is the first of its stream; before it the open events were ended; before it the daemon started."""
+_WHAT = "history of scores"
 _VERSION = 1
 _APPLICATION = 0x74616773
 _TABLE = """
@@ -245,7 +247,7 @@ class ScoreHistory:
                 with reading(path):
                     pass
             make_database_private(path)
-            self._database = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+            self._database = sqlite.connect(path)
             try:
                 self._database.execute("PRAGMA journal_mode = WAL")
                 self._database.execute("PRAGMA synchronous = NORMAL")
@@ -307,7 +309,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         if not path.is_file():
             raise UserError(f"{path}: no such file; `tagger listen --score-history {path}` writes it")
         address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, timeout=WAIT_SECONDS, uri=True, isolation_level=None)) as database:
+        with closing(sqlite.connect(address, is_url=True)) as database:
             if _identity(database) != (_APPLICATION, _VERSION):
                 raise UserError(f"{path}: is no history of scores, or one of another version; name another file")
             yield database
@@ -323,13 +325,11 @@ def _identity(database: sqlite3.Connection) -> tuple[int, int] | None:
 
 @contextmanager
 def _translated_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if is_locked(error):
-            raise TaggerError(f"{path}: another process keeps it locked") from None
-        raise UserError(f"{path}: cannot be used as a history of scores ({error})") from None
-    except (sqlite3.DatabaseError, zlib.error, ValueError, KeyError):
-        raise UserError(f"{path}: is damaged, or no history of scores; move it away, or name another file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be used as a history of scores ({error.strerror or error})") from None
+    """Turns the errors of SQLite, of the file's system and of blocks that cannot be unpacked into ours."""
+    with translated_errors(path, _WHAT):
+        try:
+            yield
+        except (zlib.error, ValueError, KeyError):
+            raise damaged(path, _WHAT) from None
+        except OSError as error:
+            raise unusable(path, _WHAT, error) from None

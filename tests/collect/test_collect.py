@@ -144,9 +144,7 @@ def test_every_event_is_written_once_whatever_dies(
         nodes.settle()
         until(lambda: collectors[0].said.count(HERE) == 2, "the first is back", LONG_S)
         before = [each.said.count(HERE) for each in collectors]
-        lasting.signal(signal.SIGTERM)  # in order: it writes down what it holds
-        lasting._process.wait(LONG_S)  # type: ignore[union-attr]
-        lasting.start()
+        lasting.restart()
         collectors[1].start()
         # Mosquitto 2.0.11 has forgotten shared subscriptions, though not what the sessions hold.
         for each, times in zip(collectors, before, strict=True):
@@ -311,9 +309,7 @@ def test_the_only_collector_misses_nothing_while_it_is_away(database: str, lasti
         collector.kill()
         nodes.publish(20)
         nodes.settle()
-        lasting.signal(signal.SIGTERM)
-        lasting._process.wait(LONG_S)  # type: ignore[union-attr]
-        lasting.start()
+        lasting.restart()
         nodes.publish(20)
         nodes.settle()
         collector.start()

@@ -422,6 +422,7 @@ def test_a_variable_that_is_none_is_pointed_out(file):
     [
         (("--homeassistant",), ("--homeassistant", "needs MQTT")),
         (("--commands",), ("--commands", "needs MQTT")),
+        (("--node", "attic/window"), ("--node", "one topic level")),
         (("--webhook", "ftp://x"), ("--webhook", "http://")),
         (("--mqtt-version", "4"), ("--mqtt-version 4", "3.1.1, 5")),
         (("--keep-mb", "5"), ("--keep-mb 5", "--save-clips DIR")),

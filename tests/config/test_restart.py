@@ -19,6 +19,7 @@ from tagger.settings import (
 
 WITHOUT_OPTION = {
     "config": "the file itself",
+    "node": "`mqtt.node`, where MQTT gets no events",
     "events": "the file's table `events`, which has fields of its own",
     "clips.pre_roll_s": "what the network had heard when it decided; no wish of the user's",
 }
@@ -79,6 +80,11 @@ def test_a_broker_does_not_appear_or_go():
     assert keep_fixed(without, ListenSettings(homeassistant=HomeAssistantSettings())) == (without, ["mqtt.url"])
     embedded = ListenSettings(mqtt=MqttSettings(host="127.0.0.1", embedded=True))
     assert keep_fixed(ListenSettings(), embedded) == (ListenSettings(), ["mqtt.url"])
+
+
+def test_without_a_broker_the_node_needs_a_restart_too():
+    without = ListenSettings(mqtt=None)
+    assert keep_fixed(without, replace(without, node="attic")) == (without, ["mqtt.node"])
 
 
 def test_an_embedded_broker_keeps_its_port():

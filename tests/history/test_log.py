@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tagger import retry
 from tagger.errors import TaggerError, UserError
 from tagger.events import Event, Stream
-from tagger.history import log
+from tagger.history import sqlite
 from tagger.history.log import EventLog, EventRow, reading
 from tagger.settings import EventLogSettings
 from tagger.sinks.eventlog import EventLogSink
@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "PAUSES", (0.01, 0.02))
-    monkeypatch.setattr(log, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite, "WAIT_SECONDS", 0.1)
 
 
 @contextmanager

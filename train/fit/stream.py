@@ -109,7 +109,9 @@ class StreamLearner:
         self.state = LoopState()
         self._seed = setup.seed
         self._recipe, self._place, self._windows, self._targets = recipe, place, windows, corpus.targets
-        self._learnt = np.flatnonzero(np.isin(windows["row"].numpy(), rows))
+        sounds = windows["sounds"].numpy()
+        of_others = ((sounds >= 0) & ~np.isin(sounds, rows)).any(1)  # a scene's second sound may be one of `inner`
+        self._learnt = np.flatnonzero(np.isin(windows["row"].numpy(), rows) & ~of_others)
         self._inner = torch.from_numpy(np.flatnonzero(np.isin(windows["row"].numpy(), inner)))
         plain = torch.from_numpy(np.flatnonzero(np.isin(windows["row"].numpy(), rows) & windows["is_plain"].numpy()))
         heard, truth = windows["hidden"][plain].float(), corpus.targets[windows["row"][plain]]

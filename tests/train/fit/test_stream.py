@@ -341,6 +341,14 @@ def test_neither_held_out_nor_inner_clips_are_drawn(tmp_path, drawn):
     assert not set(rows) & {*INNER, *DATA.dataset.held_out(HELD_OUT)}
 
 
+def test_nothing_that_is_drawn_holds_an_inner_clip_as_its_second_sound(tmp_path, drawn):
+    one = made()
+    finished(one, tmp_path)
+    of_every = one.windows()["sounds"].unique().numpy()
+    assert set(INNER[INNER < SOUNDS]) <= set(of_every)
+    assert not set(one.windows()["sounds"][torch.cat(drawn)].unique().numpy()) & set(INNER)
+
+
 def test_nothing_that_is_drawn_holds_a_clip_of_the_held_out_fold(tmp_path, drawn):
     one = made()
     finished(one, tmp_path)

@@ -99,6 +99,7 @@ def page(
     thresholds: Thresholds | None = None,
     examine: Examine = lambda: FINDINGS,
     broker: MqttSettings | None = None,
+    host: str = "127.0.0.1",
     **settings: Any,
 ) -> Iterator[Page]:
     """Serves a page within the block.
@@ -108,6 +109,7 @@ def page(
         thresholds: what others would have given.
         examine: what doctor finds.
         broker: whose other nodes are shown; nothing connects to it, a test calls `nodes.note`.
+        host: this machine's address on which it is served.
         settings: fields of WebSettings.
     """
     live = Live(MelConfig())
@@ -130,7 +132,7 @@ def page(
         examining=Examining(examine),
     )
     served.nodes.follow()
-    with serving(WebSettings(**{"address": f"127.0.0.1:{served.port}"} | settings), daemon):
+    with serving(WebSettings(**{"address": f"{host}:{served.port}"} | settings), daemon):
         yield served
 
 

@@ -3,6 +3,7 @@
 python bench/archive.py make clips/ recordings/ --hours 2     # recordings of 6 minutes, from clips
 python bench/archive.py speed recordings/ [--ray ADDRESS]     # tag, archive, and archive on Ray, in turn
 python bench/archive.py kills recordings/                     # 5 workers and 2 runs killed: the same bytes?
+python bench/archive.py ray recordings/                       # the same on a Ray cluster of 3 nodes, one of which dies
 python bench/archive.py files --count 100000                  # peak memory of the process that leads
 python bench/archive.py s3 recordings/                        # from and to an S3 server on this machine (moto)
 """
@@ -16,11 +17,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -84,47 +86,162 @@ def speed(recordings: Path, rounds: int, ray: str | None) -> None:
                 )
 
 
-def workers_of(driver: int) -> list[int]:
-    children = Path(f"/proc/{driver}/task/{driver}/children")
-    return [int(each) for each in children.read_text().split()] if children.exists() else []
-
-
 def tables(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*.parquet"))}
 
 
-def killed(command: list[str], workers: int, drivers: int, pause_s: float, seed: int) -> None:
-    """Runs a command to its end; before, so many of its workers and of its leaders are killed at random moments."""
-    draw = random.Random(seed)
-    victims = draw.sample(["worker"] * workers + ["driver"] * drivers, workers + drivers)
-    process = subprocess.Popen(command, env=os.environ | ONE_THREAD)
-    while victims:
-        time.sleep(pause_s * draw.uniform(0.5, 1.5))
-        if process.poll() is not None:
-            raise SystemExit(f"it was over before {victims} could be killed: give it more recordings")
-        found = workers_of(process.pid)
-        victim = victims.pop()
-        print(f"kill -9 {victim}", flush=True)
-        if victim == "worker" and found:
-            os.kill(draw.choice(found), signal.SIGKILL)
-        elif victim == "driver":
-            process.kill()
-            process.wait()
-            process = subprocess.Popen([*command, "--resume"], env=os.environ | ONE_THREAD)
-    if process.wait():
-        raise SystemExit("it failed")
+def descendants() -> dict[int, int]:
+    """Processes that this one started, and those that they did, with their parents."""
+    parents = {}
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(each.parent.name)] = int(each.read_text().rpartition(")")[2].split()[1])
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return {pid: parents[pid] for pid in ours - {os.getpid()}}
+
+
+def processor_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def working() -> dict[int, int]:
+    """Workers that use a processor just now, with their parents: the process that leads, or an actor."""
+    before = {}
+    for pid, parent in descendants().items():
+        with suppress(OSError):
+            if b"tagger.archive.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                before[pid] = parent, processor_s(pid)
+    time.sleep(0.5)
+    return {pid: parent for pid, (parent, used_s) in before.items() if processor_s(pid) > used_s + 0.05}
+
+
+class Killed:
+    """A run of a command during which its processes are killed."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self._command, self._log = command, log
+        self.drivers = 0
+        """Times that the process that leads was killed while workers worked."""
+        self._process = self._started()
+
+    def _started(self, *more: str) -> "subprocess.Popen[bytes]":
+        with self._log.open("a") as file:
+            return subprocess.Popen([*self._command, *more], env=os.environ | ONE_THREAD, stderr=file)
+
+    def worker(self, actor: bool = False) -> None:
+        """Kills a worker that is at work, or the actor that it belongs to."""
+        pid, parent = random.choice(list(self.at_work().items()))
+        before = self.met
+        os.kill(parent if actor else pid, signal.SIGKILL)
+        self.until_told(before)
+
+    @property
+    def met(self) -> int:
+        """Times that the run said that a worker had died at its work."""
+        return self.said().count("a worker died")
+
+    def until_told(self, before: int) -> None:
+        """Waits until the run knows of another death."""
+        while self.met == before:
+            time.sleep(0.2)
+            if self._process.poll() is not None:
+                raise SystemExit(f"it ended, and did not miss a worker:\n{self.said()}")
+
+    def driver(self) -> None:
+        """Kills the process that leads, and begins it anew."""
+        self.at_work()
+        self._process.kill()
+        self._process.wait()
+        self.drivers += 1
+        self._process = self._started("--resume")
+
+    def at_work(self) -> dict[int, int]:
+        while not (found := working()):
+            if self._process.poll() is not None:
+                raise SystemExit(f"it ended too early: give it more recordings; it said\n{self.said()}")
+        return found
+
+    def ended(self) -> None:
+        if self._process.wait():
+            raise SystemExit(self.said())
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+
+def disturbed(command: list[str], steps: Sequence[Callable[[Killed], None]], pause_s: float, seed: int) -> str:
+    """Runs a command to its end; before, something dies again and again. Returns how often it met a worker at work."""
+    random.seed(seed)
+    with TemporaryDirectory() as folder:
+        run = Killed(command, Path(folder, "log"))
+        for step in random.sample(steps, len(steps)):
+            time.sleep(pause_s * random.uniform(0.5, 1.5))
+            step(run)
+        run.ended()
+        return f"workers died at their work {run.met} times, and the process that leads {run.drivers} times"
+
+
+def plain_and(recordings: Path, folder: Path, disturbed_run: Callable[[list[str]], str]) -> None:
+    """Compares a disturbed run with one of one process that nothing disturbs."""
+    options = ["--embeddings", "--shard-mb", "10"]
+    plain, broken = folder / "plain", folder / "broken"
+    archive = [*TAGGER, "archive", str(recordings), *options, "--out"]
+    subprocess.run([*archive, str(plain), "--jobs", "1"], check=True, env=os.environ | ONE_THREAD)
+    said = disturbed_run([*archive, str(broken)])
+    ours, theirs = tables(broken), tables(plain)
+    verdict = "equal" if ours == theirs else "NOT EQUAL"
+    print(f"{said}; {len(theirs)} files, {sum(map(len, theirs.values())):,} bytes: {verdict}", flush=True)
 
 
 def kills(recordings: Path, pause_s: float, seed: int) -> None:
-    """Compares with an undisturbed run."""
+    """Five workers and twice the process that leads, on this machine."""
+    steps = [Killed.worker] * 5 + [Killed.driver] * 2
     with TemporaryDirectory() as folder:
-        plain, broken = Path(folder, "plain"), Path(folder, "broken")
-        options = ["--embeddings", "--shard-mb", "10"]
-        subprocess.run([*TAGGER, "archive", str(recordings), "--out", str(plain), *options], check=True)
-        killed([*TAGGER, "archive", str(recordings), "--out", str(broken), *options], 5, 2, pause_s, seed)
-        ours, theirs = tables(broken), tables(plain)
-        verdict = "equal" if ours == theirs else "NOT EQUAL"
-        print(f"{len(theirs)} files, {sum(map(len, theirs.values())):,} bytes: {verdict}")
+        plain_and(recordings, Path(folder), lambda command: disturbed(command, steps, pause_s, seed))
+
+
+def ray(recordings: Path, pause_s: float, seed: int, nodes: int) -> None:
+    """On a Ray cluster of several nodes on this machine: workers, actors, a node, and twice the process that leads."""
+    with cluster_of(nodes) as cluster, TemporaryDirectory() as folder:
+
+        def actor(run: Killed) -> None:
+            run.worker(actor=True)
+
+        def node(run: Killed) -> None:
+            before, actors, parents = run.met, set(run.at_work().values()), descendants()
+            raylets = {parents.get(each) for each in actors}
+            busy = (each for each in cluster.worker_nodes if each.all_processes["raylet"][0].process.pid in raylets)
+            cluster.remove_node(next(busy), allow_graceful=False)
+            run.until_told(before)
+            cluster.add_node(num_cpus=1)
+
+        steps = [Killed.worker, Killed.worker, actor, actor, node, Killed.driver, Killed.driver]
+        plain_and(
+            recordings,
+            Path(folder),
+            lambda command: disturbed([*command, "--ray", cluster.address], steps, pause_s, seed),
+        )
+
+
+@contextmanager
+def cluster_of(nodes: int) -> Iterator[Any]:
+    """A Ray cluster on this machine, of nodes with a processor each, and one that leads without."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(nodes):
+            cluster.add_node(num_cpus=1)
+        yield cluster
+    finally:
+        cluster.shutdown()
 
 
 def peak_mb(command: list[str]) -> float:
@@ -192,22 +309,24 @@ def s3(recordings: Path, pause_s: float, seed: int) -> None:
         source = f"s3://recordings/in?{query}"
         command = [*TAGGER, "archive", source, "--shard-mb", "10", "--out"]
         subprocess.run([*command, f"s3://recordings/plain?{query}"], check=True)
-        killed([*command, f"s3://recordings/broken?{query}"], 2, 1, pause_s, seed)
+        steps = [Killed.worker] * 5 + [Killed.driver] * 2
+        said = disturbed([*command, f"s3://recordings/broken?{query}"], steps, pause_s, seed)
         found = []
         for out in ("plain", "broken"):
             infos = fs.get_file_info(FileSelector(f"recordings/{out}", recursive=True))
             parquet = sorted(info.path for info in infos if info.path.endswith(".parquet"))
             found.append({path.partition(out)[2]: fs.open_input_file(path).readall() for path in parquet})
-        print(f"{len(found[0])} files on S3: {'equal' if found[0] == found[1] else 'NOT EQUAL'}")
+        print(f"{said}; {len(found[0])} files on S3: {'equal' if found[0] == found[1] else 'NOT EQUAL'}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("make", "speed", "kills", "files", "s3"))
+    parser.add_argument("what", choices=("make", "speed", "kills", "ray", "files", "s3"))
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--ray", metavar="ADDRESS")
+    parser.add_argument("--nodes", type=int, default=3, help="nodes of the Ray cluster, with a processor each")
     parser.add_argument("--pause", type=float, default=8.0, help="mean time between two kills, seconds")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=100_000)
@@ -219,6 +338,8 @@ def main() -> None:
         speed(*args.folders, args.rounds, args.ray)
     elif args.what == "kills":
         kills(*args.folders, args.pause, args.seed)
+    elif args.what == "ray":
+        ray(*args.folders, args.pause, args.seed, args.nodes)
     elif args.what == "files":
         files(args.count, args.seconds)
     else:

@@ -152,6 +152,14 @@ def absolute(place: str) -> str:
     return place.rstrip("/")
 
 
+def local_roots(sources: Sequence[str]) -> list[str]:
+    """Files and folders of this machine in which the recordings are that are named, as far as they are."""
+    here = [each for each in map(absolute, sources) if not is_url(each)]
+    return [
+        "/".join(itertools.takewhile(lambda part: not glob.has_magic(part), each.split("/"))) or "/" for each in here
+    ]
+
+
 def _has_secret(url: str) -> bool:
     path, _, query = url.partition("?")
     user, at, _ = path.partition("://")[2].partition("/")[0].rpartition("@")

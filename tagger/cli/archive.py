@@ -34,6 +34,11 @@ _MEGABYTE = 1_000_000
     help="Size of the recordings of one shard, at most 500 of them.",
 )
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Worker processes. [default: processor cores]")
+@click.option(
+    "--ray",
+    metavar="auto|ADDRESS",
+    help="Work on this Ray cluster, with a worker for each core or GPU. [default: on this machine]",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; an error if there is none.")
 def archive(
     sources: Sequence[str],
@@ -50,6 +55,7 @@ def archive(
     source: str | None,
     shard_mb: int,
     jobs: int | None,
+    ray: str | None,
     resume: bool,
 ) -> None:
     """Tag whole collections of recordings into Parquet, shard by shard; what is done is kept, whatever dies.
@@ -62,9 +68,9 @@ def archive(
 
     import pyarrow  # noqa: F401  # what is missing is said before the work begins
 
-    from tagger.archive import plan, run
-    from tagger.archive.listing import Listing, absolute
-    from tagger.archive.pool import LocalPool
+    from tagger.archive import plan, ray_pool, run
+    from tagger.archive.listing import Listing, absolute, local_roots
+    from tagger.archive.pool import LocalPool, Pool
     from tagger.archive.shard import Job
     from tagger.archive.stores import store_of
     from tagger.checkpoints.header import weights_digest
@@ -72,6 +78,8 @@ def archive(
     from tagger.engine.runtime import described
     from tagger.tag.asked import ask
 
+    if ray is not None:
+        ray_pool.library()  # here, too
     asked = ask(models, window, hop, config)
     place = absolute(out)
     store = store_of(place)
@@ -112,7 +120,11 @@ def archive(
             listing = Listing(sources, source)
             found = plan.write(store, listing, wanted, shard_mb * _MEGABYTE)
             errors = listing.errors
-        pool = LocalPool(job, min(jobs or cores(), found.shards))
+        pool: Pool
+        if ray is None:
+            pool = LocalPool(job, min(jobs or cores(), found.shards))
+        else:
+            pool = ray_pool.RayPool(job, ray, found.shards, jobs, local_roots(sources))
         done = run.archive(found, store, pool, shown=True)
     for error in (*errors, *done.failed):
         echo(f"Error: {error}", err=True)

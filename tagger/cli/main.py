@@ -38,6 +38,7 @@ _EXTRAS = {
     "openvino": "openvino",
     "psycopg": "collect",
     "pyarrow": "parquet",
+    "ray": "cluster",
     "starlette": "web",
     "torch": "train",
     "uvicorn": "web",

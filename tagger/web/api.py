@@ -95,6 +95,20 @@ class Daemon:
         conditions = replace(_query({name: value for name, value in wanted.items() if name != "edges"}), last=None)
         return counts_json(self.kept, conditions, edges)
 
+    def levels(self, wanted: Mapping[str, str]) -> dict[str, Any]:
+        """How loud sources were within the last hour.
+
+        Args:
+            wanted: the parameters of the request.
+
+        Raises:
+            UserError: a parameter is wrong.
+        """
+        unknown(wanted, {"source"})
+        known = self.describe()
+        chosen = names(wanted, "source") or tuple(known)
+        return {"levels": {source: self.live.levels(source) for source in chosen if source in known}}
+
     def nodes(self) -> dict[str, Any]:
         """The nodes and their sources that there may be events of, by name.
 

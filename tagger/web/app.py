@@ -72,6 +72,12 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
         except UserError as error:
             return error_answer(HTTPStatus.BAD_REQUEST, str(error))
 
+    async def levels(request: Request) -> Response:
+        try:
+            return json_answer(daemon.levels(dict(request.query_params)))
+        except UserError as error:
+            return error_answer(HTTPStatus.BAD_REQUEST, str(error))
+
     async def nodes(request: Request) -> Response:
         try:
             return json_answer(await run_in_threadpool(daemon.nodes))
@@ -120,6 +126,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
             route("/api/sources/{name}", enable, Right.PAUSE, "POST"),
             route("/api/events", events, Right.SEE),
             route("/api/counts", counts, Right.SEE),
+            route("/api/levels", levels, Right.SEE),
             route("/api/nodes", nodes, Right.SEE),
             route("/api/labels", labels, Right.SEE),
             *clip_routes(daemon.clips),

@@ -45,6 +45,10 @@ _MOST_SECONDS = 2.0
 """Longest sound of a source that waits for the next tick, seconds. What comes then is left out."""
 MOST_EVENTS = 2_000
 """Most events of this run that are kept in memory, for daemons without an event log."""
+_LEVELS_SECONDS = 3_600.0
+"""Time for which the levels of a source are kept, seconds."""
+_MOST_LEVELS = 720
+"""Most levels of a source that are kept."""
 _RECENT = 200
 """Most events that a page is given when it opens."""
 
@@ -145,6 +149,7 @@ class Live(Sink):
         self._lock = threading.Lock()
         self._rows: dict[str, EventRow] = {}
         """Events of this run, by id, the oldest first; at most MOST_EVENTS."""
+        self._levels: dict[str, deque[Level]] = {}
         self._enter: dict[str, tuple[Policy, dict[str, float]]] = {}
         self._ticks = 0
         self._ticker: asyncio.Task[None] | None = None
@@ -168,6 +173,21 @@ class Live(Sink):
         self._last[stream.source] = (stream, report)
         if self._is_read:
             self._reports.append((stream, report))
+
+    def audio(self, stream: Stream, level: Level) -> None:
+        with self._lock:
+            kept = self._levels.setdefault(stream.source, deque(maxlen=_MOST_LEVELS))
+            kept.append(level)
+            while kept[0].time < level.time - _LEVELS_SECONDS:
+                kept.popleft()
+
+    def levels(self, source: str) -> list[tuple[float, float, float]]:
+        """Time, RMS and peak of what was measured of a source within the last hour, seconds and dBFS, the oldest first.
+        From any thread.
+        """
+        with self._lock:
+            kept = list(self._levels.get(source, ()))
+        return [(round(each.time, 1), round(each.rms_dbfs, 1), round(each.peak_dbfs, 1)) for each in kept]
 
     def tap(self, source: str) -> Tap:
         """The tap of a source's audio; one for each."""

@@ -160,6 +160,9 @@ _SCHEMAS: Mapping[str, Schema] = {
             "labels": _list(_object({"label": _TEXT, "total": _WHOLE, "counts": _list(_WHOLE)})),
         }
     ),
+    "Levels": _object(
+        {"levels": _by_name(_list({"type": "array", "items": _NUMBER, "minItems": 3, "maxItems": 3}))},
+    ),
     "Nodes": _object({"nodes": _list(_object({"name": _TEXT, "sources": _list(_TEXT)}))}),
     "Thresholds": _object(
         {
@@ -443,6 +446,14 @@ def document() -> dict[str, Any]:
                     _parameter("source", "Sources, with commas between.", _TEXT),
                     _NODE,
                     _parameter("min_score", "Lowest peak score.", _NUMBER),
+                )
+            },
+            "/api/levels": {
+                "get": _get(
+                    "levels",
+                    "How loud each source was in the last hour: time (seconds since the epoch), RMS and peak (dBFS).",
+                    "Levels",
+                    _parameter("source", "Sources, with commas between.", _TEXT),
                 )
             },
             "/api/nodes": {"get": _get("nodes", "The nodes and their sources that there may be events of.", "Nodes")},

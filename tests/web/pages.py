@@ -2,9 +2,9 @@
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,7 @@ def page(
     examine: Examine = lambda: FINDINGS,
     broker: MqttSettings | None = None,
     host: str = "127.0.0.1",
+    sources: Sequence[str] = ("mic",),
     **settings: Any,
 ) -> Iterator[Page]:
     """Serves a page within the block.
@@ -108,20 +109,22 @@ def page(
         clips: the folder of saved clips.
         thresholds: what others would have given.
         examine: what doctor finds.
+        sources: names of what is listened to.
         broker: whose other nodes are shown; nothing connects to it, a test calls `nodes.note`.
         host: this machine's address on which it is served.
         settings: fields of WebSettings.
     """
     live = Live(MelConfig())
-    live.open([STREAM])
+    live.open([replace(STREAM, source=each) for each in sources])
     served = Page(free_port(), live, event_log, Nodes(lambda: broker, connect=Unconnected), Faults())
+    served.found = snapshot(*(source(each) for each in sources))
     live.snapshot = lambda: served.found
     live.policy_of = lambda source: Policy(LABELS, (LabelPolicy(enter=0.8), LabelPolicy(enter=0.6)))
     labels = [{"label": each, "topic": each, "enter": 0.8, "exit": 0.4, "announced": True} for each in LABELS]
     daemon = Daemon(
         live=live,
         snapshot=lambda: served.found,
-        describe=lambda: {"mic": "a microphone"},
+        describe=lambda: dict.fromkeys(sources, "a microphone"),
         labels=lambda: {"mic": labels},
         pause=served.pause,
         kept=Kept(live.events, lambda: served.event_log, settings.get("database")),

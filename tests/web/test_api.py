@@ -9,6 +9,7 @@ from urllib.parse import quote
 import jsonschema
 import pytest
 
+from tagger.events import Level
 from tagger.history.log import EventLog
 from tagger.history.postgres import PostgresLog
 from tagger.times import rfc3339
@@ -190,3 +191,20 @@ def test_an_address_that_is_too_long_is_refused_as_the_document_says(served: Pag
     status, _, text = served.ask(f"{path}?label={'x' * 5000}")
     assert status == 414
     fits(path, json.loads(text), "414")
+
+
+def test_the_level_of_the_last_hour_is_answered(served: Page) -> None:
+    def level(time: float, rms: float = -40.0) -> Level:
+        return Level(rms_dbfs=rms, peak_dbfs=rms + 12.34, clipped=0, time=time)
+
+    for time in (100.0, 110.0, 3_700.0, 3_709.96):
+        served.live.audio(STREAM, level(time))
+    found = served.json("/api/levels")
+    fits("/api/levels", found)
+    assert found == {"levels": {"mic": [[110.0, -40.0, -27.7], [3_700.0, -40.0, -27.7], [3_710.0, -40.0, -27.7]]}}
+    assert served.json("/api/levels?source=mic,door") == found
+    assert served.json("/api/levels?source=door") == {"levels": {}}
+    assert served.ask("/api/levels?label=dog")[0] == 400
+    for number in range(5_000):
+        served.live.audio(STREAM, level(4_000.0 + number / 10))
+    assert len(served.json("/api/levels")["levels"]["mic"]) == 720

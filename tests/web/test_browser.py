@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tagger.events import LabelScore
+from tagger.events import LabelScore, Level
 from tagger.settings import MqttSettings
 from tagger.sources.file import DEMO
 from tagger.web.files import FOLDER
@@ -76,6 +76,41 @@ def test_the_page_speaks_the_browser_s_language_and_keeps_another(chromium: Any)
         assert tab.evaluate("document.documentElement.lang") == "es"
         assert served.json("/api/events")["events"][0]["label"] == "glass_breaking"
     context.close()
+
+
+def test_of_many_sources_those_on_the_screen_are_fed_and_one_is_found(tab: Any) -> None:
+    names = [f"{room}_{number}" for number in range(20) for room in ("attic", "cellar")]
+    with page(sources=names) as served:
+        served.found = snapshot(
+            *(source(each) for each in names[:-1]), source(names[-1], state="silent", reason="zeros")
+        )
+        now = time.time()
+        for at in range(60):
+            level = Level(rms_dbfs=-50.0 + at % 7, peak_dbfs=-30.0, clipped=0, time=now - 600 + 10 * at)
+            served.live.audio(replace(STREAM, source="cellar_7"), level)
+            served.live.audio(replace(STREAM, source="attic_0"), level)
+        tab.goto(served.url)
+        tab.get_by_text("40 of 40").wait_for()
+        until(lambda: tab.evaluate("1") and "attic_0" in served.live.watched, "the first is fed")
+        assert len(served.live.watched) < 8
+        tab.locator(
+            "[data-source=attic_0] canvas[aria-label='Level of attic_0 in the last hour: from -50 to -44 dB']"
+        ).wait_for()
+        tab.get_by_label("Find a source").fill("Cellar 7")
+        tab.get_by_text("2 of 40").wait_for()  # cellar_7 and cellar_17
+        assert tab.locator(".source:visible h2").all_inner_texts() == ["cellar_7", "cellar_17"]
+        until(lambda: tab.evaluate("1") and served.live.watched == {"cellar_7", "cellar_17"}, "these two are fed")
+        served.live.report(replace(STREAM, source="cellar_7"), report(now, LabelScore("siren", 0.93, None)))
+        served.live.report(replace(STREAM, source="attic_1"), report(now, LabelScore("dog", 0.91, None)))
+        tab.locator("[data-source=cellar_7] .scores").get_by_text("siren").wait_for()
+        holds(tab, f"({COLOURS})(document.querySelector('[data-source=cellar_7] canvas.hour')) >= 3")
+        tab.get_by_label("Find a source").fill("attic_1")
+        tab.locator("[data-source=attic_1] .scores").get_by_text("dog").wait_for()  # it waited until it was seen
+        tab.get_by_label("Find a source").fill("")
+        tab.get_by_label("only those amiss").check()
+        tab.get_by_text("1 of 40").wait_for()
+        assert tab.locator(".source:visible h2").all_inner_texts() == ["cellar_19"]
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_source_is_paused_by_the_keyboard_and_its_state_is_said(tab: Any) -> None:

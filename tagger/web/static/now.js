@@ -2,11 +2,13 @@
 
 import { ask, element, setText } from "./dom.js";
 import { duration, language, number, reason, t, timeOfDay, words } from "./lang.js";
+import { LevelPlot } from "./levels.js";
 import { Spectrogram } from "./spectrogram.js";
 
 const SIGNS = { starting: "…", hearing: "●", silent: "○", retrying: "↻", off: "❚❚", ended: "■" };
 const MOST_LATEST = 30;
 const LOWEST_DB = -70;
+const MANY = 6; // from more sources on, cards are small and can be filtered
 
 class Card {
   constructor(name, shape) {
@@ -17,6 +19,8 @@ class Card {
     this.canvas = element("canvas", { role: "img", "aria-label": t("source.spectrogram", { name }) });
     this.level = element("div", { class: "level", role: "meter", "aria-label": t("source.level", { name }), "aria-valuemin": LOWEST_DB, "aria-valuemax": 0, "aria-valuenow": LOWEST_DB },
       (this.bar = element("span", { class: "bar" })), (this.peak = element("span", { class: "peak" })));
+    this.hour = element("canvas", { class: "hour", role: "img", "aria-label": t("level.none", { name }) });
+    this.at = element("p", { class: "at quiet", "aria-hidden": "true" });
     this.decibels = element("span", { class: "decibels quiet" }, "– dB");
     this.why = element("p", { class: "why quiet" }, t("source.first"));
     this.scores = element("ol", { class: "scores", "aria-label": t("source.scores", { name }) });
@@ -27,10 +31,27 @@ class Card {
       this.detail,
       element("div", { class: "picture" }, this.canvas, this.axis(shape.hertz)),
       element("div", { class: "meter" }, this.level, this.decibels),
+      element("div", { class: "hours" }, this.hour, this.at),
       this.scores,
       this.why);
     this.node.dataset.source = name;
     this.spectrogram = new Spectrogram(this.canvas, shape);
+    this.plot = new LevelPlot(this.hour, this.at, name);
+  }
+
+  close() {
+    this.spectrogram.close();
+    this.plot.close();
+  }
+
+  /** Whether it is on the screen. Elsewhere scores wait. */
+  set isSeen(seen) {
+    this.seen = seen;
+    if (seen && this.waiting) this.setScores(this.waiting);
+  }
+
+  get isAmiss() {
+    return !["hearing", "off", "ended"].includes(this.health?.state) || this.health.problems.length > 0;
   }
 
   /** Marks of frequencies, at their place on the mel scale. */
@@ -77,7 +98,8 @@ class Card {
     this.node.classList.toggle("still", health.state !== "hearing");
   }
 
-  setLevel({ rms_dbfs, peak_dbfs, clipped }) {
+  setLevel({ time, rms_dbfs, peak_dbfs, clipped }) {
+    this.plot.add(time, rms_dbfs, peak_dbfs);
     const share = (decibels) => Math.max(0, Math.min(1, (decibels - LOWEST_DB) / -LOWEST_DB));
     this.held = Math.max(peak_dbfs, this.held - 1.5);
     this.bar.style.transform = `scaleX(${share(rms_dbfs)})`;
@@ -87,7 +109,10 @@ class Card {
     setText(this.decibels, clipped ? t("source.loud") : `${Math.round(rms_dbfs)} dB`);
   }
 
-  setScores({ top }) {
+  setScores(scores) {
+    this.waiting = this.seen ? null : scores;
+    if (!this.seen) return;
+    const { top } = scores;
     while (this.rows.length < top.length) {
       const parts = { name: element("span", { class: "name" }), bar: element("span", { class: "bar" }), mark: element("span", { class: "mark" }),
         number: element("span", { class: "number" }), reason: element("span", { class: "reason" }) };
@@ -120,9 +145,41 @@ export class Now {
     this.list = document.getElementById("sources");
     this.seen = new Set();
     this.watcher = new IntersectionObserver((entries) => {
-      for (const { target, isIntersecting } of entries) this.seen[isIntersecting ? "add" : "delete"](target.dataset.source);
+      const came = [];
+      for (const { target: { dataset: { source } }, isIntersecting } of entries) {
+        if (isIntersecting && !this.seen.has(source)) came.push(source);
+        this.seen[isIntersecting ? "add" : "delete"](source);
+        const card = this.cards.get(source);
+        if (card) card.isSeen = isIntersecting;
+      }
       this.onWanted();
+      this.#levels(came);
     }, { rootMargin: "80px" });
+    this.find = element("input", { id: "find", type: "search", autocomplete: "off", spellcheck: false, oninput: () => this.filter() });
+    this.amiss = element("input", { id: "amiss", type: "checkbox", onchange: () => this.filter() });
+    this.count = element("span", { class: "quiet", role: "status" });
+    this.tools = document.getElementById("find-sources");
+    this.tools.replaceChildren(element("label", { for: "find" }, t("find.name")), this.find,
+      element("span", { class: "choice" }, this.amiss, element("label", { for: "amiss" }, t("find.amiss"))), this.count);
+  }
+
+  /** Shows the sources whose name holds what is sought. */
+  filter() {
+    const words = this.find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const [name, card] of this.cards) {
+      const fits = words.every((word) => name.toLowerCase().includes(word)) && (!this.amiss.checked || card.isAmiss);
+      card.node.hidden = !fits;
+      shown += fits;
+    }
+    setText(this.count, t("find.count", { shown, all: this.cards.size }));
+  }
+
+  /** The last hour of sources that came onto the screen. */
+  async #levels(names) {
+    if (!names.length) return;
+    const found = await ask(`api/levels?source=${encodeURIComponent(names.join(","))}`).catch(() => ({ levels: {} }));
+    for (const [name, points] of Object.entries(found.levels)) this.cards.get(name)?.plot.set(points);
   }
 
   /** Sources whose spectrogram is on the screen; at the beginning, when none is known, none. */
@@ -135,12 +192,14 @@ export class Now {
       && JSON.stringify(columns) === this.shape;
     if (!same) {
       this.shape = JSON.stringify(columns);
-      this.cards.forEach((card) => card.spectrogram.close());
+      this.cards.forEach((card) => card.close());
       this.watcher.disconnect();
       this.seen.clear();
       this.cards = new Map(sources.map((name) => [name, new Card(name, columns)]));
       this.list.replaceChildren(...[...this.cards.values()].map((card) => card.node));
       this.cards.forEach((card) => this.watcher.observe(card.node));
+      this.tools.hidden = sources.length <= MANY;
+      this.list.classList.toggle("many", sources.length > MANY);
     }
     this.health(health);
     scores.forEach((each) => this.scores(each));
@@ -151,6 +210,7 @@ export class Now {
 
   health({ sources, time }) {
     for (const [name, health] of Object.entries(sources)) this.cards.get(name)?.setHealth(health, Date.parse(time));
+    if (!this.tools.hidden) this.filter();
   }
 
   level(level) {

@@ -1,11 +1,12 @@
 """Collectors that are killed, a broker and a database that restart: what is in the database in the end, and how fast.
 
     python bench/collect.py              100,000 events of 50 nodes through three collectors, with deaths
-    python bench/collect.py --speed      how many events a second one and three collectors write, undisturbed
+    python bench/collect.py --speed      how many events a second one and three collectors write, back at a full broker
 
 Needs Mosquitto and PostgreSQL (apt install mosquitto postgresql), and the extra `dev`.
 """
 
+import os
 import random
 import signal
 import sys
@@ -55,19 +56,46 @@ def _collectors(number: int, postgres: Postgres, broker: Mosquitto, folder: Path
 
 
 def _speed(events: int, machines: int, number: int, postgres: Postgres, broker: Mosquitto, folder: Path) -> None:
+    """The collectors go away, the broker gets all events, and the collectors come back: nobody else works then."""
     database, collectors = _collectors(number, postgres, broker, folder)
+    for each in collectors:
+        each.kill()
     nodes = Nodes(broker.port, machines)
-    begun = time.monotonic()
     for _ in range(events // 1_000):
         nodes.publish(1_000)
         until(lambda: nodes.on_their_way < 5_000, "the broker keeps up", _LONG_S)
-    until(lambda: ended(database) == len(nodes.ids), "all are written", _LONG_S)
-    took = time.monotonic() - begun
-    print(f"{number} collector(s): {len(nodes.ids):,} events, {2 * len(nodes.ids):,} messages, in {took:.1f} s: "
-          f"{len(nodes.ids) / took:,.0f} events a second")  # fmt: skip
+    nodes.settle()
     nodes.close()
+    others = {"Mosquitto": broker.pid, "PostgreSQL": postgres.pid}
+    idle, before = postgres.children, {name: _processor_s(pid) for name, pid in others.items()}
+    for each in collectors:
+        each.start()
+    with psycopg.connect(database, autocommit=True) as connection:
+
+        def written() -> int:
+            row = connection.execute('SELECT count(*) FROM events WHERE "offset" IS NOT NULL').fetchone()
+            return int(row[0]) if row else 0
+
+        until(lambda: written() > 0, "the first are written", _LONG_S)
+        at, begun, spent = written(), time.monotonic(), sum(_processor_s(each.pid) for each in collectors)
+        while (now := written()) < len(nodes.ids):
+            time.sleep(0.5)
+        took, count = time.monotonic() - begun, now - at
+    spent = sum(_processor_s(each.pid) for each in collectors) - spent
     for each in collectors:
         each.stop()
+    until(lambda: postgres.children == idle, "PostgreSQL's processes for them have ended", _LONG_S)
+    costs = {"collectors": spent / count}
+    costs |= {name: (_processor_s(pid) - before[name]) / len(nodes.ids) for name, pid in others.items()}
+    shown = ", ".join(f"{name} {1e6 * each:.0f} us" for name, each in costs.items())
+    print(f"{number} collector(s): {count:,} events, begin and end, in {took:.1f} s: {count / took:,.0f} a second; "
+          f"processor time of an event: {shown}")  # fmt: skip
+
+
+def _processor_s(pid: int) -> float:
+    """Processor time of a process and of its children that have ended, seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _deaths(events: int, machines: int, postgres: Postgres, broker: Mosquitto, folder: Path) -> None:

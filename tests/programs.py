@@ -177,6 +177,11 @@ class Mosquitto:
         assert self._process is not None
         self._process.send_signal(number)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def restart(self) -> None:
         """Ends it in order, so that it writes down what it holds, and starts it again."""
         self.signal(signal.SIGTERM)

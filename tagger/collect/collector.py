@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 SESSION_SECONDS = 7 * 86_400
 """Time for which the broker keeps the events of a collector that is away, seconds."""
-_MOST_HELD = 2_000
+_MOST_HELD = 8_000
 """Largest number of messages between broker and database."""
 _MOST_WAITING = 10_000
 """Events that wait for the database. Of more, those of earlier connections are left to the broker, which has them."""
-_BATCH = 1_000
+_BATCH = 2_000
 """Largest number of events in one transaction."""
 _LONGEST_SHOWN = 80
 """Longest topic in the log, characters."""
@@ -138,7 +138,7 @@ class Collector:
                 where = printable(topic[:_LONGEST_SHOWN])
                 so_far = number_of(self.counts.refused, "message")
                 log.warning("%s: a message %s; left out (%s so far)", where, error, so_far)
-            self._broker.acknowledge(number)
+            self._broker.acknowledge([number])
             return
         with self._lock:
             there = self._waiting.get(row.id)
@@ -148,7 +148,7 @@ class Collector:
                 there.row = merged(there.row, row)
                 there.held.append(number)
             else:  # another node's id; the database would leave it out as well
-                self._broker.acknowledge(number)
+                self._broker.acknowledge([number])
             self._lock.notify_all()
 
     def _lost(self) -> None:
@@ -208,5 +208,4 @@ class Collector:
                 there = self._waiting.get(row.id)
                 if there is not None and there.row == row:  # else more of it has come meanwhile
                     numbers += self._waiting.pop(row.id).held
-            for number in numbers:  # under the lock: on this connection, or on none
-                self._broker.acknowledge(number)
+            self._broker.acknowledge(numbers)  # under the lock: on this connection, or on none

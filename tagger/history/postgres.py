@@ -6,8 +6,9 @@ The only module that imports psycopg.
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple
+from dataclasses import fields
 from importlib import resources
+from operator import attrgetter
 from typing import Any
 
 import psycopg
@@ -24,6 +25,7 @@ _STATEMENT_SECONDS = 60
 """Longest time of one statement."""
 _LOCK = 0x7461_6767_6572
 """Number of PostgreSQL's advisory lock under which the tables are made: `tagger` in ASCII."""
+_values = attrgetter(*(field.name for field in fields(EventRow)))
 _WRITE = """
 INSERT INTO events (id, node, source, label, onset, "offset", score, peak_score, model, cause)
 SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::float8[], %s::float8[],
@@ -92,7 +94,7 @@ class PostgresLog:
         if self._connection.closed:
             self._connection = _connect(self._url)
         # In the order of ids: two collectors that write the same events then never wait for each other.
-        columns = [list(column) for column in zip(*map(astuple, sorted(rows, key=lambda row: row.id)), strict=True)]
+        columns = [list(column) for column in zip(*map(_values, sorted(rows, key=lambda row: row.id)), strict=True)]
         try:
             with _translated_errors(self._url), self._connection.transaction():
                 self._connection.execute(_WRITE, columns)

@@ -22,6 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from tagger import __version__
 from tagger.errors import UserError
+from tagger.mqtt.client import MAX_RECEIVED_BYTES, BoundedClient, HoldingClient
 from tagger.mqtt.message import Outgoing
 from tagger.mqtt.reasons import ADVICE, certificate_refusal, describe
 from tagger.mqtt.tls import tls_context
@@ -56,11 +57,6 @@ _RIVAL_HANGUPS = 3
 """Number of such connections in a row after which the log says so."""
 _MAX_IN_FLIGHT = 20
 """Messages without acknowledgement at any time, unless the broker wants fewer. Mosquitto's default is the same."""
-_MAX_RECEIVED_BYTES = 100_000
-"""Largest packet that is taken from the broker: above the longest topic (65,535 bytes) and the longest request. MQTT 5
-tells the broker. With 3.1.1 the rest of a larger packet is read and not kept."""
-_READ_BYTES = 65_536
-"""Largest number of bytes read from the socket at once."""
 _STOP_SECONDS = 1.0
 """Longest wait for the disconnect, seconds."""
 
@@ -145,13 +141,16 @@ class Connection:
         self._set_callbacks()
         self._set_backoff()
 
-    def _make_client(self) -> "_BoundedClient":
+    def _make_client(self) -> BoundedClient:
         settings = self._settings
-        client = _BoundedClient(
-            CallbackAPIVersion.VERSION2,
-            self._client_id,
-            protocol=MQTTProtocolVersion.MQTTv5 if self._is_version_5 else MQTTProtocolVersion.MQTTv311,
-        )
+        if self._session is not None:
+            client: BoundedClient = HoldingClient(self._client_id, self._hold)
+        else:
+            client = BoundedClient(
+                CallbackAPIVersion.VERSION2,
+                self._client_id,
+                protocol=MQTTProtocolVersion.MQTTv5 if self._is_version_5 else MQTTProtocolVersion.MQTTv311,
+            )
         if settings.user is not None:
             client.username_pw_set(settings.user, settings.password)
         if settings.tls:
@@ -160,7 +159,6 @@ class Connection:
         client.connect_timeout = CONNECT_SECONDS
         client.max_queued_messages_set(0)
         client.max_inflight_messages_set(0)  # the publisher bounds their number
-        client.manual_ack_set(self._session is not None)
         return client
 
     def _set_callbacks(self) -> None:
@@ -168,7 +166,8 @@ class Connection:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = lambda client, data, mid, reason, properties: self._on_publish(mid, reason)
-        self._client.on_message = lambda client, data, message: self._on_message(message)
+        if self._session is None:
+            self._client.on_message = lambda client, data, message: self._on_message(message)
         self._client.on_subscribe = lambda client, data, mid, reasons, properties: self._on_subscribe(reasons)
         self._client.on_log = self._on_log
 
@@ -239,16 +238,17 @@ class Connection:
         """Makes the broker forget the session, and what it holds for it, at `stop`."""
         self._ends_session = True
 
-    def acknowledge(self, number: int) -> None:
-        """Tells the broker that a message of the present connection is in safe hands (`on_held`)."""
-        self._client.ack(number, 1)
+    def acknowledge(self, numbers: Sequence[int]) -> None:
+        """Tells the broker that messages of the present connection are in safe hands (`on_held`)."""
+        assert isinstance(self._client, HoldingClient)
+        self._client.acknowledge(numbers)
 
     def _set_address(self) -> None:
         clean: Any = {}
         if self._is_version_5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             if self._announces_limit:
-                properties.MaximumPacketSize = _MAX_RECEIVED_BYTES
+                properties.MaximumPacketSize = MAX_RECEIVED_BYTES
             if self._session is not None:
                 properties.SessionExpiryInterval = self._session.expiry_s
                 properties.ReceiveMaximum = self._session.most_held
@@ -402,13 +402,16 @@ class Connection:
         try:
             topic = message.topic
         except UnicodeDecodeError:  # not every broker refuses such a topic
-            if self._session is not None:
-                self.acknowledge(message.mid)
             return
-        if self._session is not None:
-            self.on_held(topic, bytes(message.payload), message.mid)
-        else:
-            self.on_message(topic, bytes(message.payload), message.retain)
+        self.on_message(topic, bytes(message.payload), message.retain)
+
+    def _hold(self, topic: bytes, payload: bytes, number: int) -> None:
+        try:
+            text = topic.decode()
+        except UnicodeDecodeError:
+            self.acknowledge([number])
+            return
+        self.on_held(text, payload, number)
 
     def _on_subscribe(self, reasons: Sequence[ReasonCode]) -> None:
         if refusals := [reason for reason in reasons if reason.is_failure]:
@@ -423,16 +426,6 @@ class Connection:
                 logging.WARNING, "MQTT: %s refuses messages (%s); check its access list", self._settings.url, reason
             )
         self.on_acknowledged(mid, reason.is_failure)
-
-
-class _BoundedClient(paho.Client):
-    """Keeps no more than the first `_MAX_RECEIVED_BYTES` of a packet, however large it is. A receiver sees a message
-    that was cut off, and the broker its acknowledgement.
-    """
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        del self._in_packet["packet"][_MAX_RECEIVED_BYTES:]
-        return super()._sock_recv(min(bufsize, _READ_BYTES))
 
 
 def _ignore(*_: object) -> None:

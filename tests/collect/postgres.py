@@ -72,6 +72,16 @@ class Postgres:
             connection.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def children(self) -> int:
+        """Number of the server's processes besides the first; each connection has one."""
+        return len(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())
+
     def _lets_in(self) -> bool:
         try:
             psycopg.connect(self.url(), connect_timeout=5).close()

@@ -152,7 +152,16 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         *(f"tagger.models.{name}" for name in ("crnn", "dymn", "efficientat", "network", "opinion")),
         *(
             f"tagger.web.{name}"
-            for name in ("answers", "app", "clip_routes", "connection", "guard", "server", "threshold_routes")
+            for name in (
+                "answers",
+                "app",
+                "clip_routes",
+                "connection",
+                "guard",
+                "health_routes",
+                "server",
+                "threshold_routes",
+            )
         ),
     }
 

@@ -83,6 +83,9 @@ class Pool(Protocol):
     def give(self, shard: Shard) -> None:
         """Has a shard done."""
 
+    def no_more(self) -> None:
+        """Lets workers that have nothing to do help the others: no more shards will be given."""
+
     def wait(self, seconds: float) -> list[Message]:
         """What the workers say, as soon as one does; nothing after this time.
 
@@ -101,6 +104,8 @@ class _Worker:
         self.shard: Shard | None = None
         self.file = -1
         """Number of the recording that it reads."""
+        self.threads = 1
+        """Threads that it may use."""
         self.connection.send(job)
 
     def end(self) -> str:
@@ -119,13 +124,14 @@ class _Worker:
 class LocalPool:
     """Processes of this machine."""
 
-    def __init__(self, job: Job, count: int, module: str = WORKER) -> None:
+    def __init__(self, job: Job, count: int, threads: int | None = None, module: str = WORKER) -> None:
         """
         Args:
+            threads: threads of all workers together. None: one for each.
             module: what a worker runs.
         """
         self._job, self._module = job, module
-        self._count = count
+        self._count, self._threads = count, threads or count
         self._workers: list[_Worker] = []
         self._deaths: Counter[tuple[int, int, bool]] = Counter()
         """How often a shard's recording ended its worker, and whether by a crash."""
@@ -161,6 +167,15 @@ class LocalPool:
     def give(self, shard: Shard) -> None:
         self._give(next(worker for worker in self._workers if worker.shard is None), shard)
 
+    def no_more(self) -> None:
+        busy = [worker for worker in self._workers if worker.shard is not None]
+        for number, worker in enumerate(busy):
+            threads = self._threads // len(busy) + (number < self._threads % len(busy))
+            if worker.threads != threads:
+                worker.threads = threads
+                with contextlib.suppress(OSError):  # as above
+                    worker.connection.send(("threads", threads))
+
     def wait(self, seconds: float) -> list[Message]:
         found: list[Message] = []
         by_connection = {worker.connection: worker for worker in self._workers}
@@ -175,7 +190,7 @@ class LocalPool:
     def _give(self, worker: _Worker, shard: Shard) -> None:
         worker.shard, worker.file = shard, -1
         with contextlib.suppress(OSError):  # it is dead, which `wait` will find
-            worker.connection.send((shard, self._skipped.get(shard.number, {})))
+            worker.connection.send(("shard", (shard, self._skipped.get(shard.number, {}))))
 
     def _take(self, worker: _Worker, message: tuple[str, Any], tell: Callable[[Message], None]) -> None:
         kind, value = message

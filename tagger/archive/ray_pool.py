@@ -44,15 +44,16 @@ def library() -> Any:
 class Actor:
     """A worker on some node. Its methods return what went wrong, since an exception would arrive as Ray's."""
 
-    def __init__(self, job: Job, version: str, needed: Sequence[str], module: str = WORKER) -> None:
+    def __init__(self, job: Job, version: str, needed: Sequence[str], threads: int, module: str) -> None:
         """
         Args:
             version: tagger's version on the machine that leads.
             needed: local paths that must be there on each node.
+            threads: cores that it may use.
             module: what the worker beside it runs.
         """
         self._job, self._version, self._needed = job, version, needed
-        self._pool = LocalPool(job, 1, module)
+        self._pool = LocalPool(job, 1, threads, module)
 
     def begin(self) -> TaggerError | None:
         """Starts its worker. Returns why no shard can be done here."""
@@ -80,6 +81,7 @@ class Actor:
         """
         if shard is not None:
             self._pool.give(shard)
+        self._pool.no_more()
         heard_s, found, until = 0.0, list[Message](), time.monotonic() + _TELL_SECONDS
         while not any(isinstance(each, Done | Failed) for each in found) and (left_s := until - time.monotonic()) > 0:
             try:
@@ -92,7 +94,10 @@ class Actor:
 
 
 class RayPool:
-    """Actors of a cluster: one for each processor core, or for each GPU where the network is to run on one."""
+    """Actors of a cluster: one for each processor core, or for each GPU where the network is to run on one.
+
+    With fewer shards than cores, each has several cores of its node.
+    """
 
     def __init__(
         self, job: Job, address: str, most: int, count: int | None, needed: Sequence[str] = (), module: str = WORKER
@@ -107,7 +112,8 @@ class RayPool:
         self._ray = library()
         self._address, self._most, self._asked = address, most, count
         self._is_gpu = job.device not in ("auto", "cpu")
-        self._arguments = job, __version__, needed, module
+        self._arguments: tuple[Any, ...] = (job, __version__, needed)
+        self._module = module
         self._count = 0
         self._starting: dict[Any, Any] = {}
         """Actors that have not begun, by what they will say of it."""
@@ -136,7 +142,9 @@ class RayPool:
             self._ray.shutdown()
             raise UserError(f"--ray {self._address}: the cluster has no {kind}")
         self._count = min(self._asked or found, self._most)
-        self._actor = self._ray.remote(num_cpus=1, num_gpus=int(self._is_gpu), max_restarts=0)(Actor)
+        threads = 1 if self._is_gpu or self._asked else self._cores_for_each(found)
+        self._arguments += threads, self._module
+        self._actor = self._ray.remote(num_cpus=threads, num_gpus=int(self._is_gpu), max_restarts=0)(Actor)
         for _ in range(self._count):
             self._start()
         return self
@@ -155,6 +163,9 @@ class RayPool:
     def give(self, shard: Shard) -> None:
         self._waiting.append(shard)
 
+    def no_more(self) -> None:
+        pass  # each actor has its own cores
+
     def wait(self, seconds: float) -> list[Message]:
         while self._idle and self._waiting:
             self._ask(self._idle.pop(), self._waiting.popleft(), begin=True)
@@ -171,6 +182,11 @@ class RayPool:
                 f"Warning: no worker has begun in {_PATIENCE_SECONDS:g} s; `ray status` says what is missing", err=True
             )
         return found
+
+    def _cores_for_each(self, found: int) -> int:
+        """Cores for each actor, so many that any node has them."""
+        cores = [each["Resources"].get("CPU", 0) for each in self._ray.nodes() if each["Alive"]]
+        return max(1, min(found // self._count, *(int(each) for each in cores if each)))
 
     def _start(self) -> None:
         actor = self._actor.remote(*self._arguments)

@@ -66,6 +66,8 @@ def archive(plan: Plan, store: Store, pool: Pool, shown: bool) -> Archived:
                     given += 1
                 if not given:
                     break
+                if pool.room:
+                    pool.no_more()
                 for message in pool.wait(_LOOK_SECONDS):
                     match message:
                         case Heard(seconds):

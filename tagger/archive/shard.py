@@ -1,4 +1,4 @@
-"""One shard: its recordings are followed one after the other, in one thread, and become one file of each table."""
+"""One shard: its recordings are followed one after the other, and become one file of each table."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +11,8 @@ from tagger.archive.fetch import Fetched, fetched
 from tagger.archive.plan import MARKER, Shard
 from tagger.archive.stores import Store, StoreError, store_of
 from tagger.archive.tables import TableFile
+from tagger.archive.together import Together
+from tagger.audio.window import SlidingWindows
 from tagger.engine.runtime import open_models
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError, CheckpointError
@@ -19,7 +21,7 @@ from tagger.policy import EventsConfig, Policy
 from tagger.printable import printable
 from tagger.settings import Channel
 from tagger.tag.formats import TaggedWindow, times_of
-from tagger.tag.recording import events, tag
+from tagger.tag.recording import events, windows
 
 _MOST_NOTES = 5
 """Warnings that are kept of a recording."""
@@ -71,12 +73,17 @@ class Told(Protocol):
     def heard(self, seconds: float) -> None:
         """So much more sound was heard."""
 
+    def threads(self) -> int:
+        """Number of threads that may classify now."""
+
 
 class Hearer:
-    """A network, ready to tag shards. It has one thread, so the same recordings always make the same batches."""
+    """A network, ready to tag shards. The same recordings always make the same batches."""
 
     def __init__(self, job: Job, classifier: WindowClassifier, store: Store) -> None:
         self._job, self._classifier, self._store = job, classifier, store
+        sizes = SlidingWindows.of_seconds(job.window_s, job.hop_s, classifier.info.mel.sample_rate_hz)
+        self._together = Together(classifier, sizes.window_samples, sizes.hop_samples)
 
     @classmethod
     def opened(cls, job: Job) -> "Hearer":
@@ -104,7 +111,7 @@ class Hearer:
                 for table in tables:  # left in the opposite order: the marker appears last
                     path = stack.enter_context(self._store.writing(shard.name(table)))
                     opened[table] = stack.enter_context(TableFile(table, path))
-                return _Work(self._job, self._classifier, shard, opened, told).done(skipped)
+                return _Work(self._job, self._classifier, self._together, shard, opened, told).done(skipped)
         except ConnectionError:  # nobody waits for it
             raise
         except OSError as error:
@@ -118,9 +125,16 @@ class _Work:
     """A shard in the making."""
 
     def __init__(
-        self, job: Job, classifier: WindowClassifier, shard: Shard, tables: Mapping[str, TableFile], told: Told
+        self,
+        job: Job,
+        classifier: WindowClassifier,
+        together: Together,
+        shard: Shard,
+        tables: Mapping[str, TableFile],
+        told: Told,
     ) -> None:
-        self._job, self._classifier, self._shard, self._tables, self._told = job, classifier, shard, tables, told
+        self._job, self._classifier, self._together = job, classifier, together
+        self._shard, self._tables, self._told = shard, tables, told
         self._heard_s, self._noted = 0.0, time.monotonic()
         """Sound that was heard since it was last told, and when that was."""
 
@@ -133,9 +147,9 @@ class _Work:
             if error is not None:
                 errors.append(error)
         self._tell(0.0, force=True)
-        windows, events_ = (self._tables[table].count for table in ("windows", "events"))
+        found, begun = (self._tables[table].count for table in ("windows", "events"))
         first_error = errors[0] if errors else None
-        return ShardDone(len(self._shard.files), len(errors), heard_s, windows, events_, first_error)
+        return ShardDone(len(self._shard.files), len(errors), heard_s, found, begun, first_error)
 
     def _file(self, fetched: Fetched) -> tuple[float, str | None]:
         """The rows of a recording. Returns its length, seconds, and why it could not be read to its end."""
@@ -166,23 +180,21 @@ class _Work:
         def time_of(seconds: float) -> int | None:
             return None if began_ms is None else began_ms + round(seconds * 1000)
 
-        scores = tag(path, self._classifier, job.window_s, job.hop_s, job.channel, warn)
+        rate_hz, piece = self._classifier.info.mel.sample_rate_hz, self._together.piece_windows
+        cut = windows(path, rate_hz, job.window_s, job.hop_s, job.channel, piece, warn)
+        scores = self._together.scores(cut, self._told.threads)
         for event in events(self._kept(scores, shown, time_of), job.rules):
             onset, offset = (round(each, 3) for each in times_of(event))
             self._tables["events"].add(shown, time_of(onset), onset, offset, event.label, round(event.peak_score, 6))
 
     def _kept(self, scores: Iterator[Scores], shown: str, time_of: Callable[[float], int | None]) -> Iterator[Scores]:
         """The same scores; a row of each is added."""
-        labels, windows, embeddings = (
-            self._classifier.info.labels,
-            self._tables["windows"],
-            self._tables.get("embeddings"),
-        )
+        labels, rows, embeddings = self._classifier.info.labels, self._tables["windows"], self._tables.get("embeddings")
         for each in scores:
             row = TaggedWindow.of(each, labels, self._job.top)
             names, values = zip(*row.top, strict=True)
             place = shown, time_of(row.start_s), round(row.start_s, 6), round(row.end_s, 6)
-            windows.add(*place, names, [round(value, 6) for value in values])
+            rows.add(*place, names, [round(value, 6) for value in values])
             if embeddings is not None:
                 if each.embedding is None:
                     raise CheckpointError(

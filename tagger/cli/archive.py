@@ -122,7 +122,8 @@ def archive(
             errors = listing.errors
         pool: Pool
         if ray is None:
-            pool = LocalPool(job, min(jobs or cores(), found.shards))
+            threads = jobs or cores()
+            pool = LocalPool(job, min(threads, found.shards), threads)
         else:
             pool = ray_pool.RayPool(job, ray, found.shards, jobs, local_roots(sources))
         done = run.archive(found, store, pool, shown=True)

@@ -1,39 +1,25 @@
 """Several recordings at once: a few threads decode, classify and decide, and the results come in the files' order.
 
 A thread follows one recording. Where threads have nothing else to do, they classify pieces of a long recording that
-another thread decodes. A piece is always cut at the same place and begins anew with its features, so the results do not
-depend on the number of threads.
+another thread decodes. The results do not depend on the number of threads (`tagger.tag.pieces`).
 """
 
-import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from tagger.engine.engine import Lane
 from tagger.engine.scores import WindowClassifier
-from tagger.errors import TaggerError
 from tagger.events import Scores, Window
+from tagger.tag.pieces import Cut, piece_windows, scores_of
 
 T = TypeVar("T")
-_PIECE_WINDOWS = 32
-"""Most windows of one piece."""
-_PIECE_SECONDS = 60.0
-"""Longest piece, beyond its first window: it is kept in memory."""
-_BATCH = 8
-"""Windows that are classified together."""
 _AHEAD = 64
 """Most recordings that are begun before the first of them is given to its end."""
 _LOOK_SECONDS = 0.2
 """Interval at which the reader looks whether it was interrupted, seconds."""
 _MOST_WAITING = 20_000
 """Most results of one recording that wait to be taken."""
-
-
-def piece_windows(hop_s: float) -> int:
-    """Number of windows of one piece."""
-    return max(1, min(_PIECE_WINDOWS, int(_PIECE_SECONDS / hop_s)))
 
 
 class Crew(Generic[T]):
@@ -122,7 +108,7 @@ class Crew(Generic[T]):
             TaggerError: `windows` raised it; the scores of what came before were given.
         """
         waiting: deque[_Piece] = deque()
-        cut = _Cut(windows)
+        cut = Cut(windows)
         while not cut.is_over:
             if self._stopped:
                 raise _StoppedError
@@ -139,12 +125,7 @@ class Crew(Generic[T]):
 
     def _classify(self, piece: "_Piece") -> None:
         try:
-            lane = Lane(self._classifier.engine, self._classifier.preparer(self._window, self._hop))
-            for start in range(0, len(piece.windows), _BATCH):
-                if self._stopped:
-                    break
-                batch = piece.windows[start : start + _BATCH]
-                piece.scores += lane.scores(batch)
+            piece.scores = scores_of(piece.windows, self._classifier, self._window, self._hop, lambda: self._stopped)
         except Exception as error:  # raised by the thread that has the recording
             piece.error = error
         piece.windows = []
@@ -255,24 +236,3 @@ class _Piece:
         self.scores: list[Scores] = []
         self.error: Exception | None = None
         self.is_done = False
-
-
-class _Cut:
-    """A recording's windows, piece by piece."""
-
-    def __init__(self, windows: Iterable[Window]) -> None:
-        self._windows = iter(windows)
-        self.is_over = False
-        self.error: TaggerError | None = None
-        """Why it is over, if not at its end."""
-
-    def piece(self, most: int) -> list[Window]:
-        """The next windows; fewer than `most` at the end only."""
-        taken: list[Window] = []
-        try:
-            for window in itertools.islice(self._windows, most):
-                taken.append(window)
-        except TaggerError as error:
-            self.error = error
-        self.is_over = len(taken) < most
-        return taken

@@ -43,18 +43,25 @@ def tag(
 
 
 def windows(
-    path: Path, rate_hz: int, window_s: float, hop_s: float, channel: Channel = (), together: int = 1
+    path: Path,
+    rate_hz: int,
+    window_s: float,
+    hop_s: float,
+    channel: Channel = (),
+    together: int = 1,
+    warn: Warn = log.warning,
 ) -> Iterator[Window]:
     """The windows that `tag` classifies.
 
     Args:
         together: windows that lie in one array.
+        warn: as `tag`.
 
     Raises:
         AudioError: as `tag`. The windows before the damage were given.
     """
     sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=True, together=together)
-    return sliding.cut(decode_blocks(path, rate_hz, channel=channel))
+    return sliding.cut(decode_blocks(path, rate_hz, warn, channel))
 
 
 def in_blocks(pieces: Iterable[Samples], rate_hz: int) -> Iterator[Block]:

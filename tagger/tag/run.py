@@ -16,7 +16,7 @@ from tagger.printable import number_of
 from tagger.progress import Progress, in_words
 from tagger.settings import Channel
 from tagger.stop import Stop
-from tagger.tag.crew import Crew, InterruptedEarlyError, piece_windows
+from tagger.tag.crew import Crew, InterruptedEarlyError
 from tagger.tag.formats import Audacity, Csv, Dcase, Item, JsonLines, Raven, Table, TaggedWindow, TextFormat
 from tagger.tag.inputs import Found, Recording
 from tagger.tag.output import (
@@ -28,6 +28,7 @@ from tagger.tag.output import (
     in_one_file,
     text_file,
 )
+from tagger.tag.pieces import piece_windows
 from tagger.tag.recording import events, windows
 
 FORMATS = ("table", "json", "csv", "parquet", "audacity", "raven", "dcase")

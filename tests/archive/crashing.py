@@ -9,16 +9,23 @@ from tagger.archive.shard import ShardDone
 
 
 def main() -> None:
-    """Every recording is one second long, and one of those that are skipped is a bad one."""
+    """Every recording is one second long, and one of those that are skipped is a bad one.
+
+    A hundred seconds of sound for each thread that it may use.
+    """
     with Connection(int(sys.argv[1])) as connection:
         if connection.recv().out == "dies at once":
             os._exit(3)
         connection.send(("ready", None))
         while True:
             try:
-                shard, skipped = connection.recv()
+                kind, value = connection.recv()
             except EOFError:
                 return
+            if kind == "threads":
+                connection.send(("heard", 100.0 * value))
+                continue
+            shard, skipped = value
             for number, (path, _) in enumerate(shard.files):
                 connection.send(("begun", number))
                 if number in skipped:

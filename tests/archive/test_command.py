@@ -104,6 +104,15 @@ def test_what_is_done_is_not_done_again_and_another_run_is_refused(
     refused(run("archive", tmp_path / "missing", "--out", tmp_path / "new"), "there is no such file or folder")
 
 
+def test_one_long_recording_has_the_same_bytes_in_one_thread_and_in_three(folder: Path, tmp_path: Path) -> None:
+    (recording,) = folder.glob("attic/x_20260130_000000.wav")
+    for jobs in (1, 3):
+        done = run("archive", recording, "--out", tmp_path / str(jobs), "--hop", 0.1, "--embeddings", "--jobs", jobs)
+        assert done.exit_code == 0, done.output
+    assert len(table(tmp_path / "3", "windows")) > 100, "pieces of 32 windows"
+    assert files_of(tmp_path / "3") == files_of(tmp_path / "1")
+
+
 class Killing(pools.LocalPool):
     """Kills a worker as soon as it is ready for a shard, twice."""
 

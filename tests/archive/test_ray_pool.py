@@ -78,6 +78,9 @@ class Cluster:
     def cluster_resources(self) -> Mapping[str, float]:
         return self.resources
 
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": 1.0}}, {"Alive": True, "Resources": {}}]
+
     def remote(self, **options: object) -> Callable[[type], Any]:
         def decorated(kind: type) -> Any:
             def made(*args: object) -> Living:
@@ -110,6 +113,9 @@ class Beside:
     def __enter__(self) -> "Beside":
         return self
 
+    def no_more(self) -> None:
+        pass
+
     def give(self, shard: Shard) -> None:
         crashed = [Died(shard, "SIGSEGV")] if shard.source == "crashes once" else []
         self._said.append([Heard(2.0)])
@@ -123,7 +129,7 @@ class Beside:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     found = Cluster()
     ray = ModuleType("ray")
-    for name in ("init", "cluster_resources", "remote", "wait", "get", "kill", "shutdown"):
+    for name in ("init", "cluster_resources", "nodes", "remote", "wait", "get", "kill", "shutdown"):
         setattr(ray, name, getattr(found, name))
     ray.util = SimpleNamespace(get_node_ip_address=lambda: "10.0.0.7")  # type: ignore[attr-defined]
     ray.exceptions = SimpleNamespace(RayActorError=RayActorError, RayTaskError=RayTaskError)  # type: ignore[attr-defined]

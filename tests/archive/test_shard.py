@@ -38,6 +38,9 @@ class Signs:
     def heard(self, seconds: float) -> None:
         self.seconds += seconds
 
+    def threads(self) -> int:
+        return 1
+
 
 def job(out: object, embeddings: bool = False) -> Job:
     """Windows of a second, one every half second."""

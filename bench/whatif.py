@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tagger.audio.decode import decode
 from tagger.checkpoints.info import read_info
 from tagger.checkpoints.store import find
+from tagger.errors import AudioError
 from tagger.history import log, query, scores
 from tagger.policy import Policy, policy
 from tagger.settings import MqttSettings
@@ -78,8 +80,9 @@ def join(folders: tuple[Path, ...], hours: float, folder: Path) -> list[Path]:
         path, length = folder / f"source{len(made)}.flac", min(left, _PIECE_S)
         with soundfile.SoundFile(path, "w", _RATE_HZ, 1) as out:
             while out.frames < length * _RATE_HZ:
-                for block in decode(next(found), _RATE_HZ):
-                    out.write(block[: int(length * _RATE_HZ) - out.frames])
+                with suppress(AudioError):  # what comes before the damage counts
+                    for block in decode(next(found), _RATE_HZ):
+                        out.write(block[: int(length * _RATE_HZ) - out.frames])
         made.append(path)
         left -= length
     return made

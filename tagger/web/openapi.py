@@ -183,8 +183,8 @@ _SCHEMAS: Mapping[str, Schema] = {
                         "enter": _NUMBER,
                         "exit": _NUMBER,
                         "day": _WHOLE,
-                        "week": _WHOLE,
-                        "month": _WHOLE,
+                        "week": _or_null(_WHOLE),
+                        "month": _or_null(_WHOLE),
                         "right": _WHOLE,
                         "wrong": _WHOLE,
                     }

@@ -4,14 +4,15 @@
 takes seconds.
 """
 
-import dataclasses
 import itertools
 import json
 import os
 import socket
 import sqlite3
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,13 @@ _GRID = (*(round(0.05 * step, 2) for step in range(4, 19)), 0.92, 0.94, 0.95, 0.
 _NOT_FIRST = 5e-324
 """Where a window begins that is not its stream's first, seconds: any number above 0. Added to another it is lost."""
 _LONGEST_SECONDS = 120.0
-"""Longest time that a question may take, seconds."""
+"""Longest time that a question may take, seconds: a limit for what `_COUNT_SECONDS` does not foresee."""
+_COUNT_SECONDS = 20.0
+"""Time that counting may take, seconds. Spans that would take longer are left out, the longest first."""
+_LEAST_PACE_SECONDS = 5e-5
+"""Least time that is foreseen for a window that reaches a threshold, seconds: a day may be too short to tell."""
+_LEAD_SECONDS = 3_600.0
+"""Of a span that is counted alone, so much before it is replayed too, seconds: what was heard then may go on in it."""
 _NO_AXIS = (np.full((1, 1), 0, np.float32), 1.0)
 
 
@@ -103,17 +110,70 @@ def _scores(kept: Track, at: int) -> Scores:
     )
 
 
+def part_of(kept: Track, since: float) -> Track:
+    """The windows from the first on that begins at `since`, seconds since the epoch, or later."""
+    later = np.flatnonzero(kept.time >= since)
+    at = int(later[0]) if len(later) else len(kept.time)
+    return replace(
+        kept,
+        time=kept.time[at:],
+        duration_s=kept.duration_s[at:],
+        flags=kept.flags[at:],
+        values=kept.values[at:],
+        entries=kept.entries[at:],
+    )
+
+
+def counted_part(
+    kept: Track,
+    label: str,
+    rules: LabelPolicy,
+    now: float,
+    marks: Sequence[tuple[float, float, bool]],
+    seconds: float = _COUNT_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[list[dict[str, Any]], Track]:
+    """As `counts`, of as much as can be counted in time: all, or the last week, or the last day alone. What a longer
+    span would take is foreseen from the last day.
+
+    Args:
+        seconds: time that it may take.
+        clock: seconds.
+
+    Returns:
+        The counts, None for spans that were left out; and the windows that were counted.
+    """
+
+    def work(part: Track) -> int:
+        """Number of windows that reach a threshold, all thresholds together."""
+        values = np.sort(part.values)
+        return sum(len(values) - int(np.searchsorted(values, enter)) for enter in offered(rules))
+
+    day, week = (part_of(kept, now - SPANS[name] - _LEAD_SECONDS) for name in ("day", "week"))
+    begun = clock()
+    rows = counts(day, label, rules, now, marks)
+    left = seconds - (clock() - begun)
+    pace = max((seconds - left) / max(work(day), 1), _LEAST_PACE_SECONDS)
+    for part, left_out in ((kept, ()), (week, ("month",))):
+        is_counted = len(part.time) == len(day.time)
+        if is_counted or pace * work(part) <= left:
+            found = rows if is_counted else counts(part, label, rules, now, marks)
+            return [row | dict.fromkeys(left_out) for row in found], part
+    return [row | dict.fromkeys(("week", "month")) for row in rows], day
+
+
 def counts(
     kept: Track, label: str, rules: LabelPolicy, now: float, marks: Sequence[tuple[float, float, bool]]
 ) -> list[dict[str, Any]]:
     """For each threshold that is offered: how many events began in the last day, week and month, and how many of the
-    reviewed sounds would still be announced.
+    reviewed sounds since the first window would still be announced.
 
     Args:
         now: the end of all spans, seconds since the epoch.
         marks: onset and offset of each reviewed event, seconds since the epoch, and whether it was right.
     """
     rows = []
+    marks = [mark for mark in marks if len(kept.time) and mark[0] >= kept.time[0]]
     for enter in offered(rules):
         own = rules.with_enter(enter)
         events = replay(kept, label, own)
@@ -173,19 +233,22 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     rules = LabelPolicy(**question["rules"])
     is_kept = len(kept.time) > 0
     since = float(kept.time[0]) if is_kept else None
-    inside = [mark for mark in question["marks"] if since is not None and mark[0] >= since]
+    rows, counted = list[dict[str, Any]](), kept
+    if is_kept:
+        rows, counted = counted_part(kept, question["label"], rules, question["now"], question["marks"])
+    inside = [mark for mark in question["marks"] if is_kept and mark[0] >= counted.time[0]]
     return {
         "since": since,
         "until": float(kept.time[-1] + kept.duration_s[-1]) if is_kept else None,
         "windows": len(kept.time),
-        "counts": counts(kept, question["label"], rules, question["now"], inside) if is_kept else [],
+        "counts": rows,
         "reviewed": {"right": sum(mark[2] for mark in inside), "wrong": sum(not mark[2] for mark in inside)},
     }
 
 
 def rules_json(rules: LabelPolicy) -> dict[str, float]:
     """The rules as a question has them."""
-    return dataclasses.asdict(rules)
+    return asdict(rules)
 
 
 def main(descriptor: int) -> None:

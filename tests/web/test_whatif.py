@@ -159,3 +159,24 @@ def test_counts_by_span_and_the_reviewed_sounds_beside_them(tmp_path: Path) -> N
     assert all(each["heard"] for each in listed["labels"])
     assert (status, answer["toml"]) == (200, '[events.labels."dog"]\nenter = 0.65\n')
     assert said == [("mic", "dog", 0.65)]
+
+
+def test_where_counting_all_takes_too_long_the_longest_spans_are_left_out(tmp_path: Path) -> None:
+    path, now, day = tmp_path / "scores.sqlite", 1_900_000_000.0, 86_400.0
+    for ago in (20 * day, 6 * day, 0.0):
+        heard = stream_of(1, 60)  # the day takes 6 s; so does each of the others
+        last = next(each for each in reversed(heard) if each is not None)
+        keep(path, [each and replace(each, time=each.time - last.time + now - 60 - ago) for each in heard])
+    with reading(path) as database:
+        kept = track(database, "attic", "mic", "dog")
+    rules = rules_of(EventsConfig()).each[0]
+    whole = whatif.counts(kept, "dog", rules, now, [])
+    times = iter((0.0, 6.0) * 3)
+    for seconds, left_out in ((25.0, ()), (19.0, ("month",)), (10.0, ("week", "month"))):
+        marks = [(now - ago - 120, now - ago, True) for ago in (20 * day, 6 * day, 0.0)]
+        rows, part = whatif.counted_part(kept, "dog", rules, now, marks, seconds, lambda: next(times))
+        expected = [row | dict.fromkeys(left_out) for row in whole]
+        spans = ("enter", "day", "week", "month")
+        assert [[row[name] for name in spans] for row in rows] == [[row[name] for name in spans] for row in expected]
+        assert len(part.time) == len(kept.time) * (3 - len(left_out)) // 3
+        assert max(row["right"] for row in rows) <= 3 - len(left_out)

@@ -15,6 +15,11 @@ function drawn(name, properties, ...children) {
   return made;
 }
 
+// A count; a dash where a span was left out, as it would have taken too long.
+function counted(count) {
+  return count === null ? "–" : number(count);
+}
+
 export class Thresholds {
   constructor(section) {
     this.span = "week";
@@ -106,14 +111,18 @@ export class Thresholds {
     setText(this.note, [
       !found.kept ? t("thresholds.off") : !found.windows ? t("thresholds.none") : !rows.length ? t("thresholds.noExit")
         : t("thresholds.since", { since: when.format(new Date(found.since)), windows: found.windows }),
+      rows.length && rows[0].month === null ? t("thresholds.cut") : "",
       found.announced ? "" : t("thresholds.denied")].filter(Boolean).join(" "));
     if (!rows.length) return;
+    const spans = SPANS.filter((name) => rows[0][name] !== null);
+    for (const chip of this.spans.children) chip.disabled = !spans.includes(chip.dataset.span);
+    if (!spans.includes(this.span)) this.span = spans.at(-1);
     this.slider.max = rows.length - 1;
     setText(this.set, t("thresholds.set", { source: found.source }));
     this.setAll.hidden = this.source.options.length < 2;
     this.rows.replaceChildren(...rows.map((row) => element("tr", { class: row.enter === found.enter ? "present" : "" },
       element("th", { scope: "row" }, number(row.enter, 2)), ...[...SPANS, "right", "wrong"].map((name) => {
-        const cell = element("td", { class: "number" }, number(row[name]));
+        const cell = element("td", { class: "number" }, counted(row[name]));
         cell.dataset.name = t(`thresholds.${name}`);
         return cell;
       }))));
@@ -135,7 +144,7 @@ export class Thresholds {
     for (const chip of this.spans.children) chip.setAttribute("aria-pressed", String(chip.dataset.span === this.span));
     const all = reviewed.right + reviewed.wrong;
     setText(this.said, [
-      t("thresholds.would", { enter: number(row.enter, 2), day: row.day, week: row.week, month: row.month }),
+      t("thresholds.would", { enter: number(row.enter, 2), day: counted(row.day), week: counted(row.week), month: counted(row.month) }),
       all ? t("thresholds.marks", { right: row.right, ofRight: reviewed.right, wrong: row.wrong, ofWrong: reviewed.wrong }) : ""].filter(Boolean).join(" "));
     setText(this.toml, `[events.labels.${JSON.stringify(this.found.label)}]\nenter = ${row.enter}\n`);
     this.set.disabled = this.setAll.disabled = row.enter === enter;

@@ -78,7 +78,7 @@ export class Day {
         element("label", { for: "day-source" }, t("day.source")), this.source,
         element("label", { for: "day-label" }, t("day.label")), this.label,
         element("label", { for: "day-score" }, t("day.score"), " ", (this.least = element("output", {}, number(0, 2)))), this.score),
-      element("div", { class: "map-frame" }, this.map),
+      (this.frame = element("div", { class: "map-frame" }, this.map)),
       this.note,
       this.list));
   }
@@ -152,6 +152,13 @@ export class Day {
     if (below) this.#go(below, this.edges[place]).then(() => this.map.querySelector("[tabindex='0']")?.focus());
   }
 
+  /** On a narrow screen, brings the last events into view. */
+  #bring(labels) {
+    const last = Math.max(...labels.map(({ counts }) => counts.findLastIndex(Boolean)));
+    const field = this.map.tBodies[0]?.rows[0]?.cells[last + 1];
+    if (last >= 0 && field) this.frame.scrollLeft = field.offsetLeft + field.offsetWidth - this.frame.clientWidth + 8;
+  }
+
   #draw(labels) {
     const starts = this.edges.slice(0, -1);
     const highest = Math.max(1, ...labels.map(({ counts }) => Math.max(...counts)));
@@ -180,6 +187,7 @@ export class Day {
       element("thead", {}, element("tr", { role: "row" }, element("td"), ...heads.map((head) => element("th", { scope: "col", role: "columnheader" }, head)))),
       element("tbody", {}, ...body));
     this.#mark(...focus);
+    this.#bring(labels);
     const total = labels.reduce((sum, each) => sum + each.total, 0);
     setText(this.note, [total ? t("day.events", { count: total }) : t("day.none"), total ? t("day.hint") : "",
       this.kept === "memory" ? t("day.memory") : ""].filter(Boolean).join(" "));

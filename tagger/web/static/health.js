@@ -26,7 +26,8 @@ function table(caption, names, rows) {
 }
 
 /** Each source of a node with its state; of many, only those that are not heard. */
-function sourcesOf({ sources }) {
+function sourcesOf({ online, sources }) {
+  if (online === false) return element("span", { class: "quiet" }, number(sources.length));
   const amiss = sources.filter(({ state }) => !SOUND.includes(state));
   const named = sources.length <= MANY_SOURCES ? sources : amiss.slice(0, MOST_NAMED);
   const others = sources.length - named.length;

@@ -5,7 +5,7 @@ import { number, t, time, words } from "./lang.js";
 
 const SPANS = ["day", "week", "month"];
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT, LEFT, BOTTOM] = [640, 220, 44, 26];
+const [WIDEST, HEIGHT, LEFT, BOTTOM] = [1160, 220, 44, 26];
 const when = time({ day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
 function drawn(name, properties, ...children) {
@@ -33,6 +33,7 @@ export class Thresholds {
       return chip;
     }));
     this.chart = element("div", { class: "chart" });
+    new ResizeObserver(() => { if (this.found?.counts?.length) this.#draw(); }).observe(this.chart);
     this.slider = element("input", { type: "range", id: "thresholds-enter", min: 0, step: 1, oninput: () => this.#choose(Number(this.slider.value)) });
     this.said = element("p", { class: "what", role: "status" });
     this.note = element("p", { class: "quiet" });
@@ -153,16 +154,17 @@ export class Thresholds {
 
   #draw() {
     const { counts, enter } = this.found;
+    const width = Math.min(this.chart.clientWidth || 640, WIDEST); // a pixel a unit, so that texts keep their size
     const most = Math.max(1, ...counts.map((row) => row[this.span]));
-    const x = (value) => LEFT + (value - counts[0].enter) / Math.max(0.01, 1 - counts[0].enter) * (WIDTH - LEFT - 12);
+    const x = (value) => LEFT + (value - counts[0].enter) / Math.max(0.01, 1 - counts[0].enter) * (width - LEFT - 12);
     const y = (value) => HEIGHT - BOTTOM - Math.sqrt(value / most) * (HEIGHT - BOTTOM - 14);
     const points = counts.map((row) => `${x(row.enter).toFixed(1)},${y(row[this.span]).toFixed(1)}`);
     const ticks = [...new Set([0, Math.round(most / 8), Math.round(most / 2), most])];
     const chosen = counts[this.at];
     const mark = (value, kind) => drawn("line", { class: kind, x1: x(value), x2: x(value), y1: 8, y2: HEIGHT - BOTTOM });
     const text = (value, at, up, anchor) => drawn("text", { x: at, y: up, "text-anchor": anchor }, number(value));
-    this.chart.replaceChildren(drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": this.said.textContent },
-      ...ticks.map((value) => drawn("line", { class: "grid", x1: LEFT, x2: WIDTH - 12, y1: y(value), y2: y(value) })),
+    this.chart.replaceChildren(drawn("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": this.said.textContent },
+      ...ticks.map((value) => drawn("line", { class: "grid", x1: LEFT, x2: width - 12, y1: y(value), y2: y(value) })),
       ...ticks.map((value) => text(value, LEFT - 8, y(value) + 4, "end")),
       drawn("polygon", { class: "area", points: `${x(counts[0].enter)},${y(0)} ${points.join(" ")} ${x(counts.at(-1).enter)},${y(0)}` }),
       drawn("polyline", { class: "curve", points: points.join(" ") }),

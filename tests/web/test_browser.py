@@ -94,7 +94,7 @@ def test_of_many_sources_those_on_the_screen_are_fed_and_one_is_found(tab: Any) 
         until(lambda: tab.evaluate("1") and "attic_0" in served.live.watched, "the first is fed")
         assert len(served.live.watched) < 8
         tab.locator(
-            "[data-source=attic_0] canvas[aria-label='Level of attic_0 in the last hour: from -50 to -44 dB']"
+            "[data-source=attic_0] canvas[aria-label='Level of attic_0 in the last 10 minutes: from -50 to -44 dB']"
         ).wait_for()
         tab.get_by_label("Find a source").fill("Cellar 7")
         tab.get_by_text("2 of 40").wait_for()  # cellar_7 and cellar_17

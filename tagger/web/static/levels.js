@@ -1,10 +1,12 @@
 // The level of a source over the last hour: a line of its own on a small canvas. A library for plots would be more than the whole
 // page beside it, for two lines and a grid.
 
+import { setText } from "./dom.js";
 import { number, t, timeOfDay } from "./lang.js";
 import { dark } from "./spectrogram.js";
 
-const SPAN_S = 3600;
+const LONGEST_S = 3600;
+const SPANS_S = [300, 600, 1200, 1800, LONGEST_S]; // the shortest that holds all is shown
 const STEP_S = 10; // levels of this length are joined
 const LOWEST_DB = -80;
 const GRID_DB = [-60, -40, -20];
@@ -21,7 +23,7 @@ export class LevelPlot {
     this.watcher = new ResizeObserver(this.repaint);
     this.watcher.observe(canvas);
     canvas.addEventListener("pointermove", ({ offsetX }) => this.#point(offsetX));
-    canvas.addEventListener("pointerleave", () => { this.line.textContent = ""; });
+    canvas.addEventListener("pointerleave", () => this.draw());
   }
 
   close() {
@@ -44,15 +46,15 @@ export class LevelPlot {
       last[2] = Math.max(last[2], peak);
       last[4] += 1;
     } else this.points.push([time, rms, peak, time, 1]); // where it began, and how many were joined
-    while (this.points.length && this.points[0][0] < time - SPAN_S) this.points.shift();
+    while (this.points.length && this.points[0][0] < time - LONGEST_S) this.points.shift();
     if (Date.now() - this.drawn > DRAW_MS) this.draw();
   }
 
   /** What is at a place of the plot. */
   #point(x) {
-    const at = this.end - SPAN_S * (1 - x / this.canvas.clientWidth);
+    const at = this.end - this.span * (1 - x / this.canvas.clientWidth);
     const found = this.points.reduce((best, each) => (!best || Math.abs(each[0] - at) < Math.abs(best[0] - at) ? each : best), null);
-    this.line.textContent = found ? t("level.at", { time: timeOfDay(found[0] * 1000), rms: number(found[1], 0), peak: number(found[2], 0) }) : "";
+    if (found) setText(this.line, t("level.at", { time: timeOfDay(found[0] * 1000), rms: number(found[1], 0), peak: number(found[2], 0) }));
   }
 
   draw() {
@@ -73,7 +75,10 @@ export class LevelPlot {
     for (let quarter = 1; quarter < 4; quarter++) pen.fillRect(Math.round((width * quarter) / 4), 0, 1, height);
     if (!points.length) return;
     this.end = points.at(-1)[0];
-    const x = (time) => width * (1 - (this.end - time) / SPAN_S);
+    this.span = SPANS_S.find((span) => span >= this.end - points[0][0]) ?? LONGEST_S;
+    const minutes = this.span / 60;
+    if (!canvas.matches(":hover")) setText(this.line, t("time.minutes", { min: minutes }));
+    const x = (time) => width * (1 - (this.end - time) / this.span);
     points.forEach(([time, rms, peak], i) => {
       const before = points[i - 1]?.[0] ?? time - STEP_S;
       const from = x(time - before > 3 * STEP_S ? time - STEP_S : before); // where nothing was measured, nothing is drawn
@@ -84,6 +89,6 @@ export class LevelPlot {
       pen.fillRect(from, y(rms) - 1, wide, 2);
     });
     const all = points.map(([, rms]) => rms);
-    canvas.setAttribute("aria-label", t("level.hour", { name: this.name, low: number(Math.min(...all), 0), high: number(Math.max(...all), 0) }));
+    canvas.setAttribute("aria-label", t("level.span", { name: this.name, minutes, low: number(Math.min(...all), 0), high: number(Math.max(...all), 0) }));
   }
 }

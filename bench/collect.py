@@ -81,6 +81,7 @@ def _speed(events: int, machines: int, number: int, postgres: Postgres, broker: 
         while (now := written()) < len(nodes.ids):
             time.sleep(0.5)
         took, count = time.monotonic() - begun, now - at
+        (size,) = connection.execute("SELECT pg_total_relation_size('events')").fetchone() or (0,)
     spent = sum(_processor_s(each.pid) for each in collectors) - spent
     for each in collectors:
         each.stop()
@@ -89,7 +90,7 @@ def _speed(events: int, machines: int, number: int, postgres: Postgres, broker: 
     costs |= {name: (_processor_s(pid) - before[name]) / len(nodes.ids) for name, pid in others.items()}
     shown = ", ".join(f"{name} {1e6 * each:.0f} us" for name, each in costs.items())
     print(f"{number} collector(s): {count:,} events, begin and end, in {took:.1f} s: {count / took:,.0f} a second; "
-          f"processor time of an event: {shown}")  # fmt: skip
+          f"processor time of an event: {shown}; {size / len(nodes.ids):.0f} bytes in the database")  # fmt: skip
 
 
 def _processor_s(pid: int) -> float:

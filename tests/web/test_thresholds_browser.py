@@ -6,11 +6,31 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tagger.policy import EventsConfig, policy
+from tagger.web.thresholds import Thresholds
 from tests.programs import Mosquitto, can_connect, free_port, run, running, siren, subscribed, until, write_wav
+from tests.web.pages import LABELS, page
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 RATE_HZ = 32_000
+
+
+def test_spans_that_took_too_long_to_count_are_shown_as_left_out(tab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = policy(LABELS, (0.5, 0.5), 5.0, 1.0, EventsConfig())
+    thresholds = Thresholds(lambda: None, lambda _: rules, "attic", lambda *_: {})
+    whole = thresholds.count
+    row = {"exit": 0.3, "day": 2, "week": None, "month": None, "right": 0, "wrong": 0}
+    part = {"windows": 9, "since": "2026-11-01T00:00:00Z", "counts": [row | {"enter": each} for each in (0.5, 0.9)]}
+    monkeypatch.setattr(
+        Thresholds, "count", lambda _, wanted: whole(wanted) | {"kept": True} | (part if "label" in wanted else {})
+    )
+    with page(thresholds=thresholds) as served:
+        tab.goto(f"{served.url}#thresholds")
+        tab.get_by_text("At 0.50: 2 events in the last day, – in the last week, – in the last month.").wait_for()
+        tab.get_by_text("they are left out").wait_for()
+        assert tab.get_by_role("button", name="last day").get_attribute("aria-pressed") == "true"
+        assert tab.get_by_role("button", name="last month").is_disabled()
 
 
 def test_a_threshold_set_on_the_page_changes_what_is_announced(tab: Any, broker: Mosquitto, tmp_path: Path) -> None:

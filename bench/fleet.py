@@ -9,6 +9,7 @@ writes down what it hears, ten times a second, with the epoch of the lease; that
 """
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -58,9 +59,6 @@ class Simulated:
         with self._lock:
             for stream in streams:
                 self._streams.pop(stream)
-
-    def forget(self, ended: tuple[str, ...]) -> None:
-        pass
 
     def figures(self) -> Figures:
         return Figures(self._capacity, 0, {stream: {"state": "hearing"} for stream in list(self._streams)})
@@ -115,6 +113,11 @@ def coordinate(folder: Path, streams: int, names: tuple[str, ...]) -> None:
 @click.argument("capacity", type=float)
 def work(folder: Path, node: str, session: str, capacity: float) -> None:
     """The process of a worker."""
+    lock = (folder / f"{node}.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as a worker's state folder
+    except OSError:
+        sys.exit(2)
     (folder / f"{session}.pid").write_text(str(os.getpid()))
     hearing = Simulated(folder / f"{session}.heard", capacity)
     worker = Worker(node, session, hearing, Client(folder).report, "here", time.time())
@@ -194,6 +197,8 @@ class _Trial:
                 for stream, epoch in streams.items():
                     heard[stream].append((at, notes.stem, epoch))
         doubles, longest, gaps = 0, 0.0, list[float]()
+        after = defaultdict[int, list[float]](list)
+        """Number of the last death before -> times unheard that have ended then."""
         moves: list[tuple[float, str]] = []
         """When, and from which session, a stream changed its owner."""
         for notes_of in heard.values():
@@ -204,11 +209,16 @@ class _Trial:
                     moves.append((later, one))
                 if later >= began and later - at > 2 * _BEAT_SECONDS + 1:
                     gaps.append(later - at)
+                    after[self._before(later)].append(later - at)
         last = min(notes_of[-1][0] for notes_of in heard.values())
         longest = max(gaps, default=0.0)
         lost = set().union(*(gone for _, _, gone in self._deaths))
         healthy = [(at, session) for at, session in moves if at >= began and session not in lost]
         kinds = [kind for _, kind, _ in self._deaths]
+        for number, (at, kind, _) in enumerate(self._deaths):
+            moved = sum(self._before(when) == number for when, _ in healthy)
+            print(f"{at - began:4.0f} s {kind:<11} {len(after[number]):>4} unheard for up to "
+                  f"{max(after[number], default=0):4.1f} s; {moved} healthy moved")  # fmt: skip
         print(
             ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds)), "in", f"{ended - began:.0f} s"
         )
@@ -217,6 +227,10 @@ class _Trial:
         print(f"streams taken over: {len(gaps):,}; longest time unheard {longest:.1f} s; at the end all were heard "
               f"{ended - last:.1f} s ago")  # fmt: skip
         print(f"healthy streams moved: {len(healthy)} ({len(healthy) / self._streams:.1%} of all, in all of the time)")
+
+    def _before(self, at: float) -> int:
+        """Number of the last death before a time."""
+        return sum(death <= at for death, _, _ in self._deaths) - 1
 
 
 def _wake(pid: int) -> None:

@@ -125,9 +125,9 @@ class Event:
     """When the sound began, seconds since the epoch."""
     offset: float | None = None
     """When it ended, seconds since the epoch. None in a begin."""
-    cause: Literal["test", "restart"] | None = None
+    cause: Literal["test", "restart", "takeover"] | None = None
     """Why the event exists, if not because a sound was heard. `test`: a user asked for it. `restart`: the daemon died
-    while the event was open, and this end is an estimate."""
+    while the event was open, and this end is an estimate. `takeover`: the same of a worker of a fleet."""
     level_before: float | None = None
     """Level of the ten seconds before the onset, as `SoundLevel.laeq_db`. None: not known."""
 

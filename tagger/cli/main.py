@@ -19,6 +19,7 @@ from tagger.cli.devices import devices
 from tagger.cli.doctor import doctor
 from tagger.cli.events import list_events
 from tagger.cli.export import export_model
+from tagger.cli.fleet import fleet
 from tagger.cli.labels import labels
 from tagger.cli.listen import listen
 from tagger.cli.models import models
@@ -120,7 +121,7 @@ def main(ctx: click.Context) -> None:
 
 _COMMANDS = (
     *(listen, status, doctor, list_events, config, devices, models, labels),
-    *(tag_files, archive, calibrate, review, export_model, collect, bench),
+    *(tag_files, archive, calibrate, review, export_model, collect, fleet, bench),
     *(train, evaluate, recipes, features),
 )
 for _command in _COMMANDS:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tagger.config import secret
 from tagger.config.broker import BrokerResolver
-from tagger.config.file import load, usual
+from tagger.config.file import Document, load, usual
 from tagger.config.given import Given, Rank, gather, looks_secret
 from tagger.config.options import OPTIONS
 from tagger.config.places import located
@@ -91,7 +91,11 @@ def resolve(flags: Mapping[str, Any], env: Mapping[str, str], config: Path | Non
         UserError: the file cannot be read. All else is among the problems.
     """
     path = config or usual()
-    document = load(path) if path is not None else None
+    return resolve_document(flags, env, load(path) if path is not None else None)
+
+
+def resolve_document(flags: Mapping[str, Any], env: Mapping[str, str], document: Document | None) -> Resolved:
+    """As `resolve`, of a file that was read already."""
     values, problems, warnings = gather(flags, env, document)
     resolved = Resolved(values, document, problems, warnings)
     made = _ListenResolver(resolved).listen()

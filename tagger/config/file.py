@@ -57,6 +57,15 @@ def load(path: Path) -> Document:
     Raises:
         UserError: the file is missing or no TOML. All other mistakes are in `problems`.
     """
+    return parse(*read(path))
+
+
+def read(path: Path) -> tuple[TomlFile, dict[str, Any]]:
+    """The text of a file, and its tables.
+
+    Raises:
+        UserError: the file is missing or no TOML.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
@@ -76,7 +85,7 @@ def load(path: Path) -> Document:
         raise UserError(f"{path}, line {_line_of(str(error), text)}: is not TOML: {error}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path}: holds a number that is too long, or too many brackets within brackets") from None
-    return parse(TomlFile(path, text), table)
+    return TomlFile(path, text), table
 
 
 def _line_of(error: str, text: str) -> int:

@@ -48,6 +48,14 @@ class Fanout(Sink):
         for sink in self._sinks:
             sink.open(streams)
 
+    def join(self, stream: Stream) -> None:
+        self._publish(lambda: self._call(lambda sink: sink.join(stream)))
+
+    def leave(self, stream: Stream) -> None:
+        self._publish(
+            lambda: self._call(lambda sink: sink.leave(stream)), lambda: self._status.pop(stream.source, None)
+        )
+
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
         self._publish(
             lambda: self._call(lambda sink: sink.status(stream, state, detail)),

@@ -26,11 +26,11 @@ def exposition(snapshot: Snapshot) -> str:
 def _lines(snapshot: Snapshot) -> Iterator[str]:
     sources, sinks, usage = snapshot.sources, snapshot.sinks, snapshot.usage
     about = {"node": snapshot.node, "version": __version__}
-    yield from _metric("tagger_info", "gauge", "Node and version.", [(about, 1)])
-    yield from _metric("tagger_uptime_seconds", "gauge", "Time since the start.", [({}, snapshot.uptime_s)])
-    yield from _metric("tagger_healthy", "gauge", "1: nothing is amiss.", [({}, snapshot.verdict == "ok")])
-    yield from _metric("tagger_problems", "gauge", "Number of things that are amiss.", [({}, len(snapshot.problems))])
-    yield from _metric(
+    yield from metric("tagger_info", "gauge", "Node and version.", [(about, 1)])
+    yield from metric("tagger_uptime_seconds", "gauge", "Time since the start.", [({}, snapshot.uptime_s)])
+    yield from metric("tagger_healthy", "gauge", "1: nothing is amiss.", [({}, snapshot.verdict == "ok")])
+    yield from metric("tagger_problems", "gauge", "Number of things that are amiss.", [({}, len(snapshot.problems))])
+    yield from metric(
         "tagger_source_state",
         "gauge",
         "1 for the state that the source is in.",
@@ -41,8 +41,8 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
         ],
     )
     for name, kind, help, value in _OF_SOURCES:
-        yield from _metric(name, kind, help, [({"source": each.source}, value(each)) for each in sources])
-    yield from _metric(
+        yield from metric(name, kind, help, [({"source": each.source}, value(each)) for each in sources])
+    yield from metric(
         "tagger_events_total",
         "counter",
         "Events that have begun.",
@@ -50,19 +50,19 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
     )
     yield from _histogram("tagger_latency_seconds", "Time from a window's last sample to its scores.", sources)
     of_sink = [({"sink": each.name}, each) for each in sinks]
-    yield from _metric(
+    yield from metric(
         "tagger_sink_up", "gauge", "1: it takes events.", [(name, each.trouble is None) for name, each in of_sink]
     )
-    yield from _metric(
+    yield from metric(
         "tagger_queue_events", "gauge", "Events that wait.", [(name, each.waiting) for name, each in of_sink]
     )
-    yield from _metric(
+    yield from metric(
         "tagger_dropped_events_total",
         "counter",
         "Events that were given up.",
         [(name, each.dropped) for name, each in of_sink],
     )
-    yield from _metric(
+    yield from metric(
         "tagger_sink_reconnects_total",
         "counter",
         "Times that it came back.",
@@ -76,7 +76,7 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
         ("process_start_time_seconds", "gauge", "When it started.", snapshot.time - snapshot.uptime_s),
     )
     for name, kind, help, number in of_process:
-        yield from _metric(name, kind, help, [({}, number)])
+        yield from metric(name, kind, help, [({}, number)])
 
 
 _OF_SOURCES: tuple[tuple[str, _Type, str, Callable[[SourceHealth], float | None]], ...] = (
@@ -91,7 +91,7 @@ _OF_SOURCES: tuple[tuple[str, _Type, str, Callable[[SourceHealth], float | None]
 """Metrics with one value a source: name, type, help, and what gives the value."""
 
 
-def _metric(name: str, kind: _Type, help: str, samples: Iterable[_Sample]) -> Iterator[str]:
+def metric(name: str, kind: _Type, help: str, samples: Iterable[_Sample]) -> Iterator[str]:
     """A metric's lines; none where it has no value."""
     found = [(labels, value) for labels, value in samples if value is not None]
     if found:

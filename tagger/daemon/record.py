@@ -41,6 +41,10 @@ class Record(Sink):
                 for stream in streams:
                     self._noted[stream.source].events.update(dict.fromkeys(stream.labels, 0))
 
+    def leave(self, stream: Stream) -> None:
+        with self._lock:
+            self._noted.pop(stream.source, None)
+
     def status(self, stream: Stream, state: SourceState, detail: str) -> None:
         with self._lock:
             noted = self._noted[stream.source]

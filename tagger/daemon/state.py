@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from tagger.errors import UserError
 from tagger.events import Event, Stream
@@ -125,7 +125,7 @@ class StateFolder:
             if self._open:
                 self._save_open()
 
-    def left_open(self) -> list[tuple[Stream, Event]]:
+    def left_open(self, cause: Literal["restart", "takeover"] = "restart") -> list[tuple[Stream, Event]]:
         """Ends for the events that a crash left open, at the time of the last `alive`, `begun` or `ended`.
 
         Those of a recording from another time end when they began.
@@ -139,7 +139,7 @@ class StateFolder:
                 self._open[begin.id] = _entry(stream, begin, noted)
                 is_recorded = noted - begin.onset > _RECORDED_SECONDS
                 offset = begin.onset if is_recorded else max(begin.onset, min(left["alive"], time.time()))
-                ends.append((stream, dataclasses.replace(begin, type="end", offset=offset, cause="restart")))
+                ends.append((stream, dataclasses.replace(begin, type="end", offset=offset, cause=cause)))
         return ends
 
     def _save_known(self) -> None:

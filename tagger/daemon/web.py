@@ -37,11 +37,13 @@ _MOST_CLIENTS = 8
 """Most clients that are answered at once. Others are hung up on."""
 _CLIENT_SECONDS = 10.0
 """Longest time that a client may take, seconds."""
-_Answer = tuple[HTTPStatus, str, str]
+Answer = tuple[HTTPStatus, str, str]
 """Status, content type, and text."""
+Pages = Callable[[str], Answer | None]
+"""Path -> answer. None: there is no such page."""
 
 
-def answer(path: str, snapshot: Snapshot) -> _Answer | None:
+def answer(path: str, snapshot: Snapshot) -> Answer | None:
     """The answer to a request. None: there is no such page."""
     text = "text/plain; charset=utf-8"
     if path == "/metrics":
@@ -74,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.server.accepts_host(self.headers.get("Host", "")):
             self.send_error(HTTPStatus.FORBIDDEN, "ask by address, or by localhost")
             return
-        found = answer(self.path.partition("?")[0], self.server.snapshot())
+        found = self.server.page(self.path.partition("?")[0])
         if found is None:
             self.send_error(HTTPStatus.NOT_FOUND, "there is /healthz, /readyz, /metrics and /status")
             return
@@ -98,12 +100,12 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads, block_on_close, allow_reuse_address = True, False, True
     request_queue_size = 16
 
-    def __init__(self, address: Any, snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(self, address: Any, page: Pages) -> None:
         """
         Raises:
             OSError: the address cannot be used.
         """
-        self.snapshot = snapshot
+        self.page = page
         self._clients: dict[socket.socket, float] = {}
         """Clients that are being answered, and since when, on the monotonic clock."""
         self._lock = threading.Lock()
@@ -143,10 +145,10 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 
 class _PortServer(_Server):
-    def __init__(self, address: tuple[str, int], snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(self, address: tuple[str, int], page: Pages) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._is_local = is_this_machine(address[0])
-        super().__init__(address, snapshot)
+        super().__init__(address, page)
 
     def accepts_host(self, host: str) -> bool:
         """On this machine's own address, a request that names another host comes from a web page that has given its
@@ -157,12 +159,12 @@ class _PortServer(_Server):
 
 
 class _SocketServer(_Server):
-    def __init__(self, path: Path, snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(self, path: Path, page: Pages) -> None:
         self.address_family = socket.AF_UNIX
         partial = path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
         with short_path(partial) as name:
-            super().__init__(name, snapshot)
+            super().__init__(name, page)
         partial.chmod(PRIVATE)
         partial.rename(path)  # from here on it is found, and it answers
         self.path = path
@@ -184,15 +186,17 @@ def answering(snapshot: Callable[[], Snapshot], http: HttpSettings | None, folde
     Raises:
         TaggerError: the port cannot be opened. Where the local socket cannot be made, the log says so.
     """
+
+    def page(path: str) -> Answer | None:
+        return answer(path, snapshot())
+
     with ExitStack() as stack:
         if http is not None:
-            stack.enter_context(_serving(_port_server(http, snapshot)))
-            if not is_this_machine(http.host):
-                log.info("http: whoever reaches %s:%d can read which sounds were heard", http.host, http.port)
+            stack.enter_context(answering_port(http, page))
         if hasattr(socket, "AF_UNIX"):
             made = [each for each in (folder, *folder.parents) if not each.exists()]
             try:
-                server = _socket_server(folder, snapshot)
+                server = _socket_server(folder, page)
             except OSError as error:
                 log.info("tagger status cannot ask this daemon: %s: %s", folder, error.strerror or error)
             else:
@@ -201,9 +205,22 @@ def answering(snapshot: Callable[[], Snapshot], http: HttpSettings | None, folde
         yield
 
 
-def _port_server(http: HttpSettings, snapshot: Callable[[], Snapshot]) -> _Server:
+@contextmanager
+def answering_port(http: HttpSettings, page: Pages) -> Iterator[None]:
+    """Answers on a port within the block.
+
+    Raises:
+        TaggerError: the port cannot be opened.
+    """
+    with _serving(_port_server(http, page)):
+        if not is_this_machine(http.host):
+            log.info("http: whoever reaches %s:%d can read which sounds were heard", http.host, http.port)
+        yield
+
+
+def _port_server(http: HttpSettings, page: Pages) -> _Server:
     try:
-        return _PortServer((http.host, http.port), snapshot)
+        return _PortServer((http.host, http.port), page)
     except OSError as error:
         if problem := port_problem(error):
             raise SettingError("http.port", problem, http.port) from None
@@ -212,12 +229,12 @@ def _port_server(http: HttpSettings, snapshot: Callable[[], Snapshot]) -> _Serve
         raise TaggerError(f"http: {http.host}:{http.port} cannot be opened: {error.strerror or error}") from None
 
 
-def _socket_server(folder: Path, snapshot: Callable[[], Snapshot]) -> _Server:
+def _socket_server(folder: Path, page: Pages) -> _Server:
     make_folders(folder, is_private=True)
     for left in sockets(folder):  # by a daemon that was killed
         if not is_answered(left):
             left.unlink(missing_ok=True)
-    return _SocketServer(socket_path(folder, os.getpid()), snapshot)
+    return _SocketServer(socket_path(folder, os.getpid()), page)
 
 
 def _remove_if_empty(folders: Sequence[Path]) -> None:

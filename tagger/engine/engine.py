@@ -134,7 +134,7 @@ class Engine:
         """
         self._network, self._most, self._linger_s, self._now = network, most_windows, linger_s, now
         self._lock = threading.Lock()
-        self._free = batches
+        self._free = self._batches = batches
         self._line: list[tuple[float, int, _Request]] = []
         """Heap of what waits: when it is due, on the monotonic clock; a number to make entries differ; the request."""
         self._numbers = itertools.count()
@@ -149,6 +149,13 @@ class Engine:
     def waiting(self) -> int:
         """Number of lanes that wait for a batch."""
         return len(self._line)
+
+    @property
+    def windows_per_s(self) -> float:
+        """Number of windows that it can classify in a second, by the batches that it has run; 0 before the first."""
+        with self._lock:
+            seconds = self._cost.mean_s(self._last)
+            return self._batches * self._last / seconds if seconds else 0.0
 
     def is_late(self, lane: Lane, windows: int = 1) -> bool:
         """Whether a window of this lane could not be in time if it were taken now, in a batch of so many."""

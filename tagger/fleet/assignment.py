@@ -24,7 +24,9 @@ class Place:
     capacity: float
     """Number of streams that it can carry; above 0."""
     is_open: bool = True
-    """Whether it takes streams. False: it is drained, and its streams go elsewhere."""
+    """Whether it keeps its streams. False: it is drained, and they go elsewhere."""
+    takes: bool = True
+    """Whether it takes more. False: it keeps what it has, for it has not been heard of for a moment."""
 
 
 def assign(
@@ -37,11 +39,11 @@ def assign(
         even: whether to move healthy streams as well, so that each worker has its share.
 
     Returns:
-        stream -> worker; empty where no place is open.
+        stream -> worker. Streams that nobody can take are not in it.
     """
     open_places = {place.name: place for place in places if place.is_open}
-    if not open_places:
-        return {}
+    if not any(place.takes for place in open_places.values()):
+        return {stream: owners[stream] for stream in streams if owners.get(stream) in open_places}
     wanted = sorted(set(streams))
     assigned = {stream: owners[stream] for stream in wanted if owners.get(stream) in open_places}
     limits = _shares(len(wanted), open_places, assigned) if even else _limits(len(wanted), open_places, assigned)
@@ -82,7 +84,8 @@ def _limits(count: int, places: Mapping[str, Place], assigned: Mapping[str, str]
     if count >= sum(carried.values()):  # somebody must be overloaded: all alike
         return {name: max(share, carried[name]) for name, share in _shares(count, places, assigned).items()}
     waiting = count - len(assigned)  # those come first: they are heard by nobody
-    room = max(0, sum(max(0, carried[name] - loads[name]) for name in places) - waiting)
+    takers = [name for name, place in places.items() if place.takes]
+    room = max(0, sum(max(0, carried[name] - loads[name]) for name in takers) - waiting)
     limits = {}
     for name in sorted(places):
         moved = min(max(0, loads[name] - carried[name]), room)
@@ -106,7 +109,7 @@ def _place(
     uses: list[float] = []
 
     def offer(name: str) -> None:
-        if name in limits and loads[name] >= limits[name]:
+        if not places[name].takes or (name in limits and loads[name] >= limits[name]):
             return
         use = (loads[name] + 1) / places[name].capacity
         if not tied[use]:
@@ -115,7 +118,7 @@ def _place(
 
     for name in sorted(places):
         offer(name)
-    for stream in streams:
+    for stream in streams if uses else ():
         use = uses[0]
         name = max(tied[use], key=lambda name: _weight(stream, name))
         tied[use].remove(name)

@@ -7,7 +7,7 @@ that is restarted would make healthy streams move twice.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ from tagger.fleet.assignment import Place, assign, is_uneven
 from tagger.fleet.leases import Leases, Terms
 from tagger.fleet.messages import Orders, Report
 
+_SILENT_SECONDS = 3.5
+"""Time without a question after which a worker, which asks once a second, gets no more streams, seconds."""
 _PLAN_SECONDS = 0.5
 """Shortest time between two plans of the same workers and streams, seconds."""
 
@@ -71,12 +73,11 @@ class Coordinator:
         self._planned: tuple[float, object] = (-math.inf, None)
         """When the last plan was made, and of what."""
 
-    def renew(self, report: Report, at: float, wall: float, ended: Sequence[str] = ()) -> Orders | None:
+    def renew(self, report: Report, at: float, wall: float) -> Orders | None:
         """Answers a worker.
 
         Args:
             wall: now, seconds since the epoch.
-            ended: ids of events of its node that were ended for it.
 
         Returns:
             None: what it asked is an old question, which came late, or it has ended.
@@ -96,7 +97,7 @@ class Coordinator:
         if answer is None:
             return None
         sources = {stream: self.sources[stream] for stream in answer.streams}
-        return Orders(answer, sources, tuple(ended), self.is_ending)
+        return Orders(answer, sources, self.is_ending)
 
     def lose(self, session: str, at: float) -> None:
         """A worker's process has surely ended."""
@@ -115,14 +116,15 @@ class Coordinator:
         if at - self._planned[0] < _PLAN_SECONDS and made_of == self._planned[1]:
             return
         self._planned = at, made_of
-        places = self._places()
+        places = self._places(at)
         owners = {stream: session for stream, session in self._wanted.items() if stream in self.sources}
         for stream in self.sources:  # what workers of a coordinator before have
             owner = self.leases.owner(stream)
             if owner in self._workers:
                 owners.setdefault(stream, owner)
         wanted = assign(self.sources, places, owners)
-        is_even_wish = at - self._changed >= self.habits.settle_s and is_uneven(places, wanted)
+        is_quiet = at - self._changed >= self.habits.settle_s and all(place.takes for place in places)
+        is_even_wish = is_quiet and is_uneven(places, wanted)
         if is_even_wish:
             wanted = assign(self.sources, places, wanted, even=True)
         self._wanted = self._in_turn(owners, wanted)
@@ -175,12 +177,13 @@ class Coordinator:
             return False
         return bool(self._wanted) or len(self._workers) >= self._expected or at - self._began >= self.habits.gather_s
 
-    def _places(self) -> list[Place]:
+    def _places(self, at: float) -> list[Place]:
         return [
             Place(
                 session,
                 max(worker.report.capacity, 0.1),
                 is_open=worker.report.node not in self.drained and not worker.report.is_leaving,
+                takes=at - worker.seen < _SILENT_SECONDS,
             )
             for session, worker in self._workers.items()
         ]

@@ -3,12 +3,15 @@
 import contextlib
 import json
 import logging
+import os
 import secrets
+import select
 import socket
 import socketserver
+import struct
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +26,18 @@ _ASK_SECONDS = 4.0
 """Longest wait for an answer, seconds: well below the term of a lease."""
 _MOST_BYTES = 64_000_000
 """Longest message."""
+_GROUP_CORES = 4
+"""Cores of a worker: more share one Python lock with little gain."""
+_START_SECONDS = 120.0
+"""Time that a process may take to load its model, seconds."""
+_GPUS = Path("/proc/driver/nvidia/gpus")
 _LIVED_SECONDS = 30.0
 """Age from which a worker's death is not the fault of its start, seconds."""
 
-Handler = Callable[[dict[str, Any]], Any]
-"""Takes a message and returns the answer, both as JSON; in any thread."""
+Handler = Callable[[dict[str, Any], int], Any]
+"""Takes a message, as JSON, and the id of the process that sent it, 0 where that is not known. Returns the answer.
+It is called in any thread.
+"""
 
 
 def socket_of(folder: Path) -> Path:
@@ -47,9 +57,10 @@ class Server:
 
         class Answering(socketserver.StreamRequestHandler):
             def handle(self) -> None:
+                pid = _peer(self.connection)
                 with contextlib.suppress(OSError, ValueError):
                     while line := self.rfile.readline(_MOST_BYTES):
-                        self.wfile.write(json.dumps(handler(json.loads(line))).encode() + b"\n")
+                        self.wfile.write(json.dumps(handler(json.loads(line), pid)).encode() + b"\n")
 
         class Listening(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True
@@ -62,6 +73,41 @@ class Server:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class Processes:
+    """Processes of this machine, whose end is known at once even if they are no children."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, int] = {}
+        """Session -> a file of the kernel's that can be read once the process has ended."""
+
+    def note(self, session: str, pid: int) -> None:
+        """Notes the process that has this session."""
+        if pid and session not in self._files and hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):  # it has ended, or the kernel is too old: its lease ends
+                self._files[session] = os.pidfd_open(pid)
+
+    def ended(self) -> list[str]:
+        """Sessions whose process has ended; each is named once."""
+        found = [session for session, file in self._files.items() if select.select([file], [], [], 0)[0]]
+        for session in found:
+            os.close(self._files.pop(session))
+        return found
+
+    def close(self) -> None:
+        for file in self._files.values():
+            os.close(file)
+        self._files.clear()
+
+
+def _peer(connection: socket.socket) -> int:
+    """The id of the process at the other end, as the kernel knows it. 0: not known."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0
+    size = struct.calcsize("3i")
+    pid: int = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
+    return pid
 
 
 class Client:
@@ -107,11 +153,47 @@ class Client:
         self._lines = self._socket = None
 
 
+@dataclass(frozen=True)
+class Machine:
+    """The workers of this machine."""
+
+    places: Mapping[str, str]
+    """Node -> where it computes: `gpu:0`, or numbers of the processor's cores with commas between; empty: anywhere."""
+
+    @classmethod
+    def of(cls, name: str, workers: int | None, device: str) -> "Machine":
+        """
+        Args:
+            name: what the names of the nodes begin with.
+            workers: number of workers. None: one for each GPU, if `device` is `cuda`, or else for each group of cores.
+        """
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        gpus = len(os.listdir(_GPUS)) if device == "cuda" and _GPUS.is_dir() else 0  # noqa: PTH208
+        count = workers or gpus or (1 if device.startswith("cuda") else max(1, len(cores) // _GROUP_CORES))
+        names = [f"{name}-{i + 1}" for i in range(count)]
+        if gpus:
+            return cls({each: f"gpu:{i % gpus}" for i, each in enumerate(names)})
+        if count > len(cores):
+            return cls(dict.fromkeys(names, ""))
+        groups = [cores[i * len(cores) // count : (i + 1) * len(cores) // count] for i in range(count)]
+        return cls({each: ",".join(map(str, group)) for each, group in zip(names, groups, strict=True)})
+
+
+def take_place(place: str) -> None:
+    """Makes this process compute at a place of `Machine`. Called before torch is imported."""
+    if place.startswith("gpu:"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = place.removeprefix("gpu:")
+    elif place and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, [int(each) for each in place.split(",")])
+
+
 @dataclass
 class _Child:
     process: "subprocess.Popen[bytes]"
     session: str
     began: float
+    seen: float
+    """When the coordinator last knew its session; `_START_SECONDS` after the start, if that is later."""
 
 
 class Children:
@@ -146,7 +228,20 @@ class Children:
                 process = subprocess.Popen(
                     self._command(node, session), stdin=subprocess.DEVNULL, start_new_session=True
                 )
-                self._running[node] = _Child(process, session, now())
+                self._running[node] = _Child(process, session, now(), now() + _START_SECONDS)
+
+    def kill_lost(self, known: Collection[str], silent_s: float) -> None:
+        """Kills processes that hang: the coordinator has not known their session for this time.
+
+        Args:
+            known: sessions that it knows now.
+        """
+        for node, child in self._running.items():
+            if child.session in known:
+                child.seen = max(child.seen, now())
+            elif now() - child.seen > silent_s and child.process.poll() is None:
+                log.warning("worker %s has said nothing for too long; killing it", node)
+                child.process.kill()
 
     @property
     def processes(self) -> dict[str, int]:

@@ -49,8 +49,6 @@ class Orders:
     answer: Answer
     sources: Mapping[str, str]
     """What to listen to, of each stream in the answer: the text of a source (`tagger.sources.spec`)."""
-    ended: tuple[str, ...] = ()
-    """Ids of this node's events that were ended for it. It publishes no end of them."""
     is_end: bool = False
     """Whether the worker is to end."""
 
@@ -65,4 +63,4 @@ class Orders:
         """
         answer = found["answer"]
         made = Answer(**{**answer, "terms": Terms(**answer["terms"])})
-        return cls(made, found["sources"], tuple(found["ended"]), found["is_end"])
+        return cls(made, found["sources"], found["is_end"])

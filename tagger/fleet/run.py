@@ -23,13 +23,15 @@ from tagger.errors import TaggerError, UserError
 from tagger.files import make_folders, open_private, replacing
 from tagger.fleet.coordinator import Coordinator, Habits
 from tagger.fleet.leases import now
-from tagger.fleet.local import Children, Server
+from tagger.fleet.local import Children, Processes, Server
 from tagger.fleet.messages import Report
 from tagger.stop import Stop
 
 log = logging.getLogger(__name__)
 
 _TEND_SECONDS = 0.5
+_HUNG_SECONDS = 30.0
+"""Time for which a worker whose leases have ended may stay silent before it is killed, seconds."""
 _END_SECONDS = 8.0
 """Longest wait for the workers to end, seconds."""
 
@@ -104,6 +106,7 @@ class Fleet:
         self._lock = threading.Lock()
         self.coordinator = Coordinator(habits, folder.generation, now(), len(nodes) + others, folder.is_first)
         self.coordinator.sources = dict(read_sources())
+        self._processes = Processes()
         self.children = Children(nodes, command, self._lose)
         self._problem = ""
         """Why the sources could not be read when they were last."""
@@ -124,16 +127,24 @@ class Fleet:
             while not stop.wait(_TEND_SECONDS):
                 if now() >= start_at:
                     self.children.tend(self._others())
+                with self._lock:
+                    for session in self._processes.ended():
+                        self.coordinator.lose(session, now())
                 if now() - read_at >= self._every_s:
                     self._read_again()
                     read_at = now()
                 with self._lock:
                     self.coordinator.plan(now())
+                    known = self.coordinator.leases.sessions
+                self.children.kill_lost(known, _HUNG_SECONDS)
         finally:
             self._end(server)
 
-    def answer(self, message: dict[str, Any]) -> Any:
+    def answer(self, message: dict[str, Any], pid: int = 0) -> Any:
         """Answers a worker or a command. In any thread.
+
+        Args:
+            pid: the process that asks. 0: not known.
 
         Raises:
             ValueError: it is no message.
@@ -142,6 +153,7 @@ class Fleet:
             if "report" in message:
                 report = Report.from_json(message["report"])
                 with self._lock:
+                    self._processes.note(report.request.session, pid)
                     orders = self.coordinator.renew(report, now(), time.time())
                 return None if orders is None else orders.to_json()
             if "drain" in message:
@@ -197,6 +209,7 @@ class Fleet:
             time.sleep(0.1)
         self.children.end(2.0)
         server.close()
+        self._processes.close()
         self._folder.close(is_clean=not self._is_held())
 
     def _is_held(self) -> bool:

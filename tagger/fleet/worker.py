@@ -72,9 +72,6 @@ class Hearing(Protocol):
     def stop(self, streams: Collection[str]) -> None:
         """Stops streams; returns when the last of them is published."""
 
-    def forget(self, ended: tuple[str, ...]) -> None:
-        """Publishes nothing more of these events, by id: they were ended for this node."""
-
     def figures(self) -> Figures:
         """How it does."""
 
@@ -195,8 +192,6 @@ class Worker:
         with self._lock:
             orders, at = self._orders, now()
             to_stop = self._holding.to_stop(at)
-        if orders is not None and orders.ended:
-            self._hearing.forget(orders.ended)
         sources = orders.sources if orders is not None else {}
         changed = [each for each, text in self._texts.items() if each in sources and sources[each] != text]
         self._stop({*to_stop, *changed})

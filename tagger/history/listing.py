@@ -22,7 +22,7 @@ _CELL_SECONDS = 1_800.0
 """Time of one character in the chart."""
 _LOOK_BACK_SECONDS = 86_400.0
 """Longest time from an event's onset to the begin of a day in whose picture it is drawn."""
-_MARKS = {"test": "  (a test)", "restart": "  (end estimated)"}
+_MARKS = {"test": "  (a test)", "restart": "  (end estimated)", "takeover": "  (end estimated)"}
 
 
 def show(

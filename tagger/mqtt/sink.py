@@ -102,14 +102,34 @@ class MqttSink(Sink):
             self.delivery.outbox.remove_components()
         self._backlog.first_topics = tuple(retained)
         for stream in streams:
-            source = self._sources[stream.source] = _SourceStates(label_levels(stream.labels))
-            retained[topics.source_status(stream.source)] = "offline"
-            retained[topics.source_detail(stream.source)] = "starting"
-            retained[topics.enabled(stream.source)] = "OFF" if stream.source in self._paused else "ON"
-            for level in (*source.levels.values(), ANY_LEVEL):
-                retained[topics.state(stream.source, level)] = "OFF"
+            self._sources[stream.source] = _SourceStates(label_levels(stream.labels))
+            retained |= self._first_states(stream)
         self.connection.set_will(topics.node_status, "offline")
         self.delivery.start(retained)
+
+    def join(self, stream: Stream) -> None:
+        def add() -> None:
+            self._sources[stream.source] = _SourceStates(label_levels(stream.labels))
+            self._backlog.update_retained(self._first_states(stream))
+
+        self.delivery.enqueue(add)
+
+    def leave(self, stream: Stream) -> None:
+        def remove() -> None:
+            self._backlog.update_retained(dict.fromkeys(self._first_states(stream), ""))
+            self._sources.pop(stream.source, None)
+
+        self.delivery.enqueue(remove)
+
+    def _first_states(self, stream: Stream) -> dict[str, str]:
+        """The retained topics of a source from which nothing has come as yet, and their payloads."""
+        topics, source = self._topics, stream.source
+        return {
+            topics.source_status(source): "offline",
+            topics.source_detail(source): "starting",
+            topics.enabled(source): "OFF" if source in self._paused else "ON",
+            **{topics.state(source, level): "OFF" for level in (*label_levels(stream.labels).values(), ANY_LEVEL)},
+        }
 
     def resume(self, stream: Stream, state: SourceState, detail: str, events: Sequence[Event]) -> None:
         self.status(stream, state, detail)

@@ -26,6 +26,14 @@ class Sink:
             TaggerError: the sink cannot be used.
         """
 
+    def join(self, stream: Stream) -> None:
+        """Called when a source is added while the daemon runs, before all that is published of it. Only a worker of a
+        fleet does that.
+        """
+
+    def leave(self, stream: Stream) -> None:
+        """Called after all that is published of a source that was taken out while the daemon runs."""
+
     def resume(self, stream: Stream, state: SourceState, detail: str, events: Sequence[Event]) -> None:
         """Called for each stream after `open`, if the daemon was running already.
 

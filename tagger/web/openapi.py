@@ -132,7 +132,7 @@ _SCHEMAS: Mapping[str, Schema] = {
                         "node": _TEXT,
                         "source": _TEXT,
                         "model": _TEXT,
-                        "cause": {"type": "string", "enum": ["test", "restart"]},
+                        "cause": {"type": "string", "enum": ["test", "restart", "takeover"]},
                         "clip": _TRUTH,
                     },
                     optional=["cause", "clip"],

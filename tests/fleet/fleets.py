@@ -34,9 +34,6 @@ class FakeHearing:
         for stream in streams:
             del self.heard[stream]
 
-    def forget(self, ended: tuple[str, ...]) -> None:
-        pass
-
     def figures(self) -> Figures:
         return Figures(self.capacity, 0, {stream: {"state": "hearing"} for stream in list(self.heard)})
 

@@ -1,11 +1,14 @@
 """Coordinator and workers together, over the socket."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tagger.errors import UserError
-from tagger.fleet.local import Client
+from tagger.fleet.local import Client, Processes
 from tagger.fleet.run import FleetFolder
 from tests.fleet.fleets import coordinator, workers
 from tests.programs import until
@@ -78,3 +81,15 @@ def test_each_coordinator_is_of_a_later_generation_and_knows_whether_the_last_on
     third = FleetFolder(tmp_path)
     assert third.is_first
     third.close(is_clean=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system does not tell of processes that are no children")
+def test_the_end_of_a_process_is_known_once() -> None:
+    processes = Processes()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        processes.note("x", process.pid)
+        assert processes.ended() == []
+        process.kill()
+        until(lambda: processes.ended() == ["x"], "its end is known")
+    assert processes.ended() == []
+    processes.close()

@@ -1,0 +1,197 @@
+"""Reads `fleet.toml`: the settings of every worker, the table `fleet`, and the sources, which may be elsewhere."""
+
+import csv
+import io
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tagger.config import sourcetables
+from tagger.config.build import resolve_document
+from tagger.config.file import parse, read
+from tagger.config.options import Option
+from tagger.config.tomlfile import TomlFile
+from tagger.errors import UserError, near
+from tagger.mqtt.topics import NOT_SOURCES
+from tagger.names import is_topic
+from tagger.settings import ListenSettings
+from tagger.sources.spec import Spec
+
+_MOST_BYTES = 64_000_000
+"""Largest list of sources that is read."""
+_URL_SECONDS = 20.0
+"""Longest wait for a list by URL."""
+_OPTIONS: tuple[Option, ...] = (
+    Option("sources", str, "More sources: a CSV or JSON file, or its URL."),
+    Option("workers", int, "Workers of this machine.", least=1, most=1_000),
+    Option("every_s", float, "Time between two looks at the sources.", least=1, most=86_400),
+)
+_ALONE = ("jsonl", "event_log", "score_history", "clips", "web", "homeassistant")
+"""Settings of one daemon: several cannot share such a file, folder, port or device."""
+
+
+@dataclass(frozen=True)
+class FleetSettings:
+    """The table `fleet`."""
+
+    sources: str | None = None
+    """Path of a CSV or JSON file with more sources, or its URL. None: all are in the file itself."""
+    workers: int | None = None
+    """Number of workers of this machine. None: one for each GPU, or for each group of cores."""
+    every_s: float = 5.0
+    """Time between two looks at the sources, seconds."""
+
+
+@dataclass(frozen=True)
+class FleetFile:
+    """What `fleet.toml` says."""
+
+    settings: ListenSettings
+    """Those of every worker; its sources are a placeholder."""
+    fleet: FleetSettings
+    sources: Mapping[str, str]
+    """Name -> text of the source (`tagger.sources.spec`)."""
+
+
+def load(path: Path) -> FleetFile:
+    """Reads the file, and the list that it names.
+
+    Raises:
+        UserError: it cannot be read, or something in it cannot be.
+    """
+    file, table = read(path)
+    fleet = _fleet(file, table.pop("fleet", {}))
+    listed = _texts(table.pop("source", []), file)
+    if fleet.sources is not None:
+        listed += _list(fleet.sources, path.parent)
+    sources = _named(listed, path)
+    document = parse(file, table)
+    settings = resolve_document({"listen.sources": ["demo"]}, os.environ, document).right()
+    for name in _ALONE:
+        if getattr(settings, name) is not None:
+            raise UserError(
+                f"{path}: {name} is for one daemon, and a fleet has several; it publishes over MQTT, and "
+                "`tagger collect` keeps the events of all"
+            )
+    if settings.mqtt is None or settings.mqtt.embedded:
+        raise UserError(f'{path}: a fleet needs a broker: write [mqtt] and url = "mqtt://host"')
+    return FleetFile(settings, fleet, sources)
+
+
+def node_settings(settings: ListenSettings, node: str) -> ListenSettings:
+    """The settings of one worker. The port that says how all do is the coordinator's."""
+    assert settings.mqtt is not None
+    return replace(settings, mqtt=replace(settings.mqtt, node=node, client_id=None), http=None)
+
+
+def _fleet(file: TomlFile, table: Any) -> FleetSettings:
+    if not isinstance(table, dict):
+        raise UserError(f"{file.place(['fleet'])}: must be a table")
+    known = {option.key: option for option in _OPTIONS}
+    for key, value in table.items():
+        where = file.place(["fleet", key])
+        if key not in known:
+            raise UserError(f"{where}: is unknown{near(key, known)}")
+        if problem := known[key].problem(value):
+            raise UserError(f"{where}: {problem}")
+    assert {each.name for each in fields(FleetSettings)} == known.keys()
+    return FleetSettings(**table)
+
+
+def _texts(tables: Any, file: TomlFile) -> list[str]:
+    texts, problems = sourcetables.parse(tables, file) if tables else ([], [])
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(problems[0] + more)
+    return texts
+
+
+def _named(texts: list[str], path: Path) -> dict[str, str]:
+    """The sources by name. A stream keeps its name wherever it is heard, so every source must have one."""
+    found: dict[str, str] = {}
+    for number, text in enumerate(texts, 1):
+        spec = Spec.parse(text)
+        level = spec.level
+        if level is None:
+            raise UserError(f"{path}: source {number} ({spec.shown}): has no name, by which a fleet knows it")
+        if level in found or level in NOT_SOURCES or not is_topic(level):
+            raise UserError(f"{path}: source {number}: {spec.name} is taken; give it another name")
+        spec.check()
+        found[level] = text
+    if not found:
+        raise UserError(f'{path}: no source: write [[source]] tables, or sources = "FILE.csv" in the table fleet')
+    return found
+
+
+def _list(place: str, folder: Path) -> list[str]:
+    """The sources of a CSV or JSON file, or of a URL."""
+    text = _fetched(place) if place.startswith(("http://", "https://")) else _file(folder / place)
+    tables = _from_json(text, place) if text.lstrip().startswith("[") else _from_csv(text, place)
+    return _texts(tables, TomlFile(Path(place), ""))
+
+
+def _file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    return _decoded(content, str(path))
+
+
+def _fetched(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=_URL_SECONDS) as answer:
+            content = answer.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # URLError is an OSError
+        raise UserError(f"{url}: cannot be read ({getattr(error, 'reason', error)})") from None
+    return _decoded(content, url)
+
+
+def _decoded(content: bytes, place: str) -> str:
+    if len(content) > _MOST_BYTES:
+        raise UserError(f"{place}: is larger than {_MOST_BYTES // 1_000_000} MB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{place}: is not UTF-8 text") from None
+
+
+def _from_json(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: is no JSON: {error}") from None
+
+
+def _from_csv(text: str, place: str) -> list[dict[str, Any]]:
+    """The rows as the tables that they stand for. Cells that are empty say nothing."""
+    options = {option.key: option for option in sourcetables.SOURCE_FIELDS}
+    reader = csv.DictReader(io.StringIO(text))
+    if not reader.fieldnames or "url" not in reader.fieldnames or "name" not in reader.fieldnames:
+        raise UserError(f"{place}: the first line must name the columns, among them name and url")
+    if unknown := [each for each in reader.fieldnames if each not in options]:
+        raise UserError(f"{place}: column {unknown[0]!r} is unknown{near(unknown[0], options)}")
+    tables = []
+    for row in reader:
+        where = f"{place}, line {reader.line_num}"
+        if None in row or None in row.values():
+            raise UserError(f"{where}: has not as many cells as the first line")
+        tables.append({key: _cell(options[key], cell, where) for key, cell in row.items() if cell.strip()})
+    return tables
+
+
+def _cell(option: Option, cell: str, where: str) -> Any:
+    try:
+        if option.type is bool:
+            return {"true": True, "false": False}[cell.strip().lower()]
+        if option.type is list:
+            return [each.strip() for each in cell.split(";")]
+        return option.type(cell.strip()) if option.type in (int, float) else cell.strip()
+    except (ValueError, KeyError):
+        raise UserError(f"{where}: {option.key}: cannot be") from None

@@ -1,0 +1,257 @@
+"""The daemon as a worker has it: one engine, one set of sinks, and sources that come and go."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tagger.daemon.control import Control
+from tagger.daemon.fanout import Fanout
+from tagger.daemon.memory import share_arenas
+from tagger.daemon.model import levels_db, open_model
+from tagger.daemon.outputs import OpenSinks, SinkContext
+from tagger.daemon.record import Health, Record
+from tagger.daemon.start import patient_threads
+from tagger.daemon.state import StateFolder
+from tagger.errors import TaggerError
+from tagger.events import Event, Level, Report, Stream
+from tagger.fleet.worker import Figures, Permit
+from tagger.latencies import SkipLog
+from tagger.levels.monitor import SoundMonitor
+from tagger.levels.process import MeasuringProcess
+from tagger.listen import Listener
+from tagger.settings import ListenSettings, channel_numbers
+from tagger.sinks import Sink, SourceState
+from tagger.sources import open_source
+from tagger.sources.spec import Spec
+
+log = logging.getLogger(__name__)
+
+_HEADROOM = 0.6
+"""Part of what the network could classify that is planned for. The rest is for decoding, levels and bad moments."""
+_MOST_SKIPPED = 0.02
+"""Part of the recent windows that may be skipped before a worker counts as full."""
+_MEMORY = 0.9
+"""Weight of the capacity so far against a new measurement, once a second."""
+_JOIN_SECONDS = 1.0
+"""Longest wait for listeners to finish the window in hand, seconds. Streams that are stopped together wait together."""
+_CLOSE_SECONDS = 2.0
+"""Longest wait for the last messages at the end, seconds."""
+_ALIVE_SECONDS = 5.0
+
+
+class LeasedSink(Sink):
+    """Passes on what a stream's lease allows. The end of an event that has begun is always passed on: only this worker
+    knows of it.
+    """
+
+    def __init__(self, sink: Sink, permit: Permit) -> None:
+        self._sink, self._permit = sink, permit
+        self._begun: set[str] = set()
+        """Ids of open events."""
+
+    def status(self, stream: Stream, state: SourceState, detail: str) -> None:
+        self._sink.status(stream, state, detail)
+
+    def event(self, stream: Stream, event: Event) -> None:
+        if event.type == "begin":
+            if not self._permit.may_hear():
+                return
+            self._begun.add(event.id)
+        elif event.id in self._begun:
+            self._begun.remove(event.id)
+        else:
+            return
+        self._sink.event(stream, event)
+
+    def report(self, stream: Stream, report: Report) -> None:
+        if self._permit.may_hear():
+            self._sink.report(stream, report)
+
+    def audio(self, stream: Stream, level: Level) -> None:
+        if self._permit.may_hear():
+            self._sink.audio(stream, level)
+
+
+@dataclass
+class _Heard:
+    """A stream that is heard, or cannot be."""
+
+    listener: Listener | None
+    thread: threading.Thread | None = None
+    problem: str = ""
+    """Why it cannot be heard. Empty: it can."""
+
+
+class DaemonHearing:
+    """Hears streams as `tagger listen` does. A context manager: leaving it stops all."""
+
+    def __init__(self, settings: ListenSettings, folder: Path, on_refused: Callable[[TaggerError], None]) -> None:
+        """
+        Args:
+            settings: the worker's; its sources do not count.
+            folder: the worker's state. Events that an earlier run left open there are ended with `takeover`.
+            on_refused: called, in any thread, when the broker refuses for good.
+
+        Raises:
+            TaggerError: the model or a sink cannot be opened.
+        """
+        assert settings.mqtt is not None
+        self._settings, self._node = settings, settings.mqtt.node
+        self._folder, self._on_refused = folder, on_refused
+        self._stack = ExitStack()
+        self._heard: dict[str, _Heard] = {}
+        self._listeners: list[Listener] = []
+        self._capacity = 0.0
+
+    def __enter__(self) -> "DaemonHearing":
+        share_arenas()
+        self._stack.enter_context(patient_threads())
+        settings = self._settings
+        self._model = open_model(settings)
+        rate_hz = self._model.rate_hz
+        self._model.classifier.warm_up(round(self._model.window_s * rate_hz))
+        self._warm_engine()
+        state = StateFolder(self._folder)
+        self._stack.callback(state.close)
+        record = Record()
+        self._fanout = Fanout([record], state)
+        control = Control(self._fanout, state)
+        context = SinkContext(settings, settings.mqtt, (), {}, state, control, self._on_refused)
+        outputs = OpenSinks(context, self._fanout)
+        self._health = Health(self._node, self._listeners, record, outputs.health, self._fanout.counts)
+        self._fanout.open(())
+        self._stack.callback(self._close_sinks)
+        for stream, end in state.left_open("takeover"):
+            self._fanout.event(stream, end)
+        self._measuring = self._stack.enter_context(MeasuringProcess())
+        self._skips = SkipLog(settings.hop_seconds)
+        ticking = threading.Event()
+        threading.Thread(target=self._tick, args=[ticking, state], name="alive", daemon=True).start()
+        self._stack.callback(ticking.set)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(list(self._heard))
+        self._stack.close()
+
+    def start(self, stream: str, source: str, permit: Permit) -> None:
+        try:
+            listener = self._listener(stream, source, permit)
+        except TaggerError as error:
+            log.warning("%s: %s", stream, error)
+            self._heard[stream] = _Heard(None, problem=str(error))
+            return
+        thread = threading.Thread(target=self._follow, args=[listener], name=stream, daemon=True)
+        self._heard[stream] = _Heard(listener, thread)
+        self._listeners.append(listener)
+        thread.start()
+
+    def stop(self, streams: Collection[str]) -> None:
+        stopped = [self._heard.pop(stream) for stream in streams if stream in self._heard]
+        for each in stopped:
+            if each.listener is not None:
+                each.listener.stop()
+        until = time.monotonic() + _JOIN_SECONDS
+        for each in stopped:
+            if each.listener is not None and each.thread is not None:
+                each.thread.join(max(0.0, until - time.monotonic()))
+                each.listener.finish("heard by another worker")
+                self._listeners.remove(each.listener)
+                self._fanout.leave(each.listener.stream)
+
+    def figures(self) -> Figures:
+        snapshot = self._health.snapshot()
+        streams: dict[str, dict[str, Any]] = {}
+        for each in snapshot.sources:
+            latency_s = max(each.latencies_s, default=None)
+            streams[each.source] = {
+                "state": each.condition.state,
+                "detail": each.condition.detail or each.condition.reason,
+                "windows": each.windows,
+                "skipped": each.skipped,
+                "latency_s": None if latency_s is None else round(latency_s, 3),
+                "events": sum(each.events.values()),
+            }
+        for stream, heard in self._heard.copy().items():
+            if heard.problem:
+                streams[stream] = {"state": "failed", "detail": heard.problem}
+        recent = [latency for each in snapshot.sources for latency in each.recent]
+        self._measure(len(snapshot.sources), recent.count(None) / len(recent) if recent else 0.0)
+        return Figures(self._capacity, snapshot.counts.get("waiting", 0), streams)
+
+    def _measure(self, count: int, skipped: float) -> None:
+        """Follows what the engine can do, by the batches that it has run; a worker that skips windows is full."""
+        possible = _HEADROOM * self._model.classifier.engine.windows_per_s * self._settings.hop_seconds
+        if skipped > _MOST_SKIPPED:
+            possible = min(possible, (1 - skipped) * count)
+        self._capacity = _MEMORY * self._capacity + (1 - _MEMORY) * possible if self._capacity else possible
+
+    def _warm_engine(self) -> None:
+        """Runs some windows, so that the engine knows what they cost."""
+        import numpy as np
+
+        from tagger.events import Window
+
+        size = round(self._model.window_s * self._model.rate_hz)
+        silence = Window(np.zeros(size, np.float32), 0, size, 0.0)
+        for _ in range(5):
+            self._model.classifier.classify([silence])
+
+    def _listener(self, name: str, source: str, permit: Permit) -> Listener:
+        settings, model, spec = self._settings, self._model, Spec.parse(source)
+        own = replace(settings, sources=(source,))
+        (policy,) = model.policies(own)
+        opened = open_source(
+            source, model.rate_hz, settings.realtime, settings.pcm, channel_numbers(settings.channel), is_dated=True
+        )
+        stream = Stream(self._node, name, model.info.name, policy.names, model.deciders(own))
+        self._fanout.join(stream)
+        sink = LeasedSink(self._fanout, permit)
+        monitor = SoundMonitor(
+            model.rate_hz,
+            settings.audio_s,
+            lambda level: sink.audio(stream, level),
+            levels_db("calibrate_db", own, settings.calibrate_db)[0],
+            levels_db("loud_db", own, settings.loud_db)[0],
+            has_alarms=settings.alarms,
+            memory_s=model.memory_s(own, [policy]),
+            measuring=self._measuring.measurer,
+        )
+        return Listener(
+            source=opened,
+            stream=stream,
+            classifier=model.classifier,
+            sink=sink,
+            window_s=model.window_s,
+            hop_s=settings.hop_seconds,
+            policy=policy,
+            top_k=settings.top,
+            skips=self._skips,
+            monitor=monitor,
+            schedule=spec.schedule,
+            gain=spec.gain,
+        )
+
+    def _follow(self, listener: Listener) -> None:
+        try:
+            listener.run()
+        except Exception:  # one stream's failure is not the others'; it is shown as ended
+            log.exception("%s: its thread has failed", listener.stream.source)
+
+    def _tick(self, ending: threading.Event, state: StateFolder) -> None:
+        """Notes that open events are still open, and publishes statistics."""
+        last = time.monotonic()
+        while not ending.wait(_ALIVE_SECONDS):
+            state.alive()
+            if time.monotonic() - last >= self._settings.stats_s:
+                last = time.monotonic()
+                self._fanout.stats(self._health.stats())
+
+    def _close_sinks(self) -> None:
+        with suppress(TaggerError):
+            self._fanout.close(_CLOSE_SECONDS)

@@ -106,6 +106,7 @@ class DaemonHearing:
         self._stack = ExitStack()
         self._heard: dict[str, _Heard] = {}
         self._listeners: list[Listener] = []
+        self._by_name: dict[str, Listener] = {}
         self._capacity = 0.0
 
     def __enter__(self) -> "DaemonHearing":
@@ -123,6 +124,7 @@ class DaemonHearing:
         control = Control(self._fanout, state)
         context = SinkContext(settings, settings.mqtt, (), {}, state, control, self._on_refused)
         outputs = OpenSinks(context, self._fanout)
+        control.listeners = self._by_name
         self._health = Health(self._node, self._listeners, record, outputs.health, self._fanout.counts)
         self._fanout.open(())
         self._stack.callback(self._close_sinks)
@@ -149,6 +151,7 @@ class DaemonHearing:
         thread = threading.Thread(target=self._follow, args=[listener], name=stream, daemon=True)
         self._heard[stream] = _Heard(listener, thread)
         self._listeners.append(listener)
+        self._by_name[stream] = listener
         thread.start()
 
     def stop(self, streams: Collection[str]) -> None:
@@ -162,6 +165,7 @@ class DaemonHearing:
                 each.thread.join(max(0.0, until - time.monotonic()))
                 each.listener.finish("heard by another worker")
                 self._listeners.remove(each.listener)
+                del self._by_name[each.listener.stream.source]
                 self._fanout.leave(each.listener.stream)
 
     def figures(self) -> Figures:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tagger.daemon.localsocket import connect, short_path
 from tagger.fleet.leases import now
 from tagger.fleet.messages import Orders, Report
 from tagger.retry import pause_s
@@ -66,7 +67,8 @@ class Server:
             daemon_threads = True
             request_queue_size = 128
 
-        self._server = Listening(str(path), Answering)
+        with short_path(path) as name:
+            self._server = Listening(name, Answering)
         path.chmod(0o600)
         threading.Thread(target=self._server.serve_forever, args=[0.2], name="fleet-socket", daemon=True).start()
 
@@ -125,9 +127,7 @@ class Client:
         """
         try:
             if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX)
-                self._socket.settimeout(self._wait_s)
-                self._socket.connect(str(self._path))
+                self._socket = connect(self._path, self._wait_s)
                 self._lines = self._socket.makefile("rb")
             self._socket.sendall(json.dumps(message).encode() + b"\n")
             line = self._lines.readline(_MOST_BYTES)

@@ -1,0 +1,121 @@
+"""Real streams through a real fleet, whose workers are killed: are all events there, each once?
+
+    python bench/fleet_real.py                    16 streams by HTTP, the bundled network, two workers, three minutes
+
+A siren of four seconds comes every ten. Every 20 s a worker is killed (SIGKILL), the fifth time the coordinator. At the
+end every event that has begun must have ended, and no message may be there twice. Needs Mosquitto and the extra `dev`.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import click
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.programs import TAGGER, Mosquitto, siren, subscribed
+from tests.radio import RATE_HZ, on_air, plays_bytes, wav_head
+
+_CYCLE_SECONDS = 10
+
+
+def _sound() -> bytes:
+    wave = np.concatenate([siren(4, RATE_HZ), np.zeros(6 * RATE_HZ)])
+    return (wave * 32767).clip(-32768, 32767).astype("<i2").tobytes()
+
+
+@click.command()
+@click.option("--streams", default=16, show_default=True)
+@click.option("--workers", default=2, show_default=True)
+@click.option("--minutes", default=3.0, show_default=True)
+@click.option("--every", default=20.0, show_default=True, help="Seconds between two deaths.")
+def main(streams: int, workers: int, minutes: float, every: float) -> None:
+    """Prints what a subscriber has received."""
+    sound = _sound()
+    with (
+        tempfile.TemporaryDirectory() as place,
+        Mosquitto(Path(place)) as broker,
+        on_air(lambda radio, connection: plays_bytes(radio, connection, sound, _CYCLE_SECONDS, wav_head())) as radio,
+        subscribed(broker.port, "tagger/+/+/#") as heard,
+    ):
+        folder, file = Path(place) / "state", Path(place) / "fleet.toml"
+        tables = "".join(f'[[source]]\nname = "s{i}"\nurl = "{radio.url()}"\n' for i in range(streams))
+        file.write_text(
+            f'{tables}[mqtt]\nurl = "{broker.url}"\nnode = "city"\n[fleet]\nworkers = {workers}\n'
+            '[events]\nallow = ["siren"]\n[events.labels.siren]\nenter = 0.5\n'
+        )
+        command = [*TAGGER, "fleet", str(file), "--state", str(folder)]
+        fleet = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while _heard(folder) < streams:
+            time.sleep(1)
+        time.sleep(15)
+        began, deaths = time.monotonic(), 0
+        while time.monotonic() - began < 60 * minutes:
+            if deaths == 4:
+                fleet.kill()
+                fleet.wait()
+                fleet = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            else:
+                _kill_worker(folder, deaths)
+            deaths += 1
+            time.sleep(every)
+        while _heard(folder) < streams:
+            time.sleep(1)
+        fleet.send_signal(signal.SIGTERM)
+        fleet.wait()
+        time.sleep(2)
+        heard.catch_up()
+        messages = list(heard.messages)
+    _judge([(at, message.topic, message.payload) for at, message in messages], streams, deaths, began)
+
+
+def _heard(folder: Path) -> int:
+    done = subprocess.run(
+        [*TAGGER, "fleet", "status", "--json", "--state", str(folder)], capture_output=True, check=False
+    )
+    with contextlib.suppress(ValueError):
+        return int(json.loads(done.stdout)["heard"])
+    return 0
+
+
+def _kill_worker(folder: Path, number: int) -> None:
+    locks = sorted(folder.glob("*/lock"))
+    with contextlib.suppress(ValueError, ProcessLookupError):
+        os.kill(int(locks[number % len(locks)].read_text()), signal.SIGKILL)
+
+
+def _judge(messages: list[tuple[float, str, bytes]], streams: int, deaths: int, began: float) -> None:
+    events = [json.loads(payload) for _, topic, payload in messages if topic.endswith("/event")]
+    counts = Counter((event["id"], event["type"]) for event in events)
+    begun, ended = ({event["id"] for event in events if event["type"] == kind} for kind in ("begin", "end"))
+    windows = defaultdict[str, list[tuple[float, str]]](list)
+    for at, topic, _ in messages:
+        _, node, source, *rest = topic.split("/")
+        if rest == ["scores"]:
+            windows[source].append((at, node))
+    gaps = [
+        later - at
+        for found in windows.values()
+        for (at, _), (later, _) in itertools.pairwise(found)
+        if later >= began and later - at > 3
+    ]
+    causes = Counter(event.get("cause", "heard") for event in events if event["type"] == "end")
+    print(f"{streams} streams, {deaths} deaths, {len(windows)} heard, {sum(map(len, windows.values())):,} windows")
+    print(f"events begun {len(begun)}, ended {len(ended)} ({', '.join(f'{n} {cause}' for cause, n in causes.items())})")
+    print(f"begun without an end {len(begun - ended)}, ended without a begin {len(ended - begun)}, "
+          f"messages twice {sum(n > 1 for n in counts.values())}")  # fmt: skip
+    print(f"times unheard for more than 3 s: {len(gaps)}; the longest {max(gaps, default=0):.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -225,7 +225,7 @@ class _Trial:
         print(f"{len(heard)} streams, {sum(map(len, heard.values())):,} notes of what was heard")
         print(f"two owners at one moment: {doubles}")
         print(f"streams taken over: {len(gaps):,}; longest time unheard {longest:.1f} s; at the end all were heard "
-              f"{ended - last:.1f} s ago")  # fmt: skip
+              f"{max(0.0, ended - last):.1f} s ago")  # fmt: skip
         print(f"healthy streams moved: {len(healthy)} ({len(healthy) / self._streams:.1%} of all, in all of the time)")
 
     def _before(self, at: float) -> int:

@@ -1,7 +1,7 @@
 """`tagger archive`: its speed beside `tagger tag`, what is left when workers and the run are killed, and its memory.
 
 python bench/archive.py make clips/ recordings/ --hours 2     # recordings of 6 minutes, from clips
-python bench/archive.py speed recordings/ [--ray ADDRESS]     # tag, archive, and archive on Ray, in turn
+python bench/archive.py speed clips/ --hours 20 --rounds 3    # tag, archive, and archive on Ray, in turn
 python bench/archive.py kills recordings/                     # 5 workers and 2 runs killed: the same bytes?
 python bench/archive.py ray recordings/                       # the same on a Ray cluster of 3 nodes, one of which dies
 python bench/archive.py files --count 100000                  # peak memory of the process that leads
@@ -11,15 +11,17 @@ python bench/archive.py s3 recordings/                        # from and to an S
 import argparse
 import os
 import random
-import resource
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +30,8 @@ import numpy as np
 import soundfile
 
 TAGGER = [sys.executable, "-m", "tagger"]
+SLEEPING = [sys.executable, "-m", "bench.sleeping", "0"]
+"""The command with a network that does nothing."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 RATE_HZ = 16_000
 MINUTES = 6
@@ -52,38 +56,79 @@ def make(clips: Path, out: Path, hours: float) -> None:
         )
 
 
+class Tally:
+    """Processor time of all that this process started, as a context manager; of each, to its last half second."""
+
+    def __enter__(self) -> "Tally":
+        self._used: dict[int, float] = {}
+        self._before = {pid: processor_s(pid) for pid in descendants()}
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(0.5):
+            self._look()
+
+    def _look(self) -> None:
+        for pid in descendants():
+            self._used[pid] = max(processor_s(pid), self._used.get(pid, 0.0))
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self._look()
+
+    @property
+    def seconds(self) -> float:
+        return sum(used_s - self._before.get(pid, 0.0) for pid, used_s in self._used.items())
+
+
 def timed(*command: str) -> tuple[float, float]:
-    """Seconds of the wall clock, and of processors, of a command and all that it started."""
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([*TAGGER, *command], check=True, env=os.environ | ONE_THREAD)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.monotonic() - began, cpu_s
+    """Seconds of the wall clock, and of processors, of a command and of all that works for it."""
+    began = time.monotonic()
+    with Tally() as tally:
+        subprocess.run([*TAGGER, *command], check=True, env=os.environ | ONE_THREAD, stderr=subprocess.DEVNULL)
+        wall_s = time.monotonic() - began
+    return wall_s, tally.seconds
 
 
-def hours_in(folder: Path) -> float:
-    return sum(soundfile.info(path).duration for path in folder.rglob("*.wav")) / 3600
-
-
-def speed(recordings: Path, rounds: int, ray: str | None) -> None:
-    """One after the other, `rounds` times."""
-    hours = hours_in(recordings)
-    for number in range(rounds):
-        with TemporaryDirectory() as folder:
-            runs = {
-                "tag": ("tag", str(recordings), "--format", "parquet", "-o", f"{folder}/windows.parquet"),
-                "archive": ("archive", str(recordings), "--out", f"{folder}/out"),
-            }
-            if ray is not None:
-                runs["ray"] = ("archive", str(recordings), "--out", f"{folder}/ray", "--ray", ray)
+def speed(clips: Path, hours: float, rounds: int) -> None:
+    """`tagger tag`, `tagger archive`, and that on a Ray cluster of the same cores, in turn, on the same recordings."""
+    ratios: dict[str, list[tuple[float, float]]] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        make(clips, folder / "in", hours)
+        runs = {
+            "tag": ("tag", str(folder / "in"), "--format", "parquet", "-o", str(folder / "windows.parquet")),
+            "archive": ("archive", str(folder / "in"), "--out", str(folder / "archive")),
+        }
+        if find_spec("ray") is None:
+            print("Ray is not installed, so it is left out", flush=True)
+        else:
+            cluster = stack.enter_context(cluster_of(1, len(os.sched_getaffinity(0))))
+            runs["ray"] = ("archive", str(folder / "in"), "--out", str(folder / "ray"), "--ray", cluster.address)
+        for number in range(rounds):
+            first = (0.0, 0.0)
             for name, command in runs.items():
-                wall_s, cpu_s = timed(*command)
-                speed = hours * 3600 / wall_s
+                shutil.rmtree(folder / name, ignore_errors=True)
+                took = timed(*command)
+                first = took if name == "tag" else first
+                ratios.setdefault(name, []).append((first[0] / took[0], first[1] / took[1]))
                 print(
-                    f"round {number}: {name:8} {hours:.1f} h in {wall_s:.0f} s, {speed:.0f} times real time, "
-                    f"{cpu_s:.0f} s of processors",
+                    f"round {number}: {name:8} {hours:g} h in {took[0]:.0f} s, {hours * 3600 / took[0]:.0f} times real "
+                    f"time, {took[1]:.0f} s of processors",
                     flush=True,
                 )
+            if "ray" in runs:
+                same = tables(folder / "ray") == tables(folder / "archive")
+                print(f"round {number}: archive and ray wrote {'the same' if same else 'OTHER'} bytes", flush=True)
+    for name, found in ratios.items():
+        wall, processors = (statistics.median(each) for each in zip(*found, strict=True))
+        print(
+            f"{name:8} {100 * wall:.0f} % of the speed of tag by the clock, {100 * processors:.0f} % by processor time"
+        )
 
 
 def tables(out: Path) -> dict[str, bytes]:
@@ -230,15 +275,15 @@ def ray(recordings: Path, pause_s: float, seed: int, nodes: int) -> None:
 
 
 @contextmanager
-def cluster_of(nodes: int) -> Iterator[Any]:
-    """A Ray cluster on this machine, of nodes with a processor each, and one that leads without."""
+def cluster_of(nodes: int, cores: int = 1) -> Iterator[Any]:
+    """A Ray cluster on this machine, of nodes with so many cores each, and one that leads without."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(nodes):
-            cluster.add_node(num_cpus=1)
+            cluster.add_node(num_cpus=cores)
         yield cluster
     finally:
         cluster.shutdown()
@@ -261,7 +306,7 @@ def peak_mb(command: list[str]) -> float:
 
 
 def files(count: int, seconds: float) -> None:
-    """Of 1,000 recordings and of `count`, all in one folder."""
+    """Of 1,000 recordings and of `count`, all in one folder. The network does nothing: it is in other processes."""
     for each in (1_000, count):
         with TemporaryDirectory() as folder:
             root = Path(folder, "in")
@@ -275,7 +320,7 @@ def files(count: int, seconds: float) -> None:
                 else:
                     first = Path(shutil.copy(first, copy))  # a file may have some 65,000 names
             began = time.monotonic()
-            peak = peak_mb([*TAGGER, "archive", str(root), "--out", str(Path(folder, "out"))])
+            peak = peak_mb([*SLEEPING, "archive", str(root), "--window", "1", "--out", str(Path(folder, "out"))])
             print(
                 f"{each:,} recordings of {seconds:g} s: peak {peak:.1f} MB, {time.monotonic() - began:.0f} s",
                 flush=True,
@@ -325,7 +370,6 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--ray", metavar="ADDRESS")
     parser.add_argument("--nodes", type=int, default=3, help="nodes of the Ray cluster, with a processor each")
     parser.add_argument("--pause", type=float, default=8.0, help="mean time between two kills, seconds")
     parser.add_argument("--seed", type=int, default=1)
@@ -335,7 +379,7 @@ def main() -> None:
     if args.what == "make":
         make(*args.folders, args.hours)
     elif args.what == "speed":
-        speed(*args.folders, args.rounds, args.ray)
+        speed(*args.folders, args.hours, args.rounds)
     elif args.what == "kills":
         kills(*args.folders, args.pause, args.seed)
     elif args.what == "ray":

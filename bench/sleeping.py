@@ -1,8 +1,9 @@
 """`tagger` with a network that sleeps: it takes as long as one that computes, and leaves the processor to others.
 
     python -m bench.sleeping SECONDS listen ...     # each window takes so long
+    python -m bench.sleeping SECONDS archive ...
 
-Everything else is the daemon as it is: sources, windows, features, the engine, decisions, sinks. All scores are 0.
+Everything else is as it is: sources, windows, features, the engine, decisions, sinks, tables. All scores are 0.
 """
 
 import os
@@ -31,6 +32,15 @@ class SleepingClassifier(runtime_onnx.OnnxClassifier):
 
 
 if __name__ == "__main__":
-    os.environ[WINDOW_S] = sys.argv.pop(1)
     runtime_onnx.OnnxClassifier = SleepingClassifier  # type: ignore[misc]
-    main()
+    if WINDOW_S in os.environ:  # a worker of `archive`, with the number of its socket
+        from tagger.archive import worker
+
+        worker.main()
+    else:
+        os.environ[WINDOW_S] = sys.argv.pop(1)
+        if sys.argv[1] == "archive":
+            from tagger.archive import pool
+
+            pool.WORKER = "bench.sleeping"
+        main()

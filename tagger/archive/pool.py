@@ -124,13 +124,13 @@ class _Worker:
 class LocalPool:
     """Processes of this machine."""
 
-    def __init__(self, job: Job, count: int, threads: int | None = None, module: str = WORKER) -> None:
+    def __init__(self, job: Job, count: int, threads: int | None = None, module: str | None = None) -> None:
         """
         Args:
             threads: threads of all workers together. None: one for each.
-            module: what a worker runs.
+            module: what a worker runs. None: `WORKER`.
         """
-        self._job, self._module = job, module
+        self._job, self._module = job, module or WORKER
         self._count, self._threads = count, threads or count
         self._workers: list[_Worker] = []
         self._deaths: Counter[tuple[int, int, bool]] = Counter()

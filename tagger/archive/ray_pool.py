@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from tagger import __version__
 from tagger.archive.plan import RUN, Shard
-from tagger.archive.pool import WORKER, Died, Done, Failed, Heard, LocalPool, Message
+from tagger.archive.pool import Died, Done, Failed, Heard, LocalPool, Message
 from tagger.archive.shard import Job
 from tagger.archive.stores import store_of
 from tagger.errors import TaggerError, UserError
@@ -44,7 +44,7 @@ def library() -> Any:
 class Actor:
     """A worker on some node. Its methods return what went wrong, since an exception would arrive as Ray's."""
 
-    def __init__(self, job: Job, version: str, needed: Sequence[str], threads: int, module: str) -> None:
+    def __init__(self, job: Job, version: str, needed: Sequence[str], threads: int, module: str | None) -> None:
         """
         Args:
             version: tagger's version on the machine that leads.
@@ -100,7 +100,13 @@ class RayPool:
     """
 
     def __init__(
-        self, job: Job, address: str, most: int, count: int | None, needed: Sequence[str] = (), module: str = WORKER
+        self,
+        job: Job,
+        address: str,
+        most: int,
+        count: int | None,
+        needed: Sequence[str] = (),
+        module: str | None = None,
     ) -> None:
         """
         Args:

@@ -9,6 +9,7 @@ python bench/archive.py s3 recordings/                        # from and to an S
 """
 
 import argparse
+import logging
 import os
 import random
 import shutil
@@ -334,6 +335,7 @@ def s3_server() -> Iterator[str]:
 
     os.environ.update({"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"})
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

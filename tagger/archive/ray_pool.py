@@ -6,6 +6,9 @@ and its shard begun anew by another.
 
 import contextlib
 import os
+import signal
+import socket
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -26,6 +29,8 @@ _MOST_DEATHS = 5
 """Times that a shard's actor may die; then it is left for the next run."""
 _MOST_STARTS = 3
 """Actors in turn that may die before one has begun."""
+_REACH_SECONDS = 10.0
+"""Longest time until the cluster's address answers."""
 _PATIENCE_SECONDS = 60.0
 """Time without any actor after which the user is told where to look."""
 
@@ -110,7 +115,7 @@ class RayPool:
     ) -> None:
         """
         Args:
-            address: of the cluster, as `ray.init` takes it: `auto`, `host:6379` or `ray://host:10001`.
+            address: of the cluster, as `ray.init` takes it: `auto` or `host:6379`.
             most: actors that have something to do.
             count: number of actors. None: as many as the cluster has processors or GPUs.
             needed: local paths that must be there on each node.
@@ -135,13 +140,17 @@ class RayPool:
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        on_term = signal.getsignal(signal.SIGTERM)
         try:
+            _reach(self._address)
             self._ray.init(address=self._address, log_to_driver=False, logging_level="CRITICAL")
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError, ImportError) as error:
+        except (ValueError, RuntimeError, OSError, ImportError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"--ray {self._address}: no cluster answers ({reason}); `ray start --head` begins one"
             ) from None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_term)  # Ray's own prints its stack
         kind = "GPU" if self._is_gpu else "CPU"
         found = int(self._ray.cluster_resources().get(kind, 0))
         if not found:
@@ -245,6 +254,17 @@ class RayPool:
             raise _DeadError((str(error).strip().splitlines() or ["it died"])[-1][:300]) from None
         except self._ray.exceptions.RayTaskError as error:
             raise TaggerError(f"a worker on Ray failed: {error.cause!r}") from None
+
+
+def _reach(address: str) -> None:
+    """Tries `host:6379` once: Ray would try for minutes.
+
+    Raises:
+        OSError: nobody answers there.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "//" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
 
 
 class _DeadError(Exception):

@@ -19,7 +19,7 @@ from tagger.archive.pool import Died, Done, Failed, Heard, Message
 from tagger.archive.shard import ShardDone
 from tagger.errors import TaggerError
 from tests.archive.test_shard import job
-from tests.programs import refused, run, write_wav
+from tests.programs import free_port, refused, run, write_wav
 
 RESULT = ShardDone(1, 0, 5.0, 5, 0, None)
 
@@ -243,6 +243,7 @@ def test_a_cluster_that_does_not_answer_or_has_no_processor_is_refused(cluster: 
     refused(
         run(*archive, "nowhere"), "--ray nowhere: no cluster answers", "Could not find any running Ray", "ray start"
     )
+    refused(run(*archive, f"127.0.0.1:{free_port()}"), "no cluster answers", "Connection refused")
     cluster.resources = {}
     refused(run(*archive, "auto"), "--ray auto: the cluster has no CPU")
 

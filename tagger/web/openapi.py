@@ -1,288 +1,10 @@
 """Description of the page's interface, OpenAPI 3.1, at `api/openapi.json`. tests/web holds the answers against it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tagger import __version__
-from tagger.web.roles import Right, Role
-
-Schema = Mapping[str, Any]
-
-_TEXT: Schema = {"type": "string"}
-_TIME: Schema = {"type": "string", "format": "date-time"}
-_NUMBER: Schema = {"type": "number"}
-_WHOLE: Schema = {"type": "integer"}
-_TRUTH: Schema = {"type": "boolean"}
-
-
-def _or_null(schema: Schema) -> Schema:
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def _object(fields: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
-    return {
-        "type": "object",
-        "properties": dict(fields),
-        "required": [name for name in fields if name not in optional],
-        "additionalProperties": False,
-    }
-
-
-def _list(of: Schema) -> Schema:
-    return {"type": "array", "items": of}
-
-
-def _by_name(of: Schema) -> Schema:
-    return {"type": "object", "additionalProperties": of}
-
-
-_STATES = ("starting", "hearing", "silent", "retrying", "off", "ended")
-_SOURCE_FIELDS: Mapping[str, Schema] = {
-    "state": {"type": "string", "enum": [*_STATES]},
-    "reason": _TEXT,
-    "detail": _TEXT,
-    "since": _TIME,
-    "reconnects": _WHOLE,
-    "last_audio_s": _or_null(_NUMBER),
-    "rms_dbfs": _or_null(_NUMBER),
-    "windows": _WHOLE,
-    "skipped": _WHOLE,
-    "overruns": _WHOLE,
-    "latency_ms": _or_null(_object({"p50": _NUMBER, "p95": _NUMBER, "p99": _NUMBER})),
-    "events": _by_name(_WHOLE),
-    "problems": _list(_TEXT),
-}
-_CLIP = _object(
-    {
-        "id": _TEXT,
-        "label": _TEXT,
-        "source": _TEXT,
-        "onset": _TIME,
-        "offset": _TIME,
-        "duration_s": _NUMBER,
-        "peak_score": _NUMBER,
-        "clip_onset": _TIME,
-        "clip_s": _NUMBER,
-        "verdict": {"type": ["string", "null"], "enum": ["right", "wrong", "other", None]},
-        "told": _or_null(_TEXT),
-    }
-)
-_REVIEWS: Mapping[str, Schema] = {
-    "labels": _list(
-        _object(
-            {
-                "label": _TEXT,
-                "right": _WHOLE,
-                "wrong": _WHOLE,
-                "other": _WHOLE,
-                "unreviewed": _WHOLE,
-                "precision": _or_null(_NUMBER),
-            }
-        )
-    ),
-    "train": _or_null(_TEXT),
-}
-"""What the reviews say so far."""
-_SCHEMAS: Mapping[str, Schema] = {
-    "Error": _object({"error": _TEXT}),
-    "Me": _object(
-        {
-            "role": {"type": "string", "enum": [*Role]},
-            "rights": _list({"type": "string", "enum": [*Right]}),
-            "login": _TRUTH,
-            "base": _TEXT,
-        }
-    ),
-    "Health": _object(
-        {
-            "schema": _WHOLE,
-            "time": _TIME,
-            "node": _TEXT,
-            "version": _TEXT,
-            "verdict": {"type": "string", "enum": ["ok", "degraded", "failing"]},
-            "problems": _list(_TEXT),
-            "uptime_s": _WHOLE,
-            "sources": _by_name(_object(_SOURCE_FIELDS)),
-            "sinks": _by_name(_object({"waiting": _WHOLE, "dropped": _WHOLE, "trouble": _or_null(_TEXT)})),
-            "process": _object(
-                {
-                    "resident_mb": _or_null(_NUMBER),
-                    "cpu_s": _NUMBER,
-                    "threads": _WHOLE,
-                    "open_files": _or_null(_WHOLE),
-                }
-            ),
-        }
-    ),
-    "Sources": _object({"sources": _list(_object({"name": _TEXT, "description": _TEXT, **_SOURCE_FIELDS}))}),
-    "Events": _object(
-        {
-            "kept": {"type": "string", "enum": ["database", "log", "memory"]},
-            "more": _TRUTH,
-            "events": _list(
-                _object(
-                    {
-                        "id": _TEXT,
-                        "label": _TEXT,
-                        "score": _NUMBER,
-                        "peak_score": _NUMBER,
-                        "onset": _TIME,
-                        "offset": _or_null(_TIME),
-                        "duration_s": _or_null(_NUMBER),
-                        "node": _TEXT,
-                        "source": _TEXT,
-                        "model": _TEXT,
-                        "cause": {"type": "string", "enum": ["test", "restart", "takeover"]},
-                        "clip": _TRUTH,
-                    },
-                    optional=["cause", "clip"],
-                )
-            ),
-        }
-    ),
-    "Clips": _object({"clips": _list(_CLIP), "more": _TRUTH, **_REVIEWS}),
-    "Marked": _object({"clips": _list(_CLIP), "undo": _by_name(_TEXT), **_REVIEWS}),
-    "Spectrogram": _object(
-        {
-            "bands": _WHOLE,
-            "step_s": _NUMBER,
-            "range_db": _NUMBER,
-            "hertz": _list(_NUMBER),
-            "begin_s": _NUMBER,
-            "seconds": _NUMBER,
-            "data": {"type": "string", "contentEncoding": "base64"},
-        }
-    ),
-    "Counts": _object(
-        {
-            "kept": {"type": "string", "enum": ["database", "log", "memory"]},
-            "edges": _list(_TIME),
-            "labels": _list(_object({"label": _TEXT, "total": _WHOLE, "counts": _list(_WHOLE)})),
-        }
-    ),
-    "Levels": _object(
-        {"levels": _by_name(_list({"type": "array", "items": _NUMBER, "minItems": 3, "maxItems": 3}))},
-    ),
-    "Nodes": _object({"nodes": _list(_object({"name": _TEXT, "sources": _list(_TEXT)}))}),
-    "Thresholds": _object(
-        {
-            "kept": _TRUTH,
-            "source": _TEXT,
-            "labels": _list(_object({"label": _TEXT, "enter": _NUMBER, "announced": _TRUTH, "heard": _WHOLE})),
-            "label": _TEXT,
-            "enter": _NUMBER,
-            "exit": _NUMBER,
-            "announced": _TRUTH,
-            "least": _or_null(_NUMBER),
-            "since": _or_null(_TIME),
-            "until": _or_null(_TIME),
-            "windows": _WHOLE,
-            "counts": _list(
-                _object(
-                    {
-                        "enter": _NUMBER,
-                        "exit": _NUMBER,
-                        "day": _WHOLE,
-                        "week": _or_null(_WHOLE),
-                        "month": _or_null(_WHOLE),
-                        "right": _WHOLE,
-                        "wrong": _WHOLE,
-                    }
-                )
-            ),
-            "reviewed": _object({"right": _WHOLE, "wrong": _WHOLE}),
-        },
-        optional=[
-            *("labels", "label", "enter", "exit", "announced", "least", "since", "until", "windows", "counts"),
-            "reviewed",
-        ],
-    ),
-    "Threshold": _object(
-        {"sources": _list(_TEXT), "label": _TEXT, "enter": _NUMBER, "exit": _NUMBER, "until": _TEXT, "toml": _TEXT}
-    ),
-    "Labels": _by_name(
-        _list(
-            _object(
-                {
-                    "label": _TEXT,
-                    "topic": _TEXT,
-                    "enter": _NUMBER,
-                    "exit": _NUMBER,
-                    "announced": _TRUTH,
-                    "group": _list(_TEXT),
-                },
-                optional=["enter", "exit", "announced", "group"],
-            )
-        )
-    ),
-    "Broker": _object(
-        {
-            "broker": _or_null(_TEXT),
-            "connected": _TRUTH,
-            "trouble": _or_null(_TEXT),
-            "more": _TRUTH,
-            "nodes": _list(
-                _object(
-                    {
-                        "node": _TEXT,
-                        "online": _or_null(_TRUTH),
-                        "since": _or_null(_TIME),
-                        "heard": _or_null(_TIME),
-                        "version": _or_null(_TEXT),
-                        "verdict": {"type": ["string", "null"], "enum": ["ok", "degraded", "failing", None]},
-                        "problems": _list(_TEXT),
-                        "sources": _list(
-                            _object(
-                                {
-                                    "source": _TEXT,
-                                    "state": {"type": "string", "enum": [*_STATES, "offline"]},
-                                    "reason": _TEXT,
-                                    "detail": _TEXT,
-                                    "since": _or_null(_TIME),
-                                }
-                            )
-                        ),
-                    }
-                )
-            ),
-        }
-    ),
-    "Faults": _object(
-        {
-            "faults": _list(
-                _object(
-                    {
-                        "first": _TIME,
-                        "last": _TIME,
-                        "times": _WHOLE,
-                        "level": {"type": "string", "enum": ["warning", "error"]},
-                        "about": _TEXT,
-                        "said": _TEXT,
-                        "advice": _TEXT,
-                    }
-                )
-            )
-        }
-    ),
-    "Examination": _object(
-        {
-            "running": _TRUTH,
-            "began": _or_null(_TIME),
-            "ended": _or_null(_TIME),
-            "findings": _list(
-                _object(
-                    {
-                        "about": _TEXT,
-                        "state": {"type": "string", "enum": ["ok", "warn", "fail"]},
-                        "said": _TEXT,
-                        "advice": _TEXT,
-                    }
-                )
-            ),
-        }
-    ),
-    "Enabled": _object({"sources": _list(_TEXT), "enabled": _TRUTH}),
-}
+from tagger.web.schemas import NUMBER, SCHEMAS, TEXT, TIME, TRUTH, WHOLE, Schema, or_null, record_of
 
 
 def _answer(what: str, schema: str) -> Mapping[str, Any]:
@@ -337,18 +59,18 @@ def _post(
 
 
 _CHOSEN = (
-    _parameter("since", "Earliest onset.", _TIME),
-    _parameter("until", "The onset is before this time.", _TIME),
-    _parameter("label", "Labels, with commas between.", _TEXT),
-    _parameter("source", "Sources, with commas between.", _TEXT),
+    _parameter("since", "Earliest onset.", TIME),
+    _parameter("until", "The onset is before this time.", TIME),
+    _parameter("label", "Labels, with commas between.", TEXT),
+    _parameter("source", "Sources, with commas between.", TEXT),
 )
 """Which events or clips are asked for."""
-_NODE = _parameter("node", "Nodes, with commas between.", _TEXT)
+_NODE = _parameter("node", "Nodes, with commas between.", TEXT)
 
 
 def _clip_paths() -> Mapping[str, Any]:
     none = {"404": _answer("No clip was kept of this event, or no audio is kept.", "Error")}
-    id = {"name": "id", "in": "path", "required": True, "description": "The event's id.", "schema": _TEXT}
+    id = {"name": "id", "in": "path", "required": True, "description": "The event's id.", "schema": TEXT}
     verdicts = {"type": "string", "enum": ["none", "right", "wrong", "other", "reviewed", "all"], "default": "all"}
     listed = _get(
         "clips",
@@ -356,9 +78,9 @@ def _clip_paths() -> Mapping[str, Any]:
         "Clips",
         *_CHOSEN,
         _parameter("verdict", "What was said of them.", verdicts),
-        _parameter("limit", "Most clips.", {**_WHOLE, "minimum": 1, "maximum": 1000, "default": 200}),
+        _parameter("limit", "Most clips.", {**WHOLE, "minimum": 1, "maximum": 1000, "default": 200}),
     )
-    marks = {"type": "object", "additionalProperties": _TEXT, "minProperties": 1, "maxProperties": 500}
+    marks = {"type": "object", "additionalProperties": TEXT, "minProperties": 1, "maxProperties": 500}
     picture = _get("spectrogram", "The spectrogram of a clip: bytes, [columns, bands].", "Spectrogram")
     flac = {"audio/flac": {"schema": {"type": "string", "format": "binary"}}}
     return {
@@ -367,7 +89,7 @@ def _clip_paths() -> Mapping[str, Any]:
             "post": _post(
                 "mark",
                 "Marks clips, by the ids of their events: right, wrong, a label, or undo. All, or none.",
-                _object({"marks": marks}),
+                record_of({"marks": marks}),
                 "Marked",
                 "No clip was kept of one of these events, or no audio is kept.",
             )
@@ -376,7 +98,7 @@ def _clip_paths() -> Mapping[str, Any]:
             "get": {
                 "operationId": "clip",
                 "summary": "The sound of a clip. Ranges of bytes may be asked for.",
-                "parameters": [id, _parameter("download", "Whether browsers should save it.", _TEXT)],
+                "parameters": [id, _parameter("download", "Whether browsers should save it.", TEXT)],
                 "responses": {
                     "200": {"description": "All of it.", "content": flac},
                     "206": {"description": "A part of it.", "content": flac},
@@ -401,7 +123,7 @@ def _health_paths() -> Mapping[str, Any]:
         "/api/faults": {"get": _get("faults", "The last faults that were told, the newest first.", "Faults")},
         "/api/doctor": {
             "get": {**examination, "responses": {**examination["responses"], "404": _answer(none, "Error")}},
-            "post": _post("examine", "Runs doctor's checks, unless they run.", _object({}), "Examination", none),
+            "post": _post("examine", "Runs doctor's checks, unless they run.", record_of({}), "Examination", none),
         },
     }
 
@@ -419,10 +141,10 @@ def document() -> dict[str, Any]:
                 "post": _post(
                     "enable",
                     "Pauses a source, or resumes it.",
-                    _object({"enabled": _TRUTH}),
+                    record_of({"enabled": TRUTH}),
                     "Enabled",
                     "There is no such source.",
-                    {"name": "name", "in": "path", "required": True, "schema": _TEXT},
+                    {"name": "name", "in": "path", "required": True, "schema": TEXT},
                 )
             },
             "/api/events": {
@@ -432,8 +154,8 @@ def document() -> dict[str, Any]:
                     "Events",
                     *_CHOSEN,
                     _NODE,
-                    _parameter("min_score", "Lowest peak score.", _NUMBER),
-                    _parameter("limit", "Most events.", {**_WHOLE, "minimum": 1, "maximum": 5000, "default": 500}),
+                    _parameter("min_score", "Lowest peak score.", NUMBER),
+                    _parameter("limit", "Most events.", {**WHOLE, "minimum": 1, "maximum": 5000, "default": 500}),
                 )
             },
             "/api/counts": {
@@ -441,11 +163,11 @@ def document() -> dict[str, Any]:
                     "counts",
                     "How many events of each label began in each stretch of time, the most frequent label first.",
                     "Counts",
-                    _parameter("edges", "Ends of stretches: 2 to 100 times, ascending; without it 24 hours.", _TEXT),
-                    _parameter("label", "Labels, with commas between.", _TEXT),
-                    _parameter("source", "Sources, with commas between.", _TEXT),
+                    _parameter("edges", "Ends of stretches: 2 to 100 times, ascending; without it 24 hours.", TEXT),
+                    _parameter("label", "Labels, with commas between.", TEXT),
+                    _parameter("source", "Sources, with commas between.", TEXT),
                     _NODE,
-                    _parameter("min_score", "Lowest peak score.", _NUMBER),
+                    _parameter("min_score", "Lowest peak score.", NUMBER),
                 )
             },
             "/api/levels": {
@@ -453,7 +175,7 @@ def document() -> dict[str, Any]:
                     "levels",
                     "How loud each source was in the last hour: time (seconds since the epoch), RMS and peak (dBFS).",
                     "Levels",
-                    _parameter("source", "Sources, with commas between.", _TEXT),
+                    _parameter("source", "Sources, with commas between.", TEXT),
                 )
             },
             "/api/nodes": {"get": _get("nodes", "The nodes and their sources that there may be events of.", "Nodes")},
@@ -463,13 +185,13 @@ def document() -> dict[str, Any]:
                     "thresholds",
                     "What each threshold of a label would have given; without a label, the labels that were heard.",
                     "Thresholds",
-                    {"name": "source", "in": "query", "required": True, "schema": _TEXT},
-                    _parameter("label", "One label.", _TEXT),
+                    {"name": "source", "in": "query", "required": True, "schema": TEXT},
+                    _parameter("label", "One label.", TEXT),
                 ),
                 "post": _post(
                     "threshold",
                     "Sets a threshold until the next restart or reload, of one source or (null) of all.",
-                    _object({"source": _or_null(_TEXT), "label": _TEXT, "enter": _NUMBER}),
+                    record_of({"source": or_null(TEXT), "label": TEXT, "enter": NUMBER}),
                     "Threshold",
                     "There are none.",
                 ),
@@ -480,9 +202,9 @@ def document() -> dict[str, Any]:
                     "operationId": "live",
                     "summary": "What is live, as Server-Sent Events.",
                     "description": "Events: hello, columns, level, scores, event, health. docs/page.md has their data.",
-                    "parameters": [_parameter("columns", "Sources whose spectrogram is wanted.", _TEXT)],
+                    "parameters": [_parameter("columns", "Sources whose spectrogram is wanted.", TEXT)],
                     "responses": {
-                        "200": {"description": "A stream.", "content": {"text/event-stream": {"schema": _TEXT}}},
+                        "200": {"description": "A stream.", "content": {"text/event-stream": {"schema": TEXT}}},
                         "503": _answer("Too many pages are open.", "Error"),
                         **_REFUSED,
                     },
@@ -490,7 +212,7 @@ def document() -> dict[str, Any]:
             },
         },
         "components": {
-            "schemas": dict(_SCHEMAS),
+            "schemas": dict(SCHEMAS),
             "securitySchemes": {"password": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"password": []}],

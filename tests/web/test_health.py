@@ -36,8 +36,8 @@ def test_the_last_faults_are_answered_as_the_document_says() -> None:
         logging.getLogger("tagger.x").warning("%s: away; trying again", "door")
         found = served.json("/api/faults")
         fits("/api/faults", found)
-        assert [(each["about"], each["said"], each["advice"]) for each in found["faults"]] == [
-            ("door", "away", "trying again")
+        assert ("door", "away", "trying again") in [
+            (each["about"], each["said"], each["advice"]) for each in found["faults"]
         ]
 
 

@@ -76,5 +76,5 @@ def test_every_view_is_shown(tab: Tab) -> None:
         for view in tab.run("return [...document.querySelectorAll('nav a')].map(link => link.dataset.view)"):
             tab.run(f"location.hash = '{view}'")
             tab.holds(f"!document.querySelector('#{view}').hidden && !document.querySelector('[aria-busy=true]')")
-            assert tab.run(f"return document.querySelector('#{view}').innerText.length > 20")
-            assert tab.run("return document.documentElement.scrollWidth <= innerWidth")
+            tab.holds(f"document.querySelector('#{view}').innerText.length > 20")
+            tab.holds("document.documentElement.scrollWidth <= innerWidth")

@@ -30,7 +30,7 @@ _CYCLE_SECONDS = 10
 
 
 def _sound() -> bytes:
-    wave = np.concatenate([siren(4, RATE_HZ), np.zeros(6 * RATE_HZ)])
+    wave = np.concatenate([siren(4, RATE_HZ), 0.002 * np.random.default_rng(0).standard_normal(6 * RATE_HZ)])
     return (wave * 32767).clip(-32768, 32767).astype("<i2").tobytes()
 
 

@@ -4,10 +4,10 @@ import csv
 import io
 import json
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tagger.errors import UserError, near
 from tagger.mqtt.topics import NOT_SOURCES
 from tagger.names import is_topic
 from tagger.settings import ListenSettings
+from tagger.sources.network.address import shown
 from tagger.sources.spec import Spec
 
 _MOST_BYTES = 64_000_000
@@ -131,6 +132,7 @@ def _named(texts: list[str], path: Path) -> dict[str, str]:
 def _list(place: str, folder: Path) -> list[str]:
     """The sources of a CSV or JSON file, or of a URL."""
     text = _fetched(place) if place.startswith(("http://", "https://")) else _file(folder / place)
+    place = shown(place) if "://" in place else place
     tables = _from_json(text, place) if text.lstrip().startswith("[") else _from_csv(text, place)
     return _texts(tables, TomlFile(Path(place), ""))
 
@@ -139,8 +141,8 @@ def _file(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: no path can be so
+        raise UserError(f"{path}: {getattr(error, 'strerror', error)}") from None
     return _decoded(content, str(path))
 
 
@@ -148,9 +150,9 @@ def _fetched(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=_URL_SECONDS) as answer:
             content = answer.read(_MOST_BYTES + 1)
-    except (OSError, ValueError) as error:  # URLError is an OSError
-        raise UserError(f"{url}: cannot be read ({getattr(error, 'reason', error)})") from None
-    return _decoded(content, url)
+    except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
+        raise UserError(f"{shown(url)}: cannot be read ({getattr(error, 'reason', error)})") from None
+    return _decoded(content, shown(url))
 
 
 def _decoded(content: bytes, place: str) -> str:
@@ -171,8 +173,15 @@ def _from_json(text: str, place: str) -> Any:
 
 def _from_csv(text: str, place: str) -> list[dict[str, Any]]:
     """The rows as the tables that they stand for. Cells that are empty say nothing."""
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    try:
+        return _rows(reader, place)
+    except csv.Error as error:
+        raise UserError(f"{place}: is no CSV after line {reader.line_num}: {error}") from None
+
+
+def _rows(reader: "csv.DictReader[str]", place: str) -> list[dict[str, Any]]:
     options = {option.key: option for option in sourcetables.SOURCE_FIELDS}
-    reader = csv.DictReader(io.StringIO(text))
     if not reader.fieldnames or "url" not in reader.fieldnames or "name" not in reader.fieldnames:
         raise UserError(f"{place}: the first line must name the columns, among them name and url")
     if unknown := [each for each in reader.fieldnames if each not in options]:

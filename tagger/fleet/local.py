@@ -225,9 +225,14 @@ class Children:
                 child = None
             if child is None and node not in others and now() >= self._failures.get(node, (0, 0.0))[1]:
                 session = f"{node}#{secrets.token_hex(6)}"
-                process = subprocess.Popen(
-                    self._command(node, session), stdin=subprocess.DEVNULL, start_new_session=True
-                )
+                try:
+                    process = subprocess.Popen(
+                        self._command(node, session), stdin=subprocess.DEVNULL, start_new_session=True
+                    )
+                except OSError as error:  # no more memory or processes, at the moment
+                    log.warning("worker %s cannot be started: %s", node, error.strerror or error)
+                    self._failures[node] = self._failures.get(node, (0, 0.0))[0], now() + _LIVED_SECONDS
+                    continue
                 self._running[node] = _Child(process, session, now(), now() + _START_SECONDS)
 
     def kill_lost(self, known: Collection[str], silent_s: float) -> None:

@@ -107,6 +107,7 @@ class Fleet:
         self.coordinator = Coordinator(habits, folder.generation, now(), len(nodes) + others, folder.is_first)
         self.coordinator.sources = dict(read_sources())
         self._processes = Processes()
+        self._is_over = threading.Event()
         self.children = Children(nodes, command, self._lose)
         self._problem = ""
         """Why the sources could not be read when they were last."""
@@ -120,9 +121,10 @@ class Fleet:
             server = Server(self._folder.path, self.answer)
         except OSError as error:
             raise TaggerError(f"{self._folder.path}: no socket can be made ({error.strerror or error})") from None
-        read_at, start_at = now(), now()
+        start_at = now()
         if not self._folder.is_first:  # workers of the coordinator before are about to say that they are there
             start_at += 3.0
+        threading.Thread(target=self._read_all, name="sources", daemon=True).start()
         try:
             while not stop.wait(_TEND_SECONDS):
                 if now() >= start_at:
@@ -130,9 +132,6 @@ class Fleet:
                 with self._lock:
                     for session in self._processes.ended():
                         self.coordinator.lose(session, now())
-                if now() - read_at >= self._every_s:
-                    self._read_again()
-                    read_at = now()
                 with self._lock:
                     self.coordinator.plan(now())
                     known = self.coordinator.leases.sessions
@@ -183,6 +182,11 @@ class Fleet:
         with self._lock:
             self.coordinator.lose(session, now())
 
+    def _read_all(self) -> None:
+        """Looks at the sources again and again; a server that does not answer delays nothing else."""
+        while not self._is_over.wait(self._every_s):
+            self._read_again()
+
     def _read_again(self) -> None:
         try:
             found = dict(self._read())
@@ -202,6 +206,7 @@ class Fleet:
             self.coordinator.sources = found
 
     def _end(self, server: Server) -> None:
+        self._is_over.set()
         with self._lock:
             self.coordinator.is_ending = True
         until = now() + _END_SECONDS

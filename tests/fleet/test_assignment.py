@@ -87,6 +87,18 @@ def test_a_drained_worker_gets_nothing_and_keeps_nothing() -> None:
     assert set(after.values()) == {"b"}
 
 
+def test_a_worker_that_has_not_been_heard_of_keeps_what_it_has_and_gets_nothing() -> None:
+    streams = [f"mic{i}" for i in range(30)]
+    before = assign(streams[:20], [Place("a", 20), Place("b", 20)], {})
+    silent = [Place("a", 20, takes=False), Place("b", 20)]
+    after = assign(streams, silent, before)
+    assert Counter(after.values()) == {"a": 10, "b": 20}
+    assert all(after[stream] == owner for stream, owner in before.items())
+    assert assign(streams, [Place("a", 20, takes=False)], before) == {
+        stream: owner for stream, owner in before.items() if owner == "a"
+    }
+
+
 def test_too_many_streams_overload_all_workers_alike() -> None:
     found = assign([f"mic{i}" for i in range(90)], [Place("big", 20), Place("small", 10)], {})
     assert Counter(found.values()) == {"big": 60, "small": 30}

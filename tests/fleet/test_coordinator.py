@@ -92,6 +92,20 @@ def test_a_dead_workers_streams_are_heard_by_others_and_no_other_moves(is_known:
     assert fleet.status["moved"] == {"lost": 25}
 
 
+def test_a_worker_that_hangs_is_given_nothing_of_one_that_dies() -> None:
+    fleet = Workers(100, 4)
+    fleet.run(3)
+    hanging = fleet.holdings.pop("node1")
+    fleet.run(5)
+    fleet.die("node0", is_known=True)
+    fleet.run(5)
+    assert fleet.status["nodes"]["node1"]["wanted"] == 25
+    assert set(fleet.loads) == {"node2", "node3"}
+    fleet.holdings["node1"] = hanging
+    fleet.run(2)
+    assert fleet.loads["node1"] == 25
+
+
 def test_a_worker_that_comes_is_filled_once_the_fleet_is_quiet_by_the_fewest_moves() -> None:
     fleet = Workers(100, 4)
     fleet.run(3)

@@ -72,6 +72,9 @@ def test_each_worker_is_a_node_of_its_own(tmp_path: Path) -> None:
         (f'{BROKER}[fleet]\nsources = "odd.csv"\n', "column 'uri' is unknown"),
         (f'{BROKER}[fleet]\nsources = "wrong.csv"\n', "wrong.csv, line 2: gain_db: cannot be"),
         (f'{BROKER}[fleet]\nsources = "bad.json"\n', "bad.json: is no JSON"),
+        (f'{BROKER}[fleet]\nsources = "quote.csv"\n', "quote.csv: is no CSV after line 1"),
+        (f'{BROKER}[fleet]\nsources = "a\\u0000b"\n', "must not hold a zero character"),
+        (f'{BROKER}[fleet]\nsources = "http://u:pw@127.0.0.1:9/x"\n', "http://127.0.0.1:9"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path: Path, text: str, words: str) -> None:
@@ -79,6 +82,8 @@ def test_what_cannot_be_is_said(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "odd.csv").write_text("name,url,uri\nroof,demo,x\n")
     (tmp_path / "wrong.csv").write_text("name,url,gain_db\nroof,demo,much\n")
     (tmp_path / "bad.json").write_text("[{")
+    (tmp_path / "quote.csv").write_text('name,url\nroof,"demo\n')
     with pytest.raises(UserError) as refused:
         load(written(tmp_path, text))
+    assert "pw" not in str(refused.value)
     assert words in str(refused.value)

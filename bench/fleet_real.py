@@ -3,8 +3,8 @@
     python bench/fleet_real.py                    16 streams by HTTP, the bundled network, two workers, three minutes
 
 A siren of four seconds comes every ten. Every 20 s a worker is killed (SIGKILL), the fifth time the coordinator. At the
-end every event that has begun must have ended, once. A message may come again, unchanged, if its worker was killed before
-it knew that the broker has it (QoS 1). Needs Mosquitto and the extra `dev`.
+end every event that has begun must have ended, once. A message may come again, unchanged, if its worker was killed
+before it knew that the broker has it (QoS 1). Needs Mosquitto and the extra `dev`.
 """
 
 import contextlib

@@ -4,7 +4,7 @@ python bench/archive.py make clips/ recordings/ --hours 2     # recordings of 6 
 python bench/archive.py speed clips/ --hours 20 --rounds 3    # tag, archive, and archive on Ray, in turn
 python bench/archive.py kills recordings/                     # 5 workers and 2 runs killed: the same bytes?
 python bench/archive.py ray recordings/                       # the same on a Ray cluster of 3 nodes, one of which dies
-python bench/archive.py files --count 100000                  # peak memory of the process that leads
+python -m bench.archive files --count 100000                  # peak memory of the process that leads
 python bench/archive.py s3 recordings/                        # from and to an S3 server on this machine (moto)
 """
 
@@ -278,7 +278,8 @@ def ray(recordings: Path, pause_s: float, seed: int, nodes: int) -> None:
 @contextmanager
 def cluster_of(nodes: int, cores: int = 1) -> Iterator[Any]:
     """A Ray cluster on this machine, of nodes with so many cores each, and one that leads without."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+    os.environ |= quiet | {"RAY_worker_niceness": "0"}  # as the commands that it is compared with
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from tagger.archive.job import Job, ShardDone
 from tagger.archive.plan import Shard
-from tagger.archive.shard import Job, ShardDone
 from tagger.children import end, start_module
 from tagger.errors import TaggerError
 

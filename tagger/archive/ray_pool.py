@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from tagger import __version__
+from tagger.archive.job import Job
 from tagger.archive.plan import RUN, Shard
 from tagger.archive.pool import Died, Done, Failed, Heard, LocalPool, Message
-from tagger.archive.shard import Job
 from tagger.archive.stores import store_of
 from tagger.errors import TaggerError, UserError
 from tagger.printable import echo

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tagger.archive.fetch import Fetched, fetched
+from tagger.archive.job import Job, ShardDone
 from tagger.archive.plan import MARKER, Shard
 from tagger.archive.stores import Store, StoreError, store_of
 from tagger.archive.tables import TableFile
@@ -17,9 +17,7 @@ from tagger.engine.runtime import open_models
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError, CheckpointError
 from tagger.events import Scores
-from tagger.policy import EventsConfig, Policy
 from tagger.printable import printable
-from tagger.settings import Channel
 from tagger.tag.formats import TaggedWindow, times_of
 from tagger.tag.recording import events, windows
 
@@ -27,41 +25,6 @@ _MOST_NOTES = 5
 """Warnings that are kept of a recording."""
 _SIGN_SECONDS = 0.5
 """Interval at which a worker says how far it is."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """How recordings are heard, and where their rows go. It travels to workers."""
-
-    out: str
-    models: tuple[str, ...]
-    runtime: str
-    device: str
-    window: float | None
-    """As the user gave it. None: each model's own."""
-    window_s: float
-    hop_s: float
-    channel: Channel
-    top: int
-    """Labels of a window."""
-    asked: EventsConfig
-    """The classes that it names are labels, too."""
-    rules: Policy
-    """What counts as an event."""
-    embeddings: bool
-
-
-@dataclass(frozen=True)
-class ShardDone:
-    """What came of a shard."""
-
-    files: int
-    bad: int
-    """Recordings that could not be read, or not to their end."""
-    heard_s: float
-    windows: int
-    events: int
-    first_error: str | None
 
 
 class Told(Protocol):

@@ -69,9 +69,9 @@ def archive(
     import pyarrow  # noqa: F401  # what is missing is said before the work begins
 
     from tagger.archive import plan, ray_pool, run
+    from tagger.archive.job import Job
     from tagger.archive.listing import Listing, absolute, local_roots
     from tagger.archive.pool import LocalPool, Pool
-    from tagger.archive.shard import Job
     from tagger.archive.stores import store_of
     from tagger.checkpoints.header import weights_digest
     from tagger.engine.engine import cores

@@ -5,7 +5,7 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
-from tagger.archive.shard import ShardDone
+from tagger.archive.job import ShardDone
 
 
 def main() -> None:

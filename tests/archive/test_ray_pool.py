@@ -14,9 +14,9 @@ import pytest
 pytest.importorskip("pyarrow")
 
 from tagger.archive import ray_pool
+from tagger.archive.job import ShardDone
 from tagger.archive.plan import RUN, Shard
 from tagger.archive.pool import Died, Done, Failed, Heard, Message
-from tagger.archive.shard import ShardDone
 from tagger.errors import TaggerError
 from tests.archive.test_shard import job
 from tests.programs import free_port, refused, run, write_wav

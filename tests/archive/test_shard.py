@@ -13,8 +13,9 @@ pytest.importorskip("pyarrow")
 import pyarrow.parquet
 
 from tagger.archive import plan
+from tagger.archive.job import Job, ShardDone
 from tagger.archive.plan import Shard
-from tagger.archive.shard import Hearer, Job, ShardDone
+from tagger.archive.shard import Hearer
 from tagger.archive.stores import Folder
 from tagger.errors import CheckpointError, UserError
 from tagger.policy import EventsConfig

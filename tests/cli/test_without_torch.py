@@ -134,9 +134,6 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         "uvicorn",
     }
     assert {module for _, module in missing} == {
-        "tagger.archive.pool",
-        "tagger.archive.ray_pool",
-        "tagger.archive.run",
         "tagger.archive.shard",
         "tagger.archive.tables",
         "tagger.archive.worker",

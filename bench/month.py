@@ -48,7 +48,8 @@ def main(folders: tuple[Path, ...], hours: float, days: float, sources: int, lab
             begun = time.monotonic()
             try:
                 found = whatif.ask(asked | {"label": label, "rules": own, "now": time.time(), "marks": []})
-                said = f"{found['windows']:,} windows, at {found['counts'][0]['enter']}: {found['counts'][0]['month']}"
+                row = found["counts"][0]
+                said = f"at {row['enter']}: {row['day']} in a day, {row['week']} in a week, {row['month']} in a month"
             except TaggerError as error:
                 said = str(error)
             print(f"{label}: {time.monotonic() - begun:.1f} s ({said})", flush=True)

@@ -27,14 +27,16 @@ _LOCK = 0x7461_6767_6572
 """Number of PostgreSQL's advisory lock under which the tables are made: `tagger` in ASCII."""
 _values = attrgetter(*(field.name for field in fields(EventRow)))
 _WRITE = """
-INSERT INTO events (id, node, source, label, onset, "offset", score, peak_score, model, cause)
-SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::float8[], %s::float8[],
-    %s::float8[], %s::text[], %s::text[])
-ON CONFLICT (id) DO UPDATE SET
+INSERT INTO events (id, node, source, label, onset, "offset", score, peak_score, model, cause{key})
+SELECT *{key_value} FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::float8[],
+    %s::float8[], %s::float8[], %s::text[], %s::text[]) AS given(id)
+ON CONFLICT (id{key}) DO UPDATE SET
     "offset" = excluded."offset", score = excluded.score,
     peak_score = greatest(events.peak_score, excluded.peak_score), cause = coalesce(events.cause, excluded.cause)
 WHERE events."offset" IS NULL AND excluded."offset" IS NOT NULL AND events.node = excluded.node
 """
+_MADE = "SELECT FROM pg_attribute WHERE attrelid = 'events'::regclass AND attname = 'made' AND NOT attisdropped"
+"""Finds the column that only a hypertable of TimescaleDB has: the time in the id, a part of its key."""
 _FOR_GOOD = ("28", "3D", "42")
 """SQLSTATE classes of what no second try mends: who may log in, which database, rights and tables."""
 _REFUSALS = ("authentication failed", "does not exist", "invalid", "no password supplied", "certificate")
@@ -77,9 +79,14 @@ class PostgresLog:
         with _translated_errors(url):
             try:
                 _migrate(self._connection, url)
+                is_hypertable = self._connection.execute(_MADE).fetchone() is not None
+                self._connection.commit()
             except BaseException:
                 self._connection.close()
                 raise
+
+        key, key_value = (", made", ", tagger_made(given.id)") if is_hypertable else ("", "")
+        self._write = _WRITE.format(key=key, key_value=key_value)
 
     def write(self, rows: Sequence[EventRow]) -> None:
         """Writes all rows, or none, in one transaction. Begins have no offset. A row that is there changes nothing, an
@@ -97,7 +104,7 @@ class PostgresLog:
         columns = [list(column) for column in zip(*map(_values, sorted(rows, key=lambda row: row.id)), strict=True)]
         try:
             with _translated_errors(self._url), self._connection.transaction():
-                self._connection.execute(_WRITE, columns)
+                self._connection.execute(self._write, columns)
         except BaseException:
             self._connection.close()
             raise

@@ -31,10 +31,9 @@ class Postgres:
         self._user: str | None = None
         if os.geteuid() == 0:  # the server refuses to run as root
             self._user = next((each.pw_name for each in pwd.getpwall() if each.pw_name in ("postgres", "nobody")), None)
-            for each in (folder, *folder.parents):
-                if not each.stat().st_mode & 0o001:
-                    each.chmod(each.stat().st_mode | 0o011)
+            self._let_in()
         self._folder.mkdir()
+        self.log = self._folder.with_suffix(".log")
         if self._user is not None:
             shutil.chown(self._folder, self._user)
         password = self._folder.with_suffix(".password")
@@ -48,15 +47,27 @@ class Postgres:
         self.start()
 
     def start(self) -> None:
-        options = [part for each in _SETTINGS for part in ("-c", each)]
-        self._process = subprocess.Popen(
-            [self._programs / "postgres", "-D", self._folder, "-p", str(self.port), *options],
-            user=self._user,
-            cwd="/",
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        self._launch()
         until(self._lets_in, "postgres lets its user in", LONG_S)
+
+    def _let_in(self) -> None:
+        """Lets the server's user reach its folder. A pytest that starts beside this one takes that away again."""
+        for each in self._folder.parents:
+            if not each.stat().st_mode & 0o001:
+                each.chmod(each.stat().st_mode | 0o011)
+
+    def _launch(self) -> None:
+        if self._user is not None:
+            self._let_in()
+        options = [part for each in _SETTINGS for part in ("-c", each)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._folder, "-p", str(self.port), *options],
+                user=self._user,
+                cwd="/",
+                stdout=log,
+                stderr=log,
+            )
 
     def stop(self, number: int = signal.SIGINT) -> None:
         """SIGINT: breaks connections off, and ends in order. SIGQUIT: ends at once, and recovers at the next start."""
@@ -66,7 +77,9 @@ class Postgres:
             self._process = None
 
     def made(self) -> str:
-        """URL of a new database."""
+        """URL of a new database. Starts the server, if a test has left it stopped."""
+        if self._process is None:
+            self.start()
         name = f"test_{next(self._numbers)}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
@@ -83,6 +96,8 @@ class Postgres:
         return len(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())
 
     def _lets_in(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            self._launch()
         try:
             psycopg.connect(self.url(), connect_timeout=5).close()
         except psycopg.OperationalError:

@@ -226,6 +226,45 @@ def test_an_end_completes_its_event_and_nobody_elses(database: str) -> None:
     assert [tuple(map(float, row)) for row in times] == [(10.0, 12.0)]
 
 
+STAND_IN = """
+CREATE FUNCTION create_hypertable(
+    relation regclass, time_column_name name, chunk_time_interval interval, migrate_data boolean
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_index WHERE indrelid = relation AND indisunique AND NOT (
+        SELECT attnum FROM pg_attribute WHERE attrelid = relation AND attname = time_column_name) = ANY (indkey)) THEN
+        RAISE 'cannot create a unique index without the column "%" (used in partitioning)', time_column_name;
+    END IF;
+    EXECUTE format('COMMENT ON TABLE %s IS %L', relation, format('%s %s', time_column_name, chunk_time_interval));
+END $$
+"""
+"""What TimescaleDB, which Debian does not have, asks of a table; it makes no chunks."""
+
+
+@pytest.mark.parametrize("is_filled", [False, True], ids=["new", "of the version before"])
+def test_a_hypertable_holds_each_event_once_too(database: str, is_filled: bool) -> None:
+    at = 1_795_000_000.0
+    begin = EventRow(str(ULID.from_timestamp(at)), "attic", "mic", "dog", at, None, 0.9, 0.9, "m", None)
+    end = EventRow(begin.id, "attic", "mic", "dog", at + 1, at + 2, 0.3, 0.95, "m", None)  # another onset: no matter
+    other = EventRow(begin.id, "cellar", "mic", "cat", at, at + 99, 1.0, 1.0, "m", None)
+    if is_filled:
+        with closing(PostgresLog(database)) as log:
+            log.write([begin])
+    with psycopg.connect(database) as connection:
+        connection.execute(STAND_IN)
+        if is_filled:
+            connection.execute("DELETE FROM tagger_schema WHERE version > 1")
+    with closing(PostgresLog(database)) as log:
+        for row in (begin, other, end, begin, end, other):
+            log.write([row])
+    with psycopg.connect(database) as connection:
+        found = connection.execute('SELECT node, onset, "offset", peak_score, extract(epoch FROM made) FROM events')
+        assert [(*row[:4], float(row[4])) for row in found] == [("attic", at, at + 2, 0.95, at)]
+        (said,) = connection.execute("SELECT obj_description('events'::regclass)").fetchone() or ("",)
+        assert said == "made 7 days"
+    assert json.loads(run("events", database, "--json").stdout)["id"] == begin.id
+
+
 def test_many_collectors_make_the_tables_together(database: str) -> None:
     logs: list[PostgresLog] = []
     threads = [threading.Thread(target=lambda: logs.append(PostgresLog(database))) for _ in range(6)]

@@ -13,6 +13,8 @@ from tagger.fleet.run import FleetFolder
 from tests.fleet.fleets import coordinator, workers
 from tests.programs import until
 
+pytestmark = pytest.mark.slow
+
 SOURCES = {f"mic{i}": f"mic{i}=demo" for i in range(6)}
 
 

@@ -36,6 +36,9 @@ def health_routes(nodes: Nodes, faults: Faults, examining: Examining | None) -> 
             raise HTTPException(HTTPStatus.BAD_REQUEST, "the body must be {}")
         return json_answer(there_is().start())
 
+    async def doctor(request: Request) -> Response:
+        return await (examined if request.method == "POST" else found)(request)
+
     def there_is() -> Examining:
         if examining is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "this daemon cannot examine itself; run tagger doctor")
@@ -44,6 +47,5 @@ def health_routes(nodes: Nodes, faults: Faults, examining: Examining | None) -> 
     return [
         route("/api/broker", others, Right.SEE),
         route("/api/faults", told, Right.SET),
-        route("/api/doctor", found, Right.SET),
-        route("/api/doctor", examined, Right.SET, "POST"),
+        route("/api/doctor", doctor, Right.SET, "GET", "POST"),
     ]

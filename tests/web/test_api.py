@@ -174,6 +174,7 @@ def test_files_are_sent_once(served: Page) -> None:
         ("/api/sources/mic", "GET", {"POST"}),
         ("/api/thresholds", "TRACE", {"GET", "HEAD", "POST"}),
         ("/api/clips/marks", "DELETE", {"POST"}),
+        ("/api/doctor", "OPTIONS", {"GET", "HEAD", "POST"}),
         ("/logout", "GET", {"POST"}),
         ("/", "PUT", {"GET", "HEAD"}),
     ],

@@ -1,6 +1,6 @@
 """The connection to a broker: one paho client, which connects, reconnects with backoff and jitter, and delivers.
 
-The only module that imports paho.
+Only this module and `client.py`, paho's client itself, import paho.
 """
 
 import logging

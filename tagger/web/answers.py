@@ -1,14 +1,16 @@
 """Answers of the web application, and what requests carry. It knows Starlette."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from tagger.errors import UserError
 from tagger.web.files import PageFile
 
 MOST_BYTES = 4_096
@@ -56,6 +58,19 @@ async def wish_of(request: Request, most: int = MOST_BYTES) -> Mapping[str, Any]
 def json_answer(found: Mapping[str, Any]) -> Response:
     body = json.dumps(found, separators=(",", ":"), allow_nan=False)
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+async def found_answer(find: Callable[..., Mapping[str, Any]], *values: Any) -> Response:
+    """What a function finds, as JSON; where what is asked for is wrong (UserError), that.
+
+    Args:
+        find: called in a thread, as it may read or compute for long.
+        values: its arguments.
+    """
+    try:
+        return json_answer(await run_in_threadpool(find, *values))
+    except UserError as error:
+        return error_answer(HTTPStatus.BAD_REQUEST, str(error))
 
 
 def error_answer(status: int, why: str, headers: Mapping[str, str] | None = None) -> Response:

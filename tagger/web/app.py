@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from tagger.errors import TaggerError, UserError
 from tagger.web import openapi
 from tagger.web.access import Access
-from tagger.web.answers import error_answer, file_answer, json_answer, wish_of
+from tagger.web.answers import error_answer, file_answer, found_answer, json_answer, wish_of
 from tagger.web.api import Daemon
 from tagger.web.clip_routes import clip_routes
 from tagger.web.files import page_files
@@ -60,29 +60,16 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
         return json_answer(daemon.labels())
 
     async def events(request: Request) -> Response:
-        try:
-            may_hear = may(request.state.role, Right.HEAR)
-            return json_answer(await run_in_threadpool(daemon.events, dict(request.query_params), may_hear))
-        except UserError as error:
-            return error_answer(HTTPStatus.BAD_REQUEST, str(error))
+        return await found_answer(daemon.events, dict(request.query_params), may(request.state.role, Right.HEAR))
 
     async def counts(request: Request) -> Response:
-        try:
-            return json_answer(await run_in_threadpool(daemon.counts, dict(request.query_params)))
-        except UserError as error:
-            return error_answer(HTTPStatus.BAD_REQUEST, str(error))
+        return await found_answer(daemon.counts, dict(request.query_params))
 
     async def levels(request: Request) -> Response:
-        try:
-            return json_answer(daemon.levels(dict(request.query_params)))
-        except UserError as error:
-            return error_answer(HTTPStatus.BAD_REQUEST, str(error))
+        return await found_answer(daemon.levels, dict(request.query_params))
 
     async def nodes(request: Request) -> Response:
-        try:
-            return json_answer(await run_in_threadpool(daemon.nodes))
-        except UserError as error:
-            return error_answer(HTTPStatus.BAD_REQUEST, str(error))
+        return await found_answer(daemon.nodes)
 
     async def enable(request: Request) -> Response:
         wanted = await wish_of(request)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tagger.errors import AudioError, UserError
-from tagger.web.answers import error_answer, json_answer, wish_of
+from tagger.web.answers import error_answer, found_answer, json_answer, wish_of
 from tagger.web.clips import ClipFile, Clips, NoClipError, ranges
 from tagger.web.guard import route
 from tagger.web.roles import Right
@@ -30,11 +30,7 @@ def clip_routes(kept: Clips | None) -> list[Route]:
         return kept
 
     async def listed(request: Request) -> Response:
-        found = clips()
-        try:
-            return json_answer(await run_in_threadpool(found.list, dict(request.query_params)))
-        except UserError as error:
-            return error_answer(HTTPStatus.BAD_REQUEST, str(error))
+        return await found_answer(clips().list, dict(request.query_params))
 
     async def marked(request: Request) -> Response:
         found, wanted = clips(), await wish_of(request, _MOST_MARK_BYTES)

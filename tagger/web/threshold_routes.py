@@ -2,14 +2,12 @@
 
 from http import HTTPStatus
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tagger.errors import UserError
-from tagger.web.answers import error_answer, json_answer, wish_of
+from tagger.web.answers import found_answer, wish_of
 from tagger.web.guard import route
 from tagger.web.roles import Right
 from tagger.web.thresholds import Thresholds
@@ -24,19 +22,13 @@ def threshold_routes(thresholds: Thresholds | None) -> list[Route]:
     async def counted(request: Request) -> Response:
         if thresholds is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "this daemon has no thresholds to show")
-        try:
-            return json_answer(await run_in_threadpool(thresholds.count, dict(request.query_params)))
-        except UserError as error:
-            return error_answer(HTTPStatus.BAD_REQUEST, str(error))
+        return await found_answer(thresholds.count, dict(request.query_params))
 
     async def changed(request: Request) -> Response:
         wanted = await wish_of(request)
         if thresholds is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "this daemon has no thresholds to set")
-        try:
-            return json_answer(await run_in_threadpool(thresholds.set, wanted))
-        except UserError as error:
-            return error_answer(HTTPStatus.BAD_REQUEST, str(error))
+        return await found_answer(thresholds.set, wanted)
 
     async def either(request: Request) -> Response:
         return await (changed if request.method == "POST" else counted)(request)

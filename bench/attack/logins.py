@@ -15,9 +15,12 @@ from tagger.web.roles import Role
 _FOR_GUESTS = (
     "/api/me",
     "/api/health",
+    "/api/broker",
     "/api/sources",
     "/api/events",
     "/api/counts",
+    "/api/levels",
+    "/api/nodes",
     "/api/labels",
     "/api/openapi.json",
 )

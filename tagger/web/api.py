@@ -67,8 +67,8 @@ class Daemon:
             with_clips: whether whoever asks may know which clips there are.
 
         Raises:
-            UserError: a parameter is wrong, or the events cannot be read.
-            TaggerError: their database cannot be reached, or is locked.
+            UserError: a parameter is wrong.
+            TaggerError: as `Kept.find`.
         """
         conditions = _query(wanted)
         assert conditions.last is not None
@@ -88,8 +88,8 @@ class Daemon:
             wanted: the parameters of the request.
 
         Raises:
-            UserError: a parameter is wrong, or the events cannot be read.
-            TaggerError: their database cannot be reached, or is locked.
+            UserError: a parameter is wrong.
+            TaggerError: as `Kept.find`.
         """
         edges = read_edges(wanted.get("edges", ""), self.snapshot().time)
         conditions = replace(_query({name: value for name, value in wanted.items() if name != "edges"}), last=None)
@@ -113,8 +113,7 @@ class Daemon:
         """The nodes and their sources that there may be events of, by name.
 
         Raises:
-            UserError: the database cannot be read.
-            TaggerError: it cannot be reached.
+            TaggerError: as `Kept.places`.
         """
         found = self.snapshot()
         places = self.kept.places() or {found.node: [each.source for each in found.sources]}

@@ -69,7 +69,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
         return await found_answer(daemon.levels, dict(request.query_params))
 
     async def nodes(request: Request) -> Response:
-        return await found_answer(daemon.nodes)
+        return json_answer(await run_in_threadpool(daemon.nodes))
 
     async def enable(request: Request) -> Response:
         wanted = await wish_of(request)

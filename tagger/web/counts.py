@@ -34,7 +34,7 @@ def counts_json(kept: Kept, conditions: Query, edges: Sequence[float]) -> Mappin
     """The answer: counts of each label, the most frequent first.
 
     Raises:
-        UserError, TaggerError: as `Kept.count`.
+        TaggerError: as `Kept.count`.
     """
     found = kept.count(conditions, edges)
     labels = sorted(found, key=lambda label: (-sum(found[label]), label))

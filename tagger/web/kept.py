@@ -4,12 +4,12 @@ import threading
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tagger.errors import TaggerError
+from tagger.errors import TaggerError, UserError
 from tagger.history import query
 from tagger.history.database import Database, reading
 from tagger.history.log import EventRow
@@ -46,8 +46,8 @@ class Kept:
         """Events that meet a query, ordered by onset.
 
         Raises:
-            UserError: the database or the event log cannot be read, or this takes too long.
-            TaggerError: it cannot be reached, another process keeps it locked, or too many ask.
+            TaggerError: the database or the event log cannot be reached or read, another process keeps it locked, too
+                many ask, or this takes too long.
         """
         with self._opened() as database:
             return _among(self.recent(), conditions) if database is None else list(query.find(database, conditions))
@@ -59,7 +59,7 @@ class Kept:
             edges: where stretches begin and end, seconds since the epoch, ascending.
 
         Raises:
-            UserError, TaggerError: as `find`.
+            TaggerError: as `find`.
         """
         with self._opened() as database:
             if database is None:
@@ -70,7 +70,7 @@ class Kept:
         """The sources of each node that the database has events of; empty without a database.
 
         Raises:
-            UserError, TaggerError: as `find`.
+            TaggerError: as `find`.
         """
         found: dict[str, list[str]] = {}
         if self.database is None:
@@ -84,19 +84,24 @@ class Kept:
     @contextmanager
     def _opened(self) -> Iterator[Database | None]:
         """None: only the events of this run are known."""
-        path = self.event_log()
-        if self.database is None:
-            if path is None or not path.exists():
-                yield None
-                return
-            with reading(path, LONGEST_SECONDS) as database:
-                yield database
+        place = self.event_log() if self.database is None else self.database
+        if place is None or (isinstance(place, Path) and not place.exists()):
+            yield None
             return
+        with nullcontext() if self.database is None else self._turn():
+            try:
+                with reading(place, LONGEST_SECONDS) as database:
+                    yield database
+            except UserError as error:  # the mistake of whoever set the daemon up, not of whoever asks
+                raise TaggerError(str(error)) from None
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Waits until few enough ask the database."""
         if not self._turns.acquire(timeout=LONGEST_SECONDS):
             raise TaggerError("too many ask the database at the moment; try again")
         try:
-            with reading(self.database, LONGEST_SECONDS) as database:
-                yield database
+            yield
         finally:
             self._turns.release()
 

@@ -22,10 +22,13 @@ _REFUSED = {
 }
 
 
+_NO_EVENTS = _answer("The events cannot be read, are locked by another process, or take too long to find.", "Error")
+
+
 def _get(id: str, what: str, schema: str, *parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     wrong = {
         "400": _answer("A parameter is wrong.", "Error"),
-        "503": _answer("Another process keeps the database locked, or it took too long to count.", "Error"),
+        "503": _NO_EVENTS,
     }
     return {
         "operationId": id,
@@ -130,6 +133,7 @@ def _health_paths() -> Mapping[str, Any]:
 
 def document() -> dict[str, Any]:
     """The whole document."""
+    nodes = _get("nodes", "The nodes and their sources that there may be events of.", "Nodes")
     return {
         "openapi": "3.1.0",
         "info": {"title": "tagger", "version": __version__, "summary": "What a tagger hears, and how it does."},
@@ -178,7 +182,7 @@ def document() -> dict[str, Any]:
                     _parameter("source", "Sources, with commas between.", TEXT),
                 )
             },
-            "/api/nodes": {"get": _get("nodes", "The nodes and their sources that there may be events of.", "Nodes")},
+            "/api/nodes": {"get": {**nodes, "responses": {**nodes["responses"], "503": _NO_EVENTS}}},
             **_clip_paths(),
             "/api/thresholds": {
                 "get": _get(

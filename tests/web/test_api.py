@@ -93,7 +93,7 @@ def test_events_come_from_the_log_where_there_is_one(tmp_path: Path, served: Pag
     fits("/api/events", found)
     (tmp_path / "events.sqlite").write_bytes(b"no database at all")
     status, _, text = served.ask("/api/events")
-    assert status == 400
+    assert status == 503
     assert "damaged" in json.loads(text)["error"]
     served.event_log = None
 

@@ -78,7 +78,8 @@ def test_a_database_without_tables_or_that_is_away_is_said_without_its_password(
     with shown(database) as (served, _):
         for path in ("/api/events", "/api/counts", "/api/nodes"):
             status, _, text = served.ask(path)
-            assert status == 400
+            assert status == 503
+            fits(path, json.loads(text), "503")
             assert "has no events; `tagger collect` writes them" in json.loads(text)["error"]
             assert "secret" not in text
     with shown("postgresql://tagger:secret@127.0.0.1:1/sounds") as (served, _):
@@ -99,7 +100,7 @@ def test_a_question_that_takes_too_long_is_given_up(filled: str, monkeypatch: py
         other.execute("LOCK TABLE events")
         for path in ("/api/events", "/api/counts", "/api/nodes"):
             status, _, text = served.ask(path)
-            assert status == 400
+            assert status == 503
             assert "this takes too long to find; ask for a shorter time" in json.loads(text)["error"]
         other.rollback()
         monkeypatch.undo()

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +20,12 @@ _LONGEST_NAME = 24
 """Longest beginning of a message that names what it is about, characters."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Fault:
     """A fault, however often it was told."""
 
+    key: object
+    """Equal for the same fault of the same thing."""
     about: str
     said: str
     advice: str
@@ -50,36 +52,30 @@ class Faults(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._kept: OrderedDict[int, tuple[object, _Fault]] = OrderedDict()
-        """By number, with what makes a fault the same; the one that was told last is last."""
-        self._latest: dict[object, int] = {}
-        """Number of the last fault that is the same."""
-        self._made = 0
+        self._kept: deque[_Fault] = deque(maxlen=MOST_FAULTS)
+        """The one that was told last is last."""
         self._lock_kept = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
-        key, now = fault_key(record), record.created
-        about, said, advice = parts_of(record)
+        try:
+            key, (about, said, advice), now = fault_key(record), parts_of(record), record.created
+        except Exception:  # a message whose values do not fit must not end the thread that tells it
+            self.handleError(record)
+            return
         with self._lock_kept:
-            number = self._latest.get(key)
-            fault = self._kept[number][1] if number is not None else None
-            if number is not None and fault is not None and now - fault.last <= SAME_SECONDS:
-                fault.said, fault.advice, fault.last, fault.times = said, advice, now, fault.times + 1
-                self._kept.move_to_end(number)
+            fault = next((each for each in reversed(self._kept) if each.key == key), None)
+            if fault is None or now - fault.last > SAME_SECONDS:
+                level = "error" if record.levelno >= logging.ERROR else "warning"
+                self._kept.append(_Fault(key, about, said, advice, level, now, now))
                 return
-            self._made += 1
-            level = "error" if record.levelno >= logging.ERROR else "warning"
-            self._kept[self._made] = key, _Fault(about, said, advice, level, now, now)
-            self._latest[key] = self._made
-            if len(self._kept) > MOST_FAULTS:
-                gone, (same, _) = self._kept.popitem(last=False)
-                if self._latest[same] == gone:
-                    del self._latest[same]
+            fault.said, fault.advice, fault.last, fault.times = said, advice, now, fault.times + 1
+            self._kept.remove(fault)
+            self._kept.append(fault)
 
     def to_json(self) -> dict[str, Any]:
         """The answer to `/api/faults`: the one that was told last comes first."""
         with self._lock_kept:
-            return {"faults": [fault.to_json() for _, fault in reversed(self._kept.values())]}
+            return {"faults": [fault.to_json() for fault in reversed(self._kept)]}
 
     @contextmanager
     def listening(self) -> Iterator[None]:

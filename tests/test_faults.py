@@ -73,6 +73,14 @@ def test_the_same_fault_is_counted_for_a_while_and_the_newest_comes_first() -> N
     assert [each[3] for each in told(faults)] == [1, 2, 1]
 
 
+def test_a_message_whose_values_do_not_fit_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # else it is printed
+    faults = Faults()
+    emit(faults, 1.0, "a batch of %d is too large", "eight")
+    emit(faults, 2.0, "lost")
+    assert told(faults) == [("", "lost", "", 1)]
+
+
 def test_a_flood_is_bounded_in_number_and_size() -> None:
     faults = Faults()
     for number in range(3 * MOST_FAULTS):

@@ -171,6 +171,24 @@ def test_health_and_a_daemon_that_comes_back(tab: Any) -> None:
         tab.locator("#connection[data-state=live]").wait_for()
 
 
+def test_the_level_of_the_time_in_which_the_page_was_away_is_drawn(tab: Any) -> None:
+    now = time.time()
+
+    def hear(served: Page, minutes: int) -> None:
+        for at in range(6 * minutes):
+            served.live.audio(STREAM, Level(rms_dbfs=-40.0 - at, peak_dbfs=-30.0, clipped=0, time=now + 10 * at))
+
+    with page() as served:
+        port = served.port
+        hear(served, 1)
+        tab.goto(served.url)
+        tab.locator("canvas.hour[aria-label*='from -45 to -40 dB']").wait_for()
+    tab.locator("#connection[data-state=away]").wait_for()
+    with page(address=f"127.0.0.1:{port}") as served:
+        hear(served, 2)
+        tab.locator("canvas.hour[aria-label*='from -51 to -40 dB']").wait_for()
+
+
 def test_health_shows_other_nodes_faults_and_what_doctor_finds(tab: Any) -> None:
     stats = snapshot(source("door", state="retrying", reason="gone", detail="<i>unplugged</i>")).stats({})
     with page(broker=MqttSettings(node="attic")) as served, served.faults.listening():

@@ -58,11 +58,13 @@ function open() {
   const opened = (stream = new EventSource(`api/live?columns=${encodeURIComponent(fed)}`));
   const on = (kind, act) => opened.addEventListener(kind, (message) => act(JSON.parse(message.data)));
   on("hello", (found) => {
+    const wasAway = connection.dataset.state === "away";
     say("live");
     setText(document.getElementById("node"), found.health.node);
     document.title = `tagger ${found.health.node}`;
     health.logout.hidden = !found.login;
     now.hello(found);
+    if (wasAway) now.catchUp();
     health.health(found.health);
     if (wanted() !== fed) settle();
   });

@@ -182,6 +182,11 @@ export class Now {
     for (const [name, points] of Object.entries(found.levels)) this.cards.get(name)?.plot.set(points);
   }
 
+  /** Asks for the levels of the time in which the page was fed nothing. */
+  catchUp() {
+    return this.#levels([...this.seen]);
+  }
+
   /** Sources whose spectrogram is on the screen; at the beginning, when none is known, none. */
   get wanted() {
     return [...this.seen].sort();

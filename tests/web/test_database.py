@@ -151,3 +151,11 @@ def test_the_day_of_many_nodes_is_filtered_by_node(tab: Any, filled: str) -> Non
         tab.get_by_text("1 event.", exact=False).first.wait_for()
         until(lambda: tab.locator("#day .found tbody tr").count() == 1, "the events of one node")
         assert tab.locator("#day-source option").all_inner_texts() == ["all", "mic"]
+        tab.locator("#day-node").select_option("attic")
+        tab.locator("#day-source option", has_text="yard").wait_for(state="attached")
+        tab.locator("#day-source").select_option("yard")
+        tab.locator("#day-node").select_option("")
+        assert tab.locator("#day-source").input_value() == "yard"  # other nodes may have it, too
+        tab.locator("#day-node").select_option("cellar")
+        tab.locator("#day .map tbody th", has_text="siren").wait_for()
+        assert tab.locator("#day-source").input_value() == ""  # it has no such source

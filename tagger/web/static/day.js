@@ -50,7 +50,10 @@ export class Day {
     this.focus = [0, 0];
     this.crumbs = element("ol", { class: "crumbs" });
     this.title = element("h2");
-    this.node = element("select", { id: "day-node", onchange: () => this.load() });
+    this.node = element("select", { id: "day-node", onchange: () => {
+      if (!this.#sources().includes(this.source.value)) this.source.value = ""; // else there would be no events
+      this.load();
+    } });
     this.nodeLabel = element("label", { for: "day-node" }, t("day.node"));
     this.source = element("select", { id: "day-source", onchange: () => this.load() });
     this.label = element("select", { id: "day-label", onchange: () => this.load() });
@@ -101,8 +104,7 @@ export class Day {
       this.edges = edges;
       this.nodeLabel.hidden = this.node.hidden = nodes.length < 2;
       this.#options(this.node, nodes.map(({ name }) => [name, name]));
-      const shown = nodes.filter(({ name }) => [name, ""].includes(this.node.value));
-      this.#options(this.source, [...new Set(shown.flatMap(({ sources }) => sources))].map((name) => [name, name]));
+      this.#options(this.source, this.#sources().map((name) => [name, name]));
       this.#options(this.label, (all?.labels ?? labels).map(({ label }) => [label, words(label)]).sort((a, b) => a[1].localeCompare(b[1])));
       this.#draw(labels);
       if (this.cell) await this.#open(this.cell);
@@ -110,6 +112,12 @@ export class Day {
       if (asked === this.asked) setText(this.note, t("day.failed", { problem: error.message }));
     }
     this.section.removeAttribute("aria-busy");
+  }
+
+  /** Names of the sources of the chosen node, or of all. */
+  #sources() {
+    const chosen = this.known.nodes.filter(({ name }) => [name, ""].includes(this.node.value));
+    return [...new Set(chosen.flatMap(({ sources }) => sources))];
   }
 
   #filters(label = this.label.value) {

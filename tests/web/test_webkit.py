@@ -47,9 +47,13 @@ def test_events_arrive_and_the_spectrogram_is_drawn(tab: Tab) -> None:
             "const box = document.querySelector('canvas').getBoundingClientRect();"
             "return [box.x, box.y, box.width, box.height].map(Math.round)"
         )
-        image = pytest.importorskip("PIL.Image").open(io.BytesIO(tab.screenshot()))
-        colours = image.convert("RGB").crop((x, y, x + width, y + height)).getcolors(1 << 20)
-        assert len(colours) > 20  # on the screen, too
+        image = pytest.importorskip("PIL.Image")
+
+        def colours() -> int:
+            shot = image.open(io.BytesIO(tab.screenshot())).convert("RGB")
+            return len(shot.crop((x, y, x + width, y + height)).getcolors(1 << 20))
+
+        until(lambda: colours() > 20, "the spectrogram is on the screen, too")
 
 
 def test_clips_are_reviewed_by_keyboard(tab: Tab, tmp_path: Path) -> None:

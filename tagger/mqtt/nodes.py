@@ -59,10 +59,20 @@ class _Node:
     heard: float | None = None
     """When its last message on `stats` came."""
     stats: bytes = b""
-    """That message. It is read when somebody asks, so that a flood costs little."""
+    """That message."""
     read: Mapping[str, Any] | None = None
-    """What was found in it."""
+    """What `said` found in it. None: nobody has asked."""
     sources: dict[str, _Told] = field(default_factory=dict)
+
+    def said(self) -> Mapping[str, Any]:
+        """What the last message on `stats` says. It is read when somebody asks, so that a flood costs little."""
+        if self.read is None:
+            self.read = _read(self.stats)
+        return self.read
+
+    def is_known(self) -> bool:
+        """Whether something was said that a node would say."""
+        return bool(self.online is not None or self.sources or self.said())
 
 
 class Nodes:
@@ -156,7 +166,7 @@ class Nodes:
         self.follow()
         settings, connection = self._settings, self._connection
         with self._lock:
-            found = [_node_json(name, each) for name, each in sorted(self._nodes.items()) if _is_node(each)]
+            found = [_node_json(name, each) for name, each in sorted(self._nodes.items()) if each.is_known()]
             left_out = self._left_out
         is_connected = connection is not None and connection.is_connected
         trouble = self._problem or (connection.trouble if connection is not None else "")
@@ -202,15 +212,8 @@ class Nodes:
         return node.sources.setdefault(source, _Told())
 
 
-def _is_node(node: _Node) -> bool:
-    """Whether something was said that a node would say."""
-    if node.read is None and node.stats:
-        node.read = _read(node.stats)
-    return bool(node.online is not None or node.read or node.sources)
-
-
 def _node_json(name: str, node: _Node) -> dict[str, Any]:
-    read = node.read or {}
+    read = node.said()
     online = node.online if node.is_confirmed else None
     since = node.since
     if since is None and online and node.heard is not None and read.get("uptime_s") is not None:

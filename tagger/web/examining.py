@@ -10,14 +10,15 @@ from tagger.times import rfc3339
 
 log = logging.getLogger(__name__)
 
-Examine = Callable[[], Iterable[Mapping[str, str]]]
-"""Looks at everything; gives each finding as `tagger doctor --json` has it, as soon as it is known."""
-
 
 class Examining:
     """The last run of the checks, and the one that runs. Any thread calls its methods."""
 
-    def __init__(self, examine: Examine) -> None:
+    def __init__(self, examine: Callable[[], Iterable[Mapping[str, str]]]) -> None:
+        """
+        Args:
+            examine: looks at everything; gives each finding as `tagger doctor --json` has it, as soon as it is known.
+        """
         self._examine = examine
         self._lock = threading.Lock()
         self._is_running = False

@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from tagger.policy import LabelPolicy, Policy
 from tagger.settings import MqttSettings, WebSettings
 from tagger.web.api import Daemon
 from tagger.web.clips import Clips
-from tagger.web.examining import Examine, Examining
+from tagger.web.examining import Examining
 from tagger.web.kept import Kept
 from tagger.web.live import Live
 from tagger.web.server import serving
@@ -97,7 +97,7 @@ def page(
     event_log: Path | None = None,
     clips: Path | None = None,
     thresholds: Thresholds | None = None,
-    examine: Examine = lambda: FINDINGS,
+    examine: Callable[[], Iterable[Mapping[str, str]]] = lambda: FINDINGS,
     broker: MqttSettings | None = None,
     host: str = "127.0.0.1",
     sources: Sequence[str] = ("mic",),

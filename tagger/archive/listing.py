@@ -138,10 +138,12 @@ def absolute(place: str) -> str:
     """A URL, or an absolute path, with `/`, and without `.` and `..`.
 
     Raises:
-        UserError: there is a password in the URL.
+        UserError: there is a password in the URL, or nothing but its scheme.
     """
     if place.startswith("file://"):
         place = place.removeprefix("file://")
+    if is_url(place) and not without_query(place).partition("://")[2].strip("/"):
+        raise UserError(f"{place}: names no bucket or server; write {place.partition('://')[0]}://NAME/folder")
     if not is_url(place):
         return Path(os.path.abspath(place)).as_posix()  # noqa: PTH100
     if _has_secret(place):

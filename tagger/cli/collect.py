@@ -58,6 +58,8 @@ def collect(ctx: click.Context, /, database: str, group: str, alone: bool, leave
         raise UserError("collect needs a broker that others publish to: --mqtt mqtt://host, not embedded or none")
     if not group or any(letter in group for letter in "/+#"):
         raise UserError(f"--group {group}: must be a name without `/`, `+` and `#`")
+    if alone and ctx.get_parameter_source("group") is not click.core.ParameterSource.DEFAULT:
+        raise UserError("--alone and --group exclude each other: the only collector is in no group")
     # Not the one in the file, which may be a daemon's.
     client_id = given.get("mqtt.client_id") or f"tagger-collect-{slug(socket.gethostname())}"
 

@@ -28,7 +28,7 @@ model_option = click.option(
     "models",
     multiple=True,
     default=[settings.DEFAULT_MODEL],
-    show_default=settings.DEFAULT_MODEL,
+    show_default=True,
     callback=each_once,
     help="Model: a name from `tagger models`, or a path; repeatable: several listen together.",
 )

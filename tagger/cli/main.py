@@ -60,6 +60,8 @@ def _printable_errors() -> Iterator[None]:
     """Makes click's own errors safe to print: they repeat what was typed."""
     try:
         yield
+    except click.exceptions.NoArgsIsHelpError:  # the help, whose lines are ours
+        raise
     except click.UsageError as error:
         message = printable(error.format_message())
         error.format_message = lambda: message  # type: ignore[method-assign]

@@ -104,6 +104,15 @@ def test_what_is_done_is_not_done_again_and_another_run_is_refused(
     refused(run("archive", tmp_path / "missing", "--out", tmp_path / "new"), "there is no such file or folder")
 
 
+@pytest.mark.parametrize("out", ["s3://", "s3:///", "s3://?scheme=http"])
+def test_a_url_that_names_nothing_is_no_folder_here(
+    out: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(run("archive", folder, "--out", out), f"{out}: names no bucket or server; write s3://NAME/folder")
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_long_recording_has_the_same_bytes_in_one_thread_and_in_three(folder: Path, tmp_path: Path) -> None:
     (recording,) = folder.glob("attic/x_20260130_000000.wav")
     for jobs in (1, 3):

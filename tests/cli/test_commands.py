@@ -445,6 +445,18 @@ def test_no_summary_of_a_command_is_cut(group: tuple[str, ...]) -> None:
     assert all(line[0] == " " for line in said.partition("Commands:\n")[2].splitlines())
 
 
+@pytest.mark.parametrize("group", [(), ("config",), ("fleet",)])
+def test_a_group_without_a_command_prints_its_help_in_lines(group: tuple[str, ...]) -> None:
+    said = run(*group)
+    assert said.exit_code == 2
+    assert "\nCommands:\n" in said.stderr
+    assert "\\n" not in said.stderr
+
+
+def test_help_says_the_default_model_by_its_name() -> None:
+    assert "[default: esc50]" in " ".join(run("tag", "--help").stdout.split())
+
+
 def test_help_of_eval_says_what_is_for_streams_alone() -> None:
     said = " ".join(run("eval", "--help").stdout.split())
     for flag in ("--minutes", "--hop", "--seed", "--background", "--nontarget", "--config"):

@@ -323,6 +323,11 @@ def test_a_group_is_one_level_of_a_topic() -> None:
     refused(run("collect", "postgresql://127.0.0.1/x", "--group", "a/#"), "--group a/#")
 
 
+def test_the_only_collector_is_in_no_group() -> None:
+    given = ("--alone", "--group", "collect")
+    refused(run("collect", "postgresql://127.0.0.1/x", *given), "--alone and --group exclude each other")
+
+
 def test_a_url_is_shown_without_its_secrets() -> None:
     assert shown("postgresql://me:pw@db:5/x?sslpassword=y") == "postgresql://db:5/x"
     assert shown("postgresql:///x") == "postgresql:///x"

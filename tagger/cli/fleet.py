@@ -2,14 +2,19 @@
 
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tagger.cli.common import Group
 from tagger.errors import TaggerError, UserError
-from tagger.printable import echo, echo_lines
+from tagger.printable import echo, echo_lines, number_of
+
+if TYPE_CHECKING:
+    from tagger.fleet.run import Fleet
+    from tagger.settings import HttpSettings
 
 _state_option = click.option(
     "--state", type=click.Path(path_type=Path), metavar="DIR", help="The fleet's folder. [default: $TAGGER_HOME/fleet]"
@@ -40,13 +45,14 @@ def fleet() -> None:
 @fleet.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @_state_option
-@click.pass_context
-def run(ctx: click.Context, file: Path, state: Path | None) -> None:
+def run(file: Path, state: Path | None) -> None:
     """Run the fleet of FILE until Ctrl-C. `tagger fleet FILE` is the same."""
+    import pickle
+
     from tagger import logs
+    from tagger.daemon.model import check
     from tagger.errors import SettingError
     from tagger.fleet.coordinator import Habits
-    from tagger.fleet.figures import page
     from tagger.fleet.file import load
     from tagger.fleet.local import Machine
     from tagger.fleet.run import Fleet, FleetFolder
@@ -59,27 +65,35 @@ def run(ctx: click.Context, file: Path, state: Path | None) -> None:
     machine = Machine.of(settings.mqtt.node, found.fleet.workers, settings.device)
 
     def command(node: str, session: str) -> list[str]:
-        return [
-            *(sys.executable, "-m", "tagger.fleet.process", str(file.absolute()), str(folder), node, session),
-            machine.places[node],
-        ]
+        return [sys.executable, "-m", "tagger.fleet.process", str(folder), node, session, machine.places[node]]
 
     with Stop() as stop:
-        place = FleetFolder(folder)
-        running = Fleet(place, Habits(), list(machine.places), command, lambda: load(file).sources, found.fleet.every_s)
-        logs.tell(f"{len(found.sources)} streams on {len(machine.places)} workers; see `tagger fleet status`")
-        if settings.http is None:
-            running.run(stop)
-        else:
-            from tagger.daemon.web import answering_port
+        try:
+            check(settings)
+            running = Fleet(
+                FleetFolder(folder),
+                Habits(),
+                list(machine.places),
+                command,
+                lambda: load(file).sources(),
+                found.fleet.every_s,
+                given=pickle.dumps(settings),
+            )
+            with _port(settings.http, running):
+                streams = number_of(len(running.coordinator.sources), "stream")
+                logs.tell(f"{streams} on {number_of(len(machine.places), 'worker')}; see `tagger fleet status`")
+                running.run(stop)
+        except SettingError as error:
+            raise UserError(f"{file}: {error}") from None
 
-            try:
-                with answering_port(settings.http, lambda path: page(path, lambda: running.answer({"status": True}))):
-                    running.run(stop)
-            except SettingError as error:
-                raise UserError(f"{file}: {error}") from None
-    if stop.failure is not None:
-        raise stop.failure
+
+def _port(http: "HttpSettings | None", running: "Fleet") -> AbstractContextManager[None]:
+    if http is None:
+        return nullcontext()
+    from tagger.daemon.web import answering_port
+    from tagger.fleet.figures import page
+
+    return answering_port(http, lambda path: page(path, lambda: running.answer({"status": True})))
 
 
 @fleet.command()

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tagger import policy
-from tagger.checkpoints.joint import ModelInfo, models_of, shortest_window_s
-from tagger.checkpoints.named import understood
-from tagger.engine.runtime import open_models
+from tagger.checkpoints.joint import ModelInfo, joined, models_of, shortest_window_s
+from tagger.checkpoints.named import choose, understood
+from tagger.engine.runtime import described, open_models
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import SettingError, UserError
 from tagger.policy import EventsConfig, Policy
@@ -101,3 +101,17 @@ def open_model(settings: ListenSettings) -> Model:
     shortest_s = own_s or shortest_window_s(classifier.info)
     check_window(own_s, settings.hop_seconds, shortest_s)
     return Model(classifier, own_s or classifier.info.window_seconds, shortest_s)
+
+
+def check(settings: ListenSettings) -> None:
+    """Looks for what `open_model` and `Model.policies` would refuse, without opening a network.
+
+    Raises:
+        CheckpointError: there is no such model, or it cannot be read.
+        SettingError: the settings do not fit it.
+    """
+    info = choose(joined([described(name)[1] for name in model_names(settings.model)]), all_rules(settings))
+    shortest_s, hop_s = settings.window_seconds or shortest_window_s(info), settings.hop_seconds
+    check_window(settings.window_seconds, hop_s, shortest_s)
+    rules = understood(info, settings.rules)
+    policy.policy(info.labels, info.thresholds, shortest_s, hop_s, rules, settings.threshold, detected(settings))

@@ -49,7 +49,7 @@ class StateFolder:
         """
         try:
             make_folders(folder, is_private=True)
-            self._lock_file = _lock(folder)
+            self._lock_file = hold(folder, "give this one a folder and topics of its own: --state DIR --node NAME")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); name another with --state") from None
         for left in folder.glob("*.json*.partial"):  # left by a crash while writing
@@ -250,7 +250,16 @@ def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:
     return {}
 
 
-def _lock(folder: Path) -> BinaryIO:
+def hold(folder: Path, advice: str) -> BinaryIO:
+    """Takes a folder that one process at a time uses, until the file that is returned is closed.
+
+    Args:
+        advice: what else the user can do than to stop the other.
+
+    Raises:
+        UserError: another process uses it.
+        OSError: it cannot be written.
+    """
     make_private(folder / "lock")
     file = open_private(folder / "lock")
     if sys.platform != "win32":
@@ -263,8 +272,7 @@ def _lock(folder: Path) -> BinaryIO:
             owner = file.read().decode(errors="replace").strip()
             file.close()
             raise UserError(
-                f"{folder}: is used by another tagger{f' (process {owner})' if owner else ''}; "
-                "stop that, or give this one a folder and topics of its own: --state DIR --node NAME"
+                f"{folder}: is used by another tagger{f' (process {owner})' if owner else ''}; stop that, or {advice}"
             ) from None
         except OSError:  # some network drives have no locks
             pass

@@ -147,6 +147,7 @@ class Coordinator:
                 "capacity": round(worker.report.capacity, 1),
                 "silent_s": round(at - worker.seen, 1),
                 "waiting": worker.report.waiting,
+                "trouble": worker.report.trouble,
                 "drained": worker.report.node in self.drained or worker.report.is_leaving,
             }
             for session, worker in sorted(self._workers.items(), key=lambda each: each[1].came)

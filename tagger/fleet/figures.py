@@ -36,6 +36,9 @@ def problems(status: Status) -> list[str]:
         found.append(f"sources: {status['problem']}; they stay as they were")
     if status["sources"] > status["capacity"]:
         found.append(f"the workers can carry {status['capacity']:g} streams, and there are {status['sources']}")
+    for name, each in status["nodes"].items():
+        if each["trouble"]:
+            found.append(f"{name}: {each['trouble']}; {number_of(each['waiting'], 'event waits', 'events wait')}")
     for name, each in status["streams"].items():
         if each["node"] is None:
             found.append(f"{name}: no worker has it")

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from http.client import HTTPException
 from pathlib import Path
@@ -55,22 +55,32 @@ class FleetFile:
     settings: ListenSettings
     """Those of every worker; its sources are a placeholder."""
     fleet: FleetSettings
-    sources: Mapping[str, str]
-    """Name -> text of the source (`tagger.sources.spec`)."""
+    _path: Path
+    _texts: Sequence[str]
+    """The sources in the file itself."""
+
+    def sources(self) -> dict[str, str]:
+        """Reads the list that the file names as well.
+
+        Returns:
+            Name -> text of the source (`tagger.sources.spec`).
+
+        Raises:
+            UserError: it cannot be read, or something in it cannot be.
+        """
+        listed = [] if self.fleet.sources is None else _list(self.fleet.sources, self._path.parent)
+        return _named([*self._texts, *listed], self._path)
 
 
 def load(path: Path) -> FleetFile:
-    """Reads the file, and the list that it names.
+    """Reads the file.
 
     Raises:
         UserError: it cannot be read, or something in it cannot be.
     """
     file, table = read(path)
     fleet = _fleet(file, table.pop("fleet", {}))
-    listed = _texts(table.pop("source", []), file)
-    if fleet.sources is not None:
-        listed += _list(fleet.sources, path.parent)
-    sources = _named(listed, path)
+    texts = _texts(table.pop("source", []), file)
     document = parse(file, table)
     settings = resolve_document({"listen.sources": ["demo"]}, os.environ, document).right()
     for name in _ALONE:
@@ -81,7 +91,7 @@ def load(path: Path) -> FleetFile:
             )
     if settings.mqtt is None or settings.mqtt.embedded:
         raise UserError(f'{path}: a fleet needs a broker: write [mqtt] and url = "mqtt://host"')
-    return FleetFile(settings, fleet, sources)
+    return FleetFile(settings, fleet, path, texts)
 
 
 def node_settings(settings: ListenSettings, node: str) -> ListenSettings:

@@ -186,7 +186,8 @@ class DaemonHearing:
                 streams[stream] = {"state": "failed", "detail": heard.problem}
         recent = [latency for each in snapshot.sources for latency in each.recent]
         self._measure(len(snapshot.sources), recent.count(None) / len(recent) if recent else 0.0)
-        return Figures(self._capacity, snapshot.counts.get("waiting", 0), streams)
+        trouble = next((f"{each.name}: {each.trouble}" for each in snapshot.sinks if each.trouble is not None), None)
+        return Figures(self._capacity, snapshot.counts.get("waiting", 0), streams, trouble)
 
     def _measure(self, count: int, skipped: float) -> None:
         """Follows what the engine can do, by the batches that it has run; a worker that skips windows is full."""

@@ -6,10 +6,12 @@ import logging
 import os
 import secrets
 import select
+import signal
 import socket
 import socketserver
 import struct
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,24 +85,59 @@ class Processes:
     def __init__(self) -> None:
         self._files: dict[str, int] = {}
         """Session -> a file of the kernel's that can be read once the process has ended."""
+        self._seen: dict[str, float] = {}
+        """Session -> when the coordinator last knew it."""
 
     def note(self, session: str, pid: int) -> None:
-        """Notes the process that has this session."""
-        if pid and session not in self._files and hasattr(os, "pidfd_open"):
+        """Notes the process that has this session, unless it is this one."""
+        if pid not in (0, os.getpid()) and session not in self._files and hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):  # it has ended, or the kernel is too old: its lease ends
-                self._files[session] = os.pidfd_open(pid)
+                self._files[session], self._seen[session] = os.pidfd_open(pid), now()
+
+    @property
+    def sessions(self) -> Collection[str]:
+        """Those whose processes are noted."""
+        return self._files.keys()
 
     def ended(self) -> list[str]:
         """Sessions whose process has ended; each is named once."""
-        found = [session for session, file in self._files.items() if select.select([file], [], [], 0)[0]]
+        poll = select.poll()
+        for file in self._files.values():
+            poll.register(file, select.POLLIN)
+        ready = {file for file, _ in poll.poll(0)}
+        found = [session for session, file in self._files.items() if file in ready]
         for session in found:
             os.close(self._files.pop(session))
+            del self._seen[session]
         return found
+
+    def kill_lost(self, known: Collection[str], silent_s: float) -> None:
+        """Kills processes that hang: the coordinator has not known their session for this time.
+
+        Args:
+            known: sessions that it knows now.
+        """
+        for session, file in self._files.items():
+            if session in known:
+                self._seen[session] = now()
+            elif now() - self._seen[session] > silent_s:
+                log.warning("worker %s has said nothing for too long; killing it", session.partition("#")[0])
+                _kill(file)
+
+    def kill(self) -> None:
+        """Kills all that have not ended."""
+        for file in self._files.values():
+            _kill(file)
 
     def close(self) -> None:
         for file in self._files.values():
             os.close(file)
         self._files.clear()
+
+
+def _kill(file: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(file, signal.SIGKILL)
 
 
 def _peer(connection: socket.socket) -> int:
@@ -200,14 +237,19 @@ class Children:
     """Worker processes, one for each node name. One that ends is started again, later each time it ends at once."""
 
     def __init__(
-        self, nodes: Sequence[str], command: Callable[[str, str], Sequence[str]], on_end: Callable[[str], None]
+        self,
+        nodes: Sequence[str],
+        command: Callable[[str, str], Sequence[str]],
+        on_end: Callable[[str], None],
+        given: bytes = b"",
     ) -> None:
         """
         Args:
             command: node and session -> the process to start.
             on_end: called with the session of a process that has ended.
+            given: what each process reads from its standard input.
         """
-        self._nodes, self._command, self._on_end = nodes, command, on_end
+        self._nodes, self._command, self._on_end, self._given = nodes, command, on_end, given
         self._running: dict[str, _Child] = {}
         self._failures: dict[str, tuple[int, float]] = {}
         """Times in a row that a node's process ended at once, and when the next may start."""
@@ -226,9 +268,7 @@ class Children:
             if child is None and node not in others and now() >= self._failures.get(node, (0, 0.0))[1]:
                 session = f"{node}#{secrets.token_hex(6)}"
                 try:
-                    process = subprocess.Popen(
-                        self._command(node, session), stdin=subprocess.DEVNULL, start_new_session=True
-                    )
+                    process = self._started(node, session)
                 except OSError as error:  # no more memory or processes, at the moment
                     log.warning("worker %s cannot be started: %s", node, error.strerror or error)
                     self._failures[node] = self._failures.get(node, (0, 0.0))[0], now() + _LIVED_SECONDS
@@ -236,10 +276,10 @@ class Children:
                 self._running[node] = _Child(process, session, now(), now() + _START_SECONDS)
 
     def kill_lost(self, known: Collection[str], silent_s: float) -> None:
-        """Kills processes that hang: the coordinator has not known their session for this time.
+        """Kills processes that hang before they are noted in `Processes`.
 
         Args:
-            known: sessions that it knows now.
+            known: sessions that are noted there, or that the coordinator knows.
         """
         for node, child in self._running.items():
             if child.session in known:
@@ -247,6 +287,12 @@ class Children:
             elif now() - child.seen > silent_s and child.process.poll() is None:
                 log.warning("worker %s has said nothing for too long; killing it", node)
                 child.process.kill()
+
+    def _started(self, node: str, session: str) -> "subprocess.Popen[bytes]":
+        with tempfile.TemporaryFile() as file:  # unlike a pipe, nobody waits until it is read
+            file.write(self._given)
+            file.seek(0)
+            return subprocess.Popen(self._command(node, session), stdin=file, start_new_session=True)
 
     @property
     def processes(self) -> dict[str, int]:

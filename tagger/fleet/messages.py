@@ -24,6 +24,8 @@ class Report:
     """Events that the broker does not have yet."""
     streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """How each of its streams does, for people."""
+    trouble: str | None = None
+    """Why its events do not reach the broker at present. None: they do."""
     is_leaving: bool = False
     """Whether it wants its streams to go elsewhere, because it is about to end."""
     is_over: bool = False

@@ -1,7 +1,10 @@
-"""A worker's process: `python -m tagger.fleet.process FILE FOLDER NODE SESSION [PLACE]`."""
+"""A worker's process: `python -m tagger.fleet.process FOLDER NODE SESSION [PLACE]`. Its settings come by standard input
+from the coordinator: so all workers have the same, whatever has become of the file meanwhile.
+"""
 
 import logging
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -10,18 +13,19 @@ from pathlib import Path
 
 from tagger import logs
 from tagger.errors import TaggerError
-from tagger.fleet import file
+from tagger.fleet.file import node_settings
 from tagger.fleet.hearing import DaemonHearing
 from tagger.fleet.local import Client, take_place
 from tagger.fleet.worker import Worker
+from tagger.settings import ListenSettings
 
 log = logging.getLogger("tagger.fleet")
 
 
-def main(path: Path, folder: Path, node: str, session: str, place: str = "") -> int:
+def main(fleet: ListenSettings, folder: Path, node: str, session: str, place: str = "") -> int:
     """
     Args:
-        path: `fleet.toml`.
+        fleet: the settings of all workers.
         folder: the coordinator's.
         place: where it computes (`tagger.fleet.local.Machine`).
 
@@ -31,7 +35,7 @@ def main(path: Path, folder: Path, node: str, session: str, place: str = "") -> 
     take_place(place)
     failures: list[TaggerError] = []
     try:
-        settings = file.node_settings(file.load(path).settings, node)
+        settings = node_settings(fleet, node)
         logs.configure(settings.log_level, settings.log_format)
         client = Client(folder)
 
@@ -52,5 +56,5 @@ def main(path: Path, folder: Path, node: str, session: str, place: str = "") -> 
 
 if __name__ == "__main__":
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    path_, folder_, *rest = sys.argv[1:]
-    sys.exit(main(Path(path_), Path(folder_), *rest))
+    folder_, *rest = sys.argv[1:]
+    sys.exit(main(pickle.load(sys.stdin.buffer), Path(folder_), *rest))

@@ -2,6 +2,7 @@
 
     generation   a number that is higher at every start
     clean        there while no worker can hold a lease, since the last coordinator has ended in good order
+    drained      nodes that get no streams, one a line
     lock         held while the coordinator runs
     fleet.sock   answers workers and `tagger fleet status`
 
@@ -10,17 +11,18 @@ that is started in time leaves every stream where it is. It gives none to anothe
 coordinator before it can have given has ended.
 """
 
-import fcntl
+import contextlib
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from tagger.daemon.state import hold
 from tagger.errors import TaggerError, UserError
-from tagger.files import make_folders, open_private, replacing
+from tagger.files import make_folders, replacing
 from tagger.fleet.coordinator import Coordinator, Habits
 from tagger.fleet.leases import now
 from tagger.fleet.local import Children, Processes, Server
@@ -46,27 +48,39 @@ class FleetFolder:
         """
         try:
             make_folders(folder, is_private=True)
-            self._lock: BinaryIO = open_private(folder / "lock")
+            self._lock = hold(folder, "give this one a folder of its own: --state DIR")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); name another with --state") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise UserError(
-                f"{folder}: is used by another fleet; stop that, or give this one a folder of its own: --state DIR"
-            ) from None
         self.path = folder
-        number, clean = folder / "generation", folder / "clean"
-        try:
-            before = int(number.read_text())
-        except (OSError, ValueError):
-            before = 0
-        self.is_first = clean.exists() or not number.exists()
+        self._number, self._clean, self._drained = (folder / each for each in ("generation", "clean", "drained"))
+        before = 0
+        with contextlib.suppress(OSError, ValueError):
+            before = int(self._number.read_text("utf-8"))
+        self.is_first = self._clean.exists() or not self._number.exists()
         self.generation = max(before + 1, int(time.time()))
-        clean.unlink(missing_ok=True)
-        with replacing(number) as partial:
-            partial.write_text(str(self.generation))
+        self.drained = set[str]()
+        """Nodes that were drained, by this coordinator or one before."""
+        with contextlib.suppress(OSError, ValueError):
+            self.drained = set(self._drained.read_text("utf-8").splitlines())
+
+    def begin(self) -> None:
+        """Notes that workers may hold leases from now on.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        self._clean.unlink(missing_ok=True)
+        with replacing(self._number) as partial:
+            partial.write_text(str(self.generation), "utf-8")
+
+    def drain(self, nodes: set[str]) -> None:
+        """Keeps which nodes are drained. A disk that is full is logged."""
+        self.drained = nodes
+        try:
+            with replacing(self._drained) as partial:
+                partial.write_text("".join(f"{node}\n" for node in sorted(nodes)), "utf-8")
+        except OSError as error:
+            log.warning("%s: cannot be written (%s)", self._drained, error.strerror or error)
 
     def close(self, is_clean: bool) -> None:
         """
@@ -74,7 +88,8 @@ class FleetFolder:
             is_clean: no worker holds a lease any more.
         """
         if is_clean:
-            (self.path / "clean").touch()
+            with contextlib.suppress(OSError):  # the next one waits
+                self._clean.touch()
         self._lock.close()
 
 
@@ -90,6 +105,7 @@ class Fleet:
         read_sources: Callable[[], Mapping[str, str]],
         every_s: float = 5.0,
         others: int = 0,
+        given: bytes = b"",
     ) -> None:
         """
         Args:
@@ -98,6 +114,7 @@ class Fleet:
             read_sources: reads the sources as they are now. Raises TaggerError: they stay as they were.
             every_s: time between two looks at the sources, seconds.
             others: number of workers that come from elsewhere.
+            given: what each worker of this machine reads from its standard input.
 
         Raises:
             TaggerError: the sources cannot be read.
@@ -106,21 +123,23 @@ class Fleet:
         self._lock = threading.Lock()
         self.coordinator = Coordinator(habits, folder.generation, now(), len(nodes) + others, folder.is_first)
         self.coordinator.sources = dict(read_sources())
+        self.coordinator.drained = folder.drained
         self._processes = Processes()
         self._is_over = threading.Event()
-        self.children = Children(nodes, command, self._lose)
+        self.children = Children(nodes, command, self._lose, given)
         self._problem = ""
         """Why the sources could not be read when they were last."""
 
     def run(self, stop: Stop) -> None:
         """
         Raises:
-            TaggerError: the socket cannot be made.
+            TaggerError: the folder cannot be written, or the socket not be made.
         """
         try:
+            self._folder.begin()
             server = Server(self._folder.path, self.answer)
         except OSError as error:
-            raise TaggerError(f"{self._folder.path}: no socket can be made ({error.strerror or error})") from None
+            raise TaggerError(f"{self._folder.path}: cannot be used ({error.strerror or error})") from None
         start_at = now()
         if not self._folder.is_first:  # workers of the coordinator before are about to say that they are there
             start_at += 3.0
@@ -129,13 +148,13 @@ class Fleet:
             while not stop.wait(_TEND_SECONDS):
                 if now() >= start_at:
                     self.children.tend(self._others())
-                with self._lock:
-                    for session in self._processes.ended():
-                        self.coordinator.lose(session, now())
+                self._lose_ended()
                 with self._lock:
                     self.coordinator.plan(now())
                     known = self.coordinator.leases.sessions
-                self.children.kill_lost(known, _HUNG_SECONDS)
+                    self._processes.kill_lost(known, _HUNG_SECONDS)
+                    noted = {*known, *self._processes.sessions}
+                self.children.kill_lost(noted, _HUNG_SECONDS)
         finally:
             self._end(server)
 
@@ -164,13 +183,11 @@ class Fleet:
 
     def _drain(self, node: str, is_drained: bool) -> Any:
         with self._lock:
-            known = self.coordinator.session_of(node) is not None or node in self._nodes
-            if not known:
+            drained = self.coordinator.drained
+            if node not in {*self._nodes, *drained} and self.coordinator.session_of(node) is None:
                 return {"problem": f"there is no node {node!r}"}
-            if is_drained:
-                self.coordinator.drained.add(node)
-            else:
-                self.coordinator.drained.discard(node)
+            self.coordinator.drained = drained | {node} if is_drained else drained - {node}
+            self._folder.drain(self.coordinator.drained)
             return {"drained": sorted(self.coordinator.drained)}
 
     def _others(self) -> frozenset[str]:
@@ -181,6 +198,11 @@ class Fleet:
     def _lose(self, session: str) -> None:
         with self._lock:
             self.coordinator.lose(session, now())
+
+    def _lose_ended(self) -> None:
+        with self._lock:
+            for session in self._processes.ended():
+                self.coordinator.lose(session, now())
 
     def _read_all(self) -> None:
         """Looks at the sources again and again; a server that does not answer delays nothing else."""
@@ -213,6 +235,9 @@ class Fleet:
         while now() < until and self._is_held():
             time.sleep(0.1)
         self.children.end(2.0)
+        with self._lock:
+            self._processes.kill()  # those of a coordinator before that hang
+        self._lose_ended()
         server.close()
         self._processes.close()
         self._folder.close(is_clean=not self._is_held())

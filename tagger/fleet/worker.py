@@ -34,6 +34,8 @@ class Figures:
     """Events that the broker does not have yet."""
     streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """How each stream does, for people."""
+    trouble: str | None = None
+    """Why events do not reach the broker at present. None: they do."""
 
 
 class Permit:
@@ -179,6 +181,7 @@ class Worker:
             self._host,
             figures.waiting,
             figures.streams,
+            figures.trouble,
             self._is_leaving,
         )
 

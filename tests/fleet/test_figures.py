@@ -15,7 +15,15 @@ STATUS: dict[str, Any] = {
     "moved": {"lost": 4},
     "problem": "",
     "nodes": {
-        "city-1": {"streams": 2, "capacity": 2.5, "silent_s": 0.4, "waiting": 0, "drained": True, "session": "x"}
+        "city-1": {
+            "streams": 2,
+            "capacity": 2.5,
+            "silent_s": 0.4,
+            "waiting": 7,
+            "trouble": "mqtt: broker:1883 refuses",
+            "drained": True,
+            "session": "x",
+        }
     },
     "streams": {
         "garden": {"node": "city-1", "state": "hearing", "windows": 10, "skipped": 1, "events": 2},
@@ -28,6 +36,7 @@ STATUS: dict[str, Any] = {
 def test_what_is_amiss_is_named() -> None:
     assert problems(STATUS) == [
         "the workers can carry 2.5 streams, and there are 3",
+        "city-1: mqtt: broker:1883 refuses; 7 events wait",
         "roof: failed: no such file",
         "yard: no worker has it",
     ]

@@ -23,7 +23,7 @@ def written(folder: Path, text: str) -> Path:
 def test_sources_stand_in_tables_and_in_a_csv_file(tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text('name,url,labels,gain_db\nroof,rtsp://cam/1,dog;siren,3\n"Yard 2",demo,,\n')
     found = load(written(tmp_path, f'{BROKER}[fleet]\nsources = "more.csv"\nworkers = 3\n{TABLE}'))
-    assert found.sources == {
+    assert found.sources() == {
         "garden": "Garden=demo,threshold=0.7",
         "roof": "roof=rtsp://cam/1,labels=dog+siren,gain_db=3",
         "yard_2": "Yard 2=demo",
@@ -44,9 +44,16 @@ def test_sources_come_from_a_url(tmp_path: Path) -> None:
     with HTTPServer(("127.0.0.1", 0), Answering) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/streams"
-        assert load(written(tmp_path, f'{BROKER}[fleet]\nsources = "{url}"\n')).sources == {"roof": "roof=demo"}
+        assert load(written(tmp_path, f'{BROKER}[fleet]\nsources = "{url}"\n')).sources() == {"roof": "roof=demo"}
     with pytest.raises(UserError, match="cannot be read"):
-        load(tmp_path / "fleet.toml")
+        load(tmp_path / "fleet.toml").sources()
+
+
+def test_a_list_that_cannot_be_read_leaves_the_settings(tmp_path: Path) -> None:
+    found = load(written(tmp_path, f'{BROKER}[fleet]\nsources = "none.csv"\n'))
+    assert found.settings.mqtt is not None
+    with pytest.raises(UserError, match="No such file"):
+        found.sources()
 
 
 def test_each_worker_is_a_node_of_its_own(tmp_path: Path) -> None:
@@ -84,6 +91,6 @@ def test_what_cannot_be_is_said(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "bad.json").write_text("[{")
     (tmp_path / "quote.csv").write_text('name,url\nroof,"demo\n')
     with pytest.raises(UserError) as refused:
-        load(written(tmp_path, text))
+        load(written(tmp_path, text)).sources()
     assert "pw" not in str(refused.value)
     assert words in str(refused.value)

@@ -111,10 +111,10 @@ def test_what_a_worker_that_died_left_open_is_ended_once(
     state.close()
     with hears(broker, tmp_path, monkeypatch) as worker:
         worker._fanout.event(stream, begin)
+        until(lambda: not worker.figures().waiting, "the broker has both")
     for _ in range(2):
-        with hears(broker, tmp_path, monkeypatch):
-            pass
-    until(lambda: len(heard.jsons("tagger/city-1/yard/event")) == 2, "it has ended")
+        with hears(broker, tmp_path, monkeypatch) as worker:
+            until(lambda: not worker.figures().waiting, "the broker has all")
     heard.catch_up()
     first, last = heard.jsons("tagger/city-1/yard/event")
     assert first["type"] == "begin"

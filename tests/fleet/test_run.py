@@ -1,6 +1,7 @@
 """Coordinator and workers together, over the socket."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from tagger.errors import UserError
 from tagger.fleet.local import Client, Processes
 from tagger.fleet.run import FleetFolder
 from tests.fleet.fleets import coordinator, workers
-from tests.programs import until
+from tests.programs import LONG_S, until
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +58,9 @@ def test_a_drained_node_is_shown_and_hears_nothing(tmp_path: Path) -> None:
         until(lambda: heard_by() == ["one"] * 6, "the other hears all")
         assert client.ask({"status": True})["nodes"]["two"]["drained"]
         client.close()
+    folder = FleetFolder(tmp_path)
+    assert folder.drained == {"two"}, "it stays drained, whatever becomes of the coordinator"
+    folder.close(is_clean=True)
 
 
 def test_workers_end_with_a_coordinator_that_ends_in_good_order(tmp_path: Path) -> None:
@@ -73,13 +77,16 @@ def test_workers_end_with_a_coordinator_that_ends_in_good_order(tmp_path: Path) 
 def test_each_coordinator_is_of_a_later_generation_and_knows_whether_the_last_one_ended(tmp_path: Path) -> None:
     first = FleetFolder(tmp_path)
     assert first.is_first
-    with pytest.raises(UserError, match="is used by another fleet"):
+    first.begin()
+    with pytest.raises(UserError, match="is used by another tagger"):
         FleetFolder(tmp_path)
     first.close(is_clean=False)
     second = FleetFolder(tmp_path)
     assert not second.is_first
     assert second.generation > first.generation
+    second.begin()
     second.close(is_clean=True)
+    FleetFolder(tmp_path).close(is_clean=False)  # one that ended before it began, as when its port is in use
     third = FleetFolder(tmp_path)
     assert third.is_first
     third.close(is_clean=False)
@@ -94,4 +101,16 @@ def test_the_end_of_a_process_is_known_once() -> None:
         process.kill()
         until(lambda: processes.ended() == ["x"], "its end is known")
     assert processes.ended() == []
+    processes.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system does not tell of processes that are no children")
+def test_a_process_that_is_no_child_and_says_nothing_is_killed() -> None:
+    processes = Processes()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        processes.note("x", process.pid)
+        processes.kill_lost({"x"}, 0.0)
+        assert process.poll() is None
+        processes.kill_lost((), 0.0)
+        assert process.wait(LONG_S) == -signal.SIGKILL
     processes.close()

@@ -5,7 +5,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+
+_END_SECONDS = 5.0
+"""Longest wait for a process that was killed, seconds."""
 
 
 def start_module(
@@ -36,6 +39,30 @@ def start_module(
             ours.close()
             raise
     return process, ours
+
+
+@contextlib.contextmanager
+def asking(name: str, question: bytes, longest_s: float) -> Iterator[tuple["subprocess.Popen[bytes]", socket.socket]]:
+    """Starts a module that reads one question from its socket to the end and writes an answer. It is killed at the end
+    of the block.
+
+    Args:
+        longest_s: longest wait for the next part of the answer, seconds; then TimeoutError.
+
+    Raises:
+        OSError: no process can be started.
+        ConnectionError: the process has died; reading its answer may raise that, too.
+    """
+    process, ours = start_module(name, socket.SOCK_STREAM)
+    try:
+        with ours:
+            ours.settimeout(longest_s)
+            ours.sendall(question)
+            ours.shutdown(socket.SHUT_WR)
+            yield process, ours
+    finally:
+        process.kill()
+        end(process, _END_SECONDS)
 
 
 def end(process: "subprocess.Popen[bytes]", wait_s: float) -> None:

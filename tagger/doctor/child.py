@@ -35,26 +35,23 @@ def examine(
         flags, env, config: as `resolve` takes them.
         running: how the daemon does that asks.
     """
-    process, ours = children.start_module("tagger.doctor.child", socket.SOCK_STREAM)
+    question = pickle.dumps((dict(flags), dict(env), config, dict(running)))
     said, deadline = 0, time.monotonic() + _LONGEST_SECONDS
     try:
-        with ours, ours.makefile("rb") as lines:
-            ours.settimeout(_LONGEST_SECONDS)
-            ours.sendall(pickle.dumps((dict(flags), dict(env), config, dict(running))))
-            ours.shutdown(socket.SHUT_WR)
-            for line in lines:
-                said += len(line)
-                yield json.loads(line)
-                if said > _MOST_BYTES or time.monotonic() > deadline:
-                    raise TimeoutError
-        children.end(process, _END_SECONDS)
-        if process.returncode:
-            yield Finding("doctor", "fail", "the checks ended before they were done", "run tagger doctor").to_json()
+        with children.asking("tagger.doctor.child", question, _LONGEST_SECONDS) as (process, ours):
+            with ours.makefile("rb") as lines:
+                for line in lines:
+                    said += len(line)
+                    yield json.loads(line)
+                    if said > _MOST_BYTES or time.monotonic() > deadline:
+                        raise TimeoutError
+            children.end(process, _END_SECONDS)
+            if process.returncode:
+                raise ConnectionError
+    except ConnectionError:
+        yield Finding("doctor", "fail", "the checks ended before they were done", "run tagger doctor").to_json()
     except TimeoutError:
         yield Finding("doctor", "fail", f"no end within {_LONGEST_SECONDS:g} s", "run tagger doctor").to_json()
-    finally:
-        process.kill()
-        children.end(process, _END_SECONDS)
 
 
 def main(descriptor: int) -> None:

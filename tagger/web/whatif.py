@@ -197,18 +197,14 @@ def ask(question: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError, TaggerError: as `answer`; or it took too long.
     """
-    process, ours = children.start_module("tagger.web.whatif", socket.SOCK_STREAM)
+    text = b""
     try:
-        with ours:
-            ours.settimeout(_LONGEST_SECONDS)
-            ours.sendall(json.dumps(question).encode())
-            ours.shutdown(socket.SHUT_WR)
+        with children.asking("tagger.web.whatif", json.dumps(question).encode(), _LONGEST_SECONDS) as (_, ours):
             text = b"".join(iter(lambda: ours.recv(1 << 16), b""))
     except TimeoutError:
         raise TaggerError(f"the count took longer than {_LONGEST_SECONDS:g} s; keep fewer days of scores") from None
-    finally:
-        process.kill()
-        children.end(process, 5.0)
+    except ConnectionError:
+        pass
     if not text:
         raise TaggerError("the count ended without an answer")
     found: dict[str, Any] = json.loads(text)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tagger import children
 from tagger.daemon.web import answering
 from tagger.doctor import child, machine, parts
 from tagger.doctor.finding import Finding, findings
@@ -197,3 +198,10 @@ def test_a_daemon_s_own_checks_run_in_a_process_of_their_own(tmp_path: Path) -> 
     assert [each["state"] for each in found if each["about"] == "settings"] == ["fail"]
     (settings).write_text("[listen\n")
     assert [each["state"] for each in child.examine({}, {}, settings, running)] == ["fail"]
+
+
+def test_a_process_that_dies_before_it_was_asked_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = children.start_module
+    monkeypatch.setattr(children, "start_module", lambda _, kind: start("tagger.none", kind))
+    (found,) = child.examine({}, {}, None, {})
+    assert (found["state"], found["said"]) == ("fail", "the checks ended before they were done")

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tagger import children
 from tagger.decide import Decider
+from tagger.errors import TaggerError
 from tagger.events import Event, Report, Scores, Stream
 from tagger.history.scores import FLOOR, labels_of, reading, track
 from tagger.policy import EventsConfig, Policy, policy, with_threshold
@@ -159,6 +161,13 @@ def test_counts_by_span_and_the_reviewed_sounds_beside_them(tmp_path: Path) -> N
     assert all(each["heard"] for each in listed["labels"])
     assert (status, answer["toml"]) == (200, '[events.labels."dog"]\nenter = 0.65\n')
     assert said == [("mic", "dog", 0.65)]
+
+
+def test_a_process_that_dies_before_it_was_asked_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = children.start_module
+    monkeypatch.setattr(children, "start_module", lambda _, kind: start("tagger.none", kind))
+    with pytest.raises(TaggerError, match="the count ended without an answer"):
+        whatif.ask({})
 
 
 def test_where_counting_all_takes_too_long_the_longest_spans_are_left_out(tmp_path: Path) -> None:

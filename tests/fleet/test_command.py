@@ -32,7 +32,9 @@ def test_streams_of_a_killed_worker_and_under_a_killed_coordinator_are_heard_aga
     command = ["fleet", file, "--state", folder]
     with on_air() as live:
         sources = "".join(f'[[source]]\nname = "s{i}"\nurl = "{live.url()}"\n' for i in range(2))
-        file.write_text(f'{sources}[mqtt]\nurl = "{broker.url}"\nnode = "city"\n[fleet]\nworkers = 2\n')
+        file.write_text(
+            f'{sources}[mqtt]\nurl = "{broker.url}"\nnode = "city"\n[fleet]\nworkers = 2\n[listen]\nwindow = 1\n'
+        )
         with running(*command) as first:
             until(lambda: len(workers(folder)) == 2, "both workers are there")
             until(lambda: status(folder)["heard"] == 2, "all is heard")

@@ -4,10 +4,12 @@ import csv
 import io
 import json
 import os
+import time
 import urllib.request
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,9 @@ from tagger.sources.spec import Spec
 
 _MOST_BYTES = 64_000_000
 """Largest list of sources that is read."""
+_CHUNK_BYTES = 1 << 16
 _URL_SECONDS = 20.0
-"""Longest wait for a list by URL."""
+"""Longest wait for a server, and for all of its list, seconds."""
 _OPTIONS: tuple[Option, ...] = (
     Option("sources", str, "More sources: a CSV or JSON file, or its URL."),
     Option("workers", int, "Workers of this machine.", least=1, most=1_000),
@@ -159,10 +162,24 @@ def _file(path: Path) -> str:
 def _fetched(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=_URL_SECONDS) as answer:
-            content = answer.read(_MOST_BYTES + 1)
+            content = _all_of(answer)
     except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
         raise UserError(f"{shown(url)}: cannot be read ({getattr(error, 'reason', error)})") from None
     return _decoded(content, shown(url))
+
+
+def _all_of(answer: HTTPResponse) -> bytes:
+    """What a server sends, to its end or a bit more than is allowed.
+
+    Raises:
+        TimeoutError: it takes too long, however little at a time the server sends.
+    """
+    until, found = time.monotonic() + _URL_SECONDS, bytearray()
+    while len(found) <= _MOST_BYTES and (more := answer.read1(_CHUNK_BYTES)):
+        found += more
+        if time.monotonic() > until:
+            raise TimeoutError(f"not all of it came within {_URL_SECONDS:g} s")
+    return bytes(found)
 
 
 def _decoded(content: bytes, place: str) -> str:
@@ -196,6 +213,8 @@ def _rows(reader: "csv.DictReader[str]", place: str) -> list[dict[str, Any]]:
         raise UserError(f"{place}: the first line must name the columns, among them name and url")
     if unknown := [each for each in reader.fieldnames if each not in options]:
         raise UserError(f"{place}: column {unknown[0]!r} is unknown{near(unknown[0], options)}")
+    if doubled := [each for each, count in Counter(reader.fieldnames).items() if count > 1]:
+        raise UserError(f"{place}: column {doubled[0]!r} is there more than once")
     tables = []
     for row in reader:
         where = f"{place}, line {reader.line_num}"

@@ -1,5 +1,6 @@
 """`fleet.toml`, and lists of sources beside it."""
 
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tagger.errors import UserError
+from tagger.fleet import file
 from tagger.fleet.file import load, node_settings
 
 BROKER = '[mqtt]\nurl = "mqtt://broker.local"\nnode = "city"\n'
@@ -49,6 +51,29 @@ def test_sources_come_from_a_url(tmp_path: Path) -> None:
         load(tmp_path / "fleet.toml").sources()
 
 
+def test_a_server_that_sends_a_little_at_a_time_for_ever_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Trickling(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b" ")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    monkeypatch.setattr(file, "_URL_SECONDS", 0.2)
+    monkeypatch.setattr(file, "_MOST_BYTES", 1 << 60)
+    with HTTPServer(("127.0.0.1", 0), Trickling) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        found = load(written(tmp_path, f'{BROKER}[fleet]\nsources = "http://127.0.0.1:{server.server_port}/x"\n'))
+        with pytest.raises(UserError, match=r"not all of it came within 0\.2 s|timed out"):
+            found.sources()
+
+
 def test_a_list_that_cannot_be_read_leaves_the_settings(tmp_path: Path) -> None:
     found = load(written(tmp_path, f'{BROKER}[fleet]\nsources = "none.csv"\n'))
     assert found.settings.mqtt is not None
@@ -77,6 +102,7 @@ def test_each_worker_is_a_node_of_its_own(tmp_path: Path) -> None:
         (f'{BROKER}[fleet]\nsources = "no.csv"\n', "no.csv: No such file"),
         (f'{BROKER}[fleet]\nsources = "bad.csv"\n', "bad.csv, line 2: has not as many cells"),
         (f'{BROKER}[fleet]\nsources = "odd.csv"\n', "column 'uri' is unknown"),
+        (f'{BROKER}[fleet]\nsources = "twice.csv"\n', "column 'name' is there more than once"),
         (f'{BROKER}[fleet]\nsources = "wrong.csv"\n', "wrong.csv, line 2: gain_db: cannot be"),
         (f'{BROKER}[fleet]\nsources = "bad.json"\n', "bad.json: is no JSON"),
         (f'{BROKER}[fleet]\nsources = "quote.csv"\n', "quote.csv: is no CSV after line 1"),
@@ -87,6 +113,7 @@ def test_each_worker_is_a_node_of_its_own(tmp_path: Path) -> None:
 def test_what_cannot_be_is_said(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "bad.csv").write_text("name,url\nroof\n")
     (tmp_path / "odd.csv").write_text("name,url,uri\nroof,demo,x\n")
+    (tmp_path / "twice.csv").write_text("name,url,name\nroof,demo,yard\n")
     (tmp_path / "wrong.csv").write_text("name,url,gain_db\nroof,demo,much\n")
     (tmp_path / "bad.json").write_text("[{")
     (tmp_path / "quote.csv").write_text('name,url\nroof,"demo\n')

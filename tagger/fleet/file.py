@@ -71,8 +71,15 @@ class FleetFile:
         Raises:
             UserError: it cannot be read, or something in it cannot be.
         """
-        listed = [] if self.fleet.sources is None else _list(self.fleet.sources, self._path.parent)
-        return _named([*self._texts, *listed], self._path)
+        found: dict[str, str] = {}
+        _name(found, self._texts, str(self._path))
+        if (listed := self.fleet.sources) is not None:
+            _name(found, _list(listed, self._path.parent), _shown(listed))
+        if not found:
+            raise UserError(
+                f'{self._path}: no source: write [[source]] tables, or sources = "FILE.csv" in the table fleet'
+            )
+        return found
 
 
 def load(path: Path) -> FleetFile:
@@ -125,29 +132,33 @@ def _texts(tables: Any, file: TomlFile) -> list[str]:
     return texts
 
 
-def _named(texts: list[str], path: Path) -> dict[str, str]:
-    """The sources by name. A stream keeps its name wherever it is heard, so every source must have one."""
-    found: dict[str, str] = {}
+def _name(found: dict[str, str], texts: Sequence[str], place: str) -> None:
+    """Adds the sources of a file or a list by name. A stream keeps its name wherever it is heard, so each needs one.
+
+    Args:
+        place: the file or the list, for people.
+    """
     for number, text in enumerate(texts, 1):
         spec = Spec.parse(text)
         level = spec.level
         if level is None:
-            raise UserError(f"{path}: source {number} ({spec.shown}): has no name, by which a fleet knows it")
+            raise UserError(f"{place}: source {number} ({spec.shown}): has no name, by which a fleet knows it")
         if level in found or level in NOT_SOURCES or not is_topic(level):
-            raise UserError(f"{path}: source {number}: {spec.name} is taken; give it another name")
+            raise UserError(f"{place}: source {number}: {spec.name} is taken; give it another name")
         spec.check()
         found[level] = text
-    if not found:
-        raise UserError(f'{path}: no source: write [[source]] tables, or sources = "FILE.csv" in the table fleet')
-    return found
 
 
 def _list(place: str, folder: Path) -> list[str]:
     """The sources of a CSV or JSON file, or of a URL."""
     text = _fetched(place) if place.startswith(("http://", "https://")) else _file(folder / place)
-    place = shown(place) if "://" in place else place
-    tables = _from_json(text, place) if text.lstrip().startswith("[") else _from_csv(text, place)
+    place = _shown(place)
+    tables = _from_json(text, place) if text.lstrip().startswith(("[", "{")) else _from_csv(text, place)
     return _texts(tables, TomlFile(Path(place), ""))
+
+
+def _shown(place: str) -> str:
+    return shown(place) if "://" in place else place
 
 
 def _file(path: Path) -> str:
@@ -193,9 +204,12 @@ def _decoded(content: bytes, place: str) -> str:
 
 def _from_json(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
+        tables = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: is no JSON: {error}") from None
+    if not isinstance(tables, list):
+        raise UserError(f"{place}: must be a list of sources, [...]")
+    return tables
 
 
 def _from_csv(text: str, place: str) -> list[dict[str, Any]]:
@@ -220,6 +234,8 @@ def _rows(reader: "csv.DictReader[str]", place: str) -> list[dict[str, Any]]:
         where = f"{place}, line {reader.line_num}"
         if None in row or None in row.values():
             raise UserError(f"{where}: has not as many cells as the first line")
+        if not row["name"].strip():
+            raise UserError(f"{where}: has no name, by which a fleet knows it")
         tables.append({key: _cell(options[key], cell, where) for key, cell in row.items() if cell.strip()})
     return tables
 

@@ -185,7 +185,7 @@ class Fleet:
         with self._lock:
             drained = self.coordinator.drained
             if node not in {*self._nodes, *drained} and self.coordinator.session_of(node) is None:
-                return {"problem": f"there is no node {node!r}"}
+                return {"problem": f"there is no worker {node!r}"}
             self.coordinator.drained = drained | {node} if is_drained else drained - {node}
             self._folder.drain(self.coordinator.drained)
             return {"drained": sorted(self.coordinator.drained)}

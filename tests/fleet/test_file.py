@@ -105,6 +105,10 @@ def test_each_worker_is_a_node_of_its_own(tmp_path: Path) -> None:
         (f'{BROKER}[fleet]\nsources = "twice.csv"\n', "column 'name' is there more than once"),
         (f'{BROKER}[fleet]\nsources = "wrong.csv"\n', "wrong.csv, line 2: gain_db: cannot be"),
         (f'{BROKER}[fleet]\nsources = "bad.json"\n', "bad.json: is no JSON"),
+        (f'{BROKER}[fleet]\nsources = "object.json"\n', "object.json: must be a list of sources"),
+        (f'{BROKER}[fleet]\nsources = "nameless.json"\n', "nameless.json: source 2 (demo): has no name"),
+        (f'{BROKER}{TABLE}[fleet]\nsources = "nameless.csv"\n', "nameless.csv, line 3: has no name"),
+        (f'{BROKER}{TABLE}[fleet]\nsources = "taken.csv"\n', "taken.csv: source 2: Garden is taken"),
         (f'{BROKER}[fleet]\nsources = "quote.csv"\n', "quote.csv: is no CSV after line 1"),
         (f'{BROKER}[fleet]\nsources = "a\\u0000b"\n', "must not hold a zero character"),
         (f'{BROKER}[fleet]\nsources = "http://u:pw@127.0.0.1:9/x"\n', "http://127.0.0.1:9"),
@@ -116,6 +120,10 @@ def test_what_cannot_be_is_said(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "twice.csv").write_text("name,url,name\nroof,demo,yard\n")
     (tmp_path / "wrong.csv").write_text("name,url,gain_db\nroof,demo,much\n")
     (tmp_path / "bad.json").write_text("[{")
+    (tmp_path / "object.json").write_text('{"name": "roof", "url": "demo"}')
+    (tmp_path / "nameless.json").write_text('[{"name": "roof", "url": "demo"}, {"url": "demo"}]')
+    (tmp_path / "nameless.csv").write_text("name,url\nroof,demo\n,demo\n")
+    (tmp_path / "taken.csv").write_text("name,url\nroof,demo\nGarden,demo\n")
     (tmp_path / "quote.csv").write_text('name,url\nroof,"demo\n')
     with pytest.raises(UserError) as refused:
         load(written(tmp_path, text)).sources()

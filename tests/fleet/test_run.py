@@ -47,7 +47,7 @@ def test_a_drained_node_is_shown_and_hears_nothing(tmp_path: Path) -> None:
         until(lambda: len(one.hearing.heard) + len(two.hearing.heard) == 6, "all are heard")
         client = Client(tmp_path)
         assert two.hearing.heard
-        assert client.ask({"drain": "three"}) == {"problem": "there is no node 'three'"}
+        assert client.ask({"drain": "three"}) == {"problem": "there is no worker 'three'"}
         assert client.ask({"drain": "two"}) == {"drained": ["two"]}
         until(lambda: not two.hearing.heard, "it hears nothing")
 

@@ -120,7 +120,7 @@ def work(folder: Path, node: str, session: str, capacity: float) -> None:
         sys.exit(2)
     (folder / f"{session}.pid").write_text(str(os.getpid()))
     hearing = Simulated(folder / f"{session}.heard", capacity)
-    worker = Worker(node, session, hearing, Client(folder).report, "here", time.time())
+    worker = Worker(node, session, hearing, Client(folder).report, "here")
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run()
 

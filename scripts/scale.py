@@ -34,7 +34,10 @@ ASSUMPTIONS = {
         165, "MB, a daemon", "measured: 128 with its first source, 37 for levels ([performance](performance.md))"
     ),
     "stream_mb": Assumption(
-        5.8, "MB, a stream", "measured: 4.4 for its reader, 1.4 for levels ([performance](performance.md))"
+        5.8,
+        "MB, a stream",
+        "measured: 4.4 for its reader ([architecture](architecture.md)), 1.4 for levels "
+        "([performance](performance.md))",
     ),
     "stream_kbit_s": Assumption(128, "kbit/s, a stream", "assumed: MP3 or AAC"),
     "events": Assumption(200, "events a day, a stream", "assumed; bundled model, a street"),

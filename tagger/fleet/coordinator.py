@@ -40,8 +40,6 @@ class _Worker:
     came: float
     seen: float
     """When it last asked, by the coordinator's clock."""
-    seen_at: float
-    """The same, seconds since the epoch."""
 
 
 class Coordinator:
@@ -73,11 +71,8 @@ class Coordinator:
         self._planned: tuple[float, object] = (-math.inf, None)
         """When the last plan was made, and of what."""
 
-    def renew(self, report: Report, at: float, wall: float) -> Orders | None:
+    def renew(self, report: Report, at: float) -> Orders | None:
         """Answers a worker.
-
-        Args:
-            wall: now, seconds since the epoch.
 
         Returns:
             None: what it asked is an old question, which came late, or it has ended.
@@ -88,10 +83,10 @@ class Coordinator:
             return None
         worker = self._workers.get(session)
         if worker is None:
-            self._workers[session] = _Worker(report, at, at, wall)
+            self._workers[session] = _Worker(report, at, at)
             self._changed = at
         elif report.request.number > worker.report.request.number:
-            worker.report, worker.seen, worker.seen_at = report, at, wall
+            worker.report, worker.seen = report, at
         self.plan(at)
         answer = self.leases.answer(report.request, self._given(session, report), at)
         if answer is None:

@@ -170,17 +170,16 @@ class Holding:
     """The worker's side: what it may hear now, and what it hears.
 
     The caller starts what `to_start` names and stops what `to_stop` names, and says so by `started` and `stopped`; it
-    asks `may_hear` before it publishes anything, and `may_end` before it publishes the ends of what it stops.
+    asks `may_hear` before it publishes anything that begins.
     """
 
     session: str
     heard: dict[str, int] = field(default_factory=dict)
     """Streams that are heard or not yet stopped -> epoch of the lease under which they began."""
-    _ended: dict[str, float] = field(default_factory=dict)
-    """Those of them that are to be stopped -> when another may have the stream. Infinite: the coordinator waits."""
+    _ended: set[str] = field(default_factory=set)
+    """Those of them that are to be stopped."""
     _allowed: Mapping[str, int] = field(default_factory=dict)
     _until: float = -math.inf
-    _margin_s: float = 0.0
     _number: int = 0
     _asked_at: float = 0.0
     _is_waiting: bool = False
@@ -200,21 +199,11 @@ class Holding:
         self._end(at)
         self._is_waiting = False
         self._allowed, self._until = dict(answer.streams), self._asked_at + answer.terms.term_s
-        self._margin_s = answer.terms.margin_s
 
     def may_hear(self, stream: str, at: float) -> bool:
         """Whether what is heard of a stream may be published."""
         is_in_time = at < self._until and stream in self.heard and stream not in self._ended
         return is_in_time and self._allowed.get(stream) == self.heard[stream]
-
-    def may_end(self, stream: str, at: float) -> bool:
-        """Whether this worker may still publish the ends of a stream's events: half a margin longer than it may hear.
-        Then the coordinator does it.
-
-        A worker that was held up in between, as by SIGSTOP or a machine that sleeps, finds that it is too late.
-        """
-        self._end(at)
-        return at < self._ended.get(stream, math.inf)
 
     def to_start(self, at: float) -> dict[str, int]:
         """Streams to begin with, and their epochs. One that is still being stopped is not among them."""
@@ -227,10 +216,6 @@ class Holding:
         self._end(at)
         return list(self._ended)
 
-    def left_s(self, at: float) -> float:
-        """Time until everything must have stopped, unless an answer comes, seconds; at least 0."""
-        return max(0.0, self._until - at)
-
     def started(self, stream: str, epoch: int) -> None:
         """Called before the worker begins to hear a stream."""
         self.heard[stream] = epoch
@@ -238,11 +223,8 @@ class Holding:
     def stopped(self, stream: str) -> None:
         """Called after the last that was heard of a stream is published."""
         self.heard.pop(stream, None)
-        self._ended.pop(stream, None)
+        self._ended.discard(stream)
 
     def _end(self, at: float) -> None:
         """Notes which leases have ended."""
-        limit = self._until + self._margin_s / 2 if at >= self._until else math.inf
-        for stream in self.heard:
-            if not self.may_hear(stream, at):
-                self._ended[stream] = min(limit, self._ended.get(stream, math.inf))
+        self._ended.update(stream for stream in self.heard if not self.may_hear(stream, at))

@@ -294,11 +294,6 @@ class Children:
             file.seek(0)
             return subprocess.Popen(self._command(node, session), stdin=file, start_new_session=True)
 
-    @property
-    def processes(self) -> dict[str, int]:
-        """Node -> process id."""
-        return {node: child.process.pid for node, child in self._running.items()}
-
     def end(self, wait_s: float) -> None:
         """Asks all to end, and kills those that have not done so after this time."""
         for child in self._running.values():

@@ -16,8 +16,6 @@ class Report:
     """The worker's name in topics. It may come again with another session, once the earlier one has ended."""
     capacity: float
     """Number of streams that it can carry, as it has measured."""
-    started: float
-    """When the session began, seconds since the epoch, by the worker's wall clock."""
     host: str = ""
     """The machine that it runs on."""
     waiting: int = 0

@@ -8,7 +8,6 @@ import pickle
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 
 from tagger import logs
@@ -44,7 +43,7 @@ def main(fleet: ListenSettings, folder: Path, node: str, session: str, place: st
             os.kill(os.getpid(), signal.SIGTERM)
 
         with DaemonHearing(settings, folder / node, fail) as hearing:
-            worker = Worker(node, session, hearing, client.report, socket.gethostname(), time.time())
+            worker = Worker(node, session, hearing, client.report, socket.gethostname())
             signal.signal(signal.SIGTERM, lambda *_: worker.stop())
             worker.run()
     except TaggerError as error:

@@ -172,7 +172,7 @@ class Fleet:
                 report = Report.from_json(message["report"])
                 with self._lock:
                     self._processes.note(report.request.session, pid)
-                    orders = self.coordinator.renew(report, now(), time.time())
+                    orders = self.coordinator.renew(report, now())
                 return None if orders is None else orders.to_json()
             if "drain" in message:
                 return self._drain(str(message["drain"]), bool(message.get("drained", True)))

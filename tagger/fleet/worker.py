@@ -54,11 +54,6 @@ class Permit:
         with self._lock:
             return self._holding.may_hear(self._stream, now())
 
-    def may_end(self) -> bool:
-        """Whether ends of open events may be published. If not, the coordinator does so."""
-        with self._lock:
-            return self._holding.may_end(self._stream, now())
-
 
 class Hearing(Protocol):
     """Hears streams. One thread at a time calls it."""
@@ -90,7 +85,6 @@ class Worker:
         hearing: Hearing,
         ask: Callable[[Report], Orders | None],
         host: str = "",
-        started: float = 0.0,
         alone_s: float = 60.0,
     ) -> None:
         """
@@ -98,10 +92,9 @@ class Worker:
             node: its name in topics.
             session: a name that no other run of any worker has.
             ask: asks the coordinator; may block for less than a lease's term. Raises OSError if it cannot be reached.
-            started: now, seconds since the epoch.
             alone_s: time without a coordinator after which the worker ends, seconds.
         """
-        self._node, self._host, self._started = node, host, started
+        self._node, self._host = node, host
         self._holding = Holding(session)
         self._hearing, self._ask, self._alone_s = hearing, ask, alone_s
         self._lock = threading.Lock()
@@ -177,7 +170,6 @@ class Worker:
             request,
             self._node,
             figures.capacity,
-            self._started,
             self._host,
             figures.waiting,
             figures.streams,

@@ -52,8 +52,8 @@ class Workers:
     def _ask(self, node: str, holding: Holding) -> None:
         for stream in holding.to_stop(self.at):
             holding.stopped(stream)
-        report = Report(holding.request(self.at), node, self.capacity, started=0)
-        orders = self.coordinator.renew(report, self.at, wall=self.at)
+        report = Report(holding.request(self.at), node, self.capacity)
+        orders = self.coordinator.renew(report, self.at)
         assert orders is not None
         holding.take(orders.answer, self.at)
         for stream, epoch in holding.to_start(self.at).items():
@@ -191,10 +191,10 @@ def test_streams_whose_worker_died_with_the_coordinator_are_heard_again_within_t
 
 def test_messages_survive_json() -> None:
     holding = Holding("s")
-    report = Report(holding.request(1.0), "node0", 3.5, 12.0, "here", 2, {"mic": {"state": "hearing"}})
+    report = Report(holding.request(1.0), "node0", 3.5, "here", 2, {"mic": {"state": "hearing"}}, "mqtt: gone")
     assert Report.from_json(report.to_json()) == report
     coordinator = Coordinator(HABITS, 1, 0, is_first=True)
     coordinator.sources = {"mic": "mic=demo"}
-    orders = coordinator.renew(report, 0, 0)
+    orders = coordinator.renew(report, 0)
     assert orders is not None
     assert Orders.from_json(orders.to_json()) == orders

@@ -165,9 +165,6 @@ class Worker:
 
     def stop(self, stream: str) -> None:
         def end() -> None:
-            if self.holding.may_end(stream, self.at):
-                epoch = self.holding.heard[stream]
-                self.world.published.append(Published(self.world.now, stream, self.holding.session, epoch))
             self.stopping.discard(stream)
             self.holding.stopped(stream)
 
@@ -268,5 +265,3 @@ def test_a_worker_without_answers_gives_up_by_itself() -> None:
     worker.request(6)
     assert worker.may_hear("mic", 11.9)
     assert worker.to_stop(12) == ["mic"]
-    assert worker.may_end("mic", 13.4)
-    assert not worker.may_end("mic", 13.5)

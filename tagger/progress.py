@@ -133,11 +133,13 @@ def counted(label: str, items: Collection[T], unit: str, brief: bool = True) -> 
 
 
 def in_words(seconds: float) -> str:
-    """A length of time, rounded.
+    """A length of time, rounded. Only nothing at all is 0 s.
 
-    >>> in_words(40), in_words(150), in_words(9000)
-    ('40 s', '2.5 min', '2.5 h')
+    >>> in_words(0), in_words(0.1), in_words(40), in_words(150), in_words(9000)
+    ('0 s', '1 s', '40 s', '2.5 min', '2.5 h')
     """
+    if seconds == 0:
+        return "0 s"
     if seconds < 99.5:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.1f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"

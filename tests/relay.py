@@ -21,6 +21,7 @@ class Relay:
         self._open.set()
         self._to_broker = threading.Lock()
         """Taken while bytes go to the broker, and by `hold`."""
+        self._is_held = False
         self._closed = False
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
@@ -32,6 +33,7 @@ class Relay:
     def hold(self) -> None:
         """Passes nothing on to the broker any more, until `open`. What the broker answers still arrives."""
         self._to_broker.acquire()
+        self._is_held = True
 
     def open(self) -> None:
         """Lets connections through, and bytes to the broker."""
@@ -49,7 +51,8 @@ class Relay:
             thread.join(10)
 
     def _release(self) -> None:
-        if self._to_broker.locked():
+        if self._is_held:  # otherwise a thread that passes bytes on has it locked
+            self._is_held = False
             self._to_broker.release()
 
     def _accept(self) -> None:

@@ -124,7 +124,7 @@ def test_the_command_itself_does_so(file, monkeypatch):
     monkeypatch.setenv("TAGGER_LISTEN_ALLOW", "dog siren")
     monkeypatch.setenv("TAGGER_LISTEN_WATCH", "")
     built = []
-    monkeypatch.setattr(start, "listen", lambda settings, stop, build: built.extend([settings, build]))
+    monkeypatch.setattr(start, "listen", lambda settings, stop, build, examine: built.extend([settings, build]))
     done = run("listen", "demo", "--hop", 0.25, "--save-clips", "clips", "--no-homeassistant")
     assert done.exit_code == 0, done.output
     settings, build = built

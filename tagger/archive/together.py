@@ -38,9 +38,8 @@ class Together:
         try:
             while not cut.is_over:
                 piece = cut.piece(self.piece_windows)
-                count = max(
-                    1, min(threads(), self._classifier.batches)
-                )  # with more, windows of two pieces would share a batch
+                # With more than `batches`, windows of two pieces would share a batch.
+                count = max(1, min(threads(), self._classifier.batches))
                 if count == 1 and not waiting:
                     yield from self._scores_of(piece)
                     continue

@@ -48,6 +48,10 @@ def test_clips_are_reviewed_by_keyboard_and_each_step_is_taken_back(tab: Any, tm
         press("z")
         until(lambda: tab.evaluate("1") and set(said().values()) == {None}, "all steps are taken back")
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        tab.set_viewport_size({"width": 360, "height": 740})
+        tab.get_by_label("Language").select_option("fr")  # has the longest words
+        tab.get_by_role("button", name="Autre classe").wait_for()
+        holds(tab, "document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_an_event_s_clip_is_played_from_the_day(tab: Any, tmp_path: Path) -> None:

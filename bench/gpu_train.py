@@ -79,10 +79,13 @@ STREAMS: dict[str, dict[str, str]] = {
 }
 """Changes of the recipe `stream`, the most wanted first. A second opinion can be given later: `tagger models opinion`.
 """
-MADE_BY = {"stream": "stream", "stream-scenes": "stream-scenes"} | dict.fromkeys(
-    ("stream-rooms", "stream-gentle"), "stream-rooms"
-)
-"""For each of `STREAMS`, the one whose windows are the same."""
+MADE_BY = {
+    "stream": "stream",
+    "stream-scenes": "stream-scenes",
+    "stream-rooms": "stream-rooms",
+    "stream-gentle": "stream-rooms",
+}
+"""For each of `STREAMS`, the one whose windows are the same; those that are made quickest first."""
 TINY = {"epochs": "1", "batch": "8", "crop_seconds": "0.5"}
 TINY_STREAM = {"epochs": "1", "batch": "8", "scenes": "2", "frozen_blocks": "14"}
 NETWORKS = "mn04", "crnn", *STREAMS
@@ -202,42 +205,42 @@ def train_all(jobs: Sequence[Job], say: Callable[[str], None]) -> None:
 class Task:
     """What one process does."""
 
-    name: str
-    plan: Plan
     kind: str
     """fold: mn04 and then the CRNN; windows: a part of the windows of a stream; stream: a training on them."""
+    network: str
     stage: int
+    """The fold; or the number of the maker of windows."""
+    plan: Plan
     needs: str = ""
     """Tasks whose names begin so are to be finished first; empty: none."""
 
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.network} {self.stage}"
+
     def __call__(self) -> None:
         torch.set_num_threads(1)
+        if self.kind == "windows":
+            self.plan.make_windows(self.network, self.stage)
+            return
+        is_fold = self.kind == "fold"
+        jobs = self.plan.jobs(self.stage) if is_fold else [self.plan.stream_job(self.network, self.stage)]
         try:
-            if self.kind == "windows":
-                self.plan.make_windows(self.network, self.stage)
-            else:
-                jobs = self.plan.jobs(self.stage)
-                if self.kind == "stream":
-                    jobs = [self.plan.stream_job(self.network, self.stage)]
-                train_all(jobs, lambda text: print(f"{self.name}: {text}", flush=True))
+            train_all(jobs, lambda text: print(f"{self.name}: {text}", flush=True))
         except TrainingStoppedError as error:
             print(f"{self.name}: {error}", flush=True)
-
-    @property
-    def network(self) -> str:
-        return self.name.split()[1]
 
 
 def tasks(plan: Plan) -> Iterator[Task]:
     """All tasks, the most urgent first."""
     for fold in plan.folds:
-        yield Task(f"fold mn04 {fold}", plan, "fold", fold)
-    for name in sorted(set(MADE_BY.values()), key=lambda name: ("channel" in STREAMS[name], len(STREAMS[name]))):
+        yield Task("fold", "mn04", fold, plan)
+    for name in dict.fromkeys(MADE_BY.values()):
         for maker in range(plan.makers):
-            yield Task(f"windows {name} {maker}", plan, "windows", maker)
+            yield Task("windows", name, maker, plan)
     for name in STREAMS:
         for stage in (EVERYTHING, *plan.folds):
-            yield Task(f"stream {name} {stage}", plan, "stream", stage, f"windows {MADE_BY[name]} ")
+            yield Task("stream", name, stage, plan, f"windows {MADE_BY[name]} ")
 
 
 def train(plan: Plan, seconds: float, processes: int) -> dict[str, Any]:

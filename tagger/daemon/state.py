@@ -47,11 +47,7 @@ class StateFolder:
         Raises:
             UserError: another daemon uses the folder, or it cannot be written.
         """
-        try:
-            make_folders(folder, is_private=True)
-            self._lock_file = hold(folder, "give this one a folder and topics of its own: --state DIR --node NAME")
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); name another with --state") from None
+        self._lock_file = hold(folder, "give this one a folder and topics of its own: --state DIR --node NAME")
         for left in folder.glob("*.json*.partial"):  # left by a crash while writing
             with contextlib.suppress(OSError):
                 left.unlink()
@@ -251,15 +247,23 @@ def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:
 
 
 def hold(folder: Path, advice: str) -> BinaryIO:
-    """Takes a folder that one process at a time uses, until the file that is returned is closed.
+    """Takes a folder that one process at a time uses, until the file that is returned is closed. Makes it if need be.
 
     Args:
+        folder: what `--state` names.
         advice: what else the user can do than to stop the other.
 
     Raises:
-        UserError: another process uses it.
-        OSError: it cannot be written.
+        UserError: another process uses it, or it cannot be written.
     """
+    try:
+        make_folders(folder, is_private=True)
+        return _locked(folder, advice)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); name another with --state") from None
+
+
+def _locked(folder: Path, advice: str) -> BinaryIO:
     make_private(folder / "lock")
     file = open_private(folder / "lock")
     if sys.platform != "win32":

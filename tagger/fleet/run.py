@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from tagger.daemon.state import hold
-from tagger.errors import TaggerError, UserError
-from tagger.files import make_folders, replacing
+from tagger.errors import TaggerError
+from tagger.files import replacing
 from tagger.fleet.coordinator import Coordinator, Habits
 from tagger.fleet.leases import now
 from tagger.fleet.local import Children, Processes, Server
@@ -46,11 +46,7 @@ class FleetFolder:
         Raises:
             UserError: another coordinator uses the folder, or it cannot be written.
         """
-        try:
-            make_folders(folder, is_private=True)
-            self._lock = hold(folder, "give this one a folder of its own: --state DIR")
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); name another with --state") from None
+        self._lock = hold(folder, "give this one a folder of its own: --state DIR")
         self.path = folder
         self._number, self._clean, self._drained = (folder / each for each in ("generation", "clean", "drained"))
         before = 0

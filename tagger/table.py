@@ -1,10 +1,11 @@
-"""Tables in CSV, as spreadsheets write them: one reader for every list of clips."""
+"""Tables in CSV, as spreadsheets write them: one reader for every list that a user writes."""
 
 import codecs
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tagger.errors import UserError
 
@@ -32,28 +33,57 @@ def read_table(path: Path, advice: str = "") -> tuple[list[str], list[tuple[int,
     try:
         if (size := path.stat().st_size) > _MOST_BYTES:
             raise UserError(f"{path}: {size / 1e6:.0f} MB are more than any table of clips has{advice}")
-        with path.open(newline="", encoding=_encoding(path)) as file:
+        with path.open(newline="", encoding=encoding(path)) as file:
             text = file.read(_MOST_BYTES)
-        reader = csv.DictReader(io.StringIO(text, newline=""), restval="", strict=True, delimiter=_separator(text))
-        if max(map(text.count, "\n\r")) > _MOST_LINES or len(reader.fieldnames or ()) > _MOST_COLUMNS:
+        columns, rows = table_of(io.StringIO(text, newline=""))
+        if max(map(text.count, "\n\r")) > _MOST_LINES or len(columns) > _MOST_COLUMNS:
             most = f"{_MOST_LINES:,} lines or {_MOST_COLUMNS:,} columns"
             raise UserError(f"{path}: has more than {most}, as no table of clips has{advice}")
-        reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
-        rows = [(reader.line_num, _without_empty_columns(row)) for row in reader]
-        return columns, [(line, row) for line, row in rows if any(map(_has_text, row.values()))]
+        return columns, list(rows)
     except (UnicodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV in UTF-8 ({error}){advice}") from None
 
 
-def _encoding(path: Path) -> str:
+def table_of(file: TextIO, missing: str | None = "") -> tuple[list[str], Iterator[tuple[int, TableRow]]]:
+    """As `read_table`, of a table of any length, row by row.
+
+    Args:
+        file: opened with `newline=""`, at its beginning. It can seek.
+        missing: what stands for values that a row lacks at its end.
+
+    Raises:
+        csv.Error: it is no CSV, also while rows are read.
+        UnicodeError: it is not in the encoding in which it was opened, also while rows are read.
+    """
+    header = file.readline(_LONGEST_HEADER)
+    file.seek(0)
+    reader = csv.DictReader(file, restval=missing, strict=True, delimiter=_separator(header))
+    reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
+    return columns, _rows(reader)
+
+
+def _rows(reader: "csv.DictReader[str]") -> Iterator[tuple[int, TableRow]]:
+    try:
+        for row in reader:
+            if any(map(_has_text, row.values())):
+                yield reader.line_num, _without_empty_columns(row)
+    except csv.Error as error:
+        raise csv.Error(f"after line {reader.line_num}: {error}") from None
+
+
+def encoding(path: Path) -> str:
+    """The encoding of a text file, by the byte order mark with which it may begin: UTF-16, else UTF-8."""
     with path.open("rb") as file:
-        start = file.read(2)
-    return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        return encoding_of(file.read(2))
 
 
-def _separator(text: str) -> str:
+def encoding_of(content: bytes) -> str:
+    """As `encoding`, of what a file holds."""
+    return "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def _separator(header: str) -> str:
     """What separates the names of the columns."""
-    header = text[:_LONGEST_HEADER].partition("\n")[0].partition("\r")[0]
     return max(_SEPARATORS, key=lambda each: len(next(csv.reader([header], delimiter=each), [])))
 
 
@@ -65,4 +95,4 @@ def _without_empty_columns(row: TableRow) -> TableRow:
 
 
 def _has_text(value: Any) -> bool:
-    return any(each.strip() for each in (value if isinstance(value, list) else [value]))
+    return any(each.strip() for each in (value if isinstance(value, list) else [value]) if each is not None)

@@ -22,6 +22,7 @@ from tagger.archive.stores import Entry, Store, is_url, joined, store_of, withou
 from tagger.audio.recorded import by_name
 from tagger.errors import UserError, near
 from tagger.files import is_hidden, may_be_audio
+from tagger.table import encoding, table_of
 from tagger.times import local_text, seconds
 
 MANIFESTS = (".csv", ".tsv", ".txt", ".parquet")
@@ -72,11 +73,12 @@ class Listing:
     def __post_init__(self) -> None:
         """
         Raises:
-            UserError: a folder is named that is in another one.
+            UserError: a file or folder is named that is in another one.
         """
-        places = sorted(absolute(each).rstrip("/") for each in self.sources if not _has_magic(each))
-        for outer, inner in itertools.pairwise(places):
-            if f"{inner}/".startswith(f"{outer}/"):
+        places = [absolute(each) for each in self.sources if not _has_magic(each)]
+        for outer, inner in itertools.pairwise(sorted(places, key=_levels)):
+            levels = _levels(outer)
+            if _levels(inner)[: len(levels)] == levels and _there(inner):
                 raise UserError(f"{inner}: is named already, by {outer}; name each recording once")
 
     def recordings(self) -> Iterator[Audio]:
@@ -101,7 +103,7 @@ class Listing:
         elif _has_magic(place):
             yield from self._matches(place)
         else:
-            raise UserError(f"{place}: there is no such file or folder")
+            raise _missing(place)
 
     def _below(
         self, root: str, store: Store, wanted: re.Pattern[str] | None = None, problem: str = ""
@@ -166,6 +168,26 @@ def _has_secret(url: str) -> bool:
     path, _, query = url.partition("?")
     user, at, _ = path.partition("://")[2].partition("/")[0].rpartition("@")
     return bool(at and ":" in user) or _SECRET.search(query) is not None
+
+
+def _levels(place: str) -> list[str]:
+    """What is behind a URL's path, and the names of the path: those of a folder begin those of what is in it."""
+    path = without_query(place)
+    return [place.removeprefix(path), *path.rstrip("/").split("/")]
+
+
+def _there(place: str) -> bool:
+    """
+    Raises:
+        UserError: there is nothing at this place.
+    """
+    if _kind(store_of(place)) not in ("file", "folder"):
+        raise _missing(place)
+    return True
+
+
+def _missing(place: str) -> UserError:
+    return UserError(f"{place}: there is no such file or folder")
 
 
 def _has_magic(place: str) -> bool:
@@ -280,7 +302,7 @@ def _listed(place: str, store: Store, source: str | None) -> Iterator[Audio]:
             for number, row in rows(path, place):
                 yield _row(f"{place}, {'row' if suffix == '.parquet' else 'line'} {number}", root, row, source)
     except (UnicodeError, csv.Error) as error:
-        raise UserError(f"{place}: is no table in UTF-8 ({error})") from None
+        raise UserError(f"{place}: is no table in UTF-8 or UTF-16 ({error})") from None
     except OSError as error:
         raise UserError(f"{place}: cannot be read ({error.strerror or error})") from None
 
@@ -289,22 +311,18 @@ _Rows = Iterator[tuple[int, Mapping[str, Any]]]
 
 
 def _text_rows(path: Path, place: str) -> _Rows:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+    with path.open(encoding=encoding(path), errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if (text := line.rstrip("\r\n")).strip() and not text.startswith("#"):
                 yield number, {"file": text}
 
 
 def _csv_rows(path: Path, place: str) -> _Rows:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-        file.seek(0)
-        separator = max(",;\t", key=header.count)
-        reader = csv.DictReader(file, restval="", strict=True, delimiter=separator)
-        columns = _columns(place, [name.strip() for name in reader.fieldnames or ()])
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        for row in reader:
-            yield reader.line_num, {key: row[column] for key, column in columns.items()}
+    with path.open(encoding=encoding(path), newline="") as file:
+        names, rows = table_of(file)
+        columns = _columns(place, names)
+        for number, row in rows:
+            yield number, {key: row[column] for key, column in columns.items()}
 
 
 def _parquet_rows(path: Path, place: str) -> _Rows:

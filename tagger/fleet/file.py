@@ -7,7 +7,7 @@ import os
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -24,6 +24,7 @@ from tagger.names import is_topic
 from tagger.settings import ListenSettings
 from tagger.sources.network.address import shown
 from tagger.sources.spec import Spec
+from tagger.table import TableRow, encoding_of, table_of
 
 _MOST_BYTES = 64_000_000
 """Largest list of sources that is read."""
@@ -197,9 +198,9 @@ def _decoded(content: bytes, place: str) -> str:
     if len(content) > _MOST_BYTES:
         raise UserError(f"{place}: is larger than {_MOST_BYTES // 1_000_000} MB")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(encoding_of(content))
     except UnicodeDecodeError:
-        raise UserError(f"{place}: is not UTF-8 text") from None
+        raise UserError(f"{place}: is no text in UTF-8 or UTF-16") from None
 
 
 def _from_json(text: str, place: str) -> Any:
@@ -214,29 +215,30 @@ def _from_json(text: str, place: str) -> Any:
 
 def _from_csv(text: str, place: str) -> list[dict[str, Any]]:
     """The rows as the tables that they stand for. Cells that are empty say nothing."""
-    reader = csv.DictReader(io.StringIO(text), strict=True)
     try:
-        return _rows(reader, place)
+        columns, rows = table_of(io.StringIO(text, newline=""), missing=None)
+        return _rows(columns, rows, place)
     except csv.Error as error:
-        raise UserError(f"{place}: is no CSV after line {reader.line_num}: {error}") from None
+        raise UserError(f"{place}: is no CSV: {error}") from None
 
 
-def _rows(reader: "csv.DictReader[str]", place: str) -> list[dict[str, Any]]:
+def _rows(columns: Sequence[str], rows: Iterable[tuple[int, TableRow]], place: str) -> list[dict[str, Any]]:
     options = {option.key: option for option in sourcetables.SOURCE_FIELDS}
-    if not reader.fieldnames or "url" not in reader.fieldnames or "name" not in reader.fieldnames:
+    named = [each for each in columns if each]
+    if "url" not in named or "name" not in named:
         raise UserError(f"{place}: the first line must name the columns, among them name and url")
-    if unknown := [each for each in reader.fieldnames if each not in options]:
+    if unknown := [each for each in named if each not in options]:
         raise UserError(f"{place}: column {unknown[0]!r} is unknown{near(unknown[0], options)}")
-    if doubled := [each for each, count in Counter(reader.fieldnames).items() if count > 1]:
+    if doubled := [each for each, count in Counter(named).items() if count > 1]:
         raise UserError(f"{place}: column {doubled[0]!r} is there more than once")
     tables = []
-    for row in reader:
-        where = f"{place}, line {reader.line_num}"
-        if None in row or None in row.values():
+    for line, row in rows:
+        where = f"{place}, line {line}"
+        if None in row or any(row[each] is None for each in named) or (row.get("") or "").strip():
             raise UserError(f"{where}: has not as many cells as the first line")
         if not row["name"].strip():
             raise UserError(f"{where}: has no name, by which a fleet knows it")
-        tables.append({key: _cell(options[key], cell, where) for key, cell in row.items() if cell.strip()})
+        tables.append({key: _cell(options[key], row[key], where) for key in named if row[key].strip()})
     return tables
 
 
@@ -246,6 +248,8 @@ def _cell(option: Option, cell: str, where: str) -> Any:
             return {"true": True, "false": False}[cell.strip().lower()]
         if option.type is list:
             return [each.strip() for each in cell.split(";")]
-        return option.type(cell.strip()) if option.type in (int, float) else cell.strip()
+        if option.type is float:
+            return float(cell.strip().replace(",", "."))  # as spreadsheets of many countries write it
+        return int(cell.strip()) if option.type is int else cell.strip()
     except (ValueError, KeyError):
         raise UserError(f"{where}: {option.key}: cannot be") from None

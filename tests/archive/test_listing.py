@@ -67,6 +67,14 @@ def test_a_manifest_in_csv_may_say_source_and_start(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "txt"])
+def test_a_manifest_may_be_in_utf_16(suffix: str, folder: Path) -> None:
+    manifest = folder / f"list.{suffix}"
+    manifest.write_text({"csv": 'file;"source"\nb.wav;Küche\n', "txt": "b.wav\n"}[suffix], "utf-16")
+    (found,) = listed(manifest)
+    assert (found.path, found.source) == (str(folder / "b.wav"), {"csv": "Küche", "txt": "heard"}[suffix])
+
+
 def test_a_manifest_as_text_has_a_path_or_url_in_each_line(folder: Path) -> None:
     manifest = folder / "notes.txt"
     manifest.write_text("# the best\nb.wav\n\ns3://bucket/attic/20260131_120000.flac\n")
@@ -110,8 +118,14 @@ def test_what_is_wrong_in_a_manifest_is_said_with_its_place(
 def test_what_is_missing_or_named_twice_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="there is no such file or folder"):
         listed(folder / "missing")
-    with pytest.raises(UserError, match="is named already"):
-        listed(folder / "sub", folder)
+    beside = folder.with_name(f"{folder.name}-2")  # sorts between the folder and what is in it
+    beside.mkdir()
+    for inner in (folder / "sub", folder / "a.flac", folder):
+        with pytest.raises(UserError, match=f"{inner}: is named already, by {folder};"):
+            listed(inner, beside, folder)
+    for inner in (folder / "missing", folder / "missing.wav"):
+        with pytest.raises(UserError, match=f"{inner}: there is no such file or folder"):
+            listed(inner, beside, folder)
     with pytest.raises(UserError, match="ftpx://"):
         listed("ftpx://server/folder")
     for url in ("s3://key:secret@bucket/folder", "https://host/a.wav?X-Amz-Signature=12"):

@@ -33,6 +33,14 @@ def test_sources_stand_in_tables_and_in_a_csv_file(tmp_path: Path) -> None:
     assert found.fleet.workers == 3
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_may_be_what_a_spreadsheet_of_another_country_writes(tmp_path: Path, encoding: str) -> None:
+    rows = ["name;url;labels;threshold;gain_db;", 'Kueche;demo;"dog;siren";0,7;;', ";;;;;", ""]
+    (tmp_path / "more.csv").write_text("\r\n".join(rows), encoding, newline="")
+    found = load(written(tmp_path, f'{BROKER}[fleet]\nsources = "more.csv"\n')).sources()
+    assert found == {"kueche": "Kueche=demo,labels=dog+siren,threshold=0.7"}
+
+
 def test_sources_come_from_a_url(tmp_path: Path) -> None:
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -109,7 +117,7 @@ def test_each_worker_is_a_node_of_its_own(tmp_path: Path) -> None:
         (f'{BROKER}[fleet]\nsources = "nameless.json"\n', "nameless.json: source 2 (demo): has no name"),
         (f'{BROKER}{TABLE}[fleet]\nsources = "nameless.csv"\n', "nameless.csv, line 3: has no name"),
         (f'{BROKER}{TABLE}[fleet]\nsources = "taken.csv"\n', "taken.csv: source 2: Garden is taken"),
-        (f'{BROKER}[fleet]\nsources = "quote.csv"\n', "quote.csv: is no CSV after line 1"),
+        (f'{BROKER}[fleet]\nsources = "quote.csv"\n', "quote.csv: is no CSV: after line 1"),
         (f'{BROKER}[fleet]\nsources = "a\\u0000b"\n', "must not hold a zero character"),
         (f'{BROKER}[fleet]\nsources = "http://u:pw@127.0.0.1:9/x"\n', "http://127.0.0.1:9"),
     ],

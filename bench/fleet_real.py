@@ -2,15 +2,18 @@
 
     python bench/fleet_real.py                    16 streams by HTTP, the bundled network, two workers, three minutes
 
-A siren of four seconds comes every ten. Every 20 s a worker is killed (SIGKILL), the fifth time the coordinator. At the
-end every event that has begun must have ended, once. A message may come again, unchanged, if its worker was killed
-before it knew that the broker has it (QoS 1). Needs Mosquitto and the extra `dev`.
+A siren of four seconds comes every ten. Every 20 s a worker is killed (SIGKILL), the fifth time the coordinator. With
+`--gone`, a worker's machine is lost then: it hangs while sirens are heard, is killed, its folder is removed, and none
+is started in its place for a minute. At the end every event that has begun must have ended, once. A message may come
+again, unchanged, if its worker was killed before it knew that the broker has it (QoS 1). Needs Mosquitto and the extra
+`dev`.
 """
 
 import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.programs import TAGGER, Mosquitto, siren, subscribed
+from tests.programs import TAGGER, Mosquitto, Subscriber, siren, subscribed
 from tests.radio import RATE_HZ, on_air, plays_bytes, wav_head
 
 _CYCLE_SECONDS = 10
@@ -40,7 +43,8 @@ def _sound() -> bytes:
 @click.option("--workers", default=2, show_default=True)
 @click.option("--minutes", default=3.0, show_default=True)
 @click.option("--every", default=20.0, show_default=True, help="Seconds between two deaths.")
-def main(streams: int, workers: int, minutes: float, every: float) -> None:
+@click.option("--gone", is_flag=True, help="Lose a worker for good, besides.")
+def main(streams: int, workers: int, minutes: float, every: float, gone: bool) -> None:
     """Prints what a subscriber has received."""
     sound = _sound()
     with (
@@ -70,6 +74,9 @@ def main(streams: int, workers: int, minutes: float, every: float) -> None:
                 _kill_worker(folder, deaths)
             deaths += 1
             time.sleep(every)
+        if gone:
+            deaths += 1
+            _lose_machine(folder, heard)
         while _heard(folder) < streams:
             time.sleep(1)
         fleet.send_signal(signal.SIGTERM)
@@ -95,6 +102,37 @@ def _kill_worker(folder: Path, number: int) -> None:
         os.kill(int(locks[number % len(locks)].read_text()), signal.SIGKILL)
 
 
+def _lose_machine(folder: Path, heard: Subscriber) -> None:
+    """Stops a worker for good, in the middle of what it hears; prints how long its events stayed open."""
+    lock = sorted(folder.glob("*/lock"))[-1]
+    node, process = lock.parent.name, int(lock.read_text())
+    while not (left := _open_events(heard, node)):
+        time.sleep(0.05)
+    os.kill(process, signal.SIGSTOP)
+    stopped = time.monotonic()
+    time.sleep(0.5)
+    left = _open_events(heard, node)
+    while left & _open_events(heard, node) and time.monotonic() - stopped < 60:
+        time.sleep(0.1)
+    print(f"{node} is lost with {len(left)} open events; the last has ended after {time.monotonic() - stopped:.1f} s")
+    shutil.rmtree(lock.parent)
+    lock.parent.touch()  # no worker can start there
+    with contextlib.suppress(ProcessLookupError):  # the coordinator was quicker
+        os.kill(process, signal.SIGKILL)
+    time.sleep(60)
+    lock.parent.unlink()
+
+
+def _open_events(heard: Subscriber, node: str) -> set[str]:
+    """Ids of events of a node that have begun and not ended."""
+    begun = set[str]()
+    for _, message in list(heard.messages):
+        if message.topic.startswith(f"tagger/{node}/") and message.topic.endswith("/event"):
+            event = json.loads(message.payload)
+            (begun.add if event["type"] == "begin" else begun.discard)(event["id"])
+    return begun
+
+
 def _judge(messages: list[tuple[float, str, bytes]], streams: int, deaths: int, began: float) -> None:
     events = [json.loads(payload) for _, topic, payload in messages if topic.endswith("/event")]
     counts = Counter((event["id"], event["type"]) for event in events)
@@ -117,6 +155,9 @@ def _judge(messages: list[tuple[float, str, bytes]], streams: int, deaths: int, 
     print(f"begun without an end {len(begun - ended)}, ended without a begin {len(ended - begun)}, "
           f"messages that came again, with the same id and type {sum(n - 1 for n in counts.values())}, "
           f"of them unchanged {sum(n - 1 for n in contents.values())}")  # fmt: skip
+    on = {topic for topic, payload in {topic: payload for _, topic, payload in messages}.items() if payload == b"ON"
+          and topic.endswith("/state")}  # fmt: skip
+    print(f"states that stay on {len(on)}")
     print(f"times unheard for more than 3 s: {len(gaps)}; the longest {max(gaps, default=0):.1f} s")
 
 

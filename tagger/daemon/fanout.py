@@ -126,6 +126,13 @@ class Fanout(Sink):
                 for publish in held:
                     publish()
 
+    def forget(self, event: Event) -> None:
+        """Forgets an open event that somebody else has ended."""
+        with self._lock:
+            self._open.pop(event.id, None)
+        if self._state is not None:
+            self._state.ended(event)
+
     def _end(self, stream: Stream, event: Event) -> None:
         self._call(lambda sink: sink.event(stream, event))
         if (state := self._state) is not None:

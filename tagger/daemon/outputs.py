@@ -15,7 +15,7 @@ from tagger.health import SinkHealth
 from tagger.mqtt import homeassistant
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.requests import Controls, Requests
-from tagger.mqtt.sink import Discovery, MqttSink
+from tagger.mqtt.sink import Discovery, Journal, MqttSink
 from tagger.mqtt.topics import Topics
 from tagger.names import slug
 from tagger.settings import HomeAssistantSettings, ListenSettings, MqttSettings
@@ -57,6 +57,8 @@ class SinkContext:
     """Carries out requests that arrive over MQTT."""
     on_refused: Callable[[UserError], None] | None
     """Called when the broker refuses the connection for good. None: the sink keeps trying."""
+    journal: Journal | None = None
+    """Keeps what is open known to others. None: no other takes over."""
 
 
 Wanted = Mapping[tuple[str, Hashable], Callable[[], Sink]]
@@ -195,6 +197,7 @@ def _mqtt(context: SinkContext, mqtt: MqttSettings) -> Sink:
         paused=() if state is None else state.paused,
         requests=Requests(context.controls) if mqtt.commands else None,
         discovery=None if home is None else _home(context, mqtt, home),
+        journal=context.journal,
     )
 
 

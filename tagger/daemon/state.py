@@ -9,7 +9,6 @@ A folder that one daemon at a time uses:
 """
 
 import contextlib
-import dataclasses
 import json
 import logging
 import os
@@ -22,21 +21,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from tagger.daemon.open_event import OpenEvent, is_level, is_text, is_time
 from tagger.errors import UserError
 from tagger.events import Event, Stream
 from tagger.files import make_folders, make_private, open_private, private_mode, replacing
-from tagger.names import is_topic
 
 log = logging.getLogger(__name__)
 
 _MOST_BYTES = 16_000_000
 """Largest file of the state. 50 labels of 500 sources, all open, take 10 MB."""
-_LONGEST_TEXT = 5_000
-"""Letters: a source may be a path."""
-_RECORDED_SECONDS = 3_600.0
-"""Age of an onset, when its event began, from which it is a recording's: when that sound ended is not known."""
-_LATEST = 1e11
-"""Latest time, seconds since the epoch: the year 5138."""
 
 
 class StateFolder:
@@ -106,7 +99,7 @@ class StateFolder:
     def begun(self, stream: Stream, event: Event) -> None:
         """Notes an open event. Called before any sink is given its begin."""
         with self._lock:
-            self._open[event.id] = _entry(stream, event, time.time())
+            self._open[event.id] = json.dumps(OpenEvent(stream, event, time.time()).to_json())
             self._save_open()
 
     def ended(self, event: Event) -> None:
@@ -129,13 +122,9 @@ class StateFolder:
         left, self._left = self._left, {}
         ends = []
         with self._lock:
-            for entry in left.get("events", []):
-                stream, begin = _parsed(entry)
-                noted = entry.get("noted", begin.onset)
-                self._open[begin.id] = _entry(stream, begin, noted)
-                is_recorded = noted - begin.onset > _RECORDED_SECONDS
-                offset = begin.onset if is_recorded else max(begin.onset, min(left["alive"], time.time()))
-                ends.append((stream, dataclasses.replace(begin, type="end", offset=offset, cause=cause)))
+            for found in map(OpenEvent.from_json, left.get("events", [])):
+                self._open[found.begin.id] = json.dumps(found.to_json())
+                ends.append((found.stream, found.end(min(left["alive"], time.time()), cause)))
         return ends
 
     def _save_known(self) -> None:
@@ -158,44 +147,6 @@ class StateFolder:
             self._writable = False
 
 
-def _entry(stream: Stream, event: Event, noted: float) -> str:
-    """An open event as it is written, with all of its stream that concerns it.
-
-    Args:
-        noted: when it was noted, seconds since the epoch.
-    """
-    models = (stream.model_of(event.label),) if stream.models else ()
-    own = dataclasses.replace(stream, labels=(event.label,), models=models)
-    return json.dumps({"stream": vars(own), "event": vars(event), "noted": noted})
-
-
-def _parsed(entry: Mapping[str, Any]) -> tuple[Stream, Event]:
-    """
-    Raises:
-        ValueError, TypeError, KeyError: not a stream and the begin of an event.
-    """
-    stream, event = Stream(**entry["stream"]), Event(**entry["event"])
-    labels: object = entry["stream"]["labels"]
-    models: object = entry["stream"].get("models", [])
-    texts = [stream.node, stream.source, stream.model, *stream.labels, *stream.models, event.id, event.label]
-    is_right = (
-        isinstance(labels, list)
-        and isinstance(models, list)
-        and all(map(_is_text, texts))
-        and is_topic(stream.node)
-        and _is_level(stream.source)
-        and (event.type, event.offset) == ("begin", None)
-        and event.cause in (None, "test", "restart")
-        and all(_is_number(score, 0, 1) for score in (event.score, event.peak_score))
-        and _is_number(event.onset, 0, _LATEST)
-        and (event.level_before is None or _is_number(event.level_before, -1_000, 1_000))
-        and _is_number(entry.get("noted", 0), 0, _LATEST)
-    )
-    if not is_right:
-        raise ValueError("no begin of an event")
-    return dataclasses.replace(stream, labels=tuple(stream.labels), models=tuple(stream.models)), event
-
-
 def _is_known(document: Any) -> bool:
     keys, paused = document.get("keys", {}), document.get("paused", [])
     return (
@@ -203,29 +154,17 @@ def _is_known(document: Any) -> bool:
         and isinstance(paused, list)
         and isinstance(document["id"], str)
         and re.fullmatch(r"[0-9A-Za-z_-]{1,64}", document["id"]) is not None
-        and all(map(_is_text, [*paused, *keys]))
-        and all(map(_is_level, keys.values()))
+        and all(map(is_text, [*paused, *keys]))
+        and all(map(is_level, keys.values()))
     )
 
 
 def _is_open(document: Any) -> bool:
     events = document["events"]
-    if not (isinstance(events, list) and _is_number(document["alive"], 0, _LATEST)):
+    if not (isinstance(events, list) and is_time(document["alive"])):
         return False
-    ids = [event.id for _, event in map(_parsed, events)]
+    ids = [OpenEvent.from_json(each).begin.id for each in events]
     return len(set(ids)) == len(ids)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_TEXT and not re.search("[\ud800-\udfff]", value)
-
-
-def _is_level(value: Any) -> bool:
-    return isinstance(value, str) and is_topic(value) and "/" not in value
-
-
-def _is_number(value: Any, least: float, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tagger.daemon.start import patient_threads
 from tagger.daemon.state import StateFolder
 from tagger.errors import TaggerError
 from tagger.events import Event, Level, Report, Stream
+from tagger.fleet.journal import ALIVE_SECONDS, Journal
 from tagger.fleet.worker import Figures, Permit
 from tagger.latencies import SkipLog
 from tagger.levels.monitor import SoundMonitor
@@ -41,12 +42,12 @@ _JOIN_SECONDS = 1.0
 """Longest wait for listeners to finish the window in hand, seconds. Streams that are stopped together wait together."""
 _CLOSE_SECONDS = 2.0
 """Longest wait for the last messages at the end, seconds."""
-_ALIVE_SECONDS = 5.0
+_TICK_SECONDS = 1.0
 
 
 class LeasedSink(Sink):
-    """Passes on what a stream's lease allows. The end of an event that has begun is always passed on: only this worker
-    knows of it.
+    """Passes on what a stream's lease allows. What has begun may still end while the stream is being stopped; later on,
+    another worker ends it.
     """
 
     def __init__(self, sink: Sink, permit: Permit) -> None:
@@ -62,7 +63,7 @@ class LeasedSink(Sink):
             if not self._permit.may_hear():
                 return
             self._begun.add(event.id)
-        elif event.id in self._begun:
+        elif event.id in self._begun and self._permit.may_end():
             self._begun.remove(event.id)
         else:
             return
@@ -90,11 +91,14 @@ class _Heard:
 class DaemonHearing:
     """Hears streams as `tagger listen` does. A context manager: leaving it stops all."""
 
-    def __init__(self, settings: ListenSettings, folder: Path, on_refused: Callable[[TaggerError], None]) -> None:
+    def __init__(
+        self, settings: ListenSettings, folder: Path, on_refused: Callable[[TaggerError], None], fleet: str
+    ) -> None:
         """
         Args:
             settings: the worker's; its sources do not count.
             folder: the worker's state. Events that an earlier run left open there are ended with `takeover`.
+            fleet: its name: workers of one fleet end what others of it left open.
             on_refused: called, in any thread, when the broker refuses for good.
 
         Raises:
@@ -102,7 +106,7 @@ class DaemonHearing:
         """
         assert settings.mqtt is not None
         self._settings, self._node = settings, settings.mqtt.node
-        self._folder, self._on_refused = folder, on_refused
+        self._folder, self._on_refused, self._fleet = folder, on_refused, fleet
         self._stack = ExitStack()
         self._heard: dict[str, _Heard] = {}
         self._listeners: list[Listener] = []
@@ -122,14 +126,16 @@ class DaemonHearing:
         record = Record()
         self._fanout = Fanout([record], state)
         control = Control(self._fanout, state)
-        context = SinkContext(settings, settings.mqtt, (), {}, state, control, self._on_refused)
+        assert settings.mqtt is not None
+        self._journal = Journal(settings.mqtt, self._fleet, self._fanout.event, self._fanout.forget)
+        context = SinkContext(settings, settings.mqtt, (), {}, state, control, self._on_refused, self._journal)
         outputs = OpenSinks(context, self._fanout)
         control.listeners = self._by_name
         self._health = Health(self._node, self._listeners, record, outputs.health, self._fanout.counts)
+        for stream, end in state.left_open("takeover"):
+            self._journal.restore(stream, end)
         self._fanout.open(())
         self._stack.callback(self._close_sinks)
-        for stream, end in state.left_open("takeover"):
-            self._fanout.event(stream, end)
         self._measuring = self._stack.enter_context(MeasuringProcess())
         self._skips = SkipLog(settings.hop_seconds)
         ticking = threading.Event()
@@ -167,6 +173,7 @@ class DaemonHearing:
                 self._listeners.remove(each.listener)
                 del self._by_name[each.listener.stream.source]
                 self._fanout.leave(each.listener.stream)
+                self._journal.leaves(each.listener.stream.source)
 
     def figures(self) -> Figures:
         snapshot = self._health.snapshot()
@@ -216,6 +223,7 @@ class DaemonHearing:
         )
         stream = Stream(self._node, name, model.info.name, policy.names, model.deciders(own))
         self._fanout.join(stream)
+        self._journal.hears(stream, permit.epoch or 0, permit.may_hear)
         sink = LeasedSink(self._fanout, permit)
         monitor = SoundMonitor(
             model.rate_hz,
@@ -249,12 +257,16 @@ class DaemonHearing:
             log.exception("%s: its thread has failed", listener.stream.source)
 
     def _tick(self, ending: threading.Event, state: StateFolder) -> None:
-        """Notes that open events are still open, and publishes statistics."""
-        last = time.monotonic()
-        while not ending.wait(_ALIVE_SECONDS):
-            state.alive()
-            if time.monotonic() - last >= self._settings.stats_s:
-                last = time.monotonic()
+        """Notes that open events are still open, takes over those of others, and publishes statistics."""
+        last = noted = time.monotonic()
+        while not ending.wait(_TICK_SECONDS):
+            now = time.monotonic()
+            self._journal.tick()
+            if now - noted >= ALIVE_SECONDS:
+                noted = now
+                state.alive()
+            if now - last >= self._settings.stats_s:
+                last = now
                 self._fanout.stats(self._health.stats())
 
     def _close_sinks(self) -> None:

@@ -21,6 +21,9 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+STOP_SECONDS = 2.0
+"""Time from the end of a lease for which a worker may still publish ends, seconds. Less than any `Terms.margin_s`."""
+
 
 def now() -> float:
     """A clock for leases, seconds. Where the system has one, it also counts while the machine sleeps."""
@@ -178,6 +181,8 @@ class Holding:
     """Streams that are heard or not yet stopped -> epoch of the lease under which they began."""
     _ended: set[str] = field(default_factory=set)
     """Those of them that are to be stopped."""
+    _lost: set[str] = field(default_factory=set)
+    """Those of them that another worker may hear by now."""
     _allowed: Mapping[str, int] = field(default_factory=dict)
     _until: float = -math.inf
     _number: int = 0
@@ -205,6 +210,12 @@ class Holding:
         is_in_time = at < self._until and stream in self.heard and stream not in self._ended
         return is_in_time and self._allowed.get(stream) == self.heard[stream]
 
+    def may_end(self, stream: str, at: float) -> bool:
+        """Whether the end of what has begun may be published: also while a stream is being stopped, as long as no other
+        worker can have it.
+        """
+        return stream in self.heard and stream not in self._lost and at < self._until + STOP_SECONDS
+
     def to_start(self, at: float) -> dict[str, int]:
         """Streams to begin with, and their epochs. One that is still being stopped is not among them."""
         if at >= self._until:
@@ -224,7 +235,10 @@ class Holding:
         """Called after the last that was heard of a stream is published."""
         self.heard.pop(stream, None)
         self._ended.discard(stream)
+        self._lost.discard(stream)
 
     def _end(self, at: float) -> None:
         """Notes which leases have ended."""
         self._ended.update(stream for stream in self.heard if not self.may_hear(stream, at))
+        if at >= self._until + STOP_SECONDS:
+            self._lost.update(self.heard)

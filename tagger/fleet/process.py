@@ -42,7 +42,8 @@ def main(fleet: ListenSettings, folder: Path, node: str, session: str, place: st
             failures.append(error)
             os.kill(os.getpid(), signal.SIGTERM)
 
-        with DaemonHearing(settings, folder / node, fail) as hearing:
+        assert fleet.mqtt is not None
+        with DaemonHearing(settings, folder / node, fail, fleet.mqtt.node) as hearing:
             worker = Worker(node, session, hearing, client.report, socket.gethostname())
             signal.signal(signal.SIGTERM, lambda *_: worker.stop())
             worker.run()

@@ -54,6 +54,11 @@ class Permit:
         with self._lock:
             return self._holding.may_hear(self._stream, now())
 
+    def may_end(self) -> bool:
+        """Whether the end of what has begun may be published. Else whoever hears the stream next does so."""
+        with self._lock:
+            return self._holding.may_end(self._stream, now())
+
 
 class Hearing(Protocol):
     """Hears streams. One thread at a time calls it."""

@@ -39,6 +39,8 @@ class Backlog:
         """Outbox number of the last event handed over."""
         self._changed: dict[str, None] = {}
         """Retained topics to publish, in order."""
+        self.is_held = False
+        """Whether only urgent messages are given out at present."""
 
     @property
     def is_empty(self) -> bool:
@@ -82,7 +84,7 @@ class Backlog:
         """Publishes a retained topic before the events.
 
         Args:
-            payload: sent this once instead of the topic's present payload.
+            payload: sent this once instead of the topic's present payload. It is dropped if the connection is lost.
         """
         self._urgent.append(Outgoing(topic, self._retained[topic] if payload is None else payload, retain=True))
 
@@ -103,6 +105,8 @@ class Backlog:
         """
         if self._urgent:
             return self._urgent.popleft()
+        if self.is_held:
+            return None
         if not self._events:
             for each in self.outbox.read_after(self._last_read, _BATCH):
                 self._last_read = each.number
@@ -117,6 +121,11 @@ class Backlog:
             del self._changed[topic]
             return Outgoing(topic, self._retained[topic], retain=True)
         return None
+
+    def withdraw_end(self, event_id: str) -> None:
+        """Forgets an event that somebody else has ended, unless its end was handed over."""
+        self.forget_read_ahead()
+        self.outbox.withdraw_end(event_id, self._last_handed_over)
 
     def forget_read_ahead(self) -> None:
         """Drops the events that were read and not handed over. They are read again: the outbox may drop some of them

@@ -91,6 +91,11 @@ class Delivery:
         self.connection.on_acknowledged = lambda mid, refused: self.enqueue(lambda: self._acknowledge(mid, refused))
         self.on_connected: Callable[[], None] = _ignore
         """Called in the thread after each connect, before anything is published."""
+        self.on_event_handed_over: Callable[[Outgoing], None] = _ignore
+        self.on_event_acknowledged: Callable[[Outgoing], None] = _ignore
+        """Both are called in the thread with an event that paho was given, and that the broker has."""
+        self.takes_back = False
+        """Whether what was in flight when a connection was lost is taken back from paho, and so can be withdrawn."""
         self._settings = settings
         self._connection_lock = threading.Lock()
         """Held while a message is handed to paho, and while the connection begins or ends."""
@@ -160,6 +165,13 @@ class Delivery:
             else:
                 self.enqueue(lambda: self._too_large.leave_out(topic, size))
 
+    def withdraw_end(self, event_id: str) -> None:
+        """Forgets an event that somebody else has ended, unless its end is on its way. In the thread."""
+        for message in [each for each in self._returned if identity(each.payload)[:2] == (event_id, "end")]:
+            self._returned.remove(message)
+            self.backlog.acknowledge(message)
+        self.backlog.withdraw_end(event_id)
+
     def counts(self) -> Mapping[str, int]:
         """Number of events that wait, number of events that were dropped or refused, number of reconnects."""
         return {
@@ -185,6 +197,7 @@ class Delivery:
         connection.stop()
         self._steps.put(None)
         self._thread.join()
+        self.on_event_handed_over = self.on_event_acknowledged = _ignore
         self.on_connected = _ignore  # drops the reference to the sink, and so to paho and its sockets
         self.outbox.return_to_disk(at_once=True)
         undelivered, dropped = len(self.outbox), self.outbox.dropped
@@ -242,12 +255,15 @@ class Delivery:
             if not self._served_connection or self._served_connection != self._current_connection:
                 self.backlog.forget_read_ahead()
                 return False
-            message = self._returned.popleft() if self._returned else self.backlog.next()
+            takes_returned = self._returned and not self.backlog.is_held
+            message = self._returned.popleft() if takes_returned else self.backlog.next()
             if message is None:
                 return False
             if (fitting := self._fit(message)) is not None:
                 self._sent_at = time.monotonic()
                 self._in_flight[self.connection.publish(fitting)] = fitting
+            if message.outbox_number is not None:
+                self.on_event_handed_over(message)
         return True
 
     def _fit(self, message: Outgoing) -> Outgoing | None:
@@ -284,6 +300,8 @@ class Delivery:
             self._limits.accept(self.connection.packet_bytes(message))
             self.backlog.acknowledge(message)
             self._refused_events += refused and message.outbox_number is not None
+            if message.outbox_number is not None:
+                self.on_event_acknowledged(message)
 
     def _handle_connect(self, connection: int) -> None:
         """Publishes all retained topics, whatever the broker has forgotten meanwhile."""
@@ -312,14 +330,20 @@ class Delivery:
             if len(self._in_flight) == 1 and now - self._sent_at <= _BLAME_SECONDS:
                 self._blame(next(iter(self._in_flight.values())))
         elif self.connection.short_connections < _SHORT_CONNECTIONS or not self._in_flight:
+            if self.takes_back:
+                self._take_back()
             return
+        self._is_searching = self._take_back() or self._is_searching
+
+    def _take_back(self) -> bool:
+        """Takes back from paho what was in flight. Returns whether it could: there is no connection yet."""
         with self._connection_lock:
             if self._current_connection:
-                return  # paho has sent them again already
-            self._is_searching = True
+                return False  # paho has sent them again already
             self.connection.discard_unacknowledged()
             self._returned.extendleft(reversed(self._in_flight.values()))
             self._in_flight = {}
+        return True
 
     def _blame(self, message: Outgoing) -> None:
         """Notes that the broker has hung up at this message."""
@@ -356,5 +380,5 @@ class Delivery:
         self.enqueue(self._handle_disconnect)
 
 
-def _ignore() -> None:
+def _ignore(*_: object) -> None:
     """Callback where nobody listens."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from tagger.errors import TaggerError, UserError
 from tagger.files import make_database_private
+from tagger.mqtt.limits import identity
 from tagger.names import is_topic
 from tagger.printable import number_of
 from tagger.retry import Retry
@@ -121,6 +122,27 @@ class Outbox:
         """Removes a message that the broker has acknowledged."""
         self._count -= self._write("DELETE FROM messages WHERE number = ?", [(number,)])
         self._note_removed([number])
+
+    def holds_end(self, event_id: str) -> bool:
+        """Whether the end of this event waits."""
+        return bool(self._ends(event_id, 0))
+
+    def withdraw_end(self, event_id: str, after: int) -> None:
+        """Forgets an event that somebody else has ended: its end is not accepted any more, and no longer waits.
+
+        Args:
+            after: number of the last message that may be in flight. Messages up to this one stay.
+        """
+        self._write("DELETE FROM begun WHERE id = ?", [(event_id,)])
+        for number in self._ends(event_id, after):
+            self.acknowledge(number)
+
+    def _ends(self, event_id: str, after: int) -> list[int]:
+        """Numbers of the messages with the end of this event."""
+        rows = self._read(
+            "SELECT number, payload FROM messages WHERE number > ? AND instr(payload, ?)", (after, event_id)
+        )
+        return [number for number, payload in rows if identity(payload)[:2] == (event_id, "end")]
 
     @property
     def retained(self) -> set[str]:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tagger.errors import UserError
 from tagger.events import Event, Level, Report, Stream
@@ -42,6 +42,31 @@ class Discovery:
     has seen since it started."""
 
 
+class Journal(Protocol):
+    """Keeps what is open known to others, through the same broker. Its methods are called in the delivery thread."""
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """Topics to subscribe to."""
+
+    def attach(self, delivery: Delivery) -> None:
+        """Called once, before anything is connected."""
+
+    def connected(self) -> None:
+        """There is a connection. Nothing but the node's status is published on it until the journal lets go
+        (`Backlog.is_held`).
+        """
+
+    def caught_up(self) -> None:
+        """What the broker retains has come."""
+
+    def note(self, topic: str, payload: bytes, retained: bool) -> bool:
+        """Takes a message. Returns whether it was the journal's."""
+
+    def event(self, stream: Stream, event: Event) -> None:
+        """Called before an event is added to those that wait."""
+
+
 @dataclass
 class _SourceStates:
     """States of one source's labels."""
@@ -50,6 +75,14 @@ class _SourceStates:
     """Topic level of each label."""
     open: dict[str, str] = field(default_factory=dict)
     """Events that have begun and not ended: id -> label."""
+
+
+def first_topics(prefix: str, stream: Stream) -> list[str]:
+    """The retained topics of a source: how it is, and the state of each label."""
+    topics, source = Topics(prefix, stream.node), stream.source
+    levels = (*label_levels(stream.labels).values(), ANY_LEVEL)
+    own = [topics.source_status(source), topics.source_detail(source), topics.enabled(source)]
+    return [*own, *(topics.state(source, level) for level in levels)]
 
 
 class MqttSink(Sink):
@@ -64,6 +97,7 @@ class MqttSink(Sink):
         paused: Collection[str] = (),
         requests: Requests | None = None,
         discovery: Discovery | None = None,
+        journal: Journal | None = None,
     ) -> None:
         """
         Args:
@@ -74,16 +108,19 @@ class MqttSink(Sink):
             paused: names of the sources that are paused.
             requests: answers requests over MQTT. None: requests are ignored.
             discovery: None: not announced in Home Assistant; what an earlier run announced there is removed.
+            journal: None: what is open is known to this process alone.
 
         Raises:
             UserError: a certificate file cannot be used.
         """
-        self.settings, self._requests, self._discovery = settings, requests, discovery
+        self.settings, self._requests, self._discovery, self._journal = settings, requests, discovery, journal
         self._topics = Topics(settings.prefix, settings.node)
         self._paused = frozenset(paused)
         self.delivery = Delivery(settings, on_refused, outbox, settings.client_id or client_id)
         self.delivery.on_connected = self._subscribe
         self._backlog = self.delivery.backlog
+        if journal is not None:
+            journal.attach(self.delivery)
         self.connection = self.delivery.connection
         self.connection.on_message = lambda topic, payload, retained: self.delivery.enqueue(
             lambda: self._handle_message(topic, payload, retained)
@@ -125,10 +162,10 @@ class MqttSink(Sink):
         """The retained topics of a source from which nothing has come as yet, and their payloads."""
         topics, source = self._topics, stream.source
         return {
+            **dict.fromkeys(first_topics(self.settings.prefix, stream), "OFF"),
             topics.source_status(source): "offline",
             topics.source_detail(source): "starting",
             topics.enabled(source): "OFF" if source in self._paused else "ON",
-            **{topics.state(source, level): "OFF" for level in (*label_levels(stream.labels).values(), ANY_LEVEL)},
         }
 
     def resume(self, stream: Stream, state: SourceState, detail: str, events: Sequence[Event]) -> None:
@@ -185,10 +222,15 @@ class MqttSink(Sink):
             topics.append(self._discovery.birth_topic)
         if self._requests is not None:
             topics += [self._topics.request("+"), self._topics.enabled_set("+")]
+        if self._journal is not None:
+            self._journal.connected()
+            topics += self._journal.topics
         self.connection.subscribe(topics)
 
     def _publish_event(self, stream: Stream, event: Event, payload: str) -> None:
         topic = Topics(self.settings.prefix, stream.node).event(stream.source)
+        if self._journal is not None:
+            self._journal.event(stream, event)
         self._backlog.add_event(topic, payload, event.id, event.type == "begin")
         self._update_states(stream, event)
 
@@ -212,7 +254,11 @@ class MqttSink(Sink):
         )
 
     def _handle_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        if self._journal is not None and self._journal.note(topic, payload, retained):
+            return
         if topic == self._topics.node_status:
+            if self._journal is not None and payload == b"online" and not retained:
+                self._journal.caught_up()  # a broker answers a subscription before it passes on what came later
             is_late_will = payload == b"offline" and not retained and not self.delivery.is_closing
             if is_late_will:  # the last will of an earlier connection, which the broker believed alive for longer
                 self._backlog.publish_retained_first(topic)

@@ -36,6 +36,10 @@ class Topics:
     def event(self, source: str) -> str:
         return f"{self.base}/{source}/event"
 
+    def open(self, source: str) -> str:
+        """Topic at which a worker of a fleet says what is open; retained."""
+        return f"{self.base}/{source}/open"
+
     def scores(self, source: str) -> str:
         return f"{self.base}/{source}/scores"
 

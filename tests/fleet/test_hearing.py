@@ -11,7 +11,7 @@ import pytest
 from tagger.daemon.model import Model
 from tagger.daemon.state import StateFolder
 from tagger.events import Event, Stream
-from tagger.fleet import hearing
+from tagger.fleet import hearing, journal
 from tagger.fleet.hearing import DaemonHearing
 from tagger.fleet.worker import Permit
 from tagger.settings import ListenSettings, MqttSettings
@@ -24,11 +24,17 @@ pytestmark = pytest.mark.broker
 class Allowed(Permit):
     """A lease that says yes until it is over."""
 
-    def __init__(self) -> None:
-        self.is_over = False
+    def __init__(self, epoch: int = 1) -> None:
+        self.is_over, self._epoch = False, epoch
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
 
     def may_hear(self) -> bool:
         return not self.is_over
+
+    may_end = may_hear
 
 
 @pytest.fixture
@@ -38,12 +44,14 @@ def heard(broker: Mosquitto) -> Iterator[Subscriber]:
 
 
 @contextmanager
-def hears(broker: Mosquitto, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DaemonHearing]:
+def hears(
+    broker: Mosquitto, folder: Path, monkeypatch: pytest.MonkeyPatch, node: str = "city-1"
+) -> Iterator[DaemonHearing]:
     model = Model(FakeClassifier(), 1.0, 1.0)
     monkeypatch.setattr(hearing, "open_model", lambda settings: model)
-    mqtt = MqttSettings("127.0.0.1", broker.port, node="city-1")
+    mqtt = MqttSettings("127.0.0.1", broker.port, node=node)
     settings = ListenSettings(mqtt=mqtt, hop_seconds=0.5, realtime=False)
-    with DaemonHearing(settings, folder / "city-1", lambda error: None) as found:
+    with DaemonHearing(settings, folder / node, lambda error: None, "city") as found:
         yield found
 
 
@@ -102,6 +110,7 @@ def test_a_source_that_cannot_be_opened_is_shown(
 def test_what_a_worker_that_died_left_open_is_ended_once(
     broker: Mosquitto, heard: Subscriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(journal, "_ALONE_SECONDS", 0.0)  # nobody else is there
     with hears(broker, tmp_path, monkeypatch):
         pass
     state = StateFolder(tmp_path / "city-1")
@@ -111,10 +120,10 @@ def test_what_a_worker_that_died_left_open_is_ended_once(
     state.close()
     with hears(broker, tmp_path, monkeypatch) as worker:
         worker._fanout.event(stream, begin)
-        until(lambda: not worker.figures().waiting, "the broker has both")
+        until(lambda: heard.jsons("tagger/city-1/yard/event"), "it has begun")
     for _ in range(2):
         with hears(broker, tmp_path, monkeypatch) as worker:
-            until(lambda: not worker.figures().waiting, "the broker has all")
+            until(lambda: len(heard.jsons("tagger/city-1/yard/event")) == 2, "it has ended")
     heard.catch_up()
     first, last = heard.jsons("tagger/city-1/yard/event")
     assert first["type"] == "begin"

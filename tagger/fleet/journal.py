@@ -1,0 +1,368 @@
+"""What is open, known outside of the machine that may die: retained messages, by which the next owner of a stream ends
+what the one before it left open.
+
+    tagger/<node>/<source>/open   {"epoch": ..., "session": ..., "events": [...]}  by the node itself: what is open
+                                  {"epoch": ..., "by": ..., "taken": [...]}        by the next owner: what it ends
+
+- A begin is published after the message that names it, an end before the message that no longer does. So what has begun
+  and not ended for a subscriber is named, whenever the worker dies.
+- Only the owner of a stream ends what others left open: leases with a lower epoch are over. It takes such an event into
+  its own message first, and only then out of the other's. So if it dies as well, the next owner does the same.
+- A worker that comes back, from a pause or with its disk, reads what was taken before it publishes anything, and
+  forgets it. It waits for its own `online`, which a broker passes on after what it retains.
+- Every worker remembers what the others have open, for a broker that forgets it when it is restarted.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from tagger.daemon.open_event import OpenEvent, is_level
+from tagger.events import Event, Stream
+from tagger.fleet.opened import Others, Record
+from tagger.mqtt.delivery import Delivery
+from tagger.mqtt.limits import identity
+from tagger.mqtt.message import Outgoing
+from tagger.mqtt.sink import first_topics
+from tagger.mqtt.topics import Topics
+from tagger.settings import MqttSettings
+
+log = logging.getLogger(__name__)
+
+ALIVE_SECONDS = 5.0
+"""Time between two notes that an open event is still open, seconds."""
+_GRACE_SECONDS = 5.0
+"""Time for which a worker that has given a stream up may still deliver its ends, seconds."""
+_ALONE_SECONDS = 20.0
+"""Time after which a worker itself ends what an earlier run of it left open, if nobody else has the stream, seconds."""
+_HOLD_SECONDS = 5.0
+"""Longest wait for what the broker retains, seconds."""
+_MOST_TAKEN = 10_000
+"""Most ids of events that were taken over which are kept."""
+
+
+@dataclass
+class _Kept:
+    """An event of which the broker must know that it is open."""
+
+    event: OpenEvent
+    epoch: int
+    """Of the lease under which it began, or was taken over."""
+    alive: float | None = None
+    """When the worker that heard it is last known to have lived, seconds since the epoch. None: it is this one."""
+    is_ending: bool = False
+    """Whether its end waits for the broker."""
+    is_sent: bool = False
+    """Whether its end was sent on this connection."""
+
+
+@dataclass
+class _Own:
+    """A source that this worker hears, or of which it keeps events."""
+
+    epoch: int = 0
+    stream: Stream | None = None
+    may_hear: Callable[[], bool] | None = None
+    """None: it is not heard any more."""
+    since: float = field(default_factory=time.monotonic)
+    """When it was taken or left, on the monotonic clock."""
+    alive: float = field(default_factory=time.time)
+    """When the lease was last in force, seconds since the epoch."""
+    events: dict[str, _Kept] = field(default_factory=dict)
+
+
+class Journal:
+    """The journal of one worker. Those methods may be called from any thread that say so; the others are called in the
+    delivery thread.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        fleet: str,
+        end: Callable[[Stream, Event], None],
+        forget: Callable[[Event], None],
+    ) -> None:
+        """
+        Args:
+            fleet: its name, by which workers know each other's messages.
+            end: publishes the end of an event.
+            forget: called with the begin of an event that another worker has taken over.
+        """
+        self._node, self._prefix, self._fleet = settings.node, settings.prefix, fleet
+        self._end, self._forget = end, forget
+        self._session = secrets.token_hex(6)
+        self._delivery: Delivery
+        self._own: dict[str, _Own] = {}
+        self._where: dict[str, str] = {}
+        """Id of each event that is kept -> its source."""
+        self._others = Others()
+        self._earlier: dict[str, bytes] = {}
+        """Source -> what the broker retained for this node."""
+        self._taken: dict[str, None] = {}
+        self._is_current = self._is_remembered = self._has_begun = False
+        self._connected_at = self._noted_at = time.monotonic()
+
+    # --- from any thread ---
+
+    def hears(self, stream: Stream, epoch: int, may_hear: Callable[[], bool]) -> None:
+        """Notes that a source is heard under this lease. Before anything is published of it."""
+        self._delivery.enqueue(lambda: self._hear(stream, epoch, may_hear))
+
+    def leaves(self, source: str) -> None:
+        """Notes that a source is not heard any more. After all that was published of it."""
+        self._delivery.enqueue(lambda: self._leave(source))
+
+    def restore(self, stream: Stream, end: Event) -> None:
+        """Notes an event that an earlier run of this worker left open.
+
+        Args:
+            end: with the time at which that run is last known to have lived.
+        """
+        self._delivery.enqueue(lambda: self._restore(stream, end))
+
+    def tick(self) -> None:
+        """Takes over what is left open. Called about once a second."""
+        self._delivery.enqueue(self._tick)
+
+    # --- the delivery thread ---
+
+    @property
+    def topics(self) -> Sequence[str]:
+        return [self._topic("+", "+")]
+
+    def attach(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        delivery.takes_back = True
+        delivery.on_event_handed_over = self._handed_over
+        delivery.on_event_acknowledged = self._acknowledged
+
+    def connected(self) -> None:
+        self._delivery.backlog.is_held = True
+        self._is_current = self._is_remembered = False
+        self._connected_at = time.monotonic()
+        self._others.begin()
+        for own in self._own.values():
+            for kept in own.events.values():
+                kept.is_sent = False
+
+    def caught_up(self) -> None:
+        if self._is_current:
+            return
+        self._is_current = True
+        if self._is_remembered:
+            self._others.drop_unseen()
+        earlier, self._earlier = self._earlier, {}
+        for source, payload in earlier.items():
+            self._read_own(source, payload)
+        self._has_begun = True
+        for source, own in list(self._own.items()):
+            self._inherit(own)
+            self._publish(source)
+        self._delivery.backlog.is_held = False
+
+    def note(self, topic: str, payload: bytes, retained: bool) -> bool:
+        node, *rest = topic.removeprefix(f"{self._prefix}/").split("/")
+        if rest == ["status"]:
+            self._is_remembered |= retained and node == self._node
+        if len(rest) != 2 or rest[1] != "open" or not is_level(node) or not is_level(rest[0]):
+            return False
+        source = rest[0]
+        if node != self._node:
+            self._others.note(node, source, payload)
+        elif not self._is_current:
+            self._earlier[source] = payload
+        elif (found := Record.from_json(payload, self._fleet)) is not None and found.taken is not None:
+            self._give(source, found.taken)
+        return True
+
+    def event(self, stream: Stream, event: Event) -> None:
+        if event.type == "begin":
+            own = self._own.setdefault(stream.source, _Own())
+            self._keep(stream.source, _Kept(OpenEvent(stream, event, time.time()), own.epoch))
+            self._publish(stream.source)
+        elif (kept := self._kept(event.id)) is not None:
+            kept.is_ending = True
+
+    def _hear(self, stream: Stream, epoch: int, may_hear: Callable[[], bool]) -> None:
+        own = self._own.setdefault(stream.source, _Own())
+        own.epoch, own.stream, own.may_hear, own.since = epoch, stream, may_hear, time.monotonic()
+        if self._is_current:
+            self._inherit(own)
+        own.alive = time.time()
+        self._publish(stream.source)
+
+    def _leave(self, source: str) -> None:
+        if (own := self._own.get(source)) is not None:
+            own.may_hear, own.since = None, time.monotonic()
+            self._publish(source)
+            if not own.events:
+                del self._own[source]
+
+    def _restore(self, stream: Stream, end: Event) -> None:
+        assert end.offset is not None
+        begin = replace(end, type="begin", offset=None, cause=None)
+        self._own.setdefault(stream.source, _Own())
+        self._keep(stream.source, self._left(OpenEvent(stream, begin, begin.onset), 0, end.offset))
+
+    def _left(self, event: OpenEvent, epoch: int, alive: float) -> _Kept:
+        return _Kept(event, epoch, alive, is_ending=self._delivery.outbox.holds_end(event.begin.id))
+
+    def _read_own(self, source: str, payload: bytes) -> None:
+        """Reads what the broker retained for this node when the connection began."""
+        found = Record.from_json(payload, self._fleet)
+        if found is None:
+            return
+        if found.taken is not None:
+            self._give(source, found.taken)
+        elif found.writer != self._session and not self._has_begun:
+            own = self._own.setdefault(source, _Own())
+            own.epoch = max(own.epoch, found.epoch)
+            for event, alive in found.events:
+                if event.begin.id not in own.events:
+                    self._keep(source, self._left(event, found.epoch, alive))
+
+    def _give(self, source: str, ids: Sequence[str]) -> None:
+        """Leaves events to the worker that has taken them over."""
+        for event_id in ids:
+            self._delivery.withdraw_end(event_id)
+            if (kept := self._kept(event_id)) is not None:
+                self._remove(event_id)
+                self._forget(kept.event.begin)
+        self._publish(source)
+        self._clean(source)
+
+    def _inherit(self, own: _Own) -> None:
+        """Ends what earlier leases of this worker left open, now that the source is heard again."""
+        if own.may_hear is not None:
+            for kept in list(own.events.values()):
+                if kept.epoch != own.epoch and not kept.is_ending:
+                    self._finish(own, kept)
+
+    def _finish(self, own: _Own, kept: _Kept) -> None:
+        alive = own.alive if kept.alive is None else kept.alive
+        kept.is_ending, kept.epoch = True, own.epoch
+        self._delivery.outbox.mark_begun(kept.event.begin.id)
+        self._end(kept.event.stream, kept.event.end(alive, "takeover"))
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if not self._delivery.connection.is_connected:
+            return
+        if not self._is_current:
+            if now - self._connected_at > _HOLD_SECONDS:
+                log.debug("the broker passes on no status of this node; what it retains may not have come")
+                self.caught_up()
+            return
+        is_noting = now - self._noted_at >= ALIVE_SECONDS
+        if is_noting:
+            self._noted_at = now
+        for source, own in list(self._own.items()):
+            if own.may_hear is None:
+                if now - own.since >= _ALONE_SECONDS:
+                    self._end_alone(source, own)
+            elif own.may_hear():
+                own.alive = time.time()
+                if is_noting and any(not kept.is_ending for kept in own.events.values()):
+                    self._publish(source)
+                self._take_over(source, own, now)
+
+    def _end_alone(self, source: str, own: _Own) -> None:
+        """Ends what nobody else will: the source is not heard any more."""
+        left = [kept for kept in own.events.values() if not kept.is_ending]
+        newer = (Record.from_json(payload, self._fleet) for _, _, payload in self._others.of(source))
+        if left and not any(found is not None and found.epoch > own.epoch for found in newer):
+            for kept in left:
+                self._finish(own, kept)
+
+    def _take_over(self, source: str, own: _Own, now: float) -> None:
+        """Takes over what workers before have left open."""
+        for node, came, payload in self._others.of(source):
+            if now - max(came, own.since) < _GRACE_SECONDS:
+                continue
+            found = Record.from_json(payload, self._fleet)
+            if found is None or found.taken is not None:
+                self._others.drop(node, source)
+            elif found.epoch < own.epoch:
+                self._others.drop(node, source)
+                self._take(source, own, node, found)
+
+    def _take(self, source: str, own: _Own, node: str, found: Record) -> None:
+        new = [_Kept(event, own.epoch, alive) for event, alive in found.events if event.begin.id not in self._taken]
+        for kept in new:
+            self._keep(source, kept)
+            self._taken[kept.event.begin.id] = None
+            if len(self._taken) > _MOST_TAKEN:
+                del self._taken[next(iter(self._taken))]
+        self._publish(source)
+        ids = [event.begin.id for event, _ in found.events]
+        taken = Record(self._fleet, own.epoch, self._node, taken=ids)
+        self._send(node, source, taken.to_json() if ids else "")
+        if new:
+            log.info("%s: ends %d that %s left open", source, len(new), node)
+            for kept in new:
+                self._finish(own, kept)
+        else:
+            self._clear(node, source)
+
+    def _handed_over(self, message: Outgoing) -> None:
+        event_id, kind, _ = identity(message.payload)
+        kept = self._kept(event_id) if kind == "end" else None
+        if kept is not None:
+            source = self._where[event_id]
+            kept.is_sent = True
+            self._clear(kept.event.stream.node, source)
+            self._publish(source)
+
+    def _acknowledged(self, message: Outgoing) -> None:
+        event_id, kind, _ = identity(message.payload)
+        if kind == "end" and event_id in self._where:
+            source = self._where[event_id]
+            self._remove(event_id)
+            self._clean(source)
+
+    def _clear(self, node: str, source: str) -> None:
+        """Removes the states of another node, which does not hear the source any more."""
+        own = self._own.get(source)
+        is_heard_there = node == self._node or self._others.has(node, source)
+        if own is not None and own.stream is not None and not is_heard_there:
+            for topic in first_topics(self._prefix, replace(own.stream, node=node)):
+                self._delivery.backlog.publish_retained_first(topic, "")
+
+    def _publish(self, source: str) -> None:
+        """Publishes what is open of a source, before any event that waits."""
+        if not self._is_current:
+            return  # it follows with all others
+        own = self._own.get(source)
+        left = [] if own is None else [kept for kept in own.events.values() if not kept.is_sent]
+        if own is None or (own.may_hear is None and not left):
+            self._send(self._node, source, "")
+            return
+        events = [(kept.event, own.alive if kept.alive is None else kept.alive) for kept in left]
+        self._send(self._node, source, Record(self._fleet, own.epoch, self._session, events).to_json())
+
+    def _send(self, node: str, source: str, payload: str) -> None:
+        self._delivery.backlog.publish_retained_first(self._topic(node, source), payload)
+
+    def _topic(self, node: str, source: str) -> str:
+        return Topics(self._prefix, node).open(source)
+
+    def _keep(self, source: str, kept: _Kept) -> None:
+        event_id = kept.event.begin.id
+        self._own[source].events[event_id] = kept
+        self._where[event_id] = source
+
+    def _kept(self, event_id: str) -> _Kept | None:
+        source = self._where.get(event_id)
+        return None if source is None else self._own[source].events[event_id]
+
+    def _remove(self, event_id: str) -> None:
+        del self._own[self._where.pop(event_id)].events[event_id]
+
+    def _clean(self, source: str) -> None:
+        """Forgets a source of which nothing is left."""
+        own = self._own.get(source)
+        if own is not None and own.may_hear is None and not own.events:
+            del self._own[source]

@@ -1,0 +1,110 @@
+"""The messages of `open` (`tagger.fleet.journal`): what they say, and what other workers have said."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tagger.daemon.open_event import OpenEvent, is_time
+from tagger.events import SCHEMA
+
+log = logging.getLogger(__name__)
+
+_MOST_BYTES = 64_000_000
+"""Most bytes of other workers' messages that are kept."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a worker has open of a source, or what another has taken over of it."""
+
+    fleet: str
+    """Name of the fleet, by which its workers know each other's messages."""
+    epoch: int
+    """Of the lease of whoever wrote it."""
+    writer: str
+    """Session of the node itself, or name of the node that has taken over."""
+    events: Sequence[tuple[OpenEvent, float]] = ()
+    """With the time at which the worker that heard it is last known to have lived, seconds since the epoch."""
+    taken: Sequence[str] | None = None
+    """Ids of events that another node ends. None: this is the node's own message."""
+
+    def to_json(self) -> str:
+        common = {"schema": SCHEMA, "fleet": self.fleet, "epoch": self.epoch}
+        if self.taken is not None:
+            return json.dumps({**common, "by": self.writer, "taken": self.taken})
+        events = [{**event.to_json(), "alive": alive} for event, alive in self.events]
+        return json.dumps({**common, "session": self.writer, "events": events})
+
+    @classmethod
+    def from_json(cls, payload: bytes, fleet: str) -> "Record | None":
+        """
+        Args:
+            fleet: the reader's.
+
+        Returns:
+            None: no worker of this fleet writes such a message.
+        """
+        try:
+            found: dict[str, Any] = json.loads(payload)
+            if found["fleet"] != fleet or not isinstance(found["epoch"], int):
+                return None
+            if "taken" in found:
+                return cls(fleet, found["epoch"], str(found["by"]), taken=[str(each) for each in found["taken"]])
+            if not all(is_time(each["alive"]) for each in found["events"]):
+                return None
+            events = [(OpenEvent.from_json(each), each["alive"]) for each in found["events"]]
+            return cls(fleet, found["epoch"], str(found["session"]), events)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
+
+
+class Others:
+    """The messages of other nodes. They are read when somebody asks, and their bytes are bounded."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[str, tuple[float, bytes]]] = {}
+        """Source -> node -> when its message came, on the monotonic clock, and the message."""
+        self._seen: set[tuple[str, str]] = set()
+        """Messages that have come on this connection."""
+        self._bytes = 0
+        self._is_full = False
+
+    def note(self, node: str, source: str, payload: bytes) -> None:
+        """Takes a message. An empty one says that there is none any more."""
+        self.drop(node, source)
+        if self._bytes + len(payload) > _MOST_BYTES:
+            if not self._is_full:
+                log.warning("the broker retains more than %d MB of what is open; not all is kept", _MOST_BYTES // 10**6)
+            self._is_full = True
+        elif payload:
+            self._seen.add((node, source))
+            self._found.setdefault(source, {})[node] = time.monotonic(), payload
+            self._bytes += len(payload)
+
+    def drop(self, node: str, source: str) -> None:
+        nodes = self._found.get(source, {})
+        if node in nodes:
+            self._bytes -= len(nodes.pop(node)[1])
+            if not nodes:
+                del self._found[source]
+
+    def of(self, source: str) -> Iterator[tuple[str, float, bytes]]:
+        """Node, time and message of each. They may be dropped meanwhile."""
+        return ((node, came, payload) for node, (came, payload) in list(self._found.get(source, {}).items()))
+
+    def has(self, node: str, source: str) -> bool:
+        return node in self._found.get(source, {})
+
+    def begin(self) -> None:
+        """A connection begins."""
+        self._seen.clear()
+
+    def drop_unseen(self) -> None:
+        """Drops what has not come again on this connection: it has ended meanwhile."""
+        for source, nodes in list(self._found.items()):
+            for node in list(nodes):
+                if (node, source) not in self._seen:
+                    self.drop(node, source)

@@ -5,17 +5,13 @@ and its shard begun anew by another.
 """
 
 import contextlib
-import os
-import signal
-import socket
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tagger import __version__
+from tagger import __version__, cluster
 from tagger.archive.job import Job
 from tagger.archive.plan import RUN, Shard
 from tagger.archive.pool import Died, Done, Failed, Heard, LocalPool, Message
@@ -29,21 +25,8 @@ _MOST_DEATHS = 5
 """Times that a shard's actor may die; then it is left for the next run."""
 _MOST_STARTS = 3
 """Actors in turn that may die before one has begun."""
-_REACH_SECONDS = 10.0
-"""Longest time until the cluster's address answers."""
 _PATIENCE_SECONDS = 60.0
 """Time without any actor after which the user is told where to look."""
-
-
-def library() -> Any:
-    """Ray itself.
-
-    Raises:
-        ModuleNotFoundError: it is not installed.
-    """
-    import ray
-
-    return ray
 
 
 class Actor:
@@ -62,7 +45,7 @@ class Actor:
 
     def begin(self) -> TaggerError | None:
         """Starts its worker. Returns why no shard can be done here."""
-        node = library().util.get_node_ip_address()
+        node = cluster.library().util.get_node_ip_address()
         if self._version != __version__:
             return UserError(
                 f"node {node} has tagger {__version__}, not {self._version}; install the same on all nodes"
@@ -120,7 +103,7 @@ class RayPool:
             count: number of actors. None: as many as the cluster has processors or GPUs.
             needed: local paths that must be there on each node.
         """
-        self._ray = library()
+        self._ray = cluster.library()
         self._address, self._most, self._asked = address, most, count
         self._is_gpu = job.device not in ("auto", "cpu")
         self._arguments: tuple[Any, ...] = (job, __version__, needed)
@@ -139,18 +122,7 @@ class RayPool:
         self._patience = time.monotonic() + _PATIENCE_SECONDS
 
     def __enter__(self) -> Self:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        on_term = signal.getsignal(signal.SIGTERM)
-        try:
-            _reach(self._address)
-            self._ray.init(address=self._address, log_to_driver=False, logging_level="CRITICAL")
-        except (ValueError, RuntimeError, OSError, ImportError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"--ray {self._address}: no cluster answers ({reason}); `ray start --head` begins one"
-            ) from None
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_term)  # Ray's own prints its stack
+        cluster.join(self._address)
         kind = "GPU" if self._is_gpu else "CPU"
         found = int(self._ray.cluster_resources().get(kind, 0))
         if not found:
@@ -254,17 +226,6 @@ class RayPool:
             raise _DeadError((str(error).strip().splitlines() or ["it died"])[-1][:300]) from None
         except self._ray.exceptions.RayTaskError as error:
             raise TaggerError(f"a worker on Ray failed: {error.cause!r}") from None
-
-
-def _reach(address: str) -> None:
-    """Tries `host:6379` once: Ray would try for minutes.
-
-    Raises:
-        OSError: nobody answers there.
-    """
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal() and "//" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
 
 
 class _DeadError(Exception):

@@ -68,6 +68,7 @@ def archive(
 
     import pyarrow  # noqa: F401  # what is missing is said before the work begins
 
+    from tagger import cluster
     from tagger.archive import plan, ray_pool, run
     from tagger.archive.job import Job
     from tagger.archive.listing import Listing, absolute, local_roots
@@ -79,7 +80,7 @@ def archive(
     from tagger.tag.asked import ask
 
     if ray is not None:
-        ray_pool.library()  # here, too
+        cluster.library()  # here, too
     asked = ask(models, window, hop, config)
     place = absolute(out)
     store = store_of(place)

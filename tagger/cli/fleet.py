@@ -13,11 +13,19 @@ from tagger.errors import TaggerError, UserError
 from tagger.printable import echo, echo_lines, number_of
 
 if TYPE_CHECKING:
-    from tagger.fleet.run import Fleet
+    from collections.abc import Callable
+
+    from tagger.fleet.file import FleetFile
     from tagger.settings import HttpSettings
 
 _state_option = click.option(
-    "--state", type=click.Path(path_type=Path), metavar="DIR", help="The fleet's folder. [default: $TAGGER_HOME/fleet]"
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The fleet's folder; with --ray, on each node. [default: $TAGGER_HOME/fleet]",
+)
+_ray_option = click.option(
+    "--ray", metavar="auto|ADDRESS", help="A Ray cluster, on whose nodes the workers are: `auto`, or HOST:6379."
 )
 
 
@@ -44,69 +52,102 @@ def fleet() -> None:
 
 @fleet.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@_ray_option
 @_state_option
-def run(file: Path, state: Path | None) -> None:
+def run(file: Path, ray: str | None, state: Path | None) -> None:
     """Run the fleet of FILE until Ctrl-C. `tagger fleet FILE` is the same."""
+    from tagger import cluster, logs
+    from tagger.daemon.model import check
+    from tagger.errors import SettingError
+    from tagger.fleet.file import load
+
+    if ray is not None:
+        cluster.library()  # what is missing is said before the work begins
+    found = load(file)
+    logs.configure(found.settings.log_level, found.settings.log_format)
+    try:
+        check(found.settings)
+        if ray is None:
+            _run_here(found, _folder(state))
+        else:
+            _run_on_ray(found, ray, state)
+    except SettingError as error:
+        raise UserError(f"{file}: {error}") from None
+
+
+def _run_here(file: "FleetFile", folder: Path) -> None:
     import pickle
 
     from tagger import logs
-    from tagger.daemon.model import check
-    from tagger.errors import SettingError
     from tagger.fleet.coordinator import Habits
-    from tagger.fleet.file import load
-    from tagger.fleet.local import Machine
+    from tagger.fleet.machine import LocalStaff, Machine
     from tagger.fleet.run import Fleet, FleetFolder
     from tagger.stop import Stop
 
-    found = load(file)
-    settings, folder = found.settings, _folder(state)
-    logs.configure(settings.log_level, settings.log_format)
+    settings = file.settings
     assert settings.mqtt is not None
-    machine = Machine.of(settings.mqtt.node, found.fleet.workers, settings.device)
+    machine = Machine.of(settings.mqtt.node, file.fleet.workers, settings.device)
 
     def command(node: str, session: str) -> list[str]:
         return [sys.executable, "-m", "tagger.fleet.process", str(folder), node, session, machine.places[node]]
 
     with Stop() as stop:
-        try:
-            check(settings)
-            running = Fleet(
-                FleetFolder(folder),
-                Habits(),
-                list(machine.places),
-                command,
-                lambda: load(file).sources(),
-                found.fleet.every_s,
-                given=pickle.dumps(settings),
-            )
-            with _port(settings.http, running):
-                streams = number_of(len(running.coordinator.sources), "stream")
-                logs.tell(f"{streams} on {number_of(len(machine.places), 'worker')}; see `tagger fleet status`")
-                running.run(stop)
-        except SettingError as error:
-            raise UserError(f"{file}: {error}") from None
+        staff = LocalStaff(list(machine.places), command, pickle.dumps(settings))
+        running = Fleet(FleetFolder(folder), Habits(), staff, file.again, file.fleet.every_s)
+        with _port(settings.http, running.answer):
+            streams = number_of(len(running.coordinator.sources), "stream")
+            logs.tell(f"{streams} on {number_of(len(machine.places), 'worker')}; see `tagger fleet status`")
+            running.run(stop)
 
 
-def _port(http: "HttpSettings | None", running: "Fleet") -> AbstractContextManager[None]:
+def _run_on_ray(file: "FleetFile", address: str, state: Path | None) -> None:
+    import pickle
+
+    from tagger import logs
+    from tagger.fleet.coordinator import Habits
+    from tagger.fleet.ray_coordinator import Plan
+    from tagger.fleet.ray_driver import RayFleet
+    from tagger.fleet.ray_post import FleetJob
+    from tagger.stop import Stop
+
+    settings = file.settings
+    assert settings.mqtt is not None
+    if settings.device.startswith("cuda:"):
+        raise UserError('device: on a cluster each worker has a GPU of its own; write device = "cuda"')
+    folder = None if state is None else str(state.absolute())
+    is_gpu = settings.device == "cuda"
+    plan = Plan(FleetJob(pickle.dumps(settings), folder), Habits(), settings.mqtt.node, file.fleet.workers, is_gpu)
+    with (
+        Stop() as stop,
+        RayFleet(address, plan, file.again, file.fleet.every_s) as running,
+        _port(settings.http, running.answer),
+    ):
+        streams = number_of(len(running.sources), "stream")
+        logs.tell(f"{streams} on the Ray cluster; see `tagger fleet status --ray {address}`")
+        running.run(stop)
+
+
+def _port(http: "HttpSettings | None", answer: "Callable[[dict[str, Any]], Any]") -> AbstractContextManager[None]:
     if http is None:
         return nullcontext()
     from tagger.daemon.web import answering_port
     from tagger.fleet.figures import page
 
-    return answering_port(http, lambda path: page(path, lambda: running.answer({"status": True})))
+    return answering_port(http, lambda path: page(path, lambda: answer({"status": True})))
 
 
 @fleet.command()
+@_ray_option
 @_state_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, with every stream.")
-def status(state: Path | None, as_json: bool) -> None:
+def status(ray: str | None, state: Path | None, as_json: bool) -> None:
     """Say how a running fleet does.
 
     Exit code 0: all is well. Exit code 1: something is amiss. Exit code 2: no fleet runs there.
     """
     from tagger.fleet.figures import lines, problems
 
-    found = _ask(state, {"status": True})
+    found = _ask(ray, state, {"status": True})
     if as_json:
         echo(json.dumps({**found, "problems": problems(found)}))
     else:
@@ -118,10 +159,14 @@ def status(state: Path | None, as_json: bool) -> None:
 @fleet.command()
 @click.argument("worker")
 @click.option("--undo", is_flag=True, help="Give it streams again.")
+@_ray_option
 @_state_option
-def drain(worker: str, undo: bool, state: Path | None) -> None:
-    """Give the streams of WORKER to others, and none to it from now on."""
-    answer = _ask(state, {"drain": worker, "drained": not undo})
+def drain(worker: str, undo: bool, ray: str | None, state: Path | None) -> None:
+    """Give the streams of WORKER to others, and none to it from now on.
+
+    The name of a machine, as `tagger fleet status` has it, stands for all of its workers.
+    """
+    answer = _ask(ray, state, {"drain": worker, "drained": not undo})
     if "problem" in answer:
         raise UserError(f"{answer['problem']}; see `tagger fleet status`")
     echo(f"drained: {', '.join(answer['drained']) or 'none'}")
@@ -133,7 +178,12 @@ def _folder(given: Path | None) -> Path:
     return given or home() / "fleet"
 
 
-def _ask(state: Path | None, message: dict[str, Any]) -> dict[str, Any]:
+def _ask(ray: str | None, state: Path | None, message: dict[str, Any]) -> dict[str, Any]:
+    if ray is not None:
+        from tagger.fleet import ray_driver
+
+        answer: dict[str, Any] = ray_driver.ask(ray, message)
+        return answer
     from tagger.fleet.local import Client
 
     folder = _folder(state)

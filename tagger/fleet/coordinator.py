@@ -57,7 +57,7 @@ class Coordinator:
         self.sources: Mapping[str, str] = {}
         """Stream -> the text of its source. May be replaced at any time."""
         self.drained: set[str] = set()
-        """Nodes that get no streams. May be changed at any time."""
+        """Nodes and hosts that get no streams. May be changed at any time."""
         self.is_ending = False
         """Whether workers are told to end."""
         self.moved: Counter[str] = Counter()
@@ -130,6 +130,11 @@ class Coordinator:
         found = [worker for worker in self._workers.values() if worker.report.node == node]
         return max(found, key=lambda worker: worker.came).report if found else None
 
+    @property
+    def hosts(self) -> set[str]:
+        """Machines that have workers."""
+        return {worker.report.host for worker in self._workers.values()}
+
     def status(self, at: float) -> dict[str, Any]:
         """How the fleet does, for `tagger fleet status` and `/metrics`."""
         loads = Counter(self.leases.owner(stream) for stream in self.sources)
@@ -143,7 +148,7 @@ class Coordinator:
                 "silent_s": round(at - worker.seen, 1),
                 "waiting": worker.report.waiting,
                 "trouble": worker.report.trouble,
-                "drained": worker.report.node in self.drained or worker.report.is_leaving,
+                "drained": self._is_drained(worker.report),
             }
             for session, worker in sorted(self._workers.items(), key=lambda each: each[1].came)
         }
@@ -167,6 +172,9 @@ class Coordinator:
             return {"node": None}
         return {"node": owner.report.node, **owner.report.streams.get(stream, {})}
 
+    def _is_drained(self, report: Report) -> bool:
+        return report.is_leaving or not self.drained.isdisjoint((report.node, report.host))
+
     def _is_planning(self, at: float) -> bool:
         """Whether the workers are there: else the first one would get everything, and the others would take it away."""
         if not self.leases.is_granting(at) or not self._workers:
@@ -178,7 +186,7 @@ class Coordinator:
             Place(
                 session,
                 max(worker.report.capacity, 0.1),
-                is_open=worker.report.node not in self.drained and not worker.report.is_leaving,
+                is_open=not self._is_drained(worker.report),
                 takes=at - worker.seen < _SILENT_SECONDS,
             )
             for session, worker in self._workers.items()
@@ -219,7 +227,7 @@ class Coordinator:
             worker = self._workers.get(before)
             if worker is None:
                 self.moved["lost"] += 1
-            elif worker.report.node in self.drained or worker.report.is_leaving:
+            elif self._is_drained(worker.report):
                 self.moved["drained"] += 1
             else:
                 self.moved["even" if is_even_wish else "full"] += 1

@@ -8,16 +8,29 @@ from typing import Any
 
 from tagger.daemon.metrics import CONTENT_TYPE, metric
 from tagger.daemon.web import Answer
+from tagger.errors import TaggerError
 from tagger.printable import number_of
 
 Status = Mapping[str, Any]
 """What the coordinator says (`Coordinator.status`)."""
+_TEXT = "text/plain; charset=utf-8"
 _MOST_LINES = 30
 """Streams that are named in the text; those that are amiss come first."""
 
 
 def page(path: str, status: Callable[[], Status]) -> Answer | None:
-    """The answer to a request on the port. None: there is no such page."""
+    """The answer to a request on the port. None: there is no such page.
+
+    Args:
+        status: asks the coordinator. Raises TaggerError: it does not answer.
+    """
+    try:
+        return _page(path, status)
+    except TaggerError as error:
+        return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n"
+
+
+def _page(path: str, status: Callable[[], Status]) -> Answer | None:
     if path == "/metrics":
         return HTTPStatus.OK, CONTENT_TYPE, exposition(status())
     if path == "/status":
@@ -26,14 +39,15 @@ def page(path: str, status: Callable[[], Status]) -> Answer | None:
         return None
     lines = problems(status()) if path == "/readyz" else []
     code = HTTPStatus.SERVICE_UNAVAILABLE if lines else HTTPStatus.OK
-    return code, "text/plain; charset=utf-8", "".join(f"{line}\n" for line in lines or ["ok"])
+    return code, _TEXT, "".join(f"{line}\n" for line in lines or ["ok"])
 
 
 def problems(status: Status) -> list[str]:
     """What is amiss, one line each. Empty: all is well."""
-    found = []
+    found: list[str] = []
     if status["problem"]:
         found.append(f"sources: {status['problem']}; they stay as they were")
+    found += status["troubles"]
     if status["sources"] > status["capacity"]:
         found.append(f"the workers can carry {status['capacity']:g} streams, and there are {status['sources']}")
     for name, each in status["nodes"].items():

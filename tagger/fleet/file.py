@@ -82,6 +82,14 @@ class FleetFile:
             )
         return found
 
+    def again(self) -> dict[str, str]:
+        """Reads the sources as they are now, those in the file itself too.
+
+        Raises:
+            UserError: they cannot be read, or something in the file cannot be.
+        """
+        return load(self._path).sources()
+
 
 def load(path: Path) -> FleetFile:
     """Reads the file.

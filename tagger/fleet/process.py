@@ -14,7 +14,8 @@ from tagger import logs
 from tagger.errors import TaggerError
 from tagger.fleet.file import node_settings
 from tagger.fleet.hearing import DaemonHearing
-from tagger.fleet.local import Client, take_place
+from tagger.fleet.local import Client
+from tagger.fleet.machine import take_place
 from tagger.fleet.worker import Worker
 from tagger.settings import ListenSettings
 
@@ -26,7 +27,7 @@ def main(fleet: ListenSettings, folder: Path, node: str, session: str, place: st
     Args:
         fleet: the settings of all workers.
         folder: the coordinator's.
-        place: where it computes (`tagger.fleet.local.Machine`).
+        place: where it computes (`tagger.fleet.machine.Machine`).
 
     Returns:
         The exit code.

@@ -2,7 +2,8 @@
 
     generation   a number that is higher at every start
     clean        there while no worker can hold a lease, since the last coordinator has ended in good order
-    drained      nodes that get no streams, one a line
+    drained      nodes and hosts that get no streams, one a line
+    sources.json the sources of a fleet on Ray, while nobody who reads their file is there
     lock         held while the coordinator runs
     fleet.sock   answers workers and `tagger fleet status`
 
@@ -12,47 +13,88 @@ coordinator before it can have given has ended.
 """
 
 import contextlib
+import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tagger.daemon.state import hold
 from tagger.errors import TaggerError
 from tagger.files import replacing
 from tagger.fleet.coordinator import Coordinator, Habits
 from tagger.fleet.leases import now
-from tagger.fleet.local import Children, Processes, Server
+from tagger.fleet.local import Server
 from tagger.fleet.messages import Report
 from tagger.stop import Stop
 
 log = logging.getLogger(__name__)
 
 _TEND_SECONDS = 0.5
-_HUNG_SECONDS = 30.0
-"""Time for which a worker whose leases have ended may stay silent before it is killed, seconds."""
 _END_SECONDS = 8.0
 """Longest wait for the workers to end, seconds."""
+
+
+class Staff(Protocol):
+    """Keeps workers running, wherever they are."""
+
+    @property
+    def nodes(self) -> Collection[str]:
+        """Names of the workers that ought to be there."""
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        """Why workers are not there, one line each."""
+
+    def note(self, session: str, pid: int) -> None:
+        """A worker has asked. From any thread.
+
+        Args:
+            pid: its process. 0: not known, or of another machine.
+        """
+
+    def tend(self, present: Collection[str], known: Collection[str], may_start: bool) -> list[str]:
+        """Starts what does not run, and kills what hangs. Called about twice a second.
+
+        Args:
+            present: nodes whose worker has been heard of.
+            known: sessions that may have leases.
+
+        Returns:
+            Sessions that have surely ended, each once.
+        """
+
+    def end(self) -> list[str]:
+        """Ends all, at once where they do not end by themselves.
+
+        Returns:
+            Sessions that have surely ended.
+        """
 
 
 class FleetFolder:
     """The coordinator's folder, which one coordinator at a time uses."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, may_be_new: bool = False) -> None:
         """
+        Args:
+            may_be_new: whether a coordinator before may have had another folder, such as that of another machine.
+
         Raises:
             UserError: another coordinator uses the folder, or it cannot be written.
         """
         self._lock = hold(folder, "give this one a folder of its own: --state DIR")
         self.path = folder
-        self._number, self._clean, self._drained = (folder / each for each in ("generation", "clean", "drained"))
+        self._number, self._clean, self._drained, self._sources = (
+            folder / each for each in ("generation", "clean", "drained", "sources.json")
+        )
         before = 0
         with contextlib.suppress(OSError, ValueError):
             before = int(self._number.read_text("utf-8"))
-        self.is_first = self._clean.exists() or not self._number.exists()
+        self.is_first = self._clean.exists() or not (may_be_new or self._number.exists())
         self.generation = max(before + 1, int(time.time()))
         self.drained = set[str]()
         """Nodes that were drained, by this coordinator or one before."""
@@ -78,6 +120,24 @@ class FleetFolder:
         except OSError as error:
             log.warning("%s: cannot be written (%s)", self._drained, error.strerror or error)
 
+    def keep(self, sources: Mapping[str, str]) -> None:
+        """Keeps the sources for a coordinator that is started while nobody says what they are. A disk that is full is
+        logged.
+        """
+        try:
+            with replacing(self._sources, 0o600) as partial:  # URLs hold passwords
+                partial.write_text(json.dumps(dict(sources)), "utf-8")
+        except OSError as error:
+            log.warning("%s: cannot be written (%s)", self._sources, error.strerror or error)
+
+    def kept(self) -> dict[str, str] | None:
+        """What `keep` kept. None: nothing that can be read."""
+        try:
+            found = json.loads(self._sources.read_text("utf-8"))
+            return {str(name): str(text) for name, text in found.items()}
+        except (OSError, ValueError, AttributeError):
+            return None
+
     def close(self, is_clean: bool) -> None:
         """
         Args:
@@ -96,33 +156,27 @@ class Fleet:
         self,
         folder: FleetFolder,
         habits: Habits,
-        nodes: Sequence[str],
-        command: Callable[[str, str], Sequence[str]],
+        staff: Staff,
         read_sources: Callable[[], Mapping[str, str]],
         every_s: float = 5.0,
         others: int = 0,
-        given: bytes = b"",
     ) -> None:
         """
         Args:
-            nodes: names of the workers of this machine.
-            command: node and session -> a worker's process.
+            staff: keeps the workers running.
             read_sources: reads the sources as they are now. Raises TaggerError: they stay as they were.
             every_s: time between two looks at the sources, seconds.
             others: number of workers that come from elsewhere.
-            given: what each worker of this machine reads from its standard input.
 
         Raises:
             TaggerError: the sources cannot be read.
         """
-        self._folder, self._nodes, self._read, self._every_s = folder, nodes, read_sources, every_s
+        self._folder, self._staff, self._read, self._every_s = folder, staff, read_sources, every_s
         self._lock = threading.Lock()
-        self.coordinator = Coordinator(habits, folder.generation, now(), len(nodes) + others, folder.is_first)
+        self.coordinator = Coordinator(habits, folder.generation, now(), len(staff.nodes) + others, folder.is_first)
         self.coordinator.sources = dict(read_sources())
         self.coordinator.drained = folder.drained
-        self._processes = Processes()
         self._is_over = threading.Event()
-        self.children = Children(nodes, command, self._lose, given)
         self._problem = ""
         """Why the sources could not be read when they were last."""
 
@@ -142,15 +196,11 @@ class Fleet:
         threading.Thread(target=self._read_all, name="sources", daemon=True).start()
         try:
             while not stop.wait(_TEND_SECONDS):
-                if now() >= start_at:
-                    self.children.tend(self._others())
-                self._lose_ended()
                 with self._lock:
                     self.coordinator.plan(now())
+                    present = {node for node in self._staff.nodes if self.coordinator.session_of(node) is not None}
                     known = self.coordinator.leases.sessions
-                    self._processes.kill_lost(known, _HUNG_SECONDS)
-                    noted = {*known, *self._processes.sessions}
-                self.children.kill_lost(noted, _HUNG_SECONDS)
+                self._lose(self._staff.tend(present, known, now() >= start_at))
         finally:
             self._end(server)
 
@@ -166,38 +216,39 @@ class Fleet:
         try:
             if "report" in message:
                 report = Report.from_json(message["report"])
+                self._staff.note(report.request.session, pid)
                 with self._lock:
-                    self._processes.note(report.request.session, pid)
                     orders = self.coordinator.renew(report, now())
                 return None if orders is None else orders.to_json()
+            if "ended" in message:
+                self._lose(message["ended"])
+                return None
             if "drain" in message:
                 return self._drain(str(message["drain"]), bool(message.get("drained", True)))
         except (KeyError, TypeError) as error:
             raise ValueError(str(error)) from None
         with self._lock:
-            return {**self.coordinator.status(now()), "problem": self._problem, "pid": os.getpid()}
+            return {
+                **self.coordinator.status(now()),
+                "problem": self._problem,
+                "troubles": [*self._staff.troubles],
+                "pid": os.getpid(),
+            }
 
     def _drain(self, node: str, is_drained: bool) -> Any:
         with self._lock:
             drained = self.coordinator.drained
-            if node not in {*self._nodes, *drained} and self.coordinator.session_of(node) is None:
+            known = {*self._staff.nodes, *drained, *self.coordinator.hosts}
+            if node not in known and self.coordinator.session_of(node) is None:
                 return {"problem": f"there is no worker {node!r}"}
             self.coordinator.drained = drained | {node} if is_drained else drained - {node}
             self._folder.drain(self.coordinator.drained)
             return {"drained": sorted(self.coordinator.drained)}
 
-    def _others(self) -> frozenset[str]:
-        """Nodes whose worker is no child of this process."""
+    def _lose(self, sessions: Collection[str]) -> None:
+        """Their processes have surely ended."""
         with self._lock:
-            return frozenset(node for node in self._nodes if self.coordinator.session_of(node) is not None)
-
-    def _lose(self, session: str) -> None:
-        with self._lock:
-            self.coordinator.lose(session, now())
-
-    def _lose_ended(self) -> None:
-        with self._lock:
-            for session in self._processes.ended():
+            for session in sessions:
                 self.coordinator.lose(session, now())
 
     def _read_all(self) -> None:
@@ -230,12 +281,8 @@ class Fleet:
         until = now() + _END_SECONDS
         while now() < until and self._is_held():
             time.sleep(0.1)
-        self.children.end(2.0)
-        with self._lock:
-            self._processes.kill()  # those of a coordinator before that hang
-        self._lose_ended()
+        self._lose(self._staff.end())
         server.close()
-        self._processes.close()
         self._folder.close(is_clean=not self._is_held())
 
     def _is_held(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tagger.fleet.coordinator import Habits
 from tagger.fleet.leases import Terms
 from tagger.fleet.local import Client
+from tagger.fleet.machine import LocalStaff
 from tagger.fleet.run import Fleet, FleetFolder
 from tagger.fleet.worker import Figures, Permit, Worker
 from tagger.stop import Stop
@@ -62,7 +63,8 @@ def coordinator(folder: Path, sources: Mapping[str, str], others: int) -> Iterat
         others: number of workers that will come.
     """
     place, stop = FleetFolder(folder), Stop()
-    fleet = Fleet(place, HABITS, [], lambda node, session: [], lambda: sources, every_s=0.1, others=others)
+    staff = LocalStaff([], lambda node, session: [])
+    fleet = Fleet(place, HABITS, staff, lambda: sources, every_s=0.1, others=others)
     thread = threading.Thread(target=fleet.run, args=[stop])
     thread.start()
     try:

@@ -52,7 +52,7 @@ class Workers:
     def _ask(self, node: str, holding: Holding) -> None:
         for stream in holding.to_stop(self.at):
             holding.stopped(stream)
-        report = Report(holding.request(self.at), node, self.capacity)
+        report = Report(holding.request(self.at), node, self.capacity, host=f"host-of-{node}")
         orders = self.coordinator.renew(report, self.at)
         assert orders is not None
         holding.take(orders.answer, self.at)
@@ -128,10 +128,11 @@ def test_a_worker_that_is_restarted_again_and_again_moves_no_healthy_stream() ->
     assert set(fleet.status["moved"]) == {"lost"}
 
 
-def test_a_drained_node_gives_its_streams_away_in_turn() -> None:
+@pytest.mark.parametrize("drained", ["node3", "host-of-node3"])
+def test_a_drained_node_or_machine_gives_its_streams_away_in_turn(drained: str) -> None:
     fleet = Workers(400, 4, capacity=200)
     fleet.run(3)
-    fleet.coordinator.drained.add("node3")
+    fleet.coordinator.drained.add(drained)
     fleet.run(1)
     assert fleet.loads["node3"] >= 80
     fleet.run(30)
@@ -139,7 +140,7 @@ def test_a_drained_node_gives_its_streams_away_in_turn() -> None:
     assert len(fleet.owners) == 400
     assert fleet.status["moved"] == {"drained": 100}
     assert max(fleet.longest.values(), default=0) <= 3
-    fleet.coordinator.drained.discard("node3")
+    fleet.coordinator.drained.discard(drained)
     fleet.run(100)
     assert fleet.loads["node3"] == 100
 

@@ -14,6 +14,7 @@ STATUS: dict[str, Any] = {
     "granting": True,
     "moved": {"lost": 4},
     "problem": "",
+    "troubles": ["city-2: its process ends at once; its log says why"],
     "nodes": {
         "city-1": {
             "streams": 2,
@@ -35,6 +36,7 @@ STATUS: dict[str, Any] = {
 
 def test_what_is_amiss_is_named() -> None:
     assert problems(STATUS) == [
+        "city-2: its process ends at once; its log says why",
         "the workers can carry 2.5 streams, and there are 3",
         "city-1: mqtt: broker:1883 refuses; 7 events wait",
         "roof: failed: no such file",

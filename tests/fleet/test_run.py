@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tagger.errors import UserError
-from tagger.fleet.local import Client, Processes
+from tagger.fleet.local import Client
+from tagger.fleet.machine import Processes
 from tagger.fleet.run import FleetFolder
 from tests.fleet.fleets import coordinator, workers
 from tests.programs import LONG_S, until

@@ -2,10 +2,13 @@
 
     python bench/fleet.py                         1,000 simulated streams on four nodes of two workers, ten minutes
     python bench/fleet.py --minutes 2 --streams 100
+    python bench/fleet.py --ray                   the same on a Ray cluster of four nodes
 
 Every 20 s something dies, by turns: a worker (SIGKILL), a node (both of its workers), a worker that hangs for 25 s
-(SIGSTOP), and the coordinator. Workers are processes; their streams are simulated by a network that only sleeps. Each
-writes down what it hears, ten times a second, with the epoch of the lease; that is judged at the end.
+(SIGSTOP), and the coordinator; with --ray the actor beside a worker as well, and a node comes back as soon as Ray has
+started it. Workers are processes; their streams are simulated by a network that only sleeps. Each writes down what it
+hears, twice a second, with the epoch of the lease, and announces events over a broker (Mosquitto), a stream one every
+20 s; both are judged at the end. Needs the extra `dev`.
 """
 
 import contextlib
@@ -13,6 +16,7 @@ import fcntl
 import itertools
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -22,7 +26,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,22 +37,61 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tagger.fleet.coordinator import Habits
 from tagger.fleet.leases import now
 from tagger.fleet.local import Client
+from tagger.fleet.machine import LocalStaff
 from tagger.fleet.run import Fleet, FleetFolder
 from tagger.fleet.worker import Figures, Permit, Worker
 from tagger.stop import Stop
 
+_QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 _BEAT_SECONDS = 0.5
 """Time between two notes of what is heard, seconds."""
 _OPEN_SECONDS = 6.0
 """Time from the start of a stream until it is heard: a second to connect, and a window of five seconds."""
+_EVENT_SECONDS = 3.0
+"""Length of an event, seconds."""
+_EVENTS_EVERY_SECONDS = 20.0
+"""Time between the beginnings of a stream's events, seconds."""
+
+
+class Announcer:
+    """Publishes the events of a worker."""
+
+    def __init__(self, node: str, session: str, port: int) -> None:
+        from paho.mqtt.client import Client as MqttClient
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        self._node, self._session, self._numbers = node, session, itertools.count()
+        self._client = MqttClient(CallbackAPIVersion.VERSION2)
+        self._client.connect_async("127.0.0.1", port)
+        self._client.loop_start()
+        self._open: dict[str, tuple[str, float]] = {}
+        """Stream -> id and end of its event."""
+        self._next: dict[str, float] = {}
+
+    def announce(self, heard: Collection[str]) -> None:
+        """Begins and ends events of the streams that are heard now."""
+        at = now()
+        for stream in [stream for stream, (_, until) in self._open.items() if at >= until or stream not in heard]:
+            self._publish(stream, self._open.pop(stream)[0], "end", at)
+        for stream in heard:
+            due = self._next.setdefault(stream, at + random.random() * _EVENTS_EVERY_SECONDS)
+            if at >= due:
+                self._next[stream] = at + _EVENTS_EVERY_SECONDS
+                id = f"{self._session}/{next(self._numbers)}"
+                self._open[stream] = id, at + _EVENT_SECONDS
+                self._publish(stream, id, "begin", at)
+
+    def _publish(self, stream: str, id: str, type: str, at: float) -> None:
+        event = {"id": id, "type": type, "node": self._node, "source": stream, "at": at}
+        self._client.publish(f"tagger/{self._node}/{stream}/event", json.dumps(event), qos=1)
 
 
 class Simulated:
     """Streams that sleep."""
 
-    def __init__(self, notes: Path, capacity: float) -> None:
+    def __init__(self, notes: Path, capacity: float, announcer: Announcer) -> None:
         self._file = notes.open("a", buffering=1)
-        self._capacity = capacity
+        self._capacity, self._announcer = capacity, announcer
         self._streams: dict[str, tuple[Permit, float]] = {}
         self._lock = threading.Lock()
         threading.Thread(target=self._hear, daemon=True).start()
@@ -59,6 +104,7 @@ class Simulated:
         with self._lock:
             for stream in streams:
                 self._streams.pop(stream)
+            self._note()
 
     def figures(self) -> Figures:
         return Figures(self._capacity, 0, {stream: {"state": "hearing"} for stream in list(self._streams)})
@@ -67,12 +113,16 @@ class Simulated:
         while True:
             time.sleep(_BEAT_SECONDS)
             with self._lock:
-                heard = {}
-                for stream, (permit, began) in self._streams.items():
-                    epoch = permit.epoch
-                    if now() - began >= _OPEN_SECONDS and epoch is not None and permit.may_hear():
-                        heard[stream] = epoch
-                self._file.write(json.dumps([now(), heard]) + "\n")
+                self._note()
+
+    def _note(self) -> None:
+        heard = {}
+        for stream, (permit, began) in self._streams.items():
+            epoch = permit.epoch
+            if now() - began >= _OPEN_SECONDS and epoch is not None and permit.may_hear():
+                heard[stream] = epoch
+        self._announcer.announce(heard)
+        self._file.write(json.dumps([now(), heard]) + "\n")
 
 
 @click.group(invoke_without_command=True)
@@ -82,69 +132,111 @@ class Simulated:
 @click.option("--minutes", default=10.0, show_default=True)
 @click.option("--every", default=20.0, show_default=True, help="Seconds between two deaths.")
 @click.option("--seed", default=1, show_default=True)
+@click.option("--ray", is_flag=True, help="On a Ray cluster of this machine.")
 @click.pass_context
-def main(ctx: click.Context, streams: int, nodes: int, workers: int, minutes: float, every: float, seed: int) -> None:
+def main(
+    ctx: click.Context, streams: int, nodes: int, workers: int, minutes: float, every: float, seed: int, ray: bool
+) -> None:
     """Prints who was killed, and what was heard."""
-    if ctx.invoked_subcommand is None:
-        with tempfile.TemporaryDirectory() as place:
-            _Trial(Path(place), streams, nodes, workers, every, seed).run(minutes * 60)
+    if ctx.invoked_subcommand is not None:
+        return
+    with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
+        trial = (RayTrial if ray else Trial)(Path(place), streams, nodes, workers, every, seed, stack)
+        trial.run(minutes * 60)
 
 
 @main.command()
 @click.argument("folder", type=Path)
 @click.argument("streams", type=int)
+@click.argument("port", type=int)
 @click.argument("names", nargs=-1)
-def coordinate(folder: Path, streams: int, names: tuple[str, ...]) -> None:
-    """The process of the coordinator."""
-    capacity = 2.0 * streams / len(names)
+@click.option("--ray", help="Address of a cluster.")
+def coordinate(folder: Path, streams: int, port: int, names: tuple[str, ...], ray: str | None) -> None:
+    """The process of the coordinator; with --ray, of the command."""
+    given = pickle.dumps((str(folder), 2.0 * streams / len(names), port))
+    sources = {f"mic{i:04}": f"mic{i:04}=demo" for i in range(streams)}
 
     def command(node: str, session: str) -> list[str]:
-        return [sys.executable, __file__, "work", str(folder), node, session, str(capacity)]
+        return [sys.executable, __file__, "work", str(folder), node, session, ""]
 
     with Stop() as stop:
-        sources = {f"mic{i:04}": f"mic{i:04}=demo" for i in range(streams)}
-        Fleet(FleetFolder(folder), Habits(), names, command, lambda: sources).run(stop)
+        if ray is None:
+            Fleet(FleetFolder(folder), Habits(), LocalStaff(names, command, given), lambda: sources).run(stop)
+            return
+        from tagger.fleet.ray_coordinator import Plan
+        from tagger.fleet.ray_driver import RayFleet
+        from tagger.fleet.ray_post import FleetJob
+
+        workers = len(names) // len({name.rpartition("-")[0] for name in names})
+        plan = Plan(FleetJob(given, str(folder), (__file__, "work")), Habits(), "sim", workers, False)
+        with RayFleet(ray, plan, lambda: sources) as fleet:
+            fleet.run(stop)
 
 
 @main.command()
 @click.argument("folder", type=Path)
 @click.argument("node")
 @click.argument("session")
-@click.argument("capacity", type=float)
-def work(folder: Path, node: str, session: str, capacity: float) -> None:
+@click.argument("place")
+def work(folder: Path, node: str, session: str, place: str) -> None:
     """The process of a worker."""
-    lock = (folder / f"{node}.lock").open("w")
+    given, capacity, port = pickle.load(sys.stdin.buffer)
+    notes = Path(given)
+    lock = (notes / f"{node}.lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as a worker's state folder
     except OSError:
         sys.exit(2)
-    (folder / f"{session}.pid").write_text(str(os.getpid()))
-    hearing = Simulated(folder / f"{session}.heard", capacity)
+    (notes / f"{session}.pid").write_text(str(os.getpid()))
+    hearing = Simulated(notes / f"{session}.heard", capacity, Announcer(node, session, port))
     worker = Worker(node, session, hearing, Client(folder).report, "here")
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run()
 
 
-class _Trial:
-    def __init__(self, folder: Path, streams: int, nodes: int, workers: int, every_s: float, seed: int) -> None:
+class Trial:
+    """A fleet on this machine."""
+
+    kinds = ("worker", "node", "worker", "hang", "worker", "coordinator")
+    """What dies, by turns."""
+
+    def __init__(
+        self, folder: Path, streams: int, nodes: int, workers: int, every_s: float, seed: int, stack: ExitStack
+    ) -> None:
+        """
+        Args:
+            stack: closed after `run`.
+        """
+        from tests.programs import Mosquitto, subscribed
+
         self._folder, self._streams, self._every_s = folder, streams, every_s
-        self._nodes = [[f"node{n}-{w}" for w in range(workers)] for n in range(nodes)]
+        self._names = [[self._name(n, w) for w in range(workers)] for n in range(nodes)]
         self._dice = random.Random(seed)
-        self._coordinator = self._start()
+        (folder / "broker").mkdir()
+        self._broker = stack.enter_context(Mosquitto(folder / "broker"))
+        self._events = stack.enter_context(subscribed(self._broker.port, "tagger/+/+/event"))
         self._deaths: list[tuple[float, str, set[str]]] = []
         """When, what, and the sessions that could not hear any more."""
+        self._prepare(stack)
+        self._command = self._start()
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        names = list(itertools.chain.from_iterable(self._nodes))
-        command = [sys.executable, __file__, "coordinate", str(self._folder), str(self._streams), *names]
-        return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    def _name(self, node: int, worker: int) -> str:
+        return f"node{node}-{worker}"
+
+    def _prepare(self, stack: ExitStack) -> None:
+        pass
+
+    def _start(self, *options: str) -> "subprocess.Popen[bytes]":
+        names = itertools.chain.from_iterable(self._names)
+        arguments = [str(self._folder), str(self._streams), str(self._broker.port), *names, *options]
+        return subprocess.Popen([sys.executable, __file__, "coordinate", *arguments], **_QUIET)
 
     def run(self, seconds: float) -> None:
         while (self._status() or {}).get("heard", 0) < self._streams:
             time.sleep(0.5)
         time.sleep(2 * _OPEN_SECONDS)
         began = now()
-        kinds = itertools.cycle(["worker", "node", "worker", "hang", "worker", "coordinator"])
+        kinds = itertools.cycle(self.kinds)
         while now() - began < seconds:
             self._kill(next(kinds))
             time.sleep(self._every_s)
@@ -152,13 +244,15 @@ class _Trial:
         ended = now()
         status = self._status() or {}
         print(f"moved, by the coordinator since its last start: {status.get('moved')}")
-        self._coordinator.terminate()
-        self._coordinator.wait()
+        self._command.terminate()
+        self._command.wait()
+        self._events.catch_up()
         self._judge(began, ended)
+        self._judge_events([json.loads(message.payload) for _, message in self._events.messages])
 
-    def _status(self) -> dict[str, object] | None:
+    def _status(self) -> dict[str, Any] | None:
         try:
-            found: dict[str, object] = Client(self._folder).ask({"status": True})
+            found: dict[str, Any] = Client(self._folder).ask({"status": True})
         except OSError:
             return None
         return found
@@ -167,23 +261,40 @@ class _Trial:
         status = self._status()
         if status is None:
             return
-        sessions = {name: each["session"] for name, each in status["nodes"].items()}  # type: ignore[attr-defined]
-        victims = (
-            self._dice.choice(self._nodes) if kind == "node" else [self._dice.choice(self._dice.choice(self._nodes))]
-        )
-        gone = {sessions[name] for name in victims if name in sessions} if kind != "coordinator" else set()
-        self._deaths.append((now(), kind, gone))
+        sessions = {name: each["session"] for name, each in status["nodes"].items()}
+        node = self._dice.randrange(len(self._names))
+        names = self._names[node] if kind == "node" else [self._dice.choice(self._names[node])]
+        gone = {sessions[name] for name in names if name in sessions}
+        self._deaths.append((now(), kind, gone if kind in ("worker", "node", "hang") else set()))
         if kind == "coordinator":
-            self._coordinator.kill()
-            self._coordinator.wait()
-            time.sleep(1)
-            self._coordinator = self._start()
+            self._kill_coordinator(status["pid"])
             return
-        for session in gone:
-            pid = int((self._folder / f"{session}.pid").read_text())
-            os.kill(pid, signal.SIGSTOP if kind == "hang" else signal.SIGKILL)
+        pids = [int((self._folder / f"{session}.pid").read_text()) for session in gone]
+        if kind == "node":
+            self._kill_node(node, pids)
+            return
+        for pid in pids:
             if kind == "hang":
+                os.kill(pid, signal.SIGSTOP)
                 threading.Timer(25, _wake, [pid]).start()
+            elif kind == "post":
+                os.kill(_parent(pid), signal.SIGKILL)
+            else:
+                os.kill(pid, signal.SIGKILL)
+
+    def _kill_coordinator(self, pid: int) -> None:
+        self._command.kill()
+        self._command.wait()
+        time.sleep(1)
+        self._command = self._start()
+
+    def _kill_node(self, node: int, pids: list[int]) -> None:
+        """
+        Args:
+            pids: its workers, which are what a node is here.
+        """
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
 
     def _judge(self, began: float, ended: float) -> None:
         heard = defaultdict[str, list[tuple[float, str, int]]](list)
@@ -228,9 +339,73 @@ class _Trial:
               f"{max(0.0, ended - last):.1f} s ago")  # fmt: skip
         print(f"healthy streams moved: {len(healthy)} ({len(healthy) / self._streams:.1%} of all, in all of the time)")
 
+    def _judge_events(self, messages: list[dict[str, Any]]) -> None:
+        ends = {each["id"]: each["at"] for each in messages if each["type"] == "end"}
+        by_stream = defaultdict[str, dict[str, tuple[float, float, str]]](dict)
+        """Stream -> id -> when the event began and ended, and the node that said so."""
+        for each in messages:
+            if each["type"] == "begin":
+                by_stream[each["source"]][each["id"]] = each["at"], ends.get(each["id"], each["at"]), each["node"]
+        doubles, count = 0, 0
+        for events in by_stream.values():
+            listed = sorted(events.values())
+            count += len(listed)
+            for (_, end, one), (begin, _, other) in itertools.pairwise(listed):
+                doubles += one != other and begin < end + _OPEN_SECONDS  # the other had to connect first
+        nodes = {node for events in by_stream.values() for _, _, node in events.values()}
+        print(f"{count:,} events of {len(by_stream)} streams by {len(nodes)} nodes; {count - len(ends):,} had no end, "
+              f"since their worker died; of two nodes at one moment, by the events' node: {doubles}")  # fmt: skip
+
     def _before(self, at: float) -> int:
         """Number of the last death before a time."""
         return sum(death <= at for death, _, _ in self._deaths) - 1
+
+
+class RayTrial(Trial):
+    """A fleet on a Ray cluster of this machine."""
+
+    kinds = ("worker", "node", "worker", "hang", "post", "node", "coordinator")
+
+    def _name(self, node: int, worker: int) -> str:
+        return f"sim-node{node}-{worker + 1}"
+
+    def _prepare(self, stack: ExitStack) -> None:
+        from bench.archive import cluster_of
+
+        self._cluster = stack.enter_context(cluster_of(0))
+        self._nodes = [self._added(node) for node in range(len(self._names))]
+        self._adding: threading.Thread | None = None
+
+    def _added(self, node: int) -> Any:
+        while True:
+            with contextlib.suppress(Exception):  # on a busy machine a node may need longer than Ray waits for it
+                return self._cluster.add_node(num_cpus=1, node_name=f"node{node}")
+
+    def _start(self, *options: str) -> "subprocess.Popen[bytes]":
+        return super()._start("--ray", self._cluster.address)
+
+    def _kill_coordinator(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+    def _kill_node(self, node: int, pids: list[int]) -> None:
+        if self._adding is not None:
+            self._adding.join()
+        for pid in [
+            *map(_parent, pids),
+            *pids,
+        ]:  # those who would tell of it first
+            os.kill(pid, signal.SIGKILL)
+        self._cluster.remove_node(self._nodes[node], allow_graceful=False)
+        self._adding = threading.Thread(target=self._add_again, args=[node])
+        self._adding.start()
+
+    def _add_again(self, node: int) -> None:
+        self._nodes[node] = self._added(node)
+
+
+def _parent(pid: int) -> int:
+    """The process that started another one."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _wake(pid: int) -> None:

@@ -1,12 +1,13 @@
 """Real streams through a real fleet, whose workers are killed: are all events there, each once?
 
     python bench/fleet_real.py                    16 streams by HTTP, the bundled network, two workers, three minutes
+    python bench/fleet_real.py --ray              the same on a Ray cluster of two nodes
 
-A siren of four seconds comes every ten. Every 20 s a worker is killed (SIGKILL), the fifth time the coordinator. With
-`--gone`, a worker's machine is lost then: it hangs while sirens are heard, is killed, its folder is removed, and none
-is started in its place for a minute. At the end every event that has begun must have ended, once. A message may come
-again, unchanged, if its worker was killed before it knew that the broker has it (QoS 1). Needs Mosquitto and the extra
-`dev`.
+A siren of four seconds comes every ten. Every 20 s a worker is killed (SIGKILL), the fifth time the coordinator; with
+`--ray` the third time a node, and the seventh time the command that leads. With `--gone`, a worker's machine is lost
+after them: it hangs while sirens are heard, is killed, its folder is removed, and none is started in its place for a
+minute. At the end every event that has begun must have ended, once. A message may come again,
+unchanged, if its worker was killed before it knew that the broker has it (QoS 1). Needs Mosquitto and the extra `dev`.
 """
 
 import contextlib
@@ -20,7 +21,10 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -44,7 +48,8 @@ def _sound() -> bytes:
 @click.option("--minutes", default=3.0, show_default=True)
 @click.option("--every", default=20.0, show_default=True, help="Seconds between two deaths.")
 @click.option("--gone", is_flag=True, help="Lose a worker for good, besides.")
-def main(streams: int, workers: int, minutes: float, every: float, gone: bool) -> None:
+@click.option("--ray", is_flag=True, help="On a Ray cluster of this machine, of a node for each worker.")
+def main(streams: int, workers: int, minutes: float, every: float, gone: bool, ray: bool) -> None:
     """Prints what a subscriber has received."""
     sound = _sound()
     with (
@@ -52,24 +57,34 @@ def main(streams: int, workers: int, minutes: float, every: float, gone: bool) -
         Mosquitto(Path(place)) as broker,
         on_air(lambda radio, connection: plays_bytes(radio, connection, sound, _CYCLE_SECONDS, wav_head())) as radio,
         subscribed(broker.port, "tagger/+/+/#") as heard,
+        ExitStack() as stack,
     ):
         folder, file = Path(place) / "state", Path(place) / "fleet.toml"
         tables = "".join(f'[[source]]\nname = "s{i}"\nurl = "{radio.url()}"\n' for i in range(streams))
         file.write_text(
-            f'{tables}[mqtt]\nurl = "{broker.url}"\nnode = "city"\n[fleet]\nworkers = {workers}\n'
+            f'{tables}[mqtt]\nurl = "{broker.url}"\nnode = "city"\n[fleet]\nworkers = {1 if ray else workers}\n'
             '[events]\nallow = ["siren"]\n[events.labels.siren]\nenter = 0.5\n'
         )
-        command = [*TAGGER, "fleet", str(file), "--state", str(folder)]
+        command, cluster = [*TAGGER, "fleet", str(file), "--state", str(folder)], None
+        if ray:
+            cluster = stack.enter_context(_cluster(workers))
+            command += ["--ray", cluster.address]
         fleet = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while _heard(folder) < streams:
             time.sleep(1)
         time.sleep(15)
         began, deaths = time.monotonic(), 0
         while time.monotonic() - began < 60 * minutes:
-            if deaths == 4:
+            if deaths == 4 and cluster is not None:
+                while "pid" not in (status := _status(folder)):
+                    time.sleep(0.5)
+                os.kill(status["pid"], signal.SIGKILL)
+            elif deaths == (4 if cluster is None else 6):
                 fleet.kill()
                 fleet.wait()
                 fleet = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            elif deaths == 2 and cluster is not None:
+                _kill_node(folder, cluster)
             else:
                 _kill_worker(folder, deaths)
             deaths += 1
@@ -88,23 +103,58 @@ def main(streams: int, workers: int, minutes: float, every: float, gone: bool) -
 
 
 def _heard(folder: Path) -> int:
+    return int(_status(folder)["heard"])
+
+
+def _status(folder: Path) -> dict[str, Any]:
     done = subprocess.run(
         [*TAGGER, "fleet", "status", "--json", "--state", str(folder)], capture_output=True, check=False
     )
     with contextlib.suppress(ValueError):
-        return int(json.loads(done.stdout)["heard"])
-    return 0
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+    return {"heard": 0}
+
+
+def _workers(folder: Path) -> list[tuple[str, int]]:
+    """Node and process of each worker, which holds the lock of its folder."""
+    return [(lock.parent.name, int(lock.read_text())) for lock in _locks(folder)]
+
+
+def _locks(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*/lock"), *folder.glob("*/*/lock")])
 
 
 def _kill_worker(folder: Path, number: int) -> None:
-    locks = sorted(folder.glob("*/lock"))
     with contextlib.suppress(ValueError, ProcessLookupError):
-        os.kill(int(locks[number % len(locks)].read_text()), signal.SIGKILL)
+        workers = _workers(folder)
+        os.kill(workers[number % len(workers)][1], signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _cluster(nodes: int) -> Iterator[Any]:
+    from bench.archive import cluster_of
+
+    with cluster_of(0) as cluster:
+        cluster.first = cluster.add_node(num_cpus=1, node_name="n0")
+        for number in range(1, nodes):
+            cluster.add_node(num_cpus=1, node_name=f"n{number}")
+        yield cluster
+
+
+def _kill_node(folder: Path, cluster: Any) -> None:
+    """The first node dies, with all that runs there, and comes back."""
+    cluster.remove_node(cluster.first, allow_graceful=False)
+    for node, pid in _workers(folder):
+        if "-n0-" in node:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    cluster.add_node(num_cpus=1, node_name="n0")
 
 
 def _lose_machine(folder: Path, heard: Subscriber) -> None:
     """Stops a worker for good, in the middle of what it hears; prints how long its events stayed open."""
-    lock = sorted(folder.glob("*/lock"))[-1]
+    lock = _locks(folder)[-1]
     node, process = lock.parent.name, int(lock.read_text())
     while not (left := _open_events(heard, node)):
         time.sleep(0.05)

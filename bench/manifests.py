@@ -1,4 +1,4 @@
-"""Checks the Ray cluster of deploy/kubernetes against the schema that KubeRay publishes: its CustomResourceDefinition.
+"""Checks the Ray clusters of deploy/kubernetes against the schema that KubeRay publishes: its CustomResourceDefinition.
 
     git clone --depth 1 https://github.com/ray-project/kuberay && python bench/manifests.py kuberay
 
@@ -22,9 +22,10 @@ CRDS = "ray-operator/config/crd/bases"
 def main(kuberay: Path) -> None:
     """KUBERAY is a checkout of KubeRay, or its folder of CustomResourceDefinitions."""
     folder = kuberay / CRDS if (kuberay / CRDS).is_dir() else kuberay
-    built = subprocess.run(
-        ["kubectl", "kustomize", ROOT / "deploy/kubernetes/ray"], capture_output=True, text=True, check=True
-    ).stdout
+    built = "---\n".join(
+        subprocess.run(["kubectl", "kustomize", ROOT / each], capture_output=True, text=True, check=True).stdout
+        for each in ("deploy/kubernetes/ray", "deploy/kubernetes/fleet")
+    )
     wrong = 0
     for found in yaml.safe_load_all(built):
         group, _, version = found["apiVersion"].partition("/")

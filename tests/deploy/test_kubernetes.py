@@ -1,6 +1,7 @@
 """The manifests of `deploy/kubernetes`: right by Kubernetes' schemas, locked, bounded, and of what the product has."""
 
 import copy
+import itertools
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import pytest
 import yaml
@@ -17,6 +19,7 @@ from tagger import __version__
 from tagger.cli.main import main
 from tagger.config.build import resolve
 from tagger.daemon.web import answer
+from tagger.fleet.file import load
 from tests.healths import snapshot
 from tests.programs import ROOT
 
@@ -60,7 +63,7 @@ CONTAINERS = [(pod, container) for pod in pods() for container in pod["container
 def test_every_file_is_in_a_kustomization() -> None:
     named = {at.parent / name for at in KUSTOMIZATIONS for name in yaml.safe_load(at.read_text())["resources"]}
     assert {path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml"} == named
-    assert len(CONTAINERS) == 7
+    assert len(CONTAINERS) == 10
 
 
 def problems(found: dict[str, Any]) -> list[str]:
@@ -122,9 +125,11 @@ def test_probes_ask_what_the_daemon_answers() -> None:
 
 def test_commands_and_variables_are_tagger_s() -> None:
     ours = [container for _, container in CONTAINERS if "/tagger:" in container["image"] and "args" in container]
-    assert [container["args"][0] for container in ours] == ["collect", "listen", "listen"]
+    assert [container["args"][0] for container in ours] == ["fleet", "collect", "listen", "listen"]
     for container in ours:
-        command = main.get_command(None, container["args"][0])  # type: ignore[arg-type]
+        command: click.Command | None = main
+        for name in itertools.takewhile(str.isalpha, container["args"]):
+            command = command.get_command(None, name) if isinstance(command, click.Group) else command  # type: ignore[arg-type]
         assert command is not None
         flags = {flag for parameter in command.params for flag in parameter.opts}
         assert {arg.partition("=")[0] for arg in container["args"] if arg.startswith("--")} <= flags
@@ -137,6 +142,9 @@ def test_the_daemons_accept_their_settings(tmp_path: Path) -> None:
     file = tmp_path / "tagger.toml"
     file.write_text(text.replace("/run/secrets/tagger", str(tmp_path)))
     assert resolve({}, {}, file).problems == []
+    text = (FOLDER / "fleet/fleet.toml").read_text("utf-8")
+    file.write_text(text.replace("/run/secrets/tagger", str(tmp_path)))
+    assert load(file).sources().keys() == {"radio"}
     (microphones,) = [container for _, container in CONTAINERS if container.get("args") == ["listen", "mic"]]
     values = {each["name"]: each.get("value", "node-1") for each in microphones["env"]}
     values["TAGGER_LISTEN_PASSWORD_FILE"] = str(password)

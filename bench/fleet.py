@@ -168,7 +168,7 @@ def coordinate(folder: Path, streams: int, port: int, names: tuple[str, ...], ra
         from tagger.fleet.ray_post import FleetJob
 
         workers = len(names) // len({name.rpartition("-")[0] for name in names})
-        plan = Plan(FleetJob(given, str(folder), (__file__, "work")), Habits(), "sim", workers, False)
+        plan = Plan(FleetJob(given, str(folder), (__file__, "work")), Habits(gather_s=60.0), "sim", workers, False)
         with RayFleet(ray, plan, lambda: sources) as fleet:
             fleet.run(stop)
 

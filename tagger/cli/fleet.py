@@ -116,7 +116,8 @@ def _run_on_ray(file: "FleetFile", address: str, state: Path | None) -> None:
         raise UserError('device: on a cluster each worker has a GPU of its own; write device = "cuda"')
     folder = None if state is None else str(state.absolute())
     is_gpu = settings.device == "cuda"
-    plan = Plan(FleetJob(pickle.dumps(settings), folder), Habits(), settings.mqtt.node, file.fleet.workers, is_gpu)
+    habits = Habits(gather_s=60.0)  # actors take longer to start than processes
+    plan = Plan(FleetJob(pickle.dumps(settings), folder), habits, settings.mqtt.node, file.fleet.workers, is_gpu)
     with (
         Stop() as stop,
         RayFleet(address, plan, file.again, file.fleet.every_s) as running,

@@ -4,6 +4,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tagger.errors import TaggerError
 from tagger.fleet.figures import exposition, lines, page, problems
 
 STATUS: dict[str, Any] = {
@@ -68,3 +69,12 @@ def test_pages() -> None:
     assert not_ready is not None
     assert not_ready[0] == 503
     assert page("/other", lambda: STATUS) is None
+
+
+def test_a_coordinator_that_does_not_answer_is_not_ready() -> None:
+    def status() -> dict[str, Any]:
+        raise TaggerError("the coordinator does not answer")
+
+    assert page("/healthz", status) == (200, "text/plain; charset=utf-8", "ok\n")
+    for path in ("/readyz", "/metrics", "/status"):
+        assert page(path, status) == (503, "text/plain; charset=utf-8", "the coordinator does not answer\n")

@@ -207,7 +207,7 @@ def _judge(messages: list[tuple[float, str, bytes]], streams: int, deaths: int, 
           f"of them unchanged {sum(n - 1 for n in contents.values())}")  # fmt: skip
     on = {topic for topic, payload in {topic: payload for _, topic, payload in messages}.items() if payload == b"ON"
           and topic.endswith("/state")}  # fmt: skip
-    print(f"states that stay on {len(on)}")
+    print(f"states that stay on {len(on)}", *sorted(on))
     print(f"times unheard for more than 3 s: {len(gaps)}; the longest {max(gaps, default=0):.1f} s")
 
 

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tagger.fleet.file import FleetFile
-    from tagger.settings import HttpSettings
+    from tagger.settings import ListenSettings
 
 _state_option = click.option(
     "--state",
@@ -94,7 +95,7 @@ def _run_here(file: "FleetFile", folder: Path) -> None:
     with Stop() as stop:
         staff = LocalStaff(list(machine.places), command, pickle.dumps(settings))
         running = Fleet(FleetFolder(folder), Habits(), staff, file.again, file.fleet.every_s)
-        with _port(settings.http, running.answer):
+        with _shown(settings, running.answer):
             streams = number_of(len(running.coordinator.sources), "stream")
             logs.tell(f"{streams} on {number_of(len(machine.places), 'worker')}; see `tagger fleet status`")
             running.run(stop)
@@ -121,20 +122,32 @@ def _run_on_ray(file: "FleetFile", address: str, state: Path | None) -> None:
     with (
         Stop() as stop,
         RayFleet(address, plan, file.again, file.fleet.every_s) as running,
-        _port(settings.http, running.answer),
+        _shown(settings, running.answer),
     ):
         streams = number_of(len(running.sources), "stream")
         logs.tell(f"{streams} on the Ray cluster; see `tagger fleet status --ray {address}`")
         running.run(stop)
 
 
-def _port(http: "HttpSettings | None", answer: "Callable[[dict[str, Any]], Any]") -> AbstractContextManager[None]:
-    if http is None:
-        return nullcontext()
-    from tagger.daemon.web import answering_port
-    from tagger.fleet.figures import page
+@contextmanager
+def _shown(settings: "ListenSettings", answer: "Callable[[dict[str, Any]], Any]") -> Iterator[None]:
+    """Shows within the block how the fleet does, where the settings say so: on the port, and on the page.
 
-    return answering_port(http, lambda path: page(path, lambda: answer({"status": True})))
+    Args:
+        answer: asks the coordinator. Raises TaggerError: it does not answer.
+    """
+    from tagger.daemon.web import answering_port
+    from tagger.fleet import figures, page
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = answer({"status": True})
+        return found
+
+    with ExitStack() as stack:
+        if settings.http is not None:
+            stack.enter_context(answering_port(settings.http, lambda path: figures.page(path, status)))
+        stack.enter_context(page.serving(settings, status))
+        yield
 
 
 @fleet.command()

@@ -44,6 +44,17 @@ def _page(path: str, status: Callable[[], Status]) -> Answer | None:
 
 def problems(status: Status) -> list[str]:
     """What is amiss, one line each. Empty: all is well."""
+    found = fleet_problems(status)
+    for name, each in status["streams"].items():
+        if each["node"] is None:
+            found.append(f"{name}: no worker has it")
+        elif each.get("state") not in ("hearing", "off"):
+            found.append(f"{name}: {each.get('state', 'starting')}: {each.get('detail') or 'not heard yet'}")
+    return found
+
+
+def fleet_problems(status: Status) -> list[str]:
+    """What is amiss apart from single streams, one line each."""
     found: list[str] = []
     if status["problem"]:
         found.append(f"sources: {status['problem']}; they stay as they were")
@@ -53,11 +64,6 @@ def problems(status: Status) -> list[str]:
     for name, each in status["nodes"].items():
         if each["trouble"]:
             found.append(f"{name}: {each['trouble']}; {number_of(each['waiting'], 'event waits', 'events wait')}")
-    for name, each in status["streams"].items():
-        if each["node"] is None:
-            found.append(f"{name}: no worker has it")
-        elif each.get("state") not in ("hearing", "off"):
-            found.append(f"{name}: {each.get('state', 'starting')}: {each.get('detail') or 'not heard yet'}")
     return found
 
 

@@ -36,7 +36,7 @@ _OPTIONS: tuple[Option, ...] = (
     Option("workers", int, "Workers of this machine.", least=1, most=1_000),
     Option("every_s", float, "Time between two looks at the sources.", least=1, most=86_400),
 )
-_ALONE = ("jsonl", "event_log", "score_history", "clips", "web", "homeassistant")
+_ALONE = ("jsonl", "event_log", "score_history", "clips", "homeassistant")
 """Settings of one daemon: several cannot share such a file, folder, port or device."""
 
 
@@ -108,15 +108,19 @@ def load(path: Path) -> FleetFile:
                 f"{path}: {name} is for one daemon, and a fleet has several; it publishes over MQTT, and "
                 "`tagger collect` keeps the events of all"
             )
+    if settings.web is not None and settings.web.database is not None:
+        raise UserError(
+            f"{path}: web.database: a fleet's page shows what is heard now; the page of a daemon shows a database"
+        )
     if settings.mqtt is None or settings.mqtt.embedded:
         raise UserError(f'{path}: a fleet needs a broker: write [mqtt] and url = "mqtt://host"')
     return FleetFile(settings, fleet, path, texts)
 
 
 def node_settings(settings: ListenSettings, node: str) -> ListenSettings:
-    """The settings of one worker. The port that says how all do is the coordinator's."""
+    """The settings of one worker. The port that says how all do, and the page that shows it, are the coordinator's."""
     assert settings.mqtt is not None
-    return replace(settings, mqtt=replace(settings.mqtt, node=node, client_id=None), http=None)
+    return replace(settings, mqtt=replace(settings.mqtt, node=node, client_id=None), http=None, web=None)
 
 
 def _fleet(file: TomlFile, table: Any) -> FleetSettings:

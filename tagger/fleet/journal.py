@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from tagger.daemon.open_event import OpenEvent, is_level
 from tagger.events import Event, Stream
-from tagger.fleet.opened import Others, Record
+from tagger.fleet.opened import Others, Record, is_taken
 from tagger.mqtt.delivery import Delivery
 from tagger.mqtt.limits import identity
 from tagger.mqtt.message import Outgoing
@@ -171,7 +171,7 @@ class Journal:
             return False
         source = rest[0]
         if node != self._node:
-            self._others.note(node, source, payload)
+            self._others.note(node, source, b"" if is_taken(payload) else payload)
         elif not self._is_current:
             self._earlier[source] = payload
         elif (found := Record.from_json(payload, self._fleet)) is not None and found.taken is not None:
@@ -283,7 +283,7 @@ class Journal:
             if now - max(came, own.since) < _GRACE_SECONDS:
                 continue
             found = Record.from_json(payload, self._fleet)
-            if found is None or found.taken is not None:
+            if found is None:
                 self._others.drop(node, source)
             elif found.epoch < own.epoch:
                 self._others.drop(node, source)

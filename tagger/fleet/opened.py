@@ -61,6 +61,11 @@ class Record:
             return None
 
 
+def is_taken(payload: bytes) -> bool:
+    """Whether a message says what another node has taken over, without reading all of it."""
+    return b'"taken": [' in payload  # no text can hold it: its quotes would be escaped
+
+
 class Others:
     """The messages of other nodes. They are read when somebody asks, and their bytes are bounded."""
 

@@ -1,9 +1,10 @@
 """The web application: which path is answered by what, and which right it needs. It knows Starlette."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from http import HTTPStatus
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -37,18 +38,60 @@ async def _joined(first: bytes, others: AsyncGenerator[bytes]) -> AsyncIterator[
             yield each
 
 
-def application(daemon: Daemon, access: Access) -> ASGIApp:
-    """The whole application."""
+def guarded(index: str, routes: Sequence[Route], access: Access) -> ASGIApp:
+    """An application that shows a page, to those who may see it.
+
+    Args:
+        index: the page's file.
+        routes: what the page asks.
+    """
     files = page_files()
 
     async def page(request: Request) -> Response:
-        return file_answer(request, files["index.html"])
+        return file_answer(request, files[index])
 
     async def static(request: Request) -> Response:
         found = files.get(request.path_params["name"])
         if found is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such file")
         return file_answer(request, found)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            return error_answer(error.status_code, error.detail, error.headers)
+        if isinstance(error, TaggerError):
+            return error_answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        log.warning("the live page: %s: %s", request.scope["path"], type(error).__name__, exc_info=error)
+        return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "something failed; the log says what")
+
+    app = Starlette(
+        routes=[
+            route("/", page, Right.SEE),
+            Route("/static/{name:path}", static),  # open, as the login is, which needs some of them
+            *session_routes(access, files["login.html"]),
+            *routes,
+        ],
+        exception_handlers={HTTPException: failed, TaggerError: failed, Exception: failed},
+    )
+    app.router.redirect_slashes = False
+    return Guard(app, access)
+
+
+def fleet_application(find: Callable[[Mapping[str, str]], Mapping[str, Any]], access: Access) -> ASGIApp:
+    """The page of a fleet.
+
+    Args:
+        find: answers what the page asks, by its parameters; raises UserError where one is wrong.
+    """
+
+    async def fleet(request: Request) -> Response:
+        return await found_answer(find, dict(request.query_params))
+
+    return guarded("fleet.html", [route("/api/fleet", fleet, Right.SEE)], access)
+
+
+def application(daemon: Daemon, access: Access) -> ASGIApp:
+    """The page of a daemon."""
 
     async def health(request: Request) -> Response:
         return json_answer(daemon.snapshot().to_json())
@@ -95,19 +138,9 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
     async def described(request: Request) -> Response:
         return json_answer(openapi.document())
 
-    async def failed(request: Request, error: Exception) -> Response:
-        if isinstance(error, HTTPException):
-            return error_answer(error.status_code, error.detail, error.headers)
-        if isinstance(error, TaggerError):
-            return error_answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-        log.warning("the live page: %s: %s", request.scope["path"], type(error).__name__, exc_info=error)
-        return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "something failed; the log says what")
-
-    app = Starlette(
-        routes=[
-            route("/", page, Right.SEE),
-            Route("/static/{name:path}", static),  # open, as the login is, which needs some of them
-            *session_routes(access, files["login.html"]),
+    return guarded(
+        "index.html",
+        [
             route("/api/health", health, Right.SEE),
             route("/api/sources", sources, Right.SEE),
             route("/api/sources/{name}", enable, Right.PAUSE, "POST"),
@@ -122,7 +155,5 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
             route("/api/live", live, Right.SEE),
             route("/api/openapi.json", described, Right.SEE),
         ],
-        exception_handlers={HTTPException: failed, TaggerError: failed, Exception: failed},
+        access,
     )
-    app.router.redirect_slashes = False
-    return Guard(app, access)

@@ -3,8 +3,9 @@
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
@@ -25,17 +26,33 @@ _CLOSE_SECONDS = 3.0
 
 @contextmanager
 def serving(settings: WebSettings, daemon: Daemon) -> Iterator[int]:
-    """Serves within the block. Yields the port.
+    """Serves a daemon's page within the block. Yields the port.
 
     Raises:
         SettingError: the address cannot be opened.
     """
     access = Access(settings)
     daemon.live.has_login = access.asks
+    with serving_application(settings, application(daemon, access), daemon.live.hang_up) as port:
+        yield port
+
+
+@contextmanager
+def serving_application(
+    settings: WebSettings, served: Any, hang_up: Callable[[], None] = lambda: None
+) -> Iterator[int]:
+    """Serves any application within the block. Yields the port.
+
+    Args:
+        hang_up: ends what is read for long.
+
+    Raises:
+        SettingError: the address cannot be opened.
+    """
     listening = _socket(settings)
     server = uvicorn.Server(
         uvicorn.Config(
-            application(daemon, access),
+            served,
             http=Connection,
             ws="none",
             lifespan="off",
@@ -61,7 +78,7 @@ def serving(settings: WebSettings, daemon: Daemon) -> Iterator[int]:
     try:
         yield int(listening.getsockname()[1])
     finally:
-        daemon.live.hang_up()
+        hang_up()
         server.should_exit = True
         thread.join(_CLOSE_SECONDS)
         listening.close()

@@ -11,6 +11,6 @@ if (said) {
   problem.textContent = t(said);
   problem.hidden = false;
 } else {
-  const answer = await fetch("api/health", { headers: { Accept: "application/json" } }).catch(() => null);
+  const answer = await fetch("api/me", { headers: { Accept: "application/json" } }).catch(() => null);
   if (answer?.ok) location.replace("./");
 }

@@ -5,10 +5,11 @@ import os
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
-from tests.programs import Mosquitto, refused, run, running, stop, until
+from tests.programs import Mosquitto, free_port, refused, run, running, stop, until
 from tests.radio import on_air
 
 
@@ -29,15 +30,19 @@ def test_streams_of_a_killed_worker_and_under_a_killed_coordinator_are_heard_aga
     broker: Mosquitto, tmp_path: Path
 ) -> None:
     file, folder = tmp_path / "fleet.toml", tmp_path / "state"
-    command = ["fleet", file, "--state", folder]
+    command, port = ["fleet", file, "--state", folder], free_port()
     with on_air() as live:
         sources = "".join(f'[[source]]\nname = "s{i}"\nurl = "{live.url()}"\n' for i in range(2))
         file.write_text(
             f'{sources}[mqtt]\nurl = "{broker.url}"\nnode = "city"\n[fleet]\nworkers = 2\n[listen]\nwindow = 1\n'
+            f'[web]\naddress = "127.0.0.1:{port}"\n'
         )
         with running(*command) as first:
             until(lambda: len(workers(folder)) == 2, "both workers are there")
             until(lambda: status(folder)["heard"] == 2, "all is heard")
+            with urlopen(f"http://127.0.0.1:{port}/api/fleet") as answer:
+                shown = json.load(answer)
+            assert [(each["name"], each["amiss"]) for each in shown["streams"]] == [("s0", False), ("s1", False)]
             victim = workers(folder)["city-1"]
             os.kill(victim, signal.SIGKILL)
             until(lambda: workers(folder).get("city-1", victim) != victim, "another worker is started")

@@ -90,10 +90,12 @@ def test_a_list_that_cannot_be_read_leaves_the_settings(tmp_path: Path) -> None:
 
 
 def test_each_worker_is_a_node_of_its_own(tmp_path: Path) -> None:
-    settings = node_settings(load(written(tmp_path, f"{BROKER}{TABLE}[http]\nport = 9000\n")).settings, "city-2")
+    settings = node_settings(
+        load(written(tmp_path, f"{BROKER}{TABLE}[http]\nport = 9000\n[web]\naddress = '8421'\n")).settings, "city-2"
+    )
     assert settings.mqtt is not None
     assert settings.mqtt.node == "city-2"
-    assert settings.http is None
+    assert (settings.http, settings.web) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,10 @@ def test_each_worker_is_a_node_of_its_own(tmp_path: Path) -> None:
         (f'{BROKER}[[source]]\nurl = "demo"\n', "has no name"),
         (f'{BROKER}[[source]]\nname = "status"\nurl = "demo"\n', "status is taken"),
         (f'{BROKER}{TABLE}[sinks.jsonl]\npath = "x.jsonl"\n', "jsonl is for one daemon"),
+        (
+            f'{BROKER}{TABLE}[web]\naddress = "8421"\ndatabase = "postgresql://db/x"\n',
+            "web.database: a fleet's page shows what is heard",
+        ),
         (f"{BROKER}{TABLE}[fleet]\nworkers = 0\n", "fleet.workers: must be from 1 to 1000"),
         (f"{BROKER}{TABLE}[fleet]\nworker = 2\n", "fleet.worker: is unknown; did you mean workers?"),
         (f'{BROKER}[fleet]\nsources = "no.csv"\n', "no.csv: No such file"),

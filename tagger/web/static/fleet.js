@@ -48,8 +48,8 @@ function table(caption, names, rows) {
 
 /** Puts something new into a node, unless it would look the same: whoever reads or selects there is left alone. */
 function put(node, ...made) {
-  const box = element("div", {}, ...made);
-  if (node.innerHTML !== box.innerHTML) node.replaceChildren(...box.childNodes);
+  const own = [...node.childNodes], fresh = [...element("div", {}, ...made).childNodes];
+  if (own.length !== fresh.length || fresh.some((each, i) => !each.isEqualNode(own[i]))) node.replaceChildren(...fresh);
 }
 
 function badge(state, text = t(`state.${state}`)) {

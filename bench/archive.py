@@ -25,10 +25,11 @@ from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import soundfile
+
+from bench.clusters import cluster_of
 
 TAGGER = [sys.executable, "-m", "tagger"]
 SLEEPING = [sys.executable, "-m", "bench.sleeping", "0"]
@@ -273,22 +274,6 @@ def ray(recordings: Path, pause_s: float, seed: int, nodes: int) -> None:
             Path(folder),
             lambda command: disturbed([*command, "--ray", cluster.address], steps, pause_s, seed),
         )
-
-
-@contextmanager
-def cluster_of(nodes: int, cores: int = 1) -> Iterator[Any]:
-    """A Ray cluster on this machine, of nodes with so many cores each, and one that leads without."""
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
-    os.environ |= quiet | {"RAY_worker_niceness": "0"}  # as the commands that it is compared with
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        for _ in range(nodes):
-            cluster.add_node(num_cpus=cores)
-        yield cluster
-    finally:
-        cluster.shutdown()
 
 
 def peak_mb(command: list[str]) -> float:

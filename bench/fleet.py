@@ -34,6 +34,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench.clusters import added, cluster_of
 from tagger.fleet.coordinator import Habits
 from tagger.fleet.leases import now
 from tagger.fleet.local import Client
@@ -142,7 +143,10 @@ def main(
         return
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         trial = (RayTrial if ray else Trial)(Path(place), streams, nodes, workers, every, seed, stack)
-        trial.run(minutes * 60)
+        try:
+            trial.run(minutes * 60)
+        finally:
+            trial.end()
 
 
 @main.command()
@@ -237,18 +241,24 @@ class Trial:
         time.sleep(2 * _OPEN_SECONDS)
         began = now()
         kinds = itertools.cycle(self.kinds)
-        while now() - began < seconds:
+        for number in itertools.count(1):
             self._kill(next(kinds))
-            time.sleep(self._every_s)
+            time.sleep(max(5.0, began + number * self._every_s - now()))
+            if now() - began >= seconds:
+                break
         time.sleep(40)
         ended = now()
         status = self._status() or {}
         print(f"moved, by the coordinator since its last start: {status.get('moved')}")
-        self._command.terminate()
-        self._command.wait()
+        self.end()
         self._events.catch_up()
         self._judge(began, ended)
         self._judge_events([json.loads(message.payload) for _, message in self._events.messages])
+
+    def end(self) -> None:
+        """Ends the fleet."""
+        self._command.terminate()
+        self._command.wait()
 
     def _status(self) -> dict[str, Any] | None:
         try:
@@ -370,16 +380,8 @@ class RayTrial(Trial):
         return f"sim-node{node}-{worker + 1}"
 
     def _prepare(self, stack: ExitStack) -> None:
-        from bench.archive import cluster_of
-
         self._cluster = stack.enter_context(cluster_of(0))
-        self._nodes = [self._added(node) for node in range(len(self._names))]
-        self._adding: threading.Thread | None = None
-
-    def _added(self, node: int) -> Any:
-        while True:
-            with contextlib.suppress(Exception):  # on a busy machine a node may need longer than Ray waits for it
-                return self._cluster.add_node(num_cpus=1, node_name=f"node{node}")
+        self._nodes = [added(self._cluster, f"node{node}") for node in range(len(self._names))]
 
     def _start(self, *options: str) -> "subprocess.Popen[bytes]":
         return super()._start("--ray", self._cluster.address)
@@ -388,19 +390,13 @@ class RayTrial(Trial):
         os.kill(pid, signal.SIGKILL)
 
     def _kill_node(self, node: int, pids: list[int]) -> None:
-        if self._adding is not None:
-            self._adding.join()
         for pid in [
             *map(_parent, pids),
             *pids,
         ]:  # those who would tell of it first
             os.kill(pid, signal.SIGKILL)
         self._cluster.remove_node(self._nodes[node], allow_graceful=False)
-        self._adding = threading.Thread(target=self._add_again, args=[node])
-        self._adding.start()
-
-    def _add_again(self, node: int) -> None:
-        self._nodes[node] = self._added(node)
+        self._nodes[node] = added(self._cluster, f"node{node}")
 
 
 def _parent(pid: int) -> int:

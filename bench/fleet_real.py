@@ -31,6 +31,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench.clusters import added, cluster_of
 from tests.programs import TAGGER, Mosquitto, Subscriber, siren, subscribed
 from tests.radio import RATE_HZ, on_air, plays_bytes, wav_head
 
@@ -133,12 +134,10 @@ def _kill_worker(folder: Path, number: int) -> None:
 
 @contextlib.contextmanager
 def _cluster(nodes: int) -> Iterator[Any]:
-    from bench.archive import cluster_of
-
     with cluster_of(0) as cluster:
-        cluster.first = cluster.add_node(num_cpus=1, node_name="n0")
+        cluster.first = added(cluster, "n0")
         for number in range(1, nodes):
-            cluster.add_node(num_cpus=1, node_name=f"n{number}")
+            added(cluster, f"n{number}")
         yield cluster
 
 
@@ -149,7 +148,7 @@ def _kill_node(folder: Path, cluster: Any) -> None:
         if "-n0-" in node:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    cluster.add_node(num_cpus=1, node_name="n0")
+    added(cluster, "n0")
 
 
 def _lose_machine(folder: Path, heard: Subscriber) -> None:

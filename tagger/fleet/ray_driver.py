@@ -4,6 +4,7 @@ them. Without it the fleet goes on as it was.
 
 import contextlib
 import logging
+import pickle
 import secrets
 import socket
 import time
@@ -137,12 +138,12 @@ class RayFleet:
                 f"--ray {self._address}: the cluster's head node has tagger {version}, not {__version__}; "
                 "install the same on all nodes"
             )
-        if given != self._plan.job.given:
-            log.warning("a fleet runs there already; it keeps its settings until it is ended (Ctrl-C) and started anew")
         try:
             self._tell(self.sources)
         except (ConnectionError, LookupError) as error:
             raise TaggerError(f"--ray {self._address}: the coordinator does not answer ({error})") from None
+        if pickle.loads(given) != pickle.loads(self._plan.job.given):
+            log.warning("a fleet runs there already; it keeps its settings until it is ended (Ctrl-C) and started anew")
 
     def _tell(self, sources: Mapping[str, str] | None, problem: str = "") -> bool:
         """Says to the coordinator that this command leads. Returns whether it has to say what the sources are.

@@ -1,8 +1,8 @@
-"""Checks the Ray clusters of deploy/kubernetes against the schema that KubeRay publishes: its CustomResourceDefinition.
+"""Checks what deploy/kubernetes has for KubeRay against its CustomResourceDefinitions, and what it serves against Ray.
 
     git clone --depth 1 https://github.com/ray-project/kuberay && python bench/manifests.py kuberay
 
-Needs kubectl, for `kubectl kustomize`, and the extra `dev`.
+Needs kubectl, for `kubectl kustomize`, and the extras `dev` and `serve`.
 """
 
 import subprocess
@@ -24,7 +24,7 @@ def main(kuberay: Path) -> None:
     folder = kuberay / CRDS if (kuberay / CRDS).is_dir() else kuberay
     built = "---\n".join(
         subprocess.run(["kubectl", "kustomize", ROOT / each], capture_output=True, text=True, check=True).stdout
-        for each in ("deploy/kubernetes/ray", "deploy/kubernetes/fleet")
+        for each in ("deploy/kubernetes/ray", "deploy/kubernetes/fleet", "deploy/kubernetes/serve")
     )
     wrong = 0
     for found in yaml.safe_load_all(built):
@@ -36,6 +36,10 @@ def main(kuberay: Path) -> None:
         problems = list(jsonschema.Draft202012Validator(_strict(schema)).iter_errors(found))
         for each in problems:
             print(f"{found['kind']} {found['metadata']['name']}: {each.json_path}: {each.message[:200]}")
+        if (config := found["spec"].get("serveConfigV2")) is not None:
+            from ray.serve.schema import ServeDeploySchema
+
+            ServeDeploySchema.model_validate(yaml.safe_load(config))
         wrong += len(problems)
         print(f"{found['kind']} {found['metadata']['name']}: {len(problems)} problems")
     sys.exit(wrong > 0)

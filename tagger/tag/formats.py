@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tagger.events import Event, Scores, top
 from tagger.printable import printable
@@ -110,13 +111,19 @@ class JsonLines(TextFormat):
     suffix = ".jsonl"
 
     def lines(self, recording: Recording, item: Item, number: int) -> Iterable[str]:
-        file = {"file": str(recording.path)}
+        yield json.dumps(self.as_object(str(recording.path), item))
+
+    def as_object(self, file: str, item: Item) -> dict[str, Any]:
+        """What the line of a window or an event holds.
+
+        Args:
+            file: name of the recording.
+        """
         if isinstance(item, TaggedWindow):
             best = [{"label": label, "score": round(score, 6)} for label, score in item.top]
-            yield json.dumps({**file, "start": round(item.start_s, 6), "end": round(item.end_s, 6), "top": best})
-        else:
-            (row,) = as_row(item)
-            yield json.dumps(file | row)
+            return {"file": file, "start": round(item.start_s, 6), "end": round(item.end_s, 6), "top": best}
+        (row,) = as_row(item)
+        return {"file": file, **row}
 
 
 class Csv(TextFormat):

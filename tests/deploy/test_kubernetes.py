@@ -20,9 +20,11 @@ from tagger.cli.main import main
 from tagger.config.build import resolve
 from tagger.daemon.web import answer
 from tagger.fleet.file import load
+from tagger.ray.hearing import NAME, Options
 from tests.healths import snapshot
 from tests.programs import ROOT
 
+RAY_PROXY = "/-/healthz"
 FOLDER = ROOT / "deploy/kubernetes"
 KUSTOMIZATIONS = sorted(FOLDER.rglob("kustomization.yaml"))
 
@@ -63,7 +65,7 @@ CONTAINERS = [(pod, container) for pod in pods() for container in pod["container
 def test_every_file_is_in_a_kustomization() -> None:
     named = {at.parent / name for at in KUSTOMIZATIONS for name in yaml.safe_load(at.read_text())["resources"]}
     assert {path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml"} == named
-    assert len(CONTAINERS) == 10
+    assert len(CONTAINERS) == 12
 
 
 def problems(found: dict[str, Any]) -> list[str]:
@@ -119,8 +121,18 @@ def test_a_container_is_pinned_bounded_and_locked(pod: dict[str, Any], container
 def test_probes_ask_what_the_daemon_answers() -> None:
     probes = [probe for _, container in CONTAINERS for name, probe in container.items() if name.endswith("Probe")]
     paths = {probe["httpGet"]["path"] for probe in probes if "httpGet" in probe}
-    assert paths == {"/healthz", "/readyz"}
-    assert all(answer(path, snapshot()) is not None for path in paths)
+    assert paths == {"/healthz", "/readyz", RAY_PROXY}
+    assert all(answer(path, snapshot()) is not None for path in paths - {RAY_PROXY})
+
+
+def test_the_service_has_options_of_its_application() -> None:
+    (service,) = [each for each in OBJECTS if each["kind"] == "RayService"]
+    (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    assert application["import_path"] == "tagger.ray.serve:app"
+    assert Options.of(application["args"]).models == ("esc50",)
+    assert [each["name"] for each in application["deployments"]] == [NAME]
+    source = (ROOT / "tagger/ray/serve.py").read_text("utf-8")
+    assert "def app(" in source
 
 
 def test_commands_and_variables_are_tagger_s() -> None:

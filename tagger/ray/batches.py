@@ -1,4 +1,4 @@
-"""`tagger.ray.Tagger`: a callable class for Ray Data's `map_batches`. It imports no Ray: Ray imports it."""
+"""`Tagger`: a callable class for Ray Data's `map_batches`. It imports no Ray: Ray imports it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -293,3 +293,10 @@ def test_standard_input_is_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AudioError, match="standard input is no file here; name the file itself, or use `tagger listen"):
         open_audio(Path("-"))
+
+
+def test_a_file_that_only_lists_others_is_no_recording(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "other.wav", np.zeros(8000), 8000)
+    (tmp_path / "list.wav").write_text("ffconcat version 1.0\nfile other.wav\n")
+    with pytest.raises(AudioError, match="a list of other files; name those"):
+        open_audio(tmp_path / "list.wav")

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,8 @@ _PARTS = ("labels", "windows", "events")
 _ASKED = ("file", "top", "channel", "allow", "deny", "threshold", "parts")
 _LONGEST_NAME = 1_000
 _RETRY_SECONDS = "2"
+_DRAIN_SECONDS, _DRAIN_BYTES = 2.0, 20_000_000
+"""How much of a recording that is refused is still read."""
 
 
 def application(hearing: Hearing) -> ASGIApp:
@@ -142,11 +144,28 @@ def _answer(found: Mapping[str, Any], status: int = HTTPStatus.OK) -> Response:
 async def _failed(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         headers = dict(error.headers or {})
-        if request.method == "POST" and not getattr(request.state, "is_read", False):
+        if request.method == "POST" and not await _is_at_its_end(request):
             headers["Connection"] = "close"  # else the server would read on, and throw away, for as long as they send
         return Response(json.dumps({"error": error.detail}), error.status_code, headers, "application/json")
     log.error("%s: %s", request.scope["path"], type(error).__name__, exc_info=error)
     return _answer({"error": "something failed; the log says what"}, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+async def _is_at_its_end(request: Request) -> bool:
+    """Throws away what comes within a moment: clients that still send would not see the answer. Whether that is all."""
+    if getattr(request.state, "is_read", False):
+        return True
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return True
+    size = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while size < _DRAIN_BYTES:
+                message = await request.receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return True
+    return False
 
 
 def _wish(request: Request) -> Wish:

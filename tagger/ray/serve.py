@@ -8,14 +8,9 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from tagger.errors import to_install
+from tagger.errors import UserError, to_install
 from tagger.ray.hearing import NAME, Hearing, Options
 from tagger.ray.routes import application
-
-try:
-    from ray import serve
-except ImportError:
-    raise ImportError(f"tagger.ray.serve needs Ray Serve: {to_install('serve')}") from None
 
 _MORE = 4
 """Requests of health and of those that are refused, besides the recordings that wait."""
@@ -28,8 +23,12 @@ def app(given: Mapping[str, Any]) -> Any:
         given: options by name, from `serve run ... name=value` or `args` of a configuration.
 
     Raises:
-        UserError: an option cannot be.
+        UserError: an option cannot be; or Ray Serve is not installed.
     """
+    try:
+        from ray import serve
+    except ImportError as error:
+        raise UserError(f"tagger.ray.serve needs Ray Serve ({error}): {to_install('serve')}") from None
     options = Options.of(given)
 
     def routes() -> ASGIApp:  # called once in each replica

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -17,6 +18,7 @@ import uvicorn
 from tagger.errors import UserError
 from tagger.ray.hearing import Hearing, Options
 from tagger.ray.routes import application
+from tagger.ray.serve import app
 from tests.programs import run, siren, until, write_wav
 
 RATE_HZ = 32_000
@@ -25,8 +27,8 @@ RATE_HZ = 32_000
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     options = {"most_mb": "2", "most_minutes": "0.5", "idle_s": "0.5", "body_s": "20", "most_waiting": 3}
-    app = application(Hearing(Options.of(options)))
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", ws="none", loop="asyncio")
+    routes = application(Hearing(Options.of(options)))
+    config = uvicorn.Config(routes, port=0, log_config=None, lifespan="off", ws="none", loop="asyncio")
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],))
@@ -154,6 +156,12 @@ def test_what_the_service_is_and_what_it_is_not(port: int) -> None:
     assert 0 < found["labels"]["siren"] <= 1
     assert ask(port, None, "GET", "/tags")[0] == 404
     assert ask(port, None, "GET", "/tag")[0] == 405
+
+
+def test_without_ray_serve_one_line_says_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"needs Ray Serve \([^\n]*\): run `\./scripts/setup serve`"):
+        app({})
 
 
 def test_options_that_cannot_be_are_refused() -> None:

@@ -6,6 +6,7 @@ python bench/archive.py kills recordings/                     # 5 workers and 2 
 python bench/archive.py ray recordings/                       # the same on a Ray cluster of 3 nodes, one of which dies
 python -m bench.archive files --count 100000                  # peak memory of the process that leads
 python bench/archive.py s3 recordings/                        # from and to an S3 server on this machine (moto)
+python bench/archive.py ray-s3 recordings/                    # both at once
 """
 
 import argparse
@@ -25,6 +26,7 @@ from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -37,13 +39,21 @@ SLEEPING = [sys.executable, "-m", "bench.sleeping", "0"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 RATE_HZ = 16_000
 MINUTES = 6
+MORE = 1.1
+"""Room that is needed, in terms of the recordings: the tables are a thousandth, Ray's logs some MB."""
 
 
 def make(clips: Path, out: Path, hours: float) -> None:
     """Recordings of two sources, made by joining clips of one rate."""
+    need_gb, free_gb = hours * 3600 * RATE_HZ * 2 / 1e9, shutil.disk_usage(out.parent).free / 1e9
+    print(f"{hours:g} h of recordings in {out}: {need_gb:.1f} GB, of {free_gb:.0f} GB that are free", flush=True)
+    if need_gb * MORE > free_gb:
+        raise SystemExit(f"{out}: too little room; TMPDIR names another place")
     names = sorted(clips.glob("*.ogg")) or sorted(clips.glob("*.wav"))
     turn, at = 0, datetime(2026, 1, 31)
-    for number in range(round(hours * 60 / MINUTES)):
+    for number in range(count := round(hours * 60 / MINUTES)):
+        if number % 20 == 0:
+            print(f"making recordings: {number} of {count}", flush=True)
         parts, length = [], 0
         while length < MINUTES * 60 * RATE_HZ:
             samples, rate_hz = soundfile.read(names[turn % len(names)], dtype="float32")
@@ -91,7 +101,7 @@ def timed(*command: str) -> tuple[float, float]:
     """Seconds of the wall clock, and of processors, of a command and of all that works for it."""
     began = time.monotonic()
     with Tally() as tally:
-        subprocess.run([*TAGGER, *command], check=True, env=os.environ | ONE_THREAD, stderr=subprocess.DEVNULL)
+        subprocess.run([*TAGGER, *command], check=True, env=os.environ | ONE_THREAD)  # its progress is shown
         wall_s = time.monotonic() - began
     return wall_s, tally.seconds
 
@@ -115,6 +125,7 @@ def speed(clips: Path, hours: float, rounds: int) -> None:
             first = (0.0, 0.0)
             for name, command in runs.items():
                 shutil.rmtree(folder / name, ignore_errors=True)
+                print(f"round {number} of {rounds}: {name}", flush=True)
                 took = timed(*command)
                 first = took if name == "tag" else first
                 ratios.setdefault(name, []).append((first[0] / took[0], first[1] / took[1]))
@@ -256,24 +267,29 @@ def kills(recordings: Path, pause_s: float, seed: int) -> None:
 def ray(recordings: Path, pause_s: float, seed: int, nodes: int) -> None:
     """On a Ray cluster of several nodes on this machine: workers, actors, a node, and twice the process that leads."""
     with cluster_of(nodes) as cluster, TemporaryDirectory() as folder:
-
-        def actor(run: Killed) -> None:
-            run.worker(actor=True)
-
-        def node(run: Killed) -> None:
-            before, actors, parents = run.met, set(run.at_work().values()), descendants()
-            raylets = {parents.get(each) for each in actors}
-            busy = (each for each in cluster.worker_nodes if each.all_processes["raylet"][0].process.pid in raylets)
-            cluster.remove_node(next(busy), allow_graceful=False)
-            run.until_told(before)
-            cluster.add_node(num_cpus=1)
-
-        steps = [Killed.worker, Killed.worker, actor, actor, node, Killed.driver, Killed.driver]
+        more = ["--ray", cluster.address]
         plain_and(
             recordings,
             Path(folder),
-            lambda command: disturbed([*command, "--ray", cluster.address], steps, pause_s, seed),
+            lambda command: disturbed([*command, *more], deaths_on(cluster), pause_s, seed),
         )
+
+
+def deaths_on(cluster: Any) -> list[Callable[[Killed], None]]:
+    """What dies while a run works on a Ray cluster: workers, actors, a node, and twice the process that leads."""
+
+    def actor(run: Killed) -> None:
+        run.worker(actor=True)
+
+    def node(run: Killed) -> None:
+        before, actors, parents = run.met, set(run.at_work().values()), descendants()
+        raylets = {parents.get(each) for each in actors}
+        busy = (each for each in cluster.worker_nodes if each.all_processes["raylet"][0].process.pid in raylets)
+        cluster.remove_node(next(busy), allow_graceful=False)
+        run.until_told(before)
+        cluster.add_node(num_cpus=1)
+
+    return [Killed.worker, Killed.worker, actor, actor, node, Killed.driver, Killed.driver]
 
 
 def peak_mb(command: list[str]) -> float:
@@ -331,19 +347,27 @@ def s3_server() -> Iterator[str]:
         server.stop()
 
 
-def s3(recordings: Path, pause_s: float, seed: int) -> None:
-    """Copies the recordings to the server, archives them there twice, once with kills, and compares."""
+def s3(recordings: Path, pause_s: float, seed: int, nodes: int = 0) -> None:
+    """Copies the recordings to the server, archives them there twice, once with kills, and compares.
+
+    Args:
+        nodes: of a Ray cluster, on which the run works that is disturbed. 0: this machine does.
+    """
     from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, copy_files
 
-    with s3_server() as query:
+    with ExitStack() as stack:
+        query = stack.enter_context(s3_server())
         fs, _ = FileSystem.from_uri(f"s3://recordings/in?{query}")
         fs.create_dir("recordings/in")
         copy_files(str(recordings), "recordings/in", source_filesystem=LocalFileSystem(), destination_filesystem=fs)
         source = f"s3://recordings/in?{query}"
         command = [*TAGGER, "archive", source, "--shard-mb", "10", "--out"]
         subprocess.run([*command, f"s3://recordings/plain?{query}"], check=True)
-        steps = [Killed.worker] * 5 + [Killed.driver] * 2
-        said = disturbed([*command, f"s3://recordings/broken?{query}"], steps, pause_s, seed)
+        steps, more = [Killed.worker] * 5 + [Killed.driver] * 2, list[str]()
+        if nodes:
+            cluster = stack.enter_context(cluster_of(nodes))  # its processes inherit what reaches the server
+            steps, more = deaths_on(cluster), ["--ray", cluster.address]
+        said = disturbed([*command, f"s3://recordings/broken?{query}", *more], steps, pause_s, seed)
         found = []
         for out in ("plain", "broken"):
             infos = fs.get_file_info(FileSelector(f"recordings/{out}", recursive=True))
@@ -354,7 +378,7 @@ def s3(recordings: Path, pause_s: float, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("make", "speed", "kills", "ray", "files", "s3"))
+    parser.add_argument("what", choices=("make", "speed", "kills", "ray", "files", "s3", "ray-s3"))
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=1)
@@ -364,6 +388,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=0.1, help="length of a tiny recording")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is temporary is deleted, and what was started ends
     if args.what == "make":
         make(*args.folders, args.hours)
     elif args.what == "speed":
@@ -375,7 +400,7 @@ def main() -> None:
     elif args.what == "files":
         files(args.count, args.seconds)
     else:
-        s3(*args.folders, args.pause, args.seed)
+        s3(*args.folders, args.pause, args.seed, args.nodes if args.what == "ray-s3" else 0)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tagger.bench.settings import ALWAYS, PARTS
+from tagger.cli.common import check_new_file
 from tagger.errors import UserError, to_install
 from tagger.printable import echo, echo_lines
 
@@ -108,9 +109,8 @@ def bench(
 def _check_plot(path: Path) -> None:
     """
     Raises:
-        UserError: matplotlib is not installed, or there is no such folder.
+        UserError: matplotlib is not installed, or no file can be there.
     """
     if find_spec("matplotlib") is None:
         raise UserError(f"--plot needs matplotlib, which is not installed: {to_install('plot')}")
-    if not path.resolve().parent.is_dir():
-        raise UserError(f"--plot {path}: there is no such folder")
+    check_new_file("--plot", path)

@@ -119,3 +119,15 @@ def hide_secrets(given: dict[str, Any], database: str = "") -> None:
             f"shell's history; better: {_BETTER_FOR_DATABASES if secrets == [database] else _BETTER}",
             err=True,
         )
+
+
+def check_new_file(flag: str, path: Path) -> None:
+    """Looks, before the work begins, whether a file can be written where a flag says.
+
+    Raises:
+        UserError: its folder does not exist, or it is a folder itself.
+    """
+    if path.is_dir():
+        raise UserError(f"{flag} {path}: is a folder; name a file")
+    if not path.resolve().parent.is_dir():
+        raise UserError(f"{flag} {path}: there is no folder {path.parent}; make it first")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tagger.cli.common import hide_secrets
+from tagger.cli.common import check_new_file, hide_secrets
 from tagger.config.flags import listen_options, typed
 from tagger.errors import TaggerError, UserError
 from tagger.printable import echo, echo_lines
@@ -33,6 +33,8 @@ def doctor(ctx: click.Context, /, **flags: Any) -> None:
     """
     given = typed(ctx)
     hide_secrets(given)
+    if flags["bundle"] is not None:
+        check_new_file("--bundle", flags["bundle"])
     from tagger.config.build import resolve
     from tagger.doctor import bundle, run
 

@@ -16,7 +16,7 @@ from typing import Any
 from tagger.clips import verdicts
 from tagger.clips.folder import EVENTS, is_linked
 from tagger.clips.verdicts import SavedClip
-from tagger.errors import UserError
+from tagger.errors import TaggerError, UserError
 from tagger.features.config import MelConfig
 from tagger.times import rfc3339
 from tagger.web.asked import names, number, time, unknown
@@ -69,7 +69,7 @@ class Clips:
         """All clips, by the id of their event; none where the folder holds none yet.
 
         Raises:
-            UserError: `reviewed.csv` is damaged.
+            TaggerError: `reviewed.csv` is damaged, or the folder cannot be read: no mistake of whoever asks.
         """
         with self._lock:
             try:
@@ -78,10 +78,10 @@ class Clips:
                     self._clips = {clip.id: clip for clip in verdicts.load(self.root) if _is_ours(clip.file)}
                     self._stamp = stamp
             except OSError as error:
-                raise UserError(f"{self.root}: cannot be read ({error.strerror or error})") from None
-            except UserError:
+                raise TaggerError(f"{self.root}: cannot be read ({error.strerror or error})") from None
+            except UserError as error:
                 if (self.root / EVENTS).is_file():
-                    raise
+                    raise TaggerError(str(error)) from None
                 self._clips, self._stamp = {}, None  # nothing was saved yet
             return self._clips
 
@@ -89,7 +89,7 @@ class Clips:
         """The ids of the events of which a clip is there; none where the folder cannot be read."""
         try:
             return self.by_id().keys()
-        except UserError:
+        except TaggerError:
             return frozenset()
 
     def list(self, wanted: Mapping[str, str]) -> dict[str, Any]:
@@ -99,7 +99,8 @@ class Clips:
             wanted: the parameters of the request.
 
         Raises:
-            UserError: a parameter is wrong, or the folder cannot be read.
+            UserError: a parameter is wrong.
+            TaggerError: as `by_id`.
         """
         unknown(wanted, {"since", "until", "label", "source", "verdict", "limit"})
         limit = int(number(wanted, "limit", _CLIPS))
@@ -138,7 +139,8 @@ class Clips:
 
         Raises:
             NoClipError: one of them is no clip.
-            UserError: a verdict cannot be a label, or the folder cannot be written to.
+            UserError: a verdict cannot be a label.
+            TaggerError: the folder cannot be written to. Or as `by_id`.
         """
         marks = wanted.get("marks")
         if set(wanted) != {"marks"} or not isinstance(marks, dict) or not marks or len(marks) > MOST_MARKS:
@@ -153,7 +155,7 @@ class Clips:
         try:
             marked = verdicts.mark(self.root, {id: verdict.strip() for id, verdict in marks.items()})
         except OSError as error:
-            raise UserError(f"{self.root}: cannot be written to ({error.strerror or error})") from None
+            raise TaggerError(f"{self.root}: cannot be written to ({error.strerror or error})") from None
         return {"clips": [_json(clip) for clip in marked], "undo": before, **self._summary(self.by_id().values())}
 
     def file(self, id: str) -> ClipFile:

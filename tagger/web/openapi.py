@@ -22,7 +22,7 @@ _REFUSED = {
 }
 
 
-_NO_EVENTS = _answer("The events cannot be read, are locked by another process, or take too long to find.", "Error")
+_NO_EVENTS = _answer("What is kept cannot be read, is locked by another process, or takes too long to find.", "Error")
 
 
 def _get(id: str, what: str, schema: str, *parameters: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -56,6 +56,7 @@ def _post(
             "404": _answer(missing, "Error"),
             "413": _answer("The body is too long.", "Error"),
             "415": _answer("The body is no JSON.", "Error"),
+            "503": _answer("A file or folder of the daemon cannot be read or written to.", "Error"),
             **_REFUSED,
         },
     }

@@ -42,8 +42,8 @@ class Thresholds:
             wanted: the parameters of the request: `source`, and `label`.
 
         Raises:
-            UserError: a parameter is wrong, or the history cannot be read.
-            TaggerError: the count failed.
+            UserError: a parameter is wrong.
+            TaggerError: the history or the marks cannot be read, or the count failed.
         """
         unknown(wanted, {"source", "label"})
         source, label = wanted.get("source", ""), wanted.get("label")

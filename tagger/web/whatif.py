@@ -20,7 +20,7 @@ import numpy as np
 
 from tagger import children
 from tagger.decide import Decider
-from tagger.errors import TaggerError, UserError
+from tagger.errors import TaggerError
 from tagger.events import Event, Scores
 from tagger.history.scores import CLOSED, FIRST, FLOOR, NEW, Track, labels_of, reading, track
 from tagger.policy import LabelPolicy, Policy
@@ -195,7 +195,7 @@ def ask(question: dict[str, Any]) -> dict[str, Any]:
     """Answers `answer`'s question in a process of its own, which yields to the daemon.
 
     Raises:
-        UserError, TaggerError: as `answer`; or it took too long.
+        TaggerError: the history cannot be read, which is no mistake of whoever asks; or it took too long.
     """
     text = b""
     try:
@@ -209,7 +209,7 @@ def ask(question: dict[str, Any]) -> dict[str, Any]:
         raise TaggerError("the count ended without an answer")
     found: dict[str, Any] = json.loads(text)
     if "wrong" in found:
-        raise UserError(found["wrong"])
+        raise TaggerError(found["wrong"])
     return found
 
 

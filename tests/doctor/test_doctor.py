@@ -187,6 +187,8 @@ token_file = "hook.token"
 
 def test_a_bundle_that_cannot_be_written_is_said(tmp_path: Path, clip: Path) -> None:
     refused(run("doctor", clip, *QUICK, "--bundle", tmp_path), str(tmp_path))
+    refused(run("doctor", clip, *QUICK, "--bundle", tmp_path / "no" / "x.zip"), "there is no folder", "make it first")
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_daemon_s_own_checks_run_in_a_process_of_their_own(tmp_path: Path) -> None:

@@ -269,7 +269,9 @@ def test_a_folder_that_cannot_be_read_is_said_and_events_stay(tmp_path: Path) ->
         served.live.event(STREAM, event("e0", START))
         assert len(served.json("/api/events")["events"]) == 1
         status, _, text = served.ask("/api/clips")
-        assert (status, "reviewed.csv" in text) == (400, True)
+        assert (status, "reviewed.csv" in text) == (503, True), "no mistake of whoever asks"
+        status, answer = served.post("/api/clips/marks", '{"marks": {"e0": "right"}}')
+        assert (status, "reviewed.csv" in answer["error"]) == (503, True)
     with page(clips=tmp_path / "not yet") as served:
         (tmp_path / "not yet").mkdir()
         assert served.json("/api/clips")["clips"] == []

@@ -1,5 +1,6 @@
 """What another threshold would have given equals what a run with it announces, to the event."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +162,17 @@ def test_counts_by_span_and_the_reviewed_sounds_beside_them(tmp_path: Path) -> N
     assert all(each["heard"] for each in listed["labels"])
     assert (status, answer["toml"]) == (200, '[events.labels."dog"]\nenter = 0.65\n')
     assert said == [("mic", "dog", 0.65)]
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
+def test_a_history_that_cannot_be_read_is_no_mistake_of_whoever_asks(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "scores.sqlite"
+    path.write_bytes(content)
+    counted = Thresholds(lambda: path, lambda source: rules_of(EventsConfig()), "attic", lambda *_: {})
+    with page(thresholds=counted) as served:
+        for query in ("", "&label=dog"):
+            status, _, text = served.ask(f"/api/thresholds?source=mic{query}")
+            assert (status, str(path) in json.loads(text)["error"]) == (503, True)
 
 
 def test_a_process_that_dies_before_it_was_asked_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

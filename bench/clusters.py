@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +23,7 @@ def cluster_of(nodes: int, cores: int = 1) -> Iterator[Any]:
     on_term = signal.getsignal(signal.SIGTERM)
     with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster = _tried("the head", lambda: Cluster(initialize_head=True, head_node_args=head))
         try:
             for number in range(nodes):
                 added(cluster, f"node-{number}", cores)
@@ -34,13 +34,15 @@ def cluster_of(nodes: int, cores: int = 1) -> Iterator[Any]:
 
 
 def added(cluster: Any, name: str, cores: int = 1) -> Any:
-    """Adds a node by this name. On a busy machine it may need longer than Ray waits; then another is tried.
+    """Adds a node by this name. In the main thread: Ray sets signal handlers."""
+    return _tried(name, lambda: cluster.add_node(num_cpus=cores, node_name=name))
 
-    In the main thread: Ray sets signal handlers.
-    """
+
+def _tried(name: str, start: Callable[[], Any]) -> Any:
+    """Starts a node. On a busy machine it may need longer than Ray waits; then another is tried."""
     for left in reversed(range(_MOST_TRIES)):
         try:
-            return cluster.add_node(num_cpus=cores, node_name=name)
+            return start()
         except Exception as error:
             print(f"{name} did not start: {str(error)[:60]}", flush=True)
             if not left:

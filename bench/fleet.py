@@ -67,13 +67,17 @@ class Announcer:
         self._client.loop_start()
         self._open: dict[str, tuple[str, float]] = {}
         """Stream -> id and end of its event."""
+        self._heard: dict[str, float] = {}
+        """Stream -> when it was heard last."""
         self._next: dict[str, float] = {}
 
     def announce(self, heard: Collection[str]) -> None:
         """Begins and ends events of the streams that are heard now."""
         at = now()
         for stream in [stream for stream, (_, until) in self._open.items() if at >= until or stream not in heard]:
-            self._publish(stream, self._open.pop(stream)[0], "end", at)
+            id, until = self._open.pop(stream)
+            self._publish(stream, id, "end", min(until, at if stream in heard else self._heard[stream]))
+        self._heard = dict.fromkeys(heard, at)
         for stream in heard:
             due = self._next.setdefault(stream, at + random.random() * _EVENTS_EVERY_SECONDS)
             if at >= due:

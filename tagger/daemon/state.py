@@ -11,20 +11,18 @@ A folder that one daemon at a time uses:
 import contextlib
 import json
 import logging
-import os
 import re
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
+from tagger.daemon.hold import hold
 from tagger.daemon.open_event import OpenEvent, is_level, is_text, is_time
-from tagger.errors import UserError
 from tagger.events import Event, Stream
-from tagger.files import make_folders, make_private, open_private, private_mode, replacing
+from tagger.files import make_private, private_mode, replacing
 
 log = logging.getLogger(__name__)
 
@@ -183,43 +181,3 @@ def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:
         path.replace(path.with_suffix(".damaged"))
     log.warning("%s: is damaged; put aside as %s", path, path.with_suffix(".damaged").name)
     return {}
-
-
-def hold(folder: Path, advice: str) -> BinaryIO:
-    """Takes a folder that one process at a time uses, until the file that is returned is closed. Makes it if need be.
-
-    Args:
-        folder: what `--state` names.
-        advice: what else the user can do than to stop the other.
-
-    Raises:
-        UserError: another process uses it, or it cannot be written.
-    """
-    try:
-        make_folders(folder, is_private=True)
-        return _locked(folder, advice)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); name another with --state") from None
-
-
-def _locked(folder: Path, advice: str) -> BinaryIO:
-    make_private(folder / "lock")
-    file = open_private(folder / "lock")
-    if sys.platform != "win32":
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().decode(errors="replace").strip()
-            file.close()
-            raise UserError(
-                f"{folder}: is used by another tagger{f' (process {owner})' if owner else ''}; stop that, or {advice}"
-            ) from None
-        except OSError:  # some network drives have no locks
-            pass
-    file.truncate(0)
-    file.write(str(os.getpid()).encode())
-    file.flush()
-    return file

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tagger.daemon.state import hold
+from tagger.daemon.hold import hold
 from tagger.errors import TaggerError
 from tagger.files import replacing
 from tagger.fleet.coordinator import Coordinator, Habits

@@ -42,6 +42,8 @@ MOST_GAIN_DB = 60
 """Largest gain of a source, either sign, decibels."""
 _SEVERAL = re.compile(r",channel=([0-9]+(?:,[0-9]+)+)$")
 """Several channels with commas between, which separate options."""
+_ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+"""How a URL begins that lacks a slash; one letter is a drive."""
 _OPTION = re.compile(r",([a-z_]+)=([^=,\s]*)$")
 
 
@@ -103,7 +105,7 @@ class Spec:
     def check(self) -> None:
         """
         Raises:
-            UserError: a value of an option cannot be, or the URL cannot.
+            UserError: a value of an option cannot be, or the URL cannot, or it lacks a slash.
         """
         self.channel(())
         self.start_time(None)
@@ -114,6 +116,10 @@ class Spec:
         _ = self.gain, self.schedule
         if "://" in self.uri:
             Address.parse(self.uri, self.trust)
+        elif (scheme := _ONE_SLASH.match(self.uri)) and not _exists(self.uri, Path()):
+            raise UserError(
+                f"{scheme[1]}:/...: a URL has two slashes behind its scheme, such as {scheme[1]}://host/path"
+            )
 
     @property
     def gain(self) -> float:

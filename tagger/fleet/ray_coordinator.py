@@ -21,7 +21,7 @@ from tagger.stop import Stop
 
 log = logging.getLogger("tagger.fleet")
 
-_LED_SECONDS = 15.0
+LED_SECONDS = 15.0
 """Time without a word of the command that leads after which another may lead, seconds."""
 _READ_SECONDS = 0.5
 _END_SECONDS = 30.0
@@ -93,7 +93,7 @@ class CoordinatorActor:
         with self._lock:
             if self._failure is not None:
                 return self._failure
-            if who != self._leader and self._leader and now() - self._led < _LED_SECONDS:
+            if who != self._leader and self._leader and now() - self._led < LED_SECONDS:
                 return UserError(f"a fleet runs there already, led from {self._leader_host}; a cluster has one")
             is_new = who != self._leader
             self._leader, self._leader_host, self._led, self._problem = who, host, now(), problem
@@ -105,7 +105,7 @@ class CoordinatorActor:
 
     def is_led(self, by_other_than: str) -> bool:
         """Whether another command leads."""
-        return self._leader not in ("", by_other_than) and now() - self._led < _LED_SECONDS
+        return self._leader not in ("", by_other_than) and now() - self._led < LED_SECONDS
 
     def answer(self, message: dict[str, Any]) -> Any:
         """Answers a worker's post or a command, as `Fleet.answer`."""
@@ -149,7 +149,7 @@ class CoordinatorActor:
 
     def _unled(self) -> list[str]:
         silent_s = now() - self._led
-        if silent_s < _LED_SECONDS:
+        if silent_s < LED_SECONDS:
             return []
         return [
             f"nobody has read the sources for {silent_s:.0f} s; they stay as they were until "

@@ -14,7 +14,7 @@ from typing import Any
 from tagger import __version__, cluster
 from tagger.errors import TaggerError, UserError
 from tagger.fleet.leases import now
-from tagger.fleet.ray_coordinator import CoordinatorActor, Plan
+from tagger.fleet.ray_coordinator import LED_SECONDS, CoordinatorActor, Plan
 from tagger.fleet.ray_post import COORDINATOR, NAMESPACE, Leader, short
 from tagger.fleet.ray_staff import room_of
 from tagger.stop import Stop
@@ -139,11 +139,18 @@ class RayFleet:
                 "install the same on all nodes"
             )
         try:
-            self._tell(self.sources)
+            self._take_the_lead()
         except (ConnectionError, LookupError) as error:
             raise TaggerError(f"--ray {self._address}: the coordinator does not answer ({error})") from None
         if pickle.loads(given) != pickle.loads(self._plan.job.given):
             log.warning("a fleet runs there already; it keeps its settings until it is ended (Ctrl-C) and started anew")
+
+    def _take_the_lead(self) -> None:
+        """Waits while another command leads: one that was killed does so until its silence is noticed."""
+        until = now() + LED_SECONDS + 2 * _TELL_SECONDS
+        while now() < until and self._leader.ask("is_led", self._who):
+            time.sleep(_TELL_SECONDS)
+        self._tell(self.sources)
 
     def _tell(self, sources: Mapping[str, str] | None, problem: str = "") -> bool:
         """Says to the coordinator that this command leads. Returns whether it has to say what the sources are.

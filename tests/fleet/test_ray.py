@@ -1,5 +1,6 @@
 """A fleet on a Ray cluster. Ray is 80 MB, so a few calls stand for it here; `bench/fleet.py --ray` has all of it."""
 
+import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from tagger.fleet.coordinator import Habits
 from tagger.fleet.leases import Holding, Terms
 from tagger.fleet.messages import Orders, Report
 from tagger.fleet.ray_coordinator import CoordinatorActor, Plan
+from tagger.fleet.ray_driver import RayFleet
 from tagger.fleet.ray_post import FleetJob, Post
 from tagger.fleet.ray_staff import RayStaff, room_of
+from tagger.stop import Stop
 from tests.programs import free_port, refused, run, until
 
 SOURCES = {"garden": "garden=demo"}
@@ -80,7 +83,7 @@ class Cluster:
 
     @property
     def posts(self) -> list[str]:
-        return sorted(actor.made.node for actor in self.actors.values())
+        return sorted(actor.made.node for actor in self.actors.values() if isinstance(actor.made, FakePost))
 
     def init(self, address: str, **_: object) -> None:
         if address == "nowhere":
@@ -91,8 +94,10 @@ class Cluster:
 
     def remote(self, *args: Any, **_: Any) -> Any:
         def decorated(kind: type) -> Any:
-            def options(name: str, scheduling_strategy: str, **_: Any) -> Any:
+            def options(name: str, scheduling_strategy: str = "", get_if_exists: bool = False, **_: Any) -> Any:
                 def made(*args: Any) -> Actor:
+                    if get_if_exists and name in self.actors:
+                        return self.actors[name]
                     self.actors[name] = Actor(self, kind(*args), name, scheduling_strategy)
                     return self.actors[name]
 
@@ -106,6 +111,8 @@ class Cluster:
         return answers, []
 
     def get(self, answer: Any, timeout: float = 0) -> Any:
+        if isinstance(answer, list):
+            return [self.get(each) for each in answer]
         actor, method, args = answer
         if actor not in self.actors.values():
             raise ActorDiedError("it died")
@@ -307,12 +314,35 @@ def test_a_cluster_has_one_fleet_which_goes_on_without_the_command(
         holding = Holding("s")
         orders = coordinator.answer({"report": Report(holding.request(0.0), "city-a-1", 9.0).to_json()})
         assert Orders.from_json(orders).sources == SOURCES
-        monkeypatch.setattr("tagger.fleet.ray_coordinator._LED_SECONDS", 0.0)
+        monkeypatch.setattr("tagger.fleet.ray_coordinator.LED_SECONDS", 0.0)
         assert "nobody has read the sources" in coordinator.answer({"status": True})["troubles"][0]
         assert coordinator.lead("two", "there", None) is True, "another command may lead from now on"
     finally:
         assert coordinator.end() is None
     assert cluster.posts == []
+
+
+def test_a_command_that_is_started_again_leads_once_the_one_before_is_silent_and_ends_the_fleet(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("ray_coordinator", "ray_driver"):
+        monkeypatch.setattr(f"tagger.fleet.{module}.LED_SECONDS", 1.0)
+    monkeypatch.setattr("tagger.fleet.ray_driver._TELL_SECONDS", 0.1)
+    cluster.add("a", CPU=1.0)
+    job = FleetJob(pickle.dumps("settings"), str(tmp_path))
+    plan = Plan(job, Habits(Terms(2.0, 0.5)), "city", None, False)
+    with RayFleet("auto", plan, lambda: SOURCES) as killed:
+        before = dict(cluster.actors)
+        with RayFleet("auto", plan, lambda: SOURCES) as second:
+            assert cluster.actors.items() >= before.items(), "the same coordinator"
+            assert second.answer({"status": True})["streams"].keys() == SOURCES.keys()
+            with pytest.raises(UserError, match="a fleet runs there already"):
+                killed.run(Stop())
+            until(lambda: cluster.posts == ["city-a-1"], "the fleet has a worker")
+            stop = Stop()
+            stop.set()
+            second.run(stop)
+    assert cluster.actors == {}
 
 
 def test_a_coordinator_that_is_started_again_knows_the_sources(

@@ -14,6 +14,7 @@ what the one before it left open.
 """
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field, replace
 
 from tagger.daemon.open_event import OpenEvent, is_level
 from tagger.events import Event, Stream
-from tagger.fleet.opened import Others, Record, is_taken
+from tagger.fleet.opened import Others, Record, is_taken, read_end
 from tagger.mqtt.delivery import Delivery
 from tagger.mqtt.limits import identity
 from tagger.mqtt.message import Outgoing
@@ -35,6 +36,12 @@ ALIVE_SECONDS = 5.0
 """Time between two notes that an open event is still open, seconds."""
 _GRACE_SECONDS = 5.0
 """Time for which a worker that has given a stream up may still deliver its ends, seconds."""
+_RETURN_SHARE = 1.5
+"""Time for which others may still be on their way back to a broker that was away, as a share of that time: each wait of
+`tagger.mqtt.connection` is as long as all waits before it, and up to a quarter longer.
+"""
+_LONGEST_AWAY_SECONDS = 50.0
+"""Time away above which that does not grow, as the longest of these waits is 75 s, seconds."""
 _ALONE_SECONDS = 20.0
 """Time after which a worker itself ends what an earlier run of it left open, if nobody else has the stream, seconds."""
 _HOLD_SECONDS = 5.0
@@ -71,6 +78,10 @@ class _Own:
     alive: float = field(default_factory=time.time)
     """When the lease was last in force, seconds since the epoch."""
     events: dict[str, _Kept] = field(default_factory=dict)
+    is_earlier: bool = False
+    """Whether an earlier run of this worker has heard it: its states may still be there, and by the message whoever has
+    the source next knows to remove them.
+    """
 
 
 class Journal:
@@ -103,7 +114,12 @@ class Journal:
         """Source -> what the broker retained for this node."""
         self._taken: dict[str, None] = {}
         self._is_current = self._is_remembered = self._has_begun = False
-        self._connected_at = self._noted_at = time.monotonic()
+        self._connected_at = self._noted_at = self._lost_at = self._settled_at = time.monotonic()
+        """When the connection began; when what is open was last noted; when there was last a connection; from when on
+        what others said before this connection counts; on the monotonic clock.
+        """
+        self._left_to: dict[tuple[str, str], str] = {}
+        """Node and source -> what was told to that node, which has not answered: a broker may forget it."""
 
     # --- from any thread ---
 
@@ -138,11 +154,17 @@ class Journal:
         delivery.takes_back = True
         delivery.on_event_handed_over = self._handed_over
         delivery.on_event_acknowledged = self._acknowledged
+        for topic, payload in delivery.outbox.ends():
+            if (found := read_end(topic, payload)) is not None:
+                event, offset = found
+                self._own.setdefault(event.stream.source, _Own())
+                self._keep(event.stream.source, _Kept(event, 0, offset, is_ending=True))
 
     def connected(self) -> None:
         self._delivery.backlog.is_held = True
         self._is_current = self._is_remembered = False
-        self._connected_at = time.monotonic()
+        self._connected_at = now = time.monotonic()
+        self._settled_at = now + _GRACE_SECONDS + _RETURN_SHARE * min(now - self._lost_at, _LONGEST_AWAY_SECONDS)
         self._others.begin()
         for own in self._own.values():
             for kept in own.events.values():
@@ -161,6 +183,9 @@ class Journal:
         for source, own in list(self._own.items()):
             self._inherit(own)
             self._publish(source)
+        for (node, source), told in self._left_to.items():
+            if not self._others.has(node, source):
+                self._send(node, source, told)
         self._delivery.backlog.is_held = False
 
     def note(self, topic: str, payload: bytes, retained: bool) -> bool:
@@ -171,9 +196,14 @@ class Journal:
             return False
         source = rest[0]
         if node != self._node:
-            self._others.note(node, source, b"" if is_taken(payload) else payload)
+            if not is_taken(payload):
+                self._left_to.pop((node, source), None)
+            self._others.note(node, source, b"" if is_taken(payload) else payload, retained)
         elif not self._is_current:
             self._earlier[source] = payload
+        elif not payload and (own := self._own.get(source)) is not None and own.is_earlier:
+            own.is_earlier = False  # its next owner has removed it
+            self._clean(source)
         elif (found := Record.from_json(payload, self._fleet)) is not None and found.taken is not None:
             self._give(source, found.taken)
         return True
@@ -189,6 +219,7 @@ class Journal:
     def _hear(self, stream: Stream, epoch: int, may_hear: Callable[[], bool]) -> None:
         own = self._own.setdefault(stream.source, _Own())
         own.epoch, own.stream, own.may_hear, own.since = epoch, stream, may_hear, time.monotonic()
+        own.is_earlier = False
         if self._is_current:
             self._inherit(own)
         own.alive = time.time()
@@ -204,8 +235,9 @@ class Journal:
     def _restore(self, stream: Stream, end: Event) -> None:
         assert end.offset is not None
         begin = replace(end, type="begin", offset=None, cause=None)
-        self._own.setdefault(stream.source, _Own())
-        self._keep(stream.source, self._left(OpenEvent(stream, begin, begin.onset), 0, end.offset))
+        own = self._own.setdefault(stream.source, _Own())
+        if begin.id not in own.events:
+            self._keep(stream.source, self._left(OpenEvent(stream, begin, begin.onset), 0, end.offset))
 
     def _left(self, event: OpenEvent, epoch: int, alive: float) -> _Kept:
         return _Kept(event, epoch, alive, is_ending=self._delivery.outbox.holds_end(event.begin.id))
@@ -219,7 +251,7 @@ class Journal:
             self._give(source, found.taken)
         elif found.writer != self._session and not self._has_begun:
             own = self._own.setdefault(source, _Own())
-            own.epoch = max(own.epoch, found.epoch)
+            own.epoch, own.is_earlier = max(own.epoch, found.epoch), own.may_hear is None
             for event, alive in found.events:
                 if event.begin.id not in own.events:
                     self._keep(source, self._left(event, found.epoch, alive))
@@ -231,6 +263,8 @@ class Journal:
             if (kept := self._kept(event_id)) is not None:
                 self._remove(event_id)
                 self._forget(kept.event.begin)
+        if (own := self._own.get(source)) is not None:
+            own.is_earlier = False
         self._publish(source)
         self._clean(source)
 
@@ -251,6 +285,7 @@ class Journal:
         now = time.monotonic()
         if not self._delivery.connection.is_connected:
             return
+        self._lost_at = now
         if not self._is_current:
             if now - self._connected_at > _HOLD_SECONDS:
                 log.debug("the broker passes on no status of this node; what it retains may not have come")
@@ -273,14 +308,17 @@ class Journal:
         """Ends what nobody else will: the source is not heard any more."""
         left = [kept for kept in own.events.values() if not kept.is_ending]
         newer = (Record.from_json(payload, self._fleet) for _, _, payload in self._others.of(source))
-        if left and not any(found is not None and found.epoch > own.epoch for found in newer):
+        if not any(found is not None and found.epoch > own.epoch for found in newer):
+            own.is_earlier = False
             for kept in left:
                 self._finish(own, kept)
+            self._publish(source)
+            self._clean(source)
 
     def _take_over(self, source: str, own: _Own, now: float) -> None:
         """Takes over what workers before have left open."""
         for node, came, payload in self._others.of(source):
-            if now - max(came, own.since) < _GRACE_SECONDS:
+            if now < max(self._settled_at if came == -math.inf else came + _GRACE_SECONDS, own.since + _GRACE_SECONDS):
                 continue
             found = Record.from_json(payload, self._fleet)
             if found is None:
@@ -299,7 +337,9 @@ class Journal:
         self._publish(source)
         ids = [event.begin.id for event, _ in found.events]
         taken = Record(self._fleet, own.epoch, self._node, taken=ids)
-        self._send(node, source, taken.to_json() if ids else "")
+        if ids:
+            self._left_to[node, source] = taken.to_json()
+        self._send(node, source, self._left_to.get((node, source), ""))
         if new:
             log.info("%s: ends %d that %s left open", source, len(new), node)
             for kept in new:
@@ -337,6 +377,8 @@ class Journal:
             return  # it follows with all others
         own = self._own.get(source)
         left = [] if own is None else [kept for kept in own.events.values() if not kept.is_sent]
+        if own is not None and own.is_earlier and not left:
+            return  # what the broker retains stays
         if own is None or (own.may_hear is None and not left):
             self._send(self._node, source, "")
             return
@@ -364,5 +406,5 @@ class Journal:
     def _clean(self, source: str) -> None:
         """Forgets a source of which nothing is left."""
         own = self._own.get(source)
-        if own is not None and own.may_hear is None and not own.events:
+        if own is not None and own.may_hear is None and not own.events and not own.is_earlier:
             del self._own[source]

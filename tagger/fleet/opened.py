@@ -2,13 +2,15 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tagger.daemon.open_event import OpenEvent, is_time
-from tagger.events import SCHEMA
+from tagger.events import SCHEMA, Event, Stream
+from tagger.times import seconds
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,19 @@ class Record:
             return None
 
 
+def read_end(topic: str, payload: str) -> tuple[OpenEvent, float] | None:
+    """The event whose end is in a message on `event`, and when it ended, seconds since the epoch. None: it has none."""
+    try:
+        found = json.loads(payload)
+        node, source, _ = topic.split("/")[-3:]
+        stream = Stream(node, source, found["model"], (found["label"],))
+        onset, offset = seconds(found["onset"]), seconds(found["offset"])
+        begin = Event("begin", found["id"], found["label"], found["score"], found["peak_score"], onset)
+        return OpenEvent(stream, begin, onset), offset
+    except (ValueError, TypeError, KeyError, AttributeError):  # as one that was shortened for a broker
+        return None
+
+
 def is_taken(payload: bytes) -> bool:
     """Whether a message says what another node has taken over, without reading all of it."""
     return b'"taken": [' in payload  # no text can hold it: its quotes would be escaped
@@ -71,13 +86,13 @@ class Others:
 
     def __init__(self) -> None:
         self._found: dict[str, dict[str, tuple[float, bytes]]] = {}
-        """Source -> node -> when its message came, on the monotonic clock, and the message."""
+        """Source -> node -> when it said so, on the monotonic clock, and the message. -inf: before this connection."""
         self._seen: set[tuple[str, str]] = set()
         """Messages that have come on this connection."""
         self._bytes = 0
         self._is_full = False
 
-    def note(self, node: str, source: str, payload: bytes) -> None:
+    def note(self, node: str, source: str, payload: bytes, retained: bool) -> None:
         """Takes a message. An empty one says that there is none any more."""
         self.drop(node, source)
         if self._bytes + len(payload) > _MOST_BYTES:
@@ -86,7 +101,7 @@ class Others:
             self._is_full = True
         elif payload:
             self._seen.add((node, source))
-            self._found.setdefault(source, {})[node] = time.monotonic(), payload
+            self._found.setdefault(source, {})[node] = -math.inf if retained else time.monotonic(), payload
             self._bytes += len(payload)
 
     def drop(self, node: str, source: str) -> None:
@@ -97,7 +112,7 @@ class Others:
                 del self._found[source]
 
     def of(self, source: str) -> Iterator[tuple[str, float, bytes]]:
-        """Node, time and message of each. They may be dropped meanwhile."""
+        """Node, time (-inf: before this connection) and message of each. They may be dropped meanwhile."""
         return ((node, came, payload) for node, (came, payload) in list(self._found.get(source, {}).items()))
 
     def has(self, node: str, source: str) -> bool:
@@ -106,6 +121,8 @@ class Others:
     def begin(self) -> None:
         """A connection begins."""
         self._seen.clear()
+        for source, nodes in self._found.items():
+            self._found[source] = {node: (-math.inf, payload) for node, (_, payload) in nodes.items()}
 
     def drop_unseen(self) -> None:
         """Drops what has not come again on this connection: it has ended meanwhile."""

@@ -137,6 +137,11 @@ class Outbox:
         for number in self._ends(event_id, after):
             self.acknowledge(number)
 
+    def ends(self) -> list[tuple[str, str]]:
+        """Topic and payload of the ends that wait."""
+        rows = self._read("SELECT topic, payload FROM messages ORDER BY number")
+        return [(topic, payload) for topic, payload in rows if identity(payload)[1] == "end"]
+
     def _ends(self, event_id: str, after: int) -> list[int]:
         """Numbers of the messages with the end of this event."""
         rows = self._read(

@@ -1,13 +1,15 @@
 """What a worker left open is ended by the next owner of its stream, once, whatever else fails."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from tagger.errors import TaggerError
 from tagger.events import Event, Stream
 from tagger.fleet import journal
 from tagger.fleet.journal import Journal
@@ -34,7 +36,10 @@ STRANGE = [
 class Worker:
     """What publishes for one worker."""
 
+    made: ClassVar[list["Worker"]] = []
+
     def __init__(self, broker: Mosquitto, node: str, outbox: Path | None = None) -> None:
+        self.made.append(self)
         self.forgotten: list[Event] = []
         self.node = node
         settings = MqttSettings("127.0.0.1", broker.port, node=node)
@@ -69,13 +74,18 @@ class Worker:
         self.sink.connection.stop()
 
     def close(self) -> None:
-        self.sink.close(5)
+        if self.sink.delivery._thread.is_alive():
+            self.sink.close(5 if self.sink.connection.is_connected else 0)
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_GRACE_SECONDS", "_ALONE_SECONDS"):
+def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("_GRACE_SECONDS", "_ALONE_SECONDS", "_RETURN_SHARE"):
         monkeypatch.setattr(journal, name, 0.0)
+    yield
+    while Worker.made:
+        with suppress(TaggerError):  # of a machine that is gone, something waits
+            Worker.made.pop().close()
 
 
 def events(heard: Subscriber) -> list[tuple[str, str, str | None]]:
@@ -237,3 +247,48 @@ def test_a_worker_ends_what_an_earlier_run_left_open_of_a_stream_that_nobody_has
         assert events(heard) == TAKEN
         assert heard.payloads("tagger/city-1/yard/open")[-1] == ""
         assert 10 <= heard.jsons("tagger/city-1/yard/event")[-1]["duration_s"] < 100
+
+
+def test_the_states_of_a_machine_that_comes_back_without_its_disk_are_removed_by_the_next_owner(
+    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_ALONE_SECONDS", 1_000.0)
+    one, two = Worker(broker, "city-1"), Worker(broker, "city-2")
+    with subscribed(broker.port, "tagger/#") as heard:
+        one.hears(1)
+        until(lambda: heard.payloads("tagger/city-1/yard/status")[-1:] == ["online"], "it is heard")
+        one.vanish()
+        again = Worker(broker, "city-1")
+        until(lambda: heard.payloads("tagger/city-1/status").count("online") == 2, "it is back")
+        two.hears(2)
+        ticked(two, lambda: heard.payloads("tagger/city-1/yard/status")[-1] == "", "its states are removed")
+        until(lambda: heard.payloads("tagger/city-1/yard/open")[-1] == "", "nothing is open")
+        two.leaves()
+        for each in (again, two):
+            each.close()
+    with subscribed(broker.port, "tagger/#") as late:
+        late.catch_up()
+        assert {message.topic for _, message in late.messages} == {"tagger/city-1/status", "tagger/city-2/status"}
+
+
+def test_ends_that_wait_on_the_disk_of_a_worker_are_named_again_to_a_broker_that_has_forgotten_all(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    """So others, who remember that the event was open, see that it is ended."""
+    outbox = tmp_path / "one.sqlite"
+    one = Worker(broker, "city-1", outbox)
+    with subscribed(broker.port, "tagger/#", retry_s=0.1) as heard:
+        one.hears(1)
+        one.event(BEGIN)
+        until(lambda: heard.jsons("tagger/city-1/yard/event"), "it has begun")
+        until(one.is_idle, "it knows that the broker has the begin")
+        one.vanish()
+        one.event(OWN_END)
+        until(lambda: not one.is_idle(), "its end waits")
+        broker.kill()
+        broker.start()
+        until(lambda: heard.subscriptions == 2, "the subscriber is back")
+        Worker(broker, "city-1", outbox)
+        until(lambda: heard.payloads("tagger/city-1/yard/open")[-1] == "", "nothing is open")
+        assert BEGIN.id in heard.payloads("tagger/city-1/yard/open")[-2]
+        assert events(heard) == [("city-1", "begin", None), ("city-1", "end", None)]

@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from tagger.daemon.open_event import OpenEvent, is_time
 from tagger.events import SCHEMA, Event, Stream
-from tagger.times import seconds
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def read_end(topic: str, payload: str) -> tuple[OpenEvent, float] | None:
         found = json.loads(payload)
         node, source, _ = topic.split("/")[-3:]
         stream = Stream(node, source, found["model"], (found["label"],))
-        onset, offset = seconds(found["onset"]), seconds(found["offset"])
+        onset, offset = (datetime.fromisoformat(found[name]).timestamp() for name in ("onset", "offset"))
         begin = Event("begin", found["id"], found["label"], found["score"], found["peak_score"], onset)
         return OpenEvent(stream, begin, onset), offset
     except (ValueError, TypeError, KeyError, AttributeError):  # as one that was shortened for a broker

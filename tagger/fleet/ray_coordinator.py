@@ -7,7 +7,7 @@ apart leaves one coordinator, to which those on the other side have no way. Ray 
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tagger import __version__, cluster, logs
@@ -62,7 +62,10 @@ class CoordinatorActor:
         except TaggerError as error:
             self._failure = error
             return
+        self._habits = plan.habits
         if cluster.library().get_runtime_context().was_current_actor_reconstructed:
+            # Workers are there. Until leases of before have ended they say so; to wait for dead ones would help nobody.
+            self._habits = replace(plan.habits, gather_s=0.0)
             self._sources = self._folder.kept()
             if self._sources is not None:
                 try:
@@ -128,7 +131,7 @@ class CoordinatorActor:
             return
         plan = self._plan
         staff = RayStaff(plan.job, plan.name, plan.workers, plan.is_gpu)
-        self._fleet = Fleet(self._folder, plan.habits, staff, self._read, _READ_SECONDS)
+        self._fleet = Fleet(self._folder, self._habits, staff, self._read, _READ_SECONDS)
         self._running = threading.Thread(target=self._run, args=[self._fleet], name="coordinator", daemon=True)
         self._running.start()
 

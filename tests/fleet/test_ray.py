@@ -345,9 +345,10 @@ def test_a_command_that_is_started_again_leads_once_the_one_before_is_silent_and
     assert cluster.actors == {}
 
 
-def test_a_coordinator_that_is_started_again_knows_the_sources(
+def test_a_coordinator_that_is_started_again_knows_the_sources_and_waits_for_no_dead_worker(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cluster.add("a")
     first = CoordinatorActor(plan(tmp_path))
     first.lead("one", "here", SOURCES)
     first.end()
@@ -357,6 +358,9 @@ def test_a_coordinator_that_is_started_again_knows_the_sources(
     second = CoordinatorActor(plan(tmp_path))
     try:
         assert second.answer({"status": True})["streams"].keys() == SOURCES.keys()
+        until(lambda: second.answer({"status": True})["granting"], "leases before it have ended")
+        orders = second.answer({"report": Report(Holding("s").request(0.0), "city-a-1", 9.0).to_json()})
+        assert Orders.from_json(orders).sources == SOURCES, "one of two workers is there"
         assert second.lead("one", "here", None) is True, "they may have changed meanwhile"
     finally:
         second.end()

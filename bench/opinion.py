@@ -242,6 +242,18 @@ def alone(outputs: Outputs) -> Array:
     return outputs.logits
 
 
+def lasting(score: Score, count: int) -> Score:
+    """The mean of the scores of a window and of those before it, `count` windows in all; as a logit."""
+
+    def found(outputs: Outputs) -> Array:
+        each = sigmoid(score(outputs))
+        mean = np.array([each[max(0, i - count + 1) : i + 1].mean(0) for i in range(len(each))]).clip(1e-7, 1 - 1e-7)
+        logits: Array = np.log(mean / (1 - mean))
+        return logits
+
+    return found
+
+
 def rules_of(model: str, is_chosen: bool) -> Policy:
     """The daemon's rules with the label network's threshold, or with those that were chosen."""
     _, info = described(model)
@@ -321,6 +333,8 @@ def choose(material: Material, model: str) -> Iterator[str]:
     for weights in GRID:
         yield f"{weights}: {shown(material.neutral(material.opinion(**weights)), rules)}"
     yield f"chosen: {shown(material.chosen(), rules_of(model, True))}"
+    for name, score, rules in tried(material, model):
+        yield f"{name}: {line(heard(material, some, score, model, rules))}"
 
 
 def streams(material: Material, backgrounds: Sequence[Path], half: str, cache: Path, model: str) -> Iterator[str]:
@@ -345,8 +359,8 @@ def streams(material: Material, backgrounds: Sequence[Path], half: str, cache: P
             sliding = SlidingWindows.of_seconds(info.window_seconds, HOP_S, rate_hz)
             hear(sliding.feed(Block(scape.samples, 0.0)), labels, None, out)
         played.append((scape, Outputs.read(out)))
-    for name, score, is_chosen in systems(material):
-        rules, points = rules_of(model, is_chosen), []
+    for name, score, rules in systems(material, model) + (tried(material, model) if half == "choose" else []):
+        points = []
         for shift in np.arange(-3, 3.1, 0.5):
             shifted = {scape.name: _scores(each, score(each) + shift, labels.step_s) for scape, each in played}
             found: Streams = {
@@ -371,9 +385,23 @@ def streams(material: Material, backgrounds: Sequence[Path], half: str, cache: P
             yield f"{name}: {rate} wrong labels an hour, {100 * recall:.1f} % announced, median delay {delay:.2f} s"
 
 
-def systems(material: Material) -> list[tuple[str, Score, bool]]:
-    """Name, scores, and whether they have thresholds of their own."""
-    return [("alone", alone, False), ("with a second opinion", scored(material.chosen()), True)]
+def systems(material: Material, model: str) -> list[tuple[str, Score, Policy]]:
+    """Name, scores, and rules."""
+    return [
+        ("alone", alone, rules_of(model, False)),
+        ("with a second opinion", scored(material.chosen()), rules_of(model, True)),
+    ]
+
+
+def tried(material: Material, model: str) -> list[tuple[str, Score, Policy]]:
+    """What was not taken: means of several windows' scores, with and without confirmation by the next window."""
+    score, rules = scored(material.chosen()), rules_of(model, True)
+    at_once = replace(rules, each=tuple(replace(each, confirm_s=0.0) for each in rules.each))
+    return [
+        ("mean of 3 windows", lasting(score, 3), rules),
+        ("mean of 4 windows, not confirmed", lasting(score, 4), at_once),
+        ("mean of 5 windows, not confirmed", lasting(score, 5), at_once),
+    ]
 
 
 def _sound(path: Path, rate_hz: int, longest_s: float = 10.0) -> NDArray[np.float32]:
@@ -387,9 +415,9 @@ def report(material: Material, model: str) -> Iterator[str]:
     """The chosen weights on the other half, and without them."""
     some = material.half("report")
     yield f"ESC-50 {100 * material.accuracy(material.chosen()):.2f} %"
-    for name, score, is_chosen in systems(material):
+    for name, score, rules in systems(material, model):
         yield name
-        rows = heard(material, some, score, model, rules_of(model, is_chosen))
+        rows = heard(material, some, score, model, rules)
         for key, each in trust.measures(rows).items():
             (low, high), (least, most) = each.by_recording, each.by_source
             yield f"{key:10} {each.value:.3f}   {low:.3f} to {high:.3f}   {least:.3f} to {most:.3f}"

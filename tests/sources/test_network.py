@@ -29,6 +29,7 @@ from tests.builders import daemon
 from tests.fakes import RATE_HZ
 from tests.programs import LONG_S, run, until
 from tests.radio import Radio, on_air
+from tests.servers import serving
 
 
 @pytest.fixture(autouse=True)
@@ -251,6 +252,18 @@ def test_a_server_that_sends_all_at_once_is_heard_at_the_pace_of_the_clock(monke
         began = time.monotonic()
         heard(server.url(), 3.0)
         assert time.monotonic() - began >= 1.5
+
+
+def test_a_recording_that_a_server_has_is_never_heard_in_the_future() -> None:
+    with serving(radio.encoded(300.0, "pcm_s16le", "wav")) as server:
+        ahead_s, length_s = [], 0.0
+        with closing(opened(server.url("recording")).blocks()) as blocks:  # type: ignore[type-var]
+            for block in blocks:
+                ahead_s.append(block.time + len(block.samples) / RATE_HZ - time.time())
+                length_s += len(block.samples) / RATE_HZ
+                if length_s > 3:
+                    break
+    assert max(ahead_s) < 1.5  # the server sends as fast as it can
 
 
 def test_user_and_password_are_sent_and_never_shown(

@@ -112,6 +112,7 @@ class Reader:
             channels=int(context.layout.nb_channels),
             has_pictures=bool(container.streams.video),
             title=str(container.metadata.get("icy-name", ""))[:200],
+            length_s=container.duration / 1e6 if container.duration else None,
         )
         self._send(packed_json(ABOUT, about))
 

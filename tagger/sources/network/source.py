@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 
 _AHEAD_SECONDS = 40.0
 """Most sound that a server may send ahead of time. Icecast sends some seconds at once, HLS three pieces of up to 10 s.
-What comes beyond it waits in the connection, so a recording is heard at its own pace."""
+What comes beyond it waits in the connection."""
+_RECORDING_AHEAD_SECONDS = 0.5
+"""The same of a recording, all of which is there: it is heard at its own pace, and nothing of it from the future."""
 _STAMPED = ("rtsp", "rtp", "mpegts", "flv", "hls")
 """FFmpeg's names of containers whose sender stamps the sound. In others FFmpeg counts samples or bytes."""
 _TRIED_OTHERWISE: tuple[Reason, ...] = ("no_bytes", "no_sound", "not_audio", "failed")
@@ -137,7 +139,9 @@ class NetworkSource:
             missing_s = self._stamps.follow(sound.stamp_s, length_s, now)
             heard_s += length_s
             yield Chunk(frames, sound.rate_hz, missing_s or 0.0, is_joined=missing_s == 0)
-            self._hold_back(heard_s - (steady() - began) - _AHEAD_SECONDS, reading)
+            is_recording = self.about is not None and self.about.length_s is not None
+            ahead_s = min(_AHEAD_SECONDS, _RECORDING_AHEAD_SECONDS) if is_recording else _AHEAD_SECONDS
+            self._hold_back(heard_s - (steady() - began) - ahead_s, reading)
 
     def _hold_back(self, seconds: float, reading: Reading) -> None:
         """Lets a server wait that sends more than the time that passes."""

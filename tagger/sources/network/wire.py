@@ -50,6 +50,8 @@ class About:
     has_pictures: bool = False
     title: str = ""
     """What the server calls it, from elsewhere."""
+    length_s: float | None = None
+    """Length of a recording, seconds. None: the stream is live, or nobody knows."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,11 @@ import pytest
 import soundfile
 
 from bench import gpu_train as bench
+from tagger.checkpoints import checkpoint
+from tagger.checkpoints.info import CheckpointInfo
+from tagger.features.config import MelConfig
+from tagger.models.config import EfficientATConfig
+from tagger.models.network import build
 from train.data import esc50
 
 pytestmark = pytest.mark.train
@@ -50,20 +55,45 @@ def test_packed_clips_are_the_same_data_set(data: Path, tmp_path: Path):
     assert after.labels == before.labels
 
 
-def test_a_fold_trains_teacher_and_student_and_is_not_trained_again(data: Path, tmp_path: Path):
-    plan = bench.Plan(data, tmp_path / "out", "cpu", tiny=True)
+@pytest.fixture
+def official(tmp_path: Path) -> None:
+    """A small network in place of AudioSet's."""
+    labels = tuple(f"class {number}" for number in range(7))
+    info = CheckpointInfo(
+        name="mn04_as",
+        architecture="efficientat",
+        config=EfficientATConfig(labels=7, width=0.1),
+        mel=MelConfig(),
+        window_seconds=5.0,
+        labels=labels,
+        activation="sigmoid",
+        thresholds=(0.5,) * 7,
+    )
+    path = tmp_path / "home" / "models" / "mn04_as.safetensors"
+    path.parent.mkdir(parents=True)
+    checkpoint.save(path, info, build("efficientat", info.config), half=True)
+
+
+def test_a_fold_trains_teacher_and_student_and_neither_again(data: Path, tmp_path: Path, official: None):
+    plan = bench.Plan(data, tmp_path / "out", "cpu", tiny=True, folds=(2,), pretrain_s=0.1)
     said: list[str] = []
-    bench.train_all(plan.jobs(2), said.append)
-    assert {name: set(found) for name, found in plan.finished().items() if found} == {"mn04": {2}, "crnn": {2}}
+    bench.train_all([plan.head_job(2)], said.append)
+    plan.pretrain(2, said.append)
+    assert any("a step takes" in line for line in said)
+    plan.choose("gentle", 2, said.append)
+    bench.train_all([plan.crnn_job(2)], said.append)
+    assert {name: set(found) for name, found in plan.finished().items() if found} == {"head": {2}, "crnn": {2}}
     results = bench.written(plan, 1.0)
     assert json.loads((plan.out / "results.json").read_text("utf-8"))["crnn"]["mean"] is None
-    assert set(results["mn04"]["accuracy"]) == {2}
+    assert set(results["head"]["accuracy"]) == {2}
+    assert set(results["choose"]) == {"choose-gentle/fold2"}
 
     with zipfile.ZipFile(plan.out / "checkpoints-1.zip") as archive:
         archive.extractall(tmp_path / "elsewhere")
-    again = bench.Plan(data, tmp_path / "elsewhere", "cpu", tiny=True)
+    again = bench.Plan(data, tmp_path / "elsewhere", "cpu", tiny=True, folds=(2,))
     said.clear()
-    bench.train_all(again.jobs(2), said.append)
+    bench.train_all([again.head_job(2), again.crnn_job(2)], said.append)
+    again.pretrain(2, said.append)
     assert not said
 
 
@@ -78,19 +108,30 @@ def test_windows_that_several_make_are_the_ones_that_a_stream_learns_from(data: 
     assert set(plan.finished()["stream-rooms"]) == {3}
 
 
-def test_windows_are_made_before_what_learns_from_them(tmp_path: Path):
+def test_what_is_needed_comes_first(tmp_path: Path):
     plan = bench.Plan(tmp_path, tmp_path, makers=2)
     every = list(bench.tasks(plan))
     names = [task.name for task in every]
-    assert len(names) == len(set(names)) == 5 + 2 * 3 + 6 * len(bench.STREAMS)
+    assert len(names) == len(set(names))
+    assert sum(task.kind == "crnn" for task in every) == sum(task.kind == "pretrain" for task in every) == 6
+    assert sum(task.kind == "stream" for task in every) == 6 * len(bench.STREAMS)
     for task in every:
-        assert not task.needs or any(name.startswith(task.needs) for name in names[: names.index(task.name)])
+        for need in task.needs:
+            assert any(name.startswith(need) for name in names[: names.index(task.name)])
     for name, maker in bench.MADE_BY.items():
         one, other = plan.stream_recipe(name), plan.stream_recipe(maker)
         assert (one.scenes, one.channel, one.frozen_blocks) == (other.scenes, other.channel, other.frozen_blocks)
 
 
+def test_only_the_parts_that_are_asked_for_are_trained(tmp_path: Path):
+    plan = bench.Plan(tmp_path, tmp_path, what=("streams",), streams=("stream-scenes",), folds=(1,))
+    assert {(task.kind, task.network) for task in bench.tasks(plan)} == {
+        ("windows", "stream-scenes"),
+        ("stream", "stream-scenes"),
+    }
+
+
 def test_when_the_time_is_over_all_stop_and_what_is_finished_is_written(data: Path, tmp_path: Path):
     results = bench.train(bench.Plan(data, tmp_path / "out", "cpu", tiny=True, folds=(1,)), 0.0, 2)
-    assert results["mn04"]["mean"] is None
+    assert results["crnn"]["mean"] is None
     assert (tmp_path / "out" / "checkpoints-1.zip").is_file()

@@ -62,6 +62,14 @@ class Recipe:
     distill_temperature: float = 1.0
     """Divisor of the teacher's and the student's logits. Hinton et al., arXiv:1503.02531."""
 
+    pretrain_epochs: int = 0
+    """With `stored_views`: epochs in which the network first learns to answer as `pretrain_teacher` does, without
+    labels (`train.fit.pretrain`). Each has ten pieces of every clip. 0: none."""
+    pretrain_teacher: str = "mn04"
+    """The network whose official AudioSet weights are learnt from, as they are."""
+    pretrain_batch: int = 128
+    pretrain_learning_rate: float = 2e-3
+
     surprise: float = 0.0
     """With `upper`: this times the highest surprise is subtracted from every logit (see CheckpointInfo)."""
     opinion: bool = False
@@ -127,6 +135,10 @@ class Recipe:
             _check(field.name, getattr(self, field.name))
         if self.front_end not in FRONT_ENDS:
             raise UserError(f"front_end {self.front_end!r} is unknown{near(self.front_end, FRONT_ENDS)}")
+        if self.pretrain_epochs and not (self.stored_views and self.trainable == "all"):
+            raise UserError(
+                "pretrain_epochs: it learns from stored spectrograms (stored_views), the whole network (all)"
+            )
 
     def to_document(self) -> dict[str, Any]:
         """Its fields, for JSON."""
@@ -147,7 +159,16 @@ _PROBABILITIES = [
     "mix_waveforms",
     "bandwidth",
 ]
-_POSITIVE = ("epochs", "batch", "patience", "learning_rate", "head_learning_rate", "distill_temperature")
+_POSITIVE = (
+    "epochs",
+    "batch",
+    "patience",
+    "learning_rate",
+    "head_learning_rate",
+    "distill_temperature",
+    "pretrain_batch",
+    "pretrain_learning_rate",
+)
 _LIMITS = {
     "dropout": (0, 0.99),
     "gain_db": (0, 100),
@@ -239,7 +260,17 @@ RECIPES: dict[str, Recipe] = {
     ),
     "gradual": Recipe(trainable="gradual", layer_decay=0.85),
     "crnn": _CRNN,
-    "crnn-distilled": replace(_CRNN, distill=0.8, distill_temperature=2.0, mix_spectrograms=0.5),
+    "crnn-distilled": replace(
+        _CRNN,
+        epochs=40,
+        batch=32,
+        learning_rate=5e-4,
+        head_learning_rate=1e-3,
+        distill=0.8,
+        distill_temperature=2.0,
+        mix_spectrograms=0.5,
+        pretrain_epochs=40,
+    ),
     "origin-crnn": replace(_ORIGIN, epochs=20, frozen_norm=False, learning_rate=1e-3, head_learning_rate=1e-3),
     "origin-default": replace(_ORIGIN, epochs=10, front_end="efficientat"),
     "origin-custom-10": replace(_ORIGIN, epochs=10),

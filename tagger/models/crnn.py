@@ -71,11 +71,27 @@ class CRNN(Network):
         Input: [B, channels, rows, steps], the last feature map. Output: [B, steps, features].
         """
         sequence = self.to_sequence(maps.flatten(1, 2).permute(0, 2, 1).contiguous())  # [B, steps, sequence]
-        context: Tensor = self.dropout(torch.cat([sequence, self.lstm(sequence)[0]], 2))
+        context: Tensor = self.dropout(torch.cat([sequence, self._around(sequence)], 2))
         return context
+
+    def _around(self, sequence: Tensor) -> Tensor:
+        """What the LSTM makes of the steps, [B, steps, 2 * hidden]."""
+        if not sequence.is_cuda:
+            return self.lstm(sequence)[0]  # type: ignore[no-any-return]
+        # In half precision cuDNN's LSTM gives float16, whatever the autocast's type is, and the two do not mix.
+        with torch.autocast("cuda", enabled=False):
+            return self.lstm(sequence.float())[0]  # type: ignore[no-any-return]
 
     def _weighted(self, context: Tensor) -> tuple[Tensor, Tensor]:
         return self.classifier(context), self.attention(context).softmax(1)
+
+    def head_input(self, log_mel: Tensor) -> Tensor:
+        return self._context(self.features(log_mel)).mean(1)
+
+    def first_head(self) -> nn.Linear:
+        nn.init.zeros_(self.attention.weight)  # all steps weigh the same: the logits are those of their mean
+        nn.init.zeros_(self.attention.bias)
+        return self.classifier
 
     def outputs(self, log_mel: Tensor) -> Outputs:
         """Logits of the window and of its steps, and the mean of the steps' features."""

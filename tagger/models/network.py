@@ -70,6 +70,20 @@ class Network(nn.Module):
         """Everything that the network computes."""
         raise NotImplementedError
 
+    def head_input(self, log_mel: Tensor) -> Tensor:
+        """What the layer that `first_head` gives takes, [B, F]: one vector for the whole input. This one and the next
+        are of networks with `has_linear_head`; others have their own.
+        """
+        hidden: Tensor = self.features(log_mel)  # type: ignore[operator]
+        for layer in list(self.classifier)[:-1]:  # type: ignore[arg-type]
+            hidden = layer(hidden)
+        return hidden
+
+    def first_head(self) -> nn.Linear:
+        """The last layer, to be fitted to `head_input`: from here on nothing else decides about the labels."""
+        last: nn.Linear = self.classifier[-1]  # type: ignore[index,assignment]
+        return last
+
     def lower(self, log_mel: Tensor) -> Tensor:
         """The part below `cut`. Output: [B, channels, rows, ceil(frames / `cut.frames`)]."""
         raise NotImplementedError

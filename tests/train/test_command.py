@@ -806,7 +806,9 @@ def test_each_fold_has_a_teacher_that_never_heard_it(trained: Trained, own: Path
 
 def test_a_crnn_with_a_teacher_has_a_recipe_of_its_own(trained: Trained, own: Path, tmp_path: Path) -> None:
     teacher = ("--teacher", trained.folder / "fold1.safetensors", "--fold", "1")
-    printed = succeeded("train", own, "-m", "crnn", *settings(epochs=1, stored_views=2), *teacher, "-o", tmp_path)
+    printed = succeeded(
+        "train", own, "-m", "crnn", *settings(epochs=1, stored_views=2, pretrain_epochs=0), *teacher, "-o", tmp_path
+    )
     assert "15 clips of 3 labels (own); crnn, recipe crnn-distilled" in printed.splitlines()
 
 

@@ -80,7 +80,7 @@ def distant(sound: Samples, rate_hz: int, rt60_s: float, direct_db: float, rng: 
     tail[: round(0.002 * rate_hz)] = 0.0
     tail *= 10 ** (-direct_db / 20) / max(float(np.sqrt(np.sum(tail**2))), 1e-12)
     tail[0] = 1.0
-    size = len(sound) + taps
+    size = _quick_size(len(sound) + taps)
     wet = np.fft.irfft(np.fft.rfft(sound, size) * np.fft.rfft(tail, size), size)[: len(sound)]
     return _fitted(wet * (_rms(sound) / max(_rms(wet), 1e-9)), len(sound))
 
@@ -127,6 +127,13 @@ def companded(sound: Samples, rate_hz: int, law: Law) -> Samples:
         steps = (np.minimum(np.floor(curve * 128), 127) + 0.5) / 128
         size = np.where(steps < 1 / scale, steps * scale, np.exp(steps * scale - 1)) / _A
     return _fitted(_resampled((sign * size).astype(np.float32), _TELEPHONE_HZ, rate_hz), len(sound))
+
+
+def _quick_size(least: int) -> int:
+    """The smallest number from `least` on whose prime factors are 2, 3 and 5: a transform of such a length is quick."""
+    odd = [3**threes * 5**fives for threes in range(12) for fives in range(9)]
+    sizes: list[int] = [factor << max(0, -(-least // factor) - 1).bit_length() for factor in odd]
+    return min(sizes)
 
 
 def _resampled(sound: Samples, from_hz: int, to_hz: int) -> Samples:

@@ -108,10 +108,16 @@ def masked(batch: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
     """
     if not (recipe.mask_bands or recipe.mask_frames):
         return batch
-    hidden = torch.zeros(batch.shape, dtype=torch.bool)
-    for each in hidden:
-        for axis, widest in ((1, recipe.mask_bands), (2, recipe.mask_frames)):
-            width = int(rng.integers(min(widest, each.shape[axis]) + 1))
-            start = int(rng.integers(each.shape[axis] - width + 1))
-            each.narrow(axis, start, width).fill_(True)
-    return torch.where(hidden.to(batch.device), batch.mean((2, 3), keepdim=True), batch)
+    ranges = np.zeros((len(batch), 2, 2), np.int64)  # of bands and of frames: the first, and the one after the last
+    for each in ranges:
+        for axis, widest in enumerate((recipe.mask_bands, recipe.mask_frames)):
+            size = batch.shape[2 + axis]
+            width = int(rng.integers(min(widest, size) + 1))
+            start = int(rng.integers(size - width + 1))
+            each[axis] = start, start + width
+    first, after = torch.from_numpy(ranges).to(batch.device).unbind(2)
+    band, frame = (torch.arange(size, device=batch.device) for size in batch.shape[2:])
+    of_bands = (band >= first[:, :1]) & (band < after[:, :1])  # [B, bands]
+    of_frames = (frame >= first[:, 1:]) & (frame < after[:, 1:])  # [B, frames]
+    hidden = of_bands[:, None, :, None] | of_frames[:, None, None, :]
+    return torch.where(hidden, batch.mean((2, 3), keepdim=True), batch)

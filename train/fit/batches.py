@@ -9,14 +9,16 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tagger.events import Samples
 from train.augment import waveform
 from train.data.dataset import Rows
 from train.recipe import Recipe
 
-Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Waveforms [B, N], full scale -1 to 1, and targets [B, labels], 0 to 1; all zeros: no label."""
+Batch = tuple[NDArray[np.float32] | Tensor, NDArray[np.float32] | Tensor]
+"""Waveforms [B, N], full scale -1 to 1, and targets [B, labels], 0 to 1; all zeros: no label. Tensors may be on a
+device."""
 
 _NOTHING, _ORDER, _CLIP, _SPECTROGRAM = range(4)
 """Purposes of the generators; each has its own seeds."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tagger.engine.runtime_torch import choose_device
@@ -41,13 +41,13 @@ class Place:
         distributed.broadcast(numbers, 0)
         return numbers.tolist()
 
-    def summed(self, *values: float) -> list[float]:
-        """Sums over all processes."""
+    def summed(self, *values: Tensor | float) -> list[Tensor | float]:
+        """Sums over all processes. One process gives back what it gets, wherever that is."""
         if self.ranks == 1:
             return list(values)
         numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.all_reduce(numbers)
-        return numbers.tolist()
+        return list(numbers.tolist())
 
     def wait(self) -> None:
         """Waits until every process is here.

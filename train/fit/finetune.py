@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +24,9 @@ from train.curve import Epoch
 from train.data.dataset import Rows
 from train.fit.batches import Batch, Batches
 from train.fit.logistic import cross_entropy, fit_start
-from train.fit.loop import LoopState, StepResult, run_epochs
+from train.fit.loop import LoopState, StepResult, run_epochs, unread
+from train.fit.precision import autocast
+from train.fit.pretrain import pretrained
 from train.fit.progress import NoBoard, announce, board
 from train.fit.stored_spectrograms import Spectrograms, StoredBatches
 from train.fit.trainer import Setup, Trained, Trainer, calibrated, unless_stopped
@@ -42,12 +44,15 @@ class FineTuneTrainer(Trainer):
         self._spectrograms: Spectrograms | None = None
 
     def run(self, rows: Rows, inner: Rows, folder: Path, report: Say, stop: Stop) -> Trained:
-        """See `Trainer.run`. Resumes within an epoch."""
+        """See `Trainer.run`. Resumes within an epoch; while it pretrains, after the last complete one."""
         setup = self.setup
         announce(folder, rows, inner, report)
         if setup.recipe.stored_views and self._spectrograms is None:
             views, mel = setup.recipe.stored_views, setup.backbone.mel
             self._spectrograms = Spectrograms(setup.corpus, mel, views, setup.seed, setup.place, stop)
+        if setup.recipe.pretrain_epochs:
+            assert self._spectrograms is not None
+            setup = pretrained(setup, self._spectrograms, rows, inner, folder, report, stop)
         return FineTuneLearner(setup, rows, inner, folder, self._spectrograms).run(report, stop)
 
 
@@ -83,9 +88,9 @@ class FineTuneLearner:
         self.network: Any = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._shared: nn.Module = self.network
         """The network; within an epoch and with several processes, wrapped so that they share its gradients."""
-        has_known_features = backbone.weights is not None and network.has_linear_head
+        has_known_features = backbone.weights is not None and (network.has_linear_head or bool(recipe.pretrain_epochs))
         self._has_fitted_head = recipe.fitted_head and has_known_features
-        self._autocast = _autocast(place.device, recipe.mixed_precision)
+        self._autocast = autocast(place.device, recipe.mixed_precision)
         self._optimiser, self._rates = self._build_optimiser()
         self._average = _averaged(self.network, recipe.average)
         self._start: dict[str, Tensor] | None = None
@@ -159,7 +164,7 @@ class FineTuneLearner:
             batches = math.ceil(len(self._batches.rows) / BATCH) + len(self._batches)
             with Progress(title, batches, "batches", brief=True, shown=self.place.leads) as progress:
                 views = progress.over(unless_stopped(self._embedded(), stop))
-                fit_start(self.network.classifier[-1], views, self.recipe.activation)
+                fit_start(self.network.first_head(), views, self.recipe.activation)
             self._average = _averaged(self.network, self.recipe.average)
         if self.recipe.start_share:
             self._start = _copied(self.network.state_dict())
@@ -181,7 +186,7 @@ class FineTuneLearner:
         self.set_rates(done, len(self._batches) * recipe.epochs)
         torch.manual_seed(hash((self.seed, done, place.rank)) % (1 << 62))  # dropout's, and nothing else's
         rng = self._batches.spectrogram_generator(epoch, step)
-        inputs, targets = (torch.from_numpy(each).to(place.device) for each in batch)
+        inputs, targets = (torch.as_tensor(each).to(place.device) for each in batch)
         with torch.no_grad():
             is_stored = isinstance(self._batches, StoredBatches)
             bank = None if is_stored else jittered_bank(self.mel, recipe, rng)
@@ -210,7 +215,7 @@ class FineTuneLearner:
             self._average.update_parameters(self.network)
         labelled = targets.sum(1) > 0.5
         right = (logits.argmax(1) == targets.argmax(1)) & labelled
-        return float(loss.detach()), float(right.sum()), float(labelled.sum())
+        return unread(loss), unread(right.sum()), unread(labelled.sum())
 
     def _taught(self, waves: Tensor, x: Tensor, mix: Mix | None) -> Tensor | None:
         """The teacher's scores: of the very spectrograms that the student sees, where the front ends are the same."""
@@ -254,14 +259,12 @@ class FineTuneLearner:
         """Inputs of the last layer, and targets, to fit it to: each clip as it is, and one augmented epoch."""
         network = self.network.eval()
         rows = self._batches.rows
-        last = list(network.classifier)[:-1]
-        body = nn.Sequential(network.features, *last)
 
         def embed(inputs: Tensor, are_spectrograms: bool) -> Tensor:
             inputs = inputs.to(self.place.device)
             with torch.inference_mode():
                 x = inputs[:, None] if are_spectrograms else self._front(inputs)
-                features: Tensor = body(x.to(memory_format=torch.channels_last)).float().cpu()
+                features: Tensor = network.head_input(x.to(memory_format=torch.channels_last)).float().cpu()
             return features.clone()
 
         targets = self.corpus.targets[torch.from_numpy(rows)]
@@ -269,7 +272,7 @@ class FineTuneLearner:
             yield embed(waves, False), truths
         # An epoch that is not trained on; all of it, so that every process begins with the same head.
         for heard, truth in self._batches.epoch(self.recipe.epochs, whole=True):
-            yield embed(torch.from_numpy(heard), isinstance(self._batches, StoredBatches)), torch.from_numpy(truth)
+            yield embed(torch.as_tensor(heard), isinstance(self._batches, StoredBatches)), torch.as_tensor(truth)
 
     def _build_optimiser(self) -> tuple[torch.optim.AdamW, list[float]]:
         recipe, network = self.recipe, self.network
@@ -388,24 +391,17 @@ def _averaged(network: nn.Module, decay: float) -> AveragedModel | None:
     if not decay:
         return None
 
-    def average(means: Any, news: Any, count: Tensor | int) -> None:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+    def average(means: Any, news: Any, _: Tensor | int) -> None:
+        count = int(averaged.n_averaged)  # on the processor; the argument is on the device, and would have to come back
+        kept = min(decay, (1 + count) / (10 + count))
         if means[0].is_floating_point():
             torch._foreach_lerp_(means, news, 1 - kept)
         else:
             torch._foreach_copy_(means, news)
 
-    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    return averaged
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in weights.items()}
-
-
-def _autocast(device: torch.device, wanted: bool) -> Callable[[], Any]:
-    """bfloat16 where the device computes faster in it."""
-    if device.type == "cuda":
-        use = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        use = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    return lambda: torch.autocast(device.type, torch.bfloat16, enabled=wanted and use)

@@ -25,8 +25,16 @@ from train.fit.trainer import TrainingStoppedError
 from train.messages import Say
 
 BatchT = TypeVar("BatchT")
-StepResult = tuple[float, float, float]
-"""Loss of one batch; labelled windows that were right; labelled windows. 0 and 0: accuracy is not measured."""
+StepResult = tuple[Tensor | float, Tensor | float, Tensor | float]
+"""Loss of one batch; labelled windows that were right; labelled windows. 0 and 0: accuracy is not measured.
+
+See `unread`: they may be on the device."""
+
+
+def unread(number: Tensor) -> Tensor | float:
+    """A number of a step. A GPU's stays where it is: to read it here would be to wait until the step is done."""
+    number = number.detach()
+    return number.double() if number.is_cuda else float(number)
 
 
 @dataclass
@@ -38,7 +46,8 @@ class LoopState:
     step: int = 0
     """Steps of the current epoch that are done."""
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
-    """Sums over the current epoch so far: losses, right windows, labelled windows, seconds."""
+    """Sums over the steps of the current epoch that are done, but those of this call: losses, right windows, labelled
+    windows, seconds."""
     curve: list[Epoch] = field(default_factory=list)
     kept: dict[str, Tensor] | None = None
     """Weights of the epoch that was chosen so far. None: the learner keeps the last epoch's."""
@@ -133,6 +142,7 @@ def run_epochs(
 def _run_steps(learner: Learner[BatchT], epochs: int, path: Path, place: Place, stop: Stop, began: float) -> None:
     """The rest of the current epoch."""
     state = learner.state
+    sums: list[Tensor | float] = list(state.sums[:3])
     with (
         Progress(
             f"epoch {state.epoch + 1} of {epochs}", learner.steps_per_epoch, "steps", brief=True, shown=place.leads
@@ -143,16 +153,18 @@ def _run_steps(learner: Learner[BatchT], epochs: int, path: Path, place: Place, 
         for batch in batches:
             loss, right, labelled = learner.step(batch, state.epoch, state.step)
             state.step += 1
-            sums = place.summed(loss / place.ranks, right, labelled)
-            state.sums[:3] = [have + new for have, new in zip(state.sums, sums, strict=False)]
+            sums = [
+                have + new for have, new in zip(sums, place.summed(loss / place.ranks, right, labelled), strict=True)
+            ]
             progress.update()
             if not learner.resumes_within_epochs and state.step == learner.steps_per_epoch:
-                return  # the epoch is whole: it is saved first
+                break  # the epoch is whole: it is saved first
             if place.agreed(float(stop.interrupted))[0]:
-                state.sums[3] += time.monotonic() - began
+                state.sums = [*map(float, sums), state.sums[3] + time.monotonic() - began]
                 if learner.resumes_within_epochs:
                     _save(learner, path, place)
                 raise TrainingStoppedError
+    state.sums[:3] = map(float, sums)
 
 
 def _save(learner: Learner[Any], path: Path, place: Place) -> None:

@@ -18,9 +18,10 @@ def show(row: Epoch, epochs: int, is_kept: bool, report: Say) -> None:
     """Says how an epoch went."""
     inner_accuracy = 100 * (row.inner_accuracy or 0)
     if row.train_accuracy is None:
+        accuracy = "" if row.inner_accuracy is None else f"inner accuracy {inner_accuracy:.2f} %, "
         report(
             f"epoch {row.epoch:3}: loss {row.train_loss:.3f}, inner loss {row.inner_loss:.3f}, "
-            f"inner accuracy {inner_accuracy:.2f} %, {row.seconds:.0f} s"
+            f"{accuracy}{row.seconds:.0f} s"
         )
         return
     report(

@@ -44,6 +44,7 @@ from train.fit.job import (
 )
 from train.fit.memory import keep_memory
 from train.fit.opinion import second_opinion
+from train.fit.pretrain import PRETRAINED, official_of
 from train.fit.result import (
     Result,
     announced_in,
@@ -83,6 +84,8 @@ def run(job: Job, say: Say) -> None:
                 f"{backbone.name}: a {network.__name__} has no last layer that could be fitted alone (--freeze); "
                 "mn and dymn networks have, and checkpoints of them"
             )
+        if ahead and job.recipe.pretrain_epochs:
+            official_of(job.recipe)
         if job.recipe.batch < place.ranks:
             raise UserError(f"batch {job.recipe.batch} is less than one clip for each of {place.ranks} processes")
         if place.leads:
@@ -234,7 +237,8 @@ class _Stages:
             inner = rest
         folder = job.output / "state" / job.title(stage)
         if not job.resume:
-            (folder / "state.pt").unlink(missing_ok=True)
+            for name in ("state.pt", "pretrain.pt", PRETRAINED):
+                (folder / name).unlink(missing_ok=True)
         trained = self._trainer(stage).run(rest, inner, folder, self._say, self._stop)
         if not job.recipe.opinion:
             return trained
@@ -258,10 +262,11 @@ class _Stages:
         return Teacher(loaded, labels, recipe.activation, recipe.distill_temperature, self._place.device)
 
     def _teacher_licences(self, stage: int) -> tuple[str, ...]:
-        """Licences of the teacher's weights, which hold for its student's too."""
+        """Licences of the teachers' weights, which hold for their student's too."""
+        found = official_of(self._job.recipe).info.licences if self._job.recipe.pretrain_epochs else ()
         if self._job.teacher is None:
-            return ()
-        return tuple(read_header(store.find(of_stage(self._job.teacher, stage)))["licences"])
+            return found
+        return (*found, *read_header(store.find(of_stage(self._job.teacher, stage)))["licences"])
 
     def _metrics(self, parts: Sequence[Predictions]) -> dict[str, Any]:
         """Results of all folds, for the checkpoint from all clips. Empty if a fold is missing, or leaks."""

@@ -25,8 +25,9 @@ from train.augment.scenes import labels_of
 from train.data.dataset import Rows
 from train.fit.activations import Activations
 from train.fit.backbone import others_of
+from train.fit.held import held, taken
 from train.fit.logistic import cross_entropy
-from train.fit.loop import LoopState, StepResult, run_epochs
+from train.fit.loop import LoopState, StepResult, run_epochs, unread
 from train.fit.progress import announce
 from train.fit.trainer import Setup, Trained, Trainer, calibrated
 from train.messages import Say
@@ -60,14 +61,16 @@ class StreamTrainer(Trainer):
         return setup.backbone.build(setup.corpus.targets.shape[1], setup.recipe.dropout).eval()
 
     def windows(self, stop: Stop | None = None) -> dict[str, Tensor]:
-        """What `Activations.load` gives; computed at the first call.
+        """What `Activations.load` gives, `maps` and `hidden` on the GPU, if it has room; computed at the first call.
 
         Raises:
             TrainingStoppedError: after `stop`; the views that are complete stay in the cache.
             UserError: the network has no such blocks.
         """
         if self._windows is None:
-            self._windows = self.activations().load(stop)
+            windows = self.activations().load(stop)
+            large = {name: windows[name] for name in ("maps", "hidden")}
+            self._windows = windows | held(large, self.setup.place.device)
         return self._windows
 
     def activations(self) -> Activations:
@@ -103,7 +106,7 @@ class StreamLearner:
         """
         Args:
             network: becomes the learner's own, with new heads.
-            windows: what `Activations.load` gives.
+            windows: what `Activations.load` gives; `maps` and `hidden` may be on the device.
         """
         recipe, place, corpus, backbone = setup.recipe, setup.place, setup.corpus, setup.backbone
         self.state = LoopState()
@@ -114,7 +117,8 @@ class StreamLearner:
         self._learnt = np.flatnonzero(np.isin(windows["row"].numpy(), rows) & ~of_others)
         self._inner = torch.from_numpy(np.flatnonzero(np.isin(windows["row"].numpy(), inner)))
         plain = torch.from_numpy(np.flatnonzero(np.isin(windows["row"].numpy(), rows) & windows["is_plain"].numpy()))
-        heard, truth = windows["hidden"][plain].float(), corpus.targets[windows["row"][plain]]
+        heard = taken(windows["hidden"], plain, torch.device("cpu")).float()
+        truth = corpus.targets[windows["row"][plain]]
         others = others_of(network, backbone, heard, truth)
         self._classifier: nn.Module = network.classifier  # type: ignore[assignment]
         last: nn.Linear = network.classifier[-1]  # type: ignore[index,assignment]
@@ -157,8 +161,11 @@ class StreamLearner:
         rng = np.random.default_rng([self._seed, epoch])
         torch.manual_seed(self._seed * 1000 + epoch)  # dropout's
         weight = self._windows["weight"].numpy()[self._learnt]
+        up_to = np.cumsum(weight / weight.sum())  # as `Generator.choice` draws, which would add them up for every batch
+        up_to /= up_to[-1]
         for _ in range(self.steps_per_epoch):
-            yield torch.from_numpy(rng.choice(self._learnt, self._recipe.batch, p=weight / weight.sum()))
+            drawn = up_to.searchsorted(rng.random(self._recipe.batch), side="right")
+            yield torch.from_numpy(self._learnt[drawn])
 
     def keep(self) -> bool:
         """The last epoch's weights are the result."""
@@ -172,7 +179,7 @@ class StreamLearner:
         """Learns from these windows."""
         chosen, done = batch, epoch * self.steps_per_epoch + step
         windows, recipe, device = self._windows, self._recipe, self._place.device
-        maps = windows["maps"][chosen].to(device).float().to(memory_format=torch.channels_last)
+        maps = taken(windows["maps"], chosen, device).float().to(memory_format=torch.channels_last)
         labels = labels_of(windows["sounds"][chosen], self._targets)  # [B, MOST_SOUNDS, labels]
         truth = labels.amax(1).to(device)
         moments = torch.einsum("nsl,nst->ntl", labels, windows["active"][chosen].float()).clamp(max=1).to(device)
@@ -184,7 +191,7 @@ class StreamLearner:
         loss = cross_entropy(heard.logits.float(), truth)
         loss = loss + _STEPS_SHARE * (of_steps * has_steps).sum() / has_steps.sum().clamp(min=1)
         if self._before is not None:
-            known = self._before(windows["hidden"][chosen].to(device).float()).sigmoid()
+            known = self._before(taken(windows["hidden"], chosen, device).float()).sigmoid()
             said = self.network.others.layer(hidden.float())  # type: ignore[union-attr,operator]
             loss = loss + _REMEMBER_SHARE * cross_entropy(said, known)
         self._optimiser.zero_grad()
@@ -197,7 +204,7 @@ class StreamLearner:
                 self._average = [weight.detach().clone() for weight in self._weights]
             elif self._average is not None:
                 torch._foreach_lerp_(self._average, [weight.detach() for weight in self._weights], 1 - recipe.average)
-        return float(loss.detach()), 0.0, 0.0
+        return unread(loss), 0.0, 0.0
 
     def _outputs(self, maps: Tensor) -> tuple[Outputs, Tensor]:
         """The network's output, and the input of its last layer, [B, F]."""
@@ -213,7 +220,7 @@ class StreamLearner:
         self.network.eval()
         parts = []
         for some in torch.split(chosen, 256):
-            maps = self._windows["maps"][some].to(self._place.device).float().to(memory_format=torch.channels_last)
+            maps = taken(self._windows["maps"], some, self._place.device).float().to(memory_format=torch.channels_last)
             heard = outputs_of(self.network, self._upper(maps))
             surprise = heard.surprise.amax(1, keepdim=True) if heard.surprise is not None else 0.0
             parts.append((heard.logits - self._recipe.surprise * surprise).cpu())

@@ -88,3 +88,11 @@ def test_silence_stays_silence() -> None:
     silence = np.zeros(RATE_HZ, np.float32)
     for seed in range(8):
         assert np.abs(channel.through(silence, RATE_HZ, np.random.default_rng(seed))).max() < 1e-3
+
+
+def test_a_room_is_the_same_whatever_the_length_of_its_transform() -> None:
+    sound = np.random.default_rng(1).standard_normal(9_973).astype(np.float32)  # a prime
+    wet = channel.distant(sound, 1_000, 0.5, 3.0, np.random.default_rng(2))
+    longer = channel.distant(np.pad(sound, (0, 1_000)), 1_000, 0.5, 3.0, np.random.default_rng(2))
+    scale = np.dot(wet, longer[: len(wet)]) / np.dot(wet, wet)
+    np.testing.assert_allclose(longer[: len(wet)] / scale, wet, atol=1e-5)

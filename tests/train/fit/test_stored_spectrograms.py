@@ -64,6 +64,17 @@ def test_the_second_run_makes_nothing(capsys):
     assert "spectrograms" not in capsys.readouterr().err
 
 
+def test_a_gpu_that_holds_them_gives_the_same_batches(monkeypatch):
+    """Its way of making them, on the processor: there is no GPU here."""
+    recipe = replace(STILL, gain_db=10.0, roll=0.5, placed=0.5, nothing=0.5, crop_seconds=0.3)
+    _, spectrograms, found, targets = epoch(recipe=recipe)
+    whole = torch.from_numpy(np.stack([spectrograms[draw] for draw in spectrograms.every]))
+    monkeypatch.setattr(Spectrograms, "held", property(lambda self: whole))
+    _, _, held, same = epoch(recipe=recipe)
+    np.testing.assert_allclose(held, found, atol=1e-5)
+    np.testing.assert_array_equal(same, targets)
+
+
 class Stopped:
     interrupted = True
 

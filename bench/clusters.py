@@ -4,7 +4,8 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryDirectory
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 _MOST_TRIES = 10
@@ -21,6 +22,7 @@ def cluster_of(nodes: int, cores: int = 1) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     on_term = signal.getsignal(signal.SIGTERM)
+    Path(gettempdir(), "ray").mkdir(exist_ok=True)  # Ray notes its latest cluster there, whatever `temp_dir` is
     with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
         cluster = _tried("the head", lambda: Cluster(initialize_head=True, head_node_args=head))

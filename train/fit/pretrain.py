@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, binary_cross_entropy_with_logits, mse_loss
 
@@ -29,8 +28,9 @@ from tagger.stop import Stop
 from train.augment.spectrogram import equalised, warped
 from train.data.dataset import Rows
 from train.fit.loop import LoopState, StepResult, run_epochs, unread
+from train.fit.mixtures import Mixtures
 from train.fit.precision import autocast
-from train.fit.stored_spectrograms import SOFT, Spectrograms, log_mel_of, power_of
+from train.fit.stored_spectrograms import Spectrograms
 from train.fit.trainer import Setup
 from train.messages import Say
 from train.recipe import Recipe
@@ -39,10 +39,6 @@ PRETRAINED = "pretrained.pt"
 """File of the weights, in half precision as in a checkpoint."""
 PASSES = 10
 """Pieces of each clip in an epoch."""
-_MIXED = 0.5
-"""Probability that a second clip sounds, too."""
-_SECOND_DB = (-20.0, 5.0)
-"""Its level against the first one's."""
 _ANSWERS_SHARE = 0.05
 """Weight of the loss against the teacher's answers. That against its features has 1."""
 _WARM_UP = 0.02
@@ -218,55 +214,6 @@ class PretrainLearner:
         self.network.load_state_dict(content["network"])
         self._optimiser.load_state_dict(content["optimiser"])
         self._teacher.mean, self._teacher.spread = content["teacher"]
-
-
-class Mixtures:
-    """Mixtures of pieces of clips, made where their spectrograms are."""
-
-    def __init__(self, plain: Tensor, setup: Setup, frames: int) -> None:
-        """
-        Args:
-            plain: [clips, bands, length], normalised log-mel of each clip as it is.
-            frames: length of a piece; all of it, if that is less or `frames` is 0.
-        """
-        self._plain, self._recipe, self._mel = plain, setup.recipe, setup.backbone.mel
-        self._device = setup.place.device
-        self._frames = min(frames, plain.shape[2]) or plain.shape[2]
-        loudness = torch.stack([each.float().mean(0) for each in plain])
-        loud = loudness >= loudness.amax(1, keepdim=True) - SOFT
-        self._counted = loud.cumsum(1)
-        """[clips, length]: frames up to each that are not soft."""
-
-    def whole(self, rows: Rows) -> Tensor:
-        """The clips as they are, [B, 1, bands, length], on the device."""
-        chosen = torch.from_numpy(rows).to(self._plain.device)
-        return self._plain[chosen][:, None].to(self._device).float()
-
-    def __call__(self, first: Rows, second: Rows, rng: np.random.Generator) -> Tensor:
-        """A piece of each of the first clips, perhaps with one of the second: [B, 1, bands, frames], on the device."""
-        recipe, size = self._recipe, len(first)
-        one, other = self._pieces(first, rng), self._pieces(second, rng)
-        gain = self._from_db(rng.uniform(-recipe.gain_db, recipe.gain_db / 2, size))
-        ratio = self._from_db(rng.uniform(*_SECOND_DB, size)) * self._numbers(rng.random(size) < _MIXED)
-        level = one.mean((1, 2), keepdim=True) / other.mean((1, 2), keepdim=True).clamp(min=1e-12)
-        return log_mel_of(gain * (one + ratio * level * other), self._mel)[:, None]
-
-    def _pieces(self, rows: Rows, rng: np.random.Generator) -> Tensor:
-        """Power, [B, bands, frames], of a piece of each clip around a frame that is not soft; the clip goes round."""
-        chosen = torch.from_numpy(rows).to(self._plain.device)
-        counted, length = self._counted[chosen], self._plain.shape[2]
-        wanted = torch.from_numpy(rng.random(len(rows))).to(counted.device) * counted[:, -1]
-        moment = (counted <= wanted[:, None]).sum(1)
-        start = moment - torch.from_numpy(rng.integers(self._frames, size=len(rows))).to(counted.device)
-        columns = (start[:, None] + torch.arange(self._frames, device=counted.device)) % length
-        found = self._plain[chosen].gather(2, columns[:, None].expand(-1, self._plain.shape[1], -1))
-        return power_of(found.to(self._device).float(), self._mel)
-
-    def _from_db(self, gains: NDArray[np.float64]) -> Tensor:
-        return self._numbers(10 ** (gains / 10))
-
-    def _numbers(self, values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)).to(self._device)[:, None, None]
 
 
 class _Taught:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 
 from tagger.daemon.open_event import OpenEvent, is_level
 from tagger.events import Event, Stream
-from tagger.fleet.opened import Others, Record, is_taken, read_end
+from tagger.fleet.opened import MOST_MESSAGE_BYTES, Others, Record, is_taken, read_end
 from tagger.mqtt.delivery import Delivery
 from tagger.mqtt.limits import identity
 from tagger.mqtt.message import Outgoing
@@ -109,7 +109,7 @@ class Journal:
         self._own: dict[str, _Own] = {}
         self._where: dict[str, str] = {}
         """Id of each event that is kept -> its source."""
-        self._others = Others()
+        self._others = Others(fleet)
         self._earlier: dict[str, bytes] = {}
         """Source -> what the broker retained for this node."""
         self._taken: dict[str, None] = {}
@@ -195,17 +195,22 @@ class Journal:
         if len(rest) != 2 or rest[1] != "open" or not is_level(node) or not is_level(rest[0]):
             return False
         source = rest[0]
+        if len(payload) > MOST_MESSAGE_BYTES:
+            return True  # no worker's
         if node != self._node:
             if not is_taken(payload):
                 self._left_to.pop((node, source), None)
-            self._others.note(node, source, b"" if is_taken(payload) else payload, retained)
+            if (lost := self._others.note(node, source, b"" if is_taken(payload) else payload, retained)) is not None:
+                self._send(node, source, lost.decode())  # the node takes it into its own message
         elif not self._is_current:
             self._earlier[source] = payload
         elif not payload and (own := self._own.get(source)) is not None and own.is_earlier:
             own.is_earlier = False  # its next owner has removed it
             self._clean(source)
-        elif (found := Record.from_json(payload, self._fleet)) is not None and found.taken is not None:
+        elif (found := Record.from_json(payload, self._fleet, source)) is not None and found.taken is not None:
             self._give(source, found.taken)
+        elif found is not None and found.writer != self._session:
+            self._learn(source, found)
         return True
 
     def event(self, stream: Stream, event: Event) -> None:
@@ -244,7 +249,7 @@ class Journal:
 
     def _read_own(self, source: str, payload: bytes) -> None:
         """Reads what the broker retained for this node when the connection began."""
-        found = Record.from_json(payload, self._fleet)
+        found = Record.from_json(payload, self._fleet, source)
         if found is None:
             return
         if found.taken is not None:
@@ -255,6 +260,18 @@ class Journal:
             for event, alive in found.events:
                 if event.begin.id not in own.events:
                     self._keep(source, self._left(event, found.epoch, alive))
+
+    def _learn(self, source: str, found: Record) -> None:
+        """Takes what an earlier run of this worker left open and a broker has forgotten: others remember it."""
+        own = self._own.get(source)
+        if own is None or own.may_hear is None or found.epoch >= own.epoch:
+            return  # somebody hears it under a later lease, or the next owner ends it
+        for event, alive in found.events:
+            if event.begin.id not in own.events and event.begin.id not in self._taken:
+                self._note_taken(event.begin.id)
+                self._keep(source, self._left(event, found.epoch, alive))
+        self._publish(source)
+        self._inherit(own)
 
     def _give(self, source: str, ids: Sequence[str]) -> None:
         """Leaves events to the worker that has taken them over."""
@@ -291,6 +308,9 @@ class Journal:
                 log.debug("the broker passes on no status of this node; what it retains may not have come")
                 self.caught_up()
             return
+        if not self._is_remembered and now >= self._settled_at + _GRACE_SECONDS:
+            for node, source, payload in self._others.forgotten():  # for an owner that never knew of it
+                self._send(node, source, payload.decode())
         is_noting = now - self._noted_at >= ALIVE_SECONDS
         if is_noting:
             self._noted_at = now
@@ -307,7 +327,7 @@ class Journal:
     def _end_alone(self, source: str, own: _Own) -> None:
         """Ends what nobody else will: the source is not heard any more."""
         left = [kept for kept in own.events.values() if not kept.is_ending]
-        newer = (Record.from_json(payload, self._fleet) for _, _, payload in self._others.of(source))
+        newer = (Record.from_json(payload, self._fleet, source) for _, _, payload in self._others.of(source))
         if not any(found is not None and found.epoch > own.epoch for found in newer):
             own.is_earlier = False
             for kept in left:
@@ -320,7 +340,7 @@ class Journal:
         for node, came, payload in self._others.of(source):
             if now < max(self._settled_at if came == -math.inf else came + _GRACE_SECONDS, own.since + _GRACE_SECONDS):
                 continue
-            found = Record.from_json(payload, self._fleet)
+            found = Record.from_json(payload, self._fleet, source)
             if found is None:
                 self._others.drop(node, source)
             elif found.epoch < own.epoch:
@@ -331,9 +351,7 @@ class Journal:
         new = [_Kept(event, own.epoch, alive) for event, alive in found.events if event.begin.id not in self._taken]
         for kept in new:
             self._keep(source, kept)
-            self._taken[kept.event.begin.id] = None
-            if len(self._taken) > _MOST_TAKEN:
-                del self._taken[next(iter(self._taken))]
+            self._note_taken(kept.event.begin.id)
         self._publish(source)
         ids = [event.begin.id for event, _ in found.events]
         taken = Record(self._fleet, own.epoch, self._node, taken=ids)
@@ -346,6 +364,11 @@ class Journal:
                 self._finish(own, kept)
         else:
             self._clear(node, source)
+
+    def _note_taken(self, event_id: str) -> None:
+        self._taken[event_id] = None
+        if len(self._taken) > _MOST_TAKEN:
+            del self._taken[next(iter(self._taken))]
 
     def _handed_over(self, message: Outgoing) -> None:
         event_id, kind, _ = identity(message.payload)

@@ -128,7 +128,7 @@ class View:
         return node.startswith(f"{name}-") and (node in self._online or len(self._online) < _MOST_NODES)
 
     def _note_open(self, node: str, source: str, payload: bytes) -> None:
-        found = Record.from_json(payload, self._settings.node) if payload else None
+        found = Record.from_json(payload, self._settings.node, source) if payload else None
         events = [event.begin for event, _ in found.events] if found is not None else []
         if not events:
             self._open.pop((node, source), None)

@@ -1,5 +1,6 @@
 """What a worker left open is ended by the next owner of its stream, once, whatever else fails."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -9,10 +10,12 @@ from typing import Any, ClassVar
 
 import pytest
 
+from tagger.daemon.open_event import OpenEvent
 from tagger.errors import TaggerError
 from tagger.events import Event, Stream
 from tagger.fleet import journal
 from tagger.fleet.journal import Journal
+from tagger.fleet.opened import Record
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.sink import MqttSink
 from tagger.settings import MqttSettings
@@ -23,12 +26,20 @@ pytestmark = pytest.mark.broker
 LABELS = ("dog", "siren")
 BEGIN = Event("begin", "01HZ0000000000000000000000", "dog", 0.9, 0.9, 1_000.0)
 OWN_END = replace(BEGIN, type="end", offset=1_007.0)
-STRANGE = [
+STRANGE: list[str | bytes] = [
     "{",
     "[]",
     '{"fleet": "city", "epoch": 1}',
     '{"fleet": "town", "epoch": 1, "alive": 1, "session": "", "events": []}',
     '{"fleet": "city", "epoch": 1, "alive": NaN, "session": "", "events": [{}]}',
+    json.dumps({"fleet": "city", "epoch": 1, "session": "", "events": 7}),
+    json.dumps({"fleet": "city", "epoch": 1, "by": "", "taken": 7}),
+    json.dumps({"fleet": "city", "epoch": 1, "session": "", "events": []}).encode("utf-16"),
+    Record("city", 1, "x", [(OpenEvent(Stream("n", "pond", "fake", LABELS), BEGIN, 1.0), 1.0)]).to_json(),
+    "9" * 10_000,
+    "[" * 100_000,
+    "x" * 10_000_000,
+    b"\xff\x00",
 ]
 """Messages that no worker of this fleet writes."""
 
@@ -292,3 +303,55 @@ def test_ends_that_wait_on_the_disk_of_a_worker_are_named_again_to_a_broker_that
         until(lambda: heard.payloads("tagger/city-1/yard/open")[-1] == "", "nothing is open")
         assert BEGIN.id in heard.payloads("tagger/city-1/yard/open")[-2]
         assert events(heard) == [("city-1", "begin", None), ("city-1", "end", None)]
+
+
+def test_what_others_remember_is_ended_by_a_worker_that_comes_back_without_its_disk_to_a_broker_that_has_forgotten_all(
+    broker: Mosquitto,
+) -> None:
+    one, two, three = (Worker(broker, f"city-{i}") for i in (1, 2, 3))
+    with subscribed(broker.port, "tagger/#", retry_s=0.1) as heard:
+        one.hears(1)
+        one.event(BEGIN)
+        until(lambda: heard.jsons("tagger/city-1/yard/event"), "it has begun")
+        until(one.is_idle, "it knows that the broker has the begin")
+        one.vanish()
+        broker.kill()
+        broker.start()
+        until(lambda: heard.subscriptions == 2, "the subscriber is back")
+        again = Worker(broker, "city-1")
+        again.hears(2)
+        ticked(again, lambda: len(heard.jsons("tagger/city-1/yard/event")) == 2, "it has ended")
+        for each in (again, two, three):
+            until(each.is_idle, "the broker has all")
+        heard.catch_up()
+        assert events(heard) == TAKEN
+        assert '"events": []' in heard.payloads("tagger/city-1/yard/open")[-1]
+        again.leaves()
+
+
+def test_what_others_remember_is_ended_by_an_owner_that_came_after_the_broker_had_forgotten_all(
+    broker: Mosquitto,
+) -> None:
+    one, two = Worker(broker, "city-1"), Worker(broker, "city-2")
+    with subscribed(broker.port, "tagger/#", retry_s=0.1) as heard:
+        one.hears(1)
+        one.event(BEGIN)
+        until(lambda: heard.jsons("tagger/city-1/yard/event"), "it has begun")
+        until(one.is_idle, "it knows that the broker has the begin")
+        one.vanish()
+        broker.kill()
+        broker.start()
+        until(lambda: heard.subscriptions == 2, "the subscriber is back")
+        three = Worker(broker, "city-3")
+        three.hears(2)
+
+        def is_ended() -> bool:
+            two.journal.tick()
+            return len(heard.jsons("tagger/city-1/yard/event")) == 2
+
+        ticked(three, is_ended, "it has ended")
+        for each in (two, three):
+            until(each.is_idle, "the broker has all")
+        heard.catch_up()
+        assert events(heard) == TAKEN
+        three.leaves()

@@ -117,6 +117,8 @@ class Coordinator:
             owner = self.leases.owner(stream)
             if owner in self._workers:
                 owners.setdefault(stream, owner)
+        for stream, owner in self._before().items():
+            owners.setdefault(stream, owner)
         wanted = assign(self.sources, places, owners)
         is_quiet = at - self._changed >= self.habits.settle_s and all(place.takes for place in places)
         is_even_wish = is_quiet and is_uneven(places, wanted)
@@ -171,6 +173,15 @@ class Coordinator:
         if owner is None:
             return {"node": None}
         return {"node": owner.report.node, **owner.report.streams.get(stream, {})}
+
+    def _before(self) -> dict[str, str]:
+        """Who heard what until a coordinator before this one was away for too long: stream -> session."""
+        found = dict[str, tuple[int, str]]()
+        for session, worker in self._workers.items():
+            for stream, epoch in worker.report.unanswered.items():
+                if stream in self.sources:
+                    found[stream] = max(found.get(stream, (0, "")), (epoch, session))
+        return {stream: session for stream, (_, session) in found.items()}
 
     def _is_drained(self, report: Report) -> bool:
         return report.is_leaving or not self.drained.isdisjoint((report.node, report.host))

@@ -24,6 +24,9 @@ from dataclasses import dataclass, field
 STOP_SECONDS = 2.0
 """Time from the end of a lease for which a worker may still publish ends, seconds. Less than any `Terms.margin_s`."""
 
+_REMEMBERED_SECONDS = 120.0
+"""Time for which a worker tells a coordinator that comes back what it has heard, seconds. By then it has ended."""
+
 
 def now() -> float:
     """A clock for leases, seconds. Where the system has one, it also counts while the machine sleeps."""
@@ -183,6 +186,8 @@ class Holding:
     """Those of them that are to be stopped."""
     _lost: set[str] = field(default_factory=set)
     """Those of them that another worker may hear by now."""
+    _unanswered: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Streams whose lease ended as nobody answered -> its epoch, and when that was noticed."""
     _allowed: Mapping[str, int] = field(default_factory=dict)
     _until: float = -math.inf
     _number: int = 0
@@ -227,9 +232,19 @@ class Holding:
         self._end(at)
         return list(self._ended)
 
+    def unanswered(self, at: float) -> dict[str, int]:
+        """Streams that are not heard any more because no coordinator answered, and the epoch of each one's lease."""
+        self._unanswered = {
+            stream: (epoch, ended)
+            for stream, (epoch, ended) in self._unanswered.items()
+            if at - ended < _REMEMBERED_SECONDS
+        }
+        return {stream: epoch for stream, (epoch, _) in self._unanswered.items()}
+
     def started(self, stream: str, epoch: int) -> None:
         """Called before the worker begins to hear a stream."""
         self.heard[stream] = epoch
+        self._unanswered.pop(stream, None)
 
     def stopped(self, stream: str) -> None:
         """Called after the last that was heard of a stream is published."""
@@ -239,6 +254,10 @@ class Holding:
 
     def _end(self, at: float) -> None:
         """Notes which leases have ended."""
+        if at >= self._until:
+            self._unanswered.update(
+                (stream, (epoch, at)) for stream, epoch in self.heard.items() if stream not in self._ended
+            )
         self._ended.update(stream for stream in self.heard if not self.may_hear(stream, at))
         if at >= self._until + STOP_SECONDS:
             self._lost.update(self.heard)

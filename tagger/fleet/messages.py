@@ -26,6 +26,8 @@ class Report:
     """Why its events do not reach the broker at present. None: they do."""
     is_leaving: bool = False
     """Whether it wants its streams to go elsewhere, because it is about to end."""
+    unanswered: Mapping[str, int] = field(default_factory=dict)
+    """Streams that it does not hear any more because no coordinator answered, and the epoch of each one's lease."""
     is_over: bool = False
     """Whether this is its last word: it hears nothing any more."""
 

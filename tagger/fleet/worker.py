@@ -170,7 +170,7 @@ class Worker:
     def _report(self) -> Report:
         figures = self._hearing.figures()
         with self._lock:
-            request = self._holding.request(now())
+            request, unanswered = self._holding.request(now()), self._holding.unanswered(now())
         return Report(
             request,
             self._node,
@@ -180,6 +180,7 @@ class Worker:
             figures.streams,
             figures.trouble,
             self._is_leaving,
+            unanswered,
         )
 
     def _take(self, orders: Orders) -> None:

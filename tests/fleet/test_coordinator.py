@@ -18,6 +18,7 @@ class Workers:
     def __init__(self, streams: int, nodes: int, capacity: float = 200) -> None:
         self.at = 0.0
         self.capacity = capacity
+        self.has_coordinator = True
         self.coordinator = Coordinator(HABITS, 1, self.at, expected=nodes, is_first=True)
         self.coordinator.sources = {f"mic{i}": f"mic{i}=demo" for i in range(streams)}
         self.holdings: dict[str, Holding] = {}
@@ -52,7 +53,10 @@ class Workers:
     def _ask(self, node: str, holding: Holding) -> None:
         for stream in holding.to_stop(self.at):
             holding.stopped(stream)
-        report = Report(holding.request(self.at), node, self.capacity, host=f"host-of-{node}")
+        request, unanswered = holding.request(self.at), holding.unanswered(self.at)
+        report = Report(request, node, self.capacity, host=f"host-of-{node}", unanswered=unanswered)
+        if not self.has_coordinator:
+            return
         orders = self.coordinator.renew(report, self.at)
         assert orders is not None
         holding.take(orders.answer, self.at)
@@ -176,6 +180,27 @@ def test_a_new_coordinator_moves_nothing() -> None:
     fleet.run(60)
     assert fleet.owners == before
     assert not fleet.longest
+
+
+@pytest.mark.parametrize("away_s", [5, 40])
+def test_a_coordinator_that_comes_back_when_all_leases_have_ended_gives_streams_to_who_heard_them(away_s: int) -> None:
+    fleet = Workers(40, 4)
+    fleet.run(3)
+    fleet.die("node0", is_known=True)  # so shares are others than a first assignment's
+    fleet.run(3)
+    fleet.come("node0")
+    fleet.run(80)
+    before, sources = fleet.owners, fleet.coordinator.sources
+    fleet.has_coordinator = False
+    fleet.run(away_s)
+    assert fleet.owners == (before if away_s < 12 else {})
+    fleet.has_coordinator = True
+    fleet.coordinator = Coordinator(HABITS, 2, fleet.at, expected=4)
+    fleet.coordinator.sources = sources
+    fleet.run(30)
+    moved = [stream for stream, node in fleet.owners.items() if node != before[stream]]
+    assert len(fleet.owners) == 40
+    assert not moved
 
 
 def test_streams_whose_worker_died_with_the_coordinator_are_heard_again_within_thirty_seconds() -> None:

@@ -32,8 +32,14 @@ _EXACT_CONTAINERS = ("matroska", "webm", "asf")
 """Formats of FFmpeg whose header tells the exact length of the longest stream."""
 _STAMPED = (*_EXACT_CONTAINERS, "mov", "avi", "flv", "mpegts", "mpeg", "nut", "ogg", "mxf", "rm", "wtv", "dv")
 """Formats of FFmpeg with time stamps of their own. For the others it counts packets, wrongly where the rate changes."""
-LISTS = {"concat", "concatf", "dash", "hls", "imf", "lavfi", "rtsp", "sdp", "webm_dash_manifest"}
-"""FFmpeg's formats that hold no sound, but say where it is: in other files of the reader's, or anywhere."""
+NO_RECORDINGS = {
+    *("concat", "concatf", "dash", "dvdvideo", "hls", "image2", "imf", "vobsub", "webm_dash_manifest"),
+    *("rtp", "rtsp", "sap", "sdp"),
+    *("avisynth", "lavfi", "libgme", "sbg", "vapoursynth"),
+}
+"""FFmpeg's formats that hold no sound: they say in which other files it is, at which address, or how to compute it,
+which 1 kB may do for days.
+"""
 _DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 """FFmpeg's sample formats, without the `p` of those with a plane for each channel."""
 _EBML = re.compile(rb"\x1aE\xdf\xa3.{1,60}?(?:matroska|webm)", re.DOTALL)
@@ -204,10 +210,15 @@ class AvFile(AvReader):
             container = av.open(
                 FilePart(path, *part) if part else f"file:{os.path.abspath(path)}",  # noqa: PTH100 - links stay links
                 metadata_errors="replace",
-                options={"protocol_whitelist": "file", "format_whitelist": ",".join(av.formats_available - LISTS)},
+                options={
+                    "protocol_whitelist": "file",
+                    "format_whitelist": ",".join(av.formats_available - NO_RECORDINGS),
+                },
             )
         except av.ArgumentError:
-            raise AudioError(f"{path}: not audio, but perhaps a list of other files; name those themselves") from None
+            raise AudioError(
+                f"{path}: not audio, but perhaps a list of other files, or a script; name recordings themselves"
+            ) from None
         except (av.FFmpegError, OSError) as error:
             raise AudioError(
                 f"{path}: not audio (neither libsndfile nor FFmpeg knows its format: {_reason(error)})"

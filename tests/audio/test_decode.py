@@ -295,8 +295,19 @@ def test_standard_input_is_no_file(tmp_path, monkeypatch):
         open_audio(Path("-"))
 
 
-def test_a_file_that_only_lists_others_is_no_recording(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.wav", "ffconcat version 1.0\nfile other.wav\n"),
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.wav\n#EXT-X-ENDLIST\n"),
+        ("list.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"),
+        ("other.idx", "# VobSub index file, v7 (do not modify this line!)\nid: en, index: 0\n"),
+        ("days.wav", "-SE\nalloff: -\nts1: pink/40 150+4.0/20\n0:00 ts1\n+100:00:00 alloff\n"),
+    ],
+)
+def test_a_file_that_only_says_what_is_to_be_heard_is_no_recording(tmp_path: Path, name: str, text: str) -> None:
     soundfile.write(tmp_path / "other.wav", np.zeros(8000), 8000)
-    (tmp_path / "list.wav").write_text("ffconcat version 1.0\nfile other.wav\n")
-    with pytest.raises(AudioError, match="a list of other files; name those"):
-        open_audio(tmp_path / "list.wav")
+    (tmp_path / "other.sub").touch()
+    (tmp_path / name).write_text(text)
+    with pytest.raises(AudioError, match="a list of other files, or a script"):
+        open_audio(tmp_path / name)

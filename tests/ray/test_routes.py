@@ -60,8 +60,9 @@ def test_the_answer_is_what_tagger_tag_prints(port: int, recording: Path) -> Non
     status, found = ask(port, recording.read_bytes(), file=str(recording))
     assert (status, found["error"], found["notes"], found["seconds"]) == (200, None, [], 13.0)
     for part, flags in (("windows", ()), ("events", ("--events",))):
-        printed = run("tag", "--json", *flags, recording).stdout.splitlines()
-        assert [json.dumps(each) for each in found[part]] == printed
+        result = run("tag", "--json", *flags, recording)
+        assert result.exit_code == 0, result.output
+        assert [json.dumps(each) for each in found[part]] == result.stdout.splitlines()
     assert found["labels"][0]["label"] == "siren"
     assert len(found["labels"]) == 5
 

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from tagger import __version__
-from tagger.archive.listing import Audio, Listing
+from tagger.archive.listing import Listing
+from tagger.archive.recording import Audio
 from tagger.archive.stores import STATE, Store
 from tagger.errors import UserError
 from tagger.times import local

@@ -71,8 +71,9 @@ def archive(
     from tagger import cluster
     from tagger.archive import plan, ray_pool, run
     from tagger.archive.job import Job
-    from tagger.archive.listing import Listing, absolute, local_roots
+    from tagger.archive.listing import Listing, local_roots
     from tagger.archive.pool import LocalPool, Pool
+    from tagger.archive.recording import absolute
     from tagger.archive.stores import store_of
     from tagger.checkpoints.header import weights_digest
     from tagger.engine.engine import cores

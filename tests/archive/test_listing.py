@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tagger.archive.listing import Audio, Listing
+from tagger.archive.listing import Listing
 from tagger.archive.plan import shards
+from tagger.archive.recording import Audio
 from tagger.errors import UserError
 from tagger.tag.inputs import recordings
 

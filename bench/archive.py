@@ -31,6 +31,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from bench.clusters import cluster_of
 
 TAGGER = [sys.executable, "-m", "tagger"]

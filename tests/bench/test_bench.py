@@ -47,7 +47,7 @@ def test_an_interruption_keeps_what_was_measured(monkeypatch):
         (["--compare", "/nowhere"], "not the folder of EfficientAT's repository"),
         (["--model", "nothing"], "no model 'nothing'"),
         (["--runtime", "steam"], "--runtime steam"),
-        (["--plot", "/nowhere/at/all.png"], "no such folder"),
+        (["--plot", "/nowhere/at/all.png"], "there is no folder /nowhere/at"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_is(arguments, words):

@@ -145,6 +145,8 @@ for module in pkgutil.walk_packages(tagger.__path__, "tagger."):
         "tagger.collect.collector",
         "tagger.features.logmel",
         "tagger.history.postgres",
+        "tagger.ray.routes",
+        "tagger.ray.serve",
         "tagger.tag.parquet",
         *(f"tagger.models.{name}" for name in ("crnn", "dymn", "efficientat", "network", "opinion")),
         *(

@@ -21,6 +21,18 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** A table, each cell with its column's name for narrow windows. A row's first cell names it. `caption` and `names` are keys of texts. */
+export function table(caption, names, rows) {
+  return element("table", { class: "list wide", "data-of": caption },
+    element("caption", {}, t(caption)),
+    element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, t(name))))),
+    element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells.map((cell, i) => {
+      const made = element(i ? "td" : "th", { scope: i ? null : "row" }, cell instanceof Node ? cell : String(cell));
+      made.dataset.name = t(names[i]);
+      return made;
+    })))));
+}
+
 /** Asks the interface. Throws an Error that is a sentence for people. */
 export async function ask(path, options = {}) {
   const answer = await fetch(path, { ...options, headers: { Accept: "application/json", ...options.headers } });

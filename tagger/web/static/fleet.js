@@ -1,7 +1,7 @@
 // The page of a fleet: numbers of all streams, those that are sought, the workers, and the latest events. It asks again each second for what it
 // shows; streams that it does not show are only counted.
 
-import { ask, element, setText } from "./dom.js";
+import { ask, element, setText, table } from "./dom.js";
 import { chooser, duration, number, t, timeOfDay, translate, words } from "./lang.js";
 
 const ASK_MS = 1_000;
@@ -33,17 +33,6 @@ const more = element("button", { type: "button", class: "more", hidden: true, on
 function anew() {
   limit = STEP;
   look();
-}
-
-function table(caption, names, rows) {
-  return element("table", { class: "list wide" },
-    element("caption", {}, t(caption)),
-    element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, t(name))))),
-    element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells.map((cell, i) => {
-      const made = element(i ? "td" : "th", { scope: i ? null : "row" }, cell instanceof Node ? cell : String(cell));
-      made.dataset.name = t(names[i]);
-      return made;
-    })))));
 }
 
 /** Puts something new into a node, unless it would look the same: whoever reads or selects there is left alone. */

@@ -1,6 +1,6 @@
 // The view Health: what `tagger status` says, the other nodes of the broker, the last faults, and what doctor finds.
 
-import { ask, element, setText } from "./dom.js";
+import { ask, element, setText, table } from "./dom.js";
 import { duration, number, t, time } from "./lang.js";
 
 const AGAIN_MS = 10_000; // other nodes and faults are asked for again
@@ -14,16 +14,7 @@ const moment = time({ weekday: "short", hour: "2-digit", minute: "2-digit", seco
 const english = (text) => element("span", { lang: "en" }, text); // what the daemon itself says
 const seconds = (from, to) => Math.max(0, (to - Date.parse(from)) / 1000);
 
-function table(caption, names, rows) {
-  return element("table", { class: "list wide", "data-of": caption },
-    element("caption", {}, t(`health.${caption}`)),
-    element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, t(`health.${name}`))))),
-    element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells.map((cell, i) => {
-      const made = element(i ? "td" : "th", { scope: i ? null : "row" }, cell instanceof Node ? cell : String(cell));
-      made.dataset.name = t(`health.${names[i]}`);
-      return made;
-    })))));
-}
+const keys = (...names) => names.map((name) => `health.${name}`);
 
 /** Each source of a node with its state; of many, only those that are not heard. */
 function sourcesOf({ online, sources }) {
@@ -107,9 +98,9 @@ export class Health {
       each.latency_ms === null ? "–" : `${Math.round(each.latency_ms.p50)} ms`, each.reconnects]);
     const sinks = Object.entries(found.sinks).map(([name, each]) => [name, each.trouble ?? t("health.works"), number(each.waiting), number(each.dropped)]);
     this.tables.replaceChildren(...[
-      table("sources", ["source", "state", "since", "level", "windows", "skipped", "latency", "reconnects"], sources),
-      sinks.length ? table("sinks", ["sink", "state", "waiting", "dropped"], sinks) : null,
-      table("process", ["node", "up", "memory", "processor", "threads", "version"], [[found.node, duration(found.uptime_s),
+      table("health.sources", keys("source", "state", "since", "level", "windows", "skipped", "latency", "reconnects"), sources),
+      sinks.length ? table("health.sinks", keys("sink", "state", "waiting", "dropped"), sinks) : null,
+      table("health.process", keys("node", "up", "memory", "processor", "threads", "version"), [[found.node, duration(found.uptime_s),
         process.resident_mb === null ? "–" : `${Math.round(process.resident_mb)} MB`, duration(process.cpu_s), process.threads, found.version]])].filter(Boolean));
   }
 
@@ -137,7 +128,7 @@ export class Health {
       : nodes.length ? t("nodes.count", { count: nodes.length, broker }) : t("nodes.none", { broker });
     setText(this.nodesSaid, more ? `${said} ${t("nodes.more")}` : said);
     const now = Date.now();
-    this.nodes.replaceChildren(...(nodes.length ? [table("nodes", ["node", "state", "since", "version", "how", "sources"], nodes.map((each) => nodeRow(each, now)))] : []));
+    this.nodes.replaceChildren(...(nodes.length ? [table("health.nodes", keys("node", "state", "since", "version", "how", "sources"), nodes.map((each) => nodeRow(each, now)))] : []));
   }
 
   #showFaults({ faults }) {
@@ -145,7 +136,7 @@ export class Health {
     const rows = faults.map(({ first, last, times, about, said, advice }) => [
       element("time", { dateTime: last, title: last }, moment.format(new Date(last))), about || "–", english(said), advice ? english(advice) : "–",
       times === 1 ? "1" : t("faults.times", { count: times, since: moment.format(new Date(first)) })]);
-    this.faults.replaceChildren(...(rows.length ? [table("faults", ["time", "about", "said", "advice", "times"], rows)] : []));
+    this.faults.replaceChildren(...(rows.length ? [table("health.faults", keys("time", "about", "said", "advice", "times"), rows)] : []));
   }
 
   async #examine() {

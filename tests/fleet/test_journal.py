@@ -70,6 +70,13 @@ class Worker:
         self.journal.hears(self.stream, epoch, lambda: True)
         self.sink.status(self.stream, "online", "")
 
+    def begins(self, heard: Subscriber) -> None:
+        """Hears the stream under the first lease, and an event in it that lasts."""
+        self.hears(1)
+        self.event(BEGIN)
+        until(lambda: heard.jsons("tagger/city-1/yard/event"), "it has begun")
+        until(self.is_idle, "it knows that the broker has the begin")
+
     def leaves(self) -> None:
         self.sink.leave(self.stream)
         self.journal.leaves("yard")
@@ -101,6 +108,12 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def events(heard: Subscriber) -> list[tuple[str, str, str | None]]:
     return [(each["node"], each["type"], each.get("cause")) for each in heard.jsons("tagger/city-1/yard/event")]
+
+
+def forgets_all(broker: Mosquitto, heard: Subscriber) -> None:
+    broker.kill()
+    broker.start()
+    until(lambda: heard.subscriptions == 2, "the subscriber is back")
 
 
 def ticked(worker: Worker, true: Callable[[], Any], what: str) -> None:
@@ -167,10 +180,7 @@ def test_an_end_that_waits_on_the_disk_of_a_worker_that_comes_back_is_not_sent_o
     outbox = tmp_path / "one.sqlite"
     one, two = Worker(broker, "city-1", outbox), Worker(broker, "city-2")
     with subscribed(broker.port, "tagger/#") as heard:
-        one.hears(1)
-        one.event(BEGIN)
-        until(lambda: len(heard.jsons("tagger/city-1/yard/event")) == 1, "it has begun")
-        until(one.is_idle, "it knows that the broker has the begin")
+        one.begins(heard)
         one.vanish()
         one.event(OWN_END)
         until(lambda: not one.is_idle(), "its end waits")
@@ -289,16 +299,11 @@ def test_ends_that_wait_on_the_disk_of_a_worker_are_named_again_to_a_broker_that
     outbox = tmp_path / "one.sqlite"
     one = Worker(broker, "city-1", outbox)
     with subscribed(broker.port, "tagger/#", retry_s=0.1) as heard:
-        one.hears(1)
-        one.event(BEGIN)
-        until(lambda: heard.jsons("tagger/city-1/yard/event"), "it has begun")
-        until(one.is_idle, "it knows that the broker has the begin")
+        one.begins(heard)
         one.vanish()
         one.event(OWN_END)
         until(lambda: not one.is_idle(), "its end waits")
-        broker.kill()
-        broker.start()
-        until(lambda: heard.subscriptions == 2, "the subscriber is back")
+        forgets_all(broker, heard)
         Worker(broker, "city-1", outbox)
         until(lambda: heard.payloads("tagger/city-1/yard/open")[-1] == "", "nothing is open")
         assert BEGIN.id in heard.payloads("tagger/city-1/yard/open")[-2]
@@ -310,14 +315,9 @@ def test_what_others_remember_is_ended_by_a_worker_that_comes_back_without_its_d
 ) -> None:
     one, two, three = (Worker(broker, f"city-{i}") for i in (1, 2, 3))
     with subscribed(broker.port, "tagger/#", retry_s=0.1) as heard:
-        one.hears(1)
-        one.event(BEGIN)
-        until(lambda: heard.jsons("tagger/city-1/yard/event"), "it has begun")
-        until(one.is_idle, "it knows that the broker has the begin")
+        one.begins(heard)
         one.vanish()
-        broker.kill()
-        broker.start()
-        until(lambda: heard.subscriptions == 2, "the subscriber is back")
+        forgets_all(broker, heard)
         again = Worker(broker, "city-1")
         again.hears(2)
         ticked(again, lambda: len(heard.jsons("tagger/city-1/yard/event")) == 2, "it has ended")
@@ -334,14 +334,9 @@ def test_what_others_remember_is_ended_by_an_owner_that_came_after_the_broker_ha
 ) -> None:
     one, two = Worker(broker, "city-1"), Worker(broker, "city-2")
     with subscribed(broker.port, "tagger/#", retry_s=0.1) as heard:
-        one.hears(1)
-        one.event(BEGIN)
-        until(lambda: heard.jsons("tagger/city-1/yard/event"), "it has begun")
-        until(one.is_idle, "it knows that the broker has the begin")
+        one.begins(heard)
         one.vanish()
-        broker.kill()
-        broker.start()
-        until(lambda: heard.subscriptions == 2, "the subscriber is back")
+        forgets_all(broker, heard)
         three = Worker(broker, "city-3")
         three.hears(2)
 

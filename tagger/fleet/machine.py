@@ -25,6 +25,8 @@ _START_SECONDS = 120.0
 _GPUS = Path("/proc/driver/nvidia/gpus")
 _LIVED_SECONDS = 30.0
 """Age from which a worker's death is not the fault of its start, seconds."""
+NOTICED_SECONDS = 3.0
+"""Time in which workers that another process started say that they are there, seconds: until then none is started."""
 _HUNG_SECONDS = 30.0
 """Time for which a worker whose leases have ended may stay silent before it is killed, seconds."""
 

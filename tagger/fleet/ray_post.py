@@ -20,7 +20,7 @@ from tagger.errors import TaggerError
 from tagger.files import home, make_folders
 from tagger.fleet.leases import now
 from tagger.fleet.local import ASK_SECONDS, Server
-from tagger.fleet.machine import LocalStaff, cores_of
+from tagger.fleet.machine import NOTICED_SECONDS, LocalStaff, cores_of
 
 log = logging.getLogger("tagger.fleet")
 
@@ -150,7 +150,7 @@ class Post:
                 self._staff.end()
                 os._exit(TaggerError.exit_code)
             known = [session for session, at in self._asked.copy().items() if now() - at < _SILENT_SECONDS]
-            may_start = now() - began > 3.0  # a worker of the post before is about to say that it is there
+            may_start = now() - began > NOTICED_SECONDS
             ended += self._staff.tend([self._node] if known else [], known, may_start)
             ended = self._told(ended)
         self._told([*ended, *self._staff.end()])

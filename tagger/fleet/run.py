@@ -28,6 +28,7 @@ from tagger.files import replacing
 from tagger.fleet.coordinator import Coordinator, Habits
 from tagger.fleet.leases import now
 from tagger.fleet.local import Server
+from tagger.fleet.machine import NOTICED_SECONDS
 from tagger.fleet.messages import Report
 from tagger.stop import Stop
 
@@ -192,7 +193,7 @@ class Fleet:
             raise TaggerError(f"{self._folder.path}: cannot be used ({error.strerror or error})") from None
         start_at = now()
         if not self._folder.is_first:  # workers of the coordinator before are about to say that they are there
-            start_at += 3.0
+            start_at += NOTICED_SECONDS
         threading.Thread(target=self._read_all, name="sources", daemon=True).start()
         try:
             while not stop.wait(_TEND_SECONDS):

@@ -28,6 +28,8 @@ from tagger.tag.recording import events, tag
 
 NAME = "tagger"
 """Name of the deployment, in Ray Serve."""
+PARTS = ("labels", "windows", "events")
+"""What an answer may have."""
 _MOST_NOTES = 5
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
@@ -112,7 +114,7 @@ class Wish:
     deny: tuple[str, ...] = ()
     thresholds: tuple[tuple[str, float], ...] = ()
     """`enter` of labels."""
-    parts: tuple[str, ...] = ("labels", "windows", "events")
+    parts: tuple[str, ...] = PARTS
     """What is in the answer."""
 
 

@@ -22,11 +22,10 @@ from starlette.types import ASGIApp
 
 from tagger import __version__
 from tagger.errors import UserError, near
-from tagger.ray.hearing import Hearing, NoAudioError, TooLongError, Wish
+from tagger.ray.hearing import PARTS, Hearing, NoAudioError, TooLongError, Wish
 
 log = logging.getLogger(__name__)
 
-_PARTS = ("labels", "windows", "events")
 _ASKED = ("file", "top", "channel", "allow", "deny", "threshold", "parts")
 _LONGEST_NAME = 1_000
 _RETRY_SECONDS = "2"
@@ -201,9 +200,9 @@ def _wish(request: Request) -> Wish:
                 raise HTTPException(HTTPStatus.BAD_REQUEST, "threshold: must be LABEL=SCORE, such as siren=0.8")
         return tuple(found)
 
-    parts = listed("parts") or _PARTS
-    if set(parts) - set(_PARTS):
-        raise HTTPException(HTTPStatus.BAD_REQUEST, f"parts: must be some of {','.join(_PARTS)}")
+    parts = listed("parts") or PARTS
+    if set(parts) - set(PARTS):
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"parts: must be some of {','.join(PARTS)}")
     return Wish(
         file=query.get("file", "recording")[:_LONGEST_NAME],
         top=one("top", _count, 5, "a number from 1 to 1000"),

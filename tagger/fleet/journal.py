@@ -18,11 +18,13 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from tagger.daemon.open_event import OpenEvent, is_level
 from tagger.events import Event, Stream
-from tagger.fleet.opened import MOST_MESSAGE_BYTES, Others, Record, is_taken, read_end
+from tagger.fleet.ledger import Kept, Ledger, Own
+from tagger.fleet.opened import Record, is_of, is_taken, read_end
+from tagger.fleet.others import Messages, Others
 from tagger.mqtt.delivery import Delivery
 from tagger.mqtt.limits import identity
 from tagger.mqtt.message import Outgoing
@@ -46,42 +48,6 @@ _ALONE_SECONDS = 20.0
 """Time after which a worker itself ends what an earlier run of it left open, if nobody else has the stream, seconds."""
 _HOLD_SECONDS = 5.0
 """Longest wait for what the broker retains, seconds."""
-_MOST_TAKEN = 10_000
-"""Most ids of events that were taken over which are kept."""
-
-
-@dataclass
-class _Kept:
-    """An event of which the broker must know that it is open."""
-
-    event: OpenEvent
-    epoch: int
-    """Of the lease under which it began, or was taken over."""
-    alive: float | None = None
-    """When the worker that heard it is last known to have lived, seconds since the epoch. None: it is this one."""
-    is_ending: bool = False
-    """Whether its end waits for the broker."""
-    is_sent: bool = False
-    """Whether its end was sent on this connection."""
-
-
-@dataclass
-class _Own:
-    """A source that this worker hears, or of which it keeps events."""
-
-    epoch: int = 0
-    stream: Stream | None = None
-    may_hear: Callable[[], bool] | None = None
-    """None: it is not heard any more."""
-    since: float = field(default_factory=time.monotonic)
-    """When it was taken or left, on the monotonic clock."""
-    alive: float = field(default_factory=time.time)
-    """When the lease was last in force, seconds since the epoch."""
-    events: dict[str, _Kept] = field(default_factory=dict)
-    is_earlier: bool = False
-    """Whether an earlier run of this worker has heard it: its states may still be there, and by the message whoever has
-    the source next knows to remove them.
-    """
 
 
 class Journal:
@@ -106,20 +72,15 @@ class Journal:
         self._end, self._forget = end, forget
         self._session = secrets.token_hex(6)
         self._delivery: Delivery
-        self._own: dict[str, _Own] = {}
-        self._where: dict[str, str] = {}
-        """Id of each event that is kept -> its source."""
+        self._ledger = Ledger()
         self._others = Others(fleet)
-        self._earlier: dict[str, bytes] = {}
-        """Source -> what the broker retained for this node."""
-        self._taken: dict[str, None] = {}
+        self._earlier = Messages(self._node)
+        """What the broker retained for this node."""
         self._is_current = self._is_remembered = self._has_begun = False
         self._connected_at = self._noted_at = self._lost_at = self._settled_at = time.monotonic()
         """When the connection began; when what is open was last noted; when there was last a connection; from when on
         what others said before this connection counts; on the monotonic clock.
         """
-        self._left_to: dict[tuple[str, str], str] = {}
-        """Node and source -> what was told to that node, which has not answered: a broker may forget it."""
 
     # --- from any thread ---
 
@@ -157,8 +118,7 @@ class Journal:
         for topic, payload in delivery.outbox.ends():
             if (found := read_end(topic, payload)) is not None:
                 event, offset = found
-                self._own.setdefault(event.stream.source, _Own())
-                self._keep(event.stream.source, _Kept(event, 0, offset, is_ending=True))
+                self._ledger.keep(Kept(event, 0, offset, is_ending=True))
 
     def connected(self) -> None:
         self._delivery.backlog.is_held = True
@@ -166,9 +126,7 @@ class Journal:
         self._connected_at = now = time.monotonic()
         self._settled_at = now + _GRACE_SECONDS + _RETURN_SHARE * min(now - self._lost_at, _LONGEST_AWAY_SECONDS)
         self._others.begin()
-        for own in self._own.values():
-            for kept in own.events.values():
-                kept.is_sent = False
+        self._ledger.begin_connection()
 
     def caught_up(self) -> None:
         if self._is_current:
@@ -176,16 +134,14 @@ class Journal:
         self._is_current = True
         if self._is_remembered:
             self._others.drop_unseen()
-        earlier, self._earlier = self._earlier, {}
-        for source, payload in earlier.items():
+        for source, payload in self._earlier.take_all():
             self._read_own(source, payload)
         self._has_begun = True
-        for source, own in list(self._own.items()):
+        for source, own in self._ledger:
             self._inherit(own)
             self._publish(source)
-        for (node, source), told in self._left_to.items():
-            if not self._others.has(node, source):
-                self._send(node, source, told)
+        for node, source, told in self._others.untold():
+            self._send(node, source, told)
         self._delivery.backlog.is_held = False
 
     def note(self, topic: str, payload: bytes, retained: bool) -> bool:
@@ -195,19 +151,18 @@ class Journal:
         if len(rest) != 2 or rest[1] != "open" or not is_level(node) or not is_level(rest[0]):
             return False
         source = rest[0]
-        if len(payload) > MOST_MESSAGE_BYTES:
-            return True  # no worker's
+        said = payload if is_of(payload, self._fleet) else b""
         if node != self._node:
             if not is_taken(payload):
-                self._left_to.pop((node, source), None)
-            if (lost := self._others.note(node, source, b"" if is_taken(payload) else payload, retained)) is not None:
+                self._others.answered(node, source)
+            if (lost := self._others.note(node, source, b"" if is_taken(said) else said, retained)) is not None:
                 self._send(node, source, lost.decode())  # the node takes it into its own message
         elif not self._is_current:
-            self._earlier[source] = payload
-        elif not payload and (own := self._own.get(source)) is not None and own.is_earlier:
+            self._earlier.note(source, said)
+        elif not payload and (own := self._ledger.get(source)) is not None and own.is_earlier:
             own.is_earlier = False  # its next owner has removed it
-            self._clean(source)
-        elif (found := Record.from_json(payload, self._fleet, source)) is not None and found.taken is not None:
+            self._ledger.clean(source)
+        elif (found := Record.from_json(said, self._fleet, source)) is not None and found.taken is not None:
             self._give(source, found.taken)
         elif found is not None and found.writer != self._session:
             self._learn(source, found)
@@ -215,37 +170,36 @@ class Journal:
 
     def event(self, stream: Stream, event: Event) -> None:
         if event.type == "begin":
-            own = self._own.setdefault(stream.source, _Own())
-            self._keep(stream.source, _Kept(OpenEvent(stream, event, time.time()), own.epoch))
+            own = self._ledger.of(stream.source)
+            self._ledger.keep(Kept(OpenEvent(stream, event, time.time()), own.epoch))
             self._publish(stream.source)
-        elif (kept := self._kept(event.id)) is not None:
+        elif (kept := self._ledger.kept(event.id)) is not None:
             kept.is_ending = True
 
     def _hear(self, stream: Stream, epoch: int, may_hear: Callable[[], bool]) -> None:
-        own = self._own.setdefault(stream.source, _Own())
-        own.epoch, own.stream, own.may_hear, own.since = epoch, stream, may_hear, time.monotonic()
-        own.is_earlier = False
+        own = self._ledger.of(stream.source)
+        own.hear(stream, epoch, may_hear)
         if self._is_current:
             self._inherit(own)
         own.alive = time.time()
         self._publish(stream.source)
 
     def _leave(self, source: str) -> None:
-        if (own := self._own.get(source)) is not None:
-            own.may_hear, own.since = None, time.monotonic()
+        if (own := self._ledger.get(source)) is not None:
+            own.leave()
             self._publish(source)
-            if not own.events:
-                del self._own[source]
+            self._ledger.clean(source)
 
     def _restore(self, stream: Stream, end: Event) -> None:
         assert end.offset is not None
         begin = replace(end, type="begin", offset=None, cause=None)
-        own = self._own.setdefault(stream.source, _Own())
-        if begin.id not in own.events:
-            self._keep(stream.source, self._left(OpenEvent(stream, begin, begin.onset), 0, end.offset))
+        if begin.id not in self._ledger.of(stream.source).events:
+            self._keep_left(OpenEvent(stream, begin, begin.onset), 0, end.offset)
 
-    def _left(self, event: OpenEvent, epoch: int, alive: float) -> _Kept:
-        return _Kept(event, epoch, alive, is_ending=self._delivery.outbox.holds_end(event.begin.id))
+    def _keep_left(self, event: OpenEvent, epoch: int, alive: float) -> None:
+        """Keeps an event that an earlier run of this worker left open."""
+        is_ending = self._delivery.outbox.holds_end(event.begin.id)
+        self._ledger.keep(Kept(event, epoch, alive, is_ending))
 
     def _read_own(self, source: str, payload: bytes) -> None:
         """Reads what the broker retained for this node when the connection began."""
@@ -255,21 +209,20 @@ class Journal:
         if found.taken is not None:
             self._give(source, found.taken)
         elif found.writer != self._session and not self._has_begun:
-            own = self._own.setdefault(source, _Own())
+            own = self._ledger.of(source)
             own.epoch, own.is_earlier = max(own.epoch, found.epoch), own.may_hear is None
             for event, alive in found.events:
                 if event.begin.id not in own.events:
-                    self._keep(source, self._left(event, found.epoch, alive))
+                    self._keep_left(event, found.epoch, alive)
 
     def _learn(self, source: str, found: Record) -> None:
         """Takes what an earlier run of this worker left open and a broker has forgotten: others remember it."""
-        own = self._own.get(source)
+        own = self._ledger.get(source)
         if own is None or own.may_hear is None or found.epoch >= own.epoch:
             return  # somebody hears it under a later lease, or the next owner ends it
         for event, alive in found.events:
-            if event.begin.id not in own.events and event.begin.id not in self._taken:
-                self._note_taken(event.begin.id)
-                self._keep(source, self._left(event, found.epoch, alive))
+            if event.begin.id not in own.events and self._ledger.take(event.begin.id):
+                self._keep_left(event, found.epoch, alive)
         self._publish(source)
         self._inherit(own)
 
@@ -277,26 +230,25 @@ class Journal:
         """Leaves events to the worker that has taken them over."""
         for event_id in ids:
             self._delivery.withdraw_end(event_id)
-            if (kept := self._kept(event_id)) is not None:
-                self._remove(event_id)
+            if (kept := self._ledger.kept(event_id)) is not None:
+                self._ledger.remove(event_id)
                 self._forget(kept.event.begin)
-        if (own := self._own.get(source)) is not None:
+        if (own := self._ledger.get(source)) is not None:
             own.is_earlier = False
         self._publish(source)
-        self._clean(source)
+        self._ledger.clean(source)
 
-    def _inherit(self, own: _Own) -> None:
+    def _inherit(self, own: Own) -> None:
         """Ends what earlier leases of this worker left open, now that the source is heard again."""
         if own.may_hear is not None:
-            for kept in list(own.events.values()):
-                if kept.epoch != own.epoch and not kept.is_ending:
+            for kept in own.open:
+                if kept.epoch != own.epoch:
                     self._finish(own, kept)
 
-    def _finish(self, own: _Own, kept: _Kept) -> None:
-        alive = own.alive if kept.alive is None else kept.alive
+    def _finish(self, own: Own, kept: Kept) -> None:
         kept.is_ending, kept.epoch = True, own.epoch
         self._delivery.outbox.mark_begun(kept.event.begin.id)
-        self._end(kept.event.stream, kept.event.end(alive, "takeover"))
+        self._end(kept.event.stream, kept.event.end(own.alive_at(kept), "takeover"))
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -314,50 +266,44 @@ class Journal:
         is_noting = now - self._noted_at >= ALIVE_SECONDS
         if is_noting:
             self._noted_at = now
-        for source, own in list(self._own.items()):
+        for source, own in self._ledger:
             if own.may_hear is None:
                 if now - own.since >= _ALONE_SECONDS:
                     self._end_alone(source, own)
             elif own.may_hear():
                 own.alive = time.time()
-                if is_noting and any(not kept.is_ending for kept in own.events.values()):
+                if is_noting and own.open:
                     self._publish(source)
                 self._take_over(source, own, now)
 
-    def _end_alone(self, source: str, own: _Own) -> None:
+    def _end_alone(self, source: str, own: Own) -> None:
         """Ends what nobody else will: the source is not heard any more."""
-        left = [kept for kept in own.events.values() if not kept.is_ending]
-        newer = (Record.from_json(payload, self._fleet, source) for _, _, payload in self._others.of(source))
-        if not any(found is not None and found.epoch > own.epoch for found in newer):
+        if not self._others.has_later(source, own.epoch):
             own.is_earlier = False
-            for kept in left:
+            for kept in own.open:
                 self._finish(own, kept)
             self._publish(source)
-            self._clean(source)
+            self._ledger.clean(source)
 
-    def _take_over(self, source: str, own: _Own, now: float) -> None:
+    def _take_over(self, source: str, own: Own, now: float) -> None:
         """Takes over what workers before have left open."""
         for node, came, payload in self._others.of(source):
             if now < max(self._settled_at if came == -math.inf else came + _GRACE_SECONDS, own.since + _GRACE_SECONDS):
                 continue
             found = Record.from_json(payload, self._fleet, source)
-            if found is None:
+            if found is None or found.epoch < own.epoch:
                 self._others.drop(node, source)
-            elif found.epoch < own.epoch:
-                self._others.drop(node, source)
+            if found is not None and found.epoch < own.epoch:
                 self._take(source, own, node, found)
 
-    def _take(self, source: str, own: _Own, node: str, found: Record) -> None:
-        new = [_Kept(event, own.epoch, alive) for event, alive in found.events if event.begin.id not in self._taken]
+    def _take(self, source: str, own: Own, node: str, found: Record) -> None:
+        new = [Kept(event, own.epoch, alive) for event, alive in found.events if self._ledger.take(event.begin.id)]
         for kept in new:
-            self._keep(source, kept)
-            self._note_taken(kept.event.begin.id)
+            self._ledger.keep(kept)
         self._publish(source)
-        ids = [event.begin.id for event, _ in found.events]
-        taken = Record(self._fleet, own.epoch, self._node, taken=ids)
-        if ids:
-            self._left_to[node, source] = taken.to_json()
-        self._send(node, source, self._left_to.get((node, source), ""))
+        if ids := [event.begin.id for event, _ in found.events]:
+            self._others.tell(node, source, Record(self._fleet, own.epoch, self._node, taken=ids).to_json())
+        self._send(node, source, self._others.told(node, source))
         if new:
             log.info("%s: ends %d that %s left open", source, len(new), node)
             for kept in new:
@@ -365,30 +311,22 @@ class Journal:
         else:
             self._clear(node, source)
 
-    def _note_taken(self, event_id: str) -> None:
-        self._taken[event_id] = None
-        if len(self._taken) > _MOST_TAKEN:
-            del self._taken[next(iter(self._taken))]
-
     def _handed_over(self, message: Outgoing) -> None:
         event_id, kind, _ = identity(message.payload)
-        kept = self._kept(event_id) if kind == "end" else None
-        if kept is not None:
-            source = self._where[event_id]
+        if kind == "end" and (kept := self._ledger.kept(event_id)) is not None:
             kept.is_sent = True
-            self._clear(kept.event.stream.node, source)
-            self._publish(source)
+            self._clear(kept.event.stream.node, kept.event.stream.source)
+            self._publish(kept.event.stream.source)
 
     def _acknowledged(self, message: Outgoing) -> None:
         event_id, kind, _ = identity(message.payload)
-        if kind == "end" and event_id in self._where:
-            source = self._where[event_id]
-            self._remove(event_id)
-            self._clean(source)
+        if kind == "end" and (kept := self._ledger.kept(event_id)) is not None:
+            self._ledger.remove(event_id)
+            self._ledger.clean(kept.event.stream.source)
 
     def _clear(self, node: str, source: str) -> None:
         """Removes the states of another node, which does not hear the source any more."""
-        own = self._own.get(source)
+        own = self._ledger.get(source)
         is_heard_there = node == self._node or self._others.has(node, source)
         if own is not None and own.stream is not None and not is_heard_there:
             for topic in first_topics(self._prefix, replace(own.stream, node=node)):
@@ -398,36 +336,14 @@ class Journal:
         """Publishes what is open of a source, before any event that waits."""
         if not self._is_current:
             return  # it follows with all others
-        own = self._own.get(source)
-        left = [] if own is None else [kept for kept in own.events.values() if not kept.is_sent]
-        if own is not None and own.is_earlier and not left:
+        own = self._ledger.get(source)
+        record = None if own is None else own.record(self._fleet, self._session)
+        if own is not None and own.is_earlier and (record is None or not record.events):
             return  # what the broker retains stays
-        if own is None or (own.may_hear is None and not left):
-            self._send(self._node, source, "")
-            return
-        events = [(kept.event, own.alive if kept.alive is None else kept.alive) for kept in left]
-        self._send(self._node, source, Record(self._fleet, own.epoch, self._session, events).to_json())
+        self._send(self._node, source, "" if record is None else record.to_json())
 
     def _send(self, node: str, source: str, payload: str) -> None:
         self._delivery.backlog.publish_retained_first(self._topic(node, source), payload)
 
     def _topic(self, node: str, source: str) -> str:
         return Topics(self._prefix, node).open(source)
-
-    def _keep(self, source: str, kept: _Kept) -> None:
-        event_id = kept.event.begin.id
-        self._own[source].events[event_id] = kept
-        self._where[event_id] = source
-
-    def _kept(self, event_id: str) -> _Kept | None:
-        source = self._where.get(event_id)
-        return None if source is None else self._own[source].events[event_id]
-
-    def _remove(self, event_id: str) -> None:
-        del self._own[self._where.pop(event_id)].events[event_id]
-
-    def _clean(self, source: str) -> None:
-        """Forgets a source of which nothing is left."""
-        own = self._own.get(source)
-        if own is not None and own.may_hear is None and not own.events and not own.is_earlier:
-            del self._own[source]

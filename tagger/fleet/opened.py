@@ -1,10 +1,7 @@
-"""The messages of `open` (`tagger.fleet.journal`): what they say, and what other workers have said."""
+"""The messages of `open` (`tagger.fleet.journal`): what they say."""
 
 import json
-import logging
-import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,12 +9,6 @@ from typing import Any
 from tagger.daemon.open_event import OpenEvent, is_time
 from tagger.events import SCHEMA, Event, Stream
 
-log = logging.getLogger(__name__)
-
-_MOST_BYTES = 64_000_000
-"""Most bytes of other workers' messages that are kept."""
-_ENTRY_BYTES = 500
-"""What a message costs besides its own bytes."""
 MOST_MESSAGE_BYTES = 1_000_000
 """Longest message that a worker writes: one of all 527 labels has 400,000 bytes."""
 
@@ -93,82 +84,6 @@ def is_taken(payload: bytes) -> bool:
     return b'"taken": [' in payload  # no text can hold it: its quotes would be escaped
 
 
-class Others:
-    """The messages of other nodes. They are read when somebody asks, and their bytes are bounded."""
-
-    def __init__(self, fleet: str) -> None:
-        """
-        Args:
-            fleet: name of the reader's.
-        """
-        self._fleet = fleet
-        self._found: dict[str, dict[str, tuple[float, bytes]]] = {}
-        """Source -> node -> when it said so, on the monotonic clock, and the message. -inf: before this connection."""
-        self._seen: set[tuple[str, str]] = set()
-        """Messages that have come on this connection."""
-        self._bytes = 0
-        self._is_full = False
-
-    def note(self, node: str, source: str, payload: bytes, retained: bool) -> bytes | None:
-        """Takes a message. An empty one says that there is none any more.
-
-        Returns:
-            What the node said before this connection, if a later run of it does not know of it: a broker has forgotten
-            it. The caller publishes it again. None: there is nothing of that kind.
-        """
-        lost = self._lost(node, source, payload)
-        self.drop(node, source)
-        if payload and self._bytes + len(payload) + _ENTRY_BYTES > _MOST_BYTES:
-            if not self._is_full:
-                log.warning("the broker retains more than %d MB of what is open; not all is kept", _MOST_BYTES // 10**6)
-            self._is_full = True
-        elif payload:
-            self._seen.add((node, source))
-            self._found.setdefault(source, {})[node] = -math.inf if retained else time.monotonic(), payload
-            self._bytes += len(payload) + _ENTRY_BYTES
-        return lost
-
-    def forgotten(self) -> Iterator[tuple[str, str, bytes]]:
-        """Node, source and message of what is open and has not come on this connection. Each is named once."""
-        for source, nodes in list(self._found.items()):
-            for node, (_, payload) in list(nodes.items()):
-                if (node, source) not in self._seen:
-                    self._seen.add((node, source))
-                    if (found := Record.from_json(payload, self._fleet, source)) is not None and found.events:
-                        yield node, source, payload
-
-    def _lost(self, node: str, source: str, payload: bytes) -> bytes | None:
-        _, before = self._found.get(source, {}).get(node, (0.0, b""))
-        if not before or not payload or before == payload or (node, source) in self._seen:
-            return None
-        old, new = (Record.from_json(each, self._fleet, source) for each in (before, payload))
-        if old is None or new is None or old.writer == new.writer or old.epoch >= new.epoch:
-            return None
-        return None if old.ids <= new.ids else before
-
-    def drop(self, node: str, source: str) -> None:
-        nodes = self._found.get(source, {})
-        if node in nodes:
-            self._bytes -= len(nodes.pop(node)[1]) + _ENTRY_BYTES
-            if not nodes:
-                del self._found[source]
-
-    def of(self, source: str) -> Iterator[tuple[str, float, bytes]]:
-        """Node, time (-inf: before this connection) and message of each. They may be dropped meanwhile."""
-        return ((node, came, payload) for node, (came, payload) in list(self._found.get(source, {}).items()))
-
-    def has(self, node: str, source: str) -> bool:
-        return node in self._found.get(source, {})
-
-    def begin(self) -> None:
-        """A connection begins."""
-        self._seen.clear()
-        for source, nodes in self._found.items():
-            self._found[source] = {node: (-math.inf, payload) for node, (_, payload) in nodes.items()}
-
-    def drop_unseen(self) -> None:
-        """Drops what has not come again on this connection: it has ended meanwhile."""
-        for source, nodes in list(self._found.items()):
-            for node in list(nodes):
-                if (node, source) not in self._seen:
-                    self.drop(node, source)
+def is_of(payload: bytes, fleet: str) -> bool:
+    """Whether a message can be one of this fleet's workers, without reading all of it."""
+    return len(payload) <= MOST_MESSAGE_BYTES and f'"fleet": {json.dumps(fleet)}'.encode() in payload

@@ -13,6 +13,7 @@ from typing import Any
 from tagger.errors import UserError
 from tagger.fleet.figures import Status, fleet_problems
 from tagger.fleet.opened import Record
+from tagger.fleet.room import Room
 from tagger.mqtt.connection import Connection
 from tagger.names import is_topic
 from tagger.settings import MqttSettings
@@ -28,8 +29,6 @@ _MOST_NODES = 200
 _MOST_SOUNDS = 8
 """Most sounds of a stream that are named."""
 _MOST_PROBLEMS = 20
-_MOST_OPEN = 100_000
-"""Most streams of which it is kept what is open."""
 _LONGEST_NAME = 200
 _STATUS_SECONDS = 0.5
 """Age from which what the coordinator says is asked for again, seconds."""
@@ -88,8 +87,11 @@ class View:
         self._asked_at = -_STATUS_SECONDS
         self._open: dict[tuple[str, str], Sequence[Mapping[str, Any]]] = {}
         """Node and source -> the events that are open there."""
+        self._room = Room("the fleet's page", "it does not show these sounds")
         self._online: dict[str, bool] = {}
         """What each node of the fleet has said of itself."""
+        self._has_more_nodes = False
+        """Whether some of them were left out."""
         self._events: dict[str, Mapping[str, Any]] = {}
         """The last events, by id, in the order in which they were first heard of."""
         self._connection = Connection(settings, None, quiet=True)
@@ -104,8 +106,10 @@ class View:
 
     def _subscribe(self) -> None:
         with self._lock:
-            self._open.clear()
+            for node, source in list(self._open):
+                self._close(node, source)
             self._online.clear()
+            self._has_more_nodes = False
         self._connection.subscribe([f"{self._settings.prefix}/+/{each}" for each in ("status", "+/open", "+/event")])
 
     def note(self, topic: str, payload: bytes, retained: bool) -> None:
@@ -116,26 +120,47 @@ class View:
         with self._lock:
             match rest:
                 case ["status"] if self._is_ours(node):
-                    self._online[node] = payload == b"online"
+                    self._note_status(node, payload)
                 case [source, "open"]:
                     self._note_open(node, source, payload)
                 case [source, "event"] if self._is_ours(node):
                     self._note_event(node, source, payload)
 
     def _is_ours(self, node: str) -> bool:
-        """Whether a node is a worker of this fleet. Names that somebody makes up are bounded."""
-        name = self._settings.node
-        return node.startswith(f"{name}-") and (node in self._online or len(self._online) < _MOST_NODES)
+        """Whether a node is named as a worker of this fleet."""
+        return node.startswith(f"{self._settings.node}-")
+
+    def _note_status(self, node: str, payload: bytes) -> None:
+        """Notes what a node says of itself. Of more nodes than are kept, one that is gone makes room."""
+        if not payload:  # it was removed from the broker
+            self._online.pop(node, None)
+            if self._has_more_nodes:
+                self._has_more_nodes = False  # there is room: the broker says again what it retains
+                self._connection.subscribe([f"{self._settings.prefix}/+/status"])
+            return
+        if node not in self._online and len(self._online) >= _MOST_NODES:
+            gone = next((each for each, is_online in self._online.items() if not is_online), None)
+            if gone is None:
+                self._has_more_nodes = True
+                return
+            del self._online[gone]
+        self._online[node] = payload == b"online"
 
     def _note_open(self, node: str, source: str, payload: bytes) -> None:
         found = Record.from_json(payload, self._settings.node, source) if payload else None
-        events = [event.begin for event, _ in found.events] if found is not None else []
-        if not events:
-            self._open.pop((node, source), None)
-        elif (node, source) in self._open or len(self._open) < _MOST_OPEN:
-            self._open[node, source] = [
-                {"id": each.id, "label": each.label, "onset": rfc3339(each.onset)} for each in events[:_MOST_SOUNDS]
-            ]
+        events = [event.begin for event, _ in found.events[:_MOST_SOUNDS]] if found is not None else []
+        rows = [
+            {"id": each.id[:_LONGEST_NAME], "label": each.label[:_LONGEST_NAME], "onset": rfc3339(each.onset)}
+            for each in events
+        ]
+        self._close(node, source)
+        if rows and self._room.take(_size(rows)):
+            self._open[node, source] = rows
+
+    def _close(self, node: str, source: str) -> None:
+        """Forgets what is open of a source."""
+        if (rows := self._open.pop((node, source), None)) is not None:
+            self._room.free(_size(rows))
 
     def _note_event(self, node: str, source: str, payload: bytes) -> None:
         row = _row(node, source, payload)
@@ -147,6 +172,14 @@ class View:
         self._events[row["id"]] = row
         if len(self._events) > _KEPT_EVENTS:
             del self._events[next(iter(self._events))]
+
+    def _left_out(self, status: Status) -> list[str]:
+        """What the page does not show, for people."""
+        has_more = self._has_more_nodes or len(status["nodes"]) > _MOST_NODES
+        return [
+            *([f"more than {_MOST_NODES} workers: the others are not listed"] if has_more else []),
+            *(["more is open than is kept: some sounds are not shown"] if self._room.left_out else []),
+        ]
 
     def to_json(self, wanted: Mapping[str, str]) -> dict[str, Any]:
         """The answer to `/api/fleet`.
@@ -166,11 +199,11 @@ class View:
             sounds: dict[str, list[Mapping[str, Any]]] = {}
             for (_, source), found in self._open.items():
                 sounds.setdefault(source, []).extend(found)
-            events = list(self._events.values())
+            events, left_out = list(self._events.values()), self._left_out(status)
         streams = [_stream(name, each, sounds.get(name, ())) for name, each in status["streams"].items()]
         fitting = [each for each in streams if wish.fits(each)]
         fitting.sort(key=lambda each: (not each["amiss"], not each["sounds"], each["name"]))
-        problems = fleet_problems(status)
+        problems = [*left_out, *fleet_problems(status)]
         return {
             "fleet": self._settings.node,
             "time": rfc3339(time.time()),
@@ -179,12 +212,23 @@ class View:
             **{key: status[key] for key in ("sources", "heard", "without_owner", "capacity", "granting", "moved")},
             "amiss": sum(each["amiss"] for each in streams),
             "sounding": sum(bool(each["sounds"]) for each in streams),
-            "problems": problems[:_MOST_PROBLEMS],
+            "problems": _shortened(problems),
             "nodes": _nodes(status, online),
             "found": len(fitting),
             "streams": fitting[: wish.limit],
             "events": events,
         }
+
+
+def _size(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Bytes of what is open of a source, about."""
+    return sum(300 + 4 * (len(each["id"]) + len(each["label"])) for each in rows)
+
+
+def _shortened(problems: Sequence[str]) -> list[str]:
+    """The first problems, and how many more there are."""
+    more = len(problems) - _MOST_PROBLEMS
+    return list(problems) if more <= 0 else [*problems[: _MOST_PROBLEMS - 1], f"{more + 1} more"]
 
 
 def _stream(name: str, status: Mapping[str, Any], sounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,34 +2,24 @@
 
 They are learned by a connection of its own. Some brokers hang up on who subscribes to what their access list does not
 allow; events must not wait for that. Anybody may publish anything, so all that is kept is bounded, and nothing is
-believed that is not as a node writes it.
+believed that is not as a node writes it (`node_stats.py`).
 """
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from tagger.condition import Reason, State
 from tagger.errors import UserError
 from tagger.mqtt.connection import Connection
-from tagger.names import is_topic
+from tagger.mqtt.node_stats import MOST_BYTES, MOST_SOURCES, is_name, read_stats, shown_text
 from tagger.settings import MqttSettings
 from tagger.sinks import SourceState
-from tagger.times import rfc3339, seconds
+from tagger.times import rfc3339
 
 MOST_NODES = 64
 """Most nodes that are kept; those that come first."""
-MOST_SOURCES = 128
-"""Most sources of a node that are kept."""
-MOST_STATS_BYTES = 65_536
-"""Longest message on `stats` that is read; 128 sources take 60 kB."""
-_MOST_CHARACTERS = 300
-"""Longest text of a message that is kept; the rest is left out."""
-_LONGEST_NAME = 100
-_MOST_PROBLEMS = 20
 _AS_TOLD: Mapping[SourceState, str] = {"online": "hearing", "offline": "offline", "disabled": "off"}
 """State of a source whose topics alone are known."""
 _TOLD_BY: Mapping[str, SourceState] = {"hearing": "online", "silent": "online", "off": "disabled"}
@@ -63,11 +53,13 @@ class _Node:
     read: Mapping[str, Any] | None = None
     """What `said` found in it. None: nobody has asked."""
     sources: dict[str, _Told] = field(default_factory=dict)
+    has_more: bool = False
+    """Whether sources were left out."""
 
     def said(self) -> Mapping[str, Any]:
         """What the last message on `stats` says. It is read when somebody asks, so that a flood costs little."""
         if self.read is None:
-            self.read = _read(self.stats)
+            self.read = read_stats(self.stats)
         return self.read
 
     def is_known(self) -> bool:
@@ -133,12 +125,10 @@ class Nodes:
 
     def _connected(self, connection: Connection, settings: MqttSettings) -> None:
         with self._lock:
+            self._left_out = False
             for each in self._nodes.values():
                 each.is_confirmed = False
-        prefix = settings.prefix
-        connection.subscribe(
-            [f"{prefix}/+/status", f"{prefix}/+/stats", f"{prefix}/+/+/status", f"{prefix}/+/+/status/detail"]
-        )
+        _subscribe(connection, settings.prefix)
 
     def note(self, topic: str, payload: bytes, retained: bool) -> None:
         """Takes a message. What no node would publish changes nothing."""
@@ -146,20 +136,19 @@ class Nodes:
         if settings is None:
             return
         name, *rest = topic.removeprefix(f"{settings.prefix}/").split("/")
-        if name == settings.node or not _is_name(name):
+        if name == settings.node or not is_name(name):
             return
         with self._lock:
             match rest:
                 case ["status"]:
                     self._note_status(name, payload, retained)
                 case ["stats"]:
-                    if (node := self._node(name)) is not None and len(payload) <= MOST_STATS_BYTES:
-                        node.stats, node.read, node.heard = payload, None, self._wall()
-                case [source, "status"] if _is_name(source):
+                    self._note_stats(name, payload)
+                case [source, "status"] if is_name(source):
                     self._note_source(name, source, payload)
-                case [source, "status", "detail"] if _is_name(source):
+                case [source, "status", "detail"] if is_name(source):
                     if (told := self._told(name, source, is_new=bool(payload))) is not None:
-                        told.detail = _text(payload.decode(errors="replace"))
+                        told.detail = shown_text(payload.decode(errors="replace"))
 
     def to_json(self) -> dict[str, Any]:
         """The answer to `/api/broker`."""
@@ -180,27 +169,43 @@ class Nodes:
 
     # --- with the lock ---
 
-    def _node(self, name: str) -> _Node | None:
-        """The node of this name. None: there are too many already."""
+    def _node(self, name: str, is_online: bool = False) -> _Node | None:
+        """The node of this name. None: there are too many already.
+
+        Args:
+            is_online: it has just said so; then one that is gone, or has said nothing that a node says, makes room.
+        """
         if name not in self._nodes and len(self._nodes) >= MOST_NODES:
             self._left_out = True
-            return None
+            gone = (each for each, node in self._nodes.items() if node.online is False or not node.is_known())
+            if not is_online or (out := next(gone, None)) is None:
+                return None
+            del self._nodes[out]
         return self._nodes.setdefault(name, _Node())
 
     def _note_status(self, name: str, payload: bytes, retained: bool) -> None:
+        is_online = payload == b"online"
         if not payload:  # the node was removed from the broker
             self._nodes.pop(name, None)
-        elif payload in (b"online", b"offline") and (node := self._node(name)) is not None:
-            is_online = payload == b"online"
+            if self._left_out and self._connection is not None and self._settings is not None:
+                self._left_out = False  # there is room: the broker says again what it retains
+                _subscribe(self._connection, self._settings.prefix)
+        elif payload in (b"online", b"offline") and (node := self._node(name, is_online)) is not None:
             if node.online is not is_online:
                 node.since = None if retained else self._wall()
             node.online, node.is_confirmed = is_online, True
 
+    def _note_stats(self, name: str, payload: bytes) -> None:
+        if (node := self._node(name)) is not None:
+            node.has_more = len(payload) > MOST_BYTES
+            if not node.has_more:
+                node.stats, node.read, node.heard = payload, None, self._wall()
+
     def _note_source(self, name: str, source: str, payload: bytes) -> None:
         state = payload.decode(errors="replace")
         if not payload:
-            if name in self._nodes:
-                self._nodes[name].sources.pop(source, None)
+            if name in self._nodes and self._nodes[name].sources.pop(source, None) is not None:
+                self._nodes[name].has_more = False
         elif state in get_args(SourceState) and (told := self._told(name, source)) is not None:
             told.state, told.at = state, self._wall()  # type: ignore[assignment]
 
@@ -208,8 +213,13 @@ class Nodes:
         if (node := self._node(name) if is_new else self._nodes.get(name)) is None:
             return None
         if source not in node.sources and (len(node.sources) >= MOST_SOURCES or not is_new):
+            node.has_more |= is_new
             return None
         return node.sources.setdefault(source, _Told())
+
+
+def _subscribe(connection: Connection, prefix: str) -> None:
+    connection.subscribe([f"{prefix}/+/{each}" for each in ("status", "stats", "+/status", "+/status/detail")])
 
 
 def _node_json(name: str, node: _Node) -> dict[str, Any]:
@@ -232,6 +242,7 @@ def _node_json(name: str, node: _Node) -> dict[str, Any]:
             _source_json(each, known.get(each), node.sources.get(each), node.heard, online is not False)
             for each in names[:MOST_SOURCES]
         ],
+        "more": node.has_more or len(names) > MOST_SOURCES or bool(read.get("more")),
     }
 
 
@@ -248,54 +259,3 @@ def _source_json(
             return {"source": name, "state": _AS_TOLD[told.state], "reason": "", "detail": detail, "since": None}
     assert known is not None
     return {"source": name, **known}
-
-
-def _read(payload: bytes) -> dict[str, Any]:
-    """What a message on `stats` says; of what is not as a node writes it, nothing."""
-    try:
-        found = json.loads(payload)
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    uptime_s, verdict = found.get("uptime_s"), found.get("verdict")
-    problems, sources = found.get("problems"), found.get("sources")
-    given = sources.items() if isinstance(sources, dict) else ()
-    return {
-        "version": _text(found.get("version"))[:40] or None,
-        "verdict": verdict if verdict in ("ok", "degraded", "failing") else None,
-        "uptime_s": uptime_s if isinstance(uptime_s, int | float) and 0 <= uptime_s < 1e9 else None,
-        "problems": [_text(each) for each in problems[:_MOST_PROBLEMS] if isinstance(each, str)]
-        if isinstance(problems, list)
-        else [],
-        "sources": {
-            name: _read_source(each) for name, each in list(given)[:MOST_SOURCES] if _is_name(name) and _is_source(each)
-        },
-    }
-
-
-def _is_source(each: Any) -> bool:
-    return isinstance(each, dict) and isinstance(each.get("state"), str) and each["state"] in get_args(State)
-
-
-def _read_source(each: Mapping[str, Any]) -> dict[str, Any]:
-    reason, since = each.get("reason"), each.get("since")
-    try:
-        at = seconds(since) if isinstance(since, str) and len(since) < 40 else None
-    except (ValueError, OverflowError):
-        at = None
-    return {
-        "state": each["state"],
-        "reason": reason if isinstance(reason, str) and reason in get_args(Reason) else "",
-        "detail": _text(each.get("detail")),
-        "since": None if at is None else rfc3339(at),
-    }
-
-
-def _is_name(name: str) -> bool:
-    return len(name) <= _LONGEST_NAME and is_topic(name) and name.isprintable()
-
-
-def _text(value: object) -> str:
-    """A text of a message, bounded; lone surrogates, which no answer can hold, are replaced."""
-    return value[:_MOST_CHARACTERS].encode(errors="replace").decode() if isinstance(value, str) else ""

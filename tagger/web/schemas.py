@@ -241,6 +241,7 @@ SCHEMAS: Mapping[str, Schema] = {
                                 }
                             )
                         ),
+                        "more": TRUTH,
                     }
                 )
             ),

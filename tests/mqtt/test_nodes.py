@@ -7,7 +7,8 @@ import pytest
 
 from tagger.mqtt.connection import Connection
 from tagger.mqtt.message import Outgoing
-from tagger.mqtt.nodes import MOST_NODES, MOST_SOURCES, MOST_STATS_BYTES, Nodes
+from tagger.mqtt.node_stats import MOST_BYTES, MOST_SOURCES
+from tagger.mqtt.nodes import MOST_NODES, Nodes
 from tagger.settings import MqttSettings
 from tagger.times import rfc3339
 from tests.connections import Unconnected
@@ -67,6 +68,7 @@ def test_a_node_is_known_by_what_it_publishes() -> None:
             {"source": "door", "state": "retrying", "reason": "", "detail": "", "since": rfc3339(NOW - 60)},
             {"source": "mic", "state": "hearing", "reason": "", "detail": "", "since": rfc3339(NOW - 60)},
         ],
+        "more": False,
     }
     assert told.only["problems"]
 
@@ -137,7 +139,7 @@ def test_what_was_removed_from_the_broker_is_gone() -> None:
 @pytest.mark.parametrize(("topic", "payload"), [
     ("attic/status", "ONLINE"), ("attic/status", b"\xff"), ("attic/status", "x" * 100_000),
     ("attic/stats", "[" * 50_000), ("attic/stats", "nonsense"), ("attic/stats", "[1]"), ("attic/stats", b"\xff\xfe"),
-    ("attic/stats", '{"verdict": "ok"' + " " * MOST_STATS_BYTES + "}"), ("attic/stats", "9" * 50_000),
+    ("attic/stats", '{"verdict": "ok"' + " " * MOST_BYTES + "}"), ("attic/stats", "9" * 50_000),
     ("attic/mic/status", "<b>"), ("attic/request/status", "{}"), ("attic/a/b/status", "online"),
     ("own/status", "online"),
     ("attic\u202e\x00/status", "online"), (f"{'a' * 101}/status", "online"), (" /status", "online"),
@@ -184,6 +186,53 @@ def test_a_flood_of_nodes_and_sources_is_bounded() -> None:
     assert len(told.nodes[0]["sources"]) <= MOST_SOURCES
 
 
+def test_what_was_left_out_is_asked_for_once_there_is_room() -> None:
+    told = Told()
+    for number in range(MOST_NODES + 1):
+        told.tell(f"n{number}/status", "online", retained=True)
+    asked = len(told.made[0].topics)
+    told.tell("n7/status", "")
+    assert len(told.made[0].topics) == 2 * asked, "the broker says again what it retains"
+    told.tell(f"n{MOST_NODES}/status", "online", retained=True)
+    assert (len(told.nodes), told.to_json()["more"]) == (MOST_NODES, False)
+
+
+def test_a_node_that_comes_takes_the_place_of_one_that_is_gone() -> None:
+    told = Told()
+    for number in range(MOST_NODES):
+        told.tell(f"n{number}/status", "offline" if number == 3 else "online", retained=True)
+    told.tell("fake/status", "offline")
+    told.tell("new/status", "online")
+    names = [each["node"] for each in told.nodes]
+    assert ("new" in names, "n3" in names, "fake" in names, len(names)) == (True, False, False, MOST_NODES)
+    told.made[0].on_connected()
+    assert told.to_json()["more"] is False, "the broker says again what there is"
+
+
+@pytest.mark.parametrize("by_topics", [True, False])
+def test_more_sources_than_are_kept_are_told(by_topics: bool) -> None:
+    told = Told()
+    names = [f"s{number}" for number in range(MOST_SOURCES + 1)]
+    told.tell("attic/status", "online")
+    if by_topics:
+        for name in names:
+            told.tell(f"attic/{name}/status", "online")
+    else:
+        told.tell("attic/stats", json.dumps({"sources": {name: {"state": "hearing"} for name in names}}))
+    assert (len(told.only["sources"]), told.only["more"]) == (MOST_SOURCES, True)
+    told.tell("attic/stats", stats(mic="hearing"))
+    for name in names:
+        told.tell(f"attic/{name}/status", "")
+    assert (len(told.only["sources"]), told.only["more"]) == (1, False)
+
+
+def test_statistics_that_are_too_long_to_read_are_told() -> None:
+    told = Told()
+    told.tell("attic/status", "online")
+    told.tell("attic/stats", " " * (MOST_BYTES + 1))
+    assert told.only["more"] is True
+
+
 def test_another_broker_after_a_reload_is_asked_anew() -> None:
     told = Told()
     told.tell("attic/status", "online")
@@ -222,7 +271,7 @@ def test_a_daemon_is_seen_by_the_broker_and_when_it_is_gone(broker: Mosquitto) -
 
 
 def test_no_message_is_too_large_for_the_connection() -> None:
-    assert MOST_STATS_BYTES < 100_000
+    assert MOST_BYTES < 100_000
     message = json.dumps(stats(**{f"source_{number:03}": "hearing" for number in range(MOST_SOURCES)}))
-    assert len(message) < MOST_STATS_BYTES
+    assert len(message) < MOST_BYTES
     assert Connection(BROKER, None).packet_bytes(Outgoing("tagger/attic/stats", message)) < 100_000

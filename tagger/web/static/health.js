@@ -126,7 +126,7 @@ export class Health {
   #showNodes({ broker, trouble, more, nodes }) {
     const said = broker === null ? t("nodes.noBroker") : trouble !== null ? t("nodes.away", { broker, trouble })
       : nodes.length ? t("nodes.count", { count: nodes.length, broker }) : t("nodes.none", { broker });
-    setText(this.nodesSaid, more ? `${said} ${t("nodes.more")}` : said);
+    setText(this.nodesSaid, more || nodes.some((each) => each.more) ? `${said} ${t("nodes.more")}` : said);
     const now = Date.now();
     this.nodes.replaceChildren(...(nodes.length ? [table("health.nodes", keys("node", "state", "since", "version", "how", "sources"), nodes.map((each) => nodeRow(each, now)))] : []));
   }

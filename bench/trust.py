@@ -1,7 +1,7 @@
 """Measures how far events can be trusted in homes, on recordings that nobody chose for it: see docs/trust.md.
 
     python bench/trust.py HOME/ [--nontarget NONTARGET/]... [--model esc50] [--out trust-esc50/]
-    python bench/trust.py HOME/ --command "yamnet-events --top 10" --names yamnet-names.csv
+    python bench/trust.py HOME/ --command "their-tagger --events" --names their-names.csv [--as-often-as trust-esc50/]
 
 HOME has LABEL/recording and other_KIND/recording (`train.evaluate.trust`). NONTARGET has KIND/recording, in all of
 which every event is a false alarm (`scripts/nontarget.py` makes one). A model is asked as `tagger tag` asks it. A
@@ -10,28 +10,22 @@ command is asked with paths of WAV files as its last arguments, and prints a lin
     {"file": "/tmp/x/000001.wav", "onset": 1.25, "offset": 3.5, "label": "dog", "score": 0.93}
 
 `score` (or `peak_score`) is 0 to 1. `"announced": false` marks candidates that it would not announce: they count for
-the ranking and the curves, which need low scores too, and not as events. `tagger tag --json --events` prints such
-lines.
+the ranking and the curves, which need low scores too, and not as events. Lines of one label whose times touch are one
+event, so a program may print windows. `tagger tag --json --events` prints such lines.
 """
 
 import argparse
-import csv
 import json
-import shlex
-import subprocess
 import sys
-import tempfile
-import wave
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from tagger.audio.decode import decode
+from bench.others import results
+from bench.others.command import Command, read_names
 from tagger.config.file import load_right
 from tagger.engine.runtime import open_models
 from tagger.engine.scores import WindowClassifier
@@ -46,11 +40,6 @@ from train.data.own import sounds_in
 from train.evaluate import intervals, timeline, trust
 from train.evaluate.streams import THRESHOLDS, at, decided
 from train.evaluate.trust import Heard, Recording
-
-FILES = 100
-"""Files that a command is asked for together."""
-RATE_HZ = 32_000
-"""Sample rate of a command's WAV files."""
 
 
 class Model:
@@ -96,102 +85,6 @@ class Model:
             print(f"{error}; what was read is used", file=sys.stderr)
 
 
-@dataclass(frozen=True)
-class Line:
-    """An event, or a candidate, that a command printed."""
-
-    label: str
-    score: float
-    announced: bool
-
-
-class Command:
-    """A program that reads WAV files and prints events."""
-
-    def __init__(self, command: str, names: Mapping[str, str]) -> None:
-        self.arguments, self.name, self._names = shlex.split(command), command, names
-        if not self.arguments:
-            raise UserError("--command: names no program")
-
-    def hear(self, recordings: Sequence[Recording]) -> Iterator[tuple[Recording, Heard]]:
-        left = list(recordings)
-        while some := left[:FILES]:
-            del left[:FILES]
-            with tempfile.TemporaryDirectory(prefix="trust-") as folder:
-                files = [Path(folder, f"{number:06d}.wav") for number in range(len(some))]
-                seconds = [_as_wav(each.path, file) for each, file in zip(some, files, strict=True)]
-                lines = self._ask(files)
-            for recording, file, length in zip(some, files, seconds, strict=True):
-                found = [each for each in lines[str(file)] if each.label not in recording.may]
-                best = max(((each.score, each.label) for each in found), default=(0.0, ""))
-                points = {
-                    threshold: tuple(each.label for each in found if each.score >= threshold)
-                    for threshold in THRESHOLDS
-                }
-                yield recording, Heard(length, *best, tuple(each.label for each in found if each.announced), points)
-
-    def _ask(self, files: Sequence[Path]) -> dict[str, list[Line]]:
-        try:
-            done = subprocess.run(
-                [*self.arguments, *map(str, files)], capture_output=True, text=True, errors="replace", check=False
-            )
-        except OSError as error:
-            raise UserError(f"--command: {self.arguments[0]}: {error.strerror}") from None
-        if done.returncode:
-            why = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-            raise UserError(f"--command: ended with exit code {done.returncode}: {why}")
-        return read_lines(done.stdout, {str(file) for file in files}, self._names)
-
-
-def read_lines(text: str, files: set[str], names: Mapping[str, str]) -> dict[str, list[Line]]:
-    """What a command printed, by file.
-
-    Args:
-        names: our name of each of its labels. Empty: they are the same. Other labels of its are left out.
-
-    Raises:
-        UserError: a line is not one of the format.
-    """
-    found: dict[str, list[Line]] = defaultdict(list)
-    for number, line in enumerate(filter(str.strip, text.splitlines()), 1):
-        try:
-            row = json.loads(line)
-            file, label = row["file"], row["label"]
-            score = float(row["score"] if "score" in row else row["peak_score"])
-            announced = row.get("announced", True)
-            if file not in files or not isinstance(label, str) or announced not in (True, False) or not 0 <= score <= 1:
-                raise ValueError("another file, no label, or no score from 0 to 1")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise UserError(f"--command: line {number} is no event ({reason}): {line}") from None
-        if not names or label in names:
-            found[file].append(Line(names.get(label, label), score, announced))
-    return found
-
-
-def read_names(path: Path) -> dict[str, str]:
-    """A CSV with the columns `theirs` and `ours`."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return {row["theirs"]: row["ours"] for row in csv.DictReader(file)}
-    except (OSError, UnicodeError, KeyError, csv.Error) as error:
-        raise UserError(f"{path}: needs the columns theirs and ours ({error})") from None
-
-
-def _as_wav(path: Path, file: Path) -> float:
-    """Writes a recording as 16-bit mono WAV. Returns its length, seconds."""
-    pieces = [np.zeros(0, np.float32)]
-    try:
-        pieces.extend(decode(path, RATE_HZ))
-    except AudioError as error:
-        print(f"{error}; what was read is used", file=sys.stderr)
-    sound = np.concatenate(pieces)
-    with wave.open(str(file), "wb") as out:
-        out.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
-        out.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
-    return len(sound) / RATE_HZ
-
-
 def nontarget_in(folders: Sequence[Path]) -> list[Recording]:
     """Recordings in which every event is a false alarm; their kind is the name of their folder."""
     found = []
@@ -213,22 +106,52 @@ def main() -> int:
     parser.add_argument("--nontarget", type=Path, action="append", default=[])
     parser.add_argument("--model", action="append", default=[])
     parser.add_argument("--command")
-    parser.add_argument("--names", type=Path, help="CSV of a command's labels: theirs,ours")
+    parser.add_argument("--names", type=Path, help="CSV of a command's labels: theirs,ours; or audioset")
+    parser.add_argument("--threshold", type=float, help="a command's lines from this score on are events")
+    parser.add_argument("--as-often-as", type=Path, metavar="OUT", help="--out of another system (docs/trust.md)")
     parser.add_argument("--hop", type=float, default=0.5)
     parser.add_argument("--config", type=Path, help="TOML file of what counts as an event")
     parser.add_argument("--half", choices=("choose", "report"), help="only this half of the sources")
     parser.add_argument("--out", type=Path, help="folder for trust.json and the pictures")
     options = parser.parse_args()
     try:
-        names = read_names(options.names) if options.names else {}
-        system = (
-            Command(options.command, names) if options.command else Model(options.model, options.hop, options.config)
-        )
+        if not options.command:
+            of_commands = {
+                "--names": options.names,
+                "--threshold": options.threshold,
+                "--as-often-as": options.as_often_as,
+            }
+            if given := [name for name, value in of_commands.items() if value is not None]:
+                raise UserError(f"{given[0]} belongs to --command")
+            system: Model | Command = Model(options.model, options.hop, options.config)
+        else:
+            names = read_names(options.names) if options.names else {}
+            system = Command(options.command, names, options.threshold)
+            if options.as_often_as is not None:
+                as_often(system, options.home, options.as_often_as)
         report(system, options.home, options.nontarget, options.half, options.out)
     except TaggerError as error:
         print(f"trust: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def as_often(system: Command, home: Path, other: Path) -> None:
+    """Chooses the command's threshold: it shall announce as much as another system, in the half for choosing.
+
+    Args:
+        other: the other system's `--out`.
+
+    Raises:
+        UserError: it has no results of that half.
+    """
+    rows = [row for row in results.read(other)[0] if row[0].half == "choose"]
+    announced = trust.measures(rows, draws=0).get("announced")
+    if announced is None:
+        raise UserError(f"{other}: has no labelled recordings of the half for choosing")
+    half = [each for each in trust.read_set(home) if each.half == "choose"]
+    threshold = system.choose(half, announced.value)
+    print(f"threshold {threshold:.4f}: announces {announced.value:.3f} of the half for choosing, as {other} does")
 
 
 def report(system: Model | Command, home: Path, nontarget: Sequence[Path], half: str | None, out: Path | None) -> None:
@@ -259,12 +182,13 @@ def report(system: Model | Command, home: Path, nontarget: Sequence[Path], half:
         (a, b), (c, d) = each.by_recording, each.by_source
         print(f"{name:10} {each.value:.3f}   {a:.3f} to {b:.3f}     {c:.3f} to {d:.3f}")
     if out is not None:
-        _write(out, system.name, rows, others, found)
+        _write(out, system.name, getattr(system, "threshold", None), rows, others, found)
 
 
 def _write(
     out: Path,
     name: str,
+    threshold: float | None,
     rows: trust.Rows,
     others: trust.Rows,
     found: Mapping[str, trust.Measure],
@@ -274,6 +198,7 @@ def _write(
         out.mkdir(parents=True, exist_ok=True)
         document: dict[str, Any] = {
             "system": name,
+            "threshold": threshold,
             "measures": {key: vars(each) for key, each in found.items()},
             "curves": {
                 kind: [vars(point) for point in points] for kind, points in trust.curves([*rows, *others]).items()
@@ -281,7 +206,7 @@ def _write(
             "home": trust.to_document(rows),
             "nontarget": trust.to_document(others),
         }
-        with replacing(out / "trust.json") as partial:
+        with replacing(out / results.RESULTS) as partial:
             partial.write_text(json.dumps(document, indent=1), "utf-8")
         for title, some in (("home", rows), ("nontarget", [*known, *others])):
             if curves := trust.curves(some):

@@ -317,6 +317,7 @@ def to_document(rows: Rows) -> list[dict[str, Any]]:
         {
             "file": f"{recording.label}/{recording.path.name}",
             "source": recording.source,
+            "original": recording.original,
             **{key: value for key, value in asdict(heard).items() if key != "points"},
         }
         for recording, heard in rows

@@ -21,7 +21,7 @@ from tagger.errors import TaggerError
 from tagger.events import AudioTap, Block, Event, Report, Scores, Stream, Window
 from tagger.latencies import Latencies, SkipLog
 from tagger.policy import Policy
-from tagger.retry import is_power_of_two
+from tagger.retry import Repeats
 from tagger.sinks import Sink, SourceState
 from tagger.sources import Source
 from tagger.sources.healing import Healing
@@ -141,7 +141,7 @@ class Listener:
         self._online, self._was_online = False, False
         self._is_resumed = False
         """The next block is the first after a pause."""
-        self._silences = 0
+        self._silences = Repeats()
         self._told = ""
         """What was published last of a source that is online."""
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -255,9 +255,8 @@ class Listener:
             if not self._finished:
                 self._close_events()
                 self._publish_status("offline", why)
-        self._silences += 1
-        if is_power_of_two(self._silences):
-            log.warning("%s: %s (%d so far)", self.stream.source, why, self._silences)
+        if self._silences.add():
+            log.warning("%s: %s (%d so far)", self.stream.source, why, self._silences.count)
 
     def _take_in(self, block: Block) -> Block | None:
         """Between two blocks: does what was requested, publishes that the source is there, and feeds the taps.

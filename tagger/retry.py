@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -12,6 +13,8 @@ _QUIET_SECONDS = 60.0
 """Shortest time between two warnings of different reasons."""
 _REMIND_SECONDS = 3_600.0
 """Time after which the same reason is logged again."""
+_FORGOTTEN_SECONDS = 3_600.0
+"""Time without a repetition after which the next is news again."""
 
 
 def pause_s(tries: int, pauses: tuple[float, float] | None = None, jitter: tuple[float, float] = (0.5, 1.0)) -> float:
@@ -80,10 +83,29 @@ class Retry:
         self.tries = 0
 
 
-def is_power_of_two(count: int) -> bool:
-    """Whether to log the `count`-th of the same: the 1st, 2nd, 4th, 8th, so that there is never a flood.
+class Repeats:
+    """Counts what repeats, and says when to log it: the 1st, 2nd, 4th, 8th time, so that there is never a flood. After
+    an hour without, it begins anew: else a daemon that has run for years would say nothing. For one thread at a time.
 
-    >>> [count for count in range(20) if is_power_of_two(count)]
+    >>> repeats = Repeats()
+    >>> [count for count in range(1, 20) if repeats.add()]
     [1, 2, 4, 8, 16]
     """
-    return count > 0 and count & (count - 1) == 0
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.count = 0
+        """Times in all."""
+        self._now, self._last, self._lately = now, now(), 0
+
+    def add(self, times: int = 1) -> bool:
+        """Counts some more. Returns whether to log it."""
+        if self._now() - self._last >= _FORGOTTEN_SECONDS:
+            self.begin_anew()
+        self._last = self._now()
+        before, self._lately = self._lately, self._lately + times
+        self.count += times
+        return self._lately.bit_length() > before.bit_length()
+
+    def begin_anew(self) -> None:
+        """The next time is logged."""
+        self._lately = 0

@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tagger.errors import UserError
 from tagger.files import PRIVATE, append_line, make_folders, make_private, open_private, private_mode, replacing
 from tagger.retention import Retention
-from tagger.retry import is_power_of_two
+from tagger.retry import Repeats
 from tagger.table import read_table
 
 log = logging.getLogger(__name__)
@@ -82,9 +82,8 @@ class ClipFolder:
             raise UserError(f"{root}: clips cannot be saved here ({error.strerror or error})") from None
         self.saved = 0
         """Number of clips written."""
-        self.left_out = 0
-        """Number of clips that were not wanted."""
-        self._troubles: Counter[str] = Counter()
+        self._left_out = Repeats()
+        self._troubles: defaultdict[str, Repeats] = defaultdict(Repeats)
         self._troubles_lock = threading.Lock()
         self._deleted = _SHORTEN_EVERY
         self._closed = False
@@ -100,7 +99,12 @@ class ClipFolder:
     @property
     def lost(self) -> int:
         """Clips that could not be saved."""
-        return self._troubles["clips lost"]
+        return self._troubles["clips lost"].count
+
+    @property
+    def left_out(self) -> int:
+        """Clips that were not wanted."""
+        return self._left_out.count
 
     def put(self, clip: EventClip) -> None:
         """Queues a clip for the writing thread, or loses it where the queue is full."""
@@ -119,10 +123,9 @@ class ClipFolder:
     def leave_out(self, why: str) -> None:
         """Counts a clip that is not wanted, and logs why, as for lost ones."""
         with self._troubles_lock:
-            self.left_out += 1
-            count = self.left_out
-        if is_power_of_two(count):
-            log.info("%s: %s; it is not saved (%d so far)", self.root, why, count)
+            is_news = self._left_out.add()
+        if is_news:
+            log.info("%s: %s; it is not saved (%d so far)", self.root, why, self.left_out)
 
     def close(self, wait_s: float) -> None:
         """Writes the queued clips for at most `wait_s` seconds; clips left then are lost, and logged."""
@@ -144,10 +147,9 @@ class ClipFolder:
 
     def _log_trouble(self, what: str, why: str) -> None:
         with self._troubles_lock:
-            self._troubles[what] += 1
-            count = self._troubles[what]
-        if is_power_of_two(count):
-            log.warning("%s: %s (%s so far: %d)", self.root, why, what, count)
+            is_news = self._troubles[what].add()
+        if is_news:
+            log.warning("%s: %s (%s so far: %d)", self.root, why, what, self._troubles[what].count)
 
     def _run(self) -> None:
         """Runs in the writing thread. No error leaves it, so listening goes on."""

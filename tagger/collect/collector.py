@@ -17,7 +17,7 @@ from tagger.history.log import EventRow
 from tagger.history.postgres import PostgresLog
 from tagger.mqtt.connection import Connection, Session
 from tagger.printable import number_of, printable
-from tagger.retry import Retry, is_power_of_two
+from tagger.retry import Repeats, Retry
 from tagger.settings import MqttSettings
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Collector:
         Raises:
             UserError: a certificate file of the broker's cannot be used.
         """
-        self.counts = Counts()
+        self.counts, self._refused = Counts(), Repeats()
         events = f"{settings.prefix}/+/+/event"
         self._topic = events if group is None else f"$share/{group}/{events}"
         self._database = database
@@ -134,7 +134,7 @@ class Collector:
             row = row_of(topic, payload)
         except NoEventError as error:
             self.counts.refused += 1
-            if is_power_of_two(self.counts.refused):
+            if self._refused.add():
                 where = printable(topic[:_LONGEST_SHOWN])
                 so_far = number_of(self.counts.refused, "message")
                 log.warning("%s: a message %s; left out (%s so far)", where, error, so_far)

@@ -87,6 +87,7 @@ class Service:
                 client.settimeout(1.0)
                 client.connect(self._address)
                 client.sendall("\n".join(lines).encode())
+            self._failed = False
         except OSError as error:
             if not self._failed:
                 log.warning("systemd cannot be told how the service does: %s", error.strerror or error)

@@ -26,6 +26,8 @@ _LATEST_SHARE = 0.25
 """Lag up to which a window is not late, hops, however slow the network is: else it would be asked for nothing."""
 _BATCH_SHARE = 0.25
 """Longest time of a batch of several windows, hops: the next in line waits as long."""
+_GROW_SECONDS = 3_600.0
+"""Time after which larger batches are tried again that did not fit the memory, seconds."""
 _MOST_FAVOURS = 8
 """Most windows left out in turn that move a lane forward."""
 
@@ -133,6 +135,8 @@ class Engine:
             linger_s: longest time that a batch waits for more windows, where several came together before, seconds.
         """
         self._network, self._most, self._linger_s, self._now = network, most_windows, linger_s, now
+        self._wanted, self._grow_at = most_windows, 0.0
+        """Most windows of a batch where memory suffices; and when more are tried again after it did not."""
         self._lock = threading.Lock()
         self._free = self._batches = batches
         self._line: list[tuple[float, int, _Request]] = []
@@ -149,6 +153,11 @@ class Engine:
     def waiting(self) -> int:
         """Number of lanes that wait for a batch."""
         return len(self._line)
+
+    @property
+    def most_windows(self) -> int:
+        """Most windows of several lanes in a batch at present: fewer than were wanted where memory did not suffice."""
+        return self._most
 
     @property
     def windows_per_s(self) -> float:
@@ -266,6 +275,8 @@ class Engine:
         """
         if self._is_closed or first.lane.is_closed or self.is_late(first.lane, len(first.windows)):
             return []
+        if self._most < self._wanted and self._now() >= self._grow_at:
+            self._most, self._grow_at = min(2 * self._most, self._wanted), self._now() + _GROW_SECONDS
         batch, count, limit_s = [first], len(first.windows), _longest_s(first.lane)
         others = []
         while self._line:
@@ -310,7 +321,7 @@ class Engine:
         half = len(windows) // 2
         with self._lock:
             if self._most > half:
-                self._most = half
+                self._most, self._grow_at = half, self._now() + _GROW_SECONDS
                 log.warning("a batch of %d is too large for the memory: going on with %d at once", len(windows), half)
         return self._scores(prepared[:half], windows[:half]) + self._scores(prepared[half:], windows[half:])
 

@@ -11,6 +11,7 @@ need a C compiler, and minutes at the first start for each size of a batch.
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Windows of the batches that are replayed; others are filled up to the next. Larger ones keep the GPU busy anyway."""
 _MOST_REPLAYS = 2 * len(SIZES)
+_OFF_SECONDS = 3_600.0
+"""Time after which recordings are tried again that did not work, seconds: others may have had the memory."""
 _TOLERANCE = 0.05
 """Most that a replayed logit may differ from the network's, at the capture; half precision rounds by less."""
 Replay = Callable[[Tensor], Tensor]
@@ -131,7 +134,9 @@ class _Host(threading.local):
 class Replays:
     """Small batches as recordings of what the GPU did for one of their size, which are replayed."""
 
-    def __init__(self, run: Replay, capture: Callable[[Replay, Tensor], Replay]) -> None:
+    def __init__(
+        self, run: Replay, capture: Callable[[Replay, Tensor], Replay], now: Callable[[], float] = time.monotonic
+    ) -> None:
         """
         Args:
             run: the network.
@@ -141,8 +146,13 @@ class Replays:
         self._replays: dict[torch.Size, Replay] = {}
         self._lock = threading.Lock()
         """A recording has one place for its features, and one for its outputs."""
-        self.is_off = False
-        """Whether recordings do not work here."""
+        self._now, self._off_until = now, -math.inf
+        """Until when there are no recordings, as one did not work, on the monotonic clock."""
+
+    @property
+    def is_off(self) -> bool:
+        """Whether there are no recordings, as one did not work lately."""
+        return self._now() < self._off_until
 
     def __call__(self, features: Tensor) -> Tensor:
         size = next((size for size in SIZES if size >= len(features)), None)
@@ -170,7 +180,7 @@ class Replays:
         return True
 
     def _stop(self, why: str) -> None:
-        self.is_off = True
+        self._off_until = self._now() + _OFF_SECONDS
         self._replays.clear()
         log.info("small batches take longer on this GPU: no CUDA graphs (%s)", why.strip().partition("\n")[0])
 

@@ -3,7 +3,7 @@
 import logging
 
 from tagger.printable import number_of
-from tagger.retry import is_power_of_two
+from tagger.retry import Repeats
 
 log = logging.getLogger(__name__)
 
@@ -26,18 +26,19 @@ class Room:
         """
         self._what, self._fate, self._most_bytes = what, fate, MOST_BYTES
         self._taken = 0
-        self.left_out = 0
-        """Messages that have found no room since half of it was free."""
+        self._left_out = Repeats()
+        self.is_full = False
+        """Whether messages have found no room since half of it was free."""
 
     def take(self, size: int) -> bool:
         """Takes room for a message of so many bytes. False: there is none."""
         if self._taken + size + _ENTRY_BYTES > self._most_bytes:
-            self.left_out += 1
-            if is_power_of_two(self.left_out):
+            self.is_full = True
+            if self._left_out.add():
                 log.warning(
                     "%s: the broker retains more than %.3g MB of what is open; %s left out so far: %s",
                     *(self._what, self._most_bytes / 1e6),
-                    *(number_of(self.left_out, "message is", "messages are"), self._fate),
+                    *(number_of(self._left_out.count, "message is", "messages are"), self._fate),
                 )
             return False
         self._taken += size + _ENTRY_BYTES
@@ -47,4 +48,5 @@ class Room:
         """Gives back the room of a message of so many bytes."""
         self._taken -= size + _ENTRY_BYTES
         if 2 * self._taken <= self._most_bytes:
-            self.left_out = 0
+            self.is_full = False
+            self._left_out.begin_anew()

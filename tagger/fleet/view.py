@@ -178,7 +178,7 @@ class View:
         has_more = self._has_more_nodes or len(status["nodes"]) > _MOST_NODES
         return [
             *([f"more than {_MOST_NODES} workers: the others are not listed"] if has_more else []),
-            *(["more is open than is kept: some sounds are not shown"] if self._room.left_out else []),
+            *(["more is open than is kept: some sounds are not shown"] if self._room.is_full else []),
         ]
 
     def to_json(self, wanted: Mapping[str, str]) -> dict[str, Any]:

@@ -303,10 +303,12 @@ class Delivery:
             if message.outbox_number is not None:
                 self.on_event_acknowledged(message)
 
-    def _handle_connect(self, connection: int) -> None:
+    def _handle_connect(self, connection: int, has_other_limit: bool) -> None:
         """Publishes all retained topics, whatever the broker has forgotten meanwhile."""
         self._served_connection, self._is_resending = connection, bool(self._in_flight)
         self._loose = None
+        if has_other_limit:
+            self._too_large.begin_anew()
         if self._is_searching:
             self._hold_until = time.monotonic() + _HOLD_SECONDS
         self.on_connected()
@@ -369,10 +371,10 @@ class Delivery:
 
     def _on_connected(self) -> None:
         with self._connection_lock:
-            self._limits.announced = self.connection.max_packet_bytes or math.inf
+            has_other_limit = self._limits.connect(self.connection.max_packet_bytes or math.inf)
             self._connections_made += 1
             self._current_connection = connection = self._connections_made
-        self.enqueue(lambda: self._handle_connect(connection))
+        self.enqueue(lambda: self._handle_connect(connection, has_other_limit))
 
     def _on_lost(self) -> None:
         with self._connection_lock:

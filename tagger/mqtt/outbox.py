@@ -19,7 +19,7 @@ from tagger.files import make_database_private
 from tagger.mqtt.limits import identity
 from tagger.names import is_topic
 from tagger.printable import number_of
-from tagger.retry import Retry
+from tagger.retry import Repeats, Retry
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,7 @@ class Outbox:
             UserError: the database is of a later version, or cannot be written.
         """
         self._path, self._limit = path, limit
-        self.dropped = 0
-        """Number of messages that were dropped."""
+        self._dropped = Repeats()
         self.is_durable = path is not None
         """Whether waiting messages survive this process."""
         self.database = _open(path)
@@ -90,6 +89,11 @@ class Outbox:
     def __len__(self) -> int:
         """Number of messages that wait."""
         return self._count
+
+    @property
+    def dropped(self) -> int:
+        """Number of messages that were dropped."""
+        return self._dropped.count
 
     def put(self, topic: str, payload: str, event_id: str, begins: bool, handed_over: int = 0) -> None:
         """Adds the begin or the end of an event, and drops the oldest message if too many wait.
@@ -222,10 +226,11 @@ class Outbox:
         self._note_removed(number for (number,) in numbers)
         self._count += 1 - deleted
         self._last_number = last or self._last_number
-        if deleted and not self.dropped:
+        if deleted and self._dropped.add(deleted):
             waiting = number_of(self._limit, "event waits", "events wait")
-            log.warning("MQTT: %s for the broker already; the oldest are dropped from now on", waiting)
-        self.dropped += deleted
+            log.warning(
+                "MQTT: %s for the broker already; the oldest are dropped (%d so far)", waiting, self._dropped.count
+            )
 
     def _read(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         try:

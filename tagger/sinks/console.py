@@ -1,5 +1,6 @@
 """Prints each event on standard output, in one line: text for people, or JSON."""
 
+import errno
 import json
 import logging
 import sys
@@ -15,13 +16,20 @@ from tagger.times import local
 log = logging.getLogger(__name__)
 
 
+_GONE = (errno.EPIPE, errno.EBADF, errno.EINVAL)
+"""Errors of a standard output that nobody reads any more; Windows says EINVAL."""
+
+
 class ConsoleSink(Sink):
-    """Prints events and, with `explain`, the scores of each window. Stops printing when nobody reads any more."""
+    """Prints events and, with `explain`, the scores of each window. Stops when nobody reads any more."""
 
     def __init__(self, as_json: bool = False, explain: bool = False, file: TextIO | None = None) -> None:
         self._as_json, self._explain, self._file = as_json, explain, file or sys.stdout
         self._lock = threading.RLock()
         self._broken = False
+        """Whether nobody reads any more."""
+        self._trouble: str | None = None
+        """Why lines are lost at present."""
 
     def event(self, stream: Stream, event: Event) -> None:
         with self._lock:  # so that the times of lines never run backwards
@@ -38,9 +46,13 @@ class ConsoleSink(Sink):
                 return
             try:
                 write_line(line, self._file)
-            except OSError as error:  # the reader has gone; other sinks still work
-                self._broken = True
-                log.warning("standard output: %s; nothing more is printed", error.strerror)
+                self._trouble = None
+            except OSError as error:  # other sinks still work
+                self._broken = error.errno in _GONE
+                if error.strerror != self._trouble:
+                    fate = "nothing more is printed" if self._broken else "lines are lost until it works again"
+                    log.warning("standard output: %s; %s", error.strerror, fate)
+                self._trouble = error.strerror
 
 
 def explain(report: Report, stream: Stream) -> str:

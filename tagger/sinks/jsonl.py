@@ -72,6 +72,7 @@ class JsonLinesSink(QueuedSink[str]):
                 free += 1
             for i in range(free, 0, -1):
                 self._numbered(i - 1).replace(self._numbered(i))
+            self._cannot_rotate = False
         except FileNotFoundError:  # another program has just moved it away
             pass
         except OSError as error:  # a file that is too large is better than none

@@ -7,7 +7,7 @@ from typing import Generic
 
 from tagger.errors import TaggerError
 from tagger.printable import number_of
-from tagger.retry import Retry, is_power_of_two
+from tagger.retry import Repeats, Retry
 from tagger.sinks import Sink
 from tagger.sinks.worker import Item, Worker
 
@@ -29,7 +29,7 @@ class QueuedSink(Sink, Generic[Item]):
         """Present failures, and the number of tries."""
         self._worker: Worker[Item] | None = None
         self._count_lock = threading.Lock()
-        self._received, self._delivered, self._lost, self._overflowed = 0, 0, 0, 0
+        self._received, self._delivered, self._lost, self._overflowed = 0, 0, 0, Repeats()
         """Number of events that arrived, were delivered, were given up, and were dropped because the queue was full."""
 
     def _deliver(self, item: Item) -> None:
@@ -47,12 +47,12 @@ class QueuedSink(Sink, Generic[Item]):
         with self._count_lock:
             self._received += 1
             self._worker.put(item)
-            overflowed, before = self._worker.dropped, self._overflowed
-            self._overflowed = overflowed
-        if overflowed > before and is_power_of_two(overflowed):
+            more = self._worker.dropped - self._overflowed.count
+            is_news = more > 0 and self._overflowed.add(more)
+        if is_news:
             log.warning(
                 "%s: %s already; the oldest are dropped (%d so far)",
-                *(self._where, number_of(self._limit, "event waits", "events wait"), overflowed),
+                *(self._where, number_of(self._limit, "event waits", "events wait"), self._overflowed.count),
             )
 
     def _retry_until_written(self, write: Callable[[], None], *errors: type[Exception]) -> bool:
@@ -85,7 +85,7 @@ class QueuedSink(Sink, Generic[Item]):
 
     def counts(self) -> Mapping[str, int]:
         with self._count_lock:
-            dropped = self._lost + self._overflowed
+            dropped = self._lost + self._overflowed.count
             return {"waiting": self._received - self._delivered - dropped, "dropped": dropped}
 
     def trouble(self) -> str | None:

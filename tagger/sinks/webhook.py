@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 from tagger import __version__
 from tagger.events import Event, Stream
 from tagger.printable import number_of
-from tagger.retry import is_power_of_two
+from tagger.retry import Repeats
 from tagger.settings import WebhookSettings
 from tagger.sinks.queued import QueuedSink
 
@@ -79,9 +79,9 @@ class WebhookSink(QueuedSink[Post]):
             self._headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
         self._opener = urllib.request.build_opener(_SameHostRedirects)
         self._refusals: set[str] = set()
-        """Refusals that are in the log."""
-        self._given_up = 0
-        """Number of events that were dropped because they were too old."""
+        """Refusals that are in the log, since an event was last taken."""
+        self._given_up = Repeats()
+        """Events that were dropped because they were too old."""
         self._deadline = float("inf")
         """End of the last try, on the monotonic clock."""
 
@@ -113,6 +113,7 @@ class WebhookSink(QueuedSink[Post]):
                     return
             else:
                 self.retry.worked()
+                self._refusals.clear()
                 self._count_delivered()
                 return
 
@@ -147,10 +148,8 @@ class WebhookSink(QueuedSink[Post]):
             log.warning("%s: %s; such events are dropped; check the webhook's URL and token", self._where, why)
 
     def _log_given_up(self) -> None:
-        self._given_up += 1
-        count = self._given_up
-        if is_power_of_two(count):
-            so_far = number_of(count, "event")
+        if self._given_up.add():
+            so_far = number_of(self._given_up.count, "event")
             log.warning("%s: gave up after %g s (%s so far)", self._where, self._give_up_s, so_far)
 
 

@@ -11,6 +11,7 @@ from tagger.audio.downmix import Downmix
 from tagger.audio.resample import SHORTEST_SECONDS, Resampler, stretches
 from tagger.errors import TaggerError
 from tagger.events import Samples
+from tagger.retry import Repeats
 from tagger.settings import Channel
 from tagger.sources.clock import Arrival
 
@@ -51,7 +52,7 @@ class Arrivals:
         """Where the sound since the last gap or change began, seconds, and how many samples of it were given."""
         self._read_s = 0.0
         """Sound that was read, seconds."""
-        self._gap, self._is_warned = False, False
+        self._gap, self._damage = False, Repeats()
         self._held: list[Frames] = []
         """Sound after damage, until there is enough to be sure that the damage is over."""
         self._held_s = 0.0
@@ -112,10 +113,11 @@ class Arrivals:
         held_s, self._held, self._held_s = self._held_s, [], 0.0
         yield from self._skip(held_s + lost_s)
         yield self._arrival(_NOTHING)
-        if not self._is_warned:
-            at = self._began_s - lost_s
-            log.warning(f"{self._name}: NaN, infinity or an absurd value at {at:.3f} s; such samples are left out")
-            self._is_warned = True
+        if self._damage.add():
+            log.warning(
+                "%s: NaN, infinity or an absurd value at %.3f s; such samples are left out (%d so far)",
+                *(self._name, self._began_s - lost_s, self._damage.count),
+            )
 
     def _skip(self, seconds: float) -> Iterator[Arrival]:
         """Sound is missing: no block joins what is before it and after it."""

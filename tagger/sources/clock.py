@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tagger.errors import TaggerError
 from tagger.events import Block, Samples
-from tagger.retry import is_power_of_two
+from tagger.retry import Repeats
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class LiveClock:
         """When the reader's last wait ended, on the steady clock, and the position in the stream then, seconds."""
         self._spells: deque[_Spell] = deque()
         """Of the last second, or since the measurement began; the first is just before it."""
-        self._losses = 0
+        self._losses = Repeats()
 
     @property
     def may_be_live(self) -> bool:
@@ -321,9 +321,8 @@ class LiveClock:
 
     def _lose(self, seconds: float) -> None:
         self._gap = True
-        self._losses += 1
-        if is_power_of_two(self._losses):
-            log.warning("%s: %.1f s of sound did not come; a gap (%d so far)", self._name, seconds, self._losses)
+        if self._losses.add():
+            log.warning("%s: %.1f s of sound did not come; a gap (%d so far)", self._name, seconds, self._losses.count)
 
     def _dated(self, held: Sequence[Arrival]) -> Iterator[Block]:
         assert self._began_s is not None, "not decided yet"

@@ -83,7 +83,6 @@ class PcmSource:
         self.description += self._dated
         self._pcm, self._rate_hz, self._channel = pcm, rate_hz, channel
         self._start_time = start.time if start is not None else None
-        self._is_fast_said = False
         self._begin()
 
     def _begin(self) -> None:
@@ -131,13 +130,11 @@ class PcmSource:
         return data
 
     def _say_fast(self) -> None:
-        if not self._is_fast_said:
-            log.warning(
-                "%s: comes faster than live sound, and is dated from when it began to come: its times run ahead of the "
-                "clock; --start-time says when it was recorded",
-                self.name,
-            )
-        self._is_fast_said = True
+        log.warning(
+            "%s: comes faster than live sound, and is dated from when it began to come: its times run ahead of the "
+            "clock; --start-time says when it was recorded",
+            self.name,
+        )
 
     def _has_more(self, within_s: float) -> bool:
         return (self._stream is not None and self._stream.is_ready) or self._pipe.has_more(within_s)

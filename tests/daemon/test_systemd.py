@@ -138,3 +138,19 @@ def test_what_it_says_is_short(systemd: Systemd) -> None:
     Service(systemd.address).report(lambda: snapshot(*many))
     (line,) = systemd.said()
     assert len(line) < 400
+
+
+def test_a_systemd_that_does_not_listen_is_said_each_time_that_this_begins(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = str(tmp_path / "notify")
+    service = Service(address)
+    for said in (1, 2):
+        service.ready()
+        service.ready()
+        assert caplog.text.count("systemd cannot be told") == said
+        systemd = Systemd(address)
+        service.ready()
+        assert systemd.said() == ["READY=1"]
+        systemd.close()
+        Path(address).unlink()

@@ -441,3 +441,19 @@ def test_the_cost_of_a_batch_is_learned(start_s: float, window_s: float, sizes: 
     if len(set(sizes[-5:])) > 1:
         assert cost.mean_s(10) == pytest.approx(start_s + 10 * window_s, rel=0.02)
     assert cost.most_s(sizes[-1]) >= cost.mean_s(sizes[-1]) >= 0
+
+
+def test_larger_batches_are_tried_again_when_memory_may_suffice_again() -> None:
+    clock, network = Clock(), GatedNetwork()
+    network.most_windows = 3
+    network.let(100)
+    engine = Engine(network, most_windows=8, now=clock)
+    lane = Lane(engine, lambda window: ("prepared", window.start))
+    windows = [window(number) for number in range(8)]
+    lane.scores(windows)
+    network.most_windows = 1000
+    assert engine.most_windows == 2
+    for passed_s, wanted in ((3_599, 2), (2, 4), (10, 4), (3_601, 8), (7_300, 8)):
+        clock.now += passed_s
+        lane.scores([window(1)])
+        assert engine.most_windows == wanted

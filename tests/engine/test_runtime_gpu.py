@@ -121,6 +121,20 @@ def test_where_recordings_fail_or_differ_the_network_runs_without(recorder):
     assert replays.is_off
 
 
+def test_recordings_that_failed_are_tried_again_after_an_hour():
+    now, recorder = [0.0], Recorder(error="no memory")
+    replays = Replays(recorder.run, recorder.capture, lambda: now[0])
+    replays(batch(2))
+    recorder.error = ""
+    now[0] += 3_599
+    replays(batch(2))
+    assert recorder.recorded == [2]
+    now[0] += 2
+    replays(batch(2))
+    assert recorder.recorded == [2, 2]
+    assert not replays.is_off
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_cuda_agrees_with_the_processor_in_batches_of_any_size(loaded, sound):
     gpu, cpu = GpuClassifier(loaded, "cuda"), Classifier(loaded, "cpu")

@@ -52,7 +52,7 @@ def test_a_flood_is_told_again_after_there_was_room(caplog: pytest.LogCaptureFix
         caplog.clear()
         for i in range(100):
             found.note(f"n{i}", "yard", message("yard"), True)
-        assert "1 message is left out so far" in caplog.text
+        assert caplog.text.count("left out so far") > 3
         for i in range(100):
             found.note(f"n{i}", "yard", b"", True)
         assert not list(found.of("yard"))

@@ -128,3 +128,31 @@ def test_a_process_that_cannot_be_started_is_not_missed(
         stream.hear()
     assert len(stream.levels) == 6
     assert "the process that measures levels is gone" in caplog.text
+
+
+def test_a_process_that_died_is_started_again_and_open_events_end_where_they_were(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [0.0]
+    with MeasuringProcess(lambda: now[0]) as process:
+        stream, quiet = Followed(process.measurer), Followed(process.measurer, 1)
+        quiet.hear(0, 2)
+        first = process.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        stream.hear(0, 3.5)
+        assert process.pid is None
+        assert [event.type for event in stream.events] == ["begin"]
+        now[0] += 61
+        stream.hear(3.5, 12)
+        quiet.hear(2)
+        assert process.pid not in (None, first)
+        ended = stream.events[1]
+        assert (ended.type, ended.id) == ("end", stream.events[0].id)
+        assert len(quiet.levels) == 6
+        later = Followed(process.measurer)
+        later.hear()
+        alone = Followed()
+        alone.hear()
+        assert later.shown == alone.shown
+    assert caplog.text.count("the process that measures levels is gone") == 1

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import resource
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from tagger.errors import TaggerError
 from tagger.events import Event, Stream
 from tagger.mqtt import connection
 from tagger.mqtt.connection import Connection
-from tagger.mqtt.limits import SizeLimits, shorter
+from tagger.mqtt.limits import SizeLimits, TooLarge, shorter
 from tagger.mqtt.message import Outgoing
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.sink import MqttSink
@@ -240,3 +241,37 @@ def test_what_fits_is_never_refused_for_good(limit: int, sizes: list[int]) -> No
         else:
             assert size > limit
     assert limits.accepted <= limit < limits.rejected
+
+
+def test_what_a_broker_has_rejected_is_tried_again_after_it_was_restarted() -> None:
+    now = [0.0]
+    limits = SizeLimits(lambda: now[0])
+    assert limits.connect(math.inf) is False
+    limits.reject(1_000)
+    assert (limits.connect(math.inf), limits.allows(1_000)) == (False, False), "it has just hung up"
+    tries = 0
+    for _ in range(7 * 24 * 60):  # a connection a minute, for a week, to a broker whose limit stays
+        now[0] += 60
+        if limits.connect(math.inf):
+            tries += 1
+            assert limits.allows(1_000)
+            limits.reject(1_000)
+    assert 10 < tries < 20
+    now[0] += 86_400
+    assert limits.connect(math.inf)
+    limits.accept(1_000)
+    limits.reject(2_000)
+    now[0] += 60
+    assert limits.connect(math.inf), "after a change it is tried soon again"
+    assert limits.connect(500)
+    assert not limits.connect(500)
+
+
+def test_what_is_too_large_again_is_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    found = TooLarge("mqtt://there")
+    for _ in range(2):
+        for _ in range(3):
+            found.leave_out("tagger/a/b", 100)
+            found.shorten(10)
+        found.begin_anew()
+    assert len(caplog.messages) == 4

@@ -307,3 +307,12 @@ def test_retained_topics_and_components_are_known_at_the_next_start(path: Path) 
     again.remove_components()
     assert again.components == {}
     again.close()
+
+
+def test_an_outage_that_drops_events_is_said_however_many_were_dropped_before(caplog: pytest.LogCaptureFixture) -> None:
+    box = Outbox(None, 1)
+    for number in range(200):
+        box.put("t", "x", f"id{number}", True)
+    assert box.dropped == 199
+    assert caplog.text.count("the oldest are dropped") == 8  # the 1st, 2nd, 4th, ... 128th
+    box.close()

@@ -242,3 +242,21 @@ def test_an_impossible_path_is_refused(tmp_path: Path, name: str) -> None:
 def test_bounds_of_settings(tmp_path: Path, bad: dict[str, float]) -> None:
     with pytest.raises(UserError, match=r"^jsonl\.(max_mb|keep) = "):
         JsonLinesSettings(tmp_path / "events.jsonl", **bad)  # type: ignore[arg-type]
+
+
+def test_a_file_that_cannot_be_rotated_is_said_each_time_that_this_begins(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, size = tmp_path / "events.jsonl", len(json.dumps(begin("00").to_json(STREAM, 0))) + 1
+    in_the_way = tmp_path / "events.jsonl.1"
+    with opened(path, max_mb=size / 1e6, keep=1) as sink:
+        for said in (1, 2):
+            in_the_way.unlink(missing_ok=True)
+            (in_the_way / "x").mkdir(parents=True)
+            for i in range(3):
+                sink.event(STREAM, begin(f"0{i}"))
+            until(lambda: not sink.counts()["waiting"], "all is written")
+            assert caplog.text.count("cannot be renamed") == said
+            shutil.rmtree(in_the_way)
+            sink.event(STREAM, begin("03"))
+            until(in_the_way.is_file, "it is rotated again")

@@ -348,3 +348,14 @@ def test_the_body_is_the_event_of_the_contract(hook: Hook) -> None:
     sink.close(10)
     body = hook.posts[0][2]
     assert body == json.loads(json.dumps(begin("A").to_json(STREAM, 0))) | {"published": body["published"]}
+
+
+def test_a_refusal_that_comes_back_is_said_again(hook: Hook, caplog: pytest.LogCaptureFixture) -> None:
+    hook.answers = [(401, {}), (401, {}), (200, {}), (401, {})]
+    sink = opened(hook.url())
+    for id_ in "ABCD":
+        sink.event(STREAM, begin(id_))
+    until(lambda: sink.counts() == {"waiting": 0, "dropped": 3}, "all were sent")
+    with pytest.raises(TaggerError):
+        sink.close(10)
+    assert caplog.text.count("answers 401") == 2

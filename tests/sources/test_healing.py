@@ -198,3 +198,16 @@ def test_a_stream_without_time_stamps_has_no_trouble() -> None:
     stamps = Stamps()
     assert [stamps.follow(float("nan"), 1.0, float(second)) for second in range(5)] == [None] * 5
     assert stamps.trouble == ""
+
+
+def test_time_stamps_are_believed_again_once_they_have_been_in_order_for_an_hour() -> None:
+    """A camera may stay connected for years."""
+    stamps = Stamps()
+    for second in range(30):
+        stamps.follow(second * 1.5, 1.0, float(second))
+    assert not stamps.are_believed
+    for second in range(30, 3_700):
+        stamps.follow(1_000.0 + second, 1.0, float(second))
+    assert stamps.are_believed
+    assert stamps.follow(1_000.0 + 3_702, 1.0, 3_702.0) == pytest.approx(2.0)
+    assert stamps.trouble == ""

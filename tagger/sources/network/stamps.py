@@ -7,7 +7,9 @@ _JUMP_SECONDS = 0.15
 _WRONG_SECONDS = 1.0
 """From this size on, a jump that the arrival does not explain is told."""
 _MOST_JUMPS = 3
-"""Jumps within a minute after which the time stamps of a connection are believed no more."""
+"""Jumps within a minute after which the time stamps of a connection are not believed for a while."""
+_DOUBT_SECONDS = 3_600.0
+"""That while, seconds of sound: a camera may stay connected for years."""
 _MINUTE_SECONDS = 60.0
 _TOLD_SECONDS = 60.0
 """Time for which wrong time stamps stay the source's reason, seconds of sound."""
@@ -22,7 +24,7 @@ class Stamps:
         self._position_s = 0.0
         self._jumps: list[float] = []
         """Where in the sound time stamps have jumped, seconds."""
-        self._is_believed = True
+        self._doubted_until_s = 0.0
         self._told_until_s = -1.0
         self._detail = ""
         self._arrived = 0.0
@@ -35,7 +37,7 @@ class Stamps:
     @property
     def are_believed(self) -> bool:
         """Whether the connection has time stamps that say what is missing."""
-        return self._is_believed and self._anchor_s is not None and not self.trouble
+        return self._anchor_s is not None and not self.trouble
 
     def follow(self, stamp_s: float, length_s: float, now: float) -> float | None:
         """Takes the stamp and length of the next sound, and the moment that it came, on a steady clock, seconds.
@@ -50,7 +52,7 @@ class Stamps:
         return missing
 
     def _missing(self, stamp_s: float, passed_s: float) -> float | None:
-        if math.isnan(stamp_s) or not self._is_believed:
+        if math.isnan(stamp_s) or self._position_s < self._doubted_until_s:
             return None
         if self._anchor_s is None:
             self._anchor_s = stamp_s - self._position_s
@@ -62,8 +64,9 @@ class Stamps:
         self._jumps = [each for each in self._jumps if self._position_s - each < _MINUTE_SECONDS]
         self._jumps.append(self._position_s)
         if len(self._jumps) > _MOST_JUMPS:
-            self._is_believed = False
-            self._tell("its time stamps jump again and again", math.inf)
+            self._anchor_s, self._jumps = None, []
+            self._doubted_until_s = self._position_s + _DOUBT_SECONDS
+            self._tell("its time stamps jump again and again", self._doubted_until_s)
             return None
         if 0 < late_s <= passed_s + _JUMP_SECONDS:
             return late_s

@@ -15,12 +15,12 @@ from tagger.web.roles import Role
 _FOR_GUESTS = (
     "/api/me",
     "/api/health",
-    "/api/broker",
     "/api/sources",
     "/api/events",
     "/api/counts",
     "/api/levels",
     "/api/nodes",
+    "/api/places",
     "/api/labels",
     "/api/openapi.json",
 )

@@ -151,7 +151,7 @@ class Nodes:
                         told.detail = shown_text(payload.decode(errors="replace"))
 
     def to_json(self) -> dict[str, Any]:
-        """The answer to `/api/broker`."""
+        """The answer to `/api/nodes`."""
         self.follow()
         settings, connection = self._settings, self._connection
         with self._lock:

@@ -109,7 +109,7 @@ class Daemon:
         chosen = names(wanted, "source") or tuple(known)
         return {"levels": {source: self.live.levels(source) for source in chosen if source in known}}
 
-    def nodes(self) -> dict[str, Any]:
+    def places(self) -> dict[str, Any]:
         """The nodes and their sources that there may be events of, by name.
 
         Raises:
@@ -117,7 +117,7 @@ class Daemon:
         """
         found = self.snapshot()
         places = self.kept.places() or {found.node: [each.source for each in found.sources]}
-        return {"nodes": [{"name": node, "sources": places[node]} for node in sorted(places)]}
+        return {"places": [{"node": node, "sources": places[node]} for node in sorted(places)]}
 
 
 def _query(wanted: Mapping[str, str]) -> Query:

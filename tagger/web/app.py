@@ -111,8 +111,8 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
     async def levels(request: Request) -> Response:
         return await found_answer(daemon.levels, dict(request.query_params))
 
-    async def nodes(request: Request) -> Response:
-        return json_answer(await run_in_threadpool(daemon.nodes))
+    async def places(request: Request) -> Response:
+        return json_answer(await run_in_threadpool(daemon.places))
 
     async def enable(request: Request) -> Response:
         wanted = await wish_of(request)
@@ -147,7 +147,7 @@ def application(daemon: Daemon, access: Access) -> ASGIApp:
             route("/api/events", events, Right.SEE),
             route("/api/counts", counts, Right.SEE),
             route("/api/levels", levels, Right.SEE),
-            route("/api/nodes", nodes, Right.SEE),
+            route("/api/places", places, Right.SEE),
             route("/api/labels", labels, Right.SEE),
             *clip_routes(daemon.clips),
             *threshold_routes(daemon.thresholds),

@@ -45,7 +45,7 @@ def health_routes(nodes: Nodes, faults: Faults, examining: Examining | None) -> 
         return examining
 
     return [
-        route("/api/broker", others, Right.SEE),
+        route("/api/nodes", others, Right.SEE),
         route("/api/faults", told, Right.SET),
         route("/api/doctor", doctor, Right.SET, "GET", "POST"),
     ]

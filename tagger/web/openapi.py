@@ -123,7 +123,7 @@ def _health_paths() -> Mapping[str, Any]:
     examination = _get("doctor", "The last run of doctor's checks, and the one that runs.", "Examination")
     return {
         "/api/health": {"get": _get("health", "How the daemon does.", "Health")},
-        "/api/broker": {"get": _get("broker", "The other nodes of the broker, and how each does.", "Broker")},
+        "/api/nodes": {"get": _get("nodes", "The other nodes of the broker, and how each does.", "Nodes")},
         "/api/faults": {"get": _get("faults", "The last faults that were told, the newest first.", "Faults")},
         "/api/doctor": {
             "get": {**examination, "responses": {**examination["responses"], "404": _answer(none, "Error")}},
@@ -134,7 +134,7 @@ def _health_paths() -> Mapping[str, Any]:
 
 def document() -> dict[str, Any]:
     """The whole document."""
-    nodes = _get("nodes", "The nodes and their sources that there may be events of.", "Nodes")
+    places = _get("places", "Where there may be events from: nodes and their sources, by name.", "Places")
     return {
         "openapi": "3.1.0",
         "info": {"title": "tagger", "version": __version__, "summary": "What a tagger hears, and how it does."},
@@ -183,7 +183,7 @@ def document() -> dict[str, Any]:
                     _parameter("source", "Sources, with commas between.", TEXT),
                 )
             },
-            "/api/nodes": {"get": {**nodes, "responses": {**nodes["responses"], "503": _NO_EVENTS}}},
+            "/api/places": {"get": {**places, "responses": {**places["responses"], "503": _NO_EVENTS}}},
             **_clip_paths(),
             "/api/thresholds": {
                 "get": _get(

@@ -162,7 +162,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "Levels": record_of(
         {"levels": by_name(list_of({"type": "array", "items": NUMBER, "minItems": 3, "maxItems": 3}))},
     ),
-    "Nodes": record_of({"nodes": list_of(record_of({"name": TEXT, "sources": list_of(TEXT)}))}),
+    "Places": record_of({"places": list_of(record_of({"node": TEXT, "sources": list_of(TEXT)}))}),
     "Thresholds": record_of(
         {
             "kept": TRUTH,
@@ -214,7 +214,7 @@ SCHEMAS: Mapping[str, Schema] = {
             )
         )
     ),
-    "Broker": record_of(
+    "Nodes": record_of(
         {
             "broker": or_null(TEXT),
             "connected": TRUTH,

@@ -36,7 +36,7 @@ def fits(path: str, answer: Any, status: str = "200", method: str = "get") -> No
     jsonschema.Draft202012Validator({**content["schema"], "components": DOCUMENT["components"]}).validate(answer)
 
 
-@pytest.mark.parametrize("name", ["health", "sources", "events", "counts", "labels", "nodes"])
+@pytest.mark.parametrize("name", ["health", "sources", "events", "counts", "labels", "nodes", "places"])
 def test_answers_are_as_the_document_says(served: Page, name: str) -> None:
     path = f"/api/{name}"
     fits(path, served.json(path))

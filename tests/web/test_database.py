@@ -59,24 +59,24 @@ def test_events_of_all_nodes_are_listed_and_filtered(filled: str) -> None:
         assert places("node=nobody") == []
         assert places("label=siren") == ["cellar/mic"]
         assert places("limit=1&min_score=0.52") == ["cellar/mic"]
-        found = served.json("/api/nodes")
-        fits("/api/nodes", found)
-        assert found["nodes"] == [
-            {"name": "attic", "sources": ["mic", "yard"]},
-            {"name": "barn", "sources": ["mic"]},
-            {"name": "cellar", "sources": ["mic"]},
+        found = served.json("/api/places")
+        fits("/api/places", found)
+        assert found["places"] == [
+            {"node": "attic", "sources": ["mic", "yard"]},
+            {"node": "barn", "sources": ["mic"]},
+            {"node": "cellar", "sources": ["mic"]},
         ]
 
 
 def test_without_a_database_the_page_knows_its_own_node() -> None:
     with page() as served:
         name = served.found.node
-        assert served.json("/api/nodes") == {"nodes": [{"name": name, "sources": ["mic"]}]}
+        assert served.json("/api/places") == {"places": [{"node": name, "sources": ["mic"]}]}
 
 
 def test_a_database_without_tables_or_that_is_away_is_said_without_its_password(database: str) -> None:
     with shown(database) as (served, _):
-        for path in ("/api/events", "/api/counts", "/api/nodes"):
+        for path in ("/api/events", "/api/counts", "/api/places"):
             status, _, text = served.ask(path)
             assert status == 503
             fits(path, json.loads(text), "503")
@@ -98,7 +98,7 @@ def test_a_question_that_takes_too_long_is_given_up(filled: str, monkeypatch: py
     monkeypatch.setattr(kept, "LONGEST_SECONDS", 1.0)
     with psycopg.connect(filled) as other, shown(filled) as (served, places):
         other.execute("LOCK TABLE events")
-        for path in ("/api/events", "/api/counts", "/api/nodes"):
+        for path in ("/api/events", "/api/counts", "/api/places"):
             status, _, text = served.ask(path)
             assert status == 503
             assert "this takes too long to find; ask for a shorter time" in json.loads(text)["error"]

@@ -23,12 +23,12 @@ def test_other_nodes_are_answered_as_the_document_says() -> None:
         served.nodes.note("tagger/cellar/mic/status", b"online", True)
         served.nodes.note("tagger/cellar/stats", json.dumps(served.found.stats({})).encode(), False)
         served.nodes.note("tagger/shed/status", b"offline", False)
-        found = served.json("/api/broker")
-        fits("/api/broker", found)
+        found = served.json("/api/nodes")
+        fits("/api/nodes", found)
         assert (found["broker"], found["connected"]) == ("mqtt://localhost:1883", True)
         assert [(each["node"], each["online"]) for each in found["nodes"]] == [("cellar", True), ("shed", False)]
     with page() as served:
-        fits("/api/broker", served.json("/api/broker"))
+        fits("/api/nodes", served.json("/api/nodes"))
 
 
 def test_the_last_faults_are_answered_as_the_document_says() -> None:
@@ -87,7 +87,7 @@ def test_guests_see_nodes_but_neither_faults_nor_doctor_nor_which_clips_there_ar
         served.live.event(STREAM, event("e0", START, START + 2))
         assert served.json("/api/events", **OWNER)["events"][0]["clip"] is True
         assert "clip" not in served.json("/api/events", **GUEST)["events"][0]
-        assert served.json("/api/broker", **GUEST)["nodes"] == []
+        assert served.json("/api/nodes", **GUEST)["nodes"] == []
         for path in ("/api/faults", "/api/doctor"):
             assert (served.ask(path, **OWNER)[0], served.ask(path, **GUEST)[0], served.ask(path)[0]) == (200, 403, 401)
         assert served.ask("/api/doctor", "POST", "{}", Content_Type="application/json", **GUEST)[0] == 403

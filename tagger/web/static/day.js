@@ -93,17 +93,17 @@ export class Day {
     const asked = (this.asked = {});
     this.#head();
     try {
-      const [{ nodes }, { labels, kept }, all] = await Promise.all([
-        this.known ?? ask("api/nodes"),
+      const [{ places }, { labels, kept }, all] = await Promise.all([
+        this.known ?? ask("api/places"),
         ask(`api/counts?edges=${edges.map((edge) => edge.toISOString()).join(",")}${this.#filters()}`),
         this.label.value ? ask(`api/counts?edges=${edges[0].toISOString()},${edges.at(-1).toISOString()}`) : null,
       ]);
       if (asked !== this.asked) return; // another was asked for meanwhile
-      this.known = { nodes };
+      this.known = { places };
       this.kept = kept;
       this.edges = edges;
-      this.nodeLabel.hidden = this.node.hidden = nodes.length < 2;
-      this.#options(this.node, nodes.map(({ name }) => [name, name]));
+      this.nodeLabel.hidden = this.node.hidden = places.length < 2;
+      this.#options(this.node, places.map(({ node }) => [node, node]));
       this.#options(this.source, this.#sources().map((name) => [name, name]));
       this.#options(this.label, (all?.labels ?? labels).map(({ label }) => [label, words(label)]).sort((a, b) => a[1].localeCompare(b[1])));
       this.#draw(labels);
@@ -116,7 +116,7 @@ export class Day {
 
   /** Names of the sources of the chosen node, or of all. */
   #sources() {
-    const chosen = this.known.nodes.filter(({ name }) => [name, ""].includes(this.node.value));
+    const chosen = this.known.places.filter(({ node }) => [node, ""].includes(this.node.value));
     return [...new Set(chosen.flatMap(({ sources }) => sources))];
   }
 

@@ -107,7 +107,7 @@ export class Health {
   /** Asks for other nodes and faults, now and again for as long as the view is shown. */
   async #others() {
     clearTimeout(this.timer);
-    await Promise.all([this.#ask("broker", this.nodesSaid, (found) => this.#showNodes(found)),
+    await Promise.all([this.#ask("nodes", this.nodesSaid, (found) => this.#showNodes(found)),
       this.mayRead ? this.#ask("faults", this.faultsSaid, (found) => this.#showFaults(found)) : null]);
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {

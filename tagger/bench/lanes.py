@@ -13,12 +13,12 @@ import numpy as np
 
 from tagger.bench.audio import BLOCK_S, demo
 from tagger.bench.usage import usage
+from tagger.daemon.listeners import Listeners
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
 from tagger.events import Block, Event, Level, Report, Samples, Stream
 from tagger.latencies import SkipLog
 from tagger.levels.measure import Measurer
-from tagger.levels.monitor import SoundMonitor
 from tagger.levels.process import MANY, MeasuringProcess
 from tagger.listen import Listener
 from tagger.mqtt.connection import Connection
@@ -28,6 +28,7 @@ from tagger.policy import ALARMS, policy
 from tagger.settings import MqttSettings
 from tagger.sinks import Sink
 from tagger.sources import Source, wait_idly
+from tagger.sources.spec import Spec
 
 NODE = "bench"
 _GOLDEN = 0.618033988749895
@@ -39,6 +40,8 @@ _NEVER_S = 1e6
 """Lag where no window was classified."""
 _TOP = 5
 """Labels in a report: the daemon's default."""
+_SPEC = Spec(None, "demo")
+"""A source without options of its own."""
 _AUDIO_S = 10.0
 """Time between two levels: the daemon's default."""
 
@@ -194,22 +197,10 @@ class Lanes:
         stream = Stream(NODE, source.name, self._classifier.info.name, self._policy.names)
         sink = _Publisher(self._connection, on_report)
         measuring = Measurer if self._measuring is None else self._measuring.measurer
-        monitor = SoundMonitor(
-            self._rate_hz, _AUDIO_S, lambda level: sink.audio(stream, level), has_alarms=True, measuring=measuring
-        )
+        make = Listeners(self._classifier, self._window_s, self._hop_s, _TOP, _AUDIO_S, True, measuring, self._skips)
+        monitor = make.monitor(stream, sink, self._policy, _SPEC)
         monitor.heard = self._timed(monitor.heard)  # type: ignore[method-assign,assignment]
-        listener = Listener(
-            source=source,
-            stream=stream,
-            classifier=self._classifier,
-            sink=sink,
-            window_s=self._window_s,
-            hop_s=self._hop_s,
-            policy=self._policy,
-            top_k=_TOP,
-            skips=self._skips,
-            monitor=monitor,
-        )
+        listener = make.listener(source, _SPEC, stream, sink, self._policy, monitor)
         thread = threading.Thread(target=listener.run, name=source.name, daemon=True)
         thread.start()
         return listener, thread

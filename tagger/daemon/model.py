@@ -61,11 +61,6 @@ class Model:
                 raise UserError(f"{spec.shown}: {'.'.join(error.field[1:])}: {error.problem}") from None
         return policies
 
-    def memory_s(self, settings: ListenSettings, policies: Sequence[Policy]) -> float:
-        """Longest time from an event's onset to its announcement, seconds."""
-        longest_s = max(max(each.confirm_s, each.min_s) for policy in policies for each in policy.each)
-        return self.window_s + settings.hop_seconds + longest_s
-
     def deciders(self, settings: ListenSettings) -> tuple[str, ...]:
         """[labels and others], what decides each; empty: the model decides all."""
         others = detected(settings)
@@ -73,6 +68,11 @@ class Model:
             return models_of(self.info)
         models = models_of(self.info) or (self.info.name,) * len(self.info.labels)
         return (*models, *(policy.DETECTED[label] for label in others))
+
+
+def memory_s(window_s: float, hop_s: float, policies: Sequence[Policy]) -> float:
+    """Longest time from an event's onset to its announcement, seconds."""
+    return window_s + hop_s + max(max(each.confirm_s, each.min_s) for policy in policies for each in policy.each)
 
 
 def detected(settings: ListenSettings) -> tuple[str, ...]:

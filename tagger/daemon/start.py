@@ -15,8 +15,9 @@ from tagger.config.build import Configuration
 from tagger.daemon.control import Control
 from tagger.daemon.daemon import Daemon, Task
 from tagger.daemon.fanout import Fanout
+from tagger.daemon.listeners import Listeners
 from tagger.daemon.memory import share_arenas
-from tagger.daemon.model import Model, levels_db, open_model
+from tagger.daemon.model import Model, memory_s, open_model
 from tagger.daemon.names import source_keys, source_levels
 from tagger.daemon.outputs import OpenSinks, SinkContext, has_lasting_sinks
 from tagger.daemon.page import Examine, Page
@@ -28,19 +29,15 @@ from tagger.daemon.web import answering
 from tagger.engine.runtime import describe, doubles
 from tagger.engine.speech import speech_seconds
 from tagger.errors import SettingError, TaggerError, UserError
-from tagger.events import AudioTap, Level, Stream
+from tagger.events import AudioTap, Stream
 from tagger.files import state_folder
-from tagger.latencies import SkipLog
 from tagger.levels.measure import Measurer
-from tagger.levels.monitor import SoundMonitor
 from tagger.levels.process import MANY, MeasuringProcess
-from tagger.listen import Listener
 from tagger.logs import REPEAT_SECONDS, say_repeated, tell
 from tagger.mqtt.topics import Topics
 from tagger.policy import Policy
 from tagger.printable import StatusLine, is_terminal
 from tagger.settings import ListenSettings, MqttSettings, channel_numbers, start_seconds
-from tagger.sinks import Sink
 from tagger.sources import Source, open_source
 from tagger.sources.schedule import ALWAYS
 from tagger.sources.spec import Spec
@@ -94,35 +91,24 @@ def listen(settings: ListenSettings, stop: StopOrReload, build: Configuration, e
         outputs = OpenSinks(_sink_context(settings, mqtt, streams, keys, state, control, stop), fanout)
         clip_taps = stack.enter_context(_clip_taps(settings, model, policies))
 
-        skips = SkipLog(settings.hop_seconds)
+        measuring = stack.enter_context(MeasuringProcess()).measurer if len(streams) >= MANY else Measurer
+        make = Listeners.of(settings, model, measuring)
         listeners = [
-            Listener(
-                source=source,
-                stream=stream,
-                classifier=model.classifier,
-                sink=fanout,
-                window_s=model.window_s,
-                hop_s=settings.hop_seconds,
-                policy=own,
-                top_k=settings.top,
+            make.listener(
+                source,
+                spec,
+                stream,
+                fanout,
+                own,
                 taps=[
                     *clip_taps(stream),
                     *page.taps(stream.source),
                     *([meters.tap(stream.source, model.rate_hz)] if meters is not None else []),
                 ],
                 paused=state is not None and stream.source in state.paused,
-                skips=skips,
-                monitor=monitor,
-                schedule=spec.schedule,
-                gain=spec.gain,
             )
-            for source, stream, own, spec, monitor in zip(
-                sources,
-                streams,
-                policies,
-                map(Spec.parse, settings.sources),
-                _monitors(settings, model, policies, streams, fanout, stack),
-                strict=True,
+            for source, spec, stream, own in zip(
+                sources, map(Spec.parse, settings.sources), streams, policies, strict=True
             )
         ]
         health = Health(node, listeners, record, outputs.health, fanout.counts)
@@ -176,39 +162,6 @@ def _sink_context(
         controls=control,
         on_refused=stop.fail,
     )
-
-
-def _monitors(
-    settings: ListenSettings,
-    model: Model,
-    policies: Sequence[Policy],
-    streams: Sequence[Stream],
-    sink: Sink,
-    stack: ExitStack,
-) -> list[SoundMonitor]:
-    """Publishes how loud each stream is, every `audio_s` seconds, and finds loud sounds and alarms."""
-    calibrations = levels_db("calibrate_db", settings, settings.calibrate_db)
-    limits = levels_db("loud_db", settings, settings.loud_db)
-    memory_s = model.memory_s(settings, policies)
-
-    measuring = stack.enter_context(MeasuringProcess()).measurer if len(streams) >= MANY else Measurer
-
-    def publisher(stream: Stream) -> Callable[[Level], None]:
-        return lambda level: sink.audio(stream, level)
-
-    return [
-        SoundMonitor(
-            model.rate_hz,
-            settings.audio_s,
-            publisher(stream),
-            calibrate_db,
-            loud_db,
-            has_alarms=settings.alarms,
-            memory_s=memory_s,
-            measuring=measuring,
-        )
-        for stream, calibrate_db, loud_db in zip(streams, calibrations, limits, strict=True)
-    ]
 
 
 def _tasks(settings: ListenSettings, health: Health, fanout: Fanout, state: StateFolder | None) -> Sequence[Task]:
@@ -274,9 +227,9 @@ def _clip_taps(
     if clips.without_speech and speech_s is None:
         raise SettingError("clips.without_speech", f"{model.info.name} cannot tell whether somebody speaks")
     folder = ClipFolder(clips.folder, clips.keep_days, clips.keep_mb)
-    memory_s = model.memory_s(settings, policies)
+    longest_s = memory_s(model.window_s, settings.hop_seconds, policies)
     try:
-        yield lambda stream: [ClipSaver(folder, stream, model.rate_hz, memory_s, clips.pre_roll_s, speech_s=speech_s)]
+        yield lambda stream: [ClipSaver(folder, stream, model.rate_hz, longest_s, clips.pre_roll_s, speech_s=speech_s)]
     finally:
         folder.close(_WRITE_SECONDS)
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from tagger.daemon.control import Control
 from tagger.daemon.fanout import Fanout
+from tagger.daemon.listeners import Listeners
 from tagger.daemon.memory import share_arenas
-from tagger.daemon.model import levels_db, open_model
+from tagger.daemon.model import open_model
 from tagger.daemon.outputs import OpenSinks, SinkContext
 from tagger.daemon.record import Health, Record
 from tagger.daemon.start import patient_threads
@@ -21,8 +22,6 @@ from tagger.errors import TaggerError
 from tagger.events import Event, Level, Report, Stream
 from tagger.fleet.journal import ALIVE_SECONDS, Journal
 from tagger.fleet.worker import Figures, Permit
-from tagger.latencies import SkipLog
-from tagger.levels.monitor import SoundMonitor
 from tagger.levels.process import MeasuringProcess
 from tagger.listen import Listener
 from tagger.settings import ListenSettings, channel_numbers
@@ -136,8 +135,8 @@ class DaemonHearing:
             self._journal.restore(stream, end)
         self._fanout.open(())
         self._stack.callback(self._close_sinks)
-        self._measuring = self._stack.enter_context(MeasuringProcess())
-        self._skips = SkipLog(settings.hop_seconds)
+        measuring = self._stack.enter_context(MeasuringProcess())
+        self._make = Listeners.of(settings, self._model, measuring.measurer)
         ticking = threading.Event()
         threading.Thread(target=self._tick, args=[ticking, state], name="alive", daemon=True).start()
         self._stack.callback(ticking.set)
@@ -224,31 +223,7 @@ class DaemonHearing:
         stream = Stream(self._node, name, model.info.name, policy.names, model.deciders(own))
         self._fanout.join(stream)
         self._journal.hears(stream, permit.epoch or 0, permit.may_hear)
-        sink = LeasedSink(self._fanout, permit)
-        monitor = SoundMonitor(
-            model.rate_hz,
-            settings.audio_s,
-            lambda level: sink.audio(stream, level),
-            levels_db("calibrate_db", own, settings.calibrate_db)[0],
-            levels_db("loud_db", own, settings.loud_db)[0],
-            has_alarms=settings.alarms,
-            memory_s=model.memory_s(own, [policy]),
-            measuring=self._measuring.measurer,
-        )
-        return Listener(
-            source=opened,
-            stream=stream,
-            classifier=model.classifier,
-            sink=sink,
-            window_s=model.window_s,
-            hop_s=settings.hop_seconds,
-            policy=policy,
-            top_k=settings.top,
-            skips=self._skips,
-            monitor=monitor,
-            schedule=spec.schedule,
-            gain=spec.gain,
-        )
+        return self._make.listener(opened, spec, stream, LeasedSink(self._fanout, permit), policy)
 
     def _follow(self, listener: Listener) -> None:
         try:

@@ -251,6 +251,13 @@ def test_yamnet_prints_such_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert lines[1].score == pytest.approx(0.25, abs=0.05)
 
 
+def test_means_are_of_successive_windows():
+    scores = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 4.0]], np.float32)
+    assert yamnet.means(scores, 1).tolist() == scores.tolist()
+    assert yamnet.means(scores, 2).tolist() == [[0.5, 1.0], [1.5, 2.5]]
+    assert yamnet.means(scores, 9).tolist() == [[1.0, 2.0]]
+
+
 def test_a_model_is_asked_as_tag_asks_it(tmp_path: Path):
     path = tmp_path / "quiet.wav"
     soundfile.write(path, np.zeros(160_000), 32_000)

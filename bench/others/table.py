@@ -9,6 +9,8 @@ half that no threshold was chosen by; in brackets, 95 % intervals over sources.
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import mul
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, INK)
 LEAST_PER_HOUR = 1.0
 """Fewer false alarms an hour stand at the left edge of a picture, whose axis is logarithmic."""
-COLUMNS = 4
+COLUMNS = 3
+EVERY = "all of these"
 DOTS_PER_INCH = 90
 
 
@@ -36,9 +39,7 @@ def measures(rows: Mapping[str, Rows]) -> Iterator[str]:
     yield f"| system | {' | '.join(columns)} |"
     yield "|---" * (1 + len(columns)) + "|"
     for name, of in found.items():
-        cells = [
-            f"{each.value:.3f} ({each.by_source[0]:.3f} to {each.by_source[1]:.3f})" for each in of.values()
-        ]  # over sources
+        cells = [f"{each.value:.3f} ({each.by_source[0]:.3f} to {each.by_source[1]:.3f})" for each in of.values()]
         yield f"| {name} | {' | '.join(cells)} |"
 
 
@@ -59,25 +60,36 @@ def kinds(rows: Mapping[str, Rows]) -> Iterator[str]:
     yield f"| all | {hours:.2f} | {' | '.join(cells)} |"
 
 
-def picture(curves: Mapping[str, Mapping[str, Sequence[Point]]], hours: Mapping[str, float]) -> "Figure":
-    """Missed labels against false alarms an hour: a panel for each kind, a curve for each system."""
+def picture(
+    curves: Mapping[str, Mapping[str, Sequence[Point]]],
+    hours: Mapping[str, float],
+    tables: Mapping[str, Mapping[str, tuple[float, float]]],
+) -> "Figure":
+    """Missed labels against false alarms an hour: a panel for each kind, a curve for each system, and a point on it.
+
+    Args:
+        tables: where the tables are, false alarms an hour and share that was missed, by system and kind.
+    """
     from matplotlib.figure import Figure
 
     shown = list(hours)
     columns = min(COLUMNS, len(shown))
     lines = -(-len(shown) // columns)
     figure = Figure((2.5 * columns, 2.6 * lines + 0.4), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat
+    panels = list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat)
     for axes, kind in zip(panels, shown, strict=False):
         for (name, of), colour in zip(curves.items(), COLOURS, strict=False):
             points = of[kind]
             alarms = [max(LEAST_PER_HOUR, each.false_alarms_per_hour) for each in points]
             axes.plot(alarms, [100 * each.missed for each in points], color=colour, linewidth=1.4, label=name)
+            rate, missed = tables[name][kind]
+            axes.plot(max(LEAST_PER_HOUR, rate), 100 * missed, "o", color=colour, markersize=4)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,g}")
         axes.set_ylim(0, 100)
         axes.set_title(f"{kind} ({hours[kind]:.2f} h)", fontsize=9)
         axes.grid(color="#dddddd", linewidth=0.6)
-    for axes in list(panels)[len(shown) :]:
+    for axes in panels[len(shown) :]:
         axes.set_visible(False)
     figure.supxlabel("events an hour where none of the labels sounds", fontsize=9)
     figure.supylabel("labelled recordings missed, %", fontsize=9)
@@ -89,6 +101,25 @@ def picture(curves: Mapping[str, Mapping[str, Sequence[Point]]], hours: Mapping[
 
 def hours_by_kind(rows: Rows) -> dict[str, float]:
     return {each.kind.removeprefix(trust.EVERYDAY): each.hours for each in trust.by_kind(rows)}
+
+
+def chosen(rows: Rows) -> dict[str, tuple[float, float]]:
+    """False alarms an hour and share that was missed, by kind, where the system announces."""
+    known = [recording.label in heard.events for recording, heard in rows if not recording.is_everyday]
+    missed = 1 - sum(known) / max(1, len(known))
+    kinds = trust.by_kind(rows)
+    found = {each.kind.removeprefix(trust.EVERYDAY): (each.per_hour, missed) for each in kinds}
+    found[EVERY] = sum(each.events for each in kinds) / sum(each.hours for each in kinds), missed
+    return found
+
+
+def together(curves: Mapping[str, Sequence[Point]], hours: Mapping[str, float]) -> list[Point]:
+    """The curve of all these kinds."""
+    at = zip(*(curves[kind] for kind in hours), strict=True)
+    rates = [[each.false_alarms_per_hour for each in points] for points in at]
+    every = [sum(map(mul, rate, hours.values())) / sum(hours.values()) for rate in rates]
+    some = curves[next(iter(hours))]
+    return [replace(point, false_alarms_per_hour=rate) for point, rate in zip(some, every, strict=True)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,9 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join(lines), end="\n\n")
         if options.picture:
             rows, others, _ = next(iter(read.values()))
-            curves = {name: of for name, (_, _, of) in read.items()}
             hours = hours_by_kind([*rows, *others])
-            save(options.picture, lambda: picture(curves, hours), DOTS_PER_INCH)
+            curves = {name: {**of, EVERY: together(of, hours)} for name, (_, _, of) in read.items()}
+            hours[EVERY] = sum(hours.values())
+            points = {name: chosen([*rows, *others]) for name, (rows, others, _) in read.items()}
+            save(options.picture, lambda: picture(curves, hours, points), DOTS_PER_INCH)
     except TaggerError as error:
         print(f"table: {error}", file=sys.stderr)
         return error.exit_code

@@ -4,7 +4,8 @@
     others/bin/python bench/others/yamnet.py yamnet.tflite --classes yamnet_class_map.csv FILE...
 
 Prints a line for each class of each window whose score is at least `--least`, and each file's highest of each class.
-YAMNet hears 0.975 s; a window begins every 0.4875 s, as in its own code. The last one is filled up with silence.
+YAMNet hears 0.975 s; a window begins every 0.4875 s, as in its own code. The last one is filled up with silence. With
+`--mean 5`, a line has the mean of the scores in 5 s: its own example takes the mean of a whole file.
 """
 
 import argparse
@@ -66,6 +67,13 @@ class Network:
         return np.stack(found)
 
 
+def means(scores: Samples, together: int) -> Samples:
+    """Means of so many successive windows, [windows - together + 1, classes]; of all, if there are fewer."""
+    together = min(together, len(scores))
+    sums = np.cumsum(np.concatenate([np.zeros_like(scores[:1]), scores]), 0, dtype=np.float64)
+    return ((sums[together:] - sums[:-together]) / together).astype(np.float32)
+
+
 def read(path: str) -> Samples:
     with wave.open(path) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
@@ -76,18 +84,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--classes", type=Path)
+    parser.add_argument("--mean", type=float, default=0.0, help="seconds; 0: each window for itself")
     parser.add_argument("--least", type=float, default=0.02)
     parser.add_argument("files", nargs="+")
     options = parser.parse_args(arguments)
     classes = classes_in(options.model, options.classes)
     network = Network(options.model, classes)
+    together = max(1, 1 + round((options.mean * RATE_HZ - WINDOW) / HOP))
     for path in options.files:
-        scores = network.scores(read(path))
+        scores = means(network.scores(read(path)), together)
         shown = scores >= options.least
         shown[scores.argmax(0), np.arange(len(classes))] = True
         for window, number in np.argwhere(shown):
             onset = window * HOP / RATE_HZ
-            line = {"file": path, "onset": onset, "offset": onset + WINDOW / RATE_HZ, "label": classes[number]}
+            offset = onset + (WINDOW + HOP * (together - 1)) / RATE_HZ
+            line = {"file": path, "onset": onset, "offset": offset, "label": classes[number]}
             json.dump({**line, "score": float(np.clip(scores[window, number], 0, 1))}, sys.stdout)
             print()
 

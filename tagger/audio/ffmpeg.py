@@ -95,6 +95,8 @@ class AvReader:
     def _chunks(self, warn: Warn) -> Iterator[Chunk]:
         waiting: list[Chunk] = []
         """Chunks of one format without a gap, joined before they are given: FFmpeg's frames are short."""
+        length = 0
+        """Frames in `waiting`. Counted as they come: a file may hold one sample in each of FFmpeg's frames."""
         broken: AudioError | None = None
         with self._container:
             pieces = self._pieces(warn)
@@ -105,14 +107,14 @@ class AvReader:
                     piece, broken = None, error
                 if waiting and (piece is None or piece.missing_s or not _same_format(piece, waiting[0])):
                     yield _joined(waiting)
-                    waiting = []
+                    waiting, length = [], 0
                 if piece is None:
                     break
                 waiting.append(piece)
-                is_enough = sum(len(each.frames) for each in waiting) >= self.block_s * piece.rate_hz
-                if is_enough or not self.is_ready:
+                length += len(piece.frames)
+                if length >= self.block_s * piece.rate_hz or not self.is_ready:
                     yield _joined(waiting)
-                    waiting = []
+                    waiting, length = [], 0
         if broken is not None:
             raise broken
 

@@ -1,6 +1,7 @@
 """Recordings as they are found: joined, unfinished, without a length, with time stamps, damaged. All made here."""
 
 import struct
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -281,6 +282,17 @@ def test_a_change_of_format_is_followed_and_said(tmp_path: Path) -> None:
     (note,) = heard.notes
     assert "from 44100 Hz, 1 channel to 32000 Hz, 2 channels" in note
     assert heard.pitch_hz(3.5, 5.5) == pytest.approx(HIGH_HZ, abs=5)
+
+
+def test_a_sample_a_frame_costs_no_more_than_its_frames(tmp_path: Path) -> None:
+    path, count = tmp_path / "one_sample_blocks.wav", 60_000  # IMA ADPCM, whose block of 4 bytes holds its first sample
+    form = struct.pack("<HHIIHH", 0x11, 1, 192_000, 4 * 192_000, 4, 4)
+    sounds = struct.pack("<hBx", 3000, 0) * count
+    body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(sounds)) + sounds
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    begun = time.process_time()
+    assert Heard(path).seconds == pytest.approx(count / 192_000, abs=0.01)
+    assert time.process_time() - begun < 20  # it takes 2 s; with a sum over all that waits, for each frame, a minute
 
 
 @pytest.mark.parametrize("layout", ["5.1", "7.1"])

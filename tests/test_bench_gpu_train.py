@@ -10,12 +10,13 @@ import pytest
 import soundfile
 
 from bench import gpu_train as bench
+from bench.gpu_plan import PARTS, Plan, tasks
 from tagger.checkpoints import checkpoint
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.features.config import MelConfig
 from tagger.models.config import EfficientATConfig
 from tagger.models.network import build
-from train.data import esc50
+from train.fit.pretrain import PRETRAINED
 
 pytestmark = pytest.mark.train
 
@@ -46,15 +47,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAGGER_HOME", str(tmp_path / "home"))
 
 
-def test_packed_clips_are_the_same_data_set(data: Path, tmp_path: Path):
-    bench.pack(data, tmp_path / "clips.zip")
-    before, after = esc50.read(data), esc50.read(tmp_path / "clips.zip")
-    assert [(clip.path.stem, clip.label, clip.fold) for clip in after.clips] == [
-        (clip.path.stem, clip.label, clip.fold) for clip in before.clips
-    ]
-    assert after.labels == before.labels
-
-
 @pytest.fixture
 def official(tmp_path: Path) -> None:
     """A small network in place of AudioSet's."""
@@ -75,63 +67,64 @@ def official(tmp_path: Path) -> None:
 
 
 def test_a_fold_trains_teacher_and_student_and_neither_again(data: Path, tmp_path: Path, official: None):
-    plan = bench.Plan(data, tmp_path / "out", "cpu", tiny=True, folds=(2,), pretrain_s=0.1)
+    plan = Plan(data, tmp_path / "out", "cpu", tiny=True, folds=(2,))
     said: list[str] = []
-    bench.train_all([plan.head_job(2)], said.append)
-    plan.pretrain(2, said.append)
-    assert any("a step takes" in line for line in said)
-    plan.choose("gentle", 2, said.append)
-    bench.train_all([plan.crnn_job(2)], said.append)
-    assert {name: set(found) for name, found in plan.finished().items() if found} == {"head": {2}, "crnn": {2}}
+    for part in ("head", "crnn"):
+        plan.train(part, 2, said.append)
+    assert {part: set(found) for part, found in plan.finished().items() if found} == {"head": {2}, "crnn": {2}}
     results = bench.written(plan, 1.0)
     assert json.loads((plan.out / "results.json").read_text("utf-8"))["crnn"]["mean"] is None
     assert set(results["head"]["accuracy"]) == {2}
-    assert set(results["choose"]) == {"choose-gentle/fold2"}
 
     with zipfile.ZipFile(plan.out / "checkpoints-1.zip") as archive:
         archive.extractall(tmp_path / "elsewhere")
-    again = bench.Plan(data, tmp_path / "elsewhere", "cpu", tiny=True, folds=(2,))
+    again = Plan(data, tmp_path / "elsewhere", "cpu", tiny=True, folds=(2,))
     said.clear()
-    bench.train_all([again.head_job(2), again.crnn_job(2)], said.append)
-    again.pretrain(2, said.append)
+    for part in ("head", "crnn"):
+        again.train(part, 2, said.append)
     assert not said
 
 
+def test_what_is_not_finished_is_brought_back_too(data: Path, tmp_path: Path):
+    plan = Plan(data, tmp_path / "out", "cpu", tiny=True)
+    kept = [plan.folder("crnn", 2) / "state" / "esc50-fold2" / name for name in ("pretrain.pt", PRETRAINED)]
+    kept[0].parent.mkdir(parents=True)
+    for path in kept:
+        path.write_bytes(b"weights")
+    bench.written(plan, 1.0)
+    with zipfile.ZipFile(plan.out / "states-1.zip") as archive:
+        assert archive.namelist() == [path.relative_to(plan.out).as_posix() for path in kept]
+
+
 def test_windows_that_several_make_are_the_ones_that_a_stream_learns_from(data: Path, tmp_path: Path):
-    plan = bench.Plan(data, tmp_path / "out", "cpu", tiny=True, makers=2)
+    plan = Plan(data, tmp_path / "out", "cpu", tiny=True, makers=2)
     for maker in range(2):
         plan.make_windows("stream-rooms", maker)
     made = set((tmp_path / "home").rglob("*windows*"))
     assert made
-    bench.train_all([plan.stream_job("stream-rooms", 3)], lambda text: None)
+    plan.train("stream-rooms", 3, lambda text: None)
     assert set((tmp_path / "home").rglob("*windows*")) == made
     assert set(plan.finished()["stream-rooms"]) == {3}
 
 
-def test_what_is_needed_comes_first(tmp_path: Path):
-    plan = bench.Plan(tmp_path, tmp_path, makers=2)
-    every = list(bench.tasks(plan))
+def test_what_is_needed_comes_first(data: Path, tmp_path: Path):
+    plan = Plan(data, tmp_path, makers=2)
+    every = list(tasks(plan))
     names = [task.name for task in every]
     assert len(names) == len(set(names))
-    assert sum(task.kind == "crnn" for task in every) == sum(task.kind == "pretrain" for task in every) == 6
-    assert sum(task.kind == "stream" for task in every) == 6 * len(bench.STREAMS)
+    for part in PARTS:
+        assert [task.stage for task in every if (task.kind, task.part) == ("train", part)] == [*plan.stages]
     for task in every:
         for need in task.needs:
             assert any(name.startswith(need) for name in names[: names.index(task.name)])
-    for name, maker in bench.MADE_BY.items():
-        one, other = plan.stream_recipe(name), plan.stream_recipe(maker)
-        assert (one.scenes, one.channel, one.frozen_blocks) == (other.scenes, other.channel, other.frozen_blocks)
 
 
-def test_only_the_parts_that_are_asked_for_are_trained(tmp_path: Path):
-    plan = bench.Plan(tmp_path, tmp_path, what=("streams",), streams=("stream-scenes",), folds=(1,))
-    assert {(task.kind, task.network) for task in bench.tasks(plan)} == {
-        ("windows", "stream-scenes"),
-        ("stream", "stream-scenes"),
-    }
+def test_only_the_parts_that_are_asked_for_are_trained(data: Path, tmp_path: Path):
+    plan = Plan(data, tmp_path, what=("stream-rooms",), folds=(1,))
+    assert {(task.kind, task.part) for task in tasks(plan)} == {("windows", "stream-rooms"), ("train", "stream-rooms")}
 
 
 def test_when_the_time_is_over_all_stop_and_what_is_finished_is_written(data: Path, tmp_path: Path):
-    results = bench.train(bench.Plan(data, tmp_path / "out", "cpu", tiny=True, folds=(1,)), 0.0, 2)
+    results = bench.train(Plan(data, tmp_path / "out", "cpu", tiny=True, folds=(1,)), 0.0, 2)
     assert results["crnn"]["mean"] is None
     assert (tmp_path / "out" / "checkpoints-1.zip").is_file()

@@ -33,6 +33,9 @@ PRIVATE = 0o600
 _EVERYONE = 0o007
 """Permissions of those who are neither the owner nor in the file's group."""
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a write for which there is no room."""
+
 
 @contextmanager
 def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
@@ -64,6 +67,10 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
         if mode is not None:
             partial.chmod(mode)
         partial.replace(path)
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:  # a write, which names no file
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -207,8 +214,25 @@ def state_folder(given: Path | None) -> Path:
     return given or home() / "state"
 
 
+def keep_owners_rights() -> None:
+    """Takes the owner's rights out of the umask: whatever the process makes, it must be able to read again."""
+    os.umask(os.umask(0o077) & 0o077)
+
+
+def expanded(path: Path) -> Path:
+    """The path with the user's folder for `~`; as it is where nobody knows that user's."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def home() -> Path:
-    """Folder of models and caches: `$TAGGER_HOME`, or else the platform's folder for user data."""
+    """Folder of models and caches: `$TAGGER_HOME`, or else the platform's folder for user data.
+
+    Raises:
+        UserError: there is none, as for a user of a container whom its system does not know.
+    """
     if chosen := os.environ.get("TAGGER_HOME"):
         try:
             return Path(chosen).expanduser()
@@ -216,4 +240,9 @@ def home() -> Path:
             raise UserError(f"TAGGER_HOME {chosen}: there is no such user") from None
     from platformdirs import user_data_path
 
-    return user_data_path("tagger", appauthor=False)
+    try:
+        return user_data_path("tagger", appauthor=False)
+    except RuntimeError:
+        raise UserError(
+            "no folder for models and state: HOME is not set, and this system knows no such user; set TAGGER_HOME"
+        ) from None

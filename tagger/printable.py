@@ -5,6 +5,7 @@ steer a terminal, line breaks that forge a line, marks that turn the direction o
 shown as an escape, such as `\x1b`. Every line goes through here; `click.echo` and `print` are banned elsewhere.
 """
 
+import io
 import logging
 import os
 import shutil
@@ -52,9 +53,33 @@ def echo_lines(lines: Iterable[str], err: bool = False, tabs: bool = False) -> N
     """
     file = sys.stderr if err else sys.stdout
     if text := "".join(_line(line, file, tabs) for line in lines):
-        with _above_status():
-            file.write(text)
-            file.flush()
+        try:
+            with _above_status():
+                file.write(text)
+                file.flush()
+        except OSError as error:
+            error.filename = "standard error" if err else "standard output"
+            raise
+
+
+def open_missing_streams() -> None:
+    """Opens standard streams that were closed before the start, as `>&-` and some supervisors do.
+
+    Else a file or connection would get the stream's number, and what libraries print would be written into it. To read
+    from such an input gives its end; to print on such an output is an error; what goes to standard error is discarded.
+    """
+    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, mode), True)  # the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123
+    if sys.stdout is None:  # a file that can only be read, without a buffer that is written again at the end
+        closed = open(os.open(os.devnull, os.O_RDONLY), "wb", buffering=0)  # noqa: SIM115, PTH123
+        sys.stdout = io.TextIOWrapper(closed, "utf-8", write_through=True)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
 def write_line(line: str, file: TextIO) -> None:

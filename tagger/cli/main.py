@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tagger import __version__
+from tagger import __version__, files
 from tagger.cli.archive import archive
 from tagger.cli.bench import bench
 from tagger.cli.calibrate import calibrate
@@ -28,7 +28,7 @@ from tagger.cli.status import status
 from tagger.cli.tag import tag_files
 from tagger.cli.train import evaluate, features, recipes, train
 from tagger.errors import SettingError, TaggerError, UserError, to_install
-from tagger.printable import LogFormatter, printable
+from tagger.printable import LogFormatter, open_missing_streams, printable
 
 _EXTRAS = {
     "anyio": "web",
@@ -56,8 +56,8 @@ class _Failure(click.ClickException):
 
 
 @contextmanager
-def _printable_errors() -> Iterator[None]:
-    """Makes click's own errors safe to print: they repeat what was typed."""
+def _failures() -> Iterator[None]:
+    """Makes our errors one line and an exit code, and click's own safe to print: they repeat what was typed."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:  # the help, whose lines are ours
@@ -66,37 +66,41 @@ def _printable_errors() -> Iterator[None]:
         message = printable(error.format_message())
         error.format_message = lambda: message  # type: ignore[method-assign]
         raise
+    except SettingError as error:
+        from tagger.config.places import located
+
+        raise _Failure(located(error)) from None
+    except TaggerError as error:
+        raise _Failure(error) from None
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        raise _Failure(
+            UserError(f"this needs {package}, which is not installed: {to_install(_EXTRAS[package])}")
+        ) from None
+    except BrokenPipeError:  # click ends quietly where a reader has seen enough
+        raise
+    except OSError as error:  # a folder that cannot be written, a full disk
+        where = f"{error.filename}: " if error.filename else ""
+        raise _Failure(UserError(f"{where}{error.strerror or error}")) from None
 
 
 class _Group(Group):
     """Our errors reach the terminal as one line and an exit code; anything else is a defect and keeps its traceback."""
 
+    def main(self, *args: Any, **others: Any) -> Any:
+        open_missing_streams()
+        files.keep_owners_rights()
+        return super().main(*args, **others)
+
     def make_context(self, *args: Any, **others: Any) -> click.Context:
-        with _printable_errors():
+        with _failures():  # the help and the version are printed here
             return super().make_context(*args, **others)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            with _printable_errors():
-                return super().invoke(ctx)
-        except SettingError as error:
-            from tagger.config.places import located
-
-            raise _Failure(located(error)) from None
-        except TaggerError as error:
-            raise _Failure(error) from None
-        except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if package not in _EXTRAS:
-                raise
-            raise _Failure(
-                UserError(f"this needs {package}, which is not installed: {to_install(_EXTRAS[package])}")
-            ) from None
-        except BrokenPipeError:  # click ends quietly where a reader has seen enough
-            raise
-        except OSError as error:  # a folder that cannot be written, a full disk
-            where = f"{error.filename}: " if error.filename else ""
-            raise _Failure(UserError(f"{where}{error.strerror or error}")) from None
+        with _failures():
+            return super().invoke(ctx)
 
 
 @click.group(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from tagger import files
 from tagger.config.file import Document
 from tagger.config.options import BY_KEY, ENV_PREFIX, OPTIONS, Option
 from tagger.config.tomlfile import Keys, TomlFile
@@ -258,7 +259,4 @@ def _source(folder: Path, text: str) -> str:
 
 
 def _below(folder: Path, path: Path) -> Path:
-    try:
-        return folder / path.expanduser()
-    except RuntimeError:  # ~nosuchuser
-        return folder / path
+    return folder / files.expanded(path)

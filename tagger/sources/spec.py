@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from tagger import files
 from tagger.errors import SettingError, UserError, near
 from tagger.names import slug
 from tagger.policy import EventsConfig
@@ -205,7 +206,7 @@ class Spec:
         """
         path = self.options.get("tls_ca_certs")
         verify = self._made("tls_verify", _yes_or_no) if "tls_verify" in self.options else True
-        return Trust(verify, None if path is None else Path(unquote(path)).expanduser())
+        return Trust(verify, None if path is None else files.expanded(Path(unquote(path))))
 
     @property
     def raw_options(self) -> tuple[str, ...]:

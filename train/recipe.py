@@ -242,7 +242,7 @@ _CRNN = Recipe(
 )
 
 RECIPES: dict[str, Recipe] = {
-    "finetune": Recipe(frozen_blocks=9, learning_rate=1e-3, start_share=0.5),
+    "finetune": Recipe(frozen_blocks=9, learning_rate=1e-3, start_share=0.5, opinion=True),
     "head": Recipe(trainable="head", inner_share=0.25, opinion=True),  # the last fit learns from these, too
     "stream": Recipe(
         trainable="upper",

@@ -97,6 +97,15 @@ def test_a_network_that_is_not_official_or_was_changed_has_none(backbone):
     assert given(softmax, backbone) is softmax
 
 
+def test_a_fine_tuned_network_shares_the_layers_that_were_frozen(backbone):
+    found = trained(backbone)
+    with torch.no_grad():
+        for block in found.model.blocks[RECIPES["finetune"].frozen_blocks :]:
+            for weight in block.parameters():
+                weight.mul_(1.01)
+    assert given(found, backbone).model.config.shared == RECIPES["finetune"].frozen_blocks
+
+
 def test_what_is_usual_is_learnt_from_enough_clips_alone(backbone, monkeypatch):
     monkeypatch.setattr(opinion, "read_constants", lambda: {"usual": {}, "weights": {}})
     found, said = trained(backbone), list[str]()
@@ -108,7 +117,7 @@ def test_what_is_usual_is_learnt_from_enough_clips_alone(backbone, monkeypatch):
 
 
 def test_recipes_that_keep_the_lower_layers_have_it_and_others_do_not():
-    assert {name for name, each in RECIPES.items() if each.opinion} == {"head", "stream"}
+    assert {name for name, each in RECIPES.items() if each.opinion} == {"finetune", "head", "stream"}
     assert not Recipe().opinion
 
 

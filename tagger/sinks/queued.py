@@ -55,7 +55,7 @@ class QueuedSink(Sink, Generic[Item]):
                 *(self._where, number_of(self._limit, "event waits", "events wait"), self._overflowed.count),
             )
 
-    def _retry_until_written(self, write: Callable[[], None], *errors: type[Exception]) -> bool:
+    def _retry_until_written(self, write: Callable[[], object], *errors: type[Exception]) -> bool:
         """Calls `write` until it raises none of `errors`. After `close`, calls it at most once more.
 
         Returns:

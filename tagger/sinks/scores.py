@@ -18,12 +18,16 @@ _MAX_WAITING = 10_000
 WRITE_SECONDS = 60.0
 """Time between two writes: what a crash loses at most, seconds."""
 _DELETE_EVERY_SECONDS = 3_600.0
-_Item = tuple[Stream, KeptWindow | None]
-"""A window; None: the open events of the stream were ended."""
+_Item = tuple[Stream, KeptWindow | None] | None
+"""A window; None within: the open events of the stream were ended. None: the file is to be opened."""
 
 
 class ScoreHistorySink(QueuedSink[_Item]):
-    """Collects windows in blocks, each of one source, and writes them once a minute."""
+    """Collects windows in blocks, each of one source, and writes them once a minute.
+
+    A file that cannot be used, as it is damaged or another process keeps it locked, keeps nobody from listening: it is
+    opened in the worker's thread, which says why not, and tries again.
+    """
 
     def __init__(self, settings: ScoreHistorySettings) -> None:
         super().__init__("score history", str(settings.path), _MAX_WAITING)
@@ -39,13 +43,9 @@ class ScoreHistorySink(QueuedSink[_Item]):
         self._delete_at = 0.0
 
     def open(self, streams: Sequence[Stream]) -> None:
-        """
-        Raises:
-            UserError: the file is something else, or cannot be written to.
-        """
         self._pending = {stream.source: NEW for stream in streams}
-        self._history = ScoreHistory(self._settings.path)
         self._start_worker()
+        self._enqueue(None)
 
     def report(self, stream: Stream, report: Report) -> None:
         self._enqueue((stream, KeptWindow.of(report.scores)))
@@ -61,7 +61,7 @@ class ScoreHistorySink(QueuedSink[_Item]):
         """
         try:
             super().close(wait_s)
-            if self._history is not None and not self.counts()["waiting"]:
+            if not self.counts()["waiting"] and (self._full or self._blocks):
                 self._write()
         except (OSError, sqlite3.Error) as error:
             raise TaggerError(f"{self._settings.path}: the last scores could not be written ({error})") from None
@@ -70,8 +70,11 @@ class ScoreHistorySink(QueuedSink[_Item]):
                 self._history.close()
 
     def _deliver(self, item: _Item) -> None:
-        stream, window = item
         self._count_delivered()
+        if item is None:
+            self._retry_until_written(self._open, TaggerError, OSError, sqlite3.Error)
+            return
+        stream, window = item
         if window is None:
             self._pending[stream.source] = self._pending.get(stream.source, 0) | CLOSED
             if (block := self._blocks.get(stream.source)) is not None:
@@ -88,13 +91,17 @@ class ScoreHistorySink(QueuedSink[_Item]):
         if time.monotonic() >= self._write_at:
             self._retry_until_written(self._write, TaggerError, OSError, sqlite3.Error)
 
+    def _open(self) -> ScoreHistory:
+        self._history = self._history or ScoreHistory(self._settings.path)
+        return self._history
+
     def _write(self) -> None:
-        assert self._history is not None
-        self._history.write([*self._full, *self._blocks.values()])
+        history = self._open()
+        history.write([*self._full, *self._blocks.values()])
         self._full.clear()
         self._write_at = time.monotonic() + WRITE_SECONDS
         if time.monotonic() >= self._delete_at:
-            for start, end in self._retention.old(self._history.ends):
-                self._history.delete(start, end)
-            self._history.shrink(1e6 * self._settings.keep_mb)
+            for start, end in self._retention.old(history.ends):
+                history.delete(start, end)
+            history.shrink(1e6 * self._settings.keep_mb)
             self._delete_at = time.monotonic() + _DELETE_EVERY_SECONDS

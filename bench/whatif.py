@@ -5,7 +5,7 @@
 
 `tagger listen` hears the recordings once, with the model's own thresholds, and keeps its scores (`--score-history`).
 Then it hears them again for each `--enter`, now with that threshold for all labels, and its events are compared with
-what `tagger.web.whatif` counts in the kept scores: label, onset, offset and peak score. Exit code 1 if any differs.
+what `tagger.web.replay` counts in the kept scores: label, onset, offset and peak score. Exit code 1 if any differs.
 """
 
 import itertools
@@ -29,7 +29,7 @@ from tagger.errors import AudioError
 from tagger.history import log, query, scores
 from tagger.policy import Policy, policy
 from tagger.settings import MqttSettings
-from tagger.web.whatif import offered, replay
+from tagger.web.replay import offered, replay
 
 Row = tuple[str, str, float, float, float]
 """Source, label, onset, offset, peak score."""

@@ -5,8 +5,9 @@ same scores give the same events. A label whose activity is NaN has no time axis
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +120,21 @@ class _Label:
         candidate = self._candidate
         is_whole = candidate is not None and candidate.since <= first and self._is_long(candidate)
         return [self._begin(candidate, now)] if candidate is not None and is_whole else []
+
+    def memory(self) -> dict[str, Any]:
+        """What it remembers, as JSON."""
+        return {
+            "free": self._free,
+            "candidate": self._candidate and asdict(self._candidate),
+            "open": self._open and asdict(self._open),
+        }
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Goes on with what another has remembered."""
+        candidate, event = memory["candidate"], memory["open"]
+        self._free = memory["free"]
+        self._candidate = candidate and _Candidate(**candidate)
+        self._open = event and _Open(**{**event, "begin": Event(**event["begin"])})
 
     def end(self) -> list[Event]:
         """Ends the open event. Called when the stream is over or the label is denied."""
@@ -315,6 +331,21 @@ class Decider:
         labels, first, self._first = self._labels.values(), self._first, None
         begun = [] if first is None else [each for label in labels for each in label.settle(first, self._heard_until)]
         return self._with_groups(begun) + self._with_groups([event for label in labels for event in label.end()])
+
+    def memory(self) -> dict[str, Any]:
+        """What it remembers of its stream, as JSON, for another one of the same policy that goes on from there
+        (`remember`). Groups, and events of other labels, are left out.
+        """
+        labels = [label.memory() for label in self._each]
+        return {"until": self._heard_until, "first": self._first, "labels": labels}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Goes on with what another decider has remembered."""
+        self._heard_until, self._first = memory["until"], memory["first"]
+        for column, (label, own) in enumerate(zip(self._each, memory["labels"], strict=True)):
+            label.remember(own)
+            if not label.is_idle:
+                self._busy.add(column)
 
     def _concerned(self, scores: Scores) -> list[int]:
         """Columns of the labels that this window can change: of most labels the score is low, and nothing is open."""

@@ -29,6 +29,8 @@ BLOCK_WINDOWS = 900
 """Most windows in a row of the database."""
 FIRST, CLOSED, NEW = 1, 2, 4
 """Of a window: it is the first of its stream; before it the open events were ended; before it the daemon started."""
+_HEAD_BYTES = 400
+"""Bytes of a block that hold its head."""
 _WHAT = "history of scores"
 _VERSION = 1
 _APPLICATION = 0x74616773
@@ -185,11 +187,48 @@ class _Reader:
         return np.ascontiguousarray(found.T).reshape(-1).view(kind)
 
 
-def track(database: sqlite3.Connection, node: str, source: str, label: str) -> Track:
-    """What is kept of one label, in the order in which it was heard."""
+@dataclass(frozen=True)
+class Chunk:
+    """A row of the database, without its windows. Of two that are equal, the windows are equal."""
+
+    id: int
+    begin: float
+    """When its first window begins, seconds since the epoch."""
+    end: float
+    bytes: int
+    windows: int
+
+
+def chunks(database: sqlite3.Connection, node: str, source: str) -> list[Chunk]:
+    """What is kept of a source, in the order in which it was heard."""
+    rows = database.execute(
+        "SELECT id, begin, end, length(data), substr(data, 1, ?) FROM blocks WHERE node = ? AND source = ? ORDER BY id",
+        (_HEAD_BYTES, node, source),
+    )
+    return [Chunk(id, begin, end, size, _head(packed)["windows"]) for id, begin, end, size, packed in rows]
+
+
+def _head(packed: bytes) -> dict[str, Any]:
+    """The head of a block, of its first bytes."""
+    head: dict[str, Any] = json.loads(zlib.decompressobj().decompress(packed, _HEAD_BYTES).partition(b"\n")[0])
+    return head
+
+
+def track(
+    database: sqlite3.Connection, node: str, source: str, label: str, among: Sequence[Chunk] | None = None
+) -> Track:
+    """What is kept of one label, in the order in which it was heard.
+
+    Args:
+        among: some rows that follow each other. None: all.
+    """
     times, durations, flags, values, activity = [], [], [], [], list[tuple[Samples, float]]()
     entries, after = [], 0
-    rows = database.execute("SELECT labels, data FROM blocks WHERE node = ? AND source = ? ORDER BY id", (node, source))
+    first, last = (among[0].id, among[-1].id) if among else (0, 2**62)
+    rows = database.execute(
+        "SELECT labels, data FROM blocks WHERE node = ? AND source = ? AND id BETWEEN ? AND ? ORDER BY id",
+        (node, source, first, last),
+    )
     for names, data in rows:
         reader = _Reader(data)
         head = reader.head

@@ -1,6 +1,7 @@
 """Thresholds, for the page: what others would have given, the marks of the review beside it, and setting one."""
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -8,16 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tagger.errors import UserError, near
+from tagger.errors import TaggerError, UserError, near
 from tagger.policy import Policy
 from tagger.times import rfc3339
 from tagger.web import whatif
 from tagger.web.asked import unknown
 from tagger.web.clips import Clips
+from tagger.web.replay import least_enter
+
+log = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 60.0
 """Time for which an answer is given again, seconds: the history is written once a minute."""
 _MOST_REMEMBERED = 64
+_MOST_STEPS = 400
+"""Most questions in a row by which one that was left out is counted: two hours."""
 
 
 @dataclass
@@ -33,6 +39,8 @@ class Thresholds:
     """Sets a threshold of one source, or of all; raises UserError."""
     clips: Clips | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _going_on: threading.Lock = field(default_factory=threading.Lock)
+    """Held while what was left out of an answer is counted."""
     _known: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
 
     def count(self, wanted: Mapping[str, str]) -> dict[str, Any]:
@@ -86,7 +94,7 @@ class Thresholds:
             "enter": rules.enter,
             "exit": rules.exit,
             "announced": label not in policy.denied,
-            "least": whatif.least_enter(rules),
+            "least": least_enter(rules),
             **found,
             "since": None if found["since"] is None else rfc3339(found["since"]),
             "until": None if found["until"] is None else rfc3339(found["until"]),
@@ -126,12 +134,38 @@ class Thresholds:
         with self._lock:
             asked_at, found = self._known.get(key, (0.0, None))
             if found is None or time.monotonic() - asked_at > _FRESH_SECONDS:
-                found = whatif.ask(question | {"now": time.time()})
-                self._known.pop(key, None)
-                self._known[key] = (time.monotonic(), found)
-                while len(self._known) > _MOST_REMEMBERED:
-                    del self._known[next(iter(self._known))]
+                found = self._count(key, question)
+        if _is_partial(found) and not self._going_on.locked():
+            threading.Thread(target=self._go_on, args=[key, question], name="counting", daemon=True).start()
         return found
+
+    def _count(self, key: str, question: dict[str, Any]) -> dict[str, Any]:
+        """Called with the lock."""
+        found = whatif.ask(question | {"now": time.time()})
+        self._known.pop(key, None)
+        self._known[key] = (time.monotonic(), found)
+        while len(self._known) > _MOST_REMEMBERED:
+            del self._known[next(iter(self._known))]
+        return found
+
+    def _go_on(self, key: str, question: dict[str, Any]) -> None:
+        """Counts what was left out of an answer, some seconds at a time, so that others who ask wait no longer."""
+        if not self._going_on.acquire(blocking=False):
+            return  # another question is counted
+        try:
+            for _ in range(_MOST_STEPS):
+                with self._lock:
+                    if not _is_partial(self._count(key, question)):
+                        return
+        except TaggerError as error:
+            log.debug("counting for thresholds: %s", error)
+        finally:
+            self._going_on.release()
+
+
+def _is_partial(found: Mapping[str, Any]) -> bool:
+    """Whether a span was left out."""
+    return any(None in row.values() for row in found.get("counts", ()))
 
 
 def toml(label: str, enter: float) -> str:

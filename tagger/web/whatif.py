@@ -4,186 +4,110 @@
 takes seconds.
 """
 
-import itertools
 import json
+import math
 import os
 import socket
 import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tagger import children
-from tagger.decide import Decider
 from tagger.errors import TaggerError
-from tagger.events import Event, Scores
-from tagger.history.scores import CLOSED, FIRST, FLOOR, NEW, Track, labels_of, reading, track
-from tagger.policy import LabelPolicy, Policy
+from tagger.history.counted import keeping
+from tagger.history.scores import Chunk, Track, chunks, labels_of, reading, track
+from tagger.policy import LabelPolicy
+from tagger.web.counted import Counter, parts_of
+from tagger.web.replay import offered, replay
 
 SPANS = {"day": 86_400.0, "week": 7 * 86_400.0, "month": 30 * 86_400.0}
 """Names and lengths of what is counted, seconds."""
-_GRID = (*(round(0.05 * step, 2) for step in range(4, 19)), 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
-_NOT_FIRST = 5e-324
-"""Where a window begins that is not its stream's first, seconds: any number above 0. Added to another it is lost."""
 _LONGEST_SECONDS = 120.0
-"""Longest time that a question may take, seconds: a limit for what `_COUNT_SECONDS` does not foresee."""
+"""Longest time that a question may take, seconds."""
 _COUNT_SECONDS = 20.0
-"""Time that counting may take, seconds. Spans that would take longer are left out, the longest first."""
-_LEAST_PACE_SECONDS = 5e-5
-"""Least time that is foreseen for a window that reaches a threshold, seconds: a day may be too short to tell."""
+"""Time that counting may take, seconds. Spans that are not counted by then are left out of this answer."""
+_DAY_SECONDS = 100.0
+"""The same for the last day, without which there is no answer."""
 _LEAD_SECONDS = 3_600.0
 """Of a span that is counted alone, so much before it is replayed too, seconds: what was heard then may go on in it."""
-_NO_AXIS = (np.full((1, 1), 0, np.float32), 1.0)
+Mark = tuple[float, float, bool]
+"""Onset and offset of a reviewed event, seconds since the epoch, and whether it was right."""
 
 
-def least_enter(rules: LabelPolicy) -> float | None:
-    """The lowest threshold whose events the kept scores give exactly: its `exit` is not below FLOOR. None: there is
-    none, as `exit` is 0.
-    """
-    share = rules.exit / rules.enter
-    return None if not share else min(1.0, max(FLOOR, np.ceil(1000 * FLOOR / share) / 1000))
-
-
-def offered(rules: LabelPolicy) -> list[float]:
-    """The thresholds that are counted, the present one among them."""
-    least = least_enter(rules)
-    if least is None:
-        return []
-    return sorted({each for each in (*_GRID, rules.enter) if each >= least and rules.exit_at(each) >= FLOOR})
-
-
-def replay(kept: Track, label: str, rules: LabelPolicy) -> list[Event]:
-    """The events of one label by these rules, as the daemon would have announced them: of each its end, or, where it
-    has not ended, its begin; in the order of their begins.
-
-    Windows that change nothing are passed over: all while nothing is open or waits to be confirmed, and the score is
-    below `enter`.
-    """
-    numbers = itertools.count()
-    policy = Policy((label,), (rules,))
-
-    def new() -> Decider:
-        return Decider(policy, lambda time: str(next(numbers)))
-
-    decider, events = new(), dict[str, Event]()
-    count, ends = len(kept.time), kept.time + kept.duration_s
-    reaches = kept.values >= rules.enter
-    is_needed = reaches | ((kept.flags[:-1] & (CLOSED | NEW)) > 0)
-    is_needed[:-1] |= reaches[1:]  # what came just before says whether audio was lost between
-    is_needed[1:] |= ends[1:] < ends[:-1] - 1.0  # the clock was set back
-    at = -1
-    for needed in np.flatnonzero(is_needed).tolist():
-        if needed <= at:
-            continue
-        at = needed
-        while True:
-            flags = int(kept.flags[at])
-            found = decider.close() if flags & (CLOSED | NEW) else []
-            if flags & NEW:
-                decider = new()
-            for event in [*found, *decider.update(_scores(kept, at))]:
-                events[event.id] = event
-            if decider.is_idle or at + 1 >= count:
-                break
-            at += 1
-    if kept.flags[-1] & CLOSED:
-        events |= {event.id: event for event in decider.close()}
-    return list(events.values())
-
-
-def _scores(kept: Track, at: int) -> Scores:
-    entry = int(kept.entries[at])
-    activity, step_s = (kept.activity[entry][0][None], kept.activity[entry][1]) if entry >= 0 else _NO_AXIS
-    start_s = 0.0 if kept.flags[at] & FIRST else _NOT_FIRST
-    return Scores(
-        values=kept.values[at : at + 1],
-        start_s=start_s,
-        end_s=start_s + float(kept.duration_s[at]),
-        time=float(kept.time[at]),
-        activity=activity,
-        step_s=step_s,
-    )
-
-
-def part_of(kept: Track, since: float) -> Track:
-    """The windows from the first on that begins at `since`, seconds since the epoch, or later."""
-    later = np.flatnonzero(kept.time >= since)
-    at = int(later[0]) if len(later) else len(kept.time)
-    return replace(
-        kept,
-        time=kept.time[at:],
-        duration_s=kept.duration_s[at:],
-        flags=kept.flags[at:],
-        values=kept.values[at:],
-        entries=kept.entries[at:],
-    )
-
-
-def counted_part(
-    kept: Track,
-    label: str,
-    rules: LabelPolicy,
-    now: float,
-    marks: Sequence[tuple[float, float, bool]],
-    seconds: float = _COUNT_SECONDS,
-    clock: Callable[[], float] = time.monotonic,
-) -> tuple[list[dict[str, Any]], Track]:
-    """As `counts`, of as much as can be counted in time: all, or the last week, or the last day alone. What a longer
-    span would take is foreseen from the last day.
-
-    Args:
-        seconds: time that it may take.
-        clock: seconds.
-
-    Returns:
-        The counts, None for spans that were left out; and the windows that were counted.
-    """
-
-    def work(part: Track) -> int:
-        """Number of windows that reach a threshold, all thresholds together."""
-        values = np.sort(part.values)
-        return sum(len(values) - int(np.searchsorted(values, enter)) for enter in offered(rules))
-
-    day, week = (part_of(kept, now - SPANS[name] - _LEAD_SECONDS) for name in ("day", "week"))
-    begun = clock()
-    rows = counts(day, label, rules, now, marks)
-    left = seconds - (clock() - begun)
-    pace = max((seconds - left) / max(work(day), 1), _LEAST_PACE_SECONDS)
-    for part, left_out in ((kept, ()), (week, ("month",))):
-        is_counted = len(part.time) == len(day.time)
-        if is_counted or pace * work(part) <= left:
-            found = rows if is_counted else counts(part, label, rules, now, marks)
-            return [row | dict.fromkeys(left_out) for row in found], part
-    return [row | dict.fromkeys(("week", "month")) for row in rows], day
-
-
-def counts(
-    kept: Track, label: str, rules: LabelPolicy, now: float, marks: Sequence[tuple[float, float, bool]]
-) -> list[dict[str, Any]]:
+def counts(kept: Track, label: str, rules: LabelPolicy, now: float, marks: Sequence[Mark]) -> list[dict[str, Any]]:
     """For each threshold that is offered: how many events began in the last day, week and month, and how many of the
     reviewed sounds since the first window would still be announced.
 
     Args:
         now: the end of all spans, seconds since the epoch.
-        marks: onset and offset of each reviewed event, seconds since the epoch, and whether it was right.
     """
+    if not len(kept.time):
+        return []
+    each = [rules.with_enter(enter) for enter in offered(rules)]
+    found = [[(event.onset, event.offset) for event in replay(kept, label, own)] for own in each]
+    return _rows(each, found, now, [mark for mark in marks if mark[0] >= kept.time[0]])
+
+
+def counted(
+    counter: Counter,
+    parts: Sequence[Sequence[Chunk]],
+    now: float,
+    marks: Sequence[Mark],
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[list[dict[str, Any]], float]:
+    """As `counts`, of as much as can be counted in time: the last day, then the last week, then all.
+
+    Args:
+        parts: of the history.
+        seconds: time that it may take.
+        clock: seconds.
+
+    Returns:
+        The counts, None for spans that were left out; and from when on they count, seconds since the epoch.
+
+    Raises:
+        TaggerError: the day alone takes too long.
+    """
+    begun, asked, rows, since = clock(), -1, list[dict[str, Any]](), now
+    for number, span in enumerate(SPANS.values()):
+        is_last = number + 1 == len(SPANS)
+        own = [part for part in parts if is_last or part[-1].end >= now - span - _LEAD_SECONDS]
+        if len(own) != asked:
+            longest_s = _DAY_SECONDS if number == 0 else seconds
+            found = counter.count(own, begun + longest_s, clock)
+            if found is None and number == 0:
+                raise TaggerError(
+                    f"counting the last day takes longer than {longest_s:g} s; what was counted is kept: ask again"
+                )
+            if found is None:
+                return [row | dict.fromkeys(list(SPANS)[number:]) for row in rows], since
+            asked, since = len(own), own[0][0].begin if own else now
+            rows = _rows(counter.rules, found, now, [mark for mark in marks if mark[0] >= since])
+    return rows, since
+
+
+def _rows(
+    rules: Sequence[LabelPolicy],
+    events: Sequence[Sequence[tuple[float, float | None]]],
+    now: float,
+    marks: Sequence[Mark],
+) -> list[dict[str, Any]]:
     rows = []
-    marks = [mark for mark in marks if len(kept.time) and mark[0] >= kept.time[0]]
-    for enter in offered(rules):
-        own = rules.with_enter(enter)
-        events = replay(kept, label, own)
-        spans = np.array([(each.onset, now if each.offset is None else each.offset) for each in events]).reshape(-1, 2)
+    for own, found in zip(rules, events, strict=True):
+        spans = np.array([(onset, now if offset is None else offset) for onset, offset in found]).reshape(-1, 2)
         said = [bool(((spans[:, 0] < end) & (spans[:, 1] > begin)).any()) for begin, end, _ in marks]
         rows.append(
             {
-                "enter": enter,
+                "enter": own.enter,
                 "exit": own.exit,
-                **{name: sum(now - span <= each.onset <= now for each in events) for name, span in SPANS.items()},
+                **{name: sum(now - span <= onset <= now for onset, _ in found) for name, span in SPANS.items()},
                 "right": sum(is_said and is_right for is_said, (_, _, is_right) in zip(said, marks, strict=True)),
                 "wrong": sum(is_said and not is_right for is_said, (_, _, is_right) in zip(said, marks, strict=True)),
             }
@@ -213,30 +137,35 @@ def ask(question: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def answer(question: dict[str, Any]) -> dict[str, Any]:
+def answer(question: dict[str, Any], clock: Callable[[], float] = time.monotonic) -> dict[str, Any]:
     """
     Args:
         question: `path`, `node`, `source`; and, to count, `label`, `rules`, `now` and `marks`.
+        clock: seconds; a time of infinity ends the count.
 
     Raises:
         UserError: the history cannot be read.
+        TaggerError: the count takes too long.
     """
-    with reading(Path(question["path"])) as database:
-        node, source = question["node"], question["source"]
+    path, node, source = Path(question["path"]), question["node"], question["source"]
+    with reading(path) as database:
         if "label" not in question:
             return {"labels": labels_of(database, node, source)}
-        kept = track(database, node, source, question["label"])
-    rules = LabelPolicy(**question["rules"])
-    is_kept = len(kept.time) > 0
-    since = float(kept.time[0]) if is_kept else None
-    rows, counted = list[dict[str, Any]](), kept
-    if is_kept:
-        rows, counted = counted_part(kept, question["label"], rules, question["now"], question["marks"])
-    inside = [mark for mark in question["marks"] if is_kept and mark[0] >= counted.time[0]]
+        label, rules, marks = question["label"], LabelPolicy(**question["rules"]), question["marks"]
+        parts = parts_of(known := chunks(database, node, source))
+        rows, since = list[dict[str, Any]](), question["now"]
+        if known:
+            with keeping(path) as kept:
+                each = [rules.with_enter(enter) for enter in offered(rules)]
+                own = Counter(
+                    (node, source, label), each, kept, lambda part: track(database, node, source, label, part)
+                )
+                rows, since = counted(own, parts, question["now"], marks, _COUNT_SECONDS, clock)
+    inside = [mark for mark in marks if known and mark[0] >= since]
     return {
-        "since": since,
-        "until": float(kept.time[-1] + kept.duration_s[-1]) if is_kept else None,
-        "windows": len(kept.time),
+        "since": known[0].begin if known else None,
+        "until": known[-1].end if known else None,
+        "windows": sum(chunk.windows for chunk in known),
         "counts": rows,
         "reviewed": {"right": sum(mark[2] for mark in inside), "wrong": sum(not mark[2] for mark in inside)},
     }
@@ -249,10 +178,11 @@ def rules_json(rules: LabelPolicy) -> dict[str, float]:
 
 def main(descriptor: int) -> None:
     os.nice(10)
+    daemon = os.getppid()
     with socket.socket(fileno=descriptor) as theirs:
         question = json.loads(b"".join(iter(lambda: theirs.recv(1 << 16), b"")))
         try:
-            found = answer(question)
+            found = answer(question, lambda: time.monotonic() if os.getppid() == daemon else math.inf)
         except (TaggerError, sqlite3.Error) as error:
             found = {"wrong": str(error)}
         theirs.sendall(json.dumps(found).encode())

@@ -1,6 +1,7 @@
 """What another threshold would have given equals what a run with it announces, to the event."""
 
 import json
+import sqlite3
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,17 @@ from tagger import children
 from tagger.decide import Decider
 from tagger.errors import TaggerError
 from tagger.events import Event, Report, Scores, Stream
-from tagger.history.scores import FLOOR, labels_of, reading, track
+from tagger.history import scores as history
+from tagger.history.counted import keeping
+from tagger.history.scores import FLOOR, chunks, labels_of, reading, track
 from tagger.policy import EventsConfig, Policy, policy, with_threshold
 from tagger.settings import ScoreHistorySettings
 from tagger.sinks.scores import ScoreHistorySink
-from tagger.web import whatif
+from tagger.web import counted, whatif
+from tagger.web.counted import Counter, parts_of
+from tagger.web.replay import Replay, offered, replay
 from tagger.web.thresholds import Thresholds
+from tests.programs import until
 from tests.web.pages import page
 from tests.web.test_api import fits
 
@@ -90,9 +96,9 @@ def test_each_threshold_gives_the_events_of_a_run_with_it(tmp_path: Path, name: 
         for label, own in zip(LABELS, rules.each, strict=True):
             with reading(path) as database:
                 kept = track(database, "attic", "mic", label)
-            for enter in whatif.offered(own)[::7]:
+            for enter in offered(own)[::7]:
                 wanted = announced(heard, with_threshold(rules, label, enter), label)
-                events = whatif.replay(kept, label, own.with_enter(enter))
+                events = replay(kept, label, own.with_enter(enter))
                 assert [(each.onset, each.offset, each.peak_score) for each in events] == wanted, (label, enter)
                 total += len(wanted)
     assert total > 60
@@ -110,15 +116,15 @@ def test_a_history_goes_on_after_a_restart_as_a_new_daemon_does(tmp_path: Path) 
     with reading(path) as database:
         kept = track(database, "attic", "mic", "dog")
         assert set(labels_of(database, "attic", "mic")) == set(LABELS)
-    events = whatif.replay(kept, "dog", rules.each[0])
+    events = replay(kept, "dog", rules.each[0])
     assert [(each.onset, each.offset, each.peak_score) for each in events] == wanted
 
 
 def test_a_threshold_whose_exit_was_not_kept_is_not_offered() -> None:
     default, low, none = (rules_of(EventsConfig({"exit": exit})).each[2] for exit in (0.2, 0.04, 0.0))
-    assert min(whatif.offered(default)) == 0.2
-    assert all(low.exit_at(each) >= FLOOR for each in whatif.offered(low))
-    assert whatif.offered(none) == []
+    assert min(offered(default)) == 0.2
+    assert all(low.exit_at(each) >= FLOOR for each in offered(low))
+    assert offered(none) == []
 
 
 def test_counts_by_span_and_the_reviewed_sounds_beside_them(tmp_path: Path) -> None:
@@ -134,8 +140,8 @@ def test_counts_by_span_and_the_reviewed_sounds_beside_them(tmp_path: Path) -> N
         said.append((source, label, enter))
         return {"sources": ["mic"], "label": label, "enter": enter, "exit": enter / 2, "until": "restart or reload"}
 
-    counted = Thresholds(lambda: path, lambda source: rules if source == "mic" else None, "attic", change)
-    with page(thresholds=counted) as served:
+    thresholds = Thresholds(lambda: path, lambda source: rules if source == "mic" else None, "attic", change)
+    with page(thresholds=thresholds) as served:
         found = served.json("/api/thresholds?source=mic&label=dog")
         fits("/api/thresholds", found)
         listed = served.json("/api/thresholds?source=mic")
@@ -168,8 +174,8 @@ def test_counts_by_span_and_the_reviewed_sounds_beside_them(tmp_path: Path) -> N
 def test_a_history_that_cannot_be_read_is_no_mistake_of_whoever_asks(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "scores.sqlite"
     path.write_bytes(content)
-    counted = Thresholds(lambda: path, lambda source: rules_of(EventsConfig()), "attic", lambda *_: {})
-    with page(thresholds=counted) as served:
+    thresholds = Thresholds(lambda: path, lambda source: rules_of(EventsConfig()), "attic", lambda *_: {})
+    with page(thresholds=thresholds) as served:
         for query in ("", "&label=dog"):
             status, _, text = served.ask(f"/api/thresholds?source=mic{query}")
             assert (status, str(path) in json.loads(text)["error"]) == (503, True)
@@ -182,22 +188,151 @@ def test_a_process_that_dies_before_it_was_asked_is_said(monkeypatch: pytest.Mon
         whatif.ask({})
 
 
-def test_where_counting_all_takes_too_long_the_longest_spans_are_left_out(tmp_path: Path) -> None:
-    path, now, day = tmp_path / "scores.sqlite", 1_900_000_000.0, 86_400.0
-    for ago in (20 * day, 6 * day, 0.0):
-        heard = stream_of(1, 60)  # the day takes 6 s; so does each of the others
-        last = next(each for each in reversed(heard) if each is not None)
-        keep(path, [each and replace(each, time=each.time - last.time + now - 60 - ago) for each in heard])
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("part_s", [7.0, 60.0, 1e9])
+def test_what_is_counted_in_parts_is_what_is_counted_at_once(
+    tmp_path: Path, name: str, part_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "BLOCK_WINDOWS", 5)
+    monkeypatch.setattr(counted, "_PART_SECONDS", part_s)
+    rules, path, total = rules_of(RULES[name]), tmp_path / "scores.sqlite", 0
+    keep(path, stream_of(3))
+    keep(path, stream_of(4))  # after a restart
+    with reading(path) as database:
+        known = chunks(database, "attic", "mic")
+        for label, own in zip(LABELS, rules.each, strict=True):
+            each = [own.with_enter(enter) for enter in offered(own)[::5]]
+            whole = track(database, "attic", "mic", label)
+            wanted = [[(event.onset, event.offset) for event in replay(whole, label, one)] for one in each]
+            read = lambda among: track(database, "attic", "mic", label, among)  # noqa: B023, E731
+            for _ in range(2):  # the second time from what was kept
+                with keeping(path) as kept:
+                    found = Counter(("attic", "mic", label), each, kept, read).count(parts_of(known))
+                assert found == wanted, label
+            total += sum(map(len, wanted))
+    assert sum(chunk.windows for chunk in known) == len(whole.time)
+    assert total > 60
+
+
+def test_what_was_counted_is_read_again_and_what_has_come_since_is_counted(tmp_path: Path) -> None:
+    path, read, rules = tmp_path / "scores.sqlite", list[int](), rules_of(EventsConfig()).each[0]
+    hour = 3_600.0
+    for at in range(6):
+        heard = [each and replace(each, time=each.time + 2 * at * hour) for each in stream_of(at, 30)]
+        keep(path, heard)
+
+    def events() -> list[list[tuple[float, float | None]]] | None:
+        read.clear()
+        with reading(path) as database, keeping(path) as kept:
+
+            def reads(among: list[history.Chunk]) -> history.Track:
+                read.append(len(among))
+                return track(database, "attic", "mic", "dog", among)
+
+            return Counter(("attic", "mic", "dog"), [rules], kept, reads).count(
+                parts_of(chunks(database, "attic", "mic"))
+            )
+
+    first = events()
+    assert len(read) >= 6
+    assert events() == first
+    assert len(read) <= 2, "the last hour, which may grow"
+    with sqlite3.connect(path) as database:
+        database.execute("DELETE FROM blocks WHERE id = (SELECT min(id) FROM blocks)")
+    shorter = events()
+    assert len(read) <= 3, "an hour whose past was deleted may be counted again, but those after it are not"
+    with reading(path) as database:
+        whole = track(database, "attic", "mic", "dog")
+    assert shorter == [[(each.onset, each.offset) for each in replay(whole, "dog", rules)]]
+
+
+@pytest.mark.parametrize("content", [b"no database" * 1000, b"SQLite format 3\0" + b"x" * 5000])
+def test_counts_that_are_damaged_are_counted_again(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "scores.sqlite"
+    keep(path, stream_of(1, 30))
+    for damage in (b"", content):
+        if damage:
+            (tmp_path / "scores.sqlite.counts").write_bytes(damage)
+        rules = whatif.rules_json(rules_of(EventsConfig()).each[0])
+        question = {"path": str(path), "node": "attic", "source": "mic", "label": "dog", "rules": rules, "marks": []}
+        found = whatif.answer({**question, "now": 1_800_000_060.0})
+        assert max(row["day"] for row in found["counts"]) > 0
+
+
+def test_a_decider_goes_on_where_another_has_stopped_in_the_middle_of_an_event(tmp_path: Path) -> None:
+    path, own = tmp_path / "scores.sqlite", rules_of(EventsConfig()).each[0]
+    keep(path, stream_of(7, 120))
     with reading(path) as database:
         kept = track(database, "attic", "mic", "dog")
-    rules = rules_of(EventsConfig()).each[0]
-    whole = whatif.counts(kept, "dog", rules, now, [])
-    times = iter((0.0, 6.0) * 3)
-    for seconds, left_out in ((25.0, ()), (19.0, ("month",)), (10.0, ("week", "month"))):
-        marks = [(now - ago - 120, now - ago, True) for ago in (20 * day, 6 * day, 0.0)]
-        rows, part = whatif.counted_part(kept, "dog", rules, now, marks, seconds, lambda: next(times))
-        expected = [row | dict.fromkeys(left_out) for row in whole]
-        spans = ("enter", "day", "week", "month")
-        assert [[row[name] for name in spans] for row in rows] == [[row[name] for name in spans] for row in expected]
-        assert len(part.time) == len(kept.time) * (3 - len(left_out)) // 3
-        assert max(row["right"] for row in rows) <= 3 - len(left_out)
+    wanted = [(each.onset, each.offset, each.peak_score) for each in replay(kept, "dog", own)]
+    found, memory, middles = list[Event](), None, 0
+    for at in range(0, 120, 4):
+        one = Replay("dog", own, json.loads(json.dumps(memory)))
+        part = slice(at, at + 4)
+        one.hear(
+            replace(
+                kept, time=kept.time[part], duration_s=kept.duration_s[part], values=kept.values[part],
+                entries=kept.entries[part], flags=kept.flags[at : at + 5],
+            )
+        )  # fmt: skip
+        if one.end is not None:
+            middles += 1
+            found[-1] = one.end
+        found += one.events
+        memory = one.memory()
+    assert [(each.onset, each.offset, each.peak_score) for each in found] == wanted
+    assert middles > 2
+
+
+def test_what_takes_too_long_is_left_out_and_counted_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, day, now = tmp_path / "scores.sqlite", 86_400.0, time.time()
+    for ago in (20 * day, 6 * day, 0.0):
+        heard = stream_of(1, 60)
+        last = next(each for each in reversed(heard) if each is not None)
+        keep(path, [each and replace(each, time=each.time - last.time + now - 60 - ago) for each in heard])
+    rules = rules_of(EventsConfig())
+    with reading(path) as database:
+        whole = whatif.counts(track(database, "attic", "mic", "dog"), "dog", rules.each[0], now, [])
+    question = {"path": str(path), "node": "attic", "source": "mic", "label": "dog", "now": now}
+    question |= {"rules": whatif.rules_json(rules.each[0])}
+    question |= {"marks": [(now - ago - 120, now - ago, True) for ago in (20 * day, 6 * day, 0.0)]}
+    spent = [0.0]
+
+    def clock() -> float:
+        """Each part that is counted takes a second. The last is counted for each span."""
+        spent[0] += 1 / len(whole)
+        return spent[0]
+
+    monkeypatch.setattr(whatif, "_COUNT_SECONDS", 4.5)
+    left = []
+    for _ in range(10):
+        found = whatif.answer(question, clock)
+        rows = found["counts"]
+        left.append(sum(rows[0][name] is None for name in whatif.SPANS))
+        for row, wanted in zip(rows, whole, strict=True):
+            assert all(row[name] in (None, wanted[name]) for name in whatif.SPANS)
+        assert found["reviewed"]["right"] <= 3 - left[-1]
+        if not left[-1]:
+            break
+    assert left[0] > 0
+    assert left[-1] == 0, "what was counted is kept, so the rest is reached"
+
+
+def test_what_was_left_out_of_an_answer_is_counted_without_being_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[float]()
+
+    def ask(question: dict[str, float]) -> dict[str, object]:
+        asked.append(question["now"])
+        row = {"enter": 0.5, "exit": 0.25, "day": 1, "week": 2, "month": 3 if len(asked) == 4 else None}
+        return {"since": None, "until": None, "windows": 5, "counts": [row], "reviewed": {"right": 0, "wrong": 0}}
+
+    monkeypatch.setattr(whatif, "ask", ask)
+    path, rules = tmp_path / "scores.sqlite", rules_of(EventsConfig())
+    path.touch()
+    thresholds = Thresholds(lambda: path, lambda source: rules, "attic", lambda *_: {})
+    wanted = {"source": "mic", "label": "dog"}
+    assert thresholds.count(wanted)["counts"][0]["month"] is None
+    until(lambda: thresholds.count(wanted)["counts"][0]["month"] == 3, "all is counted")
+    assert len(asked) == 4

@@ -24,6 +24,8 @@ from typing import Any
 import click
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from bench.others import results
 from bench.others.command import Command, read_names
 from tagger.config.file import load_right

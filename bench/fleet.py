@@ -12,11 +12,9 @@ hears, twice a second, with the epoch of the lease, and announces events over a 
 """
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
-import pickle
 import random
 import signal
 import subprocess
@@ -25,7 +23,6 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,102 +32,15 @@ import click
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.clusters import added, cluster_of
-from tagger.fleet.coordinator import Habits
+from bench.sleeping_fleet import BEAT_SECONDS, OPEN_SECONDS
 from tagger.fleet.leases import now
 from tagger.fleet.local import Client
-from tagger.fleet.machine import LocalStaff
-from tagger.fleet.run import Fleet, FleetFolder
-from tagger.fleet.worker import Figures, Permit, Worker
-from tagger.stop import Stop
 
 _QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-_BEAT_SECONDS = 0.5
-"""Time between two notes of what is heard, seconds."""
-_OPEN_SECONDS = 6.0
-"""Time from the start of a stream until it is heard: a second to connect, and a window of five seconds."""
-_EVENT_SECONDS = 3.0
-"""Length of an event, seconds."""
-_EVENTS_EVERY_SECONDS = 20.0
-"""Time between the beginnings of a stream's events, seconds."""
+_PROCESSES = Path(__file__).with_name("sleeping_fleet.py")
 
 
-class Announcer:
-    """Publishes the events of a worker."""
-
-    def __init__(self, node: str, session: str, port: int) -> None:
-        from paho.mqtt.client import Client as MqttClient
-        from paho.mqtt.enums import CallbackAPIVersion
-
-        self._node, self._session, self._numbers = node, session, itertools.count()
-        self._client = MqttClient(CallbackAPIVersion.VERSION2)
-        self._client.connect_async("127.0.0.1", port)
-        self._client.loop_start()
-        self._open: dict[str, tuple[str, float]] = {}
-        """Stream -> id and end of its event."""
-        self._heard: dict[str, float] = {}
-        """Stream -> when it was heard last."""
-        self._next: dict[str, float] = {}
-
-    def announce(self, heard: Collection[str]) -> None:
-        """Begins and ends events of the streams that are heard now."""
-        at = now()
-        for stream in [stream for stream, (_, until) in self._open.items() if at >= until or stream not in heard]:
-            id, until = self._open.pop(stream)
-            self._publish(stream, id, "end", min(until, at if stream in heard else self._heard[stream]))
-        self._heard = dict.fromkeys(heard, at)
-        for stream in heard:
-            due = self._next.setdefault(stream, at + random.random() * _EVENTS_EVERY_SECONDS)
-            if at >= due:
-                self._next[stream] = at + _EVENTS_EVERY_SECONDS
-                id = f"{self._session}/{next(self._numbers)}"
-                self._open[stream] = id, at + _EVENT_SECONDS
-                self._publish(stream, id, "begin", at)
-
-    def _publish(self, stream: str, id: str, type: str, at: float) -> None:
-        event = {"id": id, "type": type, "node": self._node, "source": stream, "at": at}
-        self._client.publish(f"tagger/{self._node}/{stream}/event", json.dumps(event), qos=1)
-
-
-class Simulated:
-    """Streams that sleep."""
-
-    def __init__(self, notes: Path, capacity: float, announcer: Announcer) -> None:
-        self._file = notes.open("a", buffering=1)
-        self._capacity, self._announcer = capacity, announcer
-        self._streams: dict[str, tuple[Permit, float]] = {}
-        self._lock = threading.Lock()
-        threading.Thread(target=self._hear, daemon=True).start()
-
-    def start(self, stream: str, source: str, permit: Permit) -> None:
-        with self._lock:
-            self._streams[stream] = permit, now()
-
-    def stop(self, streams: Collection[str]) -> None:
-        with self._lock:
-            for stream in streams:
-                self._streams.pop(stream)
-            self._note()
-
-    def figures(self) -> Figures:
-        return Figures(self._capacity, 0, {stream: {"state": "hearing"} for stream in list(self._streams)})
-
-    def _hear(self) -> None:
-        while True:
-            time.sleep(_BEAT_SECONDS)
-            with self._lock:
-                self._note()
-
-    def _note(self) -> None:
-        heard = {}
-        for stream, (permit, began) in self._streams.items():
-            epoch = permit.epoch
-            if now() - began >= _OPEN_SECONDS and epoch is not None and permit.may_hear():
-                heard[stream] = epoch
-        self._announcer.announce(heard)
-        self._file.write(json.dumps([now(), heard]) + "\n")
-
-
-@click.group(invoke_without_command=True)
+@click.command()
 @click.option("--streams", default=1_000, show_default=True)
 @click.option("--nodes", default=4, show_default=True)
 @click.option("--workers", default=2, show_default=True, help="Workers of each node.")
@@ -138,68 +48,14 @@ class Simulated:
 @click.option("--every", default=20.0, show_default=True, help="Seconds between two deaths.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--ray", is_flag=True, help="On a Ray cluster of this machine.")
-@click.pass_context
-def main(
-    ctx: click.Context, streams: int, nodes: int, workers: int, minutes: float, every: float, seed: int, ray: bool
-) -> None:
+def main(streams: int, nodes: int, workers: int, minutes: float, every: float, seed: int, ray: bool) -> None:
     """Prints who was killed, and what was heard."""
-    if ctx.invoked_subcommand is not None:
-        return
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         trial = (RayTrial if ray else Trial)(Path(place), streams, nodes, workers, every, seed, stack)
         try:
             trial.run(minutes * 60)
         finally:
             trial.end()
-
-
-@main.command()
-@click.argument("folder", type=Path)
-@click.argument("streams", type=int)
-@click.argument("port", type=int)
-@click.argument("names", nargs=-1)
-@click.option("--ray", help="Address of a cluster.")
-def coordinate(folder: Path, streams: int, port: int, names: tuple[str, ...], ray: str | None) -> None:
-    """The process of the coordinator; with --ray, of the command."""
-    given = pickle.dumps((str(folder), 2.0 * streams / len(names), port))
-    sources = {f"mic{i:04}": f"mic{i:04}=demo" for i in range(streams)}
-
-    def command(node: str, session: str) -> list[str]:
-        return [sys.executable, __file__, "work", str(folder), node, session, ""]
-
-    with Stop() as stop:
-        if ray is None:
-            Fleet(FleetFolder(folder), Habits(), LocalStaff(names, command, given), lambda: sources).run(stop)
-            return
-        from tagger.fleet.ray_coordinator import Plan
-        from tagger.fleet.ray_driver import RayFleet
-        from tagger.fleet.ray_post import FleetJob
-
-        workers = len(names) // len({name.rpartition("-")[0] for name in names})
-        plan = Plan(FleetJob(given, str(folder), (__file__, "work")), Habits(gather_s=60.0), "sim", workers, False)
-        with RayFleet(ray, plan, lambda: sources) as fleet:
-            fleet.run(stop)
-
-
-@main.command()
-@click.argument("folder", type=Path)
-@click.argument("node")
-@click.argument("session")
-@click.argument("place")
-def work(folder: Path, node: str, session: str, place: str) -> None:
-    """The process of a worker."""
-    given, capacity, port = pickle.load(sys.stdin.buffer)
-    notes = Path(given)
-    lock = (notes / f"{node}.lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as a worker's state folder
-    except OSError:
-        sys.exit(2)
-    (notes / f"{session}.pid").write_text(str(os.getpid()))
-    hearing = Simulated(notes / f"{session}.heard", capacity, Announcer(node, session, port))
-    worker = Worker(node, session, hearing, Client(folder).report, "here")
-    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-    worker.run()
 
 
 class Trial:
@@ -237,12 +93,12 @@ class Trial:
     def _start(self, *options: str) -> "subprocess.Popen[bytes]":
         names = itertools.chain.from_iterable(self._names)
         arguments = [str(self._folder), str(self._streams), str(self._broker.port), *names, *options]
-        return subprocess.Popen([sys.executable, __file__, "coordinate", *arguments], **_QUIET)
+        return subprocess.Popen([sys.executable, _PROCESSES, "coordinate", *arguments], **_QUIET)
 
     def run(self, seconds: float) -> None:
         while (self._status() or {}).get("heard", 0) < self._streams:
             time.sleep(0.5)
-        time.sleep(2 * _OPEN_SECONDS)
+        time.sleep(2 * OPEN_SECONDS)
         began = now()
         kinds = itertools.cycle(self.kinds)
         for number in itertools.count(1):
@@ -332,7 +188,7 @@ class Trial:
                 doubles += next_epoch < epoch or (one != other and next_epoch == epoch)
                 if one != other:
                     moves.append((later, one))
-                if later >= began and later - at > 2 * _BEAT_SECONDS + 1:
+                if later >= began and later - at > 2 * BEAT_SECONDS + 1:
                     gaps.append(later - at)
                     after[self._before(later)].append(later - at)
         last = min(notes_of[-1][0] for notes_of in heard.values())
@@ -365,7 +221,7 @@ class Trial:
             listed = sorted(events.values())
             count += len(listed)
             for (_, end, one), (begin, _, other) in itertools.pairwise(listed):
-                doubles += one != other and begin < end + _OPEN_SECONDS  # the other had to connect first
+                doubles += one != other and begin < end + OPEN_SECONDS  # the other had to connect first
         nodes = {node for events in by_stream.values() for _, _, node in events.values()}
         print(f"{count:,} events of {len(by_stream)} streams by {len(nodes)} nodes; {count - len(ends):,} had no end, "
               f"since their worker died; of two nodes at one moment, by the events' node: {doubles}")  # fmt: skip

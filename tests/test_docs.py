@@ -1,12 +1,15 @@
-"""The Markdown files name only files, tests, Python names and headings that exist."""
+"""The Markdown files name only files, tests, Python names, headings, commands and options that exist."""
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from tagger.cli.main import main as cli
 from tests.programs import ROOT
 
 PAGES = sorted(
@@ -22,6 +25,7 @@ _PATH = re.compile(
 _PLACEHOLDER = "NAME"
 _DOTTED = re.compile(r"(?<![\w/.-])((?:tagger|train)(?:\.\w+)+)(?![\w/-])")
 _NO_MODULE = (".toml", ".json", ".service", ".password")
+_COMMAND = re.compile(r"(?:^|[|;&(] *|\.venv/bin/)(tagger(?: [^|;&#`]*|$))")
 _LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
@@ -126,3 +130,48 @@ def test_a_benchmark_that_imports_another_can_be_run_by_its_path() -> None:
         code = path.read_text("utf-8")
         if "from bench." in code and "__main__" in code:
             assert code.find("sys.path.insert(") in range(code.index("from bench.")), path.name
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The commands of tagger in the page's blocks of shell, and those that its prose names."""
+    text = page.read_text("utf-8")
+    for block in re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield from (found.group(1).strip() for found in _COMMAND.finditer(line))
+    yield from re.findall(r"(?<!`)`(tagger [a-z-][^`\n]*)`(?!`)", prose(page))
+
+
+def wrong_in(command: str) -> str:
+    """The first word of a command that is neither command nor option. Empty: there is none."""
+    words = shlex.split(command, comments=True)[1:]
+    found: click.Command = cli
+    while isinstance(found, click.Group) and words and not words[0].startswith("-"):
+        try:
+            _, inner, words = found.resolve_command(click.Context(found), words)
+        except click.ClickException:
+            return words[0]
+        assert inner is not None
+        found = inner
+    inside = found.commands.values() if isinstance(found, click.Group) else ()
+    known = {
+        option
+        for each in (found, *inside)
+        for parameter in each.get_params(click.Context(each))
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    return next((word for word in words if word.startswith("--") and word.partition("=")[0] not in known), "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_a_page_exist_and_have_their_options(page: Path) -> None:
+    found = [(command, wrong_in(command)) for command in commands(page)]
+    assert [(command, word) for command, word in found if word] == []
+
+
+def test_a_wrong_command_is_noticed() -> None:
+    assert wrong_in("tagger listn") == "listn"
+    assert wrong_in("tagger listen --hopp 1") == "--hopp"
+    assert wrong_in("tagger fleet town.toml --rai auto") == "--rai"
+    assert wrong_in("tagger config chek") == "chek"
+    assert wrong_in("tagger listen --hop=1 mic") == ""
+    assert len(list(commands(ROOT / "README.md"))) > 40

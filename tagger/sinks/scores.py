@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from tagger.errors import TaggerError
 from tagger.events import Report, Stream
-from tagger.history.scores import CLOSED, NEW, Block, KeptWindow, ScoreHistory
+from tagger.history.blocks import CLOSED, NEW, Block, KeptWindow
+from tagger.history.scores import ScoreHistory
 from tagger.retention import Retention
 from tagger.settings import ScoreHistorySettings
 from tagger.sinks import SourceState

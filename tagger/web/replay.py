@@ -8,7 +8,8 @@ import numpy as np
 
 from tagger.decide import Decider
 from tagger.events import Event, Scores
-from tagger.history.scores import CLOSED, FIRST, FLOOR, NEW, Track
+from tagger.history.blocks import CLOSED, FIRST, FLOOR, NEW
+from tagger.history.scores import Track
 from tagger.policy import LabelPolicy, Policy
 
 _GRID = (*(round(0.05 * step, 2) for step in range(4, 19)), 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)

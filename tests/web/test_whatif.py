@@ -13,9 +13,11 @@ from tagger import children
 from tagger.decide import Decider
 from tagger.errors import TaggerError
 from tagger.events import Event, Report, Scores, Stream
+from tagger.history import blocks
 from tagger.history import scores as history
+from tagger.history.blocks import FLOOR
 from tagger.history.counted import keeping
-from tagger.history.scores import FLOOR, chunks, labels_of, reading, track
+from tagger.history.scores import chunks, labels_of, reading, track
 from tagger.policy import EventsConfig, Policy, policy, with_threshold
 from tagger.settings import ScoreHistorySettings
 from tagger.sinks.scores import ScoreHistorySink
@@ -193,7 +195,7 @@ def test_a_process_that_dies_before_it_was_asked_is_said(monkeypatch: pytest.Mon
 def test_what_is_counted_in_parts_is_what_is_counted_at_once(
     tmp_path: Path, name: str, part_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "BLOCK_WINDOWS", 5)
+    monkeypatch.setattr(blocks, "BLOCK_WINDOWS", 5)
     monkeypatch.setattr(counted, "_PART_SECONDS", part_s)
     rules, path, total = rules_of(RULES[name]), tmp_path / "scores.sqlite", 0
     keep(path, stream_of(3))

@@ -47,7 +47,7 @@ def main(folders: tuple[Path, ...], hours: float, days: float, sources: int, lab
         rules = usual_rules(1.0)
         for label in sorted(heard, key=lambda name: -heard[name])[:labels]:
             own = whatif.rules_json(rules.each[rules.labels.index(label)])
-            took = list[float]()
+            took, complete = list[float](), 0
             for _ in range(asks):
                 begun = time.monotonic()
                 try:
@@ -58,7 +58,8 @@ def main(folders: tuple[Path, ...], hours: float, days: float, sources: int, lab
                     row, said = {"month": None}, str(error)
                 took.append(time.monotonic() - begun)
                 print(f"{label}, question {len(took)}: {took[-1]:.1f} s ({said})", flush=True)
-                if row["month"] is not None and len(took) > 1:
+                complete += row["month"] is not None
+                if complete == 2:
                     break
 
 

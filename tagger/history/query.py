@@ -1,8 +1,7 @@
 """Queries of an event log: which events, and how many of each label."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,25 +111,15 @@ def count_by_label(database: Database, query: Query) -> list[LabelCount]:
     ]
 
 
-def count_by_time(database: Database, query: Query, edges: Sequence[float]) -> dict[str, list[int]]:
-    """How many events of each label began in each stretch of time. Tests are left out.
-
-    Args:
-        query: `since`, `until` and `last` are left out of account.
-        edges: where stretches begin and end, seconds since the epoch, ascending: one more than there are stretches.
-
-    Returns:
-        Counts by label, one for each stretch.
-    """
-    found: dict[str, list[int]] = {}
-    for place, (since, until) in enumerate(pairwise(edges)):
-        terms, values = replace(query, since=since, until=until, last=None).conditions()
-        rows = database.execute(
-            f"SELECT label, count(*) FROM events WHERE {terms} AND coalesce(cause, '') <> 'test' GROUP BY label", values
+def count(database: Database, query: Query) -> dict[str, int]:
+    """How many events that meet a query each label has. Tests, and `last`, are left out of account."""
+    terms, values = query.conditions()
+    where = f"{terms} AND " if terms else ""
+    return dict(
+        database.execute(
+            f"SELECT label, count(*) FROM events WHERE {where}coalesce(cause, '') <> 'test' GROUP BY label", values
         )
-        for label, count in rows:
-            found.setdefault(label, [0] * (len(edges) - 1))[place] = count
-    return found
+    )
 
 
 def has_name(database: Database, column: Column, name: str) -> bool:

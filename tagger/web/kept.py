@@ -1,11 +1,13 @@
 """The events that the page knows: of a database of many machines, of the event log, or of this run."""
 
 import threading
+import time
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +21,44 @@ LONGEST_SECONDS = 5.0
 """Longest time that a question may take, seconds."""
 MOST_PLACES = 20_000
 """Most pairs of node and source in an answer."""
+REMEMBERED_SECONDS = 900.0
+"""Time for which the counts of a stretch of time that is over are given again, seconds. Events of a node that was away
+may still come.
+"""
+_MOST_REMEMBERED = 2_000
 MOST_AT_ONCE = 4
 """Most questions to the database at once: connections that all readers of the page have together."""
+
+
+class Counted:
+    """Counts of stretches of time that are over, for a while: of a year in a large database, what was counted before
+    the time was up need not be counted again by the next question. From any thread.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._lock = threading.Lock()
+        self._found: OrderedDict[Query, tuple[float, dict[str, int]]] = OrderedDict()
+
+    def of(self, database: Database, stretch: Query, may_remember: bool) -> dict[str, int]:
+        """How many events of each label there are.
+
+        Args:
+            stretch: with its beginning and end.
+        """
+        now = self._wall()
+        with self._lock:
+            asked_at, found = self._found.get(stretch, (0.0, None))
+        if found is not None and may_remember and 0 <= now - asked_at < REMEMBERED_SECONDS:
+            return found
+        found = query.count(database, stretch)
+        if may_remember and stretch.until is not None and stretch.until < now:
+            with self._lock:
+                self._found[stretch] = now, found
+                self._found.move_to_end(stretch)
+                while len(self._found) > _MOST_REMEMBERED:
+                    self._found.popitem(last=False)
+        return found
 
 
 @dataclass(frozen=True)
@@ -33,6 +71,7 @@ class Kept:
     """The event log. None: there is none."""
     database: str | None = None
     """URL of the database of `tagger collect`, which goes before the event log. None: there is none."""
+    _counted: Counted = field(default_factory=Counted)
     _turns: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MOST_AT_ONCE))
 
     @property
@@ -61,10 +100,21 @@ class Kept:
         Raises:
             TaggerError: as `find`.
         """
-        with self._opened() as database:
-            if database is None:
-                return _count(_among(self.recent(), conditions), edges)
-            return query.count_by_time(database, conditions, edges)
+        found: dict[str, list[int]] = {}
+        place = 0
+        try:
+            with self._opened() as database:
+                if database is None:
+                    return _count(_among(self.recent(), conditions), edges)
+                for place, (since, until) in enumerate(pairwise(edges)):
+                    stretch = replace(conditions, since=since, until=until)
+                    for label, count in self._counted.of(database, stretch, self.database is not None).items():
+                        found.setdefault(label, [0] * (len(edges) - 1))[place] = count
+        except TaggerError as error:
+            if not place or self.database is None:
+                raise
+            raise TaggerError(f"{error}, or ask again: what was counted is remembered for a while") from None
+        return found
 
     def places(self) -> dict[str, list[str]]:
         """The sources of each node that the database has events of; empty without a database.

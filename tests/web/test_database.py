@@ -2,16 +2,20 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import psycopg
 import pytest
 
+from tagger import times
 from tagger.errors import SettingError
+from tagger.history import query
 from tagger.history.log import EventRow
 from tagger.history.postgres import PostgresLog, reading
 from tagger.settings import WebSettings
@@ -105,6 +109,57 @@ def test_a_question_that_takes_too_long_is_given_up(filled: str, monkeypatch: py
         other.rollback()
         monkeypatch.undo()
         assert len(places("")) == 4
+
+
+def test_what_was_counted_before_the_time_was_up_is_remembered(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    count, asked, limit = query.count, list[float](), [3]
+
+    def slow(database: Any, stretch: query.Query) -> dict[str, int]:
+        if len(asked) >= limit[0]:
+            raise psycopg.errors.QueryCanceled
+        asked.append(stretch.since or 0.0)
+        return count(database, stretch)
+
+    monkeypatch.setattr(query, "count", slow)
+    begin = time.time() - 1_000
+    with closing(PostgresLog(filled)) as log:
+        log.write([replace(row(9, "attic", "mic"), onset=begin + 15, offset=begin + 16)])
+    edges = ",".join(times.rfc3339(begin + 10 * step).replace("+", "%2B") for step in range(7))
+    with shown(filled) as (served, _):
+        status, _, text = served.ask(f"/api/counts?edges={edges}")
+        assert status == 503
+        assert "ask again: what was counted is remembered" in json.loads(text)["error"]
+        limit[0] = 100
+        found = served.json(f"/api/counts?edges={edges}")
+        assert len(asked) == len(set(asked)) == 6, "no stretch was counted twice"
+        assert served.json(f"/api/counts?edges={edges}") == found
+        assert len(asked) == 6
+        assert [each["counts"] for each in found["labels"]] == [[0, 1, 0, 0, 0, 0]]
+
+
+def test_stretches_that_go_on_and_those_of_a_file_are_counted_each_time() -> None:
+    now, asked = [1_000.0], list[float | None]()
+
+    class Database:
+        def execute(self, sql: str, values: Sequence[Any] = (), /) -> Any:
+            asked.append(values[0])
+            return [("dog", 1)]
+
+    counted = kept.Counted(lambda: now[0])
+    for stretch, may_remember, often in (
+        (query.Query(since=1.0, until=900.0), True, 1),
+        (query.Query(since=2.0, until=1_100.0), True, 3),  # it goes on
+        (query.Query(since=3.0, until=900.0), False, 3),
+        (query.Query(since=1.0, until=900.0, labels=("dog",)), True, 1),
+    ):
+        asked.clear()
+        for _ in range(3):
+            assert counted.of(Database(), stretch, may_remember) == {"dog": 1}
+        assert len(asked) == often, stretch
+    asked.clear()
+    now[0] += kept.REMEMBERED_SECONDS
+    counted.of(Database(), query.Query(since=1.0, until=900.0), True)
+    assert asked, "events of a node that was away may have come"
 
 
 def test_few_connections_are_open_however_many_ask(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:

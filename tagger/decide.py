@@ -18,7 +18,7 @@ from tagger.policy import LabelPolicy, Policy
 
 _ACTIVE_SHARE = 0.5
 """Least activity of a step in which a sound is heard, as a share of the highest activity in the window."""
-_ACTIVE_LEAST = 0.2
+ACTIVE_LEAST = 0.2
 """Activity that such a step must reach as well; `enter`, if that is lower."""
 _REST_SECONDS = 0.5
 """Shortest rest of the window, after a sound, that shows that the sound has ended."""
@@ -32,13 +32,17 @@ _SET_BACK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class _Sound:
+class Sound:
     """Part of a window in which a sound is heard, with its pauses shorter than `merge_s`. Seconds since the epoch."""
 
     onset: float
     offset: float
     is_cut: bool
     """Whether the sound reaches the start of the window, so that it may have begun earlier."""
+
+
+Sounds = Callable[[Scores, int, LabelPolicy, float], list[Sound]]
+"""What `sounds_of` does."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,20 @@ class _Label:
     """Follows one label."""
 
     def __init__(
-        self, name: str, policy: LabelPolicy, new_id: Callable[[float], str], labels: Sequence[str] = ()
+        self,
+        name: str,
+        policy: LabelPolicy,
+        new_id: Callable[[float], str],
+        labels: Sequence[str],
+        sounds_of: Sounds,
     ) -> None:
         """
         Args:
             labels: all of the model.
+            sounds_of: as `Decider`.
         """
         self.name, self.policy, self._new_id, self._labels = name, policy, new_id, labels
+        self._sounds_of = sounds_of
         self.why: str | None = "nothing heard yet"
         """Why the label is not announced. None: it is."""
         self._candidate: _Candidate | None = None
@@ -144,7 +155,7 @@ class _Label:
 
     def _confirm(self, value: float, scores: Scores, column: int) -> list[Event]:
         now, earlier = scores.end_time, self._candidate
-        sounds = _sounds(scores, column, self.policy, self._free) if value >= self.policy.enter else []
+        sounds = self._sounds_of(scores, column, self.policy, self._free) if value >= self.policy.enter else []
         if not sounds:
             self.interrupt()
             self.why = self.why_not(value, scores, column)
@@ -180,7 +191,7 @@ class _Label:
     def _follow(self, event: _Open, value: float, scores: Scores, column: int) -> list[Event]:
         rules, now = self.policy, scores.end_time
         if value >= rules.exit:
-            for sound in _sounds(scores, column, rules):
+            for sound in self._sounds_of(scores, column, rules, -math.inf):
                 if sound.onset - event.heard < rules.merge_s:
                     event.heard, event.tail_s = max(event.heard, sound.offset), _tail_s(scores, column)
         if not math.isnan(value):
@@ -214,7 +225,7 @@ class _Label:
             return f"rather {other}" + ("" if other in self._labels else ", which is none of the labels")
         if scores.end_time < self._free:
             return f"refractory {self._free - scores.end_time:.1f} s left"
-        if _sounds(scores, column, self.policy):
+        if self._sounds_of(scores, column, self.policy, -math.inf):
             return "still in the window, but its event has ended"
         return "at no moment of the window"
 
@@ -232,12 +243,14 @@ class Decider:
         self,
         policy: Policy,
         new_id: Callable[[float], str] = lambda time: str(ULID.from_timestamp(max(time, 0.0))),
+        sounds: Sounds | None = None,
     ) -> None:
         """
         Args:
             new_id: makes an event's id from the time of the decision, seconds since the epoch.
+            sounds: finds what `sounds_of` does; by one that remembers, several deciders share its work.
         """
-        self.policy, self._new_id = policy, new_id
+        self.policy, self._new_id, self._sounds_of = policy, new_id, sounds or sounds_of
         self._joined: set[str] = set()
         """Ids of open events of other labels than the network's."""
         self._groups: list[_Group]
@@ -370,7 +383,9 @@ class Decider:
     def _forget(self) -> None:
         policy = self.policy
         labels = zip(policy.labels, policy.each, strict=True)
-        self._labels = {name: _Label(name, rules, self._new_id, policy.labels) for name, rules in labels}
+        self._labels = {
+            name: _Label(name, rules, self._new_id, policy.labels, self._sounds_of) for name, rules in labels
+        }
         self._each = tuple(self._labels.values())
         self._busy: set[int] = set()
         """Columns of all labels that are not idle, and maybe of others."""
@@ -429,7 +444,7 @@ def _enter(policy: Policy) -> NDArray[np.float64]:
     return np.array([rules.enter for rules in policy.each], np.float64)
 
 
-def _sounds(scores: Scores, column: int, rules: LabelPolicy, free: float = -math.inf) -> list[_Sound]:
+def sounds_of(scores: Scores, column: int, rules: LabelPolicy, free: float) -> list[Sound]:
     """Parts of a window in which a label is heard after the time `free`, in order.
 
     Of a label without a time axis, the end of the window.
@@ -437,19 +452,19 @@ def _sounds(scores: Scores, column: int, rules: LabelPolicy, free: float = -math
     if not _has_axis(scores, column):
         is_first = scores.start_s <= 0  # nothing says that it began in this window's end
         onset = max(scores.time, scores.time if is_first else scores.end_time - _NEW_SECONDS, free)
-        return [_Sound(onset, scores.end_time, is_cut=True)] if onset < scores.end_time else []
+        return [Sound(onset, scores.end_time, is_cut=True)] if onset < scores.end_time else []
     times = scores.step_times
     count = int(np.searchsorted(times, scores.end_time, "right"))  # later steps are padding
     activity = scores.activity[column, :count]
-    floor = max(min(_ACTIVE_LEAST, rules.enter), _ACTIVE_SHARE * float(activity.max(initial=0.0)))
-    sounds: list[_Sound] = []
+    floor = max(min(ACTIVE_LEAST, rules.enter), _ACTIVE_SHARE * float(activity.max(initial=0.0)))
+    sounds: list[Sound] = []
     for first, last in _runs(np.flatnonzero((activity >= floor) & (times[:count] > free)).tolist()):
         onset, offset = scores.time, scores.end_time
         if first > 0:
             onset = float(times[first]) - scores.step_s * _beyond(activity[first], activity[first - 1], floor)
         if last + 1 < count:
             offset = float(times[last]) + scores.step_s * _beyond(activity[last], activity[last + 1], floor)
-        sound = _Sound(max(onset, free), offset, first == 0)
+        sound = Sound(max(onset, free), offset, first == 0)
         if sounds and sound.onset - sounds[-1].offset < rules.merge_s:
             sound = replace(sounds.pop(), offset=sound.offset)
         sounds.append(sound)

@@ -17,7 +17,7 @@ from tagger import __version__
 from tagger.history.counted import Kept, Part
 from tagger.history.scores import Chunk, Track
 from tagger.policy import LabelPolicy
-from tagger.web.replay import Replay
+from tagger.web.replay import Replay, Windows
 
 _PART_SECONDS = 3_600.0
 Read = Callable[[Sequence[Chunk]], Track]
@@ -56,7 +56,7 @@ class Counter:
         memories: list[dict[str, Any] | None] = [None] * len(self.rules)
         after = 0
         for number, chunks in enumerate(parts):
-            track: Track | None = None
+            windows: Windows | None = None
             found: Part | None = None
             for place, rules in enumerate(self.rules):
                 key = self._key(rules, chunks, memories[place], after)
@@ -64,8 +64,8 @@ class Counter:
                 if found is None:
                     if clock() > deadline:
                         return None
-                    track = track or self._read(chunks)
-                    found = _counted(self._name[-1], rules, track, memories[place], after)
+                    windows = windows or Windows(self._read(chunks))
+                    found = _counted(self._name[-1], rules, windows, memories[place], after)
                     self._kept.add(key, found, lasts=number + 1 < len(parts))
                 own = events[place]
                 if own and found.end is not None:
@@ -87,10 +87,10 @@ class Counter:
         return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 
-def _counted(label: str, rules: LabelPolicy, track: Track, memory: dict[str, Any] | None, after: int) -> Part:
+def _counted(label: str, rules: LabelPolicy, windows: Windows, memory: dict[str, Any] | None, after: int) -> Part:
     replay = Replay(label, rules, memory)
-    replay.hear(track, after)
+    replay.hear(windows, after)
     begins = [each.onset for each in replay.events]
     ends = [each.offset for each in replay.events]
     end = None if replay.end is None else replay.end.offset
-    return Part(begins, ends, end, replay.memory(), int(track.flags[-1]))
+    return Part(begins, ends, end, replay.memory(), int(windows.kept.flags[-1]))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.decide import Decider
+from tagger.decide import ACTIVE_LEAST, Decider, Sound, sounds_of
 from tagger.events import Event, Scores
 from tagger.history.blocks import CLOSED, FIRST, FLOOR, NEW
 from tagger.history.scores import Track
@@ -41,9 +41,48 @@ def replay(kept: Track, label: str, rules: LabelPolicy) -> list[Event]:
     has not ended, its begin; in the order of their begins.
     """
     found = Replay(label, rules)
-    found.hear(kept)
+    found.hear(Windows(kept))
     found.finish(int(kept.flags[-1]))
     return found.events
+
+
+class Windows:
+    """The windows of a part, and when in each the label sounds: the same for most thresholds, so it is found once."""
+
+    def __init__(self, kept: Track) -> None:
+        self.kept = kept
+        self._scores: dict[int, Scores] = {}
+        self._sounds: dict[tuple[int, float, float], list[Sound]] = {}
+
+    def scores(self, at: int) -> Scores:
+        """Those of a window, by its number."""
+        found = self._scores.get(at)
+        if found is None:
+            found = self._scores[at] = self._made(at)
+        return found
+
+    def sounds(self, scores: Scores, column: int, rules: LabelPolicy, free: float) -> list[Sound]:
+        """As `sounds_of`, of `scores` that were given."""
+        if not free < scores.time:  # it cuts the window
+            return sounds_of(scores, column, rules, free)
+        key = id(scores), min(ACTIVE_LEAST, rules.enter), rules.merge_s
+        found = self._sounds.get(key)
+        if found is None:
+            found = self._sounds[key] = sounds_of(scores, column, rules, free)
+        return found
+
+    def _made(self, at: int) -> Scores:
+        kept, entry = self.kept, int(self.kept.entries[at])
+        activity, step_s = (kept.activity[entry][0][None], kept.activity[entry][1]) if entry >= 0 else _NO_AXIS
+        start_s = 0.0 if kept.flags[at] & FIRST else _NOT_FIRST
+        return Scores(
+            values=kept.values[at : at + 1],
+            start_s=start_s,
+            end_s=start_s + float(kept.duration_s[at]),
+            time=float(kept.time[at]),
+            activity=activity,
+            step_s=step_s,
+        )
 
 
 class Replay:
@@ -55,6 +94,7 @@ class Replay:
             memory: of another one, which has heard all that came before. None: nothing did.
         """
         self._policy, self._enter = Policy((label,), (rules,)), rules.enter
+        self._windows: Windows
         self._decider = self._new()
         self._time = -math.inf
         """When the last window began, seconds since the epoch."""
@@ -66,9 +106,12 @@ class Replay:
         """The end of the event that had begun before; None: it goes on, or there was none."""
 
     def _new(self) -> Decider:
-        return Decider(self._policy, lambda time: "")
+        return Decider(self._policy, lambda time: "", self._sounds)
 
-    def hear(self, kept: Track, before: int = 0) -> None:
+    def _sounds(self, scores: Scores, column: int, rules: LabelPolicy, free: float) -> list[Sound]:
+        return self._windows.sounds(scores, column, rules, free)
+
+    def hear(self, windows: Windows, before: int = 0) -> None:
         """Hears a part.
 
         Windows that change nothing are passed over: all while nothing is open or waits to be confirmed, and the score
@@ -77,6 +120,7 @@ class Replay:
         Args:
             before: flags of the first window, besides its own.
         """
+        self._windows, kept = windows, windows.kept
         count, ends = len(kept.time), kept.time + kept.duration_s
         if not count:
             return
@@ -97,7 +141,7 @@ class Replay:
                     self._add(self._decider.close())
                 if flags[at] & NEW:
                     self._decider = self._new()
-                self._add(self._decider.update(_scores(kept, at)))
+                self._add(self._decider.update(windows.scores(at)))
                 if self._decider.is_idle or at + 1 >= count:
                     break
                 at += 1
@@ -133,17 +177,3 @@ class Replay:
         if self._time - label["free"] > _APART_SECONDS:
             label["free"] = -math.inf
         return memory
-
-
-def _scores(kept: Track, at: int) -> Scores:
-    entry = int(kept.entries[at])
-    activity, step_s = (kept.activity[entry][0][None], kept.activity[entry][1]) if entry >= 0 else _NO_AXIS
-    start_s = 0.0 if kept.flags[at] & FIRST else _NOT_FIRST
-    return Scores(
-        values=kept.values[at : at + 1],
-        start_s=start_s,
-        end_s=start_s + float(kept.duration_s[at]),
-        time=float(kept.time[at]),
-        activity=activity,
-        step_s=step_s,
-    )

@@ -23,7 +23,7 @@ from tagger.settings import ScoreHistorySettings
 from tagger.sinks.scores import ScoreHistorySink
 from tagger.web import counted, whatif
 from tagger.web.counted import Counter, parts_of
-from tagger.web.replay import Replay, offered, replay
+from tagger.web.replay import Replay, Windows, offered, replay
 from tagger.web.thresholds import Thresholds
 from tests.programs import until
 from tests.web.pages import page
@@ -272,9 +272,11 @@ def test_a_decider_goes_on_where_another_has_stopped_in_the_middle_of_an_event(t
         one = Replay("dog", own, json.loads(json.dumps(memory)))
         part = slice(at, at + 4)
         one.hear(
-            replace(
-                kept, time=kept.time[part], duration_s=kept.duration_s[part], values=kept.values[part],
-                entries=kept.entries[part], flags=kept.flags[at : at + 5],
+            Windows(
+                replace(
+                    kept, time=kept.time[part], duration_s=kept.duration_s[part], values=kept.values[part],
+                    entries=kept.entries[part], flags=kept.flags[at : at + 5],
+                )
             )
         )  # fmt: skip
         if one.end is not None:

@@ -8,10 +8,11 @@ Each seeded draw takes five of ESC-50's labels and one of its folds. It makes th
 
     tagger train FOLDER --background BACKGROUND --freeze --all-clips
 
-does, with its defaults. 32 clips are all that four folds have of a label; `tagger train` itself asks for two or more.
-Labels are called `own dog`, so that no table of AudioSet's classes knows them. The network is AudioSet's `mn04`, which
-never heard ESC-50; but AudioSet has classes for what ESC-50's labels mean. Every model is asked twice: with the second
-opinion that the recipe gives it, and without (`--no-opinion`).
+does, with its defaults, and with what `scripts/negatives.py` made of other sounds, if it did. 32 clips are all that
+four folds have of a label; `tagger train` itself asks for two or more. Labels are called `own dog`, so that no table
+of AudioSet's classes knows them. The network is AudioSet's `mn04`, which never heard ESC-50; but AudioSet has classes
+for what ESC-50's labels mean. Every model is asked twice: with the second opinion that the recipe gives it, and
+without (`--no-opinion`).
 
 Each model hears the soundscapes that `tagger eval --streamed` would make of the held-out fold's clips of the five
 labels, over everyday recordings by others, and is then asked for false alarms: in these recordings alone, and in two
@@ -287,7 +288,7 @@ def main() -> None:
     for opinion in (True, False):
         print(f"\n{'with' if opinion else 'without'} a second opinion:\n")
         print("\n".join(table([each for each in results if each.opinion == opinion])))
-    save(options.out / "own-sounds.png", lambda: picture(results), 110)
+    save(options.out / "own-sounds.png", lambda: picture(results), 70)
     print(f"picture: {options.out / 'own-sounds.png'}")
 
 

@@ -124,7 +124,7 @@ def _longest_confirmation(window_s: float, hop_s: float) -> float:
 
 def _usual_exit(enter: float) -> float:
     share = _EXIT_SHARE * enter
-    return round(share, 6) or share
+    return round(share, 6) or share or enter
 
 
 def _surer(enter: float) -> float:
@@ -139,7 +139,8 @@ def enter_of_sure(sure: float) -> float:
 
 def _shifted(score: float, by: float) -> float:
     """The score whose logit differs by so much."""
-    return 1 / (1 + math.exp(-(math.log(score / (1 - score)) + by)))
+    odds = score / (1 - score) * math.exp(by)
+    return odds / (1 + odds)
 
 
 KINDS: Mapping[str, Mapping[str, float]] = {

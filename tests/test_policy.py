@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tagger import policy as policies
@@ -139,6 +139,16 @@ def test_the_flag_comes_before_the_model_and_the_file_but_not_before_a_labels_ow
 def test_exit_is_half_of_enter_unless_it_is_given(file):
     assert of("dog", made(threshold=0.9)).exit == 0.45
     assert of("dog", made(written(file, "events.exit = 0.1"), threshold=0.9)).exit == 0.1
+
+
+@given(st.floats(0, 1, exclude_min=True))
+@example(5e-324)
+@example(1e-320)
+@example(1 - 2**-53)
+def test_any_threshold_is_a_rule(enter):
+    for rules in (made(threshold=enter), policies.with_threshold(made(), "dog", enter)):
+        dog = of("dog", rules)
+        assert 0 < dog.exit <= dog.enter == enter <= dog.sure <= 1
 
 
 def test_allow_and_deny(file):

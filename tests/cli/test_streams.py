@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from tagger import files
 from tagger.errors import UserError
 from tagger.sources.spec import Spec
-from tests.programs import TAGGER, refused_process
+from tests.programs import ROOT, TAGGER, refused_process
 
 KINDS = {"closed": ">&-", "full": ">/dev/full"}
 
@@ -92,3 +93,12 @@ def test_a_user_without_a_home_is_told_to_name_a_folder() -> None:
 def test_a_path_below_nobodys_home_stays_as_it_is(path: str) -> None:
     assert files.expanded(Path(path)) == Path(path)
     assert Spec.parse(f"rtsps://camera.local/live,tls_ca_certs={path}").trust.ca_certs == Path(path)
+
+
+def test_ctrl_c_while_the_program_is_imported_leaves_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [*TAGGER, "models"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

@@ -10,6 +10,7 @@ from tagger.events import Report, Stream
 from tagger.history.blocks import CLOSED, NEW, Block, KeptWindow
 from tagger.history.scores import ScoreHistory
 from tagger.retention import Retention
+from tagger.retry import Retry
 from tagger.settings import ScoreHistorySettings
 from tagger.sinks import SourceState
 from tagger.sinks.queued import QueuedSink
@@ -32,6 +33,7 @@ class ScoreHistorySink(QueuedSink[_Item]):
 
     def __init__(self, settings: ScoreHistorySettings) -> None:
         super().__init__("score history", str(settings.path), _MAX_WAITING)
+        self.retry = Retry(str(settings.path), "scores wait, trying again, every {longest:g} s at last")
         self._settings = settings
         self._retention = Retention(86_400 * settings.keep_days, "scores")
         self._history: ScoreHistory | None = None

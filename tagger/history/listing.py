@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from tagger import times
@@ -17,6 +17,8 @@ from tagger.printable import echo, echo_lines, number_of
 
 _LINES_AT_ONCE = 1_000
 """Lines in one write to standard output."""
+_LABEL_WIDTH, _WIDEST_LABEL = 20, 60
+"""Narrowest and widest column of labels, characters. A label that is longer moves the rest of its line."""
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _CELL_SECONDS = 1_800.0
 """Time of one character in the chart."""
@@ -75,12 +77,16 @@ def show(
             _show_rows(find(database, selected), as_json)
 
 
-def describe(row: EventRow) -> str:
-    """One line of the table, with the onset in local time."""
+def describe(row: EventRow, width: int = _LABEL_WIDTH) -> str:
+    """One line of the table, with the onset in local time.
+
+    Args:
+        width: characters of the column of labels.
+    """
     lasted = "open" if row.duration_s is None else f"{row.duration_s:.1f} s"
     at = times.local(row.onset).strftime("%Y-%m-%d %H:%M:%S.%f")[:-5]
     where = f"{row.node}/{row.source}"
-    return f"{at}  {lasted:>9}  {row.peak_score:4.2f}  {row.label:<20} {where}{_MARKS.get(row.cause or '', '')}"
+    return f"{at}  {lasted:>9}  {row.peak_score:4.2f}  {row.label:<{width}} {where}{_MARKS.get(row.cause or '', '')}"
 
 
 def day_chart(day: date, rows: Sequence[EventRow]) -> list[str]:
@@ -136,12 +142,13 @@ def _show_rows(rows: Iterator[EventRow], as_json: bool) -> None:
     if as_json:
         _print(json.dumps(to_json(row)) for row in rows)
         return
-    first = next(rows, None)
-    if first is None:
+    first = list(islice(rows, _LINES_AT_ONCE))
+    if not first:
         echo("no events", err=True)
         return
-    _print([f"{'onset':<21}  {'lasted':>9}  {'peak':<4}  {'label':<20} node/source", describe(first)])
-    shown = 1 + _print(describe(row) for row in rows)
+    width = min(max([_LABEL_WIDTH, *(len(row.label) for row in first)]), _WIDEST_LABEL)
+    _print([f"{'onset':<21}  {'lasted':>9}  {'peak':<4}  {'label':<{width}} node/source"])
+    shown = _print(describe(row, width) for row in chain(first, rows))
     echo(number_of(shown, "event"), err=True)
 
 
@@ -151,7 +158,7 @@ def show_counts(found: Sequence[LabelCount], as_json: bool) -> None:
         _print(json.dumps(each.to_json()) for each in found)
         return
     with_events = [each for each in found if each.events]
-    width = max([20, *(len(each.label) for each in with_events)])
+    width = max([_LABEL_WIDTH, *(len(each.label) for each in with_events)])
     if with_events:
         _print([f"{'label':<{width}} {'events':>8} {'together':>12}  highest"])
     _print(

@@ -138,6 +138,14 @@ def test_json_names_things_as_the_message_does(log: Path) -> None:
     assert json.loads(line) == query.to_json(ROWS[5])
 
 
+@pytest.mark.parametrize("label", ["dog", "Smoke detector, smoke alarm", "a" * 60])
+def test_the_columns_stand_below_their_headings_whatever_the_label(home: Path, label: str) -> None:
+    filled(home / "events.sqlite", [replace(row(1, 0), label="siren"), replace(row(2, 0), label=label)])
+    header, *lines = run("events").stdout.splitlines()
+    at = header.index("node/source")
+    assert [line[at - 1 : at] + line[at:].split("/")[0] for line in lines] == [" attic", " attic"]
+
+
 def test_the_table(log: Path) -> None:
     result = run("events", "--day", "2026-11-26")
     header, *lines = result.stdout.splitlines()

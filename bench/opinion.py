@@ -37,6 +37,7 @@ from tagger.decide import Decider
 from tagger.engine.runtime import described, open_model
 from tagger.engine.runtime_onnx import OnnxClassifier
 from tagger.engine.scores import WindowClassifier, calibrated_logits
+from tagger.engine.smoothing import Smoothing
 from tagger.errors import AudioError, TaggerError, UserError
 from tagger.events import Block, Scores, Window
 from tagger.files import replacing
@@ -61,6 +62,8 @@ CHOSEN: dict[str, float] = CONSTANTS["weights"]
 ALONE = 0.7735
 """Threshold of all labels by the label network alone."""
 SHARES = (0.60, 0.65, 0.70)
+ALIKE = CHOSEN | {"smoothing": 0.0}
+"""The chosen weights for windows by themselves."""
 NONE = {"share": 0.0, "own": 0.0, "other": 0.0, "rank": 1.0, "common": 0.0}
 GRID: list[dict[str, float]] = [
     NONE | {"own": 1.0, "other": 2.0, "rank": 0.1, "common": 0.5},
@@ -69,10 +72,10 @@ GRID: list[dict[str, float]] = [
     NONE | {"own": 0.1, "other": 0.2},
     NONE | {"own": 0.3, "other": 0.4},
     NONE | {"strong": 1.2, "strong_from": 4.2},
-    CHOSEN | {"share": 0.0},
+    ALIKE | {"share": 0.0},
     *(NONE | {"share": share} for share in (0.3, 0.5, 1.0)),
-    *(CHOSEN | {"share": share} for share in (0.15, 0.3, 0.5, 1.0)),
-    *(CHOSEN | {"other": other} for other in (0.2, 0.4)),
+    *(ALIKE | {"share": share} for share in (0.15, 0.3, 0.5, 1.0)),
+    *(ALIKE | {"other": other} for other in (0.2, 0.4)),
 ]
 Array = NDArray[np.float64]
 
@@ -235,7 +238,19 @@ Score = Callable[[Outputs], Array]
 
 
 def scored(opinion: Opinion) -> Score:
-    return lambda each: opinion(each.logits, each.audioset, each.second)
+    return lambda each: _smoothed(each, opinion(each.logits, each.audioset, each.second), opinion.smoothing)
+
+
+def _smoothed(outputs: Outputs, logits: Array, share: float) -> Array:
+    """[windows, labels], logits as a stream has them: smoothed over time."""
+    if not share:
+        return logits
+    plain = sigmoid(outputs.logits).astype(np.float32)
+    alone = [replace(each, plain=plain[row]) for row, each in enumerate(_scores(outputs, logits, 0.0))]
+    smooth = Smoothing(np.full(logits.shape[1], share, np.float32))
+    values = np.array([each.values for each in smooth(alone)], float).clip(1e-7, 1 - 1e-7)
+    found: Array = np.log(values / (1 - values))
+    return found
 
 
 def alone(outputs: Outputs) -> Array:
@@ -394,10 +409,13 @@ def systems(material: Material, model: str) -> list[tuple[str, Score, Policy]]:
 
 
 def tried(material: Material, model: str) -> list[tuple[str, Score, Policy]]:
-    """What was not taken: means of several windows' scores, with and without confirmation by the next window."""
-    score, rules = scored(material.chosen()), rules_of(model, True)
+    """What was not taken: no smoothing; and without it, means of several windows' scores, with and without confirmation
+    by the next window.
+    """
+    score, rules = scored(replace(material.chosen(), smoothing=0.0)), rules_of(model, True)
     at_once = replace(rules, each=tuple(replace(each, confirm_s=0.0) for each in rules.each))
     return [
+        ("not smoothed", score, rules),
         ("mean of 3 windows", lasting(score, 3), rules),
         ("mean of 4 windows, not confirmed", lasting(score, 4), at_once),
         ("mean of 5 windows, not confirmed", lasting(score, 5), at_once),

@@ -33,7 +33,7 @@ class Together:
         Raises:
             TaggerError: `windows` raised it; the scores of what came before were given.
         """
-        cut = Cut(windows)
+        cut, smooth = Cut(windows), self._classifier.smoother()
         waiting: deque[Future[list[Scores]]] = deque()
         try:
             while not cut.is_over:
@@ -41,13 +41,13 @@ class Together:
                 # With more than `batches`, windows of two pieces would share a batch.
                 count = max(1, min(threads(), self._classifier.batches))
                 if count == 1 and not waiting:
-                    yield from self._scores_of(piece)
+                    yield from smooth(self._scores_of(piece))
                     continue
                 waiting.append(self._executor.submit(self._scores_of, piece))
                 while waiting and (waiting[0].done() or len(waiting) > count):
-                    yield from waiting.popleft().result()
+                    yield from smooth(waiting.popleft().result())
             while waiting:
-                yield from waiting.popleft().result()
+                yield from smooth(waiting.popleft().result())
         finally:
             for each in waiting:
                 each.cancel()

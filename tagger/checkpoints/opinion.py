@@ -10,7 +10,7 @@ A checkpoint's document carries it, if it has one, under the key `opinion`:
     means     for each label, names of the classes that mean it, one or more
     mean      the usual logit of each class
     spread    its standard deviation
-    share, own, other, rank, common, strong, strong_from, beside, bias   numbers: the fields of `Opinion`
+    share, own, other, rank, common, strong, strong_from, beside, bias, smoothing   numbers: the fields of `Opinion`
     network   name of the AudioSet network; may be missing
 """
 
@@ -37,7 +37,7 @@ CONSTANTS = Path(__file__).with_suffix(".json")
 """The weights; and for networks that were measured, the usual logits of their classes, and the bias."""
 _LARGEST = 1e4
 """Greatest weight, bias, usual logit and deviation, either sign."""
-_WEIGHTS = ("share", "own", "other", "rank", "common", "strong", "strong_from", "beside")
+_WEIGHTS = ("share", "own", "other", "rank", "common", "strong", "strong_from", "beside", "smoothing")
 _LEAST_SPREAD = 1e-3
 
 
@@ -73,6 +73,9 @@ class Opinion:
     only like the first (rain and clapping, coughing and sneezing)."""
     bias: float | tuple[float, ...] = 0.0
     """Added to every logit; or [labels], to each label's."""
+    smoothing: float = 0.0
+    """Weight, 0 to 1, of what this opinion added to the logits in the windows of the second before, in what it adds
+    (`tagger.engine.smoothing`). Windows by themselves are not changed."""
     network: str = ""
     """Name of the AudioSet network. Empty: the one that the checkpoint was trained from."""
 
@@ -89,8 +92,8 @@ class Opinion:
                 raise ValueError(f"opinion: {', '.join(map(str, names))[:80]!r} names none or unknown classes")
         if not all(0 <= getattr(self, name) <= _LARGEST for name in _WEIGHTS):
             raise ValueError(f"opinion: {', '.join(_WEIGHTS)} must be from 0 to {_LARGEST:g}")
-        if self.share > 1:
-            raise ValueError("opinion: share must be at most 1")
+        if not (self.share <= 1 and self.smoothing <= 1):
+            raise ValueError("opinion: share and smoothing must be at most 1")
         biases = self.bias if isinstance(self.bias, tuple) else (self.bias,) * len(self.means)
         if len(biases) != len(self.means):
             raise ValueError(

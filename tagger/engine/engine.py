@@ -52,6 +52,7 @@ class Lane:
         hop_s: float = math.inf,
         behind: Callable[[], float] | None = None,
         on_late: Callable[[Window], None] = lambda window: None,
+        smooth: Callable[[Sequence[Scores]], list[Scores]] = list,
     ) -> None:
         """
         Args:
@@ -60,12 +61,13 @@ class Lane:
             hop_s: distance of the windows. A window is late when its scores could not be there within that time.
             behind: seconds of sound that wait to be read. Any thread calls it. None: no window is ever late.
             on_late: called with a window that is left out because it is late.
+            smooth: what becomes of the scores in the stream; called with those of each window once, in their order.
         """
         self.hop_s, self.behind, self.on_late = hop_s, behind, on_late
         self.missed = 0
         """Windows that were left out, one after the other."""
         self.is_closed = False
-        self._engine, self._prepare = engine, prepare
+        self._engine, self._prepare, self._smooth = engine, prepare, smooth
 
     def scores(self, windows: Sequence[Window]) -> list[Scores]:
         """Scores of each window, in order, but for those that are late, or were closed upon.
@@ -83,7 +85,7 @@ class Lane:
             found = self._engine.answer(_Request(self, self._prepare, windows))
         if found is not None:
             self.missed = 0
-            return found
+            return self._smooth(found)
         if not self.is_closed:
             self.missed += 1
             for window in windows:

@@ -13,6 +13,7 @@ from tagger.audio.window import SlidingWindows
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.checkpoints.joint import ModelInfo
 from tagger.engine.engine import Engine, Lane
+from tagger.engine.smoothing import Smoother, smoother
 from tagger.engine.speech import speech_in
 from tagger.events import Samples, Scores, Window
 
@@ -180,10 +181,15 @@ class WindowClassifier:
             on_late: called with a window that is left out because it is late.
         """
         hop_s = sliding.hop_samples / self.info.mel.sample_rate_hz
-        return Lane(self.engine, self.preparer(sliding.window_samples, sliding.hop_samples), hop_s, behind, on_late)
+        prepare = self.preparer(sliding.window_samples, sliding.hop_samples)
+        return Lane(self.engine, prepare, hop_s, behind, on_late, self.smoother())
+
+    def smoother(self) -> Smoother:
+        """For one stream whose windows are classified in pieces, in any order: a lane smooths by itself."""
+        return smoother(self.info)
 
     def classify(self, windows: Sequence[Window]) -> list[Scores]:
-        """Scores of each window, in order. From any thread.
+        """Scores of each window by itself, in order. From any thread.
 
         Args:
             windows: all of one length, of any streams.

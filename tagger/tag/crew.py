@@ -108,7 +108,7 @@ class Crew(Generic[T]):
             TaggerError: `windows` raised it; the scores of what came before were given.
         """
         waiting: deque[_Piece] = deque()
-        cut = Cut(windows)
+        cut, smooth = Cut(windows), self._classifier.smoother()
         while not cut.is_over:
             if self._stopped:
                 raise _StoppedError
@@ -117,9 +117,9 @@ class Crew(Generic[T]):
             if cut.is_over or not self._offer(piece):
                 self._classify(piece)
             while waiting and (waiting[0].is_done or len(waiting) > len(self._threads)):
-                yield from self._scores_of(waiting.popleft())
+                yield from smooth(self._scores_of(waiting.popleft()))
         for piece in waiting:
-            yield from self._scores_of(piece)
+            yield from smooth(self._scores_of(piece))
         if cut.error is not None:
             raise cut.error
 

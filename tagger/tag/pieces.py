@@ -52,7 +52,7 @@ def scores_of(
     hop_samples: int,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> list[Scores]:
-    """Scores of a piece's windows. From any thread.
+    """Scores of a piece's windows, before smoothing. From any thread.
 
     Args:
         is_stopped: asked again and again; the rest is left out where it returns True.

@@ -86,6 +86,7 @@ def test_it_is_the_same_after_a_journey_through_json():
         ({"means": (("Dog",), ("Wolf",))}, "Wolf"),
         ({"own": -1.0}, "own"),
         ({"share": 1.5}, "share"),
+        ({"smoothing": 1.5}, "smoothing"),
         ({"bias": 1e5}, "bias"),
         ({"bias": (1.0,)}, "1 bias for"),
         ({"mean": (0.0, float("nan"), 0.0, 0.0)}, "mean"),

@@ -1,0 +1,79 @@
+"""Smooths over time how a second opinion moves the scores: a little of it is what it was in the windows just before.
+
+The labels' network hears a sound at once, and its own part of a score stays as it is; so hardly a sound comes later.
+What the opinion makes of a quiet window changes from window to window, and only now and then lets one pass.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tagger.checkpoints.joint import JointInfo, ModelInfo, parts_of
+from tagger.events import Samples, Scores
+
+Smoother = Callable[[Sequence[Scores]], list[Scores]]
+"""Takes the scores of one stream's windows, in their order, any number at a time."""
+
+SPAN_SECONDS = 1.0
+"""Windows count that begin at most so long before, however many these are, and share sound with the window: those before
+a gap never do."""
+_ROUNDING = 1e-6
+"""Tolerance of comparisons, seconds."""
+_LEAST = np.float32(1e-7)
+"""Scores closer than this to 0 or 1 have the logit of this: float32 knows none between."""
+
+
+def smoother(info: ModelInfo) -> Smoother:
+    """For one stream of a model: `tagger.checkpoints.opinion.Opinion.smoothing` says how much."""
+    shares = shares_of(info)
+    return Smoothing(shares) if shares.any() else list
+
+
+def shares_of(info: ModelInfo) -> Samples:
+    """[labels], how much of the opinion's part is that of earlier windows, 0 to 1."""
+    own = [np.full(len(each.labels), 0.0 if each.opinion is None else each.opinion.smoothing) for each in parts_of(info)]
+    if isinstance(info, JointInfo):
+        own = [each[list(columns)] for each, columns in zip(own, info.columns, strict=True)]
+    shares = np.concatenate(own).astype(np.float32)
+    return np.pad(shares, (0, len(info.labels) - len(shares)))  # classes have no labels' network
+
+
+class Smoothing:
+    """A `Smoother` that keeps what the opinion made of the windows of the last second."""
+
+    def __init__(self, shares: Samples) -> None:
+        """
+        Args:
+            shares: as `shares_of` gives them.
+        """
+        self._shares = shares
+        self._before: list[tuple[float, float, Samples]] = []
+        """Of each earlier window that may count: begin and end, seconds; what the opinion added to the logits."""
+
+    def __call__(self, scores: Sequence[Scores]) -> list[Scores]:
+        return [self._smoothed(each) for each in scores]
+
+    def _smoothed(self, scores: Scores) -> Scores:
+        if scores.plain is None:
+            return scores
+        start_s, first_s = scores.start_s, scores.start_s - SPAN_SECONDS - _ROUNDING
+        before = self._before = [
+            each for each in self._before if first_s <= each[0] < start_s and each[1] > start_s + _ROUNDING
+        ]
+        logits = _logits(scores.values)
+        added = logits - _logits(scores.plain)
+        found = scores
+        if before:
+            change = self._shares * (np.mean([each for *_, each in before], axis=0) - added)
+            values = np.float32(1) / (np.float32(1) + np.exp(-(logits + change)))
+            found = replace(scores, values=np.where(self._shares > 0, values, scores.values))
+        if np.isfinite(added).all():
+            before.append((start_s, scores.end_s, added))
+        return found
+
+
+def _logits(scores: Samples) -> Samples:
+    clipped = np.clip(scores, _LEAST, 1 - _LEAST)
+    found: Samples = np.log(clipped / (1 - clipped))
+    return found

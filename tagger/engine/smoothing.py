@@ -16,8 +16,8 @@ Smoother = Callable[[Sequence[Scores]], list[Scores]]
 """Takes the scores of one stream's windows, in their order, any number at a time."""
 
 SPAN_SECONDS = 1.0
-"""Windows count that begin at most so long before, however many these are, and share sound with the window: those before
-a gap never do."""
+"""Longest time from the beginning of an earlier window that counts to that of this one, seconds. Both must share sound:
+windows before a gap never do."""
 _ROUNDING = 1e-6
 """Tolerance of comparisons, seconds."""
 _LEAST = np.float32(1e-7)
@@ -32,7 +32,8 @@ def smoother(info: ModelInfo) -> Smoother:
 
 def shares_of(info: ModelInfo) -> Samples:
     """[labels], how much of the opinion's part is that of earlier windows, 0 to 1."""
-    own = [np.full(len(each.labels), 0.0 if each.opinion is None else each.opinion.smoothing) for each in parts_of(info)]
+    parts = parts_of(info)
+    own = [np.full(len(each.labels), 0.0 if each.opinion is None else each.opinion.smoothing) for each in parts]
     if isinstance(info, JointInfo):
         own = [each[list(columns)] for each, columns in zip(own, info.columns, strict=True)]
     shares = np.concatenate(own).astype(np.float32)

@@ -245,8 +245,8 @@ def _smoothed(outputs: Outputs, logits: Array, share: float) -> Array:
     """[windows, labels], logits as a stream has them: smoothed over time."""
     if not share:
         return logits
-    plain = sigmoid(outputs.logits).astype(np.float32)
-    alone = [replace(each, plain=plain[row]) for row, each in enumerate(_scores(outputs, logits, 0.0))]
+    added = (logits - outputs.logits).astype(np.float32)
+    alone = [replace(each, added=added[row]) for row, each in enumerate(_scores(outputs, logits, 0.0))]
     smooth = Smoothing(np.full(logits.shape[1], share, np.float32))
     values = np.array([each.values for each in smooth(alone)], float).clip(1e-7, 1 - 1e-7)
     found: Array = np.log(values / (1 - values))

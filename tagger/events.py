@@ -70,6 +70,8 @@ class Scores:
     embedding: Samples | None = None
     """[size]: what the network makes of the window before it looks for labels. None: the model does not give it, or
     several models listen together."""
+    added: Samples | None = None
+    """[labels]: what a second opinion added to the logits of `values`, 0 where there is none. None: nowhere is one."""
 
     def other_of(self, column: int) -> str:
         """The most likely sound outside the label set of this label's model."""

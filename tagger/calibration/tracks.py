@@ -79,7 +79,7 @@ class Recorder:
         if self._silent is None:
             nothing = np.zeros(1, np.float32)
             activity = np.zeros((1, scores.activity.shape[1]), np.float32)
-            self._silent = replace(scores, values=nothing, plain=nothing, activity=activity, other="")
+            self._silent = replace(scores, values=nothing, plain=nothing, activity=activity, other="", added=None)
 
     @property
     def windows(self) -> int:

@@ -96,6 +96,7 @@ class JointClassifier(WindowClassifier):
             *self._unknown([scores for scores, _ in heard], columns, further),
             speech=np.max(speech, axis=0) if speech else None,
             embedding=heard[0][0].embedding if len(heard) == 1 else None,
+            added=_added([scores for scores, _ in heard], columns, further),
         )
 
     @staticmethod
@@ -133,6 +134,15 @@ class _Prepared:
     pieces: dict[Hashable, Any]
     starts: dict[Hashable, int]
     """Where in the window the piece begins, samples."""
+
+
+def _added(heard: Sequence[BatchScores], columns: Sequence[list[int]], further: Samples) -> Samples | None:
+    """What second opinions added to the logits: 0 for labels of models without one, and for classes."""
+    if all(scores.added is None for scores in heard):
+        return None
+    parts = [np.zeros_like(scores.values) if scores.added is None else scores.added for scores in heard]
+    own = [part[:, column] for part, column in zip(parts, columns, strict=True)]
+    return np.concatenate([*own, np.zeros_like(further)], 1)
 
 
 def _other(scores: BatchScores, row: int, column: int) -> str:

@@ -61,6 +61,8 @@ class BatchScores:
     """[B], 0 to 1: score of somebody speaking. None: the model cannot tell."""
     embedding: Samples | None = None
     """[B, size]: `NetworkOutputs.embedding`."""
+    added: Samples | None = None
+    """[B, labels]: what the second opinion added to the logits of `values`. None: the model has none."""
 
 
 class WindowClassifier:
@@ -212,7 +214,8 @@ class WindowClassifier:
         speech = None if batch.speech is None else float(batch.speech[row])
         embedding = None if batch.embedding is None else batch.embedding[row]
         own = batch.values[row], start_s, end_s, window.time, batch.activity[row], batch.step_s
-        return Scores(*own, plain, other, speech, embedding)
+        added = None if batch.added is None else batch.added[row]
+        return Scores(*own, plain, other, speech, embedding, added)
 
 
 def calibrated(outputs: NetworkOutputs, info: CheckpointInfo, step_s: float) -> BatchScores:
@@ -226,10 +229,11 @@ def calibrated(outputs: NetworkOutputs, info: CheckpointInfo, step_s: float) -> 
     opinion = None if outputs.opinion is None else _sigmoid(outputs.opinion)
     speech = speech_in(outputs.surprise, opinion, plain, info)
     if info.opinion is not None and outputs.opinion is not None:
-        counted = info.opinion(calibrated_logits(outputs, info), outputs.opinion, outputs.second)
-        values = _sigmoid(counted.astype(np.float32))
+        logits = calibrated_logits(outputs, info)
+        counted = info.opinion(logits, outputs.opinion, outputs.second)
+        values, added = _sigmoid(counted.astype(np.float32)), (counted - logits).astype(np.float32)
         rather, embedding = info.opinion.rather(outputs.opinion, info.labels), outputs.embedding
-        return BatchScores(values, within, step_s, plain, rather, speech, embedding)
+        return BatchScores(values, within, step_s, plain, rather, speech, embedding, added)
     if outputs.surprise is None:
         return BatchScores(plain, within, step_s, speech=speech, embedding=outputs.embedding)
     other = tuple(info.others[number] for number in outputs.surprise.argmax(1))

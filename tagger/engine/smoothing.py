@@ -20,8 +20,8 @@ SPAN_SECONDS = 1.0
 windows before a gap never do."""
 _ROUNDING = 1e-6
 """Tolerance of comparisons, seconds."""
-_LEAST = np.float32(1e-7)
-"""Scores closer than this to 0 or 1 have the logit of this: float32 knows none between."""
+_FURTHEST = np.float32(60.0)
+"""Largest change of a logit: float32 holds its power."""
 
 
 def smoother(info: ModelInfo) -> Smoother:
@@ -56,25 +56,24 @@ class Smoothing:
         return [self._smoothed(each) for each in scores]
 
     def _smoothed(self, scores: Scores) -> Scores:
-        if scores.plain is None:
+        if scores.added is None:
             return scores
         start_s, first_s = scores.start_s, scores.start_s - SPAN_SECONDS - _ROUNDING
         before = self._before = [
             each for each in self._before if first_s <= each[0] < start_s and each[1] > start_s + _ROUNDING
         ]
-        logits = _logits(scores.values)
-        added = logits - _logits(scores.plain)
         found = scores
         if before:
-            change = self._shares * (np.mean([each for *_, each in before], axis=0) - added)
-            values = np.float32(1) / (np.float32(1) + np.exp(-(logits + change)))
-            found = replace(scores, values=np.where(self._shares > 0, values, scores.values))
-        if np.isfinite(added).all():
-            before.append((start_s, scores.end_s, added))
+            change = self._shares * (np.mean([added for *_, added in before], axis=0) - scores.added)
+            values = np.where(self._shares > 0, _moved(scores.values, change), scores.values)
+            found = replace(scores, values=values)
+        if np.isfinite(scores.added).all():
+            before.append((start_s, scores.end_s, scores.added))
         return found
 
 
-def _logits(scores: Samples) -> Samples:
-    clipped = np.clip(scores, _LEAST, 1 - _LEAST)
-    found: Samples = np.log(clipped / (1 - clipped))
+def _moved(scores: Samples, change: Samples) -> Samples:
+    """Scores whose logits are changed so; without the logits, which float32 does not have of scores close to 1."""
+    factor = np.exp(np.clip(change, -_FURTHEST, _FURTHEST))
+    found: Samples = scores * factor / (1 - scores + scores * factor)
     return found

@@ -28,8 +28,8 @@ def sigmoid(logits: list[float]) -> Samples:
 
 def window(start_s: float, own: float, added: float, length_s: float = LENGTH_S) -> Scores:
     """A window of two labels with the labels' network's logit and what the opinion adds; the second label has none."""
-    values, plain = sigmoid([own + added, 1.0]), sigmoid([own, 1.0])
-    return Scores(values, start_s, start_s + length_s, start_s, np.zeros((2, 1), np.float32), 1.0, plain)
+    values, opinion = sigmoid([own + added, 1.0]), np.array([added, 0.0], np.float32)
+    return Scores(values, start_s, start_s + length_s, start_s, np.zeros((2, 1), np.float32), 1.0, added=opinion)
 
 
 def smoothed(windows: list[Scores], share: float = 0.5) -> list[float]:
@@ -72,20 +72,26 @@ def test_labels_without_a_share_keep_their_scores_to_the_last_bit() -> None:
 
 
 def test_a_score_that_is_no_number_spoils_no_other() -> None:
-    broken = replace(window(0.5, 1, -2), values=np.full(2, np.nan, np.float32))
+    broken = replace(window(0.5, 1, -2), values=np.full(2, np.nan, np.float32), added=np.full(2, np.nan, np.float32))
     assert smoothed([window(0, 1, -4), broken, window(1, 1, -2)])[::2] == near(-3, 1 - 3)
 
 
 def test_scores_without_an_opinion_pass_unchanged() -> None:
-    plain = replace(window(0, 1, -4), plain=None)
+    plain = replace(window(0, 1, -4), added=None)
     assert Smoothing(np.ones(2, np.float32))([plain, plain]) == [plain, plain]
     assert smoother(FakeClassifier().info)([plain]) == [plain]
 
 
 def test_certain_scores_stay_numbers() -> None:
-    sure = [replace(window(0.5 * row, 0, 0), values=np.array([row % 2, 1.0], np.float32)) for row in range(4)]
+    sure = [window(0.5 * row, 90.0 * (-1) ** row, 90.0 * (-1) ** row) for row in range(4)]
     found = np.array([each.values for each in Smoothing(np.array([0.5, 0.0], np.float32))(sure)])
     assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_what_was_added_to_a_certain_score_is_known() -> None:
+    """Scores of 1 do not tell: their logits are lost."""
+    _, found = Smoothing(np.array([0.5, 0.0], np.float32))([window(0, 40, -4), window(0.5, 1, -2)])
+    assert found.values[0] == pytest.approx(sigmoid([1 - (2 + 4) / 2])[0], abs=1e-6)
 
 
 def info(smoothing: float) -> CheckpointInfo:

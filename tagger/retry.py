@@ -106,6 +106,11 @@ class Repeats:
         self.count += times
         return self._lately.bit_length() > before.bit_length()
 
+    def begins(self) -> bool:
+        """Counts one more. Returns whether it is the first for an hour, or of all."""
+        self.add()
+        return self._lately == 1
+
     def begin_anew(self) -> None:
         """The next time is logged."""
         self._lately = 0

@@ -25,6 +25,14 @@ def test_what_repeats_for_years_is_news_after_an_hour_without() -> None:
     assert not repeats.add()
 
 
+def test_what_is_said_once_is_said_again_after_an_hour_without() -> None:
+    clock = Clock()
+    repeats = Repeats(clock)
+    assert [repeats.begins() for _ in range(5)] == [True, False, False, False, False]
+    clock.now += 3_601
+    assert [repeats.begins(), repeats.begins()] == [True, False]
+
+
 def test_many_at_once_are_said_once() -> None:
     repeats = Repeats(Clock())
     assert [repeats.add(each) for each in (1, 100, 20, 10, 0)] == [True, True, False, True, False]

@@ -113,10 +113,10 @@ class Arrivals:
         held_s, self._held, self._held_s = self._held_s, [], 0.0
         yield from self._skip(held_s + lost_s)
         yield self._arrival(_NOTHING)
-        if self._damage.add():
+        if self._damage.begins():
             log.warning(
-                "%s: NaN, infinity or an absurd value at %.3f s; such samples are left out (%d so far)",
-                *(self._name, self._began_s - lost_s, self._damage.count),
+                "%s: NaN, infinity or an absurd value at %.3f s; such samples are left out",
+                *(self._name, self._began_s - lost_s),
             )
 
     def _skip(self, seconds: float) -> Iterator[Arrival]:

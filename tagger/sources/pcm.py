@@ -12,6 +12,7 @@ from tagger.audio.stream import Bytes, Stream, open_stream
 from tagger.errors import AudioError, TaggerError
 from tagger.events import Block
 from tagger.names import slug
+from tagger.retry import Repeats
 from tagger.settings import Channel, PcmFormat
 from tagger.sources import Request, wait_idly
 from tagger.sources.arrivals import Arrivals
@@ -83,6 +84,7 @@ class PcmSource:
         self.description += self._dated
         self._pcm, self._rate_hz, self._channel = pcm, rate_hz, channel
         self._start_time = start.time if start is not None else None
+        self._fast = Repeats()
         self._begin()
 
     def _begin(self) -> None:
@@ -130,11 +132,12 @@ class PcmSource:
         return data
 
     def _say_fast(self) -> None:
-        log.warning(
-            "%s: comes faster than live sound, and is dated from when it began to come: its times run ahead of the "
-            "clock; --start-time says when it was recorded",
-            self.name,
-        )
+        if self._fast.begins():
+            log.warning(
+                "%s: comes faster than live sound, and is dated from when it began to come: its times run ahead of the "
+                "clock; --start-time says when it was recorded",
+                self.name,
+            )
 
     def _has_more(self, within_s: float) -> bool:
         return (self._stream is not None and self._stream.is_ready) or self._pipe.has_more(within_s)

@@ -11,7 +11,7 @@ for _ in range(100):
 VALUES: Sequence[Any] = (
     *(None, True, False, "", "x", "\x1b[2J", "\n", "\ud800", "a" * 10_000, "../..", "+/#", "NaN", "1e308"),
     *(0, 1, -1, 2, 3, 7, 100, 65_536, 10**6, 10**9, 2**31, 2**63, 10**30, 10**400),
-    *(0.5, -0.5, 1e-300, 1e-30, 1e30, 1e308, float("nan"), float("inf"), float("-inf")),
+    *(0.5, -0.5, 5e-324, 1e-320, 1e-300, 1e-30, 1 - 2**-53, 1e30, 1e308, float("nan"), float("inf"), float("-inf")),
     *([], [[]], [None], {}, {"": {}}, {"x": 1}, [0] * 1000, ["a"] * 1000, NESTED),
 )
 """What takes the place of a value."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from tagger.printable import LogFormatter, LogHandler, echo, number_of
+from tagger.printable import LogFormatter, LogHandler, bounded_lines, echo, number_of
 from tagger.times import rfc3339
 
 Format = Literal["text", "json"]
@@ -142,7 +142,7 @@ class _Json(logging.Formatter):
         if (repeated := getattr(record, "repeated", None)) is not None:
             line["repeated"] = repeated
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = "\n".join(bounded_lines(self.formatException(record.exc_info)))
         return json.dumps(line)
 
 

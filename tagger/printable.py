@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TextIO
 
+_MOST_LINES, _LONGEST_LINE = 80, 500
+"""Most lines of a traceback in the log, and characters of a line."""
 _ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
@@ -187,7 +189,19 @@ class LogFormatter(logging.Formatter):
         return super().formatMessage(record)
 
     def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802
-        return "\n".join(map(printable, super().formatException(ei).split("\n")))
+        return "\n".join(map(printable, bounded_lines(super().formatException(ei))))
+
+
+def bounded_lines(text: str) -> list[str]:
+    """The lines of a text such as a traceback, of which others may have written a part: neither too many nor too long.
+
+    Those left out are in its middle, since its end says most.
+    """
+    lines = text.split("\n")
+    if len(lines) > _MOST_LINES:
+        out = len(lines) - _MOST_LINES
+        lines[_MOST_LINES // 2 : -(_MOST_LINES // 2)] = [f"  ... {number_of(out, 'line')} ..."]
+    return [line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..." for line in lines]
 
 
 def _line(line: str, file: TextIO, tabs: bool = False) -> str:

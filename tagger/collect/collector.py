@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from tagger import unforeseen
 from tagger.collect.message import NoEventError, merged, row_of
 from tagger.errors import TaggerError, UserError
 from tagger.history.log import EventRow
@@ -140,6 +141,10 @@ class Collector:
                 log.warning("%s: a message %s; left out (%s so far)", where, error, so_far)
             self._broker.acknowledge([number])
             return
+        except Exception as error:
+            self._leave_out(error)
+            self._broker.acknowledge([number])
+            return
         with self._lock:
             there = self._waiting.get(row.id)
             if there is None:
@@ -197,11 +202,27 @@ class Collector:
     def _write(self, batch: list[EventRow], retry: Retry) -> None:
         assert self._log is not None
         write = self._log.write
-        if not self._try(lambda: write(batch), retry):
-            with self._lock:
-                self._waiting.clear()  # the broker keeps them
-            return
-        self.counts.written += len(batch)
+        try:
+            is_written = self._try(lambda: write(batch), retry)
+        except Exception as error:  # of one of the rows, which must not keep the others
+            if len(batch) > 1:
+                for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                    self._write(half, retry)
+                return
+            self._leave_out(error)
+        else:
+            if not is_written:
+                with self._lock:
+                    self._waiting.clear()  # the broker keeps them
+                return
+            self.counts.written += len(batch)
+        self._acknowledge(batch)
+
+    def _leave_out(self, error: Exception) -> None:
+        self.counts.refused += 1
+        unforeseen.tell("collect: an event, which is left out", error)
+
+    def _acknowledge(self, batch: list[EventRow]) -> None:
         with self._lock:
             numbers: list[int] = []
             for row in batch:

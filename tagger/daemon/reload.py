@@ -2,6 +2,7 @@
 
 import logging
 
+from tagger import unforeseen
 from tagger.config.build import Configuration
 from tagger.config.restart import keep_fixed
 from tagger.daemon.daemon import Daemon
@@ -32,6 +33,9 @@ def _reload(daemon: Daemon, build: Configuration) -> None:
         log.warning(
             "reload: %s; nothing was changed", build.located(error) if isinstance(error, SettingError) else error
         )
+        return
+    except Exception as error:
+        unforeseen.tell("reload", error)
         return
     set_level(settings.log_level)
     log.info("reload: done%s", f"; sinks: {', '.join(changed)}" if changed else "")

@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from tagger import __version__
+from tagger import __version__, unforeseen
 from tagger.daemon import metrics
 from tagger.daemon.localsocket import is_answered, short_path, socket_path, sockets
 from tagger.errors import SettingError, TaggerError
@@ -76,7 +76,12 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.server.accepts_host(self.headers.get("Host", "")):
             self.send_error(HTTPStatus.FORBIDDEN, "ask by address, or by localhost")
             return
-        found = self.server.page(self.path.partition("?")[0])
+        try:
+            found = self.server.page(self.path.partition("?")[0])
+        except Exception as error:
+            unforeseen.tell("http: a request", error)
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "something failed; the log says what")
+            return
         if found is None:
             self.send_error(HTTPStatus.NOT_FOUND, "there is /healthz, /readyz, /metrics and /status")
             return

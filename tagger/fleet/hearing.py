@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tagger import unforeseen
 from tagger.daemon.control import Control
 from tagger.daemon.fanout import Fanout
 from tagger.daemon.listeners import Listeners
@@ -152,6 +153,10 @@ class DaemonHearing:
         except TaggerError as error:
             log.warning("%s: %s", stream, error)
             self._heard[stream] = _Heard(None, problem=str(error))
+            return
+        except Exception as error:  # whatever a source's text leads to
+            unforeseen.tell("fleet: a source", error)
+            self._heard[stream] = _Heard(None, problem=f"cannot be opened ({type(error).__name__}); the log says why")
             return
         thread = threading.Thread(target=self._follow, args=[listener], name=stream, daemon=True)
         self._heard[stream] = _Heard(listener, thread)

@@ -31,6 +31,7 @@ from tagger.mqtt.message import Outgoing
 from tagger.mqtt.sink import first_topics
 from tagger.mqtt.topics import Topics
 from tagger.settings import MqttSettings
+from tagger.unforeseen import contained
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Journal:
 
     def tick(self) -> None:
         """Takes over what is left open. Called about once a second."""
-        self._delivery.enqueue(self._tick)
+        self._delivery.enqueue(self._try_tick)
 
     # --- the delivery thread ---
 
@@ -249,6 +250,10 @@ class Journal:
         kept.is_ending, kept.epoch = True, own.epoch
         self._delivery.outbox.mark_begun(kept.event.begin.id)
         self._end(kept.event.stream, kept.event.end(own.alive_at(kept), "takeover"))
+
+    def _try_tick(self) -> None:
+        with contained("fleet: what others have left open"):
+            self._tick()
 
     def _tick(self) -> None:
         now = time.monotonic()

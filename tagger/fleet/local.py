@@ -12,6 +12,7 @@ from typing import Any
 
 from tagger.daemon.localsocket import connect, short_path
 from tagger.fleet.messages import Orders, Report
+from tagger.unforeseen import contained
 
 ASK_SECONDS = 4.0
 """Longest wait for an answer, seconds: well below the term of a lease."""
@@ -42,7 +43,7 @@ class Server:
         class Answering(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 pid = _peer(self.connection)
-                with contextlib.suppress(OSError, ValueError):
+                with contained("fleet: a message"), contextlib.suppress(OSError, ValueError):
                     while line := self.rfile.readline(_MOST_BYTES):
                         self.wfile.write(json.dumps(handler(json.loads(line), pid)).encode() + b"\n")
 

@@ -1,5 +1,6 @@
 """What a worker and the coordinator tell each other, and its JSON."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -41,6 +42,9 @@ class Report:
             TypeError, KeyError: it is none.
         """
         request = found["request"]
+        is_number = isinstance(found["capacity"], int | float) and math.isfinite(found["capacity"])
+        if not is_number or not isinstance(found["node"], str) or not isinstance(request["session"], str):
+            raise TypeError("no report")
         return cls(**{**found, "request": Request(**{**request, "ended": frozenset(request["ended"])})})
 
 

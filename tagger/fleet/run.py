@@ -31,6 +31,7 @@ from tagger.fleet.local import Server
 from tagger.fleet.machine import NOTICED_SECONDS
 from tagger.fleet.messages import Report
 from tagger.stop import Stop
+from tagger.unforeseen import contained
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +256,8 @@ class Fleet:
     def _read_all(self) -> None:
         """Looks at the sources again and again; a server that does not answer delays nothing else."""
         while not self._is_over.wait(self._every_s):
-            self._read_again()
+            with contained("sources: a look at them"):
+                self._read_again()
 
     def _read_again(self) -> None:
         try:

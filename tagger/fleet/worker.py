@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from tagger import unforeseen
 from tagger.fleet.leases import Holding, now
 from tagger.fleet.messages import Orders, Report
 
@@ -149,18 +150,20 @@ class Worker:
             if now() - self._moved_at > _STUCK_SECONDS:  # what cannot stop a stream must not keep one
                 self._stopping.wait(ASK_SECONDS)
                 continue
-            report = self._report()
             try:
-                orders = self._ask(report)
-            except OSError as error:
-                log.debug("the coordinator does not answer: %s", error)
+                report = self._report()
+                if (orders := self._ask(report)) is not None:
+                    self._take(orders)
+            except Exception as error:
+                if isinstance(error, OSError):
+                    log.debug("the coordinator does not answer: %s", error)
+                else:
+                    unforeseen.tell("fleet: a word with the coordinator", error)
                 if now() - alone_since > self._alone_s:
                     log.error("no coordinator for %g s; this worker ends", self._alone_s)
                     self.stop()
             else:
                 alone_since = now()
-                if orders is not None:
-                    self._take(orders)
                 if orders is not None and orders.is_end:
                     self.stop()
                 if self._is_leaving and not report.request.held and orders is not None and not orders.answer.streams:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
+from tagger import unforeseen
+
 MAX_RECEIVED_BYTES = 100_000
 """Largest packet that is taken from the broker: above the longest topic (65,535 bytes) and the longest request. MQTT 5
 tells the broker. With 3.1.1 the rest of a larger packet is read and not kept."""
@@ -17,8 +19,17 @@ _FLAG_BITS, _QOS_1 = 0x06, 0x02
 
 class BoundedClient(paho.Client):
     """Keeps no more than the first `MAX_RECEIVED_BYTES` of a packet, however large it is. A receiver sees a message
-    that was cut off, and the broker its acknowledgement.
+    that was cut off, and the broker its acknowledgement. A packet that cannot be read ends the connection, and no more.
     """
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        try:
+            return super()._packet_handle()
+        except OSError:
+            raise
+        except Exception as error:  # whatever paho makes of a damaged packet
+            unforeseen.tell("MQTT: a packet from the broker", error)
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
 
     def _sock_recv(self, bufsize: int) -> bytes:
         del self._in_packet["packet"][MAX_RECEIVED_BYTES:]

@@ -28,6 +28,7 @@ from tagger.mqtt.reasons import ADVICE, certificate_refusal, describe
 from tagger.mqtt.tls import tls_context
 from tagger.retry import pause_s
 from tagger.settings import MqttSettings
+from tagger.unforeseen import contained
 
 log = logging.getLogger(__name__)
 
@@ -403,7 +404,8 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:  # not every broker refuses such a topic
             return
-        self.on_message(topic, bytes(message.payload), message.retain)
+        with contained("MQTT: a message"):
+            self.on_message(topic, bytes(message.payload), message.retain)
 
     def _hold(self, topic: bytes, payload: bytes, number: int) -> None:
         try:
@@ -411,7 +413,8 @@ class Connection:
         except UnicodeDecodeError:
             self.acknowledge([number])
             return
-        self.on_held(text, payload, number)
+        with contained("MQTT: a message"):
+            self.on_held(text, payload, number)
 
     def _on_subscribe(self, reasons: Sequence[ReasonCode]) -> None:
         if refusals := [reason for reason in reasons if reason.is_failure]:

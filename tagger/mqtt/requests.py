@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tagger.errors import UserError, near
+from tagger import unforeseen
+from tagger.errors import TaggerError, UserError, near
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +79,13 @@ class Requests:
             transaction = _check_transaction(request.pop("transaction", None))
             if is_allowed:
                 data = self._execute(kind, request)
-        except UserError as error:
+        except TaggerError as error:
             if is_allowed:
                 return _answer(transaction, "error", "error", str(error))
+        except Exception as error:
+            unforeseen.tell("MQTT: a request", error)
+            if is_allowed:
+                return _answer(transaction, "error", "error", "something failed; the log says what")
         if not is_allowed:
             return self._reject_flood(transaction)
         log.info("MQTT: request %s: done", kind)
@@ -99,8 +104,11 @@ class Requests:
             if payload not in (b"ON", b"OFF"):
                 raise UserError("must be ON or OFF")
             self._controls.pause(source, payload == b"OFF")
-        except UserError as error:
+        except TaggerError as error:
             log.warning("MQTT: %s/enabled/set: %s", _quote(source), error)
+            return None
+        except Exception as error:
+            unforeseen.tell("MQTT: a source's enabled/set", error)
             return None
         return payload == b"ON"
 

@@ -18,6 +18,7 @@ from tagger.mqtt.requests import Requests
 from tagger.mqtt.topics import ANY_LEVEL, Topics, label_levels
 from tagger.settings import MqttSettings
 from tagger.sinks import Sink, SourceState
+from tagger.unforeseen import contained
 
 _REMOVAL_SECONDS = 10
 """Wait between the two messages that remove entities, seconds. Home Assistant would ignore parts of the second while it
@@ -254,6 +255,10 @@ class MqttSink(Sink):
         )
 
     def _handle_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        with contained("MQTT: a message"):
+            self._read_message(topic, payload, retained)
+
+    def _read_message(self, topic: str, payload: bytes, retained: bool) -> None:
         if self._journal is not None and self._journal.note(topic, payload, retained):
             return
         if topic == self._topics.node_status:

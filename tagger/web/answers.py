@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from tagger import unforeseen
 from tagger.errors import UserError
 from tagger.web.files import PageFile
 
@@ -80,6 +81,12 @@ def error_answer(status: int, why: str, headers: Mapping[str, str] | None = None
     """
     body, always = json.dumps({"error": why}), {"Cache-Control": "no-store"}
     return Response(body, status, media_type="application/json", headers={**(headers or {}), **always})
+
+
+def failure(error: Exception) -> Response:
+    """The answer where an exception came that nobody foresaw, which is told."""
+    unforeseen.tell("the live page: a request", error)
+    return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "something failed; the log says what")
 
 
 def file_answer(request: Request, file: PageFile) -> Response:

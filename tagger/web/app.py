@@ -1,6 +1,5 @@
 """The web application: which path is answered by what, and which right it needs. It knows Starlette."""
 
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from http import HTTPStatus
@@ -17,7 +16,7 @@ from starlette.types import ASGIApp
 from tagger.errors import TaggerError, UserError
 from tagger.web import openapi
 from tagger.web.access import Access
-from tagger.web.answers import error_answer, file_answer, found_answer, json_answer, wish_of
+from tagger.web.answers import error_answer, failure, file_answer, found_answer, json_answer, wish_of
 from tagger.web.api import Daemon
 from tagger.web.clip_routes import clip_routes
 from tagger.web.files import page_files
@@ -26,8 +25,6 @@ from tagger.web.health_routes import health_routes
 from tagger.web.live import MOST_READERS
 from tagger.web.roles import Right, may
 from tagger.web.threshold_routes import threshold_routes
-
-log = logging.getLogger(__name__)
 
 
 async def _joined(first: bytes, others: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
@@ -61,8 +58,8 @@ def guarded(index: str, routes: Sequence[Route], access: Access) -> ASGIApp:
             return error_answer(error.status_code, error.detail, error.headers)
         if isinstance(error, TaggerError):
             return error_answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-        log.warning("the live page: %s: %s", request.scope["path"], type(error).__name__, exc_info=error)
-        return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "something failed; the log says what")
+        request.state.is_told = True
+        return failure(error)
 
     app = Starlette(
         routes=[

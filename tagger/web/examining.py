@@ -1,14 +1,12 @@
 """`tagger doctor` on demand: its checks run in a thread of their own, one run at a time."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tagger import unforeseen
 from tagger.times import rfc3339
-
-log = logging.getLogger(__name__)
 
 
 class Examining:
@@ -50,7 +48,7 @@ class Examining:
                 with self._lock:
                     self._findings.append(each)
         except Exception as error:  # the daemon listens on
-            log.warning("the live page: doctor: %s: %s", type(error).__name__, error, exc_info=True)
+            unforeseen.tell("the live page: doctor", error)
             failed = {"about": "doctor", "state": "fail", "said": f"{type(error).__name__}: {error}", "advice": ""}
             with self._lock:
                 self._findings.append(failed)

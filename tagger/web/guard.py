@@ -8,13 +8,13 @@ from urllib.parse import parse_qs
 
 from anyio import CapacityLimiter, to_thread
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tagger.web.access import COOKIE, SESSION_SECONDS, Access, bearer
-from tagger.web.answers import body_of, error_answer, file_answer, json_answer, redirect
+from tagger.web.answers import body_of, error_answer, failure, file_answer, json_answer, redirect
 from tagger.web.caller import Caller
 from tagger.web.files import PageFile
 from tagger.web.passwords import BlockedError
@@ -45,7 +45,8 @@ _OPEN = ("/login", "/static/")
 class Guard:
     """Refuses what may not be asked, before any route sees it, and adds HEADERS to every answer.
 
-    Routes find who asks in the request's `state`: `caller` and `role`. An open path has no role.
+    Routes find who asks in the request's `state`: `caller` and `role`. An open path has no role. `is_told`: an
+    exception that nobody foresaw is in the log.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
@@ -56,8 +57,12 @@ class Guard:
         if scope["type"] != "http":
             return
 
+        has_begun = False
+
         async def send_guarded(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 own = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
                 message = {**message, "headers": [*message["headers"], *own]}
             await send(message)
@@ -66,7 +71,18 @@ class Guard:
             answer = await self._refusal(Request(scope)) or self._app
         except BlockedError as error:
             answer = error_answer(HTTPStatus.TOO_MANY_REQUESTS, str(error))
-        await answer(scope, receive, send_guarded)
+        except Exception as error:
+            answer = failure(error)
+        try:
+            await answer(scope, receive, send_guarded)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            if getattr(Request(scope).state, "is_told", False):  # and answered
+                return
+            last = failure(error)
+            if not has_begun:
+                await last(scope, receive, send_guarded)
 
     async def _refusal(self, request: Request) -> Response | None:
         """

@@ -8,7 +8,6 @@ present state, as one does that has just come.
 import asyncio
 import base64
 import json
-import logging
 import threading
 import time
 from collections import deque
@@ -27,9 +26,8 @@ from tagger.history.log import EventRow
 from tagger.history.query import to_json
 from tagger.policy import Policy
 from tagger.sinks import Sink
+from tagger.unforeseen import contained
 from tagger.web.columns import RANGE_DB, Columns, heard_bands, shown_config
-
-log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
 """Time between two messages to a page, seconds."""
@@ -313,10 +311,8 @@ class Live(Sink):
         try:
             while self._readers:
                 await asyncio.sleep(TICK_SECONDS)
-                try:
+                with contained("the live page: a message"):
                     self.tick()
-                except Exception:
-                    log.warning("the live page: a message could not be made", exc_info=True)
         finally:
             self._ticker = None
             self._events.clear()

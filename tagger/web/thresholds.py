@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tagger import unforeseen
 from tagger.errors import TaggerError, UserError, near
 from tagger.policy import Policy
 from tagger.times import rfc3339
@@ -159,6 +160,8 @@ class Thresholds:
                         return
         except TaggerError as error:
             log.debug("counting for thresholds: %s", error)
+        except Exception as error:
+            unforeseen.tell("the live page: counting for thresholds", error)
         finally:
             self._going_on.release()
 

@@ -374,7 +374,7 @@ class Decider:
     def _why(self, name: str, score: float, scores: Scores) -> str | None:
         """Why a label is not announced after its last update, with these scores."""
         if name in self.policy.denied:
-            return "denied"
+            return "not allowed" if name in self.policy.not_allowed else "denied"
         label = self._labels[name]
         if label.is_idle and not score >= label.policy.enter:  # it was not asked
             return label.why_not(score, scores, self.policy.labels.index(name))

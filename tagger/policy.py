@@ -172,6 +172,8 @@ class Policy:
     """Name -> labels."""
     detected: tuple[str, ...] = ()
     """Labels of events that no network decides, such as `loud`. They can be in groups, and be denied."""
+    not_allowed: frozenset[str] = frozenset()
+    """Those of `denied` that no list denies: they are missing in `allow`."""
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.each):
@@ -221,10 +223,11 @@ def policy(
         except SettingError as error:
             raise SettingError(("events", "labels", label, *error.field), error.problem, error.value) from None
         each.append(made)
-    denied = set(config.deny) | (set(labels) - set(config.allow) if config.allow is not None else set())
+    not_allowed = set(labels) - set(config.allow) - set(config.deny) if config.allow is not None else set()
+    denied = set(config.deny) | not_allowed
     if denied >= set(labels):
         raise SettingError(("events", "allow" if config.allow is not None else "deny"), "leaves no label")
-    return Policy(tuple(labels), tuple(each), frozenset(denied), config.groups, tuple(detected))
+    return Policy(tuple(labels), tuple(each), frozenset(denied), config.groups, tuple(detected), frozenset(not_allowed))
 
 
 def with_threshold(policy: Policy, label: str, enter: float) -> Policy:

@@ -3,7 +3,7 @@
 import codecs
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,11 +20,14 @@ _SEPARATORS = (",", ";", "\t")
 """What spreadsheets put between values, by language and format."""
 
 
-def read_table(path: Path, advice: str = "") -> tuple[list[str], list[tuple[int, TableRow]]]:
+def read_table(
+    path: Path, advice: str = "", columns: Sequence[str] = ()
+) -> tuple[list[str], list[tuple[int, TableRow]]]:
     """The columns' names, stripped, and the rows with their line numbers (from 1); rows without any value are left out.
 
     Args:
         advice: ends the error message.
+        columns: names that are found in upper case, too.
 
     Raises:
         UserError: too large, or not a CSV in UTF-8, or in UTF-16 with a byte order mark.
@@ -35,21 +38,24 @@ def read_table(path: Path, advice: str = "") -> tuple[list[str], list[tuple[int,
             raise UserError(f"{path}: {size / 1e6:.0f} MB are more than any table of clips has{advice}")
         with path.open(newline="", encoding=encoding(path)) as file:
             text = file.read(_MOST_BYTES)
-        columns, rows = table_of(io.StringIO(text, newline=""))
-        if max(map(text.count, "\n\r")) > _MOST_LINES or len(columns) > _MOST_COLUMNS:
+        names, rows = table_of(io.StringIO(text, newline=""), known=columns)
+        if max(map(text.count, "\n\r")) > _MOST_LINES or len(names) > _MOST_COLUMNS:
             most = f"{_MOST_LINES:,} lines or {_MOST_COLUMNS:,} columns"
             raise UserError(f"{path}: has more than {most}, as no table of clips has{advice}")
-        return columns, list(rows)
+        return names, list(rows)
     except (UnicodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV in UTF-8 ({error}){advice}") from None
 
 
-def table_of(file: TextIO, missing: str | None = "") -> tuple[list[str], Iterator[tuple[int, TableRow]]]:
+def table_of(
+    file: TextIO, missing: str | None = "", known: Sequence[str] = ()
+) -> tuple[list[str], Iterator[tuple[int, TableRow]]]:
     """As `read_table`, of a table of any length, row by row.
 
     Args:
         file: opened with `newline=""`, at its beginning. It can seek.
         missing: what stands for values that a row lacks at its end.
+        known: columns whose names are found whatever their case.
 
     Raises:
         csv.Error: it is no CSV, also while rows are read.
@@ -58,7 +64,8 @@ def table_of(file: TextIO, missing: str | None = "") -> tuple[list[str], Iterato
     header = file.readline(_LONGEST_HEADER)
     file.seek(0)
     reader = csv.DictReader(file, restval=missing, strict=True, delimiter=_separator(header))
-    reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
+    names = [name.strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = columns = [name.lower() if name.lower() in known else name for name in names]
     return columns, _rows(reader)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tagger.decide import Decider
 from tagger.events import Event, Scores
-from tagger.policy import LabelPolicy, Policy
+from tagger.policy import EventsConfig, LabelPolicy, Policy, policy
 from tagger.tag import recording as tag
 
 LABELS = ("dog", "rain", "siren")
@@ -416,6 +416,15 @@ def test_not_a_number_is_no_event_and_none_says_it(confirm_s):
 
 
 # --- several labels ---
+
+
+def test_a_label_that_is_missing_in_allow_is_not_called_denied():
+    config = EventsConfig(allow=("rain", "siren"), deny=("siren",))
+    decider = Decider(policy(LABELS, (0.5, 0.5, 0.5), WINDOW_S, 1.0, config))
+    scores = window(0, 5, [[(1, 5)]] * 3)
+    decider.update(scores)
+    why = {each.label: each.why for each in decider.answers(scores, 3)[0]}
+    assert (why["dog"], why["siren"]) == ("not allowed", "denied")
 
 
 def test_denied_labels_are_never_announced_and_that_is_said():

@@ -1,13 +1,14 @@
-"""`tagger models add`: a checkpoint of one's own, or an official file, into the folder of models."""
+"""`tagger models add` and `remove`: checkpoints of one's own, and official files, into the folder of models."""
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 
 from tagger.checkpoints.graph import graph_of
 from tagger.checkpoints.info import read_info
-from tagger.checkpoints.store import SUFFIX, folder
-from tagger.errors import CheckpointError, to_install
+from tagger.checkpoints.store import SUFFIX, entries, folder
+from tagger.errors import CheckpointError, UserError, near, to_install
 from tagger.files import replacing
 
 
@@ -41,6 +42,27 @@ def add(path: Path) -> Path:
         if graph_of(path).is_file():
             _copy(graph_of(path), graph_of(target))
     return target
+
+
+def remove(name: str) -> list[Path]:
+    """Deletes a checkpoint, and its graph, from `$TAGGER_HOME/models`.
+
+    Returns:
+        The files that were there.
+
+    Raises:
+        UserError: there is none of this name, or it comes with the package.
+    """
+    path = folder() / f"{name}{SUFFIX}"
+    if path.parent != folder() or not os.path.isfile(path):  # noqa: PTH113  # Path.is_file raises for too long names
+        known = {entry.name: entry for entry in entries()}
+        if name in known:
+            raise UserError(f"{name}: comes with the package, and stays")
+        raise UserError(f"no model {name!r}{near(name, known)} (`tagger models` lists them)")
+    found = [each for each in (path, graph_of(path)) if each.is_file()]
+    for each in found:
+        each.unlink()
+    return found
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import click
@@ -49,10 +50,19 @@ _MANY_THREADS = ("train", "eval", "features")
 """Commands whose products of matrices are large enough for several threads."""
 
 
+def _try_to_show(show: Callable[..., None], *values: Any) -> None:
+    """Shows an error, unless standard error is full: the exit code still tells."""
+    with suppress(OSError):
+        show(*values)
+
+
 class _Failure(click.ClickException):
     def __init__(self, error: TaggerError) -> None:
         super().__init__(str(error))
         self.exit_code = error.exit_code  # type: ignore[misc]  # click declares it for the class
+
+    def show(self, file: Any = None) -> None:
+        _try_to_show(super().show, file)
 
 
 @contextmanager
@@ -65,6 +75,7 @@ def _failures() -> Iterator[None]:
     except click.UsageError as error:
         message = printable(error.format_message())
         error.format_message = lambda: message  # type: ignore[method-assign]
+        error.show = partial(_try_to_show, error.show)  # type: ignore[method-assign]
         raise
     except SettingError as error:
         from tagger.config.places import located

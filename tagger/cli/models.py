@@ -1,4 +1,4 @@
-"""`tagger models`, `models add` and `models download`."""
+"""`tagger models`, `models add`, `remove`, `download` and `opinion`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 
 from tagger.cli.common import Group
-from tagger.printable import echo, number_of
+from tagger.printable import echo, echo_lines, number_of
 
 
 @click.group(cls=Group, invoke_without_command=True)
 @click.pass_context
 def models(ctx: click.Context) -> None:
-    """List the installed models; add or download others."""
+    """List the installed models; add, remove or download others."""
     if ctx.invoked_subcommand is not None:
         return
     from tagger.checkpoints import store
@@ -38,6 +38,16 @@ def models_add(files: Sequence[Path]) -> None:
     for path in files:
         added = add(path)
         echo(f"{added.stem}: {added}")
+
+
+@models.command("remove")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def models_remove(names: Sequence[str]) -> None:
+    """Delete a checkpoint of your own, or an official one, with its graph."""
+    from tagger.checkpoints.add import remove
+
+    for name in names:
+        echo_lines(f"removed {path}" for path in remove(name))
 
 
 @models.command("download")

@@ -96,9 +96,9 @@ def _wanted(known: Sequence[Model]) -> list[str]:
 def _not_known(sound: str, meant: Sequence[str], known: Sequence[Model]) -> str:
     if meant:
         return f"did you mean {_any_of(meant)}?"
-    teach = "`tagger train` can teach it, from some recordings of it"
+    teach = "? lists all, and `tagger train` can teach it, from some recordings of it"
     found = related(sound, known)
-    return f"no model knows it (there is {_any_of(found)}); {teach}" if found else f"no model knows it; {teach}"
+    return f"no label is called so; there is {_any_of(found)}; {teach}" if found else f"no label is called so; {teach}"
 
 
 def _any_of(labels: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from tagger import files
 from tagger.config import events, sourcetables
 from tagger.config.options import OPTIONS, TABLES
-from tagger.config.tomlfile import TomlFile
+from tagger.config.tomlfile import TomlFile, statement_lines
 from tagger.errors import UserError, near
 from tagger.policy import EventsConfig
 
@@ -82,15 +82,21 @@ def read(path: Path) -> tuple[TomlFile, dict[str, Any]]:
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}, line {_line_of(str(error), text)}: is not TOML: {error}") from None
+        raise UserError(f"{path}, {_lines_of(str(error), text)}: is not TOML: {error}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path}: holds a number that is too long, or too many brackets within brackets") from None
     return TomlFile(path, text), table
 
 
-def _line_of(error: str, text: str) -> int:
+def _lines_of(error: str, text: str) -> str:
+    """Where a mistake is: from where that begins which is not closed, or the like, to where the parser notices it."""
     match = re.search(r"at line (\d+)", error)
-    return int(match[1]) if match else text.rstrip().count("\n") + 1  # the parser says `at end of document`
+    last = int(match[1]) if match else text.rstrip().count("\n") + 1  # the parser says `at end of document`
+    first = max((line for line in statement_lines(text) if line <= last), default=last)
+    if " (at end of document)" in error:  # a text in three quotes that does not end begins with the last of them
+        quotes = "'''" if "'''" in error else '"""' if "Unterminated" in error else ""
+        first = text[: text.rindex(quotes)].count("\n") + 1 if quotes and quotes in text else first
+    return f"lines {first} to {last}" if first < last else f"line {last}"
 
 
 def parse(file: TomlFile, table: Mapping[str, Any]) -> Document:

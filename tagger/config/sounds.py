@@ -24,6 +24,19 @@ _MOST_NEAR = 4
 """Number of labels that are suggested for one word."""
 
 
+_EVERYDAY = {
+    "Speech": "people person human voice talk speak someone somebody",
+    "Conversation": "people talk chat",
+    "Baby cry, sob": "infant newborn child kid",
+    "Gunshot, gunfire": "gun rifle pistol",
+    "Smoke detector, smoke alarm": "fire",
+    "Glass": "window burglar",
+    "Music": "song tune radio",
+    "Vehicle": "traffic lorry",
+}
+"""Labels of AudioSet that words mean which are no part of them: only hints."""
+
+
 @dataclass(frozen=True)
 class Model:
     """A model that can be listened with."""
@@ -123,10 +136,12 @@ def related(sound: str, models: Sequence[Model]) -> list[str]:
     (['dog', 'Bark'], ['Telephone'])
     """
     wanted, letters = frozenset(stems_of(sound)), letters_of(sound)
+    meant = {label for label, words in _EVERYDAY.items() if wanted & {*stems_of(words)}}
     return _different(
         label
         for label in _all_labels(models)
         if any(wanted > key(name)[0] != frozenset() for name in names_of(label))
+        or label in meant
         or (len(letters) >= _LETTERS and letters in letters_of(label))
     )
 

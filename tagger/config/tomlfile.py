@@ -86,6 +86,11 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
             line += whole.count("\n")
 
 
+def statement_lines(text: str) -> Iterator[int]:
+    """The lines on which statements begin, also in a document that is not valid."""
+    return (line for line, _ in _statements(text))
+
+
 def _paths(table: Mapping[str, Any], at: Keys = ()) -> list[Keys]:
     """All keys below, each before those within it."""
     paths = []

@@ -141,7 +141,7 @@ class OpenSinks:
         """Closes the sinks that are no longer wanted and opens new ones. What is published meanwhile waits for them.
 
         Returns:
-            A phrase for each change, to be logged: "with jsonl", "without webhook".
+            A phrase for each change, to be logged: "jsonl was opened", "webhook was closed".
         """
         # A broker that refuses the new settings does not stop the daemon: its own settings may be about to change.
         self.context = replace(context, on_refused=None)
@@ -176,8 +176,8 @@ class OpenSinks:
                     break
         self._want = {**want, **{key: before[key] for key in self._open if key not in want}}
         return [
-            *(f"with {kind}{' anew' if kind in went else ''}" for kind in came),
-            *(f"without {kind}" for kind in went if kind not in came),
+            *(f"{kind} was {'closed and opened again' if kind in went else 'opened'}" for kind in came),
+            *(f"{kind} was closed" for kind in went if kind not in came),
         ]
 
 

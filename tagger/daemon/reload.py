@@ -38,6 +38,6 @@ def _reload(daemon: Daemon, build: Configuration) -> None:
         unforeseen.tell("reload", error)
         return
     set_level(settings.log_level)
-    log.info("reload: done%s", f"; sinks: {', '.join(changed)}" if changed else "")
+    log.info("reload: done%s", f"; {', '.join(changed)}" if changed else "")
     if fixed:
         log.warning("reload: %s: changed only by a restart", ", ".join(fixed))

@@ -108,7 +108,7 @@ def _row(name: str, each: Mapping[str, Any], now: float) -> Sequence[str]:
         each["state"],
         age_text(lasted) if lasted < 86_400 else local_text(seconds(each["since"])),
         "-" if audio is None else f"{age_text(audio)} ago",
-        "-" if level is None else f"{level:.0f} dBFS",
+        "-" if level is None or each["state"] != "hearing" else f"{level:.0f} dBFS",
         f"{each['windows']:,}",
         f"{each['skipped']:,}",
         "-" if latency is None else f"{latency['p50']:.0f} ms",

@@ -228,7 +228,8 @@ def _from_json(text: str, place: str) -> Any:
 def _from_csv(text: str, place: str) -> list[dict[str, Any]]:
     """The rows as the tables that they stand for. Cells that are empty say nothing."""
     try:
-        columns, rows = table_of(io.StringIO(text, newline=""), missing=None)
+        known = [option.key for option in sourcetables.SOURCE_FIELDS]
+        columns, rows = table_of(io.StringIO(text, newline=""), missing=None, known=known)
         return _rows(columns, rows, place)
     except csv.Error as error:
         raise UserError(f"{place}: is no CSV: {error}") from None

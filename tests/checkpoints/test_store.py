@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from tagger.checkpoints import checkpoint, official, store
-from tagger.checkpoints.add import add
+from tagger.checkpoints.add import add, remove
 from tagger.checkpoints.info import CheckpointInfo
-from tagger.errors import CheckpointError
+from tagger.errors import CheckpointError, UserError
 from tagger.features.config import MelConfig
 from tagger.files import sha256
 from tagger.models.config import EfficientATConfig
@@ -244,3 +244,29 @@ def test_each_width_is_recognised(tmp_path):
     torch.save(official_weights(), tmp_path / "mn01_as_mAP_298.pt")
     info, _ = official.convert(tmp_path / "mn01_as_mAP_298.pt")
     assert (info.config.width, info.metrics) == (0.1, {"audioset_map": 0.298})
+
+
+def test_a_checkpoint_and_its_graph_are_removed(tmp_path):
+    made = add(save(tmp_path / "mine.safetensors"))
+    made.with_suffix(".onnx").write_text("graph")
+    other = made.with_name("other.safetensors")
+    other.write_text("damaged")
+    assert remove("mine") == [made, made.with_suffix(".onnx")]
+    assert remove("other") == [other]
+    assert not list(store.folder().iterdir())
+
+
+@pytest.mark.parametrize("name", ["../x", "x" * 5_000, "", "fire_alarm"])
+def test_what_is_no_own_checkpoint_is_not_removed(name, tmp_path):
+    store.folder().mkdir(parents=True)
+    (store.folder().parent / "x.safetensors").write_text("not in the folder")
+    with pytest.raises(UserError, match="no model"):
+        remove(name)
+    assert (store.folder().parent / "x.safetensors").exists()
+
+
+def test_what_comes_with_the_package_is_not_removed():
+    bundled = save(store.BUNDLED / "one.safetensors")
+    with pytest.raises(UserError, match="one: comes with the package"):
+        remove("one")
+    assert bundled.exists()

@@ -29,6 +29,11 @@ def test_output_that_cannot_be_written_is_an_error(kind: str, command: tuple[str
     refused_process(with_streams(KINDS[kind], *TAGGER, *command))
 
 
+@pytest.mark.parametrize("command", [("tag", "missing.wav"), ("tag", "--nope"), ("listen", "missing.wav"), ("nope",)])
+def test_an_error_that_cannot_be_written_has_its_exit_code(command: tuple[str, ...], tmp_path: Path) -> None:
+    assert with_streams("2>/dev/full", *TAGGER, *command).returncode == 2
+
+
 def test_the_error_says_that_it_was_the_output() -> None:
     refused_process(with_streams(">&-", *TAGGER, "recipes"), "standard output: ")
 

@@ -394,6 +394,14 @@ def test_a_mistake_in_the_file_is_one_line_with_file_line_and_key(text, said, fi
 
 
 @pytest.mark.parametrize(
+    "opened", ["labels = [", "labels = { a = 1,", 'labels = """', "labels = '''", 'x = ["""\na', "x = [[1], [2,"]
+)
+def test_what_is_not_closed_is_named_where_it_begins(opened, file):
+    with pytest.raises(UserError, match=r"(line 3|lines 3 to [78]): is not TOML"):
+        of(file, f"a = [\n]\n{opened}\n\n# a comment\n\nb = 3\n")
+
+
+@pytest.mark.parametrize(
     ("env", "said"),
     [
         ({"HOP": "often"}, "TAGGER_LISTEN_HOP: must be a number"),

@@ -286,7 +286,7 @@ def test_all_that_is_wrong_is_named_at_once_and_enter_takes_what_is_right(home):
     for words in (
         "'dgo': did you mean dog",
         "'sirn': did you mean siren",
-        "'xyzzyx': no model knows it; `tagger train`",
+        "'xyzzyx': no label is called so; ? lists all, and `tagger train`",
     ):
         assert done.stdout.count(words) == 1
     assert done.stdout.count("Sounds") == 2

@@ -87,6 +87,11 @@ def test_what_has_a_part_of_it_is_a_hint_and_no_suggestion():
         assert there in related(sound, BOTH)
 
 
+@pytest.mark.parametrize("sound", ["people talking", "human voices", "somebody speaking"])
+def test_everyday_words_are_hints(sound):
+    assert "Speech" in related(sound, [ESC50, AUDIOSET])
+
+
 def test_what_no_label_resembles_has_neither():
     assert near("qqqqqqqq", BOTH) == related("qqqqqqqq", BOTH) == []
 

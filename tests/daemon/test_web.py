@@ -25,6 +25,11 @@ WELL = snapshot(source("mic", events={"dog": 1}))
 AWAY = snapshot(source("mic"), source("door", state="retrying", reason="gone", detail="the cable is out"))
 
 
+def test_a_source_that_is_silent_or_away_has_no_level() -> None:
+    found = snapshot(*(source(state, state=state) for state in ("silent", "retrying", "off")))
+    assert not [line for line in text(found.to_json()) if "dBFS" in line]
+
+
 @contextmanager
 def served(folder: Path, found: Snapshot = WELL, host: str = "127.0.0.1") -> Iterator[int]:
     """Answers with this snapshot; yields the port."""

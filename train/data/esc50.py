@@ -64,7 +64,7 @@ def read(root: Path, subset: Subset = "esc50") -> Dataset:
             f"{root}: no ESC-50 here ({TABLE} is missing); get it from "
             "https://github.com/karolpiczak/ESC-50 and name its folder: tagger train DATA"
         )
-    rows = [row for _, row in read_table(table)[1]]
+    rows = [row for _, row in read_table(table, columns=(*_COLUMNS, "esc10"))[1]]
     columns = (*_COLUMNS, "esc10") if subset == "esc10" else _COLUMNS
     if not rows or any(column not in rows[0] for column in columns):
         raise UserError(f"{table}: must have rows, and columns {', '.join(columns)}")

@@ -17,6 +17,7 @@ from train.data.dataset import FOLDS, Clip, Dataset
 from train.data.esc50 import source_of
 from train.messages import Say
 
+_COLUMNS = ("filename", "label", "fold", "source")
 _LONGEST_NUMBER = 10
 """Digits."""
 _LEAST = 2
@@ -59,7 +60,9 @@ def read(path: Path, say: Say = lambda line: None, known: Collection[str] = ()) 
         files = [file for file in files if file.label not in few]
     labels = tuple(sorted({file.label for file in files if file.label is not None}))
     if not labels and not (saved and files):
-        todo = f"tagger review {path}" if saved else "put each label's into a folder of its name"
+        todo = "put each label's into a folder of its name"
+        if saved or path.is_file():
+            todo = f"tagger review {path}" if saved else "below the columns' names, write a file and its label a line"
         raise UserError(f"{path}: has no labelled sounds; {todo}")
     clips = _clips(files, labels, path if path.is_dir() else path.parent)
     if lone := [name for name in labels if recordings[name] < _LEAST and name not in known]:
@@ -188,7 +191,7 @@ def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]
     Raises:
         UserError: the CSV is wrong; the message has the line.
     """
-    columns, lines = read_table(table)
+    columns, lines = read_table(table, columns=_COLUMNS)
     if "filename" not in columns or "label" not in columns:
         raise UserError(f"{table}: line 1 must name the columns: filename,label[,fold][,source]")
     files: list[_File] = []

@@ -242,6 +242,12 @@ def test_labels_of_a_csv_that_are_none(tmp_path, name):
     assert "line 3: the label" in refused(table(tmp_path, "1.wav,kettle", f"2.wav,{name}"))
 
 
+@pytest.mark.parametrize("header", ["Filename,Label", "FILENAME, LABEL", "fileName,label"])
+def test_the_case_of_a_csvs_columns_does_not_matter(tmp_path, header):
+    rows = [f"{number}.wav,kettle" for number in range(3) if write(tmp_path / f"{number}.wav", number)]
+    assert own.read(table(tmp_path, *rows, header=header)).labels == ("kettle",)
+
+
 def test_accents_are_written_one_way(tmp_path):
     root = folder(tmp_path, **{"cafe\u0301": 3})
     assert own.read(root).labels == ("caf\u00e9",)
@@ -338,7 +344,7 @@ def test_a_table_of_another_spreadsheet(tmp_path, separator, suffix):
         (["0.wav,a,1,", "same.wav,a,2,"], "line 3: the same recording as on line 2, but in fold 2"),
         (["0.wav,a,1,x", "same.wav,a,,y", "1.wav,a,2,y"], "its recording is in fold 1 too"),
         (["0.wav,a,,", '"1.wav,a,,'], "not a CSV in UTF-8"),
-        ([], "no labelled sounds"),
+        ([], "no labelled sounds; below the columns' names, write a file and its label a line"),
         (["0.wav,background,,"], "no labelled sounds"),
     ],
 )

@@ -8,11 +8,14 @@ from typing import Literal
 import numpy as np
 import torch
 
+from tagger.checkpoints import checkpoint, store
 from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.checkpoints.info import CheckpointInfo
+from tagger.checkpoints.release import audioset_labels
 from tagger.features.config import MelConfig
 from tagger.features.logmel import front_end
 from tagger.models.config import CRNNConfig, EfficientATConfig
+from tagger.models.efficientat import EfficientAT
 from tagger.models.network import build
 from train.data.corpus import Corpus
 from train.data.dataset import Clip, Dataset, Rows
@@ -133,6 +136,22 @@ def mn_backbone(seed: int = 0, head: Literal["linear", "mlp"] = "linear") -> Bac
     )
 
 
+def publish(model: EfficientAT, mel: MelConfig) -> None:
+    """Installs a network with 527 classes as the official `mn04_as`, whose usual logits are known."""
+    info = CheckpointInfo(
+        name="mn04_as",
+        architecture="efficientat",
+        config=model.config,
+        mel=mel,
+        window_seconds=1.0,
+        labels=audioset_labels(),
+        activation="sigmoid",
+        thresholds=(0.5,) * 527,
+        training={"recipe": "official", "data": "AudioSet"},
+    )
+    checkpoint.save(store.folder() / "mn04_as.safetensors", info, model)
+
+
 def fit(
     folder: Path,
     recipe: Recipe = RECIPE,
@@ -195,6 +214,7 @@ def info_of(found: Trained, name: str) -> CheckpointInfo:
         bias=found.bias,
         surprise=found.surprise,
         others=found.others,
+        opinion=found.opinion,
     )
 
 

@@ -75,6 +75,9 @@ class Recipe:
     opinion: bool = False
     """Whether the official network that training starts from gives a second opinion (`train.fit.opinion`), at a third
     of the network's time or less."""
+    opinion_layer: bool = False
+    """Whether that network also says how sure it is of each label, by a last layer that is fitted to its features as
+    the recipe `head` does it (`train.fit.label_layer`). Not with `head`, which is such a layer."""
     enter_logit: float = 0.0
     """With `upper`: logit at which an event begins."""
 
@@ -139,6 +142,8 @@ class Recipe:
             raise UserError(
                 "pretrain_epochs: it learns from stored spectrograms (stored_views), the whole network (all)"
             )
+        if self.opinion_layer and self.trainable == "head":
+            raise UserError("opinion_layer: a last layer alone (--freeze) is that layer already")
 
     def to_document(self) -> dict[str, Any]:
         """Its fields, for JSON."""
@@ -256,6 +261,7 @@ RECIPES: dict[str, Recipe] = {
         clip_gradient=5.0,
         surprise=1.0,
         opinion=True,
+        opinion_layer=True,
         enter_logit=1.5,
     ),
     "gradual": Recipe(trainable="gradual", layer_decay=0.85),

@@ -21,7 +21,11 @@ from safetensors.torch import load_file, save_file
 
 from tagger.checkpoints.header import METADATA_KEY, read_header
 from tagger.checkpoints.store import BUNDLED
+from tagger.features.config import MelConfig
+from tagger.models.config import EfficientATConfig
+from tagger.models.efficientat import EfficientAT
 from tests.programs import LONG_S, refused, run, running, write_wav
+from tests.trainings import publish
 from train.evaluate import plots
 from train.fit.loop import StepResult
 from train.fit.stream import StreamLearner
@@ -444,8 +448,10 @@ def test_a_process_that_is_killed_in_an_epoch_goes_on_from_the_last_one(
 
 def test_the_recipe_for_streams_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sounds = listed(make(tmp_path / "sounds", each=3), 3)
+    torch.manual_seed(0)
+    publish(EfficientAT(EfficientATConfig(labels=527, width=0.1)), MelConfig())
     quick = (word for name in ("epochs=2", "batch=8", "frozen_blocks=14") for word in ("--set", name))
-    flags = ("train", sounds, "-m", "mn01", "--start", "nothing", "--recipe", "stream", *quick, "--fold", "1")
+    flags = ("train", sounds, "--recipe", "stream", *quick, "--fold", "1")
     succeeded(*flags, "-o", tmp_path / "whole")
     step, steps = StreamLearner.step, 0
 
@@ -467,6 +473,8 @@ def test_the_recipe_for_streams_goes_on_where_it_was_stopped(tmp_path: Path, mon
     assert document["training"]["recipe"] == "stream"
     assert document["activation"] == "sigmoid"
     assert document["architecture"]["config"]["moments"]
+    assert document["architecture"]["config"]["seconded"]
+    assert document["opinion"]["share"] > 0
     assert document["training"]["inner_loss"] > 0
 
 

@@ -27,7 +27,7 @@ from train.fit.trainer import unless_stopped
 DRAWS = {"plain": 1, "placed": 4, "fragment": 1, "background": 1}
 """Number of draws of each view."""
 _STAGES = sum(DRAWS.values()) + 1
-"""Passes over the data: every draw of every view, and the scenes."""
+"""Passes over the data: every draw of every view, and the scenes, which come last."""
 SCENES = 400
 """Fewest scenes in which a data set's sounds are placed; each clip has at least `_LEAST_SCENES`."""
 _LEAST_SCENES = 2
@@ -59,18 +59,22 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Embeddings:
+class WindowEmbeddings:
     views: dict[str, tuple[Tensor, ...]]
     """By view: one [clips, F] for each of its draws."""
-    within: dict[str, Tensor]
-    """By view: [clips, steps, F], float16, the steps of its first draw."""
-    scenes: Steps
 
     def of(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings [N, F] and targets [N, labels] of these clips, in every view and draw."""
         pairs = [(each[rows], targets_of(view, targets[rows])) for view, many in self.views.items() for each in many]
         embeddings, truths = zip(*pairs, strict=True)
         return torch.cat(embeddings), torch.cat(truths)
+
+
+@dataclass(frozen=True)
+class Embeddings(WindowEmbeddings):
+    within: dict[str, Tensor]
+    """By view: [clips, steps, F], float16, the steps of its first draw."""
+    scenes: Steps
 
 
 class Embedder:
@@ -113,6 +117,17 @@ class Embedder:
             within[view] = draws[0]["steps"]
         return Embeddings(views, within, self._scenes())
 
+    def windows(self) -> WindowEmbeddings:
+        """Those of whole windows alone: the same, in less time.
+
+        Raises:
+            TrainingStoppedError: after `stop`; the views that are complete stay in the cache.
+        """
+        views = {}
+        for view, count in DRAWS.items():
+            views[view] = tuple(self._view(view, draw, _STAGES - 1)["whole"] for draw in range(count))
+        return WindowEmbeddings(views)
+
     def hidden(self) -> Tensor:
         """Inputs of the last layer for each clip as it is, [clips, F]."""
         return self._view("plain", 0)["whole"]
@@ -131,14 +146,18 @@ class Embedder:
 
         return torch.from_numpy(cached_arrays("features", self._key | {"view": "pooled"}, make)["pooled"])
 
-    def _view(self, view: str, draw: int) -> dict[str, Tensor]:
-        """One draw of one view: `whole` [clips, F]; of the first draw `steps`, too, [clips, steps, F], float16."""
+    def _view(self, view: str, draw: int, stages: int = _STAGES) -> dict[str, Tensor]:
+        """One draw of one view: `whole` [clips, F]; of the first draw `steps`, too, [clips, steps, F], float16.
+
+        Args:
+            stages: how many passes over the data it is one of.
+        """
         views = Views(self._corpus.waveforms, self._rate_hz, self._seed + 1000 * draw)
 
         def make() -> dict[str, NDArray[Any]]:
             batches = views.batches(np.arange(len(self._corpus.waveforms)), view)
             whole, steps = [], []
-            for maps in self._heard(batches, _title(view, draw), len(self._corpus.waveforms)):
+            for maps in self._heard(batches, _title(view, draw, stages), len(self._corpus.waveforms)):
                 whole.append(self._whole(maps))
                 if draw == 0:
                     steps.append(self._steps(maps))
@@ -204,10 +223,10 @@ class Embedder:
         return whole
 
 
-def _title(view: str, draw: int) -> str:
+def _title(view: str, draw: int, stages: int) -> str:
     """
-    >>> _title("placed", 2)
+    >>> _title("placed", 2, 8)
     'features 4 of 8, placed'
     """
     number = 1 + draw + sum(DRAWS[before] for before in itertools.takewhile(lambda each: each != view, DRAWS))
-    return f"features {number} of {_STAGES}, {view}"
+    return f"features {number} of {stages}, {view}"

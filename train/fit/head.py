@@ -70,11 +70,7 @@ class HeadTrainer(Trainer):
         negatives = negatives_for(self.setup.backbone, hidden, plain[every], targets[every])
         learnt, chosen = negatives.halves()
         validation = chosen.added_to(*embeddings.of(held, targets))
-        tried = []
-        for l2 in unless_stopped(L2_CANDIDATES, stop):
-            window = fit(*learnt.added_to(*embeddings.of(outer, targets)), l2)
-            tried.append((float(cross_entropy(window.logits(validation[0]), validation[1])), l2, window))
-        _, l2, window = min(tried, key=lambda each: each[0])
+        l2, window = best_window(learnt.added_to(*embeddings.of(outer, targets)), validation, stop)
         moments = fit(*learnt.added_to(*embeddings.scenes.of(outer, targets), of_steps=True), MOMENTS_L2)
         others = others_of(self.network, self.setup.backbone, plain[every], targets[every])
 
@@ -120,6 +116,25 @@ class HeadTrainer(Trainer):
         classes = others.layer.out_features if others is not None else 0
         network.config = dataclasses.replace(network.config, moments=True, joint=is_joint, others=classes)
         return network.requires_grad_(False).cpu()
+
+
+def best_window(
+    learnt: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], stop: Stop
+) -> tuple[float, LinearHead]:
+    """The regularisation of `L2_CANDIDATES` whose layer has the least loss on what was not learnt from, and that layer.
+
+    Args:
+        learnt, validation: features [N, F] and targets [N, labels].
+
+    Raises:
+        TrainingStoppedError: after `stop`.
+    """
+    tried = []
+    for l2 in unless_stopped(L2_CANDIDATES, stop):
+        window = fit(*learnt, l2)
+        tried.append((float(cross_entropy(window.logits(validation[0]), validation[1])), l2, window))
+    _, l2, window = min(tried, key=lambda each: each[0])
+    return l2, window
 
 
 def _loss(views: Mapping[str, Tensor], nothing: Tensor, targets: Tensor) -> float:

@@ -19,10 +19,11 @@ from tagger.features.config import MelConfig
 from tagger.features.logmel import front_end
 from tagger.models.network import Network
 from tagger.models.opinion import with_opinion
+from tagger.stop import Stop
 from train.data.corpus import Corpus
 from train.data.dataset import Rows
-from train.fit.backbone import Backbone
-from train.fit.trainer import Trained
+from train.fit.label_layer import label_layer
+from train.fit.trainer import Setup, Trained
 from train.messages import Say
 
 LEAST_CLIPS, LEAST_LABELS = 500, 20
@@ -37,15 +38,17 @@ _BATCH = 32
 Array = NDArray[np.float64]
 
 
-def second_opinion(
-    trained: Trained, backbone: Backbone, corpus: Corpus, rows: Rows, inner: Rows, device: torch.device, say: Say
-) -> Trained:
+def second_opinion(trained: Trained, setup: Setup, rows: Rows, inner: Rows, say: Say, stop: Stop) -> Trained:
     """The same with a second opinion; as it was, where none is possible, which is said.
 
     Args:
         rows: clips that were learnt from.
         inner: clips that set the bias.
+
+    Raises:
+        TrainingStoppedError: after `stop`; the same call goes on.
     """
+    backbone, corpus, device = setup.backbone, setup.corpus, setup.place.device
     if backbone.official is None or trained.activation != "sigmoid":
         return trained
     other = checkpoint.load(backbone.official)
@@ -53,7 +56,6 @@ def second_opinion(
     if network is None:
         say("no second opinion: too few of the first layers are as they were")
         return trained
-    network = network.to(device)
     labels, constants = corpus.dataset.labels, read_constants()
     usual = constants["usual"].get(other.info.name)
     table = classes_for(labels, other.info.labels)
@@ -65,6 +67,11 @@ def second_opinion(
             f"{LEAST_CLIPS} clips of {LEAST_LABELS} labels or more"
         )
         return trained
+    layer = None
+    if setup.recipe.opinion_layer:
+        layer = label_layer(setup, np.union1d(rows, inner), stop)
+        network = cast(Network, with_opinion(cast(Network, trained.model), cast(Network, other.model), layer.last))
+    network = network.to(device)
     wanted = [label for label, name in enumerate(labels) if name not in table]
     shown = every if usual is None else every[np.isin(truth[every], wanted)]
     _, audioset = _heard(network, trained, backbone.mel, corpus, shown, device)
@@ -74,23 +81,30 @@ def second_opinion(
     surprise = (audioset - np.array(mean)) / np.array(spread)
     learnt = {labels[each]: _excited(surprise[truth[shown] == each], other.info.labels) for each in wanted}
     means = tuple({**table, **learnt}[label] for label in labels)
-    weights = constants["weights"] | {"share": 0.0}  # a frozen network's last layer is the one that it has
+    weights = constants["weights"] | ({} if layer is not None else {"share": 0.0})
     opinion = Opinion(other.info.labels, means, mean, spread, **weights, network=other.info.name)
-    known = inner[corpus.targets[torch.from_numpy(inner)].any(1).numpy()]
+    known, second = inner[corpus.targets[torch.from_numpy(inner)].any(1).numpy()], None
+    if layer is not None:
+        unheard = known[np.isin(known, layer.inner)]
+        known = unheard if len(unheard) else known
+        second = layer.before[torch.from_numpy(known)].double().numpy()
     logits, audioset = _heard(network, trained, backbone.mel, corpus, known, device)
-    bias = neutral_bias(opinion, logits, audioset, truth[known])
+    bias = neutral_bias(opinion, logits, audioset, truth[known], second)
     return replace(trained, model=network.cpu(), opinion=replace(opinion, bias=round(bias, 4)))
 
 
-def neutral_bias(opinion: Opinion, logits: Array, audioset: Array, truth: NDArray[np.int64]) -> float:
+def neutral_bias(
+    opinion: Opinion, logits: Array, audioset: Array, truth: NDArray[np.int64], second: Array | None = None
+) -> float:
     """The bias that keeps the median logit of clips that are right with and without the opinion; of all clips, if none
     is.
 
     Args:
         logits: [N, labels], calibrated.
         truth: [N], number of the label.
+        second: [N, labels], calibrated logits of the opinion's last layer for the labels. None: it has none.
     """
-    after, rows = opinion(logits, audioset), np.arange(len(truth))
+    after, rows = opinion(logits, audioset, second), np.arange(len(truth))
     right = (after.argmax(1) == truth) & (logits.argmax(1) == truth)
     rows = rows[right] if right.any() else rows
     return float(np.median(logits[rows, truth[rows]] - after[rows, truth[rows]]))

@@ -239,10 +239,11 @@ class _Stages:
         if not job.resume:
             for name in ("state.pt", "pretrain.pt", PRETRAINED):
                 (folder / name).unlink(missing_ok=True)
-        trained = self._trainer(stage).run(rest, inner, folder, self._say, self._stop)
+        trainer = self._trainer(stage)
+        trained = trainer.run(rest, inner, folder, self._say, self._stop)
         if not job.recipe.opinion:
             return trained
-        return second_opinion(trained, self._backbone, corpus, rest, inner, self._place.device, self._say)
+        return second_opinion(trained, trainer.setup, rest, inner, self._say, self._stop)
 
     def _trainer(self, stage: int) -> Trainer:
         """The trainer of the stage before, where it starts and learns from the same networks; else a new one."""

@@ -64,7 +64,13 @@ class LabelScores:
             raise KeyError(label) from None
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The `k` highest scores with their labels, highest first."""
+        """The `k` highest scores with their labels, highest first.
+
+        Raises:
+            InputError: `k` is no number from 0 on.
+        """
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:
+            raise InputError(f"top {k!r}: must be a whole number from 0 on")
         return list(top(self.scores, self.labels, k))
 
     def __repr__(self) -> str:
@@ -351,6 +357,15 @@ def load(
         CheckpointError: there is no such model, or it cannot be read.
         UserError: an argument cannot be used.
     """
+    for model in models:
+        if not isinstance(model, str | PathLike):
+            raise InputError(f"load: {model!r}: must be a name or a path; several are arguments of their own")
+    for name, seconds in (("window", window), ("hop", hop)):
+        is_number = isinstance(seconds, int | float | np.integer | np.floating) and not isinstance(seconds, bool)
+        if not (is_number and seconds) and (name == "hop" or seconds is not None):
+            raise InputError(f"load: {name} {seconds!r}: must be a number of seconds above 0")
+    if runtime not in settings.RUNTIMES:
+        raise InputError(f"load: runtime {runtime!r}: use one of {', '.join(settings.RUNTIMES)}")
     names = tuple(str(Path(model)) if isinstance(model, PathLike) else model for model in models)
     names = names or (settings.DEFAULT_MODEL,)
     if twice := [name for name in names if names.count(name) > 1]:
@@ -385,6 +400,8 @@ def mono(array: ArrayLike, may_be_empty: bool = False) -> Samples:
     Raises:
         InputError: the array has another shape or type, no samples, or samples that are no sound.
     """
+    if isinstance(array, str | PathLike):
+        raise InputError("array: is a path; `tag` and `events` take recordings")
     try:
         given = np.asarray(array)
     except ValueError:

@@ -274,8 +274,36 @@ def test_a_wrong_model_is_refused_at_once() -> None:
         tagger.load("esc50", "esc50")
     with pytest.raises(UserError, match="hop"):
         tagger.load("esc50", hop=-1)
+    for wrong in (None, 3, ["esc50"]):
+        with pytest.raises(InputError, match="must be a name or a path"):
+            tagger.load(wrong)
     with pytest.raises(AttributeError, match="laod"):
         tagger.laod  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({name: value} for name in ("window", "hop") for value in (0, 0.0, "5", True, [])),
+        {"hop": None},
+        {"runtime": "gpu"},
+    ],
+)
+def test_a_wrong_option_is_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"load: {next(iter(options))}"):
+        tagger.load("esc50", **options)
+
+
+@pytest.mark.parametrize("k", [-1, 1.5, "a", None, True])
+def test_a_wrong_number_of_labels_is_refused(esc50: Tagger, k: Any) -> None:
+    with pytest.raises(InputError, match="whole number from 0 on"):
+        esc50.classify(np.zeros(100), RATE_HZ).top(k)
+
+
+def test_a_path_is_no_array(esc50: Tagger, tmp_path: Path) -> None:
+    for path in ("demo.wav", tmp_path):
+        with pytest.raises(InputError, match="`tag` and `events` take recordings"):
+            esc50.classify(path, RATE_HZ)  # type: ignore[arg-type]
 
 
 def test_integers_fill_the_scale() -> None:

@@ -3,7 +3,7 @@
     tagger models download mn04; tagger export mn04_as
     tagger train ESC-50/ --freeze       # FOLDS is its output folder; `tagger export` each fold, for speed
     python bench/opinion.py hear  home/ ESC-50/ FOLDS/ --cache cache/   # once: what the networks make of both
-    python bench/opinion.py first home/ ESC-50/ FOLDS/ --cache cache/   # the plain sums of docs/trust.md
+    python bench/opinion.py first home/ ESC-50/ FOLDS/ --cache cache/   # the plain sums of docs/opinion.md
     python bench/opinion.py choose home/ ESC-50/ FOLDS/ --cache cache/  # weights, on the half `choose` of the sources
     python bench/opinion.py report home/ ESC-50/ FOLDS/ --cache cache/  # the other half: once
     python bench/opinion.py streams home/ ESC-50/ FOLDS/ --cache cache/ --background nontarget/test [--half report]

@@ -30,7 +30,7 @@ LEAST_CLIPS, LEAST_LABELS = 500, 20
 """Fewest clips and labels that show what is usual for a network's classes."""
 MOST_CLASSES = 3
 """Most classes that mean a label, where its clips tell. With the table's, ESC-50's heads rank other recordings by AUROC
-0.841 on the half `choose` (docs/trust.md); with three, two and one of the clips' own: 0.833, 0.834, 0.822."""
+0.841 on the half `choose` (docs/opinion.md); with three, two and one of the clips' own: 0.833, 0.834, 0.822."""
 _LEAST_SHARE = 0.5
 """Least mean surprise of such a class, as a share of the first one's."""
 _BATCH = 32

@@ -103,14 +103,14 @@ def hide_secrets(given: dict[str, Any], database: str = "") -> None:
     """Removes secrets from the command line that `ps` shows. Commands call it first.
 
     Args:
-        database: URL of a database, if there is one.
+        database: URL of a database, or the path of a file, which is no secret.
     """
     from tagger.config import secret
     from tagger.config.given import has_secret, looks_secret
 
     urls = [given.get(key) or "" for key in ("mqtt.url", "sinks.webhook.url")]
     # If a flag is given twice, the last one counts, but `ps` shows both.
-    urls.append(database)
+    urls += [database] if "://" in database else []
     urls += [url for each in sys.orig_argv if "://" in (url := each.partition("=")[2] if each[:2] == "--" else each)]
     seen = secret.take_off_command_line(filter(has_secret, urls))
     if secrets := [each for each in seen if looks_secret(each)]:

@@ -490,3 +490,10 @@ def test_any_time_is_a_time_or_one_line(text: str) -> None:
     for read in (times.day, times.moment):
         with suppress(UserError):  # and nothing else
             read("--since", text)
+
+
+def test_a_path_of_letters_and_digits_is_no_secret(tmp_path: Path) -> None:
+    folder = tmp_path / "aB3xY9kLm2pQ7rS"
+    folder.mkdir()
+    done = tagger("events", folder / "log-470e964.sqlite")
+    assert "secret" not in done.stderr

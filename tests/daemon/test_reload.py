@@ -212,7 +212,7 @@ def test_a_broker_that_refuses_what_was_changed_is_asked_again(tmp_path: Path) -
     try:
         with daemon(broker, tmp_path, "") as it:
             said = it.reload('[mqtt]\nuser = "me"\npassword = "verysecret"\n')
-            assert any("with mqtt" in line for line in said), said
+            assert any("mqtt was closed and opened again" in line for line in said), said
             until(lambda: sum("refuses" in line for line in it.said) > 1, "it tries again")
             assert any("check user and password" in line for line in it.said)
             assert "verysecret" not in "".join(it.said)

@@ -8,6 +8,7 @@ five seconds, takes a moment beside a sound for the sound: each moment's feature
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,10 +18,10 @@ from tagger.models.efficientat import Others, joint_logits
 from tagger.stop import Stop
 from train.augment.views import targets_of
 from train.data.dataset import Rows
-from train.fit.backbone import others_of
-from train.fit.embeddings import Embedder, Embeddings
+from train.fit.backbone import Backbone, others_of
+from train.fit.embeddings import Embedder, Embeddings, WindowEmbeddings
 from train.fit.logistic import LinearHead, cross_entropy, fit
-from train.fit.negatives import negatives_for, stored
+from train.fit.negatives import Negatives, negatives_for, stored
 from train.fit.trainer import Setup, Trained, Trainer, calibrated, unless_stopped
 from train.messages import Say
 
@@ -67,17 +68,15 @@ class HeadTrainer(Trainer):
         if not stored().is_file() and not self._has_said:
             self._has_said = True
             report("no recordings of other sounds: few labels are told from the rest worse (scripts/negatives.py)")
-        negatives = negatives_for(self.setup.backbone, hidden, plain[every], targets[every])
-        learnt, chosen = negatives.halves()
-        validation = chosen.added_to(*embeddings.of(held, targets))
-        l2, window = best_window(learnt.added_to(*embeddings.of(outer, targets)), validation, stop)
+        window = fit_windows(self.setup.backbone, hidden, embeddings, targets, outer, held, stop)
+        learnt, chosen = window.negatives.halves()
         moments = fit(*learnt.added_to(*embeddings.scenes.of(outer, targets), of_steps=True), MOMENTS_L2)
         others = others_of(self.network, self.setup.backbone, plain[every], targets[every])
 
         def logits_of(whole: Tensor, steps: Tensor, is_joint: bool) -> Tensor:
             """Logits of windows, as `tagger.models.efficientat.outputs_of` and the classifier have them."""
             surprise = others(whole).amax(1, keepdim=True) if others is not None else 0.0
-            logits = window.logits(whole)
+            logits = window.before.logits(whole)
             if is_joint:
                 logits = joint_logits(logits, moments.logits(steps.float()))
             return logits - SURPRISE * surprise
@@ -93,16 +92,16 @@ class HeadTrainer(Trainer):
             choices.append((_loss(views, nothing, targets[held]), is_joint, views, nothing))
         _, is_joint, views, nothing = min(choices, key=lambda each: each[0])
         temperature, bias, threshold = calibrated(views, targets[held], "sigmoid", nothing)
-        final = fit(*negatives.added_to(*embeddings.of(every, targets)), l2)
-        final_moments = fit(*negatives.added_to(*embeddings.scenes.of(every, targets), of_steps=True), MOMENTS_L2)
+        final = window.fitted_to(*embeddings.of(every, targets))
+        scenes = window.negatives.added_to(*embeddings.scenes.of(every, targets), of_steps=True)
         return Trained(
-            self._with(final, final_moments, is_joint, others),
+            self._with(final, fit(*scenes, MOMENTS_L2), is_joint, others),
             temperature,
             bias,
             threshold,
             surprise=SURPRISE if others is not None else 0.0,
             others=self.setup.backbone.labels if others is not None else (),
-            details={"l2": l2, "negatives": len(negatives)},
+            details={"l2": window.l2, "negatives": len(window.negatives)},
         )
 
     def _with(self, window: LinearHead, moments: LinearHead, is_joint: bool, others: Others | None) -> nn.Module:
@@ -118,7 +117,50 @@ class HeadTrainer(Trainer):
         return network.requires_grad_(False).cpu()
 
 
-def best_window(
+@dataclass(frozen=True)
+class WindowFit:
+    """A last layer for whole windows whose regularisation was chosen, and what it learns from besides the clips."""
+
+    before: LinearHead
+    """Learnt without the inner clips, and from the first half of `negatives`."""
+    l2: float
+    negatives: Negatives
+
+    def fitted_to(self, features: Tensor, targets: Tensor) -> LinearHead:
+        """The layer with this regularisation, learnt from these windows, [N, F] and [N, labels], and all negatives."""
+        return fit(*self.negatives.added_to(features, targets), self.l2)
+
+
+def fit_windows(
+    backbone: Backbone,
+    hidden: nn.Sequential,
+    embeddings: WindowEmbeddings,
+    targets: Tensor,
+    rows: Tensor,
+    inner: Tensor,
+    stop: Stop,
+) -> WindowFit:
+    """Fits the layer to `rows` with each regularisation, and chooses one by `inner`.
+
+    Args:
+        hidden: the network's layers after pooling and flattening, without the last one.
+        targets: [clips, labels], 0 or 1.
+
+    Raises:
+        TrainingStoppedError: after `stop`.
+        UserError: the file of other recordings' features is damaged.
+    """
+    every = torch.cat([rows, inner])
+    plain = embeddings.views["plain"][0]
+    negatives = negatives_for(backbone, hidden, plain[every], targets[every])
+    learnt, chosen = negatives.halves()
+    l2, before = _best_window(
+        learnt.added_to(*embeddings.of(rows, targets)), chosen.added_to(*embeddings.of(inner, targets)), stop
+    )
+    return WindowFit(before, l2, negatives)
+
+
+def _best_window(
     learnt: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], stop: Stop
 ) -> tuple[float, LinearHead]:
     """The regularisation of `L2_CANDIDATES` whose layer has the least loss on what was not learnt from, and that layer.

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from tagger.stop import Stop
 from train.data.dataset import Rows, inner_split
 from train.fit.embeddings import Embedder
-from train.fit.head import best_window
-from train.fit.logistic import LinearHead, fit
-from train.fit.negatives import negatives_for
+from train.fit.head import fit_windows
+from train.fit.logistic import LinearHead
 from train.fit.trainer import Setup, calibrated
 from train.recipe import RECIPES
 
@@ -43,15 +42,11 @@ def label_layer(setup: Setup, rows: Rows, stop: Stop) -> LabelLayer:
     if not targets[torch.from_numpy(inner)].any():
         inner = rest
     outer, held = torch.from_numpy(rest), torch.from_numpy(inner)
-    every = torch.cat([outer, held])
     hidden: nn.Sequential = network.cpu().classifier[2:-1]  # type: ignore[index,assignment]
-    negatives = negatives_for(backbone, hidden, plain[every], targets[every])
-    learnt, chosen = negatives.halves()
-    validation = chosen.added_to(*embeddings.of(held, targets))
-    l2, window = best_window(learnt.added_to(*embeddings.of(outer, targets)), validation, stop)
-    logits = window.logits(plain)
+    window = fit_windows(backbone, hidden, embeddings, targets, outer, held, stop)
+    logits = window.before.logits(plain)
     temperature, bias, _ = calibrated({"plain": logits[held]}, targets[held], "sigmoid")
-    final = fit(*negatives.added_to(*embeddings.of(every, targets)), l2)
+    final = window.fitted_to(*embeddings.of(torch.cat([outer, held]), targets))
     last = nn.Linear(plain.shape[1], len(dataset.labels))
     LinearHead(final.weight / temperature, final.bias / temperature + bias).put_into(last)
     return LabelLayer(last.requires_grad_(False), inner, logits / temperature + bias)

@@ -27,12 +27,10 @@ _ANSWER_SECONDS = 30.0
 _END_SECONDS = 5.0
 _AGAIN_SECONDS = 60.0
 """Time after which a process that is gone is started again, seconds."""
-
-log = logging.getLogger(__name__)
-
-
 HERE = 0
 """Stands for this process where others have a number."""
+
+log = logging.getLogger(__name__)
 
 
 class MeasuringProcess:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tagger import __version__
-from tagger.history.counted import Kept, Part
+from tagger.history.count_cache import CountCache, Part
 from tagger.history.scores import Chunk, Track
 from tagger.policy import LabelPolicy
 from tagger.web.replay import Replay, Windows
@@ -31,7 +31,7 @@ def parts_of(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
 class Counter:
     """Counts one label of one source by some sets of rules."""
 
-    def __init__(self, name: Sequence[str], rules: Sequence[LabelPolicy], kept: Kept, read: Read) -> None:
+    def __init__(self, name: Sequence[str], rules: Sequence[LabelPolicy], cache: CountCache, read: Read) -> None:
         """
         Args:
             name: of node, source and label.
@@ -39,7 +39,7 @@ class Counter:
             read: reads the windows of some chunks.
         """
         self.rules = tuple(rules)
-        self._name, self._kept, self._read = tuple(name), kept, read
+        self._name, self._cache, self._read = tuple(name), cache, read
 
     def count(
         self, parts: Sequence[Sequence[Chunk]], deadline: float = math.inf, clock: Callable[[], float] = time.monotonic
@@ -60,13 +60,13 @@ class Counter:
             found: Part | None = None
             for place, rules in enumerate(self.rules):
                 key = self._key(rules, chunks, memories[place], after)
-                found = self._kept.find(key)
+                found = self._cache.find(key)
                 if found is None:
                     if clock() > deadline:
                         return None
                     windows = windows or Windows(self._read(chunks))
                     found = _counted(self._name[-1], rules, windows, memories[place], after)
-                    self._kept.add(key, found, lasts=number + 1 < len(parts))
+                    self._cache.add(key, found, lasts=number + 1 < len(parts))
                 own = events[place]
                 if own and found.end is not None:
                     own[-1] = (own[-1][0], found.end)

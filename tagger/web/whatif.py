@@ -20,11 +20,11 @@ import numpy as np
 
 from tagger import children
 from tagger.errors import TaggerError
-from tagger.history.counted import keeping
-from tagger.history.scores import Chunk, Track, chunks, labels_of, reading, track
+from tagger.history.count_cache import keeping
+from tagger.history.scores import Chunk, chunks, labels_of, reading, track
 from tagger.policy import LabelPolicy
 from tagger.web.counted import Counter, parts_of
-from tagger.web.replay import offered, replay
+from tagger.web.replay import offered
 
 SPANS = {"day": 86_400.0, "week": 7 * 86_400.0, "month": 30 * 86_400.0}
 """Names and lengths of what is counted, seconds."""
@@ -40,20 +40,6 @@ Mark = tuple[float, float, bool]
 """Onset and offset of a reviewed event, seconds since the epoch, and whether it was right."""
 
 
-def counts(kept: Track, label: str, rules: LabelPolicy, now: float, marks: Sequence[Mark]) -> list[dict[str, Any]]:
-    """For each threshold that is offered: how many events began in the last day, week and month, and how many of the
-    reviewed sounds since the first window would still be announced.
-
-    Args:
-        now: the end of all spans, seconds since the epoch.
-    """
-    if not len(kept.time):
-        return []
-    each = [rules.with_enter(enter) for enter in offered(rules)]
-    found = [[(event.onset, event.offset) for event in replay(kept, label, own)] for own in each]
-    return _rows(each, found, now, [mark for mark in marks if mark[0] >= kept.time[0]])
-
-
 def counted(
     counter: Counter,
     parts: Sequence[Sequence[Chunk]],
@@ -62,7 +48,7 @@ def counted(
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[list[dict[str, Any]], float]:
-    """As `counts`, of as much as can be counted in time: the last day, then the last week, then all.
+    """The rows (`rows_of`) of as much as can be counted in time: the last day, then the last week, then all.
 
     Args:
         parts: of the history.
@@ -70,7 +56,7 @@ def counted(
         clock: seconds.
 
     Returns:
-        The counts, None for spans that were left out; and from when on they count, seconds since the epoch.
+        The rows, None for spans that were left out; and from when on they count, seconds since the epoch.
 
     Raises:
         TaggerError: the day alone takes too long.
@@ -89,16 +75,23 @@ def counted(
             if found is None:
                 return [row | dict.fromkeys(list(SPANS)[number:]) for row in rows], since
             asked, since = len(own), own[0][0].begin if own else now
-            rows = _rows(counter.rules, found, now, [mark for mark in marks if mark[0] >= since])
+            rows = rows_of(counter.rules, found, now, [mark for mark in marks if mark[0] >= since])
     return rows, since
 
 
-def _rows(
+def rows_of(
     rules: Sequence[LabelPolicy],
     events: Sequence[Sequence[tuple[float, float | None]]],
     now: float,
     marks: Sequence[Mark],
 ) -> list[dict[str, Any]]:
+    """For each set of rules: how many events began in the last day, week and month, and how many of the reviewed sounds
+    would still be announced.
+
+    Args:
+        events: onset and offset of those that each set of rules gives.
+        now: the end of all spans, seconds since the epoch.
+    """
     rows = []
     for own, found in zip(rules, events, strict=True):
         spans = np.array([(onset, now if offset is None else offset) for onset, offset in found]).reshape(-1, 2)
@@ -155,10 +148,10 @@ def answer(question: dict[str, Any], clock: Callable[[], float] = time.monotonic
         parts = parts_of(known := chunks(database, node, source))
         rows, since = list[dict[str, Any]](), question["now"]
         if known:
-            with keeping(path) as kept:
+            with keeping(path) as cache:
                 each = [rules.with_enter(enter) for enter in offered(rules)]
                 own = Counter(
-                    (node, source, label), each, kept, lambda part: track(database, node, source, label, part)
+                    (node, source, label), each, cache, lambda part: track(database, node, source, label, part)
                 )
                 rows, since = counted(own, parts, question["now"], marks, _COUNT_SECONDS, clock)
     inside = [mark for mark in marks if known and mark[0] >= since]

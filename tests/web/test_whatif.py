@@ -16,7 +16,7 @@ from tagger.events import Event, Report, Scores, Stream
 from tagger.history import blocks
 from tagger.history import scores as history
 from tagger.history.blocks import FLOOR
-from tagger.history.counted import keeping
+from tagger.history.count_cache import keeping
 from tagger.history.scores import chunks, labels_of, reading, track
 from tagger.policy import EventsConfig, Policy, policy, with_threshold
 from tagger.settings import ScoreHistorySettings
@@ -296,7 +296,10 @@ def test_what_takes_too_long_is_left_out_and_counted_meanwhile(tmp_path: Path, m
         keep(path, [each and replace(each, time=each.time - last.time + now - 60 - ago) for each in heard])
     rules = rules_of(EventsConfig())
     with reading(path) as database:
-        whole = whatif.counts(track(database, "attic", "mic", "dog"), "dog", rules.each[0], now, [])
+        kept = track(database, "attic", "mic", "dog")
+    each = [rules.each[0].with_enter(enter) for enter in offered(rules.each[0])]
+    events = [[(event.onset, event.offset) for event in replay(kept, "dog", own)] for own in each]
+    whole = whatif.rows_of(each, events, now, [])
     question = {"path": str(path), "node": "attic", "source": "mic", "label": "dog", "now": now}
     question |= {"rules": whatif.rules_json(rules.each[0])}
     question |= {"marks": [(now - ago - 120, now - ago, True) for ago in (20 * day, 6 * day, 0.0)]}

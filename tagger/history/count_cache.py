@@ -36,8 +36,8 @@ class Part:
     """Flags of what comes after."""
 
 
-class Kept:
-    """The counts that are kept in a file, which is a cache: where it cannot be used, all is counted again."""
+class CountCache:
+    """The counts that are kept in a file. Where it cannot be used, all is counted again."""
 
     def __init__(self, database: sqlite3.Connection | None) -> None:
         self._database = database
@@ -87,7 +87,7 @@ class Kept:
 
 
 @contextmanager
-def keeping(history: Path) -> Iterator[Kept]:
+def keeping(history: Path) -> Iterator[CountCache]:
     """Opens the counts of a history, which are in a file beside it; one that is damaged, or full, begins anew."""
     path = history.with_name(f"{history.name}.counts")
     try:
@@ -99,11 +99,11 @@ def keeping(history: Path) -> Iterator[Kept]:
             database = _open(path)
     except OSError:
         database = None
-    kept = Kept(database)
+    cache = CountCache(database)
     try:
-        yield kept
+        yield cache
     finally:
-        kept.save()
+        cache.save()
         if database is not None:
             database.close()
 

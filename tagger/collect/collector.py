@@ -15,7 +15,7 @@ from tagger import unforeseen
 from tagger.collect.message import NoEventError, merged, row_of
 from tagger.errors import TaggerError, UserError
 from tagger.history.log import EventRow
-from tagger.history.postgres import PostgresLog
+from tagger.history.postgres import PostgresLog, RowRefusedError
 from tagger.mqtt.connection import Connection, Session
 from tagger.printable import number_of, printable
 from tagger.retry import Repeats, Retry
@@ -44,7 +44,7 @@ class Counts:
     written: int = 0
     """Rows that were given to the database."""
     refused: int = 0
-    """Messages that are no events."""
+    """Messages that are no events, and events that the database cannot hold."""
 
 
 @dataclass
@@ -134,11 +134,7 @@ class Collector:
         try:
             row = row_of(topic, payload)
         except NoEventError as error:
-            self.counts.refused += 1
-            if self._refused.add():
-                where = printable(topic[:_LONGEST_SHOWN])
-                so_far = number_of(self.counts.refused, "message")
-                log.warning("%s: a message %s; left out (%s so far)", where, error, so_far)
+            self._refuse(f"{printable(topic[:_LONGEST_SHOWN])}: a message {error}")
             self._broker.acknowledge([number])
             return
         except Exception as error:
@@ -209,7 +205,10 @@ class Collector:
                 for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
                     self._write(half, retry)
                 return
-            self._leave_out(error)
+            if isinstance(error, RowRefusedError):
+                self._refuse(f"the database cannot hold event {batch[0].id}: {printable(str(error))}")
+            else:
+                self._leave_out(error)
         else:
             if not is_written:
                 with self._lock:
@@ -217,6 +216,11 @@ class Collector:
                 return
             self.counts.written += len(batch)
         self._acknowledge(batch)
+
+    def _refuse(self, what: str) -> None:
+        self.counts.refused += 1
+        if self._refused.add():
+            log.warning("%s; left out (%s so far)", what, number_of(self.counts.refused, "message"))
 
     def _leave_out(self, error: Exception) -> None:
         self.counts.refused += 1

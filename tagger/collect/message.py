@@ -10,8 +10,8 @@ from tagger.history.log import EventRow
 
 _ID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
 """A ULID."""
-_LONGEST_TEXT = 1_000
-"""Longest name in a message, characters."""
+_LONGEST_TEXT = 300
+"""Longest name in a message, characters. A file's has 255 at most; two of these fit into an index of PostgreSQL."""
 _LATEST = 253_402_300_800.0
 """Begin of the year 10000, seconds since the epoch."""
 

@@ -39,8 +39,14 @@ _MADE = "SELECT FROM pg_attribute WHERE attrelid = 'events'::regclass AND attnam
 """Finds the column that only a hypertable of TimescaleDB has: the time in the id, a part of its key."""
 _FOR_GOOD = ("28", "3D", "42")
 """SQLSTATE classes of what no second try mends: who may log in, which database, rights and tables."""
+_OF_A_ROW = ("22", "54000")
+"""SQLSTATE class and code of what is wrong with a row itself: a value that no column takes, or that no index holds."""
 _REFUSALS = ("authentication failed", "does not exist", "invalid", "no password supplied", "certificate")
 """Words of libpq for what no second try mends; before there is a connection, it gives no SQLSTATE."""
+
+
+class RowRefusedError(ValueError):
+    """The database cannot hold one of the rows, now or later. The text says why."""
 
 
 def shown(url: str) -> str:
@@ -71,13 +77,14 @@ class PostgresLog:
                 comes from libpq's environment variables (PGPASSWORD, PGPASSFILE, PGSSLMODE ...).
 
         Raises:
-            UserError: no such database, user or password; or the tables are not ours.
+            UserError: no such database, user or password; it cannot hold all letters; or the tables are not ours.
             TaggerError: the database cannot be reached.
         """
         self._url = url
         self._connection = _connect(url)
         with _translated_errors(url):
             try:
+                _check_encoding(self._connection, url)
                 _migrate(self._connection, url)
                 is_hypertable = self._connection.execute(_MADE).fetchone() is not None
                 self._connection.commit()
@@ -96,6 +103,7 @@ class PostgresLog:
             rows: no two with the same id.
 
         Raises:
+            RowRefusedError: no row was written; without one of them, or some, the others can be.
             UserError, TaggerError: no row was written, or it is not known; writing them again is right in any case.
         """
         if self._connection.closed:
@@ -103,8 +111,10 @@ class PostgresLog:
         # In the order of ids: two collectors that write the same events then never wait for each other.
         columns = [list(column) for column in zip(*map(_values, sorted(rows, key=lambda row: row.id)), strict=True)]
         try:
-            with _translated_errors(self._url), self._connection.transaction():
+            with _translated_errors(self._url), _refused_rows(), self._connection.transaction():
                 self._connection.execute(self._write, columns)
+        except RowRefusedError:
+            raise
         except BaseException:
             self._connection.close()
             raise
@@ -190,6 +200,19 @@ def _connect(url: str) -> "psycopg.Connection[Any]":
         )
 
 
+def _check_encoding(connection: "psycopg.Connection[Any]", url: str) -> None:
+    """
+    Raises:
+        UserError: the database cannot hold every name.
+    """
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise UserError(
+            f"{shown(url)}: holds text as {encoding}, which lacks letters that names may have; make it with "
+            "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
 def _migrate(connection: "psycopg.Connection[Any]", url: str) -> None:
     """Brings the tables to the newest version. Of several collectors that start together, one does it."""
     with connection.transaction():
@@ -222,6 +245,17 @@ def _check_version(connection: "psycopg.Connection[Any]", url: str) -> int:
             "upgrade"
         )
     return version
+
+
+@contextmanager
+def _refused_rows() -> Iterator[None]:
+    """Turns psycopg's error into ours where a row is at fault."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if (error.sqlstate or "").startswith(_OF_A_ROW):
+            raise RowRefusedError(_first_line(error)) from None
+        raise
 
 
 @contextmanager

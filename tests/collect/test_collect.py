@@ -1,6 +1,7 @@
 """`tagger collect` with a real broker and a real PostgreSQL, and what dies under it."""
 
 import json
+import random
 import signal
 import subprocess
 import threading
@@ -15,6 +16,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from ulid import ULID
 
+from tagger.collect.message import row_of
 from tagger.history.log import EventLog, EventRow
 from tagger.history.postgres import PostgresLog, shown
 from tagger.times import rfc3339
@@ -187,6 +189,55 @@ def test_what_is_no_event_is_left_out_and_said(database: str, broker: Mosquitto,
         nodes.close()
         collector.kill()
     assert "2 left out, 0 waiting" in collector.said
+
+
+def test_an_event_that_the_database_cannot_hold_keeps_no_other_from_it(
+    database: str, broker: Mosquitto, tmp_path: Path
+) -> None:
+    PostgresLog(database).close()
+    with psycopg.connect(database) as connection:  # somebody's own index, which some label cannot be in
+        connection.execute("CREATE INDEX ON events ((1 / (length(label) - 3)))")
+    collector = Collecting(database, broker, "one", tmp_path)
+    until(lambda: HERE in collector.said, "the collector is there", LONG_S)
+    nodes = Nodes(broker.port)
+    try:
+        topic, dog = nodes._messages(0)[1]
+        until(
+            lambda: [
+                nodes._client.publish(topic, json.dumps(dog | {"id": str(ULID()), "label": label}), 1)
+                for label in ("dog", "siren")
+            ] and ended(database) > 2,
+            "events besides are written",
+            LONG_S,
+        )  # fmt: skip
+        nodes.settle()
+        assert collector.stop() == 0
+    finally:
+        nodes.close()
+        collector.kill()
+    assert "the database cannot hold event 01" in collector.said
+    assert "division by zero; left out (1 message so far)" in collector.said
+    assert ", 0 waiting" in collector.said
+    assert "Traceback" not in collector.said
+
+
+def test_the_longest_names_are_held(database: str) -> None:
+    payload = {"schema": 1, "type": "begin", "id": str(ULID()), "score": 0.5, "peak_score": 0.5, "model": "m"}
+    rng = random.Random(1)  # letters of four bytes that no compression shortens
+    names = {
+        key: "".join(chr(rng.randrange(0x20000, 0x2A000)) for _ in range(300)) for key in ("node", "source", "label")
+    }
+    topic, message = f"tagger/{names['node']}/x/event", payload | names | {"onset": "2026-11-27T10:00:00+00:00"}
+    with closing(PostgresLog(database)) as log:
+        log.write([row_of(topic, json.dumps(message).encode())])
+
+
+def test_a_database_that_lacks_letters_is_refused(postgres: Postgres, database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    refused(
+        run("collect", postgres.url("latin"), "--mqtt", "mqtt://127.0.0.1:1"), "holds text as LATIN1", "ENCODING 'UTF8'"
+    )
 
 
 def test_events_lists_the_database_as_it_lists_a_file(database: str, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from ulid import ULID
+
 from tagger.audio.window import SlidingWindows
 from tagger.condition import Condition
 from tagger.decide import Decider
@@ -26,6 +28,7 @@ from tagger.sinks import Sink, SourceState
 from tagger.sources import Source
 from tagger.sources.healing import Healing
 from tagger.sources.schedule import ALWAYS, Schedule
+from tagger.stream_clock import StreamClock
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +132,9 @@ class Listener:
         rate_hz = classifier.info.mel.sample_rate_hz
         self._sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=not source.live)
         self._lane = classifier.lane(self._sliding, source.behind, self._count_late)
-        self.decider, self._policy = Decider(policy), policy
-        """Holds the policy that is in force; `policy` is the one that was set last."""
+        self._clock = StreamClock(rate_hz)
+        self.decider, self._policy = Decider(policy, self._new_id), policy
+        """Holds the policy that is in force; `policy` is the one that was set last. Its times are the stream's own."""
         self._top_k = top_k
         self._skips = skips or SkipLog(hop_s)
         self._arrived = 0.0
@@ -279,11 +283,23 @@ class Listener:
             self._told = oddity
             taken = replace(block, gap=True) if self._is_resumed else block
             self._is_resumed = False
+            if jump_s := self._clock.jump_s(taken):
+                self._tell_jump(jump_s)
+            self._clock.take(taken)
             for tap in self._taps:
                 tap.heard(taken)
             if self._monitor is not None:
                 self._join(self._monitor.heard(taken))
-        return taken
+        return replace(taken, time=self._clock.own(taken.time))
+
+    def _tell_jump(self, jump_s: float) -> None:
+        """The clock was set, and no sound is missing. What the network has open goes on; what the monitor has open
+        ends, and may begin anew.
+        """
+        if self._monitor is not None:
+            self._join(self._monitor.interrupt())
+        where = "forward" if jump_s > 0 else "back"
+        log.info("%s: the clock went %s by %.1f s; no sound is missing", self.stream.source, where, abs(jump_s))
 
     def _is_dropped(self, window: Window) -> bool:
         """Whether to leave a window out: at the end of a pause or when stopping."""
@@ -300,12 +316,13 @@ class Listener:
         with self._lock:
             if self._finished:  # the daemon could not wait any longer
                 return
+            dated = replace(scores, time=self._clock.wall(scores.time))
             for tap in self._taps:
-                tap.scored(scores)
+                tap.scored(dated)
             self._publish_events(self.decider.update(scores))
             latency_s = time.monotonic() - self._arrived
             self.latencies.add(latency_s)
-            report = Report(scores, *self.decider.answers(scores, self._top_k), latency_s)
+            report = Report(dated, *self.decider.answers(scores, self._top_k), latency_s)
             self._sink.report(self.stream, report)
             self.windows += 1
             self._skips.classified(self.stream.source)
@@ -368,10 +385,10 @@ class Listener:
     def _join(self, events: Sequence[Event]) -> None:
         """Publishes what the monitor has found."""
         if events:  # rarely, and this is asked of every block
-            self._publish_events(self.decider.join(events))
+            self._publish_events(self.decider.join([self._clock.own_event(event) for event in events]))
 
     def _publish_events(self, events: Sequence[Event]) -> None:
-        for found in events:
+        for found in map(self._clock.wall_event, events):
             if found.type == "begin" and self._monitor is not None:
                 self._levels[found.id] = self._monitor.level_before(found.onset)
             event = replace(found, level_before=self._levels.get(found.id))
@@ -381,6 +398,10 @@ class Listener:
             self._sink.event(self.stream, event)
             for tap in self._taps:
                 tap.event(event)
+
+    def _new_id(self, time: float) -> str:
+        """The id of an event that begins at this time of the stream's own."""
+        return str(ULID.from_timestamp(max(self._clock.wall(time), 0.0)))
 
     def _publish_status(self, state: SourceState, detail: str) -> None:
         self._online = state == "online"

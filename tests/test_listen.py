@@ -29,6 +29,7 @@ from tagger.engine.scores import BatchScores
 from tagger.errors import AudioError, TaggerError, UserError
 from tagger.events import AudioTap, Block, Event, Report, Samples, Scores, Stream, Window
 from tagger.latencies import SkipLog
+from tagger.levels.monitor import SoundMonitor
 from tagger.listen import Listener
 from tagger.policy import LabelPolicy, Policy
 from tagger.sources import Source, open_source
@@ -600,3 +601,47 @@ def test_requests_that_come_at_once_find_the_sources(tmp_path: Path, monkeypatch
     done = run("listen", path, "--no-realtime", "--mqtt", "none")
     assert done.exit_code == 0, done.output
     assert [each["sources"] for each in heard] == [["clip"]]
+
+
+@pytest.mark.parametrize("set_s", [3600.0, -3600.0, -2.5, 1.8e9])
+@pytest.mark.parametrize("sound", [(101.0, 101.6), (101.5, 103.0)], ids=["just before", "over that moment"])
+def test_a_clock_that_is_set_neither_splits_nor_repeats_an_event(
+    set_s: float, sound: tuple[float, float], tmp_path: Path
+) -> None:
+    """A sound is one event, as long as itself, by the clock as it was when it began; and its clip holds it."""
+    sink, folder = RecordingSink(), ClipFolder(tmp_path)
+    stream = Stream("node", "fake", "fake", FakeClassifier.LABELS)
+    saver = ClipSaver(folder, stream, RATE_HZ, WINDOW_S + HOP_S, pre_roll_s=0.5, post_roll_s=0.5)
+    times = 99 + np.arange(8 * RATE_HZ) / RATE_HZ
+    samples = np.where((times >= sound[0]) & (times < sound[1]), 0.9, 0.0).astype(np.float32)
+    cut = 3 * RATE_HZ
+    listener(FakeSource([Block(samples[:cut], 99), Block(samples[cut:], 102 + set_s)]), sink, taps=[saver]).run()
+    folder.close(10)
+    (begin,), (end,) = sink.of("begin"), sink.of("end")
+    assert begin.id == end.id
+    assert (end.onset, end.offset) == pytest.approx(sound, abs=2 * FakeClassifier.STEP_S)
+    assert sink.of("report")[-1].scores.end_time == pytest.approx(107 + set_s)
+    (line,) = map(json.loads, (tmp_path / EVENTS).read_text().splitlines())
+    saved, _ = soundfile.read(tmp_path / line["file"])
+    length_s = sound[1] - sound[0]
+    assert len(saved) / RATE_HZ == pytest.approx(length_s + 1, abs=4 * FakeClassifier.STEP_S)
+    assert np.count_nonzero(saved) / RATE_HZ == pytest.approx(length_s, abs=0.01)
+
+
+@pytest.mark.parametrize("set_s", [3600.0, -3600.0])
+def test_a_loud_sound_ends_although_the_clock_is_set(set_s: float) -> None:
+    sink = RecordingSink()
+    monitor = SoundMonitor(RATE_HZ, 10.0, lambda level: None, loud_db=-10.0)
+    blocks = [silence(1, 100), loud_wave(2, 101), loud_wave(1, 103 + set_s), silence(4, 104 + set_s)]
+    listener(FakeSource(blocks), sink, FakeClassifier(lambda samples: 0.0), monitor=monitor).run()
+    spans = [(each.onset, each.offset) for each in sink.of("end")]
+    assert spans == [
+        pytest.approx((101, 103), abs=0.3),
+        pytest.approx((103 + set_s, 104 + set_s), abs=0.3),
+    ]
+    assert {each.id for each in sink.of("begin")} == {each.id for each in sink.of("end")}
+
+
+def loud_wave(seconds: float, time: float) -> Block:
+    wave = np.sin(2 * np.pi * 1000 * np.arange(round(seconds * RATE_HZ)) / RATE_HZ)
+    return Block((0.9 * wave).astype(np.float32), time)

@@ -16,13 +16,15 @@ from tagger.clips.speech import SpeechJudge
 from tagger.events import AudioTap, Block, Event, Scores, Stream
 from tagger.mqtt.topics import label_levels
 from tagger.names import slug
+from tagger.stream_clock import SET_SECONDS
 from tagger.times import rfc3339
 
 Pcm = NDArray[np.int16]
 """[N] samples, full scale 32768."""
 
 _SAME_CLOCK_SECONDS = 0.001
-"""Smallest difference of a block's time from the count of samples that is taken as a correction of the clock."""
+"""Smallest difference of a block's time from the count of samples that is taken as a correction of the clock. From
+SET_SECONDS on, the clock was set: times before and after it are of different clocks."""
 
 _JUDGE_SECONDS = 120.0
 """Time for which windows are remembered beyond the longest clip: two of the longest."""
@@ -100,7 +102,8 @@ class ClipSaver(AudioTap):
         """Takes what was heard in a window, for clips without speech."""
         with self._lock:
             if self._judge is not None and not self._closed:
-                self._judge.scored(scores)
+                begin_s = self.past.find(scores.time)[1] / self._rate_hz
+                self._judge.scored(begin_s, begin_s + scores.duration_s, scores.speech)
                 self._save_complete()
 
     def event(self, event: Event) -> None:
@@ -114,7 +117,7 @@ class ClipSaver(AudioTap):
                 recording = self._recordings[event.id] = self._begin(event)
             if event.offset is not None:
                 recording.message = event.to_json(self._stream, time.time())
-                before, recording.end = recording.stop, self.past.number(event.offset) + self._after
+                before, recording.end = recording.stop, self._offset_of(recording, event.offset) + self._after
                 if recording.stop < before:  # speech may lie in what the clip lacks now
                     recording.is_wanted = None
             self._save_complete()
@@ -137,11 +140,19 @@ class ClipSaver(AudioTap):
             self.past = _Past(self._rate_hz)
 
     def _begin(self, event: Event) -> "_Recording":
-        onset = self.past.number(event.onset)
+        clock, onset = self.past.find(event.onset)
         first, last = self.past.stretch(onset)
         start = max(onset - self._before, first, self.past.start)
         limit = start + self._longest if last is None else min(start + self._longest, last)
-        return _Recording(event, start, limit, self.past.time(start))
+        return _Recording(event, onset, start, limit, self.past.time(start, clock))
+
+    def _offset_of(self, recording: "_Recording", offset: float) -> int:
+        """Number of the sample at an event's offset. An event is dated by the clock that there was when it began: where
+        that was set since then, its length tells.
+        """
+        if self.past.was_set(since=recording.onset):
+            return recording.onset + round((offset - recording.event.onset) * self._rate_hz)
+        return self.past.find(offset)[1]
 
     def _save_complete(self, is_over: bool = False) -> None:
         """Saves the clips whose event has ended, whose last sample has arrived, and that are known to be wanted.
@@ -170,9 +181,9 @@ class ClipSaver(AudioTap):
         if self._judge is None:
             recording.is_wanted = True
             return
-        end = recording.time + (recording.stop - recording.start) / self._rate_hz
-        if recording.is_wanted is None and (is_over or self._judge.is_settled(end)):
-            recording.is_wanted = self._judge.is_without_speech(recording.time, end)
+        begin_s, end_s = recording.start / self._rate_hz, recording.stop / self._rate_hz
+        if recording.is_wanted is None and (is_over or self._judge.is_settled(end_s)):
+            recording.is_wanted = self._judge.is_without_speech(begin_s, end_s)
 
     def _finish(self, id_: str) -> None:
         """Saves a clip, or drops it, if it is not known to be without speech."""
@@ -204,6 +215,8 @@ class _Recording:
 
     event: Event
     """The event when it began."""
+    onset: int
+    """Number of the sample at the event's onset."""
     start: int
     """Number of the clip's first sample."""
     limit: int
@@ -233,6 +246,8 @@ class _Mark:
     time: float
     gap: bool
     """Samples were lost before this one."""
+    set_s: float = 0.0
+    """How far the clock was set before this sample, though none was lost, seconds."""
 
 
 class _Past:
@@ -250,8 +265,10 @@ class _Past:
 
     def add(self, block: Block) -> None:
         """Appends a block."""
-        if block.gap or not self.end or abs(block.time - self.time(self.end)) > _SAME_CLOCK_SECONDS:
-            self.marks.append(_Mark(self.end, block.time, block.gap))
+        ahead_s = block.time - self.time(self.end)
+        if block.gap or not self.end or abs(ahead_s) > _SAME_CLOCK_SECONDS:
+            is_set = self.end and not block.gap and abs(ahead_s) > SET_SECONDS
+            self.marks.append(_Mark(self.end, block.time, block.gap, ahead_s if is_set else 0.0))
         if block.samples.size:
             scaled = np.rint(block.samples * np.float32(32768))
             self._pieces.append(np.clip(scaled, -32768, 32767).astype(np.int16))
@@ -264,20 +281,36 @@ class _Past:
         while len(self.marks) > 1 and self.marks[1].number <= self.start:
             del self.marks[0]
 
-    def number(self, time: float) -> int:
-        """Number of the sample at a wall-clock time, seconds since the epoch.
+    def find(self, time: float) -> tuple[_Mark, int]:
+        """Number of the sample at a wall-clock time, seconds since the epoch, and the mark from which it was counted.
 
         For a lost sample: the number of the next one that was not lost. For a future one: a number that is not reached
-        yet.
+        yet. A time that several samples had, as the clock was set back, is that of the last one; and one before the
+        clock was set is dated by the clock as it is now.
         """
-        at = max((index for index, mark in enumerate(self.marks) if mark.time <= time), default=0)
-        number = self.marks[at].number + round((time - self.marks[at].time) * self._rate_hz)
-        return min([number, *(mark.number for mark in self.marks[at + 1 :])])
+        at = len(self.marks) - 1
+        while at and time < self.marks[at].time - _SAME_CLOCK_SECONDS and not self.marks[at].set_s:
+            at -= 1
+        mark = self.marks[at]
+        number = mark.number + round((time - mark.time) * self._rate_hz)
+        if mark.gap and at:
+            number = max(number, mark.number)
+        return mark, min([number, *(each.number for each in self.marks[at + 1 :])])
 
-    def time(self, number: int) -> float:
-        """Wall-clock time of a sample, seconds since the epoch."""
+    def was_set(self, since: int) -> bool:
+        """Whether the clock was set after the sample of this number."""
+        return any(each.set_s and each.number > since for each in self.marks)
+
+    def time(self, number: int, clock: _Mark | None = None) -> float:
+        """Wall-clock time of a sample, seconds since the epoch.
+
+        Args:
+            clock: a later sample; by the clock as it was then.
+        """
         mark = self.marks[max(0, bisect_right(self.marks, number, key=lambda mark: mark.number) - 1)]
-        return mark.time + (number - mark.number) / self._rate_hz
+        time = mark.time + (number - mark.number) / self._rate_hz
+        until = 0 if clock is None else clock.number
+        return time + sum(each.set_s for each in self.marks if number < each.number <= until)
 
     def stretch(self, number: int) -> tuple[int, int | None]:
         """The stretch without gaps that holds a sample: its first number, and the first after it (None: no gap yet).

@@ -2,8 +2,6 @@
 
 from collections import deque
 
-from tagger.events import Scores
-
 LEAST_SPEECH = 0.1
 """Score of speech from which a window counts as one with speech. Low: who asks for no speech wants none."""
 _LEAST_SECONDS = 0.5
@@ -13,7 +11,7 @@ _ROUNDING = 0.01
 
 
 class SpeechJudge:
-    """Remembers the windows of the newest minutes. Times are seconds since the epoch."""
+    """Remembers the windows of the newest minutes. Times are seconds of the stream's sound: the clock may be set."""
 
     def __init__(self, memory_s: float, known_s: float) -> None:
         """
@@ -25,11 +23,14 @@ class SpeechJudge:
         self._windows: deque[tuple[float, float, bool]] = deque()
         """Begin, end, and whether there is speech, or may be."""
 
-    def scored(self, scores: Scores) -> None:
-        """Takes what was heard in the next window."""
-        has_speech = scores.speech is None or not scores.speech < LEAST_SPEECH
-        self._windows.append((scores.time, scores.end_time, has_speech))
-        while self._windows and self._windows[0][1] < scores.end_time - self._memory_s:
+    def scored(self, begin: float, end: float, speech: float | None) -> None:
+        """Takes what was heard in the next window.
+
+        Args:
+            speech: as in `Scores`.
+        """
+        self._windows.append((begin, end, speech is None or not speech < LEAST_SPEECH))
+        while self._windows and self._windows[0][1] < end - self._memory_s:
             self._windows.popleft()
 
     def is_settled(self, end: float) -> bool:

@@ -29,7 +29,7 @@ class Control:
         self.listeners: Mapping[str, Listener] = {}
         """Listeners by the name of their source. Set before the first request can arrive."""
         self._sink, self._state = sink, state
-        self._tests: dict[str, tuple[threading.Timer, Stream, Event]] = {}
+        self._tests: dict[str, tuple[threading.Timer, Stream, Event, float]] = {}
         self._closed = False
         self._lock = threading.Lock()
 
@@ -68,12 +68,13 @@ class Control:
             raise UserError(f"label: this model has no {label[:60]!r}{near(label[:60], stream.labels)}")
         now = time.time()
         begin = Event("begin", str(ULID.from_timestamp(now)), label, 1.0, 1.0, now, cause="test")
+        began = time.monotonic()  # the clock may be set meanwhile
         timer = threading.Timer(duration_s, lambda: self._end(begin.id))
         timer.daemon = True
         with self._lock:
             if self._closed:
                 raise UserError("the daemon is stopping")
-            self._tests[begin.id] = (timer, stream, begin)
+            self._tests[begin.id] = (timer, stream, begin, began)
             self._sink.event(stream, begin)
             timer.start()
         log.info("%s: a test was requested: %s for %g s", name, label, duration_s)
@@ -88,10 +89,11 @@ class Control:
 
     def _end(self, event_id: str) -> None:
         with self._lock:
-            timer, stream, begin = self._tests.pop(event_id, (None, None, None))
-            if timer is not None and stream is not None and begin is not None:
+            if (test := self._tests.pop(event_id, None)) is not None:
+                timer, stream, begin, began = test
                 timer.cancel()
-                self._sink.event(stream, replace(begin, type="end", offset=max(begin.onset, time.time())))
+                offset = begin.onset + time.monotonic() - began
+                self._sink.event(stream, replace(begin, type="end", offset=offset))
 
     def _of(self, source: str | None) -> dict[str, Listener]:
         if source is None:

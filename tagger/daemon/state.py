@@ -16,6 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,27 @@ log = logging.getLogger(__name__)
 
 _MOST_BYTES = 16_000_000
 """Largest file of the state. 50 labels of 500 sources, all open, take 10 MB."""
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """An open event in the folder."""
+
+    entry: str
+    """JSON, made once, since the file is written at every begin and end."""
+    since: float | None
+    """When it was noted, on the monotonic clock: the wall clock may be set while the event is open. None: a crash left
+    it open."""
+    lasted_s: float = 0.0
+    """For how long it was open after it was noted, if a crash left it so, seconds."""
+
+    def lasted(self, now: float) -> float:
+        """For how long it has been open since it was noted, seconds.
+
+        Args:
+            now: on the monotonic clock.
+        """
+        return self.lasted_s if self.since is None else now - self.since
 
 
 class StateFolder:
@@ -54,8 +76,8 @@ class StateFolder:
         self.paused: frozenset[str] = frozenset(known.get("paused", ()))
         """Names of the sources that are paused."""
         self._keys: dict[str, str] = known.get("keys", {})
-        self._open: dict[str, str] = {}
-        """Entry of each open event, by its id: JSON, made once, since the file is written at every begin and end."""
+        self._open: dict[str, _Noted] = {}
+        """Open events by their ids."""
         self._left = _read(folder / "open.json", _is_open)
         if not known:
             self._save_known()
@@ -97,7 +119,8 @@ class StateFolder:
     def begun(self, stream: Stream, event: Event) -> None:
         """Notes an open event. Called before any sink is given its begin."""
         with self._lock:
-            self._open[event.id] = json.dumps(OpenEvent(stream, event, time.time()).to_json())
+            entry = json.dumps(OpenEvent(stream, event, time.time()).to_json())
+            self._open[event.id] = _Noted(entry, time.monotonic())
             self._save_open()
 
     def ended(self, event: Event) -> None:
@@ -113,7 +136,8 @@ class StateFolder:
                 self._save_open()
 
     def left_open(self, cause: Literal["restart", "takeover"] = "restart") -> list[tuple[Stream, Event]]:
-        """Ends for the events that a crash left open, at the time of the last `alive`, `begun` or `ended`.
+        """Ends for the events that a crash left open, at the time of the last `alive`, `begun` or `ended`, by the clock
+        as it was when they began.
 
         Those of a recording from another time end when they began.
         """
@@ -121,8 +145,10 @@ class StateFolder:
         ends = []
         with self._lock:
             for found in map(OpenEvent.from_json, left.get("events", [])):
-                self._open[found.begin.id] = json.dumps(found.to_json())
-                ends.append((found.stream, found.end(min(left["alive"], time.time()), cause)))
+                lasted_s = left.get("lasted", {}).get(found.begin.id)  # earlier versions did not write it
+                alive = min(left["alive"], time.time()) if lasted_s is None else found.noted + lasted_s
+                self._open[found.begin.id] = _Noted(json.dumps(found.to_json()), None, max(0.0, alive - found.noted))
+                ends.append((found.stream, found.end(alive, cause)))
         return ends
 
     def _save_known(self) -> None:
@@ -130,8 +156,10 @@ class StateFolder:
         self._save("known.json", json.dumps(document, indent=1))
 
     def _save_open(self) -> None:
-        entries = ",\n".join(self._open.values())
-        self._save("open.json", f'{{"alive": {time.time()!r}, "events": [\n{entries}\n]}}')
+        entries = ",\n".join(each.entry for each in self._open.values())
+        now = time.monotonic()
+        lasted_s = json.dumps({event_id: round(each.lasted(now), 3) for event_id, each in self._open.items()})
+        self._save("open.json", f'{{"alive": {time.time()!r}, "lasted": {lasted_s}, "events": [\n{entries}\n]}}')
 
     def _save(self, name: str, document: str) -> None:
         try:
@@ -159,7 +187,10 @@ def _is_known(document: Any) -> bool:
 
 def _is_open(document: Any) -> bool:
     events = document["events"]
+    lasted = document.get("lasted", {})
     if not (isinstance(events, list) and is_time(document["alive"])):
+        return False
+    if not (isinstance(lasted, dict) and all(map(is_time, lasted.values()))):
         return False
     ids = [OpenEvent.from_json(each).begin.id for each in events]
     return len(set(ids)) == len(ids)

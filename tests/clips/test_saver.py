@@ -262,9 +262,12 @@ def test_what_is_not_held_is_counted(tmp_path, caplog):
 
 
 def judged(
-    root: Path, *windows: tuple[float, float | None], close: bool = True, speech_s: float = 5.0
+    root: Path, *windows: tuple[float, float | None], close: bool = True, speech_s: float = 5.0, set_s: float = 0.0
 ) -> tuple[list[str], int]:
     """Plays 20 s with an event from 5 s to 6 s, and windows of 5 s that end when they say, each with its speech.
+
+    Args:
+        set_s: how far the clock is set at 9 s.
 
     Returns:
         Ids of the clips that were saved, and number of those left out.
@@ -273,11 +276,12 @@ def judged(
     one = saver(folder, pre_roll_s=1.0, speech_s=speech_s)
     told = [(6.5, begin("a", 5.0)), (8.5, end("a", 5.0, 6.0))]
     for second in range(20):
-        one.heard(Block(ramp(second * RATE, (second + 1) * RATE), EPOCH + second))
+        now = EPOCH + second + (set_s if second >= 9 else 0.0)
+        one.heard(Block(ramp(second * RATE, (second + 1) * RATE), now))
         for at, speech in windows:
             if at == second + 1:
                 empty = np.zeros((1, 1), np.float32)
-                one.scored(Scores(empty[0], at - 5, at, EPOCH + at - 5, empty, 1.0, speech=speech))
+                one.scored(Scores(empty[0], at - 5, at, now + 1 - 5, empty, 1.0, speech=speech))
         for at, event in told:
             if second < at <= second + 1:
                 one.event(event)
@@ -298,6 +302,17 @@ def test_without_speech_a_clip_is_saved_if_no_window_it_is_in_has_any(tmp_path):
     for at in (12.0, 19.0):
         others = tuple(each for each in EVERY_SECOND if each[0] != at)
         assert judged(tmp_path / f"c{at}", *others, (at, 0.9)) == (["a"], 0), at
+
+
+@pytest.mark.parametrize("set_s", [3600.0, -3600.0, -3.0, 4.0])
+def test_without_speech_a_clock_that_is_set_changes_nothing(tmp_path, set_s):
+    """Windows before and after may be of the same time, or of times between which there were none."""
+    assert judged(tmp_path / "a", *EVERY_SECOND, set_s=set_s) == (["a"], 0)
+    for at in (5.0, 8.0, 10.0, 11.0, 12.0, 15.0):
+        others = tuple(each for each in EVERY_SECOND if each[0] != at)
+        found = judged(tmp_path / f"b{at}", *others, (at, 0.9), set_s=set_s)
+        assert found == (([], 1) if at < 12 else (["a"], 0)), at
+    assert judged(tmp_path / "c", *EVERY_SECOND[:2], *EVERY_SECOND[10:], set_s=set_s) == ([], 1), "not all was heard"
 
 
 def test_without_speech_what_no_window_tells_of_is_not_saved(tmp_path):

@@ -185,3 +185,24 @@ def test_a_full_disk_is_said_once_and_stops_nothing(
     state.begun(STREAM, begin(2))
     assert caplog.text.count("No space left") == 1
     state.close()
+
+
+@pytest.mark.parametrize("set_s", [56 * 365 * 86_400.0, -3600.0])
+def test_a_clock_that_was_set_makes_no_event_that_a_death_left_open_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_s: float
+) -> None:
+    wall, steady = 1e9, 1e3
+    monkeypatch.setattr(time, "time", lambda: wall)
+    monkeypatch.setattr(time, "monotonic", lambda: steady)
+    state = StateFolder(tmp_path)
+    state.begun(STREAM, begin(1, wall - 2))
+    wall, steady = wall + set_s, steady + 8
+    state.alive()
+    state.close()
+    for _ in range(2):  # the second daemon dies before it could publish the end
+        again = StateFolder(tmp_path)
+        ((_, end),) = again.left_open()
+        assert (end.onset, end.offset) == (1e9 - 2, 1e9 + 8)
+        steady += 100
+        again.alive()
+        again.close()

@@ -328,3 +328,33 @@ def test_rtsp_is_asked_for_sound_alone_over_tcp_first() -> None:
     assert modes[0] == {"rtsp_transport": "tcp", "allowed_media_types": "audio"}
     assert modes[1] == {"rtsp_transport": "tcp"}
     assert Address.parse("http://radio/live").modes == ({},)
+
+
+@pytest.mark.parametrize("play", [radio.wants_a_password, radio.has_nothing, radio.hangs_up, radio.plays_tone])
+def test_words_that_a_url_has_too_stay_in_what_is_said(play: Callable[..., None]) -> None:
+    """Streams are called `stream`, users `user`; `***` in place of such a word would tell that the URL has it."""
+
+    def plays(server: Radio, connection: socket.socket) -> None:
+        play(server, connection, *([0.5] if play is radio.plays_tone else []))
+
+    for path in ("/stream", "/sound", "/404"):
+        with on_air(plays) as server:
+            said = str(failure(server.url(user="user:password", path=path)))
+        assert "***" not in said.partition(" (")[0]
+        assert not any(each in said for each in ("user:password", path))
+
+
+@pytest.mark.slow
+def test_a_server_that_sends_without_end_costs_a_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg keeps all of a playlist until its end."""
+
+    def plays(server: Radio, connection: socket.socket) -> None:
+        radio.asked(server, connection)
+        connection.sendall(radio.answers("200 OK", "application/vnd.apple.mpegurl") + b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n")
+        while True:
+            connection.sendall(b"#EXTINF:1,\na.ts\n" * 10_000)
+
+    with on_air(plays) as server:
+        error = failure(server.url(path="/live.m3u8"))
+    assert error.reason == "not_audio", error
+    assert "would take more than 256 MB of memory" in str(error)

@@ -74,5 +74,5 @@ def _explained(error: Exception, host: str) -> SourceError:
     if isinstance(cause, TimeoutError):
         return SourceError("no_bytes", f"{host} does not answer")
     if isinstance(cause, OSError):
-        return SourceError(*reasons.explained(cause, is_open=False))
+        return SourceError(*reasons.explained(cause, reasons.said(cause), is_open=False))
     return SourceError("failed", f"it cannot be opened ({type(error).__name__})")

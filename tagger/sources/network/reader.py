@@ -5,11 +5,14 @@ silence. Then the thread says why, and ends the process. It ends it too when the
 """
 
 import contextlib
+import errno
 import math
 import os
+import re
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +34,10 @@ _MOST_SOUNDLESS = 20
 _MOST_DAMAGE = 500
 """Damaged pieces in turn after which a stream is no audio."""
 _RATES_HZ, _MOST_CHANNELS = range(1_000, 768_001), 64
+MOST_BYTES = 256_000_000
+"""Memory that one stream may take. FFmpeg keeps what a server sends, such as a playlist without an end; without a
+limit, a machine would run out of memory before the stream has been silent for too long.
+"""
 
 
 def preload() -> None:
@@ -58,6 +65,7 @@ class Reader:
 
     def run(self) -> None:
         """Does all the work. Returns when the stream is over; the daemon knows why."""
+        _bound_memory(MOST_BYTES)
         threading.Thread(target=self._watch, daemon=True).start()
         try:
             self._resolve()
@@ -129,7 +137,7 @@ class Reader:
                 frames = packet.decode()
             except (av.FFmpegError, OSError, ValueError) as error:
                 damage += 1
-                self._damage = reasons.said(error)
+                self._damage = self._said(error)
                 if damage > _MOST_DAMAGE:
                     raise SourceError("not_audio", f"what comes is damaged or no audio ({self._damage})") from None
                 continue
@@ -161,9 +169,11 @@ class Reader:
 
     def _say(self, reason: Reason, detail: str) -> None:
         with contextlib.suppress(OSError):
-            self._send(packed_json(BROKEN, Broken(reason, self._without_secrets(detail))))
+            self._send(packed_json(BROKEN, Broken(reason, detail)))
 
-    def _without_secrets(self, text: str) -> str:
+    def _said(self, error: Exception) -> str:
+        """FFmpeg's words, without secrets. In ours there are none, but words that a URL may have, too: `stream`."""
+        text = reasons.said(error)
         for secret in sorted((self._order.url, *self._order.secrets), key=len, reverse=True):
             if len(secret) > 2:
                 text = text.replace(secret, "***")
@@ -173,10 +183,12 @@ class Reader:
         """Why FFmpeg has failed."""
         if reasons.is_timeout(error):
             return self._silence()
+        if getattr(error, "errno", None) == errno.ENOMEM or _has_taken(0.8 * MOST_BYTES):  # FFmpeg may call it damage
+            return "not_audio", f"what comes would take more than {MOST_BYTES // 1_000_000} MB of memory"
         is_open = self._stage in ("flowing", "sending")
         if self._order.ca_file is not None and not is_open and (problem := self._certificate_problem()):
             return "certificate", problem
-        return reasons.explained(error, is_open, self._order.url.partition(":")[0].lower())
+        return reasons.explained(error, self._said(error), is_open, self._order.url.partition(":")[0].lower())
 
     def _certificate_problem(self) -> str:
         """Why the server's certificate cannot be trusted, for which FFmpeg has no error of its own; "" it can be."""
@@ -226,6 +238,26 @@ class Reader:
         if self._bytes:
             return "no_bytes", f"nothing has come for {min(dry_s, now - self._at):.0f} s, though the connection is open"
         return "no_bytes", f"connected, and no sound has come {waited}"
+
+
+def _bound_memory(more: int) -> None:
+    """Lets this process take so many bytes more than it has, and no more. Linux only; elsewhere nothing."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        (kilobytes,) = re.findall(r"^VmData:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        most = 1024 * int(kilobytes) + more
+        resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _has_taken(most: float) -> bool:
+    """Whether this process has had more memory than so many bytes. Linux only; elsewhere False."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        return sys.platform == "linux" and 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > most
+    return False
 
 
 def _joined(sound: Iterator[tuple[int, int, float, bytes]]) -> Iterator[tuple[int, int, float, bytes]]:

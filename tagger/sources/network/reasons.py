@@ -26,15 +26,16 @@ def said(error: Exception) -> str:
     return " ".join(str(getattr(error, "strerror", None) or type(error).__name__).split())[:200]
 
 
-def explained(error: Exception, is_open: bool, scheme: str = "") -> tuple[Reason, str]:
+def explained(error: Exception, its_words: str, is_open: bool, scheme: str = "") -> tuple[Reason, str]:
     """The reason of an error of PyAV, and that in words.
 
     Args:
+        its_words: what `said` gives, without secrets.
         is_open: whether sound has come.
         scheme: of the stream's URL.
     """
     code = getattr(error, "errno", None)
-    damage = _RTP if scheme == "rtp" and not is_open else f"what comes is damaged or no audio ({said(error)})"
+    damage = _RTP if scheme == "rtp" and not is_open else f"what comes is damaged or no audio ({its_words})"
     known: dict[str, tuple[Reason, str]] = {
         "HTTPUnauthorizedError": ("password", "the server does not accept this user and password (401)"),
         "HTTPForbiddenError": ("password", "the server forbids it to this user (403)"),
@@ -49,10 +50,10 @@ def explained(error: Exception, is_open: bool, scheme: str = "") -> tuple[Reason
     if code == errno.ECONNREFUSED:
         return "refused", "the other machine takes no connection there (refused)"
     if code in _NO_WAY:
-        return "cannot_connect", f"no way to the other machine ({said(error)})"
+        return "cannot_connect", f"no way to the other machine ({its_words})"
     if code in _BROKEN:
-        return "gone", f"the connection broke ({said(error)})"
+        return "gone", f"the connection broke ({its_words})"
     return (
         "gone" if is_open else "failed",
-        f"{'the stream has ended or broke' if is_open else 'it cannot be opened'} ({said(error)})",
+        f"{'the stream has ended or broke' if is_open else 'it cannot be opened'} ({its_words})",
     )

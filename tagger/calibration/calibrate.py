@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tagger import policy
 from tagger.calibration.output import check_writable, write
 from tagger.calibration.rates import choose, weigh
-from tagger.calibration.recordings import LEAST_S, RecordingClassifier, labelled, recordings
+from tagger.calibration.recordings import LEAST_S, RecordingClassifier, each_once, labelled, recordings
 from tagger.calibration.report import About, Result, report
 from tagger.calibration.settings import CalibrationSettings
 from tagger.calibration.tracks import FLOOR, Recorder, ThresholdedPolicy, confirmed
@@ -45,7 +45,7 @@ def calibrate(settings: CalibrationSettings) -> bool:
             raise UserError(f"--except {label}: no such label in this model{near(label, info.labels)}")
     columns = [i for i, label in enumerate(info.labels) if label not in {*settings.excepted, *now.denied}]
     rules = [ThresholdedPolicy(info.labels[i], info.thresholds[i], shortest_s, settings.hop_s, config) for i in columns]
-    files = [file for path in settings.recordings for file in recordings(path)]
+    files = each_once([file for path in settings.recordings for file in recordings(path)])
     examples = labelled(settings.examples, info.labels) if settings.examples is not None else {}
 
     floor = min(FLOOR, *(each.exit for each in now.each))

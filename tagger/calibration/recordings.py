@@ -2,8 +2,10 @@
 
 import itertools
 import unicodedata
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from tagger.calibration.tracks import Recorder
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError, TaggerError, UserError, near
 from tagger.events import Block, Window
-from tagger.files import folders_in, is_audio_file, walk
+from tagger.files import folders_in, is_audio_file, sha256, walk
 from tagger.listen import follow
 from tagger.names import BACKGROUND_NAMES
 from tagger.printable import echo, number_of
@@ -181,6 +183,32 @@ def recordings(path: Path) -> list[Path]:
     if not (found := [each for each in walk(path) if is_audio_file(each)]):
         raise UserError(f"{path}: no audio files in this folder")
     return found
+
+
+def each_once(paths: Sequence[Path]) -> list[Path]:
+    """The files without links to others of them, and without copies: what was heard once would count as if it had
+    sounded again. Says which are left out.
+    """
+    alike: defaultdict[int, list[Path]] = defaultdict(list)
+    distinct = list(dict.fromkeys(paths))
+    for path in distinct:
+        with suppress(OSError):  # said where it is read
+            alike[path.stat().st_size].append(path)
+    again: dict[Path, Path] = {}
+    for group in alike.values():
+        files, contents = dict[Path, Path](), dict[str, Path]()
+        for path in group if len(group) > 1 else ():
+            first = files.setdefault(path.resolve(), path)
+            if first is path:
+                with suppress(OSError):
+                    first = contents.setdefault(sha256(path), path)
+            if first is not path:
+                again[path] = first
+    if again:
+        path, first = next(iter(again.items()))
+        left_out = number_of(len(again), "file", "files")
+        echo(f"left out: {left_out}, as links or copies of others count once: {path} is {first}", err=True)
+    return [path for path in distinct if path not in again]
 
 
 def labelled(root: Path, labels: Collection[str]) -> dict[str, list[Path]]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tagger import policy
 from tagger.calibration.output import write
 from tagger.calibration.rates import HIGHEST, Evidence, Tail, choose, logit, most, weigh
-from tagger.calibration.recordings import RecordingClassifier
+from tagger.calibration.recordings import RecordingClassifier, each_once
 from tagger.calibration.report import About, Result, document, report
 from tagger.calibration.settings import CalibrationSettings, seconds, settings
 from tagger.calibration.targets import Wish, Wishes
@@ -568,6 +568,22 @@ def test_a_damaged_file_does_not_lose_the_others(room, tmp_path):
     load_right(tmp_path / "out.toml")
 
 
+def test_what_was_heard_once_counts_once_however_it_is_named(tmp_path, capsys):
+    one, other, alike = tmp_path / "one.wav", tmp_path / "other.wav", tmp_path / "alike.wav"
+    one.write_bytes(b"a" * 100)
+    other.write_bytes(b"b" * 100)
+    alike.write_bytes(b"a" * 100)
+    (tmp_path / "link.wav").symlink_to(one)
+    os.link(other, tmp_path / "hard.wav")
+    (tmp_path / "broken.wav").symlink_to(tmp_path / "nothing.wav")
+    missing = [tmp_path / "broken.wav", tmp_path / "missing.wav"]  # said where they are read
+    found = each_once([one, one, tmp_path / "link.wav", other, alike, tmp_path / "hard.wav", *missing])
+    assert found == [one, other, *missing]
+    link = tmp_path / "link.wav"
+    said = f"left out: 3 files, as links or copies of others count once: {link} is {one}\n"
+    assert capsys.readouterr().err == said
+
+
 def test_mistakes(room, tmp_path):
     out = ("-o", tmp_path / "out.toml")
     short = write_wav(tmp_path / "short.wav", sweeps(20))
@@ -651,5 +667,6 @@ def test_ctrl_c_goes_on_with_what_was_heard(enough, tmp_path):
 )
 def test_it_says_how_much_was_heard(tmp_path: Path, pieces: list[float], said: str) -> None:
     for number, seconds_long in enumerate(pieces):
-        write_wav(tmp_path / f"{number}.wav", np.zeros(round(seconds_long * RATE_HZ), np.float32))
+        sound = np.full(round(seconds_long * RATE_HZ), number / 100, np.float32)  # copies would count once
+        write_wav(tmp_path / f"{number}.wav", sound)
     refused(run("calibrate", tmp_path, "-o", tmp_path / "out.toml"), said)

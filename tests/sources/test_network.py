@@ -350,7 +350,9 @@ def test_a_server_that_sends_without_end_costs_a_bounded_memory(monkeypatch: pyt
 
     def plays(server: Radio, connection: socket.socket) -> None:
         radio.asked(server, connection)
-        connection.sendall(radio.answers("200 OK", "application/vnd.apple.mpegurl") + b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n")
+        connection.sendall(
+            radio.answers("200 OK", "application/vnd.apple.mpegurl") + b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n"
+        )
         while True:
             connection.sendall(b"#EXTINF:1,\na.ts\n" * 10_000)
 

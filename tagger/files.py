@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
-from tagger.errors import UserError
+from tagger.errors import TaggerError, UserError
 
 _DOCUMENT = re.compile(
     r"\.(bib|cfg|conf|csv|cue|db|docx?|gif|gz|html?|ini|ipynb|jpe?g|json|jsonl|lab|log|m3u8?|md|npy|npz|ods|parquet|pdf|pkl|png"
@@ -63,16 +63,34 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
+        made = stat.S_IMODE(partial.stat().st_mode)
         yield partial
-        if mode is not None:
-            partial.chmod(mode)
+        partial.chmod(made if mode is None else mode)  # a library may have put a file of its own in this one's place
         partial.replace(path)
     except OSError as error:
         if error.errno in _FULL and error.filename is None:  # a write, which names no file
             error.filename = str(path)
         raise
+    except Exception as error:
+        if not isinstance(error, TaggerError) and (reason := _why_full(partial)) is not None:
+            raise OSError(reason, os.strerror(reason), str(path)) from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _why_full(partial: Path) -> int | None:
+    """The error's number, if there is no room for more of a file: libraries that write by themselves have errors of
+    their own for that. None: there is room.
+    """
+    try:
+        with partial.open("ab", buffering=0) as file:
+            left = memoryview(bytes(1_000_000))
+            while left:
+                left = left[file.write(left) :]
+    except OSError as error:
+        return error.errno if error.errno in _FULL else None
+    return None
 
 
 def is_special(path: Path) -> bool:

@@ -45,3 +45,40 @@ def test_a_file_is_replaced_in_one_step_and_an_error_leaves_it_as_it_was(tmp_pat
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("[enforce fail] unexpected pos 64"), ZeroDivisionError()])
+def test_a_library_that_finds_no_room_is_told_from_one_that_fails(tmp_path: Path, error: Exception) -> None:
+    """Those that write by themselves have errors of their own for a full disk."""
+    resource = pytest.importorskip("resource")
+    path, limits = tmp_path / "file", resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def write() -> None:
+        with replacing(path) as partial:
+            partial.write_bytes(bytes(100_000))
+            raise error
+
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught:
+            write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(path)
+    with pytest.raises(type(error)):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_a_library_puts_in_its_place_has_the_permissions_of_others(tmp_path: Path) -> None:
+    """As safetensors does. A model that only its owner can read is none for a service with a user of its own."""
+    other, path = tmp_path / "other", tmp_path / "file"
+    other.touch()
+    with replacing(path) as partial:
+        partial.unlink()
+        partial.touch(0o600)
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(other.stat().st_mode)
+    with replacing(path, 0o640) as partial:
+        partial.unlink()
+        partial.touch(0o600)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640

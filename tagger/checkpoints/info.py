@@ -12,7 +12,7 @@ from tagger.models.config import ARCHITECTURES
 from tagger.printable import number_of, printable
 
 ACTIVATIONS = ("softmax", "sigmoid")
-_LONGEST_NAME = 200
+LONGEST_NAME = 200
 """Letters."""
 _WINDOW_SECONDS = (0.1, 60.0)
 """Shortest and longest window."""
@@ -20,6 +20,11 @@ _MOST_CELLS = 2**25
 """Largest Fourier transform of a window: frames times samples. That of 10 s at 32 kHz has 2^20; 2^25 take 130 MB."""
 _LARGEST = 1e4
 """Greatest temperature, bias and surprise, and 1 / the least temperature."""
+
+
+def is_name(name: str) -> bool:
+    """Whether a checkpoint can have this name."""
+    return len(name) <= LONGEST_NAME and printable(name) == name
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ class CheckpointInfo:
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is neither softmax nor sigmoid")
-        if len(self.name) > _LONGEST_NAME or printable(self.name) != self.name:
-            raise ValueError(f"its name is not one of at most {_LONGEST_NAME} letters that can be seen")
+        if not is_name(self.name):
+            raise ValueError(f"its name is not one of at most {LONGEST_NAME} letters that can be seen")
         if not all(isinstance(label, str) and label for label in self.labels):
             raise ValueError("labels must be names")
         if not self.labels or len(set(self.labels)) != len(self.labels):

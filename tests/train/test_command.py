@@ -283,7 +283,7 @@ def test_a_name_of_its_own(own: Path, tmp_path: Path) -> None:
     assert read_header(tmp_path / "kitchen.safetensors")["metrics"] == {}
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp/x", "fold3"])
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp/x", "fold3", "x" * 201, "ü" * 120, "a\u202eb"])
 def test_a_name_that_is_no_name_of_a_file_there(own: Path, tmp_path: Path, name: str) -> None:
     refused(run("train", own, *IDLE, "--name", name, "-o", tmp_path), "--name")
 

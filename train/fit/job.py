@@ -8,6 +8,7 @@ from typing import Any
 
 from tagger.checkpoints import store
 from tagger.checkpoints.header import read_header
+from tagger.checkpoints.info import LONGEST_NAME, is_name
 from tagger.errors import CheckpointError, UserError
 from tagger.files import replacing
 from train.data.dataset import FOLDS, Dataset, leak
@@ -29,6 +30,8 @@ TRAINERS: dict[str, type[Trainer]] = {
 WINDOW_SECONDS = 5.0
 _RUN = "job.json"
 """File in the output folder with what must not change when a run is resumed."""
+_MOST_NAME_BYTES = 255 - len(".safetensors") - len("01234567.partial")
+"""Longest name of a run whose files can be written, bytes; a file's name has 255."""
 EVERYTHING = 0
 """Stands for the number of the held-out fold where none is held out."""
 
@@ -62,7 +65,10 @@ class Job:
 
     def __post_init__(self) -> None:
         if not _is_name(self.name):
-            raise UserError(f"--name {self.name}: must be the name of a file in the output folder, and not fold1 ...")
+            raise UserError(
+                f"--name {self.name}: must be the name of a file in the output folder, of at most {LONGEST_NAME} "
+                f"letters that can be seen and {_MOST_NAME_BYTES} bytes, and not fold1 ..."
+            )
         if self.recipe.crop_seconds > WINDOW_SECONDS:
             raise UserError(f"crop_seconds {self.recipe.crop_seconds:g}: a window has only {WINDOW_SECONDS:g} s")
         if self.teacher and not self.trainer.takes_teacher:
@@ -99,7 +105,12 @@ class Job:
 
 
 def _is_name(name: str) -> bool:
-    return bool(name.strip(".")) and re.search(r"[/\\\x00-\x1f]|^fold\d$", name) is None
+    return (
+        bool(name.strip("."))
+        and re.search(r"[/\\\x00-\x1f]|^fold\d$", name) is None
+        and is_name(name)
+        and len(name.encode(errors="surrogateescape")) <= _MOST_NAME_BYTES
+    )
 
 
 def own_name(data: Path | None, dataset: Dataset) -> str | None:

@@ -13,6 +13,8 @@ class Recipe:
     """Settings of a training. Probabilities are per clip and epoch."""
 
     epochs: int = 12
+    """Epochs in which labels are learnt. 0, with `pretrain_epochs`: only the last layer learns them, by an exact fit
+    (`train.fit.pretrained_head`)."""
     batch: int = 32
     patience: int = 8
     """Training stops after this many epochs without a better inner validation."""
@@ -142,6 +144,8 @@ class Recipe:
             raise UserError(
                 "pretrain_epochs: it learns from stored spectrograms (stored_views), the whole network (all)"
             )
+        if not (self.epochs or self.pretrain_epochs):
+            raise UserError("epochs 0 must be more than 0, unless the network is pretrained (pretrain_epochs)")
         if self.opinion_layer and self.trainable == "head":
             raise UserError("opinion_layer: a last layer alone (--freeze) is that layer already")
 
@@ -165,7 +169,6 @@ _PROBABILITIES = [
     "bandwidth",
 ]
 _POSITIVE = (
-    "epochs",
     "batch",
     "patience",
     "learning_rate",
@@ -277,6 +280,7 @@ RECIPES: dict[str, Recipe] = {
         mix_spectrograms=0.5,
         pretrain_epochs=40,
     ),
+    "crnn-pretrained": replace(_CRNN, epochs=0, activation="sigmoid", pretrain_epochs=40),
     "origin-crnn": replace(_ORIGIN, epochs=20, frozen_norm=False, learning_rate=1e-3, head_learning_rate=1e-3),
     "origin-default": replace(_ORIGIN, epochs=10, front_end="efficientat"),
     "origin-custom-10": replace(_ORIGIN, epochs=10),

@@ -961,6 +961,7 @@ def test_without_data_there_must_be_esc_50_at_home(home: Path) -> None:
         (("--freeze", "-m", "crnn"), "--freeze"),
         (("--freeze", "--teacher", "esc50"), "learns from the labels"),
         (("--recipe", "stream", "--teacher", "esc50"), "learns from the labels"),
+        (("-m", "crnn", "--recipe", "crnn-pretrained", "--teacher", "esc50"), "--teacher: with epochs=0"),
         (("--recipe", "stream", "-m", "crnn"), "a CRNN has no"),
         (("-m", "crnn", "--start", "audioset"), "nobody has published such weights of crnn"),
         (("-m", "mn04"), "`tagger models download mn04`"),

@@ -27,6 +27,7 @@ from train.fit.logistic import cross_entropy, fit_start
 from train.fit.loop import LoopState, StepResult, run_epochs, unread
 from train.fit.precision import autocast
 from train.fit.pretrain import pretrained
+from train.fit.pretrained_head import fitted
 from train.fit.progress import NoBoard, announce, board
 from train.fit.stored_spectrograms import Spectrograms, StoredBatches
 from train.fit.trainer import Setup, Trained, Trainer, calibrated, unless_stopped
@@ -53,6 +54,8 @@ class FineTuneTrainer(Trainer):
         if setup.recipe.pretrain_epochs:
             assert self._spectrograms is not None
             setup = pretrained(setup, self._spectrograms, rows, inner, folder, report, stop)
+            if not setup.recipe.epochs:
+                return fitted(setup, self._spectrograms, rows, inner, stop)
         return FineTuneLearner(setup, rows, inner, folder, self._spectrograms).run(report, stop)
 
 

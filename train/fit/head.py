@@ -154,14 +154,14 @@ def fit_windows(
     plain = embeddings.views["plain"][0]
     negatives = negatives_for(backbone, hidden, plain[every], targets[every])
     learnt, chosen = negatives.halves()
-    l2, before = _best_window(
+    l2, before = best_window(
         learnt.added_to(*embeddings.of(rows, targets)), chosen.added_to(*embeddings.of(inner, targets)), stop
     )
     return WindowFit(before, l2, negatives)
 
 
-def _best_window(
-    learnt: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], stop: Stop
+def best_window(
+    learnt: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], stop: Stop, activation: str = "sigmoid"
 ) -> tuple[float, LinearHead]:
     """The regularisation of `L2_CANDIDATES` whose layer has the least loss on what was not learnt from, and that layer.
 
@@ -173,8 +173,8 @@ def _best_window(
     """
     tried = []
     for l2 in unless_stopped(L2_CANDIDATES, stop):
-        window = fit(*learnt, l2)
-        tried.append((float(cross_entropy(window.logits(validation[0]), validation[1])), l2, window))
+        window = fit(*learnt, l2, activation)
+        tried.append((float(cross_entropy(window.logits(validation[0]), validation[1], activation)), l2, window))
     _, l2, window = min(tried, key=lambda each: each[0])
     return l2, window
 

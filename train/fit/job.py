@@ -73,6 +73,8 @@ class Job:
             raise UserError(f"crop_seconds {self.recipe.crop_seconds:g}: a window has only {WINDOW_SECONDS:g} s")
         if self.teacher and not self.trainer.takes_teacher:
             raise UserError("--teacher: a last layer alone (--freeze) learns from the labels, not from a teacher")
+        if self.teacher and not self.recipe.epochs:
+            raise UserError("--teacher: with epochs=0 a last layer alone learns, from the labels, not from a teacher")
 
     @property
     def trainer(self) -> type[Trainer]:

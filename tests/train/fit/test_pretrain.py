@@ -12,9 +12,10 @@ import torch
 from tagger.checkpoints.checkpoint import Checkpoint
 from tagger.errors import UserError
 from tagger.features.config import FRONT_ENDS
-from tests.trainings import HERE, MEL, RECIPE, Never, checkpoint_of, corpus, crnn_backbone, mn_backbone, split
-from train.fit import pretrain
+from tests.trainings import HERE, MEL, RECIPE, Never, checkpoint_of, corpus, crnn_backbone, logits, mn_backbone, split
+from train.fit import head, pretrain, pretrained_head
 from train.fit.finetune import FineTuneTrainer
+from train.fit.logistic import fit
 from train.fit.loop import run_epochs
 from train.fit.mixtures import Mixtures
 from train.fit.pretrain import PretrainLearner
@@ -88,6 +89,43 @@ def test_training_starts_from_what_was_learnt_with_a_fitted_last_layer(official:
     assert not any("learning to answer" in line for line in lines)
     state = trained.model.state_dict()
     assert all(torch.equal(state[name], value) for name, value in again.model.state_dict().items())
+
+
+def test_without_epochs_the_last_layer_alone_learns_labels(official: Checkpoint, tmp_path: Path) -> None:
+    given = setup(replace(KNOWN, epochs=0, activation="sigmoid"))
+    trained = FineTuneTrainer(given).run(*split(given.corpus), tmp_path / "fold1", said, Never())  # type: ignore[arg-type]
+    learnt = torch.load(tmp_path / "fold1" / pretrain.PRETRAINED)
+    state = trained.model.state_dict()
+    kept = [name for name in state if not name.startswith(("classifier.", "attention."))]
+    assert all(torch.equal(state[name], learnt[name].to(state[name].dtype)) for name in kept)
+    assert not state["attention.weight"].any()  # each step counts alike, as in the fit
+    assert not trained.curve
+    assert trained.kept_epoch is None
+    assert trained.details["inner_accuracy"] > 0.5  # by chance: a third
+    rows = np.flatnonzero(given.corpus.targets.any(1).numpy())
+    found = logits(trained.model, given.corpus, rows)
+    right = found.argmax(1) == given.corpus.targets[torch.from_numpy(rows)].argmax(1)
+    assert right.float().mean() > 0.8
+
+
+def test_that_layer_is_calibrated_before_it_learns_from_the_inner_clips(
+    official: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = setup(replace(KNOWN, epochs=0))
+    rows, inner = split(given.corpus)
+    sizes: list[int] = []
+
+    def seen(features: torch.Tensor, *rest: Any) -> Any:
+        sizes.append(len(features))
+        return fit(features, *rest)
+
+    monkeypatch.setattr(head, "fit", seen)
+    monkeypatch.setattr(pretrained_head, "fit", seen)
+    trained = FineTuneTrainer(given).run(rows, inner, tmp_path / "fold1", said, Never())  # type: ignore[arg-type]
+    views = KNOWN.stored_views + 2
+    assert sizes == [views * len(rows)] * len(head.L2_CANDIDATES) + [views * (len(rows) + len(inner))]
+    assert trained.details["l2"] in head.L2_CANDIDATES
+    assert trained.activation == "softmax"
 
 
 def test_a_mixture_is_the_sum_of_two_pieces_or_one_alone() -> None:

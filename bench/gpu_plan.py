@@ -27,7 +27,7 @@ STREAMS: dict[str, dict[str, str]] = {
 """Changes of the recipe `stream`, the most wanted first. A second opinion is given later: `tagger models opinion`."""
 PARTS = "head", "finetune", "crnn", *STREAMS
 TINY = {"epochs": "1", "batch": "8", "crop_seconds": "0.5"}
-TINY_CRNN = TINY | {"stored_views": "1", "pretrain_batch": "8", "pretrain_epochs": "1"}
+TINY_CRNN = {"crop_seconds": "0.5", "stored_views": "1", "pretrain_batch": "8", "pretrain_epochs": "1"}
 TINY_STREAM = {"epochs": "1", "batch": "8", "scenes": "2", "frozen_blocks": "14"}
 
 
@@ -44,7 +44,7 @@ class Plan:
     makers: int = 1
     """Processes that make the windows of a recipe of `STREAMS`."""
     pretrain_epochs: int = 0
-    """0: as many as the recipe `crnn-distilled` has."""
+    """0: as many as the recipe `crnn-pretrained` has."""
     what: tuple[str, ...] = PARTS
 
     @property
@@ -76,7 +76,7 @@ class Plan:
         elif part == "finetune":
             changes = TINY if self.tiny else {}
         elif part == "crnn":
-            recipe, given = "crnn-distilled", {"model": "crnn", "teacher": str(self.checkpoint("head", stage))}
+            recipe, given = "crnn-pretrained", {"model": "crnn"}
             changes = {"pretrain_epochs": str(self.pretrain_epochs)} if self.pretrain_epochs else {}
             changes |= TINY_CRNN if self.tiny else {}
         else:
@@ -205,5 +205,5 @@ def _needs(plan: Plan, part: str, stage: int) -> tuple[str, ...]:
     if part == "head":  # the first one computes the features of all
         return () if stage == plan.stages[0] else (f"train head {plan.stages[0]}.",)
     if part == "crnn":
-        return "spectrograms", f"train head {stage}."
+        return ("spectrograms",)
     return (f"windows {part} ",) if part in STREAMS else ()

@@ -6,9 +6,9 @@
 
 What is trained, of all clips and with each fold held out; `--what` names parts of it, with commas:
 
-- `head`: a last layer on the frozen `mn04`. It teaches that fold's `crnn`.
+- `head`: a last layer on the frozen `mn04`.
 - `finetune`: the recipe `finetune`.
-- `crnn`: the recipe `crnn-distilled`.
+- `crnn`: the recipe `crnn-pretrained`.
 - `stream`, `stream-rooms`: `STREAMS`, the recipe `stream` as it is and with other settings. The windows that they learn
   from are made first, by many processes.
 

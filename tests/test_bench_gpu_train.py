@@ -66,7 +66,7 @@ def official(tmp_path: Path) -> None:
     checkpoint.save(path, info, build("efficientat", info.config), half=True)
 
 
-def test_a_fold_trains_teacher_and_student_and_neither_again(data: Path, tmp_path: Path, official: None):
+def test_a_fold_is_trained_and_not_again(data: Path, tmp_path: Path, official: None):
     plan = Plan(data, tmp_path / "out", "cpu", tiny=True, folds=(2,))
     said: list[str] = []
     for part in ("head", "crnn"):

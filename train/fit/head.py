@@ -173,7 +173,7 @@ def best_window(
     """
     tried = []
     for l2 in unless_stopped(L2_CANDIDATES, stop):
-        window = fit(*learnt, l2, activation)
+        window = fit(*learnt, l2, activation=activation)
         tried.append((float(cross_entropy(window.logits(validation[0]), validation[1], activation)), l2, window))
     _, l2, window = min(tried, key=lambda each: each[0])
     return l2, window

@@ -44,7 +44,7 @@ def fitted(setup: Setup, spectrograms: Spectrograms, rows: Rows, inner: Rows, st
     l2, before = best_window(heard.of(outer, targets), heard.of(held, targets), stop, recipe.activation)
     logits = {view: before.logits(heard.views[view][0][held]) for view in heard.views}
     temperature, bias, threshold = calibrated(logits, targets[held], recipe.activation)
-    fit(*heard.of(both, targets), l2, recipe.activation).put_into(last)
+    fit(*heard.of(both, targets), l2, activation=recipe.activation).put_into(last)
     plain, truth = logits["plain"], targets[held]
     labelled = truth.any(1)
     right = plain.argmax(1)[labelled] == truth.argmax(1)[labelled]

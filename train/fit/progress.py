@@ -11,7 +11,7 @@ from train.messages import Say
 
 def announce(folder: Path, rows: Rows, inner: Rows, report: Say) -> None:
     """Says what is trained next; the folder has its name."""
-    report(f"-- {folder.name}: {number_of(len(rows), 'clip')} to learn from, {len(inner)} to choose the epoch by")
+    report(f"-- {folder.name}: {number_of(len(rows), 'clip')} to learn from, {len(inner)} to choose by")
 
 
 def show(row: Epoch, epochs: int, is_kept: bool, report: Say) -> None:

@@ -115,9 +115,9 @@ def test_that_layer_is_calibrated_before_it_learns_from_the_inner_clips(
     rows, inner = split(given.corpus)
     sizes: list[int] = []
 
-    def seen(features: torch.Tensor, *rest: Any) -> Any:
+    def seen(features: torch.Tensor, *rest: Any, **more: Any) -> Any:
         sizes.append(len(features))
-        return fit(features, *rest)
+        return fit(features, *rest, **more)
 
     monkeypatch.setattr(head, "fit", seen)
     monkeypatch.setattr(pretrained_head, "fit", seen)

@@ -122,6 +122,18 @@ def until_it_catches(process: subprocess.Popen[bytes], number: signal.Signals) -
     until(caught, f"it catches {number.name}")
 
 
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """In the block, this process can write files of so many bytes at most. Skips the test where that cannot be."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def free_port() -> int:
     """A port on which nobody listens, another one at each call.
 

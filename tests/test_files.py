@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tagger.files import replacing
+from tests.programs import room_for
 
 
 def test_a_named_pipe_is_given_the_content_and_stays_a_pipe(tmp_path: Path) -> None:
@@ -50,20 +51,15 @@ def test_a_file_is_replaced_in_one_step_and_an_error_leaves_it_as_it_was(tmp_pat
 @pytest.mark.parametrize("error", [RuntimeError("[enforce fail] unexpected pos 64"), ZeroDivisionError()])
 def test_a_library_that_finds_no_room_is_told_from_one_that_fails(tmp_path: Path, error: Exception) -> None:
     """Those that write by themselves have errors of their own for a full disk."""
-    resource = pytest.importorskip("resource")
-    path, limits = tmp_path / "file", resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "file"
 
     def write() -> None:
         with replacing(path) as partial:
             partial.write_bytes(bytes(100_000))
             raise error
 
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught:
-            write()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with room_for(100_000), pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught:
+        write()
     assert caught.value.filename == str(path)
     with pytest.raises(type(error)):
         write()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from tagger.checkpoints.header import METADATA_KEY, read_shapes
@@ -75,7 +76,7 @@ def save(path: Path, info: CheckpointInfo, model: nn.Module, half: bool = False)
     }
     metadata = {METADATA_KEY: json.dumps(info.to_document())}
     with replacing(path) as partial:
-        save_file(weights, partial, metadata)
+        partial.write_bytes(packed(weights, metadata))  # its own writing has an error of its own for a full disk
 
 
 def _fits_half(tensor: Tensor) -> bool:

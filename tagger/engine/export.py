@@ -137,6 +137,8 @@ def _write(loaded: Checkpoint, path: Path, digest: str) -> None:
                 dynamo=False,  # the newer exporter fixes the length of the window
                 training=torch.onnx.TrainingMode.PRESERVE,  # keeps batch norms apart, so that weights stay in half
             )
+        except OSError:  # a full disk
+            raise
         except Exception as error:  # the exporter raises anything
             why = str(error).strip().splitlines()[0]
             raise CheckpointError(f"its network ({loaded.info.architecture}) cannot be exported: {why}") from None

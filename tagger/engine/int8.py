@@ -140,6 +140,8 @@ def _quantize(graph: Path, out: Path, calibration: Iterator[Samples]) -> None:
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
+        except OSError:  # a full disk
+            raise
         except Exception as error:  # the quantizer raises anything
             raise CheckpointError(f"{graph}: cannot be made int8: {error}") from None
     model = onnx.load(str(out))

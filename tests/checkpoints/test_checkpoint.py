@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +21,7 @@ from tagger.errors import CheckpointError
 from tagger.features.config import FRONT_ENDS, MelConfig, MfccConfig
 from tagger.files import sha256
 from tagger.models.config import EfficientATConfig
+from tests.programs import room_for
 
 INFO = CheckpointInfo(
     name="small",
@@ -48,6 +51,14 @@ def path(tmp_path: Path, model: nn.Module) -> Path:
     path = tmp_path / "models" / "small.safetensors"
     checkpoint.save(path, INFO, model)
     return path
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_names_the_file(path: Path) -> None:
+    loaded, before = checkpoint.load(path), path.read_bytes()
+    with room_for(len(before) // 2), pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught:
+        checkpoint.save(path, loaded.info, loaded.model)
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == before
 
 
 def refused(path: Path) -> str:

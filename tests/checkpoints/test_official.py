@@ -121,6 +121,10 @@ def test_other_front_ends_heads_and_networks_are_refused(tmp_path, name):
     assert "not supported" in refusal(saved(tmp_path, f"{name}.pt", weights(family)))
 
 
+def test_a_name_that_no_checkpoint_can_have_is_refused(tmp_path):
+    assert "rename it" in refusal(saved(tmp_path, f"{'m' * 201}.pt", weights("mn")))
+
+
 @pytest.mark.parametrize("family", ["mn", "dymn"])
 def test_networks_with_other_outputs_are_refused(tmp_path, family):
     assert "50 outputs, AudioSet has 527" in refusal(saved(tmp_path, f"{family}_esc50.pt", weights(family, 50)))

@@ -57,13 +57,13 @@ def seconds(text: str) -> float:
     """Seconds since the epoch of a time in ISO 8601: local, unless it ends in `Z` or an offset such as `+01:00`.
 
     Raises:
-        ValueError: it is no time, or not one between 1971 and 9998.
+        ValueError: it is no time, or not one from 1970 to 9998.
 
-    >>> seconds("1971-01-01T00:00:00Z"), seconds("19710101T010000+0100")
-    (31536000.0, 31536000.0)
+    >>> seconds("1970-01-01T00:01:00Z"), seconds("19710101T010000+0100")  # the first, by a clock that was never set
+    (60.0, 31536000.0)
     """
     found = datetime.fromisoformat(text.strip())
-    if not 1970 < found.year < 9999:
+    if not 1970 <= found.year < 9999 or found.timestamp() < 0:
         raise ValueError("out of what clocks can tell")
     return found.timestamp()
 
@@ -87,7 +87,8 @@ def local_text(time: float) -> str:
 
 
 def _midnight(of: date) -> float:
-    return datetime(of.year, of.month, of.day).timestamp()  # the first of two midnights; the jump, if there is none
+    found = datetime(of.year, of.month, of.day).timestamp()  # the first of two midnights; the jump, if there is none
+    return max(0.0, found)
 
 
 def _day(text: str) -> date:
@@ -95,7 +96,7 @@ def _day(text: str) -> date:
     found = (
         date.today() - timedelta(days=_WORDS[word]) if word in _WORDS else datetime.strptime(word, "%Y-%m-%d").date()
     )
-    if not 1970 < found.year < 9999:
+    if not 1970 <= found.year < 9999:
         raise ValueError("out of what clocks can tell")
     return found
 

@@ -16,7 +16,9 @@ from tagger.errors import TaggerError
 from tagger.events import Block, Samples
 from tagger.retry import Retry
 from tagger.sources import Source
+from tagger.sources.clock import steady
 from tagger.sources.schedule import ALWAYS, Schedule
+from tagger.stream_clock import SET_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +70,8 @@ class Healing:
         self._on_lost, self._wait, self._is_stopping = on_lost, wait, is_stopping
         self._schedule, self._gain, self._wall = schedule, np.float32(gain), wall
         self._retry = Retry(name, _WAITING)
-        self._condition = Condition(since=wall())
+        self._noted = Condition(since=wall()), steady()
+        """The condition, and since when it is this one on a clock that nobody sets."""
         self._heard_at: float | None = None
         """When the newest audio came, on the monotonic clock. None: none has come."""
         self._lost_at: float | None = None
@@ -82,13 +85,15 @@ class Healing:
     @property
     def condition(self) -> Condition:
         """How the source is now. From any thread."""
-        at = self._heard_at
-        return replace(self._condition, last_audio_s=None if at is None else max(0.0, time.monotonic() - at))
+        at, (condition, steady_s) = self._heard_at, self._noted
+        if abs((since := self._wall() - (steady() - steady_s)) - condition.since) > SET_SECONDS:  # the clock was set
+            condition = replace(condition, since=since)
+        return replace(condition, last_audio_s=None if at is None else max(0.0, time.monotonic() - at))
 
     @property
     def detail(self) -> str:
         """That of the condition. It is asked of every block."""
-        return self._condition.detail
+        return self._noted[0].detail
 
     def blocks(self) -> Iterator[Block]:
         """The source's blocks, from each time that it is open.
@@ -159,7 +164,7 @@ class Healing:
 
     def _rest(self) -> None:
         """Waits until the schedule wants the source."""
-        if self._condition.state != "off":
+        if self._noted[0].state != "off":
             why = f"off by its schedule ({self._schedule})"
             self._set("off", "schedule", why)
             self._on_lost(why)
@@ -180,13 +185,13 @@ class Healing:
     def _set(self, state: State, reason: Reason = "", detail: str = "") -> None:
         if state == "hearing" and reason == "zeros":
             state = "silent"
-        now = self._condition
+        now, since = self._noted
         if (state, reason) != (now.state, now.reason):
             if state in ("hearing", "silent") and reason != now.reason and reason:
                 log.warning("%s: %s", self._retry.where, detail)
-            self._condition = Condition(state, reason, detail, self._wall())
+            self._noted = Condition(state, reason, detail, self._wall()), steady()
         elif detail != now.detail:
-            self._condition = replace(now, detail=detail)
+            self._noted = replace(now, detail=detail), since
 
 
 def _is_odd(samples: Samples) -> tuple[bool, bool]:

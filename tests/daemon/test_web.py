@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,15 @@ def test_status_prints_a_table_and_its_exit_code_is_the_verdict(tmp_path: Path) 
         done = run("status", "--state", tmp_path)
         assert done.exit_code == 1
         assert done.stdout.splitlines()[-1] == "Problem: door: retrying for 1 min: the cable is out"
+
+
+def test_status_knows_a_daemon_whose_clock_was_never_set(tmp_path: Path) -> None:
+    """As on a Raspberry Pi that finds no time server."""
+    unset = replace(snapshot(source(since=5.0)), time=75.0)
+    with answering(lambda: unset, None, tmp_path):
+        done = run("status", "--state", tmp_path)
+        assert done.exit_code == 0, done.stderr
+        assert "hearing  1 min" in done.stdout
 
 
 def test_status_finds_the_folder_that_the_settings_name(tmp_path: Path) -> None:

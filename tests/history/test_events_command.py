@@ -497,3 +497,12 @@ def test_a_path_of_letters_and_digits_is_no_secret(tmp_path: Path) -> None:
     folder.mkdir()
     done = tagger("events", folder / "log-470e964.sqlite")
     assert "secret" not in done.stderr
+
+
+def test_what_a_clock_that_was_never_set_has_dated_can_be_asked_for() -> None:
+    assert times.moment("--since", "1970-01-01T00:01:00Z") == 60.0
+    begin, end = times.bounds(times.day("--day", "1970-01-01"))
+    assert 0 <= begin < end <= 36 * 3600
+    for text in ("1969-12-31", "1969-12-31T23:59:59Z"):
+        with pytest.raises(UserError, match="--since"):
+            times.moment("--since", text)

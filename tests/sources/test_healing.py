@@ -211,3 +211,13 @@ def test_time_stamps_are_believed_again_once_they_have_been_in_order_for_an_hour
     assert stamps.are_believed
     assert stamps.follow(1_000.0 + 3_702, 1.0, 3_702.0) == pytest.approx(2.0)
     assert stamps.trouble == ""
+
+
+@pytest.mark.parametrize("set_s", [3600.0, -3600.0, 1.8e9])
+def test_a_clock_that_is_set_makes_no_condition_older(set_s: float) -> None:
+    healed = Healed(FakeSource([sound(1)]))
+    for _ in healed.healing.blocks():
+        assert healed.healing.condition.since == at(12)
+        healed.hours[0] = at(12) + set_s
+        assert healed.healing.condition.since == pytest.approx(at(12) + set_s, abs=LONG_S)
+        assert healed.healing.condition.since <= at(12) + set_s

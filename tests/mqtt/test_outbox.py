@@ -1,6 +1,5 @@
 """The outbox: order, bounds, exactly one end for each event, and what survives."""
 
-import resource
 import shutil
 import sqlite3
 import time
@@ -17,7 +16,7 @@ from tagger.events import Event, Stream
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.sink import MqttSink
 from tagger.settings import MqttSettings
-from tests.programs import free_port, until
+from tests.programs import free_port, room_for, until
 
 
 @pytest.fixture
@@ -144,13 +143,8 @@ def test_when_the_disk_is_full_events_wait_in_memory(path: Path, caplog: pytest.
 def full_disk(path: Path) -> Iterator[None]:
     """No file can grow beyond the size that the outbox has on disk now."""
     wal = path.with_name(path.name + "-wal")
-    largest = max(40_000, *(each.stat().st_size for each in (path, wal) if each.exists()))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
-    try:
+    with room_for(max(40_000, *(each.stat().st_size for each in (path, wal) if each.exists()))):
         yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def copied(path: Path) -> Path:

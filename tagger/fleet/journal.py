@@ -182,7 +182,7 @@ class Journal:
         own.hear(stream, epoch, may_hear)
         if self._is_current:
             self._inherit(own)
-        own.alive = time.time()
+        own.alive = time.monotonic()
         self._publish(stream.source)
 
     def _leave(self, source: str) -> None:
@@ -200,7 +200,7 @@ class Journal:
     def _keep_left(self, event: OpenEvent, epoch: int, alive: float) -> None:
         """Keeps an event that an earlier run of this worker left open."""
         is_ending = self._delivery.outbox.holds_end(event.begin.id)
-        self._ledger.keep(Kept(event, epoch, alive, is_ending))
+        self._ledger.keep(Kept(event, epoch, alive, is_ending=is_ending))
 
     def _read_own(self, source: str, payload: bytes) -> None:
         """Reads what the broker retained for this node when the connection began."""
@@ -276,7 +276,7 @@ class Journal:
                 if now - own.since >= _ALONE_SECONDS:
                     self._end_alone(source, own)
             elif own.may_hear():
-                own.alive = time.time()
+                own.alive = time.monotonic()
                 if is_noting and own.open:
                     self._publish(source)
                 self._take_over(source, own, now)

@@ -21,6 +21,8 @@ class Kept:
     """Of the lease under which it began, or was taken over."""
     alive: float | None = None
     """When the worker that heard it is last known to have lived, seconds since the epoch. None: it is this one."""
+    noted_at: float = field(default_factory=time.monotonic)
+    """When this worker noted it, on the monotonic clock: the wall clock may be set while the event is open."""
     is_ending: bool = False
     """Whether its end waits for the broker."""
     is_sent: bool = False
@@ -37,8 +39,8 @@ class Own:
     """None: it is not heard any more."""
     since: float = field(default_factory=time.monotonic)
     """When it was taken or left, on the monotonic clock."""
-    alive: float = field(default_factory=time.time)
-    """When the lease was last in force, seconds since the epoch."""
+    alive: float = field(default_factory=time.monotonic)
+    """When the lease was last in force, on the monotonic clock."""
     events: dict[str, Kept] = field(default_factory=dict)
     """By id."""
     is_earlier: bool = False
@@ -66,8 +68,10 @@ class Own:
         self.may_hear, self.since = None, time.monotonic()
 
     def alive_at(self, kept: Kept) -> float:
-        """When the worker that heard an event is last known to have lived, seconds since the epoch."""
-        return self.alive if kept.alive is None else kept.alive
+        """When the worker that heard an event is last known to have lived, seconds since the epoch, by the clock as it
+        was when the event began.
+        """
+        return kept.event.noted + max(0.0, self.alive - kept.noted_at) if kept.alive is None else kept.alive
 
     def record(self, fleet: str, session: str) -> Record | None:
         """What the broker is told to be open. None: nothing is, and nobody hears the source."""

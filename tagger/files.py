@@ -197,11 +197,49 @@ def folders_in(root: Path) -> list[Path]:
     return [path for path in sorted(root.iterdir()) if path.is_dir() and not is_hidden(path.name)]
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """All files below, in the order of their names. Hidden files and folders are left out."""
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
+def walk(root: Path, links: "LinkedFolders | None" = None) -> Iterator[Path]:
+    """All files below, in the order of their names. Hidden files and folders are left out.
+
+    Args:
+        links: which links to folders are followed. None: those that lead out of this folder.
+    """
+    for folder, names in _walked(root, links):
         yield from (Path(folder, name) for name in sorted(names) if not is_hidden(name))
+
+
+def folders_below(root: Path, links: "LinkedFolders | None" = None) -> Iterator[Path]:
+    """The folder itself, and those in which `walk` finds files."""
+    for folder, _ in _walked(root, links):
+        yield Path(folder)
+
+
+def _walked(root: Path, links: "LinkedFolders | None") -> Iterator[tuple[str, list[str]]]:
+    """Folders, and the names of the files in each."""
+    links = links or LinkedFolders(root)
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if not is_hidden(name) and links.leads_on(Path(folder, name))]
+        yield folder, names
+
+
+class LinkedFolders:
+    """Which links to folders are followed below a folder: a link to one elsewhere, such as on another disk, stands for
+    it. One that leads back to where these files, or those of an earlier link, come from anyway is not followed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._known = [root.resolve()]
+        self._found: dict[Path, bool] = {}
+
+    def leads_on(self, folder: Path) -> bool:
+        """Whether a folder, or a link to one, has files that do not come from elsewhere anyway."""
+        if not folder.is_symlink():
+            return True
+        if folder not in self._found:
+            target = folder.resolve()
+            again = any(target == each or target in each.parents or each in target.parents for each in self._known)
+            self._found[folder] = not again
+            self._known += [] if again else [target]
+        return self._found[folder]
 
 
 def is_file(path: Path) -> bool:

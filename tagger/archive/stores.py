@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from tagger.errors import TaggerError, UserError, to_install
-from tagger.files import make_folders
+from tagger.files import LinkedFolders, make_folders
 
 STATE = "_tagger"
 """Folder of an archive in which the run's own files are. Readers of Parquet leave out what begins with `_`."""
@@ -115,14 +115,22 @@ class Folder(Store):
 
     def __init__(self, path: Path) -> None:
         self.path, self.shown = path, str(path)
+        self._links = LinkedFolders(path)
 
     def entries(self, folder: str = "") -> Iterator[Entry]:
         with os.scandir(self.path / folder) as found:
+            links: list[str] = []
             for each in found:
-                if each.is_dir(follow_symlinks=False):
-                    yield Entry(each.name, True, 0)
+                if each.is_dir():
+                    if each.is_symlink():
+                        links.append(each.name)
+                    else:
+                        yield Entry(each.name, True, 0)
                 elif each.is_file():  # no pipe, no broken link
                     yield Entry(each.name, False, each.stat().st_size)
+        for name in sorted(links):  # always in the same order, as the first of two that lead to one place is followed
+            if self._links.leads_on(self.path / folder / name):
+                yield Entry(name, True, 0)
 
     def kind(self) -> str:
         return "folder" if self.path.is_dir() else "file" if self.path.exists() else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import UserError
-from tagger.files import is_audio_file, is_hidden, walk
+from tagger.files import LinkedFolders, folders_below, is_audio_file, is_hidden, walk
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,19 @@ def _matches(pattern: Path) -> Iterator[tuple[Path, Path]]:
     """Files that match, each with the folder in which the search begins. A folder that matches stands for its files."""
     fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     root = Path(*fixed)
-    for path in sorted(root.glob(str(Path(*pattern.parts[len(fixed) :])))):
+    links = LinkedFolders(root)
+    for path in sorted(set(_expanded(root, pattern.parts[len(fixed) :], links))):
         if any(map(is_hidden, path.relative_to(root).parts)):
             continue
-        yield from ((each, root) for each in (walk(path) if path.is_dir() else [path]))
+        yield from ((each, root) for each in (walk(path, links) if path.is_dir() else [path]))
+
+
+def _expanded(root: Path, parts: Sequence[str], links: LinkedFolders) -> Iterator[Path]:
+    """What matches below a folder, as `Path.glob` does it, but `**` goes through links to folders as `walk` does."""
+    if "**" not in parts:
+        yield from root.glob(str(Path(*parts))) if parts else [root]
+        return
+    at = parts.index("**")
+    for base in _expanded(root, parts[:at], links):
+        for folder in folders_below(base, links) if base.is_dir() else ():
+            yield from _expanded(folder, parts[at + 1 :], links)

@@ -49,6 +49,23 @@ def test_a_pattern_stands_for_what_it_stands_for_in_tagger_tag(pattern: str, fol
     assert [str(each) for each in listing.errors] == [str(each) for each in expected.errors]
 
 
+@pytest.mark.parametrize("pattern", ["", "**/*.wav", "**", "*/*.wav", "disk/**/*.wav", "**/deep/**/*.wav"])
+def test_links_to_folders_are_followed_by_tag_and_archive(pattern: str, folder: Path) -> None:
+    """Recordings may lie on another disk. A link that leads back is not."""
+    disk = folder.parent / "disk"
+    (disk / "deep").mkdir(parents=True)
+    (disk / "deep" / "f.wav").touch()
+    (folder / "disk").symlink_to(disk)
+    (disk / "back").symlink_to(folder)
+    (folder / "sub" / "same").symlink_to(folder / "sub" / "deep")
+    place = folder / pattern if pattern else folder
+    found = [str(each.path) for each in recordings([place]).recordings]
+    assert sorted(each.path for each in listed(place)) == sorted(found)
+    assert (str(folder / "disk" / "deep" / "f.wav") in found) is (pattern != "*/*.wav")
+    assert not [each for each in found if "same" in each]
+    assert any("back" in each for each in found) is pattern.startswith("disk")  # only from there it leads out
+
+
 def test_a_file_that_is_named_itself_is_taken_whatever_its_name(folder: Path) -> None:
     (found,) = listed(folder / ".hidden.wav", source="attic")
     assert (found.path, found.source) == (str(folder / ".hidden.wav"), "attic")

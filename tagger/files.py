@@ -227,7 +227,7 @@ class LinkedFolders:
     """
 
     def __init__(self, root: Path) -> None:
-        self._known = [root.resolve()]
+        self._known = [_real(root)]
         self._found: dict[Path, bool] = {}
 
     def leads_on(self, folder: Path) -> bool:
@@ -235,11 +235,16 @@ class LinkedFolders:
         if not folder.is_symlink():
             return True
         if folder not in self._found:
-            target = folder.resolve()
+            target = _real(folder)
             again = any(target == each or target in each.parents or each in target.parents for each in self._known)
             self._found[folder] = not again
             self._known += [] if again else [target]
         return self._found[folder]
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads; of a link that leads to itself, the path. `Path.resolve` raises RuntimeError for that."""
+    return Path(os.path.realpath(path))
 
 
 def is_file(path: Path) -> bool:

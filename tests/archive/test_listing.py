@@ -133,6 +133,12 @@ def test_what_is_wrong_in_a_manifest_is_said_with_its_place(
     assert words in str(error.value)
 
 
+def test_a_link_that_leads_to_itself_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(UserError, match="there is no such file or folder"):
+        listed(tmp_path / "circle")
+
+
 def test_what_is_missing_or_named_twice_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="there is no such file or folder"):
         listed(folder / "missing")

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from ulid import ULID
 
-from tagger.events import Event, LabelScore, Scores, top
+from tagger.events import ACTIVE_SHARE, Event, LabelScore, Scores, top
 from tagger.policy import LabelPolicy, Policy
 
-_ACTIVE_SHARE = 0.5
-"""Least activity of a step in which a sound is heard, as a share of the highest activity in the window."""
 ACTIVE_LEAST = 0.2
-"""Activity that such a step must reach as well; `enter`, if that is lower."""
+"""Activity that a step in which a sound is heard must reach, besides `ACTIVE_SHARE`; `enter`, if that is lower."""
 _REST_SECONDS = 0.5
 """Shortest rest of the window, after a sound, that shows that the sound has ended."""
 _ROUNDING = 1e-6
@@ -456,7 +454,7 @@ def sounds_of(scores: Scores, column: int, rules: LabelPolicy, free: float) -> l
     times = scores.step_times
     count = int(np.searchsorted(times, scores.end_time, "right"))  # later steps are padding
     activity = scores.activity[column, :count]
-    floor = max(min(ACTIVE_LEAST, rules.enter), _ACTIVE_SHARE * float(activity.max(initial=0.0)))
+    floor = max(min(ACTIVE_LEAST, rules.enter), ACTIVE_SHARE * float(activity.max(initial=0.0)))
     sounds: list[Sound] = []
     for first, last in _runs(np.flatnonzero((activity >= floor) & (times[:count] > free)).tolist()):
         onset, offset = scores.time, scores.end_time

@@ -15,6 +15,9 @@ SCHEMA = 1
 SILENCE_DBFS = -120.0
 """Level that is given to digital silence, whose logarithm does not exist."""
 
+ACTIVE_SHARE = 0.3
+"""Least activity of a step in which a sound is heard, as a share of the label's highest activity in the window."""
+
 Samples = NDArray[np.float32]
 
 

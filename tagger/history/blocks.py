@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.events import Samples, Scores
+from tagger.events import ACTIVE_SHARE, Samples, Scores
 
 FLOOR = 0.1
 """Lowest score that is kept."""
@@ -63,7 +63,7 @@ def _needed(activity: Samples, count: int) -> Samples:
         activity: [K, steps]; a row of a label without a time axis is NaN, and stays.
         count: steps within the window's real samples.
     """
-    low = np.maximum(FLOOR, 0.5 * activity[:, :count].max(axis=1, initial=0.0)) * 0.999
+    low = np.maximum(FLOOR, ACTIVE_SHARE * activity[:, :count].max(axis=1, initial=0.0)) * 0.999
     is_near = activity >= low[:, None]
     is_near[:, 1:] |= activity[:, :-1] >= low[:, None]
     is_near[:, :-1] |= activity[:, 1:] >= low[:, None]

@@ -36,7 +36,7 @@ _LEAST_MERGE_SECONDS = 0.5
 """Shortest pause that is longer than the step between two moments of a network's time axis."""
 _SURE_LOGIT = 0.2
 """How far above `enter` a one-shot sound's score is when one window is enough, as a difference of logits. Chosen with
-home recordings and half of the non-target audio: docs/results.md."""
+home recordings and half of the non-target audio: docs/streams.md."""
 _ROUNDING = 1e-7
 """Distance from a score below which it is the same, of float32."""
 _EXIT_SHARE = 0.5

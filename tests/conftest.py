@@ -126,6 +126,14 @@ def database(postgres: "Postgres") -> str:
 
 
 @pytest.fixture
+def hangups() -> Iterator[None]:
+    """Lets SIGHUP reach this process and those that the test starts: under nohup, all would ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """A file of 35 s with a siren from second 7 on."""
     return write_siren(tmp_path / "clip.wav", silent_s=7)

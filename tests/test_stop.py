@@ -14,7 +14,7 @@ from tagger.stop import Stop, StopOrReload
 
 
 @pytest.fixture(autouse=True)
-def handlers():
+def handlers(hangups):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():

@@ -17,6 +17,8 @@ from tagger.daemon import outputs
 from tagger.settings import MqttSettings
 from tests.programs import LONG_S, TAGGER, Mosquitto, Subscriber, siren, subscribed, until
 
+pytestmark = pytest.mark.usefixtures("hangups")
+
 BASE = "tagger/room/stdin"
 RATE_HZ = 32_000
 SPEED = 8.0

@@ -12,8 +12,10 @@ from tagger.models.config import ARCHITECTURES
 from tagger.printable import number_of, printable
 
 ACTIVATIONS = ("softmax", "sigmoid")
-LONGEST_NAME = 200
+_LONGEST_NAME = 200
 """Letters."""
+NAMES = f"at most {_LONGEST_NAME} letters that can be seen"
+"""What a checkpoint's name may be, for people."""
 _WINDOW_SECONDS = (0.1, 60.0)
 """Shortest and longest window."""
 _MOST_CELLS = 2**25
@@ -24,7 +26,7 @@ _LARGEST = 1e4
 
 def is_name(name: str) -> bool:
     """Whether a checkpoint can have this name."""
-    return len(name) <= LONGEST_NAME and printable(name) == name
+    return len(name) <= _LONGEST_NAME and printable(name) == name
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class CheckpointInfo:
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is neither softmax nor sigmoid")
         if not is_name(self.name):
-            raise ValueError(f"its name is not one of at most {LONGEST_NAME} letters that can be seen")
+            raise ValueError(f"its name is not one of {NAMES}")
         if not all(isinstance(label, str) and label for label in self.labels):
             raise ValueError("labels must be names")
         if not self.labels or len(set(self.labels)) != len(self.labels):

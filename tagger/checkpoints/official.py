@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tagger.checkpoints import checkpoint, torchfile
-from tagger.checkpoints.info import LONGEST_NAME, CheckpointInfo, is_name
+from tagger.checkpoints.info import NAMES, CheckpointInfo, is_name
 from tagger.checkpoints.release import audioset_labels
 from tagger.checkpoints.store import SUFFIX, folder
 from tagger.errors import CheckpointError
@@ -78,9 +78,7 @@ def convert(path: Path) -> tuple[CheckpointInfo, nn.Module]:
     shapes = _read_shapes(path)
     name = official_name(path)
     if not is_name(name):
-        raise CheckpointError(
-            f"{path}: rename it: its name is not one of at most {LONGEST_NAME} letters that can be seen"
-        )
+        raise CheckpointError(f"{path}: rename it: its name is not one of {NAMES}")
     if re.search(r"_(hop|mels|fc|replace_se)(_|$)", name):
         raise CheckpointError(
             f"{path}: {name} has another front end, head or network than mn*_as and dymn*_as; not supported"

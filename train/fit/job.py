@@ -8,7 +8,7 @@ from typing import Any
 
 from tagger.checkpoints import store
 from tagger.checkpoints.header import read_header
-from tagger.checkpoints.info import LONGEST_NAME, is_name
+from tagger.checkpoints.info import NAMES, is_name
 from tagger.errors import CheckpointError, UserError
 from tagger.files import replacing
 from train.data.dataset import FOLDS, Dataset, leak
@@ -66,8 +66,8 @@ class Job:
     def __post_init__(self) -> None:
         if not _is_name(self.name):
             raise UserError(
-                f"--name {self.name}: must be the name of a file in the output folder, of at most {LONGEST_NAME} "
-                f"letters that can be seen and {_MOST_NAME_BYTES} bytes, and not fold1 ..."
+                f"--name {self.name}: must be the name of a file in the output folder, of {NAMES} and "
+                f"{_MOST_NAME_BYTES} bytes, and not fold1 ..."
             )
         if self.recipe.crop_seconds > WINDOW_SECONDS:
             raise UserError(f"crop_seconds {self.recipe.crop_seconds:g}: a window has only {WINDOW_SECONDS:g} s")

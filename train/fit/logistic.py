@@ -82,6 +82,18 @@ def cross_entropy(logits: Tensor, targets: Tensor, activation: str = "sigmoid") 
     return distribution_cross_entropy(logits, _whole(targets))
 
 
+def accuracy(logits: Tensor, targets: Tensor) -> float | None:
+    """Share of labelled rows, 0 to 1, whose highest logit is right. None: no row is labelled.
+
+    Args:
+        logits, targets: [N, labels].
+    """
+    labelled = targets.any(1)
+    if not labelled.any():
+        return None
+    return float((logits[labelled].argmax(1) == targets[labelled].argmax(1)).float().mean())
+
+
 def _whole(targets: Tensor) -> Tensor:
     """Fills up each row to a sum of 1, evenly over all labels."""
     return targets + (1 - targets.sum(1, keepdim=True)).clamp(min=0) / targets.shape[1]

@@ -16,7 +16,7 @@ from train.augment.views import BATCH
 from train.data.dataset import Rows
 from train.fit.embeddings import WindowEmbeddings
 from train.fit.head import best_window
-from train.fit.logistic import cross_entropy, fit
+from train.fit.logistic import accuracy, cross_entropy, fit
 from train.fit.precision import autocast
 from train.fit.stored_spectrograms import Spectrograms
 from train.fit.trainer import Setup, Trained, calibrated, unless_stopped
@@ -45,9 +45,6 @@ def fitted(setup: Setup, spectrograms: Spectrograms, rows: Rows, inner: Rows, st
     logits = {view: before.logits(heard.views[view][0][held]) for view in heard.views}
     temperature, bias, threshold = calibrated(logits, targets[held], recipe.activation)
     fit(*heard.of(both, targets), l2, activation=recipe.activation).put_into(last)
-    plain, truth = logits["plain"], targets[held]
-    labelled = truth.any(1)
-    right = plain.argmax(1)[labelled] == truth.argmax(1)[labelled]
     return Trained(
         network.cpu(),
         temperature,
@@ -56,8 +53,8 @@ def fitted(setup: Setup, spectrograms: Spectrograms, rows: Rows, inner: Rows, st
         recipe.activation,
         details={
             "l2": l2,
-            "inner_loss": float(cross_entropy(plain, truth, recipe.activation)),
-            "inner_accuracy": float(right.float().mean()),
+            "inner_loss": float(cross_entropy(logits["plain"], targets[held], recipe.activation)),
+            "inner_accuracy": accuracy(logits["plain"], targets[held]),
         },
     )
 

@@ -26,7 +26,7 @@ from train.data.dataset import Rows
 from train.fit.activations import Activations
 from train.fit.backbone import others_of
 from train.fit.held import held, taken
-from train.fit.logistic import cross_entropy
+from train.fit.logistic import accuracy, cross_entropy
 from train.fit.loop import LoopState, StepResult, run_epochs, unread
 from train.fit.progress import announce
 from train.fit.trainer import Setup, Trained, Trainer, calibrated
@@ -231,7 +231,7 @@ class StreamLearner:
         plain = self._inner[self._windows["is_plain"][self._inner]]
         with self._averaged():
             logits, truth = self.logits(plain), self._targets[self._windows["row"][plain]]
-        return float(cross_entropy(logits, truth)), _accuracy(logits, truth)
+        return float(cross_entropy(logits, truth)), accuracy(logits, truth)
 
     def _averaged(self) -> "_Swapped":
         """The network has the averaged weights within this context."""
@@ -306,11 +306,3 @@ class _Swapped:
     def _put(self, values: list[Tensor]) -> None:
         for weight, value in zip(self._weights, values, strict=True):
             weight.copy_(value)
-
-
-def _accuracy(logits: Tensor, truth: Tensor) -> float | None:
-    """Share of labelled rows, 0 to 1, whose highest logit is right. None: no row is labelled."""
-    labelled = truth.any(1)
-    if not labelled.any():
-        return None
-    return float((logits[labelled].argmax(1) == truth[labelled].argmax(1)).float().mean())

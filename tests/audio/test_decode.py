@@ -199,6 +199,40 @@ def test_an_ogg_cut_within_its_last_page(tmp_path):
     until_error(path)
 
 
+def with_end_later(ogg: bytes, frames: int) -> bytes:
+    """An Ogg file whose last page says that the sound ends so many frames later."""
+    at = ogg.rindex(b"OggS")
+    page = bytearray(ogg[at:])
+    (end,) = struct.unpack_from("<q", page, 6)
+    struct.pack_into("<qi", page, 6, end + frames, *struct.unpack_from("<i", page, 14))
+    page[22:26] = bytes(4)
+    checksum = 0
+    for byte in page:  # https://xiph.org/ogg/doc/framing.html
+        checksum ^= byte << 24
+        for _ in range(8):
+            checksum = (checksum << 1 ^ (0x04C11DB7 if checksum >> 31 else 0)) & 0xFFFFFFFF
+    page[22:26] = checksum.to_bytes(4, "little")
+    return ogg[:at] + page
+
+
+@pytest.mark.parametrize(("later", "is_whole"), [(0, True), (1500, True), (8000, False)])
+def test_an_ogg_whose_end_is_counted_beyond_its_last_block(tmp_path, later, is_whole):
+    path = tmp_path / "later.ogg"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 64_000), 32_000)
+    path.write_bytes(with_end_later(path.read_bytes(), later))
+    if is_whole:
+        assert len(whole(path)) == 2 * RATE
+    else:
+        assert "its header promises" in str(until_error(path)[1])
+
+
+def test_a_wav_that_lacks_its_last_samples(tmp_path):
+    path = tmp_path / "short.wav"
+    soundfile.write(path, np.zeros(2 * RATE), RATE, "PCM_16")
+    path.write_bytes(path.read_bytes()[:-8])
+    assert str(until_error(path)[1]).endswith("truncated or damaged after 2.00 s (4 samples are missing)")
+
+
 def test_a_long_wav_that_lacks_its_last_seconds(tmp_path):
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(600 * 1000), 1000)

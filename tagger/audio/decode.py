@@ -6,8 +6,9 @@ from pathlib import Path
 
 from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ, Chunk, Decoder, Frames, Warn
 from tagger.audio.downmix import Downmix, check_channel
-from tagger.audio.ffmpeg import AvFile, id3_bytes
+from tagger.audio.ffmpeg import AvFile
 from tagger.audio.libsndfile import LibraryError, SoundFile
+from tagger.audio.mp3 import id3_bytes
 from tagger.audio.resample import Resampler, stretches
 from tagger.errors import AudioError
 from tagger.events import Block, Samples

@@ -1,9 +1,6 @@
 """Files of FFmpeg (PyAV): MP3, AAC, video, and whatever else libsndfile does not read, or not to its end."""
 
-import mmap
 import os
-import re
-import struct
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,16 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from tagger.audio import mp3
 from tagger.audio.chunk import BLOCK_SECONDS, MOST_CHANNELS, RATES_HZ, Chunk, Frames, Warn
+from tagger.audio.layout import matroska_parts, mp4_parts
 from tagger.audio.part import FilePart
+from tagger.audio.timestamps import TrackClock
 from tagger.errors import AudioError
 from tagger.printable import number_of
 
-_JUMP_SECONDS = 0.1
-"""A time stamp that is later than the sound before it explains by more than this means that sound is missing."""
-_RESTART_SECONDS = 1.0
-"""A time stamp that is earlier by more than this means that the time stamps begin anew, as in joined files."""
-_DAY_SECONDS = 86_400.0
 _SLACK_SECONDS = 0.2
 """Least lack of sound that is called a truncation: encoders round lengths up to packets."""
 _PIECE_SECONDS = 1.0
@@ -42,10 +37,6 @@ which 1 kB may do for days.
 """
 _DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 """FFmpeg's sample formats, without the `p` of those with a plane for each channel."""
-_EBML = re.compile(rb"\x1aE\xdf\xa3.{1,60}?(?:matroska|webm)", re.DOTALL)
-"""How a Matroska file begins."""
-_XING_BYTES = 4096
-"""Bytes of an MP3, after its tags, that are searched for the index."""
 
 
 def tags(path: Path) -> dict[str, str]:
@@ -83,6 +74,10 @@ class AvReader:
         self.rate_hz, self.channels = int(context.sample_rate), int(context.layout.nb_channels)
         self.heard_s = 0.0
         """What was decoded, seconds."""
+        self._has_one_length = _is_format(container, _EXACT_CONTAINERS)
+        """The header tells the length of the longest track alone."""
+        self._furthest_s = 0.0
+        """Latest end of a packet, by its time stamp, seconds."""
 
     @property
     def is_ready(self) -> bool:
@@ -90,6 +85,7 @@ class AvReader:
         return True
 
     def close(self) -> None:
+        """Closes a container whose chunks are not wanted."""
         self._container.close()
 
     def _chunks(self, warn: Warn) -> Iterator[Chunk]:
@@ -119,28 +115,43 @@ class AvReader:
             raise broken
 
     def _pieces(self, warn: Warn) -> Iterator[Chunk]:
-        """The frames as FFmpeg gives them.
+        """FFmpeg's frames of the track, each with the sound that is missing before it.
 
         Raises:
             AudioError: nothing could be decoded, or the file ends before the end that its header tells.
         """
-        import av
-
-        clock = _Clock(self._container, self._stream)
+        clock = TrackClock(self._container, self._stream, _is_format(self._container, _STAMPED))
         damage = _Damage(self._where, warn)
         former: Chunk | None = None
-        furthest_s = 0.0
-        in_one = _is_format(self._container, _EXACT_CONTAINERS)
-        packets = self._container.demux() if in_one else self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, OSError) as error:
-                raise self._broken(clock.heard_s, _reason(error)) from None
-            if packet is None:
-                break
-            if packet.pts is not None and packet.time_base is not None:
-                furthest_s = max(furthest_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        for frame in self._decoded(clock, damage):
+            channels = frame.layout.nb_channels
+            if frame.sample_rate not in RATES_HZ or not 0 < channels <= MOST_CHANNELS:
+                damage.found(clock.heard_s, f"{frame.sample_rate} Hz, {number_of(channels, 'channel')}")
+                continue
+            frames = _frames(frame)
+            if not len(frames):
+                continue
+            piece = Chunk(frames, frame.sample_rate, clock.missing(frame))
+            if former is not None and not _same_format(piece, former):
+                damage.changed(clock.heard_s, former, piece)
+            former = piece
+            clock.advance(len(frames) / frame.sample_rate)
+            self.heard_s = clock.heard_s
+            yield piece
+        damage.summarize()
+        if former is None:
+            raise AudioError(f"{self._where}: holds no samples{damage.why}")
+        self._check_end(clock, damage)
+
+    def _decoded(self, clock: TrackClock, damage: "_Damage") -> Iterator[Any]:
+        """FFmpeg's frames of the track. What cannot be decoded is left out and noted.
+
+        Raises:
+            AudioError: the file breaks off, or FFmpeg has no decoder for it.
+        """
+        import av
+
+        for packet in self._packets(clock):
             self._took(packet)
             if packet.stream.index != self._stream.index:
                 continue
@@ -151,30 +162,40 @@ class AvReader:
             except (av.FFmpegError, OSError, ValueError) as error:
                 damage.found(clock.heard_s, _reason(error))
                 continue
-            for frame in decoded:
-                if frame.sample_rate not in RATES_HZ or not 0 < frame.layout.nb_channels <= MOST_CHANNELS:
-                    damage.found(
-                        clock.heard_s, f"{frame.sample_rate} Hz, {number_of(frame.layout.nb_channels, 'channel')}"
-                    )
-                    continue
-                frames = _frames(frame)
-                if not len(frames):
-                    continue
-                piece = Chunk(frames, frame.sample_rate, clock.missing(frame))
-                if former is not None and not _same_format(piece, former):
-                    damage.changed(clock.heard_s, former, piece)
-                former = piece
-                clock.advance(len(frames) / frame.sample_rate)
-                self.heard_s = clock.heard_s
-                yield piece
-        damage.summarize()
-        if former is None:
-            raise AudioError(f"{self._where}: holds no samples{damage.why}")
-        promised_s, reached_s = self._promised_s(), clock.end_s
-        if in_one and promised_s is not None:
-            reached_s = furthest_s
-        slack_s = max(_SLACK_SECONDS, 0.01 * (promised_s or 0.0)) + damage.cost_s(clock.heard_s)
-        if promised_s is not None and promised_s - reached_s > slack_s:
+            yield from decoded
+
+    def _packets(self, clock: TrackClock) -> Iterator[Any]:
+        """FFmpeg's packets of the track; of all tracks, where only the longest one's length is known.
+
+        Raises:
+            AudioError: the file breaks off.
+        """
+        import av
+
+        packets = self._container.demux(*([] if self._has_one_length else [self._stream]))
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError) as error:
+                raise self._broken(clock.heard_s, _reason(error)) from None
+            if packet is None:
+                return
+            if packet.pts is not None and packet.time_base is not None:
+                end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                self._furthest_s = max(self._furthest_s, end_s)
+            yield packet
+
+    def _check_end(self, clock: TrackClock, damage: "_Damage") -> None:
+        """
+        Raises:
+            AudioError: the sound ends before the end that the header tells.
+        """
+        promised_s = self._promised_s()
+        if promised_s is None:
+            return
+        reached_s = self._furthest_s if self._has_one_length else clock.end_s
+        slack_s = max(_SLACK_SECONDS, 0.01 * promised_s) + damage.cost_s(clock.heard_s)
+        if promised_s - reached_s > slack_s:
             raise self._broken(reached_s, f"its header promises {promised_s:.2f} s")
 
     def _took(self, packet: Any) -> None:
@@ -236,9 +257,9 @@ class AvFile(AvReader):
     def chunks(self, warn: Warn) -> Iterator[Chunk]:
         parts: list[tuple[int, int]] = []
         if self._part is None and _is_format(self._container, ("mov",)):
-            parts = _mp4_parts(self._path)
+            parts = mp4_parts(self._path)
         elif self._part is None and _is_format(self._container, ("matroska", "webm")):
-            parts = _matroska_parts(self._path)
+            parts = matroska_parts(self._path)
         if len(parts) < 2:
             yield from self._chunks(warn)
             return
@@ -249,7 +270,7 @@ class AvFile(AvReader):
 
     def _promised_s(self) -> float | None:
         if _is_format(self._container, ("mp3",)):
-            return _mp3_seconds(self._path)
+            return mp3.promised_s(self._path)
         if _is_format(self._container, ("wav",)):
             return None
         if _is_format(self._container, _EXACT_STREAMS) and self._stream.duration is not None:
@@ -259,52 +280,8 @@ class AvFile(AvReader):
         return None
 
 
-class _Clock:
-    """Follows the time stamps of a stream, and tells where sound is missing.
-
-    Between two gaps, time is what the samples say: time stamps are rounded, and some recorders' are not even.
-    """
-
-    def __init__(self, container: Any, stream: Any) -> None:
-        self._has_stamps = _is_format(container, _STAMPED)
-        self.heard_s = 0.0
-        """Sound until now, seconds."""
-        self._position_s = 0.0
-        """End of the sound until now, since the recording began, seconds."""
-        self._offset_s: float | None = None if container.start_time is None else -container.start_time / 1e6
-        """What is added to a time stamp to get the position."""
-        start_s = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base)
-        self._late_s = max(0.0, start_s + (self._offset_s or 0.0))
-        self._last_s = _DAY_SECONDS if container.duration is None else container.duration / 1e6 + 1.0
-        """Latest position that a time stamp is believed."""
-
-    @property
-    def end_s(self) -> float:
-        """End of the sound, since its own track began, seconds."""
-        return max(self._position_s - self._late_s, self.heard_s)
-
-    def missing(self, frame: Any) -> float:
-        """Time without sound before a frame, seconds. It counts as passed."""
-        if not self._has_stamps or frame.pts is None or frame.time_base is None:
-            return 0.0
-        stamp_s = float(frame.pts * frame.time_base)
-        if self._offset_s is None:
-            self._offset_s = -stamp_s
-        late_s = stamp_s + self._offset_s - self._position_s
-        if late_s > _JUMP_SECONDS and self._position_s + late_s <= self._last_s:
-            self._position_s += late_s
-            return late_s
-        if abs(late_s) > _RESTART_SECONDS:  # the time stamps begin anew, or are damaged
-            self._offset_s -= late_s
-        return 0.0
-
-    def advance(self, seconds: float) -> None:
-        self._position_s += seconds
-        self.heard_s += seconds
-
-
 class _Damage:
-    """Counts what could not be decoded, and says it once."""
+    """Counts what could not be decoded, and says it once; says once, too, that the format changes."""
 
     def __init__(self, where: str, warn: Warn) -> None:
         self._where, self._warn = where, warn
@@ -340,8 +317,7 @@ class _Damage:
 
 
 def _format(chunk: Chunk) -> str:
-    channels = chunk.frames.shape[1]
-    return f"{chunk.rate_hz} Hz, {channels} channel{'s' * (channels != 1)}"
+    return f"{chunk.rate_hz} Hz, {number_of(chunk.frames.shape[1], 'channel')}"
 
 
 def _same_format(one: Chunk, other: Chunk) -> bool:
@@ -371,60 +347,6 @@ def _frames(frame: Any) -> Frames:
 
 def _is_format(container: Any, names: tuple[str, ...]) -> bool:
     return not set(container.format.name.split(",")).isdisjoint(names)
-
-
-def _mp3_seconds(path: Path) -> float | None:
-    """Length of an MP3 by the index in its first frame (Xing, Info); None: it has none, or all bytes that it counts are
-    there, whatever number of frames it tells.
-    """
-    with path.open("rb") as file:
-        tag = file.read(10)
-        after = 0
-        if tag[:3] == b"ID3" and len(tag) == 10:
-            after = id3_bytes(tag)
-        file.seek(after)
-        head = file.read(_XING_BYTES)
-    found = re.search(rb"\xff[\xe2-\xff][^\xff].{1,40}?(?:Xing|Info)(.{12})", head, re.DOTALL)
-    if found is None:
-        return None
-    version, rate = found[0][1] >> 3 & 3, found[0][2] >> 2 & 3
-    flags, frames, size = struct.unpack(">III", found[1])
-    if not flags & 1 or rate == 3 or version == 1:
-        return None
-    if flags & 2 and 0 < size <= path.stat().st_size - after:
-        return None
-    rate_hz = (44_100, 48_000, 32_000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
-    return float(frames * (1152 if version == 3 else 576) / rate_hz)
-
-
-def _mp4_parts(path: Path) -> list[tuple[int, int]]:
-    """Begin and end of each MP4 file in a file, bytes."""
-    starts, at, size = [0], 0, path.stat().st_size
-    with path.open("rb") as file:
-        while at + 8 <= size:
-            file.seek(at)
-            head = file.read(16)
-            if head[4:8] == b"ftyp" and at:
-                starts.append(at)
-            length = struct.unpack_from(">I", head)[0]
-            if length == 1 and len(head) == 16:
-                length = struct.unpack_from(">Q", head, 8)[0]
-            if length < 8:
-                break
-            at += length
-    return list(zip(starts, [*starts[1:], size], strict=True))
-
-
-def _matroska_parts(path: Path) -> list[tuple[int, int]]:
-    """Begin and end of each Matroska file in a file, bytes."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        starts = [0, *(found.start() for found in _EBML.finditer(content) if found.start())]
-        return list(zip(starts, [*starts[1:], len(content)], strict=True))
-
-
-def id3_bytes(head: bytes) -> int:
-    """Length of an ID3v2 tag, from its first ten bytes."""
-    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
 
 
 def _reason(error: Exception) -> str:

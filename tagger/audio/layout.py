@@ -16,6 +16,8 @@ _HEADS = {
 }
 """How a file of each format begins, by libsndfile's name of the format."""
 _WAV = re.compile(rb"RIFF....WAVE", re.DOTALL)
+_EBML = re.compile(rb"\x1aE\xdf\xa3.{1,60}?(?:matroska|webm)", re.DOTALL)
+"""How a Matroska file begins."""
 _MOST_HEADER = 1 << 20
 """Most bytes before the format of a WAV."""
 _CHUNK_NAME = re.compile(rb"[ -~]{4}")
@@ -207,3 +209,28 @@ def format_by_head(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(64)
     return next((name for name, beginning in _HEADS.items() if beginning.match(head)), "WAV")
+
+
+def mp4_parts(path: Path) -> list[tuple[int, int]]:
+    """Begin and end of each MP4 file in a file, bytes."""
+    starts, at, size = [0], 0, path.stat().st_size
+    with path.open("rb") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            head = file.read(16)
+            if head[4:8] == b"ftyp" and at:
+                starts.append(at)
+            length = struct.unpack_from(">I", head)[0]
+            if length == 1 and len(head) == 16:
+                length = struct.unpack_from(">Q", head, 8)[0]
+            if length < 8:
+                break
+            at += length
+    return list(zip(starts, [*starts[1:], size], strict=True))
+
+
+def matroska_parts(path: Path) -> list[tuple[int, int]]:
+    """Begin and end of each Matroska file in a file, bytes."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        starts = [0, *(found.start() for found in _EBML.finditer(content) if found.start())]
+        return list(zip(starts, [*starts[1:], len(content)], strict=True))

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tagger.audio.mp3 import MPEG_1, frame_rate_hz, frame_version
+
 MOST_BYTES = 8192
 """Bytes after which it is certain what a stream is."""
 _LEAST_BYTES = 16
@@ -138,13 +140,11 @@ def _chain(head: bytes, length: Callable[[bytes], int], is_end: bool) -> bool | 
 
 def _mpeg(head: bytes) -> int:
     """Bytes of the frame of MPEG layer II or III that begins with this header; 0: it is none."""
-    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
-    bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
-    if head[0] != 0xFF or head[1] < 0xE0 or version == 1 or layer not in (1, 2) or bitrate in (0, 15) or rate == 3:
+    version, layer, bitrate, rate_hz = frame_version(head), head[1] >> 1 & 3, head[2] >> 4, frame_rate_hz(head)
+    if head[0] != 0xFF or head[1] < 0xE0 or layer not in (1, 2) or bitrate in (0, 15) or rate_hz is None:
         return 0
-    rates = {(3, 2): _MPEG1_II, (3, 1): _MPEG1_III}.get((version, layer), _MPEG2)
-    rate_hz = (44_100, 48_000, 32_000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
-    samples = 576 if layer == 1 and version != 3 else 1152
+    rates = {(MPEG_1, 2): _MPEG1_II, (MPEG_1, 1): _MPEG1_III}.get((version, layer), _MPEG2)
+    samples = 576 if layer == 1 and version != MPEG_1 else 1152
     return samples // 8 * rates[bitrate - 1] * 1000 // rate_hz + (head[2] >> 1 & 1)
 
 

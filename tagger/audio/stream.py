@@ -8,7 +8,7 @@ from typing import Protocol
 from tagger.audio import magic
 from tagger.audio.avpipe import AvPipe
 from tagger.audio.chunk import MOST_CHANNELS, RATES_HZ, Chunk, Warn
-from tagger.audio.ffmpeg import id3_bytes
+from tagger.audio.mp3 import id3_bytes
 from tagger.audio.raw import ENCODINGS, FormatDoubt, RawSamples, Read
 from tagger.errors import AudioError
 from tagger.printable import number_of

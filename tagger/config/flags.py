@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from tagger.config.options import ENV_PREFIX, OPTIONS, Option
+from tagger.config.option import ENV_PREFIX, Option
+from tagger.config.options import OPTIONS
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -10,7 +10,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from tagger import files
 from tagger.config.file import Document
-from tagger.config.options import BY_KEY, ENV_PREFIX, OPTIONS, Option
+from tagger.config.option import ENV_PREFIX, Option
+from tagger.config.options import BY_KEY, OPTIONS
 from tagger.config.tomlfile import Keys, TomlFile
 from tagger.errors import UserError, near
 from tagger.names import DATABASE_URLS, is_address

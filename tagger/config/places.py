@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from tagger.config.file import Document
 from tagger.config.given import Given, Rank, Values
-from tagger.config.options import OPTIONS, Option
+from tagger.config.option import Option
+from tagger.config.options import OPTIONS
 from tagger.config.tomlfile import toml
 from tagger.errors import SettingError, UserError
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from tagger.config import secret
 from tagger.config.file import Document
 from tagger.config.given import Given, Values
-from tagger.config.options import OPTIONS, Option
+from tagger.config.option import Option
+from tagger.config.options import OPTIONS
 from tagger.config.places import located
 from tagger.errors import SettingError, UserError
 from tagger.settings import ListenSettings

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tagger.config.options import OPTIONS, Option
+from tagger.config.option import Option
+from tagger.config.options import OPTIONS
 from tagger.settings import ListenSettings
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from tagger.config.file import NAME
-from tagger.config.options import LABEL_FIELDS, OPTIONS, TABLES, Option
+from tagger.config.option import Option
+from tagger.config.options import LABEL_FIELDS, OPTIONS, TABLES
 from tagger.config.sourcetables import SOURCE_FIELDS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tagger.config.options import Option
+from tagger.config.option import Option
 from tagger.config.tomlfile import Keys, TomlFile
 from tagger.errors import UserError, near
 from tagger.names import slug

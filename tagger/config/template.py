@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tagger.config.options import LABEL_FIELDS, OPTIONS, TABLES, Option
+from tagger.config.option import Option
+from tagger.config.options import LABEL_FIELDS, OPTIONS, TABLES
 from tagger.config.tomlfile import toml
 
 SCHEMA_NAME = "tagger.schema.json"

@@ -16,7 +16,7 @@ from typing import Any
 from tagger.config import sourcetables
 from tagger.config.build import resolve_document
 from tagger.config.file import parse, read
-from tagger.config.options import Option
+from tagger.config.option import Option
 from tagger.config.tomlfile import TomlFile
 from tagger.errors import UserError, near
 from tagger.mqtt.topics import NOT_SOURCES

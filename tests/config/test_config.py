@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tagger.config.build import Configuration, resolve
 from tagger.config.edit import changed
 from tagger.config.given import Rank
-from tagger.config.options import BY_KEY, ENV_PREFIX, LABEL_FIELDS, OPTIONS, Option
+from tagger.config.option import ENV_PREFIX, Option
+from tagger.config.options import BY_KEY, LABEL_FIELDS, OPTIONS
 from tagger.config.resolver import Resolved
 from tagger.config.tomlfile import TomlFile
 from tagger.daemon import start

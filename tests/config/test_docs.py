@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger.config.file import load, parse
-from tagger.config.options import LABEL_FIELDS, OPTIONS, TABLES, Option
+from tagger.config.option import Option
+from tagger.config.options import LABEL_FIELDS, OPTIONS, TABLES
 from tagger.config.schema import schema
 from tagger.config.template import commented
 from tagger.config.tomlfile import TomlFile

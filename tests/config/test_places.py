@@ -7,7 +7,7 @@ import pytest
 
 from tagger.config.build import Configuration, resolve
 from tagger.config.file import load
-from tagger.config.options import ENV_PREFIX
+from tagger.config.option import ENV_PREFIX
 from tagger.config.places import located, placed
 from tagger.errors import SettingError, UserError
 

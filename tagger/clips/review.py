@@ -72,34 +72,45 @@ def ask(root: Path, answer: Ask | None = None, play: Play = play_aloud, say: Say
         for number, clip in enumerate(waiting, 1):
             say(f"{number} of {len(waiting)}: {describe(clip)}")
             play = _played(root / clip.file, play, say)
-            while (root / clip.file).is_file():
-                choice, _, rest = answer(_CHOICES).strip().partition(" ")
-                if choice == "p":
-                    play = _played(root / clip.file, play, say)
-                elif choice == "q":
-                    raise click.Abort
-                elif choice == "s":
-                    break
-                elif choice and choice not in ("r", "w", "o"):
-                    for line in _HELP:
-                        say(line)
-                elif verdict := _ask_verdict(choice, rest, answer):
-                    try:
-                        (marked,) = mark(root, {clip.id: verdict})
-                    except UserError as error:
-                        say(str(error))
-                        continue
-                    say(f"  {_verdict_text(marked)}")
-                    reviewed += 1
-                    break
-            else:
-                say(f"{clip.file}: was deleted meanwhile; left out")
+            reviewed += _is_answered(root, clip, answer, play, say)
     except click.Abort:
         say("")
     remaining = len(waiting) - reviewed
     say(f"{reviewed} reviewed, {remaining} left" if waiting else "nothing to review: each clip was")
     if reviewed or not waiting:
         say(f"to learn from them: {train_line(root)}")
+
+
+def _is_answered(root: Path, clip: SavedClip, answer: Ask, play: Play, say: Say) -> bool:
+    """Asks what a clip is until there is a verdict, and writes it down.
+
+    Returns:
+        Whether there is one: False where the clip was skipped, or deleted meanwhile.
+
+    Raises:
+        click.Abort: the person quits.
+    """
+    while (root / clip.file).is_file():
+        choice, _, rest = answer(_CHOICES).strip().partition(" ")
+        if choice == "p":
+            play = _played(root / clip.file, play, say)
+        elif choice == "q":
+            raise click.Abort
+        elif choice == "s":
+            return False
+        elif choice and choice not in ("r", "w", "o"):
+            for line in _HELP:
+                say(line)
+        elif verdict := _ask_verdict(choice, rest, answer):
+            try:
+                (marked,) = mark(root, {clip.id: verdict})
+            except UserError as error:
+                say(str(error))
+                continue
+            say(f"  {_verdict_text(marked)}")
+            return True
+    say(f"{clip.file}: was deleted meanwhile; left out")
+    return False
 
 
 def describe(clip: SavedClip) -> str:

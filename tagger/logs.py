@@ -112,7 +112,7 @@ def _counted(record: logging.LogRecord, fault: _Fault, is_last: bool = False) ->
     return said
 
 
-class _Text(LogFormatter):
+class TextFormatter(LogFormatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(shown)s%(message)s", datefmt="%Y-%m-%d %H:%M:%S")
 
@@ -121,7 +121,7 @@ class _Text(LogFormatter):
         return super().formatMessage(record)
 
 
-class _Journal(LogFormatter):
+class JournalFormatter(LogFormatter):
     """The journal has date and time of its own, and takes the level from the line's beginning: sd-daemon(3)."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -129,7 +129,7 @@ class _Journal(LogFormatter):
         return "\n".join(prefix + line for line in super().format(record).split("\n"))
 
 
-class _Json(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -146,22 +146,23 @@ class _Json(logging.Formatter):
         return json.dumps(line)
 
 
-_handler: DaemonLog | None = None
+handler: DaemonLog | None = None
+"""Takes the whole log. None: it was not configured, as where no daemon runs."""
 
 
 def configure(level: str = "info", form: Format = "text") -> None:
     """Sends the log of the daemon, and warnings of libraries, to standard error."""
-    global _handler  # noqa: PLW0603
-    _handler = DaemonLog()
-    formatter = _Json() if form == "json" else _Journal() if _is_journal() else _Text()
-    _handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[_handler], level=logging.WARNING)
+    global handler  # noqa: PLW0603
+    handler = DaemonLog()
+    formatter = JsonFormatter() if form == "json" else JournalFormatter() if is_journal() else TextFormatter()
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     set_level(level)
 
 
 def tell(line: str) -> None:
     """Says a line about the start on standard error; as a part of the log where that is JSON."""
-    if _handler is not None and isinstance(_handler.formatter, _Json):
+    if handler is not None and isinstance(handler.formatter, JsonFormatter):
         logging.getLogger("tagger").info("%s", line)
     else:
         echo(line, err=True)
@@ -177,11 +178,11 @@ def set_level(level: str) -> None:
 
 def say_repeated(at_once: bool = False) -> None:
     """As `DaemonLog.say_repeated`, where the log was configured."""
-    if _handler is not None:
-        _handler.say_repeated(at_once)
+    if handler is not None:
+        handler.say_repeated(at_once)
 
 
-def _is_journal() -> bool:
+def is_journal() -> bool:
     """Whether standard error goes to systemd's journal."""
     try:
         found = os.fstat(sys.stderr.fileno())

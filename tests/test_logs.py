@@ -101,13 +101,16 @@ def test_memory_is_bounded() -> None:
     for number in range(3_000):
         said.log.warning("%s: gone", f"source{number}")
     assert len(said.lines()) == 3_000
-    assert len(said.handler._faults) == 1_000
+    said.log.warning("%s: gone", "source2000")
+    assert said.lines() == []
+    said.log.warning("%s: gone", "source1999")
+    assert said.lines() == ["source1999: gone"]  # only the last thousand are remembered
 
 
 def configured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: logs.Format) -> list[str]:
     """What the configured log writes."""
     monkeypatch.setattr(logging.root, "handlers", [])
-    monkeypatch.setattr(logs, "_handler", None)
+    monkeypatch.setattr(logs, "handler", None)
     logger = logging.getLogger("tagger")
     before = logger.level
     try:
@@ -144,7 +147,7 @@ def test_json_is_one_object_a_line(monkeypatch, capsys) -> None:
 
 
 def test_an_exception_is_part_of_its_json_line() -> None:
-    said = Said(logs._Json())
+    said = Said(logs.JsonFormatter())
     try:
         raise ValueError("x")
     except ValueError:
@@ -157,11 +160,11 @@ def test_the_journal_gets_priorities_and_no_date(monkeypatch, capsys, tmp_path) 
     with (tmp_path / "journal").open("w") as file:
         found = os.fstat(file.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
-        assert not logs._is_journal()
+        assert not logs.is_journal()
         with monkeypatch.context() as patch:
             patch.setattr("sys.stderr", file)
-            assert logs._is_journal()
-    said = Said(logs._Journal())
+            assert logs.is_journal()
+    said = Said(logs.JournalFormatter())
     said.log.info("news")
     said.log.warning("%s", "two\nlines")
     assert said.lines() == ["<6>news", "<4>two\\nlines"]

@@ -131,7 +131,7 @@ def test_the_console(as_json: bool) -> None:
 @pytest.mark.parametrize("name", ["node/mic/event", EVIL])
 def test_the_watcher(payload: str, name: str) -> None:
     file = io.StringIO()
-    Watcher(MqttSettings(), file)._print_message(name, payload.encode(errors="surrogatepass"), False)
+    Watcher(MqttSettings(), file).print_message(name, payload.encode(errors="surrogatepass"), False)
     assert file.getvalue().count("\n") == 1
     check(file.getvalue())
 

@@ -225,7 +225,11 @@ def test_a_worker_asks_again_after_an_answer_that_failed() -> None:
 class Broker:
     """Stands for a collector's connection."""
 
+    made: "Broker"
+    """The last one."""
+
     def __init__(self, *_: Any, **__: Any) -> None:
+        Broker.made = self
         self.acknowledged: list[int] = []
         self.on_held: Callable[[str, bytes, int], None]
 
@@ -261,14 +265,14 @@ def test_an_event_that_cannot_be_collected_keeps_no_other(monkeypatch: pytest.Mo
     ids = [f"01HZ00000000000000000000{k:02}" for k in range(9)]
     for number, each in enumerate(ids):
         label = "bad" if number == 4 else "dog"
-        collecting._broker.on_held(topic, json.dumps({**event, "id": each, "label": label}).encode(), number)
+        Broker.made.on_held(topic, json.dumps({**event, "id": each, "label": label}).encode(), number)
     monkeypatch.setattr(collector, "row_of", broken)
-    collecting._broker.on_held(topic, b"{}", 9)
+    Broker.made.on_held(topic, b"{}", 9)
     collecting.start()
     until(lambda: not collecting.waiting, "all are handled")
     collecting.stop()
     assert sorted(Rows.written) == [each for k, each in enumerate(ids) if k != 4]
-    assert sorted(collecting._broker.acknowledged) == list(range(10))
+    assert sorted(Broker.made.acknowledged) == list(range(10))
     assert (collecting.counts.written, collecting.counts.refused) == (8, 2)
 
 

@@ -19,7 +19,7 @@ from tagger.archive.stores import store_of
 from tagger.errors import TaggerError, UserError
 from tagger.printable import echo
 
-_TELL_SECONDS = 2.0
+TELL_SECONDS = 2.0
 """Interval at which an actor says how far it is."""
 _MOST_DEATHS = 5
 """Times that a shard's actor may die; then it is left for the next run."""
@@ -70,7 +70,7 @@ class Actor:
         if shard is not None:
             self._pool.give(shard)
         self._pool.no_more()
-        heard_s, found, until = 0.0, list[Message](), time.monotonic() + _TELL_SECONDS
+        heard_s, found, until = 0.0, list[Message](), time.monotonic() + TELL_SECONDS
         while not any(isinstance(each, Done | Failed) for each in found) and (left_s := until - time.monotonic()) > 0:
             try:
                 messages = self._pool.wait(left_s)

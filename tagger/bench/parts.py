@@ -249,10 +249,10 @@ def compare(settings: BenchSettings, results: Results, tick: Tick) -> None:
         for _ in range(settings.rounds):
             rounds.append([each.ask(do="run", windows=settings.windows) for each in (ours, peer)])
             tick(sum(each["wall_s"] for each in rounds[-1]))
-    results.compare = _compared(info.name, window_s, hop_s, rounds, *answers)
+    results.compare = compared(info.name, window_s, hop_s, rounds, *answers)
 
 
-def _compared(
+def compared(
     model: str, window_s: float, hop_s: float, rounds: Sequence[Sequence[dict[str, float]]], ours: Any, peer: Any
 ) -> CompareResult:
     """

@@ -45,10 +45,10 @@ def entries() -> Iterator[Entry]:
         for path in sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else []:
             if path.stem not in seen:
                 seen.add(path.stem)
-                yield _entry(path)
+                yield entry_of(path)
 
 
-def _entry(path: Path) -> Entry:
+def entry_of(path: Path) -> Entry:
     try:
         document = read_info(path).to_document() | read_header(path)
     except CheckpointError as error:

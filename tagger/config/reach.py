@@ -23,7 +23,7 @@ from tagger.sources import is_keyword, open_source, split_name
 from tagger.sources.pipe import is_pipe, is_stdin
 from tagger.sources.portaudio import MissingDeviceError
 
-_WAIT_SECONDS = 7.0
+WAIT_SECONDS = 7.0
 """Longest wait for each of them, seconds; all are opened at once. A connection gives up after five."""
 SILENT_PIPE = "a pipe, which was not read"
 _RATE_HZ = 32_000
@@ -45,7 +45,7 @@ _Try = tuple[str, Callable[[], str]]
 """Beginning of an error, and what opens something and says what it is."""
 
 
-def reach(resolved: Resolved, wait_s: float = _WAIT_SECONDS) -> Reached:
+def reach(resolved: Resolved, wait_s: float = WAIT_SECONDS) -> Reached:
     """Opens everything at once, each in a thread of its own. Returns after `wait_s` seconds at the latest."""
     tries = list(_tries(resolved))
     reached = Reached()
@@ -97,7 +97,7 @@ def _broker(mqtt: MqttSettings) -> str:
     if not mqtt.embedded:
         from tagger.mqtt.probe import probe  # imports paho
 
-        probe(mqtt, _WAIT_SECONDS - 1)
+        probe(mqtt, WAIT_SECONDS - 1)
         return f"broker {mqtt.url}"
     from tagger.mqtt.embedded import EmbeddedBroker
 
@@ -114,7 +114,7 @@ def reach_webhook(webhook: WebhookSettings) -> str:
         return f"web server {webhook.where}: behind a proxy, so it was not tried"
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        with socket.create_connection((host, port), timeout=_WAIT_SECONDS - 2) as plain:
+        with socket.create_connection((host, port), timeout=WAIT_SECONDS - 2) as plain:
             if parts.scheme == "https":
                 with ssl.create_default_context().wrap_socket(plain, server_hostname=host):
                     pass

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _MOST_CLIENTS = 8
 """Most clients that are answered at once. Others are hung up on."""
-_CLIENT_SECONDS = 10.0
+CLIENT_SECONDS = 10.0
 """Longest time that a client may take, seconds."""
 Answer = tuple[HTTPStatus, str, str]
 """Status, content type, and text."""
@@ -141,7 +141,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         """Hangs up on clients that take too long. Called twice a second."""
         with self._lock:
             for client, since in self._clients.items():
-                if time.monotonic() - since > _CLIENT_SECONDS:
+                if time.monotonic() - since > CLIENT_SECONDS:
                     with contextlib.suppress(OSError):
                         client.shutdown(socket.SHUT_RDWR)
 

@@ -17,7 +17,7 @@ from tagger.printable import number_of
 from tagger.sources.portaudio import input_devices, load_sounddevice
 
 LIBRARIES = ("numpy", "onnxruntime", "openvino", "torch", "av", "paho-mqtt", "sounddevice")
-_CARDS = Path("/dev/snd")
+CARDS = Path("/dev/snd")
 _LEAST_FREE_MB, _FEW_FREE_MB = 50, 500
 """Room on a disk below which nothing can be kept, and below which it is said, MB."""
 _UNSYNCHRONISED = 5
@@ -44,7 +44,7 @@ def sound(is_wanted: bool) -> Iterator[Finding]:
         yield Finding("PortAudio", lack, said, advice)
         return
     yield Finding("PortAudio", "ok", str(version).partition(",")[0])
-    yield from _permissions(lack)
+    yield from permissions(lack)
     names = ", ".join(repr(each["name"]) for each in devices)
     if devices:
         yield Finding("microphones", "ok", f"{number_of(len(devices), 'input device')}: {names}")
@@ -52,19 +52,19 @@ def sound(is_wanted: bool) -> Iterator[Finding]:
         yield Finding("microphones", lack, "no input device", "connect a microphone; `arecord -l` lists what ALSA sees")
 
 
-def _permissions(lack: State) -> Iterator[Finding]:
+def permissions(lack: State) -> Iterator[Finding]:
     """Whether this user may record from the sound cards, where there are any."""
     if sys.platform != "linux":
         return
-    inputs = sorted(_CARDS.glob("pcmC*c")) if _CARDS.is_dir() else []
+    inputs = sorted(CARDS.glob("pcmC*c")) if CARDS.is_dir() else []
     shut = [path for path in inputs if not os.access(path, os.R_OK | os.W_OK)]
     if shut:
         advice = "sudo usermod -aG audio $USER, then log in again; a service: SupplementaryGroups=audio"
         yield Finding("permissions", "fail", f"{shut[0]} may not be opened by this user", advice)
     elif inputs:
-        yield Finding("permissions", "ok", f"{number_of(len(inputs), 'sound input')} below {_CARDS}")
+        yield Finding("permissions", "ok", f"{number_of(len(inputs), 'sound input')} below {CARDS}")
     elif lack == "fail":
-        yield Finding("permissions", "warn", f"no sound card below {_CARDS}", "in a container: --device /dev/snd")
+        yield Finding("permissions", "warn", f"no sound card below {CARDS}", "in a container: --device /dev/snd")
 
 
 def gpu(runs_on: str) -> Iterator[Finding]:

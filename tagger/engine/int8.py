@@ -67,7 +67,7 @@ class Tradeoff:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class HeardWindow:
     """A window of a recording."""
 
     samples: Samples
@@ -98,13 +98,13 @@ def export_int8(info: CheckpointInfo, checkpoint: Path, graph: Path, sounds: Seq
         _quantize(graph, partial, (front_end(each.samples[None]) for each in calibrating))
         rest = (each for number, each in enumerate(_heard(info, sounds)) if number % every)
         exact, quick = OnnxClassifier(info, checkpoint, graph), OnnxClassifier(info, checkpoint, partial)
-        found = _measured(exact, quick, info, rest)
+        found = tradeoff(exact, quick, info, rest)
         if not found.is_worth_it:
             raise CheckpointError(f"int8 is not worth it on this machine: {found}; the graph stays in float32")
     return found
 
 
-def _heard(info: CheckpointInfo, sounds: Sequence[Path]) -> Iterator[_Heard]:
+def _heard(info: CheckpointInfo, sounds: Sequence[Path]) -> Iterator[HeardWindow]:
     """Windows of the recordings, one behind the other, of each no more than keeps their number bounded."""
     rate_hz, window_s = info.mel.sample_rate_hz, info.window_seconds
     left = _MOST_WINDOWS
@@ -114,7 +114,7 @@ def _heard(info: CheckpointInfo, sounds: Sequence[Path]) -> Iterator[_Heard]:
         windows = sliding.cut(decode_blocks(path, rate_hz), flush=False)
         for window in itertools.islice(windows, min(left, max(1, left // (len(sounds) - number)))):
             left -= 1
-            yield _Heard(window.samples, label)
+            yield HeardWindow(window.samples, label)
 
 
 def _quantize(graph: Path, out: Path, calibration: Iterator[Samples]) -> None:
@@ -162,7 +162,9 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _measured(one: OnnxClassifier, other: OnnxClassifier, info: CheckpointInfo, heard: Iterable[_Heard]) -> Tradeoff:
+def tradeoff(
+    one: OnnxClassifier, other: OnnxClassifier, info: CheckpointInfo, heard: Iterable[HeardWindow]
+) -> Tradeoff:
     """What the other loses, and what both take."""
     thresholds = np.asarray(info.thresholds, np.float32)
     windows = labelled = right = still_right = otherwise = 0
@@ -174,13 +176,13 @@ def _measured(one: OnnxClassifier, other: OnnxClassifier, info: CheckpointInfo, 
             labelled += 1
             right += int(before.argmax()) == each.label
             still_right += int(after.argmax()) == each.label
-    times = _milliseconds(one, other, info)
+    times = milliseconds(one, other, info)
     if labelled >= LEAST_WINDOWS // 2:
         return Tradeoff(*times, 100 * (right - still_right) / labelled, "accuracy falls by", labelled)
     return Tradeoff(*times, 100 * otherwise / windows, "decided otherwise:", windows)
 
 
-def _milliseconds(one: OnnxClassifier, other: OnnxClassifier, info: CheckpointInfo) -> tuple[float, float]:
+def milliseconds(one: OnnxClassifier, other: OnnxClassifier, info: CheckpointInfo) -> tuple[float, float]:
     """Processor time of a window in a stream at a hop of a second, the quickest of several in turn, milliseconds."""
     rate_hz = info.mel.sample_rate_hz
     size = round(info.window_seconds * rate_hz)

@@ -202,7 +202,7 @@ def _choices(device: str, path: Path) -> Iterator[tuple[str, str]]:
 def _on_gpu(path: Path) -> tuple[str, str] | None:
     """The runtime that can use this machine's GPU, and its name for it."""
     if RUNTIMES["torch"].is_installed:
-        return ("torch", AUTO) if _torch_has_gpu() else None
+        return ("torch", AUTO) if torch_has_gpu() else None
     return ("onnx", "cuda") if RUNTIMES["onnx"].has("cuda") and graph_of(path).is_file() else None
 
 
@@ -224,7 +224,7 @@ def may_have_gpu() -> bool:
     return is_apple or any(path.exists() for path in _NVIDIA)
 
 
-def _torch_has_gpu() -> bool:
+def torch_has_gpu() -> bool:
     from tagger.engine.runtime_torch import choose_device
 
     return choose_device(AUTO).type != "cpu"

@@ -42,7 +42,7 @@ class Incremental:
         """Where the last window began in the stream, samples, and its features."""
         if hop_samples % self.hop_samples:
             rate_hz = config.sample_rate_hz
-            _log_once(
+            log_once(
                 f"a hop of {hop_samples / rate_hz:g} s is no multiple of {self.hop_samples / rate_hz:g} s, the time "
                 "from frame to frame: all of each window is computed anew, which costs up to twice as much"
             )
@@ -98,5 +98,5 @@ def inner_frames(front_end: FrontEnd, samples: int) -> range:
 
 
 @lru_cache(maxsize=32)
-def _log_once(message: str) -> None:
+def log_once(message: str) -> None:
     log.info("%s", message)

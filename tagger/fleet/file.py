@@ -26,10 +26,10 @@ from tagger.sources.network.address import shown
 from tagger.sources.spec import Spec
 from tagger.table import TableRow, encoding_of, table_of
 
-_MOST_BYTES = 64_000_000
+MOST_BYTES = 64_000_000
 """Largest list of sources that is read."""
 _CHUNK_BYTES = 1 << 16
-_URL_SECONDS = 20.0
+URL_SECONDS = 20.0
 """Longest wait for a server, and for all of its list, seconds."""
 _OPTIONS: tuple[Option, ...] = (
     Option("sources", str, "More sources: a CSV or JSON file, or its URL."),
@@ -177,7 +177,7 @@ def _shown(place: str) -> str:
 def _file(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+            content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: no path can be so
         raise UserError(f"{path}: {getattr(error, 'strerror', error)}") from None
     return _decoded(content, str(path))
@@ -185,7 +185,7 @@ def _file(path: Path) -> str:
 
 def _fetched(url: str) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=_URL_SECONDS) as answer:
+        with urllib.request.urlopen(url, timeout=URL_SECONDS) as answer:
             content = _all_of(answer)
     except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
         raise UserError(f"{shown(url)}: cannot be read ({getattr(error, 'reason', error)})") from None
@@ -198,17 +198,17 @@ def _all_of(answer: HTTPResponse) -> bytes:
     Raises:
         TimeoutError: it takes too long, however little at a time the server sends.
     """
-    until, found = time.monotonic() + _URL_SECONDS, bytearray()
-    while len(found) <= _MOST_BYTES and (more := answer.read1(_CHUNK_BYTES)):
+    until, found = time.monotonic() + URL_SECONDS, bytearray()
+    while len(found) <= MOST_BYTES and (more := answer.read1(_CHUNK_BYTES)):
         found += more
         if time.monotonic() > until:
-            raise TimeoutError(f"not all of it came within {_URL_SECONDS:g} s")
+            raise TimeoutError(f"not all of it came within {URL_SECONDS:g} s")
     return bytes(found)
 
 
 def _decoded(content: bytes, place: str) -> str:
-    if len(content) > _MOST_BYTES:
-        raise UserError(f"{place}: is larger than {_MOST_BYTES // 1_000_000} MB")
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{place}: is larger than {MOST_BYTES // 1_000_000} MB")
     try:
         return content.decode(encoding_of(content))
     except UnicodeDecodeError:

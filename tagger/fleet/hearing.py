@@ -124,17 +124,17 @@ class DaemonHearing:
         state = StateFolder(self._folder)
         self._stack.callback(state.close)
         record = Record()
-        self._fanout = Fanout([record], state)
-        control = Control(self._fanout, state)
+        self.fanout = Fanout([record], state)
+        control = Control(self.fanout, state)
         assert settings.mqtt is not None
-        self._journal = Journal(settings.mqtt, self._fleet, self._fanout.event, self._fanout.forget)
+        self._journal = Journal(settings.mqtt, self._fleet, self.fanout.event, self.fanout.forget)
         context = SinkContext(settings, settings.mqtt, (), {}, state, control, self._on_refused, self._journal)
-        outputs = OpenSinks(context, self._fanout)
+        outputs = OpenSinks(context, self.fanout)
         control.listeners = self._by_name
-        self._health = Health(self._node, self._listeners, record, outputs.health, self._fanout.counts)
+        self._health = Health(self._node, self._listeners, record, outputs.health, self.fanout.counts)
         for stream, end in state.left_open("takeover"):
             self._journal.restore(stream, end)
-        self._fanout.open(())
+        self.fanout.open(())
         self._stack.callback(self._close_sinks)
         measuring = self._stack.enter_context(MeasuringProcess())
         self._make = Listeners.of(settings, self._model, measuring.measurer)
@@ -176,7 +176,7 @@ class DaemonHearing:
                 each.listener.finish("heard by another worker")
                 self._listeners.remove(each.listener)
                 del self._by_name[each.listener.stream.source]
-                self._fanout.leave(each.listener.stream)
+                self.fanout.leave(each.listener.stream)
                 self._journal.leaves(each.listener.stream.source)
 
     def figures(self) -> Figures:
@@ -226,9 +226,9 @@ class DaemonHearing:
             source, model.rate_hz, settings.realtime, settings.pcm, channel_numbers(settings.channel), is_dated=True
         )
         stream = Stream(self._node, name, model.info.name, policy.names, model.deciders(own))
-        self._fanout.join(stream)
+        self.fanout.join(stream)
         self._journal.hears(stream, permit.epoch or 0, permit.may_hear)
-        return self._make.listener(opened, spec, stream, LeasedSink(self._fanout, permit), policy)
+        return self._make.listener(opened, spec, stream, LeasedSink(self.fanout, permit), policy)
 
     def _follow(self, listener: Listener) -> None:
         try:
@@ -247,8 +247,8 @@ class DaemonHearing:
                 state.alive()
             if now - last >= self._settings.stats_s:
                 last = now
-                self._fanout.stats(self._health.stats())
+                self.fanout.stats(self._health.stats())
 
     def _close_sinks(self) -> None:
         with suppress(TaggerError):
-            self._fanout.close(_CLOSE_SECONDS)
+            self.fanout.close(_CLOSE_SECONDS)

@@ -37,15 +37,15 @@ log = logging.getLogger(__name__)
 
 ALIVE_SECONDS = 5.0
 """Time between two notes that an open event is still open, seconds."""
-_GRACE_SECONDS = 5.0
+GRACE_SECONDS = 5.0
 """Time for which a worker that has given a stream up may still deliver its ends, seconds."""
-_RETURN_SHARE = 1.5
+RETURN_SHARE = 1.5
 """Time for which others may still be on their way back to a broker that was away, as a share of that time: each wait of
 `tagger.mqtt.connection` is as long as all waits before it, and up to a quarter longer.
 """
 _LONGEST_AWAY_SECONDS = 50.0
 """Time away above which that does not grow, as the longest of these waits is 75 s, seconds."""
-_ALONE_SECONDS = 20.0
+ALONE_SECONDS = 20.0
 """Time after which a worker itself ends what an earlier run of it left open, if nobody else has the stream, seconds."""
 _HOLD_SECONDS = 5.0
 """Longest wait for what the broker retains, seconds."""
@@ -125,7 +125,7 @@ class Journal:
         self._delivery.backlog.is_held = True
         self._is_current = self._is_remembered = False
         self._connected_at = now = time.monotonic()
-        self._settled_at = now + _GRACE_SECONDS + _RETURN_SHARE * min(now - self._lost_at, _LONGEST_AWAY_SECONDS)
+        self._settled_at = now + GRACE_SECONDS + RETURN_SHARE * min(now - self._lost_at, _LONGEST_AWAY_SECONDS)
         self._others.begin()
         self._ledger.begin_connection()
 
@@ -265,7 +265,7 @@ class Journal:
                 log.debug("the broker passes on no status of this node; what it retains may not have come")
                 self.caught_up()
             return
-        if not self._is_remembered and now >= self._settled_at + _GRACE_SECONDS:
+        if not self._is_remembered and now >= self._settled_at + GRACE_SECONDS:
             for node, source, payload in self._others.forgotten():  # for an owner that never knew of it
                 self._send(node, source, payload.decode())
         is_noting = now - self._noted_at >= ALIVE_SECONDS
@@ -273,7 +273,7 @@ class Journal:
             self._noted_at = now
         for source, own in self._ledger:
             if own.may_hear is None:
-                if now - own.since >= _ALONE_SECONDS:
+                if now - own.since >= ALONE_SECONDS:
                     self._end_alone(source, own)
             elif own.may_hear():
                 own.alive = time.monotonic()
@@ -293,7 +293,7 @@ class Journal:
     def _take_over(self, source: str, own: Own, now: float) -> None:
         """Takes over what workers before have left open."""
         for node, came, payload in self._others.of(source):
-            if now < max(self._settled_at if came == -math.inf else came + _GRACE_SECONDS, own.since + _GRACE_SECONDS):
+            if now < max(self._settled_at if came == -math.inf else came + GRACE_SECONDS, own.since + GRACE_SECONDS):
                 continue
             found = Record.from_json(payload, self._fleet, source)
             if found is None or found.epoch < own.epoch:

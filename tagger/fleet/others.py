@@ -13,7 +13,7 @@ from tagger.fleet.room import Room
 log = logging.getLogger(__name__)
 
 _FATE = "what a worker leaves open there when it dies may stay open"
-_MOST_TOLD = 10_000
+MOST_TOLD = 10_000
 """Most messages to other nodes that are kept until they answer."""
 
 
@@ -135,7 +135,7 @@ class Others:
         """Keeps what a node is told until it answers; those that were told longest ago are forgotten first."""
         self._told.pop((node, source), None)
         self._told[node, source] = message
-        if len(self._told) > _MOST_TOLD:
+        if len(self._told) > MOST_TOLD:
             (forgotten, of), _ = self._told.popitem(last=False)
             log.debug("%s: what it was told of %s is not repeated any more", forgotten, of)
 

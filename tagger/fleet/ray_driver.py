@@ -21,7 +21,7 @@ from tagger.stop import Stop
 
 log = logging.getLogger(__name__)
 
-_TELL_SECONDS = 2.0
+TELL_SECONDS = 2.0
 """Time between two words to the coordinator, seconds."""
 _BEGIN_SECONDS = 120.0
 """Longest time until the coordinator has begun, seconds."""
@@ -79,7 +79,7 @@ class RayFleet:
         """
         read_at, said, problem = now(), self.sources, ""
         is_wanted = False
-        while not stop.wait(_TELL_SECONDS):
+        while not stop.wait(TELL_SECONDS):
             if now() - read_at >= self._every_s:
                 read_at = now()
                 try:
@@ -147,9 +147,9 @@ class RayFleet:
 
     def _take_the_lead(self) -> None:
         """Waits while another command leads: one that was killed does so until its silence is noticed."""
-        until = now() + LED_SECONDS + 2 * _TELL_SECONDS
+        until = now() + LED_SECONDS + 2 * TELL_SECONDS
         while now() < until and self._leader.ask("is_led", self._who):
-            time.sleep(_TELL_SECONDS)
+            time.sleep(TELL_SECONDS)
         self._tell(self.sources)
 
     def _tell(self, sources: Mapping[str, str] | None, problem: str = "") -> bool:

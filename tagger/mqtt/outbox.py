@@ -73,7 +73,7 @@ class Outbox:
         self._dropped = Repeats()
         self.is_durable = path is not None
         """Whether waiting messages survive this process."""
-        self.database = _open(path)
+        self.database = open_database(path)
         """The open SQLite database."""
         self._count: int
         (self._count,) = self.database.execute("SELECT count(*) FROM messages").fetchone()
@@ -190,7 +190,7 @@ class Outbox:
         if self._path is None or self.is_durable or (time.monotonic() < self._return_at and not at_once):
             return
         try:
-            disk = _open(self._path)
+            disk = open_database(self._path)
         except (UserError, OSError, sqlite3.Error) as error:
             reason = error.__cause__ or error.__context__ or error
             self._return_at = time.monotonic() + min(_LONGEST_PAUSE_SECONDS, self._retry.failed(str(reason)))
@@ -253,7 +253,7 @@ class Outbox:
         """Copies all that can still be read to memory: the disk is full, damaged or gone."""
         self.is_durable = False
         self._return_at = time.monotonic() + self._retry.failed(str(error))
-        old, self.database = self.database, _open(None)
+        old, self.database = self.database, open_database(None)
         for table in _TABLE_NAMES:
             with (
                 self.database as database,
@@ -288,7 +288,7 @@ def _set_last_number(database: sqlite3.Connection, number: int) -> None:
     database.execute("INSERT INTO sqlite_sequence VALUES ('messages', ?)", (number,))
 
 
-def _open(path: Path | None) -> sqlite3.Connection:
+def open_database(path: Path | None) -> sqlite3.Connection:
     """Opens the database; a damaged one is renamed, and an empty one takes its place."""
     try:
         return _connect(path)

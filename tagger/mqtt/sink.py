@@ -20,7 +20,7 @@ from tagger.settings import MqttSettings
 from tagger.sinks import Sink, SourceState
 from tagger.unforeseen import contained
 
-_REMOVAL_SECONDS = 10
+REMOVAL_SECONDS = 10
 """Wait between the two messages that remove entities, seconds. Home Assistant would ignore parts of the second while it
 handles the first."""
 
@@ -124,7 +124,7 @@ class MqttSink(Sink):
             journal.attach(self.delivery)
         self.connection = self.delivery.connection
         self.connection.on_message = lambda topic, payload, retained: self.delivery.enqueue(
-            lambda: self._handle_message(topic, payload, retained)
+            lambda: self.handle_message(topic, payload, retained)
         )
 
         # Used in the delivery thread alone, once that runs.
@@ -254,7 +254,8 @@ class MqttSink(Sink):
             {self._topics.state(stream.source, level): "ON" if on else "OFF" for level, on in is_on.items()}
         )
 
-    def _handle_message(self, topic: str, payload: bytes, retained: bool) -> None:
+    def handle_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Takes a message from the broker, which may be anything. Raises nothing."""
         with contained("MQTT: a message"):
             self._read_message(topic, payload, retained)
 
@@ -310,9 +311,7 @@ class MqttSink(Sink):
             return
         self._backlog.publish_retained_first(discovery.config_topic, self._removal)
         self._removal = ""
-        timer = threading.Timer(
-            _REMOVAL_SECONDS, lambda: self.delivery.enqueue(lambda: self._finish_removal(discovery))
-        )
+        timer = threading.Timer(REMOVAL_SECONDS, lambda: self.delivery.enqueue(lambda: self._finish_removal(discovery)))
         timer.daemon = True
         timer.start()
 

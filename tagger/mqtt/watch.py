@@ -31,7 +31,7 @@ class Watcher:
         self._connection = Connection(settings, lambda error: self._subscribed.set(), quiet=True)
         self._connection.on_connected = self._subscribe
         self._connection.on_subscribed = self._subscribed.set
-        self._connection.on_message = self._print_message
+        self._connection.on_message = self.print_message
 
     def start(self, wait_s: float) -> None:
         """Returns once subscribed, or after `wait_s` seconds; the connection is still tried after that."""
@@ -46,7 +46,8 @@ class Watcher:
     def _subscribe(self) -> None:
         self._connection.subscribe([self._topics.node_status, self._topics.event("+")])
 
-    def _print_message(self, topic: str, message: bytes, retained: bool) -> None:
+    def print_message(self, topic: str, message: bytes, retained: bool) -> None:
+        """Prints one line of a message that has arrived: an event, or a status."""
         payload = message.decode(errors="replace")
         if topic == self._topics.node_status:
             self._was_online |= payload == "online"

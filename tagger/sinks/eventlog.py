@@ -15,9 +15,9 @@ _MAX_WAITING = 10_000
 """Largest number of events that wait."""
 _MAX_BATCH = 500
 """Largest number of events in one transaction."""
-_DELETE_EVERY_SECONDS = 3_600.0
+DELETE_EVERY_SECONDS = 3_600.0
 """Time between two deletions of old events."""
-_MAX_DELETED = 2_000
+MAX_DELETED = 2_000
 """Largest number of events deleted in one transaction: few enough that other processes hardly wait."""
 
 
@@ -67,8 +67,8 @@ class EventLogSink(QueuedSink[EventRow]):
         self._log = self._log or EventLog(self._path)
         self._log.write(self._batch)
         if self._retention is not None and time.monotonic() >= self._delete_at:
-            left = _MAX_DELETED
+            left = MAX_DELETED
             for start, end in self._retention.old(self._log.onsets):
                 left -= self._log.delete(start, end, left)
             if left > 0:
-                self._delete_at = time.monotonic() + _DELETE_EVERY_SECONDS
+                self._delete_at = time.monotonic() + DELETE_EVERY_SECONDS

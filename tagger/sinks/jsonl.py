@@ -14,7 +14,7 @@ from tagger.sinks.queued import QueuedSink
 
 log = logging.getLogger(__name__)
 
-_MAX_WAITING = 10_000
+MAX_WAITING = 10_000
 """Largest number of lines that wait in memory, about 4 MB, while the disk is full."""
 
 
@@ -22,7 +22,7 @@ class JsonLinesSink(QueuedSink[str]):
     """Opens the file for each line, so that another program may move it away. The next line then starts a new file."""
 
     def __init__(self, settings: JsonLinesSettings) -> None:
-        super().__init__("jsonl", str(settings.path), _MAX_WAITING)
+        super().__init__("jsonl", str(settings.path), MAX_WAITING)
         self._path, self._max_bytes, self._keep = settings.path, 1e6 * settings.max_mb, settings.keep
         self._cannot_rotate = False
         """Whether the log says so already."""

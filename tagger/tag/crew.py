@@ -18,7 +18,7 @@ _AHEAD = 64
 """Most recordings that are begun before the first of them is given to its end."""
 _LOOK_SECONDS = 0.2
 """Interval at which the reader looks whether it was interrupted, seconds."""
-_MOST_WAITING = 20_000
+MOST_WAITING = 20_000
 """Most results of one recording that wait to be taken."""
 
 
@@ -202,7 +202,7 @@ class Crew(Generic[T]):
 
     def _put(self, number: int, results: "_Results[T]", result: T) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or len(results.waiting) < _MOST_WAITING)
+            self._changed.wait_for(lambda: self._stopped or len(results.waiting) < MOST_WAITING)
             if self._stopped:
                 raise _StoppedError
             results.waiting.append(result)

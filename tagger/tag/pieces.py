@@ -11,7 +11,7 @@ from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
 from tagger.events import Scores, Window
 
-_WINDOWS = 32
+PIECE_WINDOWS = 32
 """Most windows of one piece."""
 _SECONDS = 60.0
 """Longest piece, beyond its first window: it is kept in memory."""
@@ -21,7 +21,7 @@ _BATCH = 8
 
 def piece_windows(hop_s: float) -> int:
     """Number of windows of one piece."""
-    return max(1, min(_WINDOWS, int(_SECONDS / hop_s)))
+    return max(1, min(PIECE_WINDOWS, int(_SECONDS / hop_s)))
 
 
 class Cut:

@@ -18,7 +18,7 @@ from tagger.settings import DEFAULT_MODEL
 from tagger.sources import Source, open_source
 from tagger.sources.spec import Spec
 
-_LISTEN_SECONDS = 8.0
+LISTEN_SECONDS = 8.0
 """Sound that is listened to."""
 _LONGEST_SECONDS = 40.0
 """Longest time for all of it."""
@@ -86,7 +86,7 @@ def probed(text: str) -> Probed:
     timer = threading.Timer(_LONGEST_SECONDS, source.close)
     timer.start()
     try:
-        heard = list(_first(source, _LISTEN_SECONDS, info.mel.sample_rate_hz))
+        heard = list(_first(source, LISTEN_SECONDS, info.mel.sample_rate_hz))
     finally:
         timer.cancel()
         source.close()

@@ -19,13 +19,13 @@ from tagger.history.scores import Chunk, Track
 from tagger.policy import LabelPolicy
 from tagger.web.replay import Replay, Windows
 
-_PART_SECONDS = 3_600.0
+PART_SECONDS = 3_600.0
 Read = Callable[[Sequence[Chunk]], Track]
 
 
 def parts_of(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
     """The parts, in order."""
-    return [list(each) for _, each in itertools.groupby(chunks, lambda chunk: chunk.begin // _PART_SECONDS)]
+    return [list(each) for _, each in itertools.groupby(chunks, lambda chunk: chunk.begin // PART_SECONDS)]
 
 
 class Counter:

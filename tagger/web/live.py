@@ -35,7 +35,7 @@ _HEALTH_TICKS = 5
 _LEVEL_SECONDS = 0.2
 MOST_READERS = 32
 """Most pages that are open at a time."""
-_MOST_WAITING = 50
+MOST_WAITING = 50
 """Most messages that wait for a reader before it begins anew."""
 _MOST_HELD = 5_000
 """Most reports, and most events, that wait for the next tick."""
@@ -67,7 +67,7 @@ class Reader:
         Args:
             anew: makes what a reader is sent that has just come.
         """
-        if self.queue.qsize() >= _MOST_WAITING:
+        if self.queue.qsize() >= MOST_WAITING:
             while not self.queue.empty():
                 self.queue.get_nowait()
             self.restarts += 1

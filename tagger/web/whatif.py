@@ -30,7 +30,7 @@ SPANS = {"day": 86_400.0, "week": 7 * 86_400.0, "month": 30 * 86_400.0}
 """Names and lengths of what is counted, seconds."""
 _LONGEST_SECONDS = 120.0
 """Longest time that a question may take, seconds."""
-_COUNT_SECONDS = 20.0
+COUNT_SECONDS = 20.0
 """Time that counting may take, seconds. Spans that are not counted by then are left out of this answer."""
 _DAY_SECONDS = 100.0
 """The same for the last day, without which there is no answer."""
@@ -153,7 +153,7 @@ def answer(question: dict[str, Any], clock: Callable[[], float] = time.monotonic
                 own = Counter(
                     (node, source, label), each, cache, lambda part: track(database, node, source, label, part)
                 )
-                rows, since = counted(own, parts, question["now"], marks, _COUNT_SECONDS, clock)
+                rows, since = counted(own, parts, question["now"], marks, COUNT_SECONDS, clock)
     inside = [mark for mark in marks if known and mark[0] >= since]
     return {
         "since": known[0].begin if known else None,

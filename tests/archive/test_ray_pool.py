@@ -135,7 +135,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     ray.exceptions = SimpleNamespace(RayActorError=RayActorError, RayTaskError=RayTaskError)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr(ray_pool, "LocalPool", Beside)
-    monkeypatch.setattr(ray_pool, "_TELL_SECONDS", 1000.0)
+    monkeypatch.setattr(ray_pool, "TELL_SECONDS", 1000.0)
     return found
 
 

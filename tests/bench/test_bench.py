@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tagger.bench import parts
-from tagger.bench.parts import _compared
+from tagger.bench.parts import compared
 from tagger.bench.plot import draw, line
 from tagger.bench.report import lines, warnings
 from tagger.bench.results import Cost, Growth, Point, Results
@@ -94,7 +94,7 @@ def test_a_comparison_is_paired():
     rounds = [[ran(0.1), ran(0.6)], [ran(0.2), ran(1.2)], [ran(0.1), ran(0.7)]]  # the second while the machine was slow
     ours = np.array([[1.0, -2.0, -20.0], [0.0, 1.0, 2.0]])
     peer = ours + np.array([[0.001, 0, 5.0], [0, 0, 0]])
-    found = _compared("mn04_as", 5.0, 1.0, rounds, ours, peer)
+    found = compared("mn04_as", 5.0, 1.0, rounds, ours, peer)
     assert found.times == pytest.approx(6.0)
     assert (found.ours_ms, found.peer_ms) == pytest.approx((10.0, 70.0))
     assert found.logit_difference == pytest.approx(0.001)

@@ -47,19 +47,19 @@ class Collecting:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stderr=log)
+            self.process = subprocess.Popen(self._command, stderr=log)
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self.process.pid
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> int:
-        self._process.terminate()
-        return self._process.wait(LONG_S)
+        self.process.terminate()
+        return self.process.wait(LONG_S)
 
     @property
     def said(self) -> str:
@@ -72,39 +72,39 @@ class Nodes:
     def __init__(self, port: int, nodes: int = NODES) -> None:
         self._nodes = nodes
         self.ids: list[str] = []
-        self._client = paho.Client(
+        self.client = paho.Client(
             CallbackAPIVersion.VERSION2, "nodes", protocol=MQTTProtocolVersion.MQTTv311, clean_session=False
         )
-        self._client.max_queued_messages_set(0)
-        self._client.reconnect_delay_set(0.1, 0.5)  # type: ignore[arg-type]
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
+        self.client.max_queued_messages_set(0)
+        self.client.reconnect_delay_set(0.1, 0.5)  # type: ignore[arg-type]
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
 
     def publish(self, events: int) -> None:
         """The begins and ends of events, mixed: an end comes some events after its begin."""
         last = None
         for _ in range(events):
-            begin, end = self._messages(len(self.ids))
+            begin, end = self.messages(len(self.ids))
             for topic, message in [begin, *([last] if last is not None else [])]:
-                self._client.publish(topic, json.dumps(message), 1)
+                self.client.publish(topic, json.dumps(message), 1)
             last = end
         if last is not None:
-            self._client.publish(last[0], json.dumps(last[1]), 1)
+            self.client.publish(last[0], json.dumps(last[1]), 1)
 
     @property
     def on_their_way(self) -> int:
         """Number of messages that the broker has not acknowledged."""
-        return len(self._client._out_messages)
+        return len(self.client._out_messages)
 
     def settle(self) -> None:
         """Returns when the broker has acknowledged everything."""
         until(lambda: not self.on_their_way, "the broker has everything", LONG_S)
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        self.client.disconnect()
+        self.client.loop_stop()
 
-    def _messages(self, number: int) -> tuple[Any, Any]:
+    def messages(self, number: int) -> tuple[Any, Any]:
         node, identity, onset = f"node{number % self._nodes}", str(ULID()), 1_700_000_000.0 + number
         self.ids.append(identity)
         begin: dict[str, Any] = {"schema": 1, "type": "begin", "id": identity, "label": "dog", "score": 0.9}
@@ -180,8 +180,8 @@ def test_what_is_no_event_is_left_out_and_said(database: str, broker: Mosquitto,
     try:
         # The subscription may come after the first messages.
         until(lambda: nodes.publish(1) or ended(database) > 0, "an event is written", LONG_S)
-        nodes._client.publish("tagger/node1/mic/event", b"no event", 1)
-        nodes._client.publish("tagger/cellar/mic/event", json.dumps(nodes._messages(1)[0][1]), 1)
+        nodes.client.publish("tagger/node1/mic/event", b"no event", 1)
+        nodes.client.publish("tagger/cellar/mic/event", json.dumps(nodes.messages(1)[0][1]), 1)
         until(lambda: "of another node than its topic" in collector.said, "both were refused", LONG_S)
         assert "tagger/node1/mic/event: a message is no JSON; left out (1 message so far)" in collector.said
         assert collector.stop() == 0
@@ -201,10 +201,10 @@ def test_an_event_that_the_database_cannot_hold_keeps_no_other_from_it(
     until(lambda: HERE in collector.said, "the collector is there", LONG_S)
     nodes = Nodes(broker.port)
     try:
-        topic, dog = nodes._messages(0)[1]
+        topic, dog = nodes.messages(0)[1]
         until(
             lambda: [
-                nodes._client.publish(topic, json.dumps(dog | {"id": str(ULID()), "label": label}), 1)
+                nodes.client.publish(topic, json.dumps(dog | {"id": str(ULID()), "label": label}), 1)
                 for label in ("dog", "siren")
             ] and ended(database) > 2,
             "events besides are written",
@@ -391,7 +391,7 @@ def test_the_password_is_off_the_command_line(database: str, broker: Mosquitto, 
     collector = Collecting(database, broker, "one", tmp_path)
     try:
         until(lambda: HERE in collector.said, "the collector is there", LONG_S)
-        seen = Path(f"/proc/{collector._process.pid}/cmdline").read_bytes()
+        seen = Path(f"/proc/{collector.process.pid}/cmdline").read_bytes()
         assert b"collect" in seen
         assert b"secret" not in seen
         assert "better: PGPASSWORD" in collector.said

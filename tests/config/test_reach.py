@@ -157,7 +157,7 @@ def test_a_wrong_password_is_a_mistake(version: str, tmp_path: Path):
 
 @pytest.mark.slow
 def test_one_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reach, "_WAIT_SECONDS", 1.5)
+    monkeypatch.setattr(reach, "WAIT_SECONDS", 1.5)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         resolved = resolve(
             {"listen.sources": ("demo",), "mqtt.url": f"mqtt://127.0.0.1:{deaf.getsockname()[1]}"}, {}, None

@@ -1,5 +1,6 @@
 """The health of a daemon that listens."""
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tagger.health import SourceHealth
 from tagger.listen import Listener
 from tests.builders import RULES
 from tests.fakes import FakeClassifier, FakeSource, loud, silence
+from tests.programs import LONG_S, until
 
 STREAM = Stream("attic", "fake", "fake", RULES.names)
 
@@ -82,17 +84,14 @@ def test_a_source_that_waits_before_it_is_opened_again_is_not_stuck(monkeypatch:
     monkeypatch.setattr("tagger.retry.PAUSES", (40.0, 40.0))
     source = FakeSource([silence(2), TaggerError("the cable is out")], live=True)
     listener, health = listens(source)
-    listener.do_requests = lambda: listener.stop() if source.closed.is_set() else None  # type: ignore[method-assign]
-    seen: list[SourceHealth] = []
-
-    def look(*args: object) -> bool:
-        seen.append(health.snapshot().sources[0])
+    thread = threading.Thread(target=listener.run)
+    thread.start()
+    try:
+        until(lambda: health.snapshot().sources[0].idle_s < -3, "it waits")
+        (while_waiting,) = health.snapshot().sources
+    finally:
         listener.stop()
-        return True
-
-    monkeypatch.setattr(listener._called, "wait", look)
-    listener.run()
-    (while_waiting,) = seen
+        thread.join(LONG_S)
     assert (while_waiting.condition.state, while_waiting.condition.detail) == ("retrying", "the cable is out")
     assert while_waiting.idle_s < -3
     assert not while_waiting.is_stuck

@@ -94,7 +94,7 @@ def test_a_web_page_cannot_read_it_by_giving_its_own_name_this_address(tmp_path:
 
 
 def test_clients_that_say_nothing_do_not_keep_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "_CLIENT_SECONDS", 0.3)
+    monkeypatch.setattr(web, "CLIENT_SECONDS", 0.3)
     with served(tmp_path) as port:
         idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
 

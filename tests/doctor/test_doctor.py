@@ -33,7 +33,7 @@ def by_about(*args: object, **env: str) -> dict[str, dict[str, str]]:
 
 @pytest.fixture(autouse=True)
 def no_sound_cards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "_CARDS", tmp_path / "snd")
+    monkeypatch.setattr(machine, "CARDS", tmp_path / "snd")
     monkeypatch.setenv("TAGGER_HOME", str(tmp_path / "home"))
 
 
@@ -118,10 +118,10 @@ def test_permissions_of_sound_cards_are_looked_at(tmp_path: Path, monkeypatch: p
     cards = tmp_path / "snd"
     cards.mkdir()
     (cards / "pcmC0D0c").write_text("")
-    (found,) = machine._permissions("fail")
+    (found,) = machine.permissions("fail")
     assert found.state == "ok"
     monkeypatch.setattr(machine.os, "access", lambda path, mode: False)
-    (found,) = machine._permissions("fail")
+    (found,) = machine.permissions("fail")
     assert (found.state, found.about) == ("fail", "permissions")
     assert "usermod -aG audio" in found.advice
 

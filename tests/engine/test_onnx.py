@@ -88,7 +88,7 @@ def test_a_gpu_that_torch_cannot_use_changes_nothing(monkeypatch):
     monkeypatch.setattr(runtime, "may_have_gpu", lambda: True)
     if not torch.cuda.is_available():
         assert open_model("esc50").runs_on == "cpu by ONNX Runtime"
-    monkeypatch.setattr(runtime, "_torch_has_gpu", lambda: True)
+    monkeypatch.setattr(runtime, "torch_has_gpu", lambda: True)
     assert open_model("esc50").runs_on.endswith("by torch")
 
 
@@ -305,9 +305,9 @@ def test_integers_are_kept_only_where_they_are_quicker_and_lose_little(tmp_path,
 
     monkeypatch.setattr(int8, "LEAST_WINDOWS", 8)
     monkeypatch.setattr(int8, "MOST_LOST", 100.0)
-    monkeypatch.setattr(int8, "_milliseconds", lambda *_: (2.0, 2.5))
+    monkeypatch.setattr(int8, "milliseconds", lambda *_: (2.0, 2.5))
     assert "2.50 ms of processor a window, 2.00 in float32; accuracy falls by" in judged()
-    monkeypatch.setattr(int8, "_milliseconds", lambda *_: (2.0, 1.5))
+    monkeypatch.setattr(int8, "milliseconds", lambda *_: (2.0, 1.5))
     monkeypatch.setattr(int8, "MOST_LOST", -200.0)
     assert "in 6 windows; the graph stays in float32" in judged()
     assert graph.read_bytes() == exact
@@ -332,9 +332,9 @@ def test_without_labels_integers_are_judged_by_what_they_decide(monkeypatch):
             right = exact(waveforms)
             return replace(right, values=1 - right.values) if waveforms[0, 0] > 0 else right
 
-    monkeypatch.setattr(int8, "_milliseconds", lambda *_: (2.0, 1.0))
-    heard = [int8._Heard(np.full(SIZE, sign / 1e6, np.float32), None) for sign in (-1, -1, 1, -1)]
-    found = int8._measured(exact, Changed(exact.info, path, graph_of(path)), exact.info, heard)
+    monkeypatch.setattr(int8, "milliseconds", lambda *_: (2.0, 1.0))
+    heard = [int8.HeardWindow(np.full(SIZE, sign / 1e6, np.float32), None) for sign in (-1, -1, 1, -1)]
+    found = int8.tradeoff(exact, Changed(exact.info, path, graph_of(path)), exact.info, heard)
     assert (found.lost, found.windows) == (25.0, 4)
     assert not found.is_worth_it
     assert "decided otherwise: 25.00 points in 4 windows" in str(found)

@@ -135,7 +135,7 @@ def test_a_recording_has_one_set_of_scores_however_it_is_cut(
     assert np.abs(by_itself - expected).max() > 0.05
     together = values(list(follow([Block(samples, 0.0)], classifier.lane(sliding(classifier)), sliding(classifier), 8)))
     np.testing.assert_allclose(together, expected, atol=2e-5)
-    monkeypatch.setattr("tagger.tag.pieces._WINDOWS", 3)
+    monkeypatch.setattr("tagger.tag.pieces.PIECE_WINDOWS", 3)
     window_samples, hop_samples = sliding(classifier).window_samples, sliding(classifier).hop_samples
     cut = sliding(classifier).cut([Block(samples, 0.0)])
     with Crew(classifier, window_samples, hop_samples, 1, lambda crew, _: crew.scores(cut), 2) as crew:

@@ -102,7 +102,7 @@ def test_no_other_frame_changes_with_what_is_beyond_the_window(config, more, see
 
 
 def test_where_nothing_can_be_kept_the_log_says_why_once(caplog):
-    incremental._log_once.cache_clear()
+    incremental.log_once.cache_clear()
     with caplog.at_level(logging.INFO):
         for hop_samples in (10_656, 10_656, 32_000, 160_000):
             Incremental(FrontEnd(MelConfig()), 160_000, hop_samples)

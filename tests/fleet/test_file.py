@@ -73,8 +73,8 @@ def test_a_server_that_sends_a_little_at_a_time_for_ever_is_left(
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    monkeypatch.setattr(file, "_URL_SECONDS", 0.2)
-    monkeypatch.setattr(file, "_MOST_BYTES", 1 << 60)
+    monkeypatch.setattr(file, "URL_SECONDS", 0.2)
+    monkeypatch.setattr(file, "MOST_BYTES", 1 << 60)
     with HTTPServer(("127.0.0.1", 0), Trickling) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         found = load(written(tmp_path, f'{BROKER}[fleet]\nsources = "http://127.0.0.1:{server.server_port}/x"\n'))

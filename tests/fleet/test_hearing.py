@@ -110,7 +110,7 @@ def test_a_source_that_cannot_be_opened_is_shown(
 def test_what_a_worker_that_died_left_open_is_ended_once(
     broker: Mosquitto, heard: Subscriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "_ALONE_SECONDS", 0.0)  # nobody else is there
+    monkeypatch.setattr(journal, "ALONE_SECONDS", 0.0)  # nobody else is there
     with hears(broker, tmp_path, monkeypatch):
         pass
     state = StateFolder(tmp_path / "city-1")
@@ -119,7 +119,7 @@ def test_what_a_worker_that_died_left_open_is_ended_once(
     state.begun(stream, begin)
     state.close()
     with hears(broker, tmp_path, monkeypatch) as worker:
-        worker._fanout.event(stream, begin)
+        worker.fanout.event(stream, begin)
         until(lambda: heard.jsons("tagger/city-1/yard/event"), "it has begun")
     for _ in range(2):
         with hears(broker, tmp_path, monkeypatch) as worker:

@@ -93,7 +93,7 @@ def test_a_message_that_is_taken_back_gives_its_room_back() -> None:
 
 
 def test_what_nodes_that_never_answer_were_told_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(others, "_MOST_TOLD", 10)
+    monkeypatch.setattr(others, "MOST_TOLD", 10)
     found = Others("city")
     for i in range(100):
         found.tell(f"n{i}", "yard", "taken")

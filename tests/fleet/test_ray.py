@@ -327,7 +327,7 @@ def test_a_command_that_is_started_again_leads_once_the_one_before_is_silent_and
 ) -> None:
     for module in ("ray_coordinator", "ray_driver"):
         monkeypatch.setattr(f"tagger.fleet.{module}.LED_SECONDS", 1.0)
-    monkeypatch.setattr("tagger.fleet.ray_driver._TELL_SECONDS", 0.1)
+    monkeypatch.setattr("tagger.fleet.ray_driver.TELL_SECONDS", 0.1)
     cluster.add("a", CPU=1.0)
     job = FleetJob(pickle.dumps("settings"), str(tmp_path))
     plan = Plan(job, Habits(Terms(2.0, 0.5)), "city", None, False)

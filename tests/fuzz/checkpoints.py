@@ -74,7 +74,7 @@ def classify(path: Path) -> None:
 
 def listed(path: Path) -> None:
     """What `tagger models` shows of it."""
-    entry = store._entry(path)
+    entry = store.entry_of(path)
     if entry.document is not None:
         ", ".join(store.describe_metric(key, value) for key, value in entry.document["metrics"].items())
     elif entry.problem is None or "\n" in entry.problem:

@@ -63,7 +63,7 @@ def receive(topic: str, payload: bytes) -> None:
     backlog = sink.delivery.backlog
     backlog.start({f"{BASE}/status": "online", "ha/c": "{}", f"{BASE}/mic/enabled": "ON"})
     try:
-        sink._handle_message(topic, payload, retained=False)
+        sink.handle_message(topic, payload, retained=False)
         published = 0
         while (message := backlog.next()) is not None:
             published += 1
@@ -85,7 +85,7 @@ def receive(topic: str, payload: bytes) -> None:
 def watch(topic: str, payload: bytes) -> None:
     """What `tagger listen --watch` prints of the message."""
     file = io.StringIO()
-    Watcher(SETTINGS, file)._print_message(topic, payload, retained=False)
+    Watcher(SETTINGS, file).print_message(topic, payload, retained=False)
     line = file.getvalue()
     if not (line.endswith("\n") and printable(line[:-1]) == line[:-1] and len(line) < 10_000):
         raise ValueError(f"printed {line[:100]!r}")

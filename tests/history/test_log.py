@@ -216,7 +216,7 @@ def test_old_events_are_deleted(path: Path) -> None:
 
 
 def test_many_old_events_are_deleted_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagger.sinks.eventlog._MAX_DELETED", 4)
+    monkeypatch.setattr("tagger.sinks.eventlog.MAX_DELETED", 4)
     with opened(path) as sink:
         for i in range(10):
             sink.event(STREAM, begin(f"old {i}", onset=time.time() - 86_400 * 4 + i))
@@ -234,7 +234,7 @@ def test_many_old_events_are_deleted_in_parts(path: Path, monkeypatch: pytest.Mo
 def test_a_clock_that_is_years_ahead_empties_no_log(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
-    monkeypatch.setattr("tagger.sinks.eventlog._DELETE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("tagger.sinks.eventlog.DELETE_EVERY_SECONDS", 0.0)
     now, jump_s = time.time(), 86_400 * 4000
     with opened(path) as sink:
         for days in range(10):

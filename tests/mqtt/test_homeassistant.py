@@ -404,7 +404,7 @@ def test_everything_is_published_again_when_home_assistant_has_started(broker: M
 def test_a_removed_component_is_named_until_home_assistant_has_removed_it(
     broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tagger.mqtt.sink._REMOVAL_SECONDS", 0.2)
+    monkeypatch.setattr("tagger.mqtt.sink.REMOVAL_SECONDS", 0.2)
     less = stream(labels=("dog",))
     known = components(message())
     with subscribed(broker.port, CONFIG) as seen:

@@ -266,7 +266,7 @@ def test_the_disk_is_not_tried_at_every_message(path: Path, monkeypatch: pytest.
     with full_disk(path):
         box.put("t", "x" * 90_000, "a", True)
         tried: list[float] = []
-        monkeypatch.setattr("tagger.mqtt.outbox._open", lambda path: tried.append(1) or 1 / 0)
+        monkeypatch.setattr("tagger.mqtt.outbox.open_database", lambda path: tried.append(1) or 1 / 0)
         for _ in range(100):
             box.return_to_disk()
         assert not tried

@@ -32,7 +32,7 @@ def watcher(encoding: str = "utf-8", port: int = 1883) -> tuple[Watcher, io.Byte
 def shown(topic: str, payload: bytes, encoding: str = "utf-8") -> str:
     """The one line that is printed for a message."""
     made, raw = watcher(encoding)
-    made._connection.on_message(topic, payload, False)
+    made.print_message(topic, payload, retained=False)
     text = raw.getvalue().decode(encoding)
     assert text.endswith("\n")
     assert text.count("\n") == 1
@@ -78,7 +78,7 @@ def test_an_event_is_shown_as_ever() -> None:
 def test_an_output_that_is_closed_ends_nothing() -> None:
     made, raw = watcher()
     raw.close()
-    made._connection.on_message(EVENT, json.dumps(BEGIN).encode(), False)
+    made.print_message(EVENT, json.dumps(BEGIN).encode(), retained=False)
 
 
 @pytest.mark.broker

@@ -168,7 +168,7 @@ def test_events_that_could_not_be_written_in_time_are_reported(tmp_path: Path) -
 def test_when_too_many_wait_the_oldest_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("tagger.sinks.jsonl._MAX_WAITING", 3)
+    monkeypatch.setattr("tagger.sinks.jsonl.MAX_WAITING", 3)
     path = tmp_path / "disk" / "events.jsonl"
     sink = JsonLinesSink(JsonLinesSettings(path))
     sink.open([STREAM])

@@ -50,7 +50,7 @@ def no_host_is_left() -> Iterator[None]:
 
 def readers() -> list[int]:
     """The processes that read."""
-    host = READERS._process
+    host = READERS.process
     if host is None:
         return []
     command = ["ps", "-o", "pid=,stat=", "--ppid", str(host.pid)]
@@ -219,12 +219,12 @@ def test_a_reader_that_hangs_is_killed_and_a_host_that_was_killed_is_started_aga
         thread.join(LONG_S)
         assert [each.reason for each in errors] == ["failed"]
 
-        host = READERS._process
+        host = READERS.process
         assert host is not None
         host.kill()
         host.wait()
         assert heard(server.url(), 0.5)[1]
-        assert READERS._process is not host
+        assert READERS.process is not host
 
 
 def test_a_stopped_reader_does_not_keep_the_source_from_closing() -> None:
@@ -242,7 +242,7 @@ def test_a_stopped_reader_does_not_keep_the_source_from_closing() -> None:
 
 
 def test_a_server_that_sends_all_at_once_is_heard_at_the_pace_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_AHEAD_SECONDS", 1.0)
+    monkeypatch.setattr(source, "AHEAD_SECONDS", 1.0)
 
     def floods(server: Radio, connection: socket.socket) -> None:
         radio.asked(server, connection)
@@ -281,10 +281,10 @@ def test_user_and_password_are_sent_and_never_shown(
         made = opened("door=" + server.url(user="me:${RADIO_PASSWORD}", path="/hidden?token=abc"))
         blocks = made.blocks()
         next(blocks)
-        lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (*readers(), READERS._process.pid)]  # type: ignore[union-attr]
+        lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (*readers(), READERS.process.pid)]  # type: ignore[union-attr]
         blocks.close()  # type: ignore[attr-defined]
     assert b"Basic bWU6czNjckB0" in b"".join(server.requests)  # me:s3cr@t
-    shown_texts = [caplog.text, made.description, repr(made._address), *map(str, lines)]
+    shown_texts = [caplog.text, made.description, repr(made.address), *map(str, lines)]
     for word in ("s3cr", "hidden", "token", "abc"):
         assert not any(word in text for text in shown_texts), word
 

@@ -126,7 +126,7 @@ def test_it_can_be_left_early_although_a_recording_has_no_end() -> None:
 
 
 def test_results_that_nobody_takes_wait_for_their_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew_module, "_MOST_WAITING", 10)
+    monkeypatch.setattr(crew_module, "MOST_WAITING", 10)
     streams = [stream(number, 20.0) for number in range(3)]
 
     def found_in(crew: Crew, number: int) -> Iterator[float]:

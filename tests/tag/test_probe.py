@@ -18,7 +18,7 @@ def no_process_is_left():
 
 
 def test_a_probe_says_what_a_stream_is_and_how_loud(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagger.tag.probe._LISTEN_SECONDS", 1.0)
+    monkeypatch.setattr("tagger.tag.probe.LISTEN_SECONDS", 1.0)
     with on_air(radio.plays_noise) as server:
         done = run("devices", "--probe", f"door={server.url(user='me:secret')}", "--json")
     assert done.exit_code == 0, done.output

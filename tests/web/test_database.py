@@ -95,7 +95,7 @@ def test_a_database_without_tables_or_that_is_away_is_said_without_its_password(
 
 def test_the_page_cannot_write(filled: str) -> None:
     with reading(filled, 5.0) as database, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-        database._connection.execute("DELETE FROM events")
+        database.execute("SELECT * FROM events FOR UPDATE")  # a lock is a write
 
 
 def test_a_question_that_takes_too_long_is_given_up(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:

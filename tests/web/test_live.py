@@ -4,18 +4,25 @@ import asyncio
 import http.client
 import json
 import socket
+from typing import Any
 
 import pytest
 
 from tagger.features.config import MelConfig
-from tagger.policy import LabelPolicy
-from tagger.web import live as module
-from tagger.web.live import MOST_EVENTS, Live, Reader
+from tagger.policy import LabelPolicy, Policy
+from tagger.web.live import MOST_EVENTS, MOST_WAITING, Live, Reader
 from tests.builders import daemon, plays
 from tests.fakes import loud, silence
 from tests.healths import snapshot
 from tests.programs import until
 from tests.web.pages import STREAM, Follower, event, page, report, tone
+
+
+def hello_of(live: Live) -> dict[str, Any]:
+    """What a page is told that has just come."""
+    live.snapshot = snapshot
+    found: dict[str, Any] = json.loads(live.hello().partition(b"data: ")[2])
+    return found
 
 
 def test_nothing_is_kept_while_nobody_looks() -> None:
@@ -26,9 +33,16 @@ def test_nothing_is_kept_while_nobody_looks() -> None:
         live.report(STREAM, report())
         live.event(STREAM, event(f"e{at}", at))
     assert tap.take() == []
-    assert not live._reports
-    assert not live._events
     assert len(live.events()) == 20
+    live.snapshot = snapshot
+
+    async def read() -> list[bytes]:
+        messages = live.read(frozenset())
+        return [await anext(messages), await anext(messages)]
+
+    hello, first = asyncio.run(read())
+    assert hello.startswith(b"event: hello")
+    assert first.startswith(b"event: health")  # and no score or event of the time before
 
 
 def test_the_events_in_memory_are_bounded_and_the_newest() -> None:
@@ -87,7 +101,7 @@ def test_a_slow_reader_begins_anew_and_holds_a_bounded_number_of_messages() -> N
     reader = Reader(frozenset())
     for number in range(500):
         reader.put(str(number).encode(), lambda: b"anew")
-    assert reader.queue.qsize() <= module._MOST_WAITING
+    assert reader.queue.qsize() <= MOST_WAITING
     assert reader.restarts > 0
     assert reader.queue.get_nowait() == b"anew"
 
@@ -135,18 +149,18 @@ def test_a_daemon_tells_the_page_what_it_tells_all_sinks() -> None:
         until(lambda: live.events() and live.events()[-1].offset is not None, "the page knows")
     (row,) = live.events()
     assert (row.label, row.source) == ("loud", "fake")
-    message = live._scores(*live._last["fake"])
+    (message,) = hello_of(live)["scores"]
     assert message["top"][0]["enter"] is None
-    json.dumps(message, allow_nan=False)
 
 
 def test_a_tick_after_the_policy_has_changed_says_the_new_threshold() -> None:
     live = Live(MelConfig())
-    rules = module.Policy(("dog", "siren"), (LabelPolicy(enter=0.8),) * 2)
+    live.report(STREAM, report())
+    rules = Policy(("dog", "siren"), (LabelPolicy(enter=0.8),) * 2)
     live.policy_of = lambda source: rules
-    assert live._thresholds("mic")["dog"] == 0.8
-    rules = module.Policy(("dog", "siren"), (LabelPolicy(enter=0.5),) * 2)
-    assert live._thresholds("mic")["dog"] == 0.5
+    assert hello_of(live)["scores"][0]["top"][0]["enter"] == 0.8
+    rules = Policy(("dog", "siren"), (LabelPolicy(enter=0.5),) * 2)
+    assert hello_of(live)["scores"][0]["top"][0]["enter"] == 0.5
 
 
 def test_hanging_up_before_anybody_came_is_nothing() -> None:

@@ -196,7 +196,7 @@ def test_what_is_counted_in_parts_is_what_is_counted_at_once(
     tmp_path: Path, name: str, part_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK_WINDOWS", 5)
-    monkeypatch.setattr(counted, "_PART_SECONDS", part_s)
+    monkeypatch.setattr(counted, "PART_SECONDS", part_s)
     rules, path, total = rules_of(RULES[name]), tmp_path / "scores.sqlite", 0
     keep(path, stream_of(3))
     keep(path, stream_of(4))  # after a restart
@@ -310,7 +310,7 @@ def test_what_takes_too_long_is_left_out_and_counted_meanwhile(tmp_path: Path, m
         spent[0] += 1 / len(whole)
         return spent[0]
 
-    monkeypatch.setattr(whatif, "_COUNT_SECONDS", 4.5)
+    monkeypatch.setattr(whatif, "COUNT_SECONDS", 4.5)
     left = []
     for _ in range(10):
         found = whatif.answer(question, clock)

@@ -10,7 +10,7 @@ from train.data import esc50
 
 ARCHIVE_URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
 ARCHIVE_NAME = f"{esc50.ARCHIVE_TOP}.zip"
-_CLIPS = 2000
+CLIPS = 2000
 
 
 def esc50_archive(target_folder: Path, progress: Arrived | None = None, url: str = ARCHIVE_URL) -> Path:
@@ -55,4 +55,4 @@ def problem(archive: Path) -> str | None:
         found = len(esc50.read(archive).clips)
     except UserError as error:
         return f"what arrived is not ESC-50 ({error})"
-    return None if found == _CLIPS else f"what arrived is not ESC-50 ({number_of(found, 'clip')} instead of {_CLIPS})"
+    return None if found == CLIPS else f"what arrived is not ESC-50 ({number_of(found, 'clip')} instead of {CLIPS})"

@@ -29,7 +29,8 @@ class Readers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        """The process. None: no reader was wanted yet, or it was ended."""
         self._control: socket.socket | None = None
         self._numbers = itertools.count(1)
 
@@ -63,10 +64,10 @@ class Readers:
             self._end()
 
     def _host(self) -> socket.socket:
-        if self._control is not None and self._process is not None and self._process.poll() is None:
+        if self._control is not None and self.process is not None and self.process.poll() is None:
             return self._control
         self._end()
-        self._process, self._control = start_module("tagger.sources.network.host", socket.SOCK_SEQPACKET)
+        self.process, self._control = start_module("tagger.sources.network.host", socket.SOCK_SEQPACKET)
         return self._control
 
     def _kill(self, number: int) -> None:
@@ -77,9 +78,9 @@ class Readers:
     def _end(self) -> None:
         if self._control is not None:
             self._control.close()
-        if self._process is not None:
-            end(self._process, _END_SECONDS)
-        self._control = self._process = None
+        if self.process is not None:
+            end(self.process, _END_SECONDS)
+        self._control = self.process = None
 
 
 READERS = Readers()

@@ -23,7 +23,7 @@ from tagger.sources.network.wire import About, Order
 
 log = logging.getLogger(__name__)
 
-_AHEAD_SECONDS = 40.0
+AHEAD_SECONDS = 40.0
 """Most sound that a server may send ahead of time. Icecast sends some seconds at once, HLS three pieces of up to 10 s.
 What comes beyond it waits in the connection."""
 _RECORDING_AHEAD_SECONDS = 0.5
@@ -52,7 +52,7 @@ class NetworkSource:
         self.description = f"{address.shown}, not connected yet"
         self.about: About | None = None
         """What the stream is. None: it was not open yet."""
-        self._address, self._rate_hz, self._channel, self._pcm = address, rate_hz, channel, pcm
+        self.address, self._rate_hz, self._channel, self._pcm = address, rate_hz, channel, pcm
         self._mode = 0
         """Way to ask for the stream, of `Address.modes`."""
         self._closed = threading.Event()
@@ -81,8 +81,8 @@ class NetworkSource:
                 yield block
         except SourceError as error:
             if not has_sound and error.reason in _TRIED_OTHERWISE:
-                self._mode = (self._mode + 1) % len(self._address.modes)
-            raise SourceError(error.reason, f"{self._address.shown}: {error}") from None
+                self._mode = (self._mode + 1) % len(self.address.modes)
+            raise SourceError(error.reason, f"{self.address.shown}: {error}") from None
         finally:
             self._reading = None
             reading.close()
@@ -105,7 +105,7 @@ class NetworkSource:
         return self.about is not None and self.about.container in _STAMPED and self._stamps.are_believed
 
     def _order(self) -> Order:
-        address, pcm = self._address, self._pcm
+        address, pcm = self.address, self._pcm
         options = {**address.options, **address.modes[self._mode]}
         if pcm is not None:
             options |= {"sample_rate": str(pcm.rate_hz), "ch_layout": f"{pcm.channels}c"}
@@ -140,7 +140,7 @@ class NetworkSource:
             heard_s += length_s
             yield Chunk(frames, sound.rate_hz, missing_s or 0.0, is_joined=missing_s == 0)
             is_recording = self.about is not None and self.about.length_s is not None
-            ahead_s = min(_AHEAD_SECONDS, _RECORDING_AHEAD_SECONDS) if is_recording else _AHEAD_SECONDS
+            ahead_s = min(AHEAD_SECONDS, _RECORDING_AHEAD_SECONDS) if is_recording else AHEAD_SECONDS
             self._hold_back(heard_s - (steady() - began) - ahead_s, reading)
 
     def _hold_back(self, seconds: float, reading: Reading) -> None:
@@ -154,10 +154,10 @@ class NetworkSource:
         self.about = about
         codec = f"{about.codec}, {about.rate_hz} Hz" if about is not None else "audio"
         try:
-            check_channel(self._address.shown, self._channel, channels)
+            check_channel(self.address.shown, self._channel, channels)
         except UserError as error:
             raise SourceError("failed", str(error)) from None
-        self.description = f"{self._address.shown}, {codec}{heard_channels(self._channel, channels) or ', 1 channel'}"
+        self.description = f"{self.address.shown}, {codec}{heard_channels(self._channel, channels) or ', 1 channel'}"
 
     def _wait(self, silent_s: float) -> None:
         self.on_wait(silent_s)

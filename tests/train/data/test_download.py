@@ -42,7 +42,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def fewer_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.data.download._CLIPS", CLIPS)
+    monkeypatch.setattr("train.data.download.CLIPS", CLIPS)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -64,45 +64,74 @@ def read(root: Path, subset: Subset = "esc50") -> Dataset:
             f"{root}: no ESC-50 here ({TABLE} is missing); get it from "
             "https://github.com/karolpiczak/ESC-50 and name its folder: tagger train DATA"
         )
-    rows = [row for _, row in read_table(table, columns=(*_COLUMNS, "esc10"))[1]]
-    columns = (*_COLUMNS, "esc10") if subset == "esc10" else _COLUMNS
-    if not rows or any(column not in rows[0] for column in columns):
-        raise UserError(f"{table}: must have rows, and columns {', '.join(columns)}")
-    if subset == "esc10":
-        rows = [row for row in rows if row["esc10"].strip().lower() in ("true", "1")]
-        if not rows:
-            raise UserError(f"{table}: marks no clip as one of ESC-10")
-    present = {path.stem: path for path in sorted((root / "audio").glob("*")) if path.suffix.lower() in _SUFFIXES}
-    missing = [row["filename"] for row in rows if Path(row["filename"]).stem not in present]
-    if missing:
-        are = number_of(len(rows), "clip is", "clips are")
-        raise UserError(f"{root / 'audio'}: {len(missing)} of {are} missing, the first {missing[0]}")
+    rows = _rows(table, subset)
+    paths = _paths(root, rows)
     try:
         folds, targets = [int(row["fold"]) for row in rows], [int(row["target"]) for row in rows]
     except ValueError as error:
         raise UserError(f"{table}: {error}") from None
-    paths = [present[Path(row["filename"]).stem] for row in rows]
     if len(set(paths)) != len(paths):
         raise UserError(f"{table}: names some clips twice; one in two folds would be trained on and scored")
     if beyond := set(folds) - set(FOLDS):
         raise UserError(f"{table}: folds must be 1 to 5, not {', '.join(map(str, sorted(beyond)))}")
-    pairs = {(target, row["category"]) for target, row in zip(targets, rows, strict=True)}
-    categories = dict(pairs)
-    if not len(pairs) == len(categories) == len(set(categories.values())):
-        raise UserError(f"{table}: each target must have one category, and each category one target")
-    if wrong := next(((name, why) for name in categories.values() if (why := label_problem(name))), None):
-        raise UserError(f"{table}: the category {wrong[0][: LONGEST_LABEL + 1]!r} cannot be a label: {wrong[1]}")
-    if subset == "esc50" and sorted(categories) != list(range(len(categories))):
+    categories = _categories(table, targets, rows)
+    if subset == "esc50" and list(categories) != list(range(len(categories))):
         raise UserError(f"{table}: targets must be 0 to {len(categories) - 1}, each present")
-    label_of = {target: label for label, target in enumerate(sorted(categories))}
+    label_of = {target: label for label, target in enumerate(categories)}
     chosen = list(zip(paths, folds, targets, strict=True))
     clips = tuple(
         Clip(path, label_of[target], fold, source_of(path.stem) or f"esc50/{path.stem}", sha256(path))
         for path, fold, target in counted("reading ESC-50", chosen, "files")
     )
-    labels = tuple(categories[target] for target in label_of)
     name, licence = ("ESC-50", LICENCE) if subset == "esc50" else ("ESC-10", ESC10_LICENCE)
-    return Dataset(name, labels, clips, (licence,))
+    return Dataset(name, tuple(categories.values()), clips, (licence,))
+
+
+def _rows(table: Path, subset: Subset) -> list[dict[str, str]]:
+    """The rows of the table that are of the subset, by column.
+
+    Raises:
+        UserError: a column is missing, or there are no such rows.
+    """
+    rows = [row for _, row in read_table(table, columns=(*_COLUMNS, "esc10"))[1]]
+    columns = (*_COLUMNS, "esc10") if subset == "esc10" else _COLUMNS
+    if not rows or any(column not in rows[0] for column in columns):
+        raise UserError(f"{table}: must have rows, and columns {', '.join(columns)}")
+    if subset == "esc50":
+        return rows
+    marked = [row for row in rows if row["esc10"].strip().lower() in ("true", "1")]
+    if not marked:
+        raise UserError(f"{table}: marks no clip as one of ESC-10")
+    return marked
+
+
+def _paths(root: Path, rows: Sequence[Mapping[str, str]]) -> list[Path]:
+    """The clip of each row.
+
+    Raises:
+        UserError: a clip is missing.
+    """
+    present = {path.stem: path for path in sorted((root / "audio").glob("*")) if path.suffix.lower() in _SUFFIXES}
+    if missing := [row["filename"] for row in rows if Path(row["filename"]).stem not in present]:
+        are = number_of(len(rows), "clip is", "clips are")
+        raise UserError(f"{root / 'audio'}: {len(missing)} of {are} missing, the first {missing[0]}")
+    return [present[Path(row["filename"]).stem] for row in rows]
+
+
+def _categories(table: Path, targets: Sequence[int], rows: Sequence[Mapping[str, str]]) -> dict[int, str]:
+    """Each target's category, the lowest target first.
+
+    Raises:
+        UserError: two targets have one category, or two categories one target; or one cannot be a label.
+    """
+    pairs = {(target, row["category"]) for target, row in zip(targets, rows, strict=True)}
+    categories = dict(sorted(pairs))
+    if not len(pairs) == len(categories) == len(set(categories.values())):
+        raise UserError(f"{table}: each target must have one category, and each category one target")
+    for name in categories.values():
+        if problem := label_problem(name):
+            raise UserError(f"{table}: the category {name[: LONGEST_LABEL + 1]!r} cannot be a label: {problem}")
+    return categories
 
 
 def source_of(stem: str) -> str | None:

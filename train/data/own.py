@@ -2,8 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tagger.clips.folder import EVENTS, REVIEWED
@@ -13,8 +12,8 @@ from tagger.names import BACKGROUND_NAMES, LONGEST_LABEL, label_problem
 from tagger.printable import number_of, printable
 from tagger.progress import counted
 from tagger.table import read_table
-from train.data.dataset import FOLDS, Clip, Dataset
-from train.data.esc50 import source_of
+from train.data.dataset import FOLDS, Dataset
+from train.data.folds import OwnFile, clips_of, recordings_by_label
 from train.messages import Say
 
 _COLUMNS = ("filename", "label", "fold", "source")
@@ -28,16 +27,6 @@ _NAMED = 5
 """Most names in one message."""
 _SHARED = "wrong, but with another sound in it that was not wrong or not reviewed"
 """Why such a clip is left out: nobody said what is in it."""
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    label: str | None
-    """Label of the file. None: background."""
-    sha256: str
-    fold: int | None = None
-    source: str | None = None
 
 
 def read(path: Path, say: Say = lambda line: None, known: Collection[str] = ()) -> Dataset:
@@ -54,7 +43,7 @@ def read(path: Path, say: Say = lambda line: None, known: Collection[str] = ()) 
     """
     saved = _is_saved(path)
     files = _reviewed(path, say) if saved else _listed(path) if path.is_file() else _sorted_into_folders(path, say)
-    recordings = _recordings(files)
+    recordings = recordings_by_label(files)
     if saved and (few := sorted(name for name in recordings.keys() - known if recordings[name] < _LEAST)):
         say(f"{path}: left out, as a label needs {_LEAST} recordings, and clips of one hour are one: {_some(few)}")
         files = [file for file in files if file.label not in few]
@@ -64,21 +53,37 @@ def read(path: Path, say: Say = lambda line: None, known: Collection[str] = ()) 
         if saved or path.is_file():
             todo = f"tagger review {path}" if saved else "below the columns' names, write a file and its label a line"
         raise UserError(f"{path}: has no labelled sounds; {todo}")
-    clips = _clips(files, labels, path if path.is_dir() else path.parent)
-    if lone := [name for name in labels if recordings[name] < _LEAST and name not in known]:
+    clips = clips_of(files, labels, path if path.is_dir() else path.parent)
+    _check_recordings(path, {name: recordings[name] for name in labels if name not in known}, say)
+    _tell_similar_names(labels, say)
+    return Dataset("own", labels, clips)
+
+
+def _check_recordings(path: Path, recordings: Mapping[str, int], say: Say) -> None:
+    """
+    Args:
+        recordings: how many there are of each label.
+
+    Raises:
+        UserError: there are too few of a label to learn from and to be scored on.
+    """
+    if lone := [name for name, count in recordings.items() if count < _LEAST]:
         have = "has 1 recording" if len(lone) == 1 else "have 1 recording each"
         raise UserError(
             f"{path}: {_some([repr(name) for name in lone])} {have}; a label needs at least {_LEAST}, "
             f"and {_ENOUGH} for one in every fold. A file is one recording, however long, and so are its copies"
         )
-    if few := [name for name in labels if recordings[name] < _ENOUGH and name not in known]:
+    if few := [name for name, count in recordings.items() if count < _ENOUGH]:
         say(f"fewer than {_ENOUGH} recordings, so not in every fold: {_some(few)}")
+
+
+def _tell_similar_names(labels: Sequence[str], say: Say) -> None:
+    """Names labels that differ in case and punctuation alone, which may be meant as one."""
     same: dict[str, list[str]] = {}
     for name in labels:
         same.setdefault("".join(filter(str.isalnum, name.casefold())) or name, []).append(name)
     if alike := [" and ".join(map(repr, names)) for names in same.values() if len(names) > 1]:
         say(f"nearly the same names, but different labels: {_some(alike)}")
-    return Dataset("own", labels, clips)
 
 
 def read_background(path: Path, say: Say = lambda line: None) -> Dataset:
@@ -93,10 +98,10 @@ def read_background(path: Path, say: Say = lambda line: None) -> Dataset:
     if _is_saved(path):
         files = [file for file in _reviewed(path, say) if file.label is None]
     else:
-        files = [_File(found, None, sha256(found)) for found in counted(f"reading {path}", sounds_in(path), "files")]
+        files = [OwnFile(found, None, sha256(found)) for found in counted(f"reading {path}", sounds_in(path), "files")]
     if not files:
         raise UserError(f"{path}: no background sounds here")
-    return Dataset("background", (), _clips(files, (), path if path.is_dir() else path.parent))
+    return Dataset("background", (), clips_of(files, (), path if path.is_dir() else path.parent))
 
 
 def sounds_in(path: Path) -> list[Path]:
@@ -114,7 +119,7 @@ def _is_saved(path: Path) -> bool:
     return (path / EVENTS).is_file() or (path / REVIEWED).is_file()
 
 
-def _reviewed(root: Path, say: Say) -> list[_File]:
+def _reviewed(root: Path, say: Say) -> list[OwnFile]:
     """Saved clips that can be learnt from. `say` gets the number of the others, and why.
 
     Raises:
@@ -141,13 +146,7 @@ def _reviewed(root: Path, say: Say) -> list[_File]:
     return [file for file in files if file.path not in left_out]
 
 
-def _recordings(files: Sequence[_File]) -> Counter[str]:
-    """Number of recordings of each label."""
-    pairs = {(file.label, source) for file, source in zip(files, _sources(files), strict=True)}
-    return Counter(label for label, _ in pairs if label is not None)
-
-
-def _sorted_into_folders(root: Path, say: Say) -> list[_File]:
+def _sorted_into_folders(root: Path, say: Say) -> list[OwnFile]:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
     labelled: list[tuple[Path, str | None]] = []
@@ -165,7 +164,7 @@ def _sorted_into_folders(root: Path, say: Say) -> list[_File]:
         labelled += [(path, label) for path in sounds]
     if ignored:
         say(f"ignored, being no sound in a label's folder: {_some([str(path.relative_to(root)) for path in ignored])}")
-    return [_File(path, label, sha256(path)) for path, label in counted(f"reading {root}", labelled, "files")]
+    return [OwnFile(path, label, sha256(path)) for path, label in counted(f"reading {root}", labelled, "files")]
 
 
 def _label(name: str, what: str) -> str | None:
@@ -183,7 +182,7 @@ def _label(name: str, what: str) -> str | None:
     return label
 
 
-def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]:
+def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[OwnFile]:
     """
     Args:
         left_out: filled with files that are gone or have no label, and why. None: these are errors.
@@ -194,7 +193,7 @@ def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]
     columns, lines = read_table(table, columns=_COLUMNS)
     if "filename" not in columns or "label" not in columns:
         raise UserError(f"{table}: line 1 must name the columns: filename,label[,fold][,source]")
-    files: list[_File] = []
+    files: list[OwnFile] = []
     seen: dict[Path, int] = {}
     fold_of: dict[str, tuple[int, int]] = {}  # source or content -> fold, line
     for line, row in counted(f"reading {table}", lines, "files"):
@@ -212,7 +211,7 @@ def _listed(table: Path, left_out: dict[Path, str] | None = None) -> list[_File]
         if fold and not (fold.isdecimal() and len(fold) < _LONGEST_NUMBER and int(fold) in FOLDS):
             raise UserError(f"{where}: fold must be 1 to 5, not {fold!r}")
         label = _label(row["label"], f"{where}: the label")
-        found = _File(path, label, sha256(path), int(fold) if fold else None, f"own/{source}" if source else None)
+        found = OwnFile(path, label, sha256(path), int(fold) if fold else None, f"own/{source}" if source else None)
         for key in (found.source, found.sha256):
             if found.fold and key:
                 other, first = fold_of.setdefault(key, (found.fold, line))
@@ -239,79 +238,6 @@ def _named(folder: Path, name: str, where: str) -> Path:
         if is_file(path):
             return path
     raise UserError(f"{where}: no file {name} in {folder}, nor in its audio/")
-
-
-def _clips(files: Sequence[_File], labels: Sequence[str], root: Path) -> tuple[Clip, ...]:
-    """Makes clips of files. Chooses sources and folds that were not given.
-
-    Raises:
-        UserError: two labels have the same content.
-    """
-    by_content: dict[str, _File] = {}
-    for file in files:
-        first = by_content.setdefault(file.sha256, file)
-        if first.label != file.label:
-            names = [file.label or BACKGROUND_NAMES[0] for file in (first, file)]
-            raise UserError(f"{file.path}: is {names[1]!r}, but the same sound as {first.path}, which is {names[0]!r}")
-    sources = _sources(files)
-    folds = _folds(files, sources)
-    return tuple(
-        Clip(
-            file.path,
-            None if file.label is None else labels.index(file.label),
-            folds[source],
-            source,
-            file.sha256,
-            any_length=True,
-            root=root,
-        )
-        for file, source in zip(files, sources, strict=True)
-    )
-
-
-def _sources(files: Sequence[_File]) -> list[str]:
-    """Each file's source: as given, or from an ESC-50 name, or its content. The same content has the same source."""
-    same: dict[str, str] = {}  # a name -> another of the same recording; the last of the chain stands for all
-
-    def last(name: str) -> str:
-        while name in same:
-            name = same[name]
-        return name
-
-    contents = [f"own/{file.sha256}" for file in files]
-    names = [file.source or source_of(file.path.stem) or content for file, content in zip(files, contents, strict=True)]
-    for content, name in zip(contents, names, strict=True):
-        if (one := last(content)) != (other := last(name)):
-            same[one] = other
-    return [last(name) for name in names]
-
-
-def _folds(files: Sequence[_File], sources: Sequence[str]) -> dict[str, int]:
-    """Each source's fold. Sources without one are dealt out label by label, the largest first, to the emptiest fold.
-
-    Only contents and names of sources matter, not paths.
-
-    Raises:
-        UserError: files of one source have different folds.
-    """
-    folds: dict[str, int] = {}
-    for file, source in zip(files, sources, strict=True):
-        if file.fold and folds.setdefault(source, file.fold) != file.fold:
-            raise UserError(f"{file.path}: its recording is in fold {folds[source]} too, not in {file.fold} alone")
-    by_label: dict[str, Counter[str]] = {}
-    for file, source in zip(files, sources, strict=True):
-        by_label.setdefault(file.label or "", Counter())[source] += 1
-    all_labels: Counter[int] = Counter()
-    for _, sizes in sorted(by_label.items()):
-        here: Counter[int] = Counter()
-        for source in sizes:
-            if source in folds:
-                here[folds[source]] += sizes[source]
-        for source in sorted(sizes.keys() - folds.keys(), key=lambda source: (-sizes[source], source)):
-            folds[source] = min(FOLDS, key=lambda fold: (here[fold], all_labels[fold], fold))
-            here[folds[source]] += sizes[source]
-            all_labels[folds[source]] += sizes[source]
-    return folds
 
 
 def _some(names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +124,34 @@ def test_the_table_of_long_modules_has_them_all() -> None:
     }
     assert {name for name, count in lines.items() if count > 370} <= listed
     assert {name for name, count in lines.items() if count < 330}.isdisjoint(listed)
+
+
+def test_the_table_of_layers_is_that_of_the_contracts() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    table = page.partition("## What may import what?")[2].partition("\n\n- ")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("|")][2:]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = {each["containers"][0]: each["layers"] for each in contracts if each["type"] == "layers"}
+    for column, package in ((2, "tagger"), (3, "train")):
+        shown = [set(re.findall(r"`(\w+)`", row[column])) for row in rows]
+        wanted = [{name.strip() for name in layer.split("|")} - {"__main__"} for layer in layers[package]]
+        assert [row for row in shown if row] == wanted
+
+
+def test_the_table_of_places_has_every_package_and_only_modules_that_are_there() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    table = page.partition("## Where is what?")[2].partition("\n\nEach package")[0]
+    rows = re.findall(r"^\| (`(?:tagger|train)/.*?) \| (.*) \|$", table, re.MULTILINE)
+    listed: set[str] = set()
+    for places, words in rows:
+        first, *others = re.findall(r"`([\w/.]+)`", places)
+        listed |= {first, *(str(Path(first).parent / other) for other in others)}
+        if first.endswith("/"):
+            for name in re.findall(r"`(\w+\.py)`", words):
+                assert (ROOT / first / name).is_file(), f"{first}{name}"
+    packages = {f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / "tagger").glob("*/__init__.py")}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "tagger").glob("[!_]*.py")}
+    assert packages | modules <= listed
 
 
 def test_a_benchmark_that_imports_another_can_be_run_by_its_path() -> None:

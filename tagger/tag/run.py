@@ -162,53 +162,73 @@ def tag_all(recordings: tuple[Recording, ...], output: Output, how: Listening, s
     Args:
         shown: whether to show the progress.
     """
-    done = Done()
-    heard_s = [0.0] * len(recordings)
-    rate_hz = how.classifier.info.mel.sample_rate_hz
-    sizes = SlidingWindows.of_seconds(how.window_s, how.hop_s, rate_hz)
-
-    def found_in(crew: Crew[Item], number: int) -> Iterable[Item]:
-        cut = windows(recordings[number].path, rate_hz, how.window_s, how.hop_s, how.channel, piece_windows(how.hop_s))
-        scores = counted(number, crew.scores(cut))
-        if how.rules is not None:
-            return events(scores, how.rules)
-        labels = how.classifier.info.labels
-        return (TaggedWindow.of(each, labels, how.top) for each in scores)
-
-    def counted(number: int, scores: Iterable[Scores]) -> Iterator[Scores]:
-        for each in scores:
-            heard_s[number] = each.end_time
-            yield each
-
+    done, rows = Done(), _Rows(recordings, how)
+    sizes = SlidingWindows.of_seconds(how.window_s, how.hop_s, how.classifier.info.mel.sample_rate_hz)
     began = noted = time.monotonic()
     with (
         Stop() as stop,
         Progress("tagging", len(recordings), "files", brief=True, shown=shown) as progress,
-        Crew(how.classifier, sizes.window_samples, sizes.hop_samples, len(recordings), found_in, how.threads) as crew,
+        Crew(how.classifier, sizes.window_samples, sizes.hop_samples, len(recordings), rows.of, how.threads) as crew,
     ):
 
         def is_interrupted() -> bool:
             nonlocal noted
             if time.monotonic() - noted >= _NOTE_SECONDS:
                 noted = time.monotonic()
-                progress.note = f"{in_words(sum(heard_s))} of sound"
+                progress.note = f"{in_words(rows.heard_s)} of sound"
                 progress.update(0)
             return stop.interrupted
 
         try:
-            for recording, results in zip(recordings, crew.results(is_interrupted), strict=True):
-                try:
-                    with output.recording(recording) as add:
-                        for item in results:
-                            add(item)
-                    done.whole += 1
-                except UserError as error:  # the other recordings are still worth tagging
-                    done.errors.append(error)
+            for recording, found in zip(recordings, crew.results(is_interrupted), strict=True):
+                error = _written(found, recording, output)
+                done.whole += error is None
+                done.errors += [] if error is None else [error]
                 progress.update()
         except InterruptedEarlyError:
             done.interrupted = True
-    done.heard_s, done.took_s = sum(heard_s), time.monotonic() - began
+    done.heard_s, done.took_s = rows.heard_s, time.monotonic() - began
     return done
+
+
+def _written(rows: Iterable[Item], recording: Recording, output: Output) -> UserError | None:
+    """Gives the output a recording's rows. Returns why not all: the other recordings are still worth tagging."""
+    try:
+        with output.recording(recording) as add:
+            for row in rows:
+                add(row)
+    except UserError as error:
+        return error
+    return None
+
+
+class _Rows:
+    """Makes the rows of recordings, each in a thread of the crew, and counts the sound that was heard."""
+
+    def __init__(self, recordings: tuple[Recording, ...], how: Listening) -> None:
+        self._recordings, self._how = recordings, how
+        self._heard_s = [0.0] * len(recordings)
+
+    @property
+    def heard_s(self) -> float:
+        """Sound of all recordings that was tagged until now, seconds."""
+        return sum(self._heard_s)
+
+    def of(self, crew: Crew[Item], number: int) -> Iterable[Item]:
+        """Rows of a recording, by its number: events, or else windows."""
+        how = self._how
+        info, path = how.classifier.info, self._recordings[number].path
+        rate_hz = info.mel.sample_rate_hz
+        cut = windows(path, rate_hz, how.window_s, how.hop_s, how.channel, piece_windows(how.hop_s))
+        scores = self._counted(number, crew.scores(cut))
+        if how.rules is not None:
+            return events(scores, how.rules)
+        return (TaggedWindow.of(each, info.labels, how.top) for each in scores)
+
+    def _counted(self, number: int, scores: Iterable[Scores]) -> Iterator[Scores]:
+        for each in scores:
+            self._heard_s[number] = each.end_time
+            yield each
 
 
 def summary(done: Done, found: Found, out: str) -> str:

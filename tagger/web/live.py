@@ -6,20 +6,18 @@ present state, as one does that has just come.
 """
 
 import asyncio
-import base64
 import json
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
 from typing import Any
 
 from tagger import __version__
-from tagger.audio.level import LevelMeter
-from tagger.events import AudioTap, Block, Event, Level, Report, Stream
+from tagger.events import Event, Level, Report, Stream
 from tagger.features.config import MelConfig
 from tagger.health import Snapshot
 from tagger.history.log import EventRow
@@ -27,20 +25,19 @@ from tagger.history.query import to_json
 from tagger.policy import Policy
 from tagger.sinks import Sink
 from tagger.unforeseen import contained
-from tagger.web.columns import RANGE_DB, Columns, heard_bands, shown_config
+from tagger.web.columns import RANGE_DB, heard_bands, shown_config
+from tagger.web.sound import Sound, Tap
 
 TICK_SECONDS = 0.2
 """Time between two messages to a page, seconds."""
 _HEALTH_TICKS = 5
-_LEVEL_SECONDS = 0.2
+"""Ticks from one message about the daemon's health to the next."""
 MOST_READERS = 32
 """Most pages that are open at a time."""
 MOST_WAITING = 50
 """Most messages that wait for a reader before it begins anew."""
 _MOST_HELD = 5_000
 """Most reports, and most events, that wait for the next tick."""
-_MOST_SECONDS = 2.0
-"""Longest sound of a source that waits for the next tick, seconds. What comes then is left out."""
 MOST_EVENTS = 2_000
 """Most events of this run that are kept in memory, for daemons without an event log."""
 _LEVELS_SECONDS = 3_600.0
@@ -75,50 +72,6 @@ class Reader:
         self.queue.put_nowait(message)
 
 
-class Tap(AudioTap):
-    """Hands over the audio of one source while a page wants its columns."""
-
-    def __init__(self, live: "Live", source: str, rate_hz: int) -> None:
-        self._live, self._source, self._rate_hz = live, source, rate_hz
-        self._lock = threading.Lock()
-        self._blocks: list[Block] = []
-        self._samples = 0
-
-    def heard(self, block: Block) -> None:
-        if self._source in self._live.watched and self._samples < _MOST_SECONDS * self._rate_hz:
-            with self._lock:
-                self._blocks.append(block)
-                self._samples += len(block.samples)
-
-    def take(self) -> list[Block]:
-        """The blocks since the last call."""
-        with self._lock:
-            blocks, self._blocks, self._samples = self._blocks, [], 0
-        return blocks
-
-
-class _Sound:
-    """Columns and level of one source, for the pages that want them."""
-
-    def __init__(self, mel: MelConfig) -> None:
-        self.columns = Columns(mel)
-        self._meter = LevelMeter(mel.sample_rate_hz, _LEVEL_SECONDS)
-        self._end: float | None = None
-        """Where the newest block ended, seconds since the epoch."""
-
-    def messages(self, source: str, blocks: list[Block]) -> Iterable[str]:
-        if self._end is None or abs(blocks[0].time - self._end) > _LEVEL_SECONDS:  # blocks were left out
-            self.columns.clear()
-            self._meter.reset()
-        self._end = blocks[-1].time + len(blocks[-1].samples) / self.columns.config.sample_rate_hz
-        if (strip := self.columns.add(blocks)) is not None:
-            data = base64.b64encode(strip.columns.tobytes()).decode()
-            yield _message("columns", {"source": source, "time": round(strip.time, 3), "data": data})
-        levels = [level for block in blocks if (level := self._meter.feed(block)) is not None]
-        if levels:
-            yield _message("level", {"source": source, **level_json(levels)})
-
-
 class Live(Sink):
     """Gathers what is live. Any thread calls its methods as a sink; the page's own loop calls the others."""
 
@@ -138,7 +91,7 @@ class Live(Sink):
         """Whether a page can log out."""
         self._streams: tuple[Stream, ...] = ()
         self._taps: dict[str, Tap] = {}
-        self._sounds: dict[str, _Sound] = {}
+        self._sounds: dict[str, Sound] = {}
         self._readers: list[Reader] = []
         self._is_read = False
         self._reports: deque[tuple[Stream, Report]] = deque(maxlen=_MOST_HELD)
@@ -189,7 +142,7 @@ class Live(Sink):
 
     def tap(self, source: str) -> Tap:
         """The tap of a source's audio; one for each."""
-        made = self._taps[source] = Tap(self, source, self._mel.sample_rate_hz)
+        made = self._taps[source] = Tap(lambda: source in self.watched, self._mel.sample_rate_hz)
         return made
 
     def events(self) -> list[EventRow]:
@@ -246,8 +199,8 @@ class Live(Sink):
         for source, tap in self._taps.items():
             if blocks := tap.take():
                 if source not in self._sounds:
-                    self._sounds[source] = _Sound(self._mel)
-                own[source] = "".join(self._sounds[source].messages(source, blocks))
+                    self._sounds[source] = Sound(self._mel)
+                own[source] = "".join(_message(*each) for each in self._sounds[source].messages(source, blocks))
         for source in self._sounds.keys() - self.watched:
             del self._sounds[source]
         text, made = "".join(common), dict[frozenset[str], bytes]()
@@ -318,16 +271,6 @@ class Live(Sink):
             self._events.clear()
             self._reports.clear()
             self._sounds.clear()
-
-
-def level_json(levels: Sequence[Level]) -> Mapping[str, Any]:
-    """The level of some stretches that follow each other: the loudest, as a meter shows it."""
-    return {
-        "time": round(levels[-1].time, 3),
-        "rms_dbfs": round(max(level.rms_dbfs for level in levels), 1),
-        "peak_dbfs": round(max(level.peak_dbfs for level in levels), 1),
-        "clipped": sum(level.clipped for level in levels),
-    }
 
 
 def row_of(stream: Stream, event: Event, before: EventRow | None = None) -> EventRow:

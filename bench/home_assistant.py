@@ -19,54 +19,24 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import paho.mqtt.client as paho
 
-from tagger.events import Event, Level, Stream
-from tagger.mqtt.homeassistant import components, config_topic, device_message, removal_message, status_topic
-from tagger.mqtt.topics import ANY_LEVEL, Topics, label_levels
-from tagger.settings import HomeAssistantSettings
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from bench.home_assistant_node import DEVICE, SETTINGS, Node
+from bench.home_assistant_server import HomeAssistant, free_port
+from tagger.mqtt.homeassistant import components, config_topic
 
 ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs" / "home-assistant.md"
-SETTINGS = HomeAssistantSettings()
 LABELS = ("dog", "crying_baby", "glass_breaking", "alarms")
-ASKED = ("dog", "crying_baby", "glass_breaking")
-DEVICE = "tagger_3f9a12bc"
 MIC = "tagger_attic_mic"
 PATIENCE_S = 30
-FAREWELL_S = 3
-
-ASK = """
-import aiohttp, asyncio, json, sys
-async def main():
-    url, token, commands = json.load(sys.stdin)
-    async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as ws:
-        await ws.receive_json()
-        await ws.send_json({"type": "auth", "access_token": token})
-        await ws.receive_json()
-        answers = []
-        for number, command in enumerate(commands, 1):
-            await ws.send_json({"id": number, **command})
-            while (answer := await ws.receive_json())["id"] != number or answer["type"] != "result":
-                pass
-            answers.append(answer)
-        print(json.dumps(answers))
-asyncio.run(main())
-"""
-"""Runs in Home Assistant's Python, which has a WebSocket client."""
 
 
 class Checks:
@@ -87,241 +57,6 @@ class Checks:
         self.holds(what, lambda: seen.append(value()) or seen[-1] == expected, seconds)
         if seen[-1] != expected:
             print(f"         is {seen[-1]!r:.1000}\n  expected {expected!r:.1000}", flush=True)
-
-
-class HomeAssistant:
-    """A real Home Assistant, in its own folder, on a free port of this machine."""
-
-    def __init__(self, python: list[str], folder: Path) -> None:
-        self.python, self.folder = python, folder
-        self.url = f"http://127.0.0.1:{free_port()}"
-        self.token = ""
-        self.log = folder / "output.log"
-        port = self.url.rpartition(":")[2]
-        (folder / "configuration.yaml").write_text(
-            f"http:\n  server_host: 127.0.0.1\n  server_port: {port}\nautomation: !include automations.yaml\n"
-            "logger:\n  default: warning\n"
-        )
-        blocks = re.findall("^```yaml\n(.*?)^```", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-        (folder / "automations.yaml").write_text("\n".join(blocks))
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            command = [*self.python, "-m", "homeassistant", "-c", str(self.folder)]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait(lambda: self.request("/api/onboarding") is not None, "Home Assistant answers", 600)
-        if self.token:
-            wait(lambda: self.request("/api/config")["state"] == "RUNNING", "Home Assistant has started", 120)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(60)
-            self._process = None
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def first_steps(self, broker_port: int) -> None:
-        """A user, then the MQTT integration, as its dialogue in the browser would set it up."""
-        client = f"{self.url}/"
-        user = {"name": "Bench", "username": "bench", "password": "bench", "client_id": client, "language": "en"}
-        code = self.request("/api/onboarding/users", user)["auth_code"]
-        form = urllib.parse.urlencode({"grant_type": "authorization_code", "code": code, "client_id": client})
-        self.token = self.request("/auth/token", form.encode())["access_token"]
-        wait(lambda: self.request("/api/config")["state"] == "RUNNING", "Home Assistant has started", 600)
-        flow = self.request("/api/config/config_entries/flow", {"handler": "mqtt"})
-        broker = filled(flow["data_schema"], {"broker": "127.0.0.1", "port": broker_port})
-        done = self.request(f"/api/config/config_entries/flow/{flow['flow_id']}", broker)
-        assert done["type"] == "create_entry", done
-
-    def request(self, path: str, data: Any = None) -> Any:
-        """JSON of a GET, or of a POST of `data`; None where nobody answers, or there is no such thing."""
-        body = data if data is None or isinstance(data, bytes) else json.dumps(data).encode()
-        kind = "application/x-www-form-urlencoded" if isinstance(data, bytes) else "application/json"
-        headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
-        try:
-            with urllib.request.urlopen(urllib.request.Request(self.url + path, body, headers), timeout=60) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            if error.code != 404:
-                raise RuntimeError(f"{path}: {error.code} {error.read().decode()}") from None
-        except (urllib.error.URLError, ConnectionError):
-            pass
-        return None
-
-    def ask(self, *commands: dict[str, Any]) -> list[Any]:
-        """Answers to commands of the WebSocket interface."""
-        question = json.dumps([self.url.replace("http", "ws") + "/api/websocket", self.token, commands])
-        done = subprocess.run([*self.python, "-c", ASK], input=question.encode(), capture_output=True, check=True)
-        answers = json.loads(done.stdout)
-        assert all(each["success"] for each in answers), answers
-        return [each["result"] for each in answers]
-
-    def state(self, entity: str) -> str | None:
-        found = self.request(f"/api/states/{entity}")
-        return found and found["state"]
-
-    def attributes(self, entity: str) -> dict[str, Any]:
-        return (self.request(f"/api/states/{entity}") or {}).get("attributes", {})
-
-    def states(self) -> dict[str, str]:
-        """States of our entities, by entity id."""
-        return {each["entity_id"]: each["state"] for each in self.request("/api/states") if is_ours(each["entity_id"])}
-
-    def registered(self) -> dict[str, dict[str, Any]]:
-        """Entities of the MQTT integration by their unique ids, disabled ones too."""
-        (entities,) = self.ask({"type": "config/entity_registry/list"})
-        return {each["unique_id"]: each for each in entities if each["platform"] == "mqtt"}
-
-    def notifications(self) -> list[str]:
-        (found,) = self.ask({"type": "persistent_notification/get"})
-        return [each["message"] for each in found]
-
-    def complaints(self) -> list[str]:
-        """Lines of the log, above information, of what has to do with us."""
-        lines = self.log.read_text("utf-8", "replace").splitlines()
-        about = r"components\.(mqtt|automation|binary_sensor|sensor|event|switch)|helpers\.(template|entity)"
-        return [line for line in lines if re.search(rf"(WARNING|ERROR|CRITICAL) .*\[homeassistant\.({about})", line)]
-
-
-class Node:
-    """A node made by hand: publishes as the daemon does, at connect and when Home Assistant has started."""
-
-    def __init__(self, broker_port: int, name: str, labels: tuple[str, ...], source: str = "mic") -> None:
-        self._port = broker_port
-        self.labels = labels
-        self.key = "k1"
-        self.gone: dict[str, str] = {}
-        self.commands: list[str] = []
-        self.births = 0
-        self.described: dict[str, Any] = {}
-        self.rename(name, source)
-
-    def rename(self, name: str, source: str) -> None:
-        self.name, self.source, self.topics = name, source, Topics("tagger", name)
-        self.retained = {
-            self.topics.source_status(source): "online",
-            self.topics.source_detail(source): "listening",
-            self.topics.enabled(source): "ON",
-        }
-        for level in (*label_levels(self.labels).values(), ANY_LEVEL):
-            self.retained[self.topics.state(source, level)] = "OFF"
-
-    @property
-    def stream(self) -> Stream:
-        return Stream(self.name, self.source, "esc50", self.labels)
-
-    def start(self) -> None:
-        self.described = {}
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-        self._client.will_set(self.topics.node_status, "offline", 1, True)
-        self._client.on_connect = self._connected
-        self._client.on_message = self._told
-        self._client.connect("127.0.0.1", self._port)
-        self._client.loop_start()
-        wait(lambda: self.described, "the node is announced", 10)
-
-    def _connected(self, client: paho.Client, *_: Any) -> None:
-        client.subscribe([(status_topic(SETTINGS), 1), (self.topics.enabled_set(self.source), 1)])
-        self.announce()
-
-    def _told(self, client: paho.Client, data: Any, message: paho.MQTTMessage) -> None:
-        said = message.payload.decode()
-        if message.topic == status_topic(SETTINGS):
-            if said == "online":
-                self.births += 1
-                if self.gone:
-                    self.say(config_topic(SETTINGS, DEVICE), json.dumps(removal_message(self.described)), True)
-                    threading.Timer(FAREWELL_S, self.announce).start()
-                else:
-                    self.announce()
-        else:
-            self.commands.append(said)
-            self.pause(said == "OFF")
-
-    def announce(self) -> None:
-        """The message, then the states."""
-        args = (SETTINGS, self.topics, [self.stream], {self.source: self.key}, ASKED, True, self.gone, 10.0, 60.0)
-        self.described = device_message(DEVICE, *args)
-        self.say(config_topic(SETTINGS, DEVICE), json.dumps(self.described), True)
-        self.say(self.topics.node_status, "online", True)
-        for topic, payload in self.retained.items():
-            self.say(topic, payload, True)
-
-    def remember(self) -> None:
-        """Adds all components of the present description to `gone`."""
-        self.gone |= components(self.described)
-
-    def retain(self, topic: str, payload: str) -> None:
-        self.retained[topic] = payload
-        self.say(topic, payload, True)
-
-    def say(self, topic: str, payload: str, retain: bool = False) -> None:
-        self._client.publish(topic, payload, 1, retain)
-
-    def pause(self, paused: bool) -> None:
-        self.retain(self.topics.enabled(self.source), "OFF" if paused else "ON")
-        self.retain(self.topics.source_status(self.source), "disabled" if paused else "online")
-
-    def begin(self, label: str, score: float = 0.93) -> None:
-        self._event(Event("begin", "01M82C9BXHNTRMQRDVRKQ5T24P", label, score, score, time.time()), "ON")
-
-    def end(self, label: str) -> None:
-        now = time.time()
-        self._event(Event("end", "01M82C9BXHNTRMQRDVRKQ5T24P", label, 0.2, 0.97, now - 1, now), "OFF")
-
-    def _event(self, event: Event, state: str) -> None:
-        self.say(self.topics.event(self.source), json.dumps(event.to_json(self.stream, time.time())))
-        for level in (label_levels(self.labels)[event.label], ANY_LEVEL):
-            self.retain(self.topics.state(self.source, level), state)
-
-    def measure(self) -> None:
-        level = Level(-41.27, -20.0, 0, time.time())
-        self.say(self.topics.audio(self.source), json.dumps(level.to_json(self.stream)))
-        counted = {"windows": 3600, "skipped": 2, "overruns": 1, "reconnects": 0, "broker_reconnects": 0}
-        stats = {
-            **counted,
-            "queue": 0,
-            "dropped": 0,
-            "latency_ms": {"p50": 11.6, "p95": 15.25, "p99": 17.6},
-            "uptime_s": 3600,
-        }
-        self.say(self.topics.stats, json.dumps(stats))
-
-    def die(self) -> None:
-        """Without a word: the broker says that it is gone."""
-        sock = self._client.socket()
-        self._client.loop_stop()
-        if sock is not None:
-            sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-
-    def stop(self) -> None:
-        self.say(self.topics.node_status, "offline", True)
-        time.sleep(0.2)
-        self._client.disconnect()
-        self._client.loop_stop()
-
-
-def filled(form: list[dict[str, Any]], known: dict[str, Any]) -> dict[str, Any]:
-    """Answers to a form: known values, else the form's defaults; a required choice is off."""
-    entered: dict[str, Any] = {}
-    for field in form:
-        if "schema" in field:
-            entered[field["name"]] = filled(field["schema"], {})
-        elif field["name"] in known:
-            entered[field["name"]] = known[field["name"]]
-        elif field.get("required"):
-            entered[field["name"]] = field.get("default", False if "boolean" in field.get("selector", {}) else "off")
-    return entered
-
-
-def is_ours(entity: str) -> bool:
-    return re.match(r"(binary_sensor|event|sensor|switch)\.(tagger|loft)_", entity) is not None
 
 
 def main() -> None:
@@ -644,20 +379,6 @@ def retained(port: int, topic: str) -> str:
     finally:
         client.disconnect()
         client.loop_stop()
-
-
-def wait(true: Callable[[], object], what: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"after {seconds:g} s still not: {what}")
-        time.sleep(0.2)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -183,8 +183,22 @@ def report(system: Model | Command, home: Path, nontarget: Sequence[Path], half:
     for name, each in found.items():
         (a, b), (c, d) = each.by_recording, each.by_source
         print(f"{name:10} {each.value:.3f}   {a:.3f} to {b:.3f}     {c:.3f} to {d:.3f}")
+    _print_trade(rows, others)
     if out is not None:
         _write(out, system.name, getattr(system, "threshold", None), rows, others, found)
+
+
+def _print_trade(rows: trust.Rows, others: trust.Rows) -> None:
+    """What fewer false alarms cost, with one threshold for all labels."""
+    known, everyday = ([row for row in rows if row[0].is_everyday == is_everyday] for is_everyday in (False, True))
+    sets = {name: some for name, some in (("everyday", everyday), ("non-target", others)) if some}
+    if not known or not sets:
+        return
+    curves = [trust.curve(known, some) for some in sets.values()]
+    print("threshold of all labels   recordings announced   wrong an hour: " + ", ".join(sets))
+    for points in zip(*curves, strict=True):
+        rates = "".join(f"{point.false_alarms_per_hour:13.1f}" for point in points)
+        print(f"{points[0].threshold:23.3f}   {100 * (1 - points[0].missed):18.1f} %   {rates}")
 
 
 def _write(

@@ -128,6 +128,26 @@ def test_a_command_that_fails_says_why(command: str, why: str, tmp_path: Path):
         list(Command(command, {}).hear([Recording(path, "dog")]))
 
 
+def test_what_fewer_false_alarms_cost_is_a_row_for_each_threshold(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    program = tmp_path / "always.py"
+    program.write_text(
+        "import json, sys\n"
+        "for path in sys.argv[1:]:\n"
+        "    print(json.dumps({'file': path, 'onset': 0, 'offset': 1, 'label': 'dog', 'score': 0.6}))\n"
+    )
+    for name in ("home/dog/a.wav", "home/other_home/b.wav", "quiet/music/p__c.wav", "quiet/music/p__d.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.zeros(16_000 * 36), 16_000)
+    command = Command(f"{shlex.quote(sys.executable)} {shlex.quote(str(program))}", {})
+    bench.report(command, tmp_path / "home", [tmp_path / "quiet"], None, None)
+    lines = capsys.readouterr().out.split("wrong an hour: everyday, non-target\n")[1].splitlines()
+    rows = [(float(row[0]), *map(float, (row[1], *row[3:]))) for row in map(str.split, lines)]
+    assert len(rows) > 9
+    assert {tuple(numbers) for threshold, *numbers in rows if threshold < 0.6} == {(100.0, 100.0, 100.0)}
+    assert {tuple(numbers) for threshold, *numbers in rows if threshold > 0.6} == {(0.0, 0.0, 0.0)}
+
+
 def test_a_report_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for name in ("home/dog/a.wav", "home/other_home/b.wav", "quiet/music/p__c.wav"):
         path = tmp_path / name
@@ -137,6 +157,7 @@ def test_a_report_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     assert "non-target audio: 0 events in 0.00 h = 0.00 an hour" in printed
     assert "announced  0.000" in printed
+    assert "wrong an hour: everyday, non-target" in printed
     document = json.loads((tmp_path / "out" / "trust.json").read_text())
     assert document["measures"]["auroc"]["value"] == 0.5
     assert set(document["curves"]) == {"home", "nontarget music"}

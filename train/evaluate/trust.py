@@ -295,20 +295,24 @@ def passing(
 
 def curves(rows: Rows) -> dict[str, list[Point]]:
     """DET curves by kind: recordings of labels that were not announced against events an hour in this kind's."""
-    known = [(recording.label, heard) for recording, heard in rows if not recording.is_everyday]
-    thresholds = sorted({threshold for _, heard in rows for threshold in heard.points})
-    missed = {
-        threshold: 1 - float(np.mean([label in heard.points.get(threshold, ()) for label, heard in known]))
-        for threshold in thresholds
+    known = [row for row in rows if not row[0].is_everyday]
+    kinds = {kind for kind in _grouped(rows) if kind.startswith(EVERYDAY)}
+    return {
+        kind.removeprefix(EVERYDAY): curve(known, [row for row in rows if row[0].label == kind])
+        for kind in sorted(kinds)
         if known
     }
-    found: dict[str, list[Point]] = {}
-    for kind, heard in _grouped(rows).items():
-        if kind.startswith(EVERYDAY) and known:
-            hours = sum(each.seconds for each in heard) / 3600
-            events = {at: sum(len(each.points.get(at, ())) for each in heard) for at in thresholds}
-            found[kind.removeprefix(EVERYDAY)] = [Point(at, events[at] / hours, missed[at]) for at in thresholds]
-    return found
+
+
+def curve(known: Rows, everyday: Rows) -> list[Point]:
+    """One DET curve: recordings of labels that were not announced against events an hour in all the everyday ones."""
+    hours = max(sum(heard.seconds for _, heard in everyday), 1.0) / 3600
+    points = []
+    for at in sorted({threshold for _, heard in (*known, *everyday) for threshold in heard.points}):
+        events = sum(len(heard.points.get(at, ())) for _, heard in everyday)
+        announced = float(np.mean([recording.label in heard.points.get(at, ()) for recording, heard in known]))
+        points.append(Point(at, events / hours, 1 - announced))
+    return points
 
 
 def to_document(rows: Rows) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,12 @@ os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempd
 # Before torch is imported, also by programs that tests start. Tests run three at a time, on machines that may be busy:
 # several threads each would spend most of their time waiting for one another. Set it to try more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Where Python is told to write no bytecode beside what it imports, as in many containers, it is kept in the virtual
+# environment: hundreds of tests start programs, and each would compile all that it imports. torch alone takes seconds.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(sys.prefix) / "bytecode"))
 
 from hypothesis import HealthCheck, settings
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ulid import ULID
 
-from tagger.events import ACTIVE_SHARE, Event, LabelScore, Scores, top
+from tagger.events import ACTIVE_SHARE, Event, LabelScore, Scores, new_id, top
 from tagger.policy import LabelPolicy, Policy
 
 ACTIVE_LEAST = 0.2
@@ -240,7 +239,7 @@ class Decider:
     def __init__(
         self,
         policy: Policy,
-        new_id: Callable[[float], str] = lambda time: str(ULID.from_timestamp(max(time, 0.0))),
+        new_id: Callable[[float], str] = new_id,
         sounds: Sounds | None = None,
     ) -> None:
         """

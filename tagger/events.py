@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from ulid import ULID
 
 from tagger.times import rfc3339
 
@@ -19,6 +20,21 @@ ACTIVE_SHARE = 0.3
 """Least activity of a step in which a sound is heard, as a share of the label's highest activity in the window."""
 
 Samples = NDArray[np.float32]
+
+
+def new_id(time: float) -> str:
+    """The id of an event that is made now: a ULID of a time, seconds since the epoch, so that ids sort by it."""
+    return str(ULID.from_timestamp(max(time, 0.0)))
+
+
+def moved_id(id_: str, seconds: float) -> str:
+    """The id of the same event with its time moved, seconds.
+
+    >>> moved_id(moved_id("01M82C9BXHNTRMQRDVRKQ5T24P", 3600.0), -3600.0)
+    '01M82C9BXHNTRMQRDVRKQ5T24P'
+    """
+    made = ULID.from_str(id_)
+    return str(ULID(ULID.from_timestamp(max(made.milliseconds + round(1000 * seconds), 0)).bytes[:6] + made.bytes[6:]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from ulid import ULID
-
 from tagger.audio.window import SlidingWindows
 from tagger.condition import Condition
 from tagger.decide import Decider
 from tagger.engine.engine import Lane
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import TaggerError
-from tagger.events import AudioTap, Block, Event, Report, Scores, Stream, Window
+from tagger.events import AudioTap, Block, Event, Level, Report, Scores, Stream, Window
 from tagger.latencies import Latencies, SkipLog
 from tagger.policy import Policy
 from tagger.retry import Repeats
@@ -75,7 +73,12 @@ def follow(
 
 
 class Monitor(Protocol):
-    """Measures a stream's audio, and finds events that need no network. One thread at a time calls it."""
+    """Measures a stream's audio, and finds events that need no network. One thread at a time calls it. Its times are
+    those of the blocks that it is given.
+    """
+
+    publish: Callable[[Level], None]
+    """Called with each level."""
 
     def heard(self, block: Block) -> Sequence[Event]:
         """Takes the next block, before its windows are classified. Returns what began and ended."""
@@ -127,13 +130,15 @@ class Listener:
         self.paused = paused
         """Blocks are dropped."""
         self._sink, self._taps, self._monitor = sink, taps, monitor
+        if monitor is not None:
+            monitor.publish = self._publish_level
         self._levels: dict[str, float | None] = {}
         """Level before each open event, by its id."""
         rate_hz = classifier.info.mel.sample_rate_hz
         self._sliding = SlidingWindows.of_seconds(window_s, hop_s, rate_hz, flush_at_gaps=not source.live)
         self._lane = classifier.lane(self._sliding, source.behind, self._count_late)
         self._clock = StreamClock(rate_hz)
-        self.decider, self._policy = Decider(policy, self._new_id), policy
+        self.decider, self._policy = Decider(policy), policy
         """Holds the policy that is in force; `policy` is the one that was set last. Its times are the stream's own."""
         self._top_k = top_k
         self._skips = skips or SkipLog(hop_s)
@@ -288,16 +293,13 @@ class Listener:
             self._clock.take(taken)
             for tap in self._taps:
                 tap.heard(taken)
+            own = replace(taken, time=self._clock.own(taken.time))
             if self._monitor is not None:
-                self._join(self._monitor.heard(taken))
-        return replace(taken, time=self._clock.own(taken.time))
+                self._join(self._monitor.heard(own))
+        return own
 
     def _tell_jump(self, jump_s: float) -> None:
-        """The clock was set, and no sound is missing. What the network has open goes on; what the monitor has open
-        ends, and may begin anew.
-        """
-        if self._monitor is not None:
-            self._join(self._monitor.interrupt())
+        """The clock was set, and no sound is missing: what is open goes on."""
         where = "forward" if jump_s > 0 else "back"
         log.info("%s: the clock went %s by %.1f s; no sound is missing", self.stream.source, where, abs(jump_s))
 
@@ -385,23 +387,22 @@ class Listener:
     def _join(self, events: Sequence[Event]) -> None:
         """Publishes what the monitor has found."""
         if events:  # rarely, and this is asked of every block
-            self._publish_events(self.decider.join([self._clock.own_event(event) for event in events]))
+            self._publish_events(self.decider.join(events))
 
     def _publish_events(self, events: Sequence[Event]) -> None:
-        for found in map(self._clock.wall_event, events):
+        for found in events:
             if found.type == "begin" and self._monitor is not None:
                 self._levels[found.id] = self._monitor.level_before(found.onset)
-            event = replace(found, level_before=self._levels.get(found.id))
-            if event.type == "end":
-                self._levels.pop(event.id, None)
+            event = replace(self._clock.wall_event(found), level_before=self._levels.get(found.id))
+            if found.type == "end":
+                self._levels.pop(found.id, None)
             self.events += event.type == "begin"
             self._sink.event(self.stream, event)
             for tap in self._taps:
                 tap.event(event)
 
-    def _new_id(self, time: float) -> str:
-        """The id of an event that begins at this time of the stream's own."""
-        return str(ULID.from_timestamp(max(self._clock.wall(time), 0.0)))
+    def _publish_level(self, level: Level) -> None:
+        self._sink.audio(self.stream, replace(level, time=self._clock.wall(level.time)))
 
     def _publish_status(self, state: SourceState, detail: str) -> None:
         self._online = state == "online"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tagger.events import Block, Event
+from tagger.events import Block, Event, moved_id
 
 SET_SECONDS = 1.0
 """Least jump of a stream's times without a gap that is not followed, seconds."""
@@ -51,13 +51,9 @@ class StreamClock:
         """The other way around."""
         return own + self._set_s
 
-    def own_event(self, event: Event) -> Event:
-        """An event, dated by the wall clock as it is now, on the stream's own time."""
-        return _moved(event, -self._set_s)
-
     def wall_event(self, event: Event) -> Event:
-        """An event of the stream's own time, dated by the wall clock: its end, too, by the clock as it was when it
-        began, so that the event is as long as the sound.
+        """An event of the stream's own time, dated by the wall clock, as is its id: its end, too, by the clock as it
+        was when it began, so that the event is as long as the sound.
         """
         if event.type == "begin":
             self._begun[event.id] = self._set_s
@@ -69,4 +65,4 @@ def _moved(event: Event, seconds: float) -> Event:
     if not seconds:
         return event
     offset = None if event.offset is None else event.offset + seconds
-    return replace(event, onset=event.onset + seconds, offset=offset)
+    return replace(event, id=moved_id(event.id, seconds), onset=event.onset + seconds, offset=offset)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from ulid import ULID
 
 from tagger import retry
 from tagger.audio.level import LevelTap
@@ -31,11 +32,12 @@ from tagger.events import AudioTap, Block, Event, Report, Samples, Scores, Strea
 from tagger.latencies import SkipLog
 from tagger.levels.monitor import SoundMonitor
 from tagger.listen import Listener
-from tagger.policy import LabelPolicy, Policy
+from tagger.policy import SMOKE_ALARM, LabelPolicy, Policy
 from tagger.sources import Source, open_source
 from tagger.stop import Stop
 from tagger.tag import recording as tag
 from tests.fakes import RATE_HZ, FakeClassifier, FakeSource, RecordingSink, loud, silence
+from tests.levels.alarms import alarm
 from tests.programs import LONG_S, run, until, write_wav
 
 WINDOW_S, HOP_S = 1.0, 0.5
@@ -628,18 +630,34 @@ def test_a_clock_that_is_set_neither_splits_nor_repeats_an_event(
     assert np.count_nonzero(saved) / RATE_HZ == pytest.approx(length_s, abs=0.01)
 
 
-@pytest.mark.parametrize("set_s", [3600.0, -3600.0])
-def test_a_loud_sound_ends_although_the_clock_is_set(set_s: float) -> None:
+@pytest.mark.parametrize("set_s", [3600.0, -3600.0, -2.5, 1.8e9])
+def test_a_clock_that_is_set_splits_no_loud_sound_and_levels_go_on(set_s: float) -> None:
     sink = RecordingSink()
-    monitor = SoundMonitor(RATE_HZ, 10.0, lambda level: None, loud_db=-10.0)
-    blocks = [silence(1, 100), loud_wave(2, 101), loud_wave(1, 103 + set_s), silence(4, 104 + set_s)]
+    monitor = SoundMonitor(RATE_HZ, 1.0, loud_db=-10.0)
+    blocks = [silence(2, 9_999), loud_wave(2, 10_001), loud_wave(1, 10_003 + set_s), silence(4, 10_004 + set_s)]
+    blocks += [loud_wave(1, 10_008 + set_s), silence(1, 10_009 + set_s)]
     listener(FakeSource(blocks), sink, FakeClassifier(lambda samples: 0.0), monitor=monitor).run()
-    spans = [(each.onset, each.offset) for each in sink.of("end")]
-    assert spans == [
-        pytest.approx((101, 103), abs=0.3),
-        pytest.approx((103 + set_s, 104 + set_s), abs=0.3),
-    ]
-    assert {each.id for each in sink.of("begin")} == {each.id for each in sink.of("end")}
+    first, second = sink.of("end")
+    assert (first.onset, first.offset) == pytest.approx((10_001, 10_004), abs=0.3)
+    assert (second.onset, second.offset) == pytest.approx((10_008 + set_s, 10_009 + set_s), abs=0.3)
+    assert [each.id for each in sink.of("begin")] == [first.id, second.id]
+    assert ULID.from_str(second.id).timestamp == pytest.approx(10_008 + set_s, abs=0.3)
+    assert second.level_before == pytest.approx(-8.4, abs=0.5)  # three of eight and a half seconds were loud
+    times = [10_000, 10_001, 10_002, *(each + set_s for each in range(10_003, 10_011))]  # a second waits to be measured
+    assert [each.time for each in sink.of("audio")] == pytest.approx(times)
+
+
+@pytest.mark.parametrize("set_s", [3600.0, -3600.0])
+def test_a_clock_that_is_set_splits_no_alarm(set_s: float) -> None:
+    sink, cut = RecordingSink(), 18 * RATE_HZ
+    wave = (0.3 * alarm(SMOKE_ALARM, 30, np.random.default_rng(0))[0]).astype(np.float32)
+    blocks = [Block(wave[:cut], 10_000), Block(wave[cut:], 10_018 + set_s)]
+    monitor = SoundMonitor(RATE_HZ, 1.0, has_alarms=True)
+    listener(FakeSource(blocks), sink, FakeClassifier(lambda samples: 0.0), monitor=monitor).run()
+    (begin,), (end,) = sink.of("begin"), sink.of("end")
+    assert (begin.id, begin.label) == (end.id, SMOKE_ALARM)
+    assert 10_000 < end.onset < 10_010
+    assert end.offset - end.onset > 15
 
 
 def loud_wave(seconds: float, time: float) -> Block:

@@ -198,7 +198,7 @@ class Lanes:
         sink = _Publisher(self._connection, on_report)
         measuring = Measurer if self._measuring is None else self._measuring.measurer
         make = Listeners(self._classifier, self._window_s, self._hop_s, _TOP, _AUDIO_S, True, measuring, self._skips)
-        monitor = make.monitor(stream, sink, self._policy, _SPEC)
+        monitor = make.monitor(self._policy, _SPEC)
         monitor.heard = self._timed(monitor.heard)  # type: ignore[method-assign,assignment]
         listener = make.listener(source, _SPEC, stream, sink, self._policy, monitor)
         thread = threading.Thread(target=listener.run, name=source.name, daemon=True)

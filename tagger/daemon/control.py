@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ulid import ULID
-
 from tagger.daemon.state import StateFolder
 from tagger.errors import UserError, near
-from tagger.events import Event, Stream
+from tagger.events import Event, Stream, new_id
 from tagger.listen import Listener
 from tagger.mqtt.topics import label_levels
 from tagger.policy import Policy, with_threshold
@@ -67,7 +65,7 @@ class Control:
         if label not in stream.labels:
             raise UserError(f"label: this model has no {label[:60]!r}{near(label[:60], stream.labels)}")
         now = time.time()
-        begin = Event("begin", str(ULID.from_timestamp(now)), label, 1.0, 1.0, now, cause="test")
+        begin = Event("begin", new_id(now), label, 1.0, 1.0, now, cause="test")
         began = time.monotonic()  # the clock may be set meanwhile
         timer = threading.Timer(duration_s, lambda: self._end(begin.id))
         timer.daemon = True

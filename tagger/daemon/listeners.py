@@ -53,14 +53,13 @@ class Listeners:
             settings.loud_db,
         )
 
-    def monitor(self, stream: Stream, sink: Sink, policy: Policy, spec: Spec) -> SoundMonitor:
-        """Publishes how loud a stream is, and finds loud sounds and alarms."""
+    def monitor(self, policy: Policy, spec: Spec) -> SoundMonitor:
+        """Measures how loud a stream is, and finds loud sounds and alarms."""
         return SoundMonitor(
             self.classifier.info.mel.sample_rate_hz,
             self.audio_s,
-            lambda level: sink.audio(stream, level),
-            spec.level_db("calibrate_db", self.calibrate_db),
-            spec.level_db("loud_db", self.loud_db),
+            calibrate_db=spec.level_db("calibrate_db", self.calibrate_db),
+            loud_db=spec.level_db("loud_db", self.loud_db),
             memory_s=memory_s(self.window_s, self.hop_s, [policy]),
             has_alarms=self.has_alarms,
             measuring=self.measuring,
@@ -95,7 +94,7 @@ class Listeners:
             taps=taps,
             paused=paused,
             skips=self.skips,
-            monitor=monitor or self.monitor(stream, sink, policy, spec),
+            monitor=monitor or self.monitor(policy, spec),
             schedule=spec.schedule,
             gain=spec.gain,
         )

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from ulid import ULID
 
-from tagger.events import Event, Samples
+from tagger.events import Event, Samples, new_id
 from tagger.levels.bands import Frames
 from tagger.policy import CO_ALARM, SMOKE_ALARM
 
@@ -240,8 +239,8 @@ class _Follower:
         if first is None:
             return []
         score = 1 - 10 ** (-min(group.contrast_db, first.contrast_db) / 10)
-        made = str(ULID.from_timestamp(max(0.0, group.found)))
-        self._event, self._last = Event("begin", made, self.pattern.label, score, score, first.onset), group
+        id_ = new_id(group.found)
+        self._event, self._last = Event("begin", id_, self.pattern.label, score, score, first.onset), group
         self._recent = []
         return [self._event]
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from ulid import ULID
 
-from tagger.events import Event
+from tagger.events import Event, new_id
 from tagger.policy import LOUD
 
 _QUIETER_DB = 3.0
@@ -51,7 +50,7 @@ class LoudDetector:
                     break
                 at += int(first[0])
                 onset = self._until = time + at * self._step_s
-                self._open = Event("begin", str(ULID.from_timestamp(max(0.0, onset))), LOUD, 1.0, 1.0, onset)
+                self._open = Event("begin", new_id(onset), LOUD, 1.0, 1.0, onset)
                 found.append(self._open)
             now = time + at * self._step_s
             lasting = np.flatnonzero(power[at:] >= self._lasts)

@@ -45,7 +45,7 @@ class SoundMonitor:
         self,
         rate_hz: int,
         seconds: float,
-        publish: Callable[[Level], None],
+        publish: Callable[[Level], None] = lambda level: None,
         calibrate_db: float | None = None,
         loud_db: float | None = None,
         memory_s: float = 10.0,
@@ -57,7 +57,7 @@ class SoundMonitor:
         Args:
             rate_hz: the stream's rate.
             seconds: length of a span.
-            publish: called with the level of each span.
+            publish: called with the level of each span. A listener sets its own.
             calibrate_db: as in `Wanted`.
             loud_db: as in `Wanted`.
             memory_s: longest time from an event's onset until `level_before` is called, seconds.
@@ -67,7 +67,7 @@ class SoundMonitor:
         """
         self._piece = round((_PIECE_SECONDS if loud_db is None else _LOUD_PIECE_SECONDS) * rate_hz)
         self._now = now
-        self._rate_hz, self._span, self._publish = rate_hz, max(1, round(seconds * rate_hz)), publish
+        self._rate_hz, self._span, self.publish = rate_hz, max(1, round(seconds * rate_hz)), publish
         self._calibrate_db = calibrate_db
         self._measurer = measuring(Wanted(rate_hz, self._span, calibrate_db, loud_db, has_alarms))
         self._memory = math.ceil((memory_s + _GUARD_SECONDS + BEFORE_SECONDS) * rate_hz / STEP)
@@ -202,7 +202,7 @@ class SoundMonitor:
             self._pieces, self._waits = [], 0
             turn.release()
         for level in levels:
-            self._publish(level)
+            self.publish(level)
         return True
 
     def _taken(self) -> list[Event]:

@@ -643,7 +643,7 @@ def test_a_clock_that_is_set_splits_no_loud_sound_and_levels_go_on(set_s: float)
     assert [each.id for each in sink.of("begin")] == [first.id, second.id]
     assert ULID.from_str(second.id).timestamp == pytest.approx(10_008 + set_s, abs=0.3)
     assert second.level_before == pytest.approx(-8.4, abs=0.5)  # three of eight and a half seconds were loud
-    times = [10_000, 10_001, 10_002, *(each + set_s for each in range(10_003, 10_011))]  # a second waits to be measured
+    times = [*range(10_000, 10_004), *(each + set_s for each in range(10_004, 10_011))]
     assert [each.time for each in sink.of("audio")] == pytest.approx(times)
 
 

@@ -94,33 +94,35 @@ class EventRow:
 class EventLog:
     """An event log open for writing. One thread at a time may use it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, wait_s: float | None = None) -> None:
         """
         Args:
             path: the database; it and its folder are made if they are missing.
+            wait_s: longest wait for another process that writes while it is opened, seconds. None: as afterwards.
 
         Raises:
             UserError: the file is damaged, no event log, or cannot be written to. It is left as it was.
-            TaggerError: another process keeps it locked.
+            LockedError: another process keeps it locked.
         """
         self.path = path
-        with translated_errors(path, _WHAT):
+        with translated_errors(path, _WHAT, wait_s):
             try:
                 make_folders(path.parent, is_private=True)
             except OSError as error:
                 raise unusable(path, _WHAT, error) from None
             if path.exists():  # checked before anything is written to it
-                with closing(_connect_read_only(path)) as there:
+                with closing(_connect_read_only(path, wait_s)) as there:
                     there.execute("BEGIN")  # one view of it, while another process may make the tables
                     _check(path, there)
                     _check_pages(path, there)
             make_database_private(path)
-            self._database = sqlite.connect(path)
+            self._database = sqlite.connect(path, wait_s=wait_s)
             try:
                 # In WAL mode readers do not wait for writers.
-                _retry_while_locked(lambda: self._database.execute("PRAGMA journal_mode = WAL"))
+                _retry_while_locked(lambda: self._database.execute("PRAGMA journal_mode = WAL"), wait_s)
                 self._database.execute("PRAGMA synchronous = NORMAL")
                 self._make_tables()
+                self._database.execute(f"PRAGMA busy_timeout = {round(1000 * sqlite.WAIT_SECONDS)}")
                 self._file = _identity(path)
             except BaseException:
                 self._database.close()
@@ -196,8 +198,8 @@ def reading(path: Path, longest_s: float | None = None) -> Iterator[sqlite3.Conn
         yield database
 
 
-def _connect_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write.
+def _connect_read_only(path: Path, wait_s: float | None = None) -> sqlite3.Connection:
+    """A connection that cannot write, and waits as `sqlite.connect` does.
 
     Raises:
         UserError: the file cannot be read, or is neither empty nor begins as a database does.
@@ -211,7 +213,7 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
     except OSError as error:
         raise unusable(path, _WHAT, error) from None
     address = path.absolute().as_uri()
-    database = sqlite.connect(f"{address}?mode=ro", is_url=True)
+    database = sqlite.connect(f"{address}?mode=ro", is_url=True, wait_s=wait_s)
     try:
         database.execute("PRAGMA schema_version")
     except sqlite3.OperationalError as error:
@@ -222,7 +224,7 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
             or path.with_name(f"{path.name}-wal").exists()
         ):
             raise
-        database = sqlite.connect(f"{address}?immutable=1", is_url=True)
+        database = sqlite.connect(f"{address}?immutable=1", is_url=True, wait_s=wait_s)
     except BaseException:
         database.close()
         raise
@@ -259,9 +261,9 @@ def _version(database: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _retry_while_locked(statement: Callable[[], object]) -> None:
-    """Repeats a statement for which SQLite itself does not wait, for at most `sqlite.WAIT_SECONDS`."""
-    deadline = time.monotonic() + sqlite.WAIT_SECONDS
+def _retry_while_locked(statement: Callable[[], object], wait_s: float | None) -> None:
+    """Repeats a statement for which SQLite itself does not wait, for as long as `sqlite.connect` has it wait."""
+    deadline = time.monotonic() + (sqlite.WAIT_SECONDS if wait_s is None else wait_s)
     while True:
         try:
             statement()

@@ -11,9 +11,18 @@ WAIT_SECONDS = 10.0
 """Longest wait for another process that writes."""
 
 
-def connect(place: str | Path, is_url: bool = False) -> sqlite3.Connection:
-    """A connection that any one thread at a time may use, and whose transactions are what is written out."""
-    return sqlite3.connect(place, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False, uri=is_url)
+class LockedError(TaggerError):
+    """Another process keeps a database locked."""
+
+
+def connect(place: str | Path, is_url: bool = False, wait_s: float | None = None) -> sqlite3.Connection:
+    """A connection that any one thread at a time may use, and whose transactions are what is written out.
+
+    Args:
+        wait_s: longest wait for another process that writes, seconds. None: WAIT_SECONDS.
+    """
+    wait_s = WAIT_SECONDS if wait_s is None else wait_s
+    return sqlite3.connect(place, timeout=wait_s, isolation_level=None, check_same_thread=False, uri=is_url)
 
 
 @contextmanager
@@ -30,11 +39,16 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def translated_errors(path: Path, what: str) -> Iterator[None]:
+def translated_errors(path: Path, what: str, wait_s: float | None = None) -> Iterator[None]:
     """Turns SQLite's errors into ours.
 
     Args:
         what: what the database should be: "event log", "history of scores".
+        wait_s: as of `connect`.
+
+    Raises:
+        LockedError: another process keeps it locked.
+        UserError: it cannot be used, or is damaged.
     """
     try:
         yield
@@ -42,7 +56,8 @@ def translated_errors(path: Path, what: str) -> Iterator[None]:
         if primary(error) == sqlite3.SQLITE_INTERRUPT:
             raise UserError(f"{path}: this takes too long to find; ask for a shorter time") from None
         if is_locked(error):
-            raise TaggerError(f"{path}: another process keeps it locked for more than {WAIT_SECONDS:g} s") from None
+            waited_s = WAIT_SECONDS if wait_s is None else wait_s
+            raise LockedError(f"{path}: another process keeps it locked for more than {waited_s:g} s") from None
         raise unusable(path, what, error) from None
     except sqlite3.DatabaseError:
         raise damaged(path, what) from None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tagger.errors import TaggerError
 from tagger.events import Event, Stream
 from tagger.history.log import EventLog, EventRow
+from tagger.history.sqlite import LockedError
 from tagger.retention import Retention
 from tagger.settings import EventLogSettings
 from tagger.sinks.queued import QueuedSink
@@ -21,8 +22,16 @@ MAX_DELETED = 2_000
 """Largest number of events deleted in one transaction: few enough that other processes hardly wait."""
 
 
-class EventLogSink(QueuedSink[EventRow]):
-    """Writes in batches. Deletes old events if `keep_days` is set."""
+OPEN_SECONDS = 0.3
+"""Longest wait at the start for another process that writes, seconds."""
+
+
+class EventLogSink(QueuedSink[EventRow | None]):
+    """Writes in batches. Deletes old events if `keep_days` is set.
+
+    A log that another process keeps locked at the start keeps nobody from listening: it is opened in the worker's
+    thread, which says so and tries again. The item None has it opened.
+    """
 
     def __init__(self, settings: EventLogSettings) -> None:
         super().__init__("event log", str(settings.path), _MAX_WAITING)
@@ -38,8 +47,14 @@ class EventLogSink(QueuedSink[EventRow]):
         Raises:
             UserError: the file is damaged, is no event log, or cannot be written to. It is left unchanged.
         """
-        self._log = EventLog(self._path)
+        try:
+            self._log = EventLog(self._path, OPEN_SECONDS)
+        except LockedError as error:
+            self.retry.failed(str(error).removeprefix(f"{self._path}: "))
         self._start_worker()
+        if self._log is None:
+            assert self._worker is not None
+            self._worker.put(None)
 
     def event(self, stream: Stream, event: Event) -> None:
         self._enqueue(EventRow.of(stream, event))
@@ -51,8 +66,11 @@ class EventLogSink(QueuedSink[EventRow]):
             if self._log is not None and not self.counts()["waiting"]:  # otherwise the worker's thread may still write
                 self._log.close()
 
-    def _deliver(self, item: EventRow) -> None:
+    def _deliver(self, item: EventRow | None) -> None:
         assert self._worker is not None
+        if item is None:
+            self._retry_until_written(self._open, TaggerError, OSError, sqlite3.Error)
+            return
         self._batch.append(item)
         if self._worker.waiting > 1 and len(self._batch) < _MAX_BATCH:
             return  # the next events go into the same transaction
@@ -60,15 +78,19 @@ class EventLogSink(QueuedSink[EventRow]):
             self._count_delivered(len(self._batch))
             self._batch.clear()
 
-    def _write(self) -> None:
+    def _open(self) -> EventLog:
         if self._log is not None and not self._log.is_in_place:
             self._log.close()
             self._log = None
         self._log = self._log or EventLog(self._path)
-        self._log.write(self._batch)
+        return self._log
+
+    def _write(self) -> None:
+        log = self._open()
+        log.write(self._batch)
         if self._retention is not None and time.monotonic() >= self._delete_at:
             left = MAX_DELETED
-            for start, end in self._retention.old(self._log.onsets):
-                left -= self._log.delete(start, end, left)
+            for start, end in self._retention.old(log.onsets):
+                left -= log.delete(start, end, left)
             if left > 0:
                 self._delete_at = time.monotonic() + DELETE_EVERY_SECONDS

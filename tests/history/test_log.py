@@ -150,6 +150,31 @@ def test_a_locked_database_is_waited_for(path: Path, impatient: None, caplog: py
     assert said.startswith(f"{path}: database is locked; events wait")
 
 
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_a_log_that_is_locked_at_the_start_keeps_nobody_from_listening(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    monkeypatch.setattr(retry, "PAUSES", (0.01, 0.02))
+    EventLog(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(f"PRAGMA journal_mode = {mode}")
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        sink = EventLogSink(EventLogSettings(path))
+        sink.open([STREAM])
+        assert time.monotonic() - began < sqlite.WAIT_SECONDS / 2
+        assert "locked" in str(sink.trouble())
+        assert caplog.text.count(f"{path}: ") == 1
+        assert "events wait" in caplog.text
+        sink.event(STREAM, begin("A"))
+        assert sink.counts()["waiting"] == 1
+        other.rollback()
+    written(sink)
+    assert sink.trouble() is None
+    sink.close(10)
+    assert list(rows(path)) == ["A"]
+
+
 def test_the_end_does_not_wait_for_ever(path: Path, impatient: None) -> None:
     sink = EventLogSink(EventLogSettings(path))
     sink.open([STREAM])

@@ -641,6 +641,12 @@ def test_models_that_have_a_fold_in_common_are_compared_on_it(trained: Trained, 
     refused(
         run("eval", own, "-m", tmp_path / "idle", "-m", two), "compared on the same clips, and no fold is one of each"
     )
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    shutil.copy(two, mixed)
+    shutil.copy(tmp_path / "idle" / "fold1.safetensors", mixed)
+    done = run("eval", own, "-m", mixed, "--folds", "1,2")
+    refused(done, "was trained otherwise than fold 1", "epochs 3, not 1", "score each with --folds 2")
 
 
 # --- one label ---

@@ -26,6 +26,8 @@ from train.messages import Say
 
 _BATCH = 32
 """Clips in a batch."""
+_MOST_DIFFERENCES = 5
+"""Most settings that are named where two checkpoints differ."""
 
 
 def predict(loaded: Checkpoint, corpus: Corpus, rows: Rows, device: str, shifts: int = 1) -> Predictions:
@@ -202,15 +204,35 @@ def _systems(models: Sequence[str], folds: Sequence[int], say: Say) -> tuple[dic
             "checkpoints with different labels cannot be scored together, as folds of one model; name models that have "
             "a fold in common to compare them"
         )
-    if len({_way(loaded) for loaded, _ in pairs}) > 1:
-        raise _apart(systems)
+    first, fold = pairs[0]
+    for other, others_fold in pairs[1:]:
+        if differences := _differences(_way(first), _way(other)):
+            why = (
+                f"fold {others_fold} ({other.info.name}) was trained otherwise than fold {fold} ({first.info.name}), "
+                f"so they are no folds of one model: {', '.join(differences)}"
+            )
+            if len(systems) > 1:
+                raise UserError(f"{_apart(systems)}; {why}")
+            raise UserError(f"{why}; train the folds alike, or score each with --folds {others_fold}")
     return systems, False
 
 
-def _way(loaded: Checkpoint) -> str:
-    """How it was trained. Checkpoints of one training's folds have this in common."""
+def _way(loaded: Checkpoint) -> dict[str, Any]:
+    """How it was trained, by the names of settings. Checkpoints of one training's folds have this in common."""
     info = loaded.info
-    return json.dumps([info.architecture, info.training.get("recipe"), info.training.get("settings")], sort_keys=True)
+    settings = info.training.get("settings") or {}
+    return {"architecture": info.architecture, "recipe": info.training.get("recipe"), **settings}
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What differs, as `epochs 3, not 5`: the other's first; at most _MOST_DIFFERENCES of them, and how many more."""
+    names = [name for name in {**one, **other} if _worded(one.get(name)) != _worded(other.get(name))]
+    shown = [f"{name} {_worded(other.get(name))}, not {_worded(one.get(name))}" for name in names[:_MOST_DIFFERENCES]]
+    return shown + ([f"and {len(names) - len(shown)} more"] if len(names) > len(shown) else [])
+
+
+def _worded(value: object) -> str:
+    return "unknown" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def _on_the_same(systems: Mapping[str, _Pairs], say: Say) -> dict[str, _Pairs]:

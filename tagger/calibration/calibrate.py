@@ -51,7 +51,7 @@ def calibrate(settings: CalibrationSettings) -> bool:
     floor = min(FLOOR, *(each.exit for each in now.each))
     recorder = RecordingClassifier(classifier, window_s, settings.hop_s, floor, settings.channel)
     recorders = recorder.files(files) if files else []
-    if settings.listen_s is not None:
+    if settings.listen_s is not None and not recorder.is_interrupted:
         recorders += recorder.sources(settings.sources, settings.listen_s)
     heard_s = settings.hop_s * sum(each.windows for each in recorders)
     if not heard_s and recorder.failed:  # every error was printed

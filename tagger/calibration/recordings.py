@@ -49,12 +49,15 @@ class RecordingClassifier:
         self._rate_hz = classifier.info.mel.sample_rate_hz
         self.failed = 0
         """Files that are damaged or no audio; each was named on standard error."""
+        self.is_interrupted = False
+        """Whether Ctrl-C has ended the listening early."""
 
     def files(self, paths: Sequence[Path]) -> list[Recorder]:
-        """One recorder a file. A damaged file is classified up to the damage."""
+        """One recorder a file. A damaged file is classified up to the damage; after Ctrl-C, what was heard is all."""
         recorders: list[Recorder] = []
-
-        with Progress("listening", len(paths), "files") as progress:
+        count = number_of(len(paths), "recording", "recordings")
+        echo(f"listening to  {count}; Ctrl-C ends it early and goes on with what was heard", err=True)
+        with Stop() as stop, Progress("listening", len(paths), "files") as progress:
             for path in progress.over(paths):
                 recorders.append(Recorder(self._floor))
                 try:
@@ -62,8 +65,17 @@ class RecordingClassifier:
                         recorders[-1].add(scores)
                         progress.note = f"{path.name}, {_minutes(scores.end_s)}"
                         progress.update(0)
+                        if stop.interrupted:
+                            break
                 except AudioError as error:
                     self._report(error)
+                if stop.interrupted:
+                    break
+            self.is_interrupted = stop.interrupted
+        if self.is_interrupted:
+            heard = _minutes(sum(each.heard_s for each in recorders))
+            where = f"in {paths[len(recorders) - 1]}, number {len(recorders)} of {len(paths)}"
+            echo(f"ended early {where}: going on with the {heard} that were heard", err=True)
         return recorders
 
     def sources(self, uris: Sequence[str], duration_s: float) -> list[Recorder]:

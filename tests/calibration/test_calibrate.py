@@ -658,6 +658,34 @@ def test_ctrl_c_goes_on_with_what_was_heard(enough, tmp_path):
         assert not out.exists()
 
 
+@pytest.fixture
+def handlers():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_ctrl_c_over_recordings_goes_on_with_what_was_heard(tmp_path, capsys, handlers):
+    paths = [write_wav(tmp_path / f"{number}.wav", np.full(90 * RATE_HZ, number / 10)) for number in range(3)]
+    pressed = []
+
+    def score(samples: Samples) -> float:
+        if samples.max() > 0.05 and not pressed:  # in the second recording
+            pressed.append(os.kill(os.getpid(), signal.SIGINT))
+        return 0.0
+
+    classifier = RecordingClassifier(FakeClassifier(score), 1.0, 0.5, 0.02)
+    recorders = classifier.files(paths)
+    assert classifier.is_interrupted
+    assert len(recorders) == 2
+    assert recorders[0].windows == 179
+    assert 0 < recorders[1].windows < 179
+    said = capsys.readouterr().err
+    assert "Ctrl-C ends it early" in said
+    assert f"ended early in {paths[1]}, number 2 of 3: going on with the 1." in said
+
+
 @pytest.mark.parametrize(
     ("pieces", "said"),
     [

@@ -19,7 +19,7 @@ from tagger.archive.manifest import MANIFESTS, listed
 from tagger.archive.recording import UNKNOWN_BYTES, Audio, absolute, began
 from tagger.archive.stores import Entry, Store, is_url, joined, store_of, without_query
 from tagger.errors import UserError
-from tagger.files import is_hidden, may_be_audio
+from tagger.folders import is_hidden, may_be_audio
 
 _SORTED_AT_ONCE = 10_000
 """Names of a folder that are sorted in memory; more are sorted on disk."""

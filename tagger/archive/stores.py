@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from tagger.errors import TaggerError, UserError, to_install
-from tagger.files import LinkedFolders, make_folders
+from tagger.files import make_folders
+from tagger.folders import LinkedFolders
 
 STATE = "_tagger"
 """Folder of an archive in which the run's own files are. Readers of Parquet leave out what begins with `_`."""

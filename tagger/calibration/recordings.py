@@ -16,7 +16,8 @@ from tagger.calibration.tracks import Recorder
 from tagger.engine.scores import WindowClassifier
 from tagger.errors import AudioError, TaggerError, UserError, near
 from tagger.events import Block, Window
-from tagger.files import folders_in, is_audio_file, sha256, walk
+from tagger.files import sha256
+from tagger.folders import folders_in, is_audio_file, walk
 from tagger.listen import follow
 from tagger.names import BACKGROUND_NAMES
 from tagger.printable import echo, number_of

@@ -52,7 +52,7 @@ def export_model(model: str, output: Path | None, runtimes: Sequence[str], int8:
     from tagger.checkpoints.graph import graph_of
     from tagger.checkpoints.info import read_info
     from tagger.errors import UserError
-    from tagger.files import is_audio_file, walk
+    from tagger.folders import is_audio_file, walk
     from tagger.sources.file import DEMO
 
     path = store.find(model)

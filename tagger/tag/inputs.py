@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import UserError
-from tagger.files import LinkedFolders, folders_below, is_audio_file, is_hidden, walk
+from tagger.folders import LinkedFolders, folders_below, is_audio_file, is_hidden, walk
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tagger.clips.folder import EVENTS, REVIEWED
 from tagger.errors import UserError
-from tagger.files import folders_in, is_audio_file, is_file, sha256, walk
+from tagger.files import is_file, sha256
+from tagger.folders import folders_in, is_audio_file, walk
 from tagger.names import BACKGROUND_NAMES, LONGEST_LABEL, label_problem
 from tagger.printable import number_of, printable
 from tagger.progress import counted

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagger.errors import UserError
-from tagger.files import folders_in, is_audio_file
+from tagger.folders import folders_in, is_audio_file
 from train.evaluate import intervals
 from train.evaluate.detection import Point
 

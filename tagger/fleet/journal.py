@@ -23,13 +23,14 @@ from dataclasses import replace
 from tagger.daemon.open_event import OpenEvent, is_level
 from tagger.events import Event, Stream
 from tagger.fleet.ledger import Kept, Ledger, Own
-from tagger.fleet.opened import Record, is_of, is_taken, read_end
+from tagger.fleet.opened import MOST_MESSAGE_BYTES, MOST_PACKET_BYTES, Record, is_of, is_taken, read_end
 from tagger.fleet.others import Messages, Others
 from tagger.mqtt.delivery import Delivery
 from tagger.mqtt.limits import identity
 from tagger.mqtt.message import Outgoing
 from tagger.mqtt.sink import first_topics
 from tagger.mqtt.topics import Topics
+from tagger.retry import Repeats
 from tagger.settings import MqttSettings
 from tagger.unforeseen import contained
 
@@ -77,6 +78,7 @@ class Journal:
         self._others = Others(fleet)
         self._earlier = Messages(self._node)
         """What the broker retained for this node."""
+        self._too_long = Repeats()
         self._is_current = self._is_remembered = self._has_begun = False
         self._connected_at = self._noted_at = self._lost_at = self._settled_at = time.monotonic()
         """When the connection began; when what is open was last noted; when there was last a connection; from when on
@@ -113,6 +115,7 @@ class Journal:
 
     def attach(self, delivery: Delivery) -> None:
         self._delivery = delivery
+        delivery.connection.receive_up_to(MOST_PACKET_BYTES)
         delivery.takes_back = True
         delivery.on_event_handed_over = self._handed_over
         delivery.on_event_acknowledged = self._acknowledged
@@ -348,6 +351,12 @@ class Journal:
         self._send(self._node, source, "" if record is None else record.to_json())
 
     def _send(self, node: str, source: str, payload: str) -> None:
+        if len(payload) > MOST_MESSAGE_BYTES and self._too_long.add():  # JSON has one byte a letter
+            log.warning(
+                "%s: what is open has %.3g MB, more than other workers read (%d so far): if this worker dies, they do "
+                "not end it",
+                *(source, len(payload) / 1e6, self._too_long.count),
+            )
         self._delivery.backlog.publish_retained_first(self._topic(node, source), payload)
 
     def _topic(self, node: str, source: str) -> str:

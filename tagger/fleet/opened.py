@@ -11,6 +11,8 @@ from tagger.events import SCHEMA, Event, Stream
 
 MOST_MESSAGE_BYTES = 1_000_000
 """Longest message that a worker writes: one of all 527 labels has 400,000 bytes."""
+MOST_PACKET_BYTES = MOST_MESSAGE_BYTES + 66_000
+"""Longest packet with such a message: its topic has 65,535 bytes at most."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tagger.errors import UserError
 from tagger.fleet.figures import Status, fleet_problems
-from tagger.fleet.opened import Record
+from tagger.fleet.opened import MOST_PACKET_BYTES, Record
 from tagger.fleet.room import Room
 from tagger.mqtt.connection import Connection
 from tagger.names import is_topic
@@ -95,6 +95,7 @@ class View:
         self._events: dict[str, Mapping[str, Any]] = {}
         """The last events, by id, in the order in which they were first heard of."""
         self._connection = Connection(settings, None, quiet=True)
+        self._connection.receive_up_to(MOST_PACKET_BYTES)
         self._connection.on_connected = self._subscribe
         self._connection.on_message = self.note
 

@@ -8,8 +8,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from tagger import unforeseen
 
 MAX_RECEIVED_BYTES = 100_000
-"""Largest packet that is taken from the broker: above the longest topic (65,535 bytes) and the longest request. MQTT 5
-tells the broker. With 3.1.1 the rest of a larger packet is read and not kept."""
+"""Largest packet that is taken from the broker, unless a receiver of longer messages says otherwise: above the longest
+topic (65,535 bytes) and the longest request. MQTT 5 tells the broker. With 3.1.1 the rest of a larger packet is read
+and not kept."""
 _READ_BYTES = 65_536
 """Largest number of bytes read from the socket at once."""
 _PUBLISH, _PUBACK = 0x30, 0x40
@@ -18,9 +19,11 @@ _FLAG_BITS, _QOS_1 = 0x06, 0x02
 
 
 class BoundedClient(paho.Client):
-    """Keeps no more than the first `MAX_RECEIVED_BYTES` of a packet, however large it is. A receiver sees a message
+    """Keeps no more than the first `max_received_bytes` of a packet, however large it is. A receiver sees a message
     that was cut off, and the broker its acknowledgement. A packet that cannot be read ends the connection, and no more.
     """
+
+    max_received_bytes = MAX_RECEIVED_BYTES
 
     def _packet_handle(self) -> MQTTErrorCode:
         try:
@@ -32,7 +35,7 @@ class BoundedClient(paho.Client):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        del self._in_packet["packet"][MAX_RECEIVED_BYTES:]
+        del self._in_packet["packet"][self.max_received_bytes :]
         return super()._sock_recv(min(bufsize, _READ_BYTES))
 
 
@@ -95,7 +98,7 @@ class HoldingClient(BoundedClient):
         except IndexError:
             return False
         payload += properties
-        if end > len(data) or payload > end or length > MAX_RECEIVED_BYTES:
+        if end > len(data) or payload > end or length > self.max_received_bytes:
             return False
         self._at = end
         self._on_held(data[begin + 2 : topic_end], data[payload:end], int.from_bytes(data[topic_end : topic_end + 2]))

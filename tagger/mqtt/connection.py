@@ -22,7 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from tagger import __version__
 from tagger.errors import UserError
-from tagger.mqtt.client import MAX_RECEIVED_BYTES, BoundedClient, HoldingClient
+from tagger.mqtt.client import BoundedClient, HoldingClient
 from tagger.mqtt.message import Outgoing
 from tagger.mqtt.reasons import ADVICE, certificate_refusal, describe
 from tagger.mqtt.tls import tls_context
@@ -227,6 +227,10 @@ class Connection:
         """Makes paho forget all messages that the broker has not acknowledged."""
         self._client.drop_out_messages()
 
+    def receive_up_to(self, size: int) -> None:
+        """Takes packets of so many bytes from the broker, where longer ones come than usual. Before the start."""
+        self._client.max_received_bytes = max(self._client.max_received_bytes, size)
+
     def subscribe(self, topics: Sequence[str]) -> None:
         """Subscribes at QoS 1."""
         self._client.subscribe([(topic, 1) for topic in topics])
@@ -249,7 +253,7 @@ class Connection:
         if self._is_version_5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             if self._announces_limit:
-                properties.MaximumPacketSize = MAX_RECEIVED_BYTES
+                properties.MaximumPacketSize = self._client.max_received_bytes
             if self._session is not None:
                 properties.SessionExpiryInterval = self._session.expiry_s
                 properties.ReceiveMaximum = self._session.most_held

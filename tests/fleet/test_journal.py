@@ -49,19 +49,21 @@ class Worker:
 
     made: ClassVar[list["Worker"]] = []
 
-    def __init__(self, broker: Mosquitto, node: str, outbox: Path | None = None) -> None:
+    def __init__(
+        self, broker: Mosquitto, node: str, outbox: Path | None = None, version: str = "3.1.1", model: str = "fake"
+    ) -> None:
         self.made.append(self)
         self.forgotten: list[Event] = []
         self.is_dying, self.is_closed = False, False
-        self.node = node
-        settings = MqttSettings("127.0.0.1", broker.port, node=node)
+        self.node, self.model = node, model
+        settings = MqttSettings("127.0.0.1", broker.port, node=node, version=version)
         self.journal = Journal(settings, "city", self._end, self.forgotten.append)
         self.sink = MqttSink(settings, None, Outbox(outbox, 100), f"client-{node}", journal=self.journal)
         self.sink.open(())
 
     @property
     def stream(self) -> Stream:
-        return Stream(self.node, "yard", "fake", LABELS)
+        return Stream(self.node, "yard", self.model, LABELS)
 
     def _end(self, stream: Stream, event: Event) -> None:
         if not self.is_dying:
@@ -152,6 +154,27 @@ def test_the_next_owner_ends_what_a_machine_that_never_returns_left_open(broker:
         late.catch_up()
         left = {message.topic: message.payload for _, message in late.messages}
         assert left.keys() <= {"tagger/city-1/status", "tagger/city-1/yard/open"}, "none of its states stays"
+    two.leaves()
+    two.close()
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_much_that_is_open_is_ended_by_the_next_owner(broker: Mosquitto, version: str) -> None:
+    """Its message is longer than what is taken from a broker elsewhere."""
+    one, two = (Worker(broker, node, version=version, model="m" * 4_000) for node in ("city-1", "city-2"))
+    begins = [replace(BEGIN, id=f"01HZ00000000000000000000{number:02d}") for number in range(40)]
+    with subscribed(broker.port, "tagger/+/yard/event", retry_s=0.1) as heard:
+        one.hears(1)
+        for begin in begins:
+            one.event(begin)
+        until(lambda: len(heard.messages) == len(begins), "they have begun")
+        until(one.is_idle, "it knows that the broker has the begins")
+        one.vanish()
+        two.hears(2)
+        ticked(two, lambda: len(heard.messages) == 2 * len(begins), "they have ended")
+        assert {each["id"] for each in heard.jsons("tagger/city-1/yard/event") if each["type"] == "end"} == {
+            each.id for each in begins
+        }
     two.leaves()
     two.close()
 

@@ -132,89 +132,113 @@ def _health_paths() -> Mapping[str, Any]:
     }
 
 
+def _source_paths() -> Mapping[str, Any]:
+    return {
+        "/api/sources": {"get": _get("sources", "The sources, and how each does.", "Sources")},
+        "/api/sources/{name}": {
+            "post": _post(
+                "enable",
+                "Pauses a source, or resumes it.",
+                record_of({"enabled": TRUTH}),
+                "Enabled",
+                "There is no such source.",
+                {"name": "name", "in": "path", "required": True, "schema": TEXT},
+            )
+        },
+    }
+
+
+def _event_paths() -> Mapping[str, Any]:
+    places = _get("places", "Where there may be events from: nodes and their sources, by name.", "Places")
+    return {
+        "/api/events": {
+            "get": _get(
+                "events",
+                "The last events that meet the conditions, ordered by onset.",
+                "Events",
+                *_CHOSEN,
+                _NODE,
+                _parameter("min_score", "Lowest peak score.", NUMBER),
+                _parameter("limit", "Most events.", {**WHOLE, "minimum": 1, "maximum": 5000, "default": 500}),
+            )
+        },
+        "/api/counts": {
+            "get": _get(
+                "counts",
+                "How many events of each label began in each stretch of time, the most frequent label first.",
+                "Counts",
+                _parameter("edges", "Ends of stretches: 2 to 100 times, ascending; without it 24 hours.", TEXT),
+                _parameter("label", "Labels, with commas between.", TEXT),
+                _parameter("source", "Sources, with commas between.", TEXT),
+                _NODE,
+                _parameter("min_score", "Lowest peak score.", NUMBER),
+            )
+        },
+        "/api/levels": {
+            "get": _get(
+                "levels",
+                "How loud each source was in the last hour: time (seconds since the epoch), RMS and peak (dBFS).",
+                "Levels",
+                _parameter("source", "Sources, with commas between.", TEXT),
+            )
+        },
+        "/api/places": {"get": {**places, "responses": {**places["responses"], "503": _NO_EVENTS}}},
+    }
+
+
+def _threshold_paths() -> Mapping[str, Any]:
+    return {
+        "/api/thresholds": {
+            "get": _get(
+                "thresholds",
+                "What each threshold of a label would have given; without a label, the labels that were heard.",
+                "Thresholds",
+                {"name": "source", "in": "query", "required": True, "schema": TEXT},
+                _parameter("label", "One label.", TEXT),
+            ),
+            "post": _post(
+                "threshold",
+                "Sets a threshold until the next restart or reload, of one source or (null) of all.",
+                record_of({"source": or_null(TEXT), "label": TEXT, "enter": NUMBER}),
+                "Threshold",
+                "There are none.",
+            ),
+        },
+        "/api/labels": {"get": _get("labels", "Labels and thresholds, by source.", "Labels")},
+    }
+
+
+def _live_paths() -> Mapping[str, Any]:
+    return {
+        "/api/live": {
+            "get": {
+                "operationId": "live",
+                "summary": "What is live, as Server-Sent Events.",
+                "description": "Events: hello, columns, level, scores, event, health. docs/page.md has their data.",
+                "parameters": [_parameter("columns", "Sources whose spectrogram is wanted.", TEXT)],
+                "responses": {
+                    "200": {"description": "A stream.", "content": {"text/event-stream": {"schema": TEXT}}},
+                    "503": _answer("Too many pages are open.", "Error"),
+                    **_REFUSED,
+                },
+            }
+        },
+    }
+
+
 def document() -> dict[str, Any]:
     """The whole document."""
-    places = _get("places", "Where there may be events from: nodes and their sources, by name.", "Places")
     return {
         "openapi": "3.1.0",
         "info": {"title": "tagger", "version": __version__, "summary": "What a tagger hears, and how it does."},
         "paths": {
             "/api/me": {"get": _get("me", "Who asks, what the role may do, and where the page lies.", "Me")},
             **_health_paths(),
-            "/api/sources": {"get": _get("sources", "The sources, and how each does.", "Sources")},
-            "/api/sources/{name}": {
-                "post": _post(
-                    "enable",
-                    "Pauses a source, or resumes it.",
-                    record_of({"enabled": TRUTH}),
-                    "Enabled",
-                    "There is no such source.",
-                    {"name": "name", "in": "path", "required": True, "schema": TEXT},
-                )
-            },
-            "/api/events": {
-                "get": _get(
-                    "events",
-                    "The last events that meet the conditions, ordered by onset.",
-                    "Events",
-                    *_CHOSEN,
-                    _NODE,
-                    _parameter("min_score", "Lowest peak score.", NUMBER),
-                    _parameter("limit", "Most events.", {**WHOLE, "minimum": 1, "maximum": 5000, "default": 500}),
-                )
-            },
-            "/api/counts": {
-                "get": _get(
-                    "counts",
-                    "How many events of each label began in each stretch of time, the most frequent label first.",
-                    "Counts",
-                    _parameter("edges", "Ends of stretches: 2 to 100 times, ascending; without it 24 hours.", TEXT),
-                    _parameter("label", "Labels, with commas between.", TEXT),
-                    _parameter("source", "Sources, with commas between.", TEXT),
-                    _NODE,
-                    _parameter("min_score", "Lowest peak score.", NUMBER),
-                )
-            },
-            "/api/levels": {
-                "get": _get(
-                    "levels",
-                    "How loud each source was in the last hour: time (seconds since the epoch), RMS and peak (dBFS).",
-                    "Levels",
-                    _parameter("source", "Sources, with commas between.", TEXT),
-                )
-            },
-            "/api/places": {"get": {**places, "responses": {**places["responses"], "503": _NO_EVENTS}}},
+            **_source_paths(),
+            **_event_paths(),
             **_clip_paths(),
-            "/api/thresholds": {
-                "get": _get(
-                    "thresholds",
-                    "What each threshold of a label would have given; without a label, the labels that were heard.",
-                    "Thresholds",
-                    {"name": "source", "in": "query", "required": True, "schema": TEXT},
-                    _parameter("label", "One label.", TEXT),
-                ),
-                "post": _post(
-                    "threshold",
-                    "Sets a threshold until the next restart or reload, of one source or (null) of all.",
-                    record_of({"source": or_null(TEXT), "label": TEXT, "enter": NUMBER}),
-                    "Threshold",
-                    "There are none.",
-                ),
-            },
-            "/api/labels": {"get": _get("labels", "Labels and thresholds, by source.", "Labels")},
-            "/api/live": {
-                "get": {
-                    "operationId": "live",
-                    "summary": "What is live, as Server-Sent Events.",
-                    "description": "Events: hello, columns, level, scores, event, health. docs/page.md has their data.",
-                    "parameters": [_parameter("columns", "Sources whose spectrogram is wanted.", TEXT)],
-                    "responses": {
-                        "200": {"description": "A stream.", "content": {"text/event-stream": {"schema": TEXT}}},
-                        "503": _answer("Too many pages are open.", "Error"),
-                        **_REFUSED,
-                    },
-                }
-            },
+            **_threshold_paths(),
+            **_live_paths(),
         },
         "components": {
             "schemas": dict(SCHEMAS),

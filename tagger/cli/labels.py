@@ -10,8 +10,7 @@ from tagger.errors import UserError, near
 from tagger.printable import echo, echo_lines
 
 if TYPE_CHECKING:
-    from tagger.checkpoints.info import CheckpointInfo
-    from tagger.checkpoints.joint import JointInfo
+    from tagger.checkpoints.joint import ModelInfo
 
 
 @click.command("labels")
@@ -50,7 +49,7 @@ def labels(words: tuple[str, ...], models: tuple[str, ...], as_json: bool) -> No
         echo(note, err=True)
 
 
-def _rows(info: "CheckpointInfo | JointInfo") -> tuple[list[dict[str, Any]], bool, bool]:
+def _rows(info: "ModelInfo") -> tuple[list[dict[str, Any]], bool, bool]:
     """What is told of each label, and then of each class that can be named; whether there are classes; and whether it
     is known how well they are heard.
     """

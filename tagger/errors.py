@@ -10,7 +10,8 @@ TaggerError              exit code 1: not the user's mistake
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from tagger.printable import printable
 
@@ -66,6 +67,23 @@ class AudioError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or of a format this version does not know."""
+
+
+@contextmanager
+def checkpoint_errors(problem: str) -> Iterator[None]:
+    """Turns what a library raises within the block into a CheckpointError: its errors may have no class in common. A
+    full disk stays an OSError.
+
+    Args:
+        problem: what could not be done, for people.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(f"{problem}: {why}") from None
 
 
 class DownloadError(TaggerError):

@@ -27,7 +27,7 @@ from tagger.checkpoints.header import weights_digest
 from tagger.engine.runtime_onnx import OnnxClassifier
 from tagger.engine.runtime_torch import Classifier
 from tagger.engine.scores import WindowClassifier
-from tagger.errors import CheckpointError, UserError
+from tagger.errors import CheckpointError, UserError, checkpoint_errors
 from tagger.events import Samples
 from tagger.files import replacing
 from tagger.models.efficientat import ConvNorm, EfficientAT, SqueezeExcitation
@@ -125,7 +125,7 @@ def _write(loaded: Checkpoint, path: Path, digest: str) -> None:
         names = [name for name, output in zip(OUTPUTS, network.outputs(example), strict=True) if output is not None]
         names += [MAPS] if network.cut else []
         free = {FEATURES: {0: "batch", 3: "frames"}, STEPS: {0: "batch", 1: "steps"}, MAPS: {0: "batch", 3: "columns"}}
-        try:
+        with checkpoint_errors(f"its network ({loaded.info.architecture}) cannot be exported"):
             torch.onnx.export(
                 module,
                 (example,),
@@ -137,11 +137,6 @@ def _write(loaded: Checkpoint, path: Path, digest: str) -> None:
                 dynamo=False,  # the newer exporter fixes the length of the window
                 training=torch.onnx.TrainingMode.PRESERVE,  # keeps batch norms apart, so that weights stay in half
             )
-        except OSError:  # a full disk
-            raise
-        except Exception as error:  # the exporter raises anything
-            why = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"its network ({loaded.info.architecture}) cannot be exported: {why}") from None
     model = _halved(onnx.load(str(path)))
     known = {
         DIGEST_KEY: digest,

@@ -24,7 +24,7 @@ from tagger.audio.window import SlidingWindows
 from tagger.checkpoints.graph import CUT_KEY, FEATURES, INT8_KEY
 from tagger.checkpoints.info import CheckpointInfo
 from tagger.engine.runtime_onnx import OnnxClassifier
-from tagger.errors import CheckpointError, UserError
+from tagger.errors import CheckpointError, UserError, checkpoint_errors
 from tagger.events import Samples, Window
 from tagger.features.frames import FrontEnd
 from tagger.files import replacing
@@ -127,7 +127,7 @@ def _quantize(graph: Path, out: Path, calibration: Iterator[Samples]) -> None:
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
         plain = Path(folder) / "plain.onnx"
-        try:
+        with checkpoint_errors(f"{graph}: cannot be made int8"):
             quant_pre_process(str(graph), str(plain), skip_symbolic_shape=True)  # folds batch norms and casts
             quantize_static(
                 str(plain),
@@ -140,10 +140,6 @@ def _quantize(graph: Path, out: Path, calibration: Iterator[Samples]) -> None:
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
-        except OSError:  # a full disk
-            raise
-        except Exception as error:  # the quantizer raises anything
-            raise CheckpointError(f"{graph}: cannot be made int8: {error}") from None
     model = onnx.load(str(out))
     known = {each.key: each.value for each in onnx.load(str(graph)).metadata_props}
     known.pop(CUT_KEY, None)  # where it could be cut, values now have other names

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from tagger.errors import UserError
 from tagger.events import Event, Level, Report, Stream
 from tagger.mqtt.delivery import Delivery
+from tagger.mqtt.inbox import Inbox
 from tagger.mqtt.outbox import Outbox
 from tagger.mqtt.requests import Requests
 from tagger.mqtt.topics import ANY_LEVEL, Topics, label_levels
@@ -123,9 +124,7 @@ class MqttSink(Sink):
         if journal is not None:
             journal.attach(self.delivery)
         self.connection = self.delivery.connection
-        self.connection.on_message = lambda topic, payload, retained: self.delivery.enqueue(
-            lambda: self.handle_message(topic, payload, retained)
-        )
+        self.connection.on_message = Inbox(self.delivery.enqueue, self.handle_message).receive
 
         # Used in the delivery thread alone, once that runs.
         self._sources: dict[str, _SourceStates] = {}

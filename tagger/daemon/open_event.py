@@ -71,6 +71,33 @@ class OpenEvent:
         return cls(replace(stream, labels=tuple(stream.labels), models=tuple(stream.models)), event, noted)
 
 
+@dataclass(frozen=True)
+class Lasting:
+    """For how long an event that was noted has been open. The wall clock may be set meanwhile."""
+
+    since: float | None
+    """When it was noted, on the monotonic clock. None: another process noted it, which is gone."""
+    lasted_s: float = 0.0
+    """For how long it was open, as that process has left it, seconds."""
+
+    @classmethod
+    def left(cls, event: OpenEvent, alive: float) -> "Lasting":
+        """That of an event whose process is gone.
+
+        Args:
+            alive: when that is last known to have lived, seconds since the epoch.
+        """
+        return cls(None, max(0.0, alive - event.noted))
+
+    def seconds(self, now: float) -> float:
+        """For how long it has been open, seconds.
+
+        Args:
+            now: when its process is last known to have lived, on the monotonic clock.
+        """
+        return self.lasted_s if self.since is None else max(0.0, now - self.since)
+
+
 def is_text(value: Any) -> bool:
     """Whether a value of a file or a message is a text that can be kept and sent."""
     return isinstance(value, str) and len(value) <= _LONGEST_TEXT and not re.search("[\ud800-\udfff]", value)

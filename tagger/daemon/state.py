@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tagger.daemon.hold import hold
-from tagger.daemon.open_event import OpenEvent, is_level, is_text, is_time
+from tagger.daemon.open_event import Lasting, OpenEvent, is_level, is_text, is_time
 from tagger.events import Event, Stream
 from tagger.files import make_private, private_mode, replacing
 
@@ -37,19 +37,7 @@ class _Noted:
 
     entry: str
     """JSON, made once, since the file is written at every begin and end."""
-    since: float | None
-    """When it was noted, on the monotonic clock: the wall clock may be set while the event is open. None: a crash left
-    it open."""
-    lasted_s: float = 0.0
-    """For how long it was open after it was noted, if a crash left it so, seconds."""
-
-    def lasted(self, now: float) -> float:
-        """For how long it has been open since it was noted, seconds.
-
-        Args:
-            now: on the monotonic clock.
-        """
-        return self.lasted_s if self.since is None else now - self.since
+    lasting: Lasting
 
 
 class StateFolder:
@@ -120,7 +108,7 @@ class StateFolder:
         """Notes an open event. Called before any sink is given its begin."""
         with self._lock:
             entry = json.dumps(OpenEvent(stream, event, time.time()).to_json())
-            self._open[event.id] = _Noted(entry, time.monotonic())
+            self._open[event.id] = _Noted(entry, Lasting(time.monotonic()))
             self._save_open()
 
     def ended(self, event: Event) -> None:
@@ -147,7 +135,7 @@ class StateFolder:
             for found in map(OpenEvent.from_json, left.get("events", [])):
                 lasted_s = left.get("lasted", {}).get(found.begin.id)  # earlier versions did not write it
                 alive = min(left["alive"], time.time()) if lasted_s is None else found.noted + lasted_s
-                self._open[found.begin.id] = _Noted(json.dumps(found.to_json()), None, max(0.0, alive - found.noted))
+                self._open[found.begin.id] = _Noted(json.dumps(found.to_json()), Lasting.left(found, alive))
                 ends.append((found.stream, found.end(alive, cause)))
         return ends
 
@@ -158,7 +146,7 @@ class StateFolder:
     def _save_open(self) -> None:
         entries = ",\n".join(each.entry for each in self._open.values())
         now = time.monotonic()
-        lasted_s = json.dumps({event_id: round(each.lasted(now), 3) for event_id, each in self._open.items()})
+        lasted_s = json.dumps({event_id: round(each.lasting.seconds(now), 3) for event_id, each in self._open.items()})
         self._save("open.json", f'{{"alive": {time.time()!r}, "lasted": {lasted_s}, "events": [\n{entries}\n]}}')
 
     def _save(self, name: str, document: str) -> None:

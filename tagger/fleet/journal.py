@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tagger.daemon.open_event import OpenEvent, is_level
+from tagger.daemon.open_event import Lasting, OpenEvent, is_level
 from tagger.events import Event, Stream
 from tagger.fleet.ledger import Kept, Ledger, Own
 from tagger.fleet.opened import MOST_MESSAGE_BYTES, MOST_PACKET_BYTES, Record, is_of, is_taken, read_end
@@ -122,7 +122,7 @@ class Journal:
         for topic, payload in delivery.outbox.ends():
             if (found := read_end(topic, payload)) is not None:
                 event, offset = found
-                self._ledger.keep(Kept(event, 0, offset, is_ending=True))
+                self._ledger.keep(Kept(event, 0, Lasting.left(event, offset), is_ending=True))
 
     def connected(self) -> None:
         self._delivery.backlog.is_held = True
@@ -175,7 +175,7 @@ class Journal:
     def event(self, stream: Stream, event: Event) -> None:
         if event.type == "begin":
             own = self._ledger.of(stream.source)
-            self._ledger.keep(Kept(OpenEvent(stream, event, time.time()), own.epoch))
+            self._ledger.keep(Kept(OpenEvent(stream, event, time.time()), own.epoch, Lasting(time.monotonic())))
             self._publish(stream.source)
         elif (kept := self._ledger.kept(event.id)) is not None:
             kept.is_ending = True
@@ -203,7 +203,7 @@ class Journal:
     def _keep_left(self, event: OpenEvent, epoch: int, alive: float) -> None:
         """Keeps an event that an earlier run of this worker left open."""
         is_ending = self._delivery.outbox.holds_end(event.begin.id)
-        self._ledger.keep(Kept(event, epoch, alive, is_ending=is_ending))
+        self._ledger.keep(Kept(event, epoch, Lasting.left(event, alive), is_ending=is_ending))
 
     def _read_own(self, source: str, payload: bytes) -> None:
         """Reads what the broker retained for this node when the connection began."""
@@ -305,7 +305,11 @@ class Journal:
                 self._take(source, own, node, found)
 
     def _take(self, source: str, own: Own, node: str, found: Record) -> None:
-        new = [Kept(event, own.epoch, alive) for event, alive in found.events if self._ledger.take(event.begin.id)]
+        new = [
+            Kept(event, own.epoch, Lasting.left(event, alive))
+            for event, alive in found.events
+            if self._ledger.take(event.begin.id)
+        ]
         for kept in new:
             self._ledger.keep(kept)
         self._publish(source)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from tagger.daemon.open_event import OpenEvent
+from tagger.daemon.open_event import Lasting, OpenEvent
 from tagger.events import Stream
 from tagger.fleet.opened import Record
 
@@ -19,10 +19,7 @@ class Kept:
     event: OpenEvent
     epoch: int
     """Of the lease under which it began, or was taken over."""
-    alive: float | None = None
-    """When the worker that heard it is last known to have lived, seconds since the epoch. None: it is this one."""
-    noted_at: float = field(default_factory=time.monotonic)
-    """When this worker noted it, on the monotonic clock: the wall clock may be set while the event is open."""
+    lasting: Lasting
     is_ending: bool = False
     """Whether its end waits for the broker."""
     is_sent: bool = False
@@ -71,7 +68,7 @@ class Own:
         """When the worker that heard an event is last known to have lived, seconds since the epoch, by the clock as it
         was when the event began.
         """
-        return kept.event.noted + max(0.0, self.alive - kept.noted_at) if kept.alive is None else kept.alive
+        return kept.event.noted + kept.lasting.seconds(self.alive)
 
     def record(self, fleet: str, session: str) -> Record | None:
         """What the broker is told to be open. None: nothing is, and nobody hears the source."""

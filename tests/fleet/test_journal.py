@@ -350,7 +350,7 @@ def test_what_others_remember_is_ended_by_a_worker_that_comes_back_without_its_d
             until(each.is_idle, "the broker has all")
         heard.catch_up()
         assert events(heard) == TAKEN
-        assert '"events": []' in heard.payloads("tagger/city-1/yard/open")[-1]
+        until(lambda: '"events": []' in heard.payloads("tagger/city-1/yard/open")[-1], "nothing is said to be open")
         again.leaves()
 
 

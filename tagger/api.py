@@ -4,6 +4,7 @@ Everything is computed by what the commands use: `classify` and `tag` by the loo
 `tagger listen`. Importing this module opens no model, and neither does `load`: the first use does.
 """
 
+import math
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from tagger.tag.recording import events
 Source = str | PathLike[str] | ArrayLike
 """A file, or an array."""
 _FULL_SCALE = {"int16": 2.0**15, "int32": 2.0**31}
+_LONGEST_LOST_S = 1e9
+"""Longest gap in a stream, seconds: 30 years, in which times are still exact to a microsecond."""
 _BATCH = 8
 """Windows of one array that are classified together."""
 
@@ -62,6 +65,16 @@ class LabelScores:
             return float(self.scores[self.labels.index(label)])
         except ValueError:
             raise KeyError(label) from None
+
+    def __contains__(self, label: object) -> bool:
+        return label in self.labels
+
+    def __iter__(self) -> Iterator[str]:
+        """The labels, as a dictionary gives its keys."""
+        return iter(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The `k` highest scores with their labels, highest first.
@@ -123,16 +136,26 @@ class Tagger:
             "hop": hop,
             "config": config,
         }
-        self.models = models
-        """Names or paths."""
         asked = ask(models, window, hop, config)
+        self._models, self._window, self._hop = models, asked.window_s, hop
         self._events, self._info, self._rules = asked.events, asked.info, asked.rules
-        self.window: float = asked.window_s
-        """Length of a window, seconds."""
-        self.hop = hop
-        """Time from one window to the next, seconds."""
         self._lock = threading.Lock()
         self._opened: WindowClassifier | None = None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names or paths."""
+        return self._models
+
+    @property
+    def window(self) -> float:
+        """Length of a window, seconds."""
+        return self._window
+
+    @property
+    def hop(self) -> float:
+        """Time from one window to the next, seconds."""
+        return self._hop
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -168,7 +191,7 @@ class Tagger:
             channel: of a file, the one that is heard, from 1. None: all, averaged.
 
         Raises:
-            InputError: the array or an argument cannot be used.
+            InputError: the array or an argument cannot be used: at once, before the first score is asked for.
             AudioError: the file is missing, not audio, or damaged. The scores before the damage were given.
         """
         blocks = self._source(source, rate, channel)
@@ -240,9 +263,9 @@ class Tagger:
         if isinstance(source, str | PathLike):
             if rate is not None:
                 raise InputError("rate: a file has its own; leave it out")
-            if channel is not None and channel < 1:
-                raise InputError(f"channel {channel}: the first channel is 1")
-            return decode_blocks(Path(source), self.rate, channel=() if channel is None else (channel,))
+            if channel is not None and (not _is_number(channel) or channel != int(channel) or channel < 1):
+                raise InputError(f"channel {channel!r}: must be a whole number; the first channel is 1")
+            return decode_blocks(Path(source), self.rate, channel=() if channel is None else (int(channel),))
         if rate is None:
             raise InputError("rate: an array needs its samples a second")
         if channel is not None:
@@ -284,8 +307,8 @@ class AudioStream:
         if self._finished:
             raise InputError("the stream is finished; begin another")
         samples = mono(array, may_be_empty=True)
-        if not lost >= 0:
-            raise InputError(f"lost {lost}: must be a time from 0 on, seconds")
+        if not _is_number(lost) or not 0 <= lost <= _LONGEST_LOST_S:
+            raise InputError(f"lost {lost!r}: must be a time from 0 to {_LONGEST_LOST_S:g}, seconds")
         pieces = [self._resampler.flush()] if lost else []
         blocks = self._given_on(pieces, gap=False)
         if lost:
@@ -361,11 +384,14 @@ def load(
         if not isinstance(model, str | PathLike):
             raise InputError(f"load: {model!r}: must be a name or a path; several are arguments of their own")
     for name, seconds in (("window", window), ("hop", hop)):
-        is_number = isinstance(seconds, int | float | np.integer | np.floating) and not isinstance(seconds, bool)
-        if not (is_number and seconds) and (name == "hop" or seconds is not None):
+        if not (_is_number(seconds) and seconds) and (name == "hop" or seconds is not None):
             raise InputError(f"load: {name} {seconds!r}: must be a number of seconds above 0")
     if runtime not in settings.RUNTIMES:
         raise InputError(f"load: runtime {runtime!r}: use one of {', '.join(settings.RUNTIMES)}")
+    if not isinstance(device, str):
+        raise InputError(f"load: device {device!r}: must be a name, such as cpu")
+    if config is not None and not isinstance(config, str | PathLike):
+        raise InputError(f"load: config {config!r}: must be the path of a TOML file")
     names = tuple(str(Path(model)) if isinstance(model, PathLike) else model for model in models)
     names = names or (settings.DEFAULT_MODEL,)
     if twice := [name for name in names if names.count(name) > 1]:
@@ -377,15 +403,25 @@ def _loaded(models: tuple[str, ...], options: dict[str, Any]) -> Tagger:
     return load(*models, **options)
 
 
+def _is_number(value: object) -> bool:
+    """Whether it is one finite real number, of Python or numpy."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int of hundreds of digits
+        return False
+
+
 def check_rate(rate: float) -> int:
     """The rate as a whole number.
 
     Raises:
         InputError: it is none, or no audio has it.
     """
-    if isinstance(rate, bool | np.bool_) or not isinstance(rate, int | float | np.integer | np.floating):
+    if not _is_number(rate):
         raise InputError(f"rate {rate!r}: must be a number, samples a second")
-    if not np.isfinite(rate) or rate != int(rate) or int(rate) not in RATES_HZ:
+    if rate != int(rate) or int(rate) not in RATES_HZ:
         raise InputError(f"rate {rate}: must be a whole number from {RATES_HZ[0]} to {RATES_HZ[-1]}, samples a second")
     return int(rate)
 

@@ -27,10 +27,10 @@ def read_table(
 
     Args:
         advice: ends the error message.
-        columns: names that are found in upper case, too.
+        columns: names that are found in upper case, too; none may be there twice. Empty: so of all columns.
 
     Raises:
-        UserError: too large, or not a CSV in UTF-8, or in UTF-16 with a byte order mark.
+        UserError: too large, with a column twice, or not a CSV in UTF-8, or in UTF-16 with a byte order mark.
         FileNotFoundError: there is no such file.
     """
     try:
@@ -39,6 +39,8 @@ def read_table(
         with path.open(newline="", encoding=encoding(path)) as file:
             text = file.read(_MOST_BYTES)
         names, rows = table_of(io.StringIO(text, newline=""), known=columns)
+        if doubled := [name for name in columns or names if name and names.count(name) > 1]:
+            raise UserError(f"{path}: the column {doubled[0]!r} is there more than once; leave one{advice}")
         if max(map(text.count, "\n\r")) > _MOST_LINES or len(names) > _MOST_COLUMNS:
             most = f"{_MOST_LINES:,} lines or {_MOST_COLUMNS:,} columns"
             raise UserError(f"{path}: has more than {most}, as no table of clips has{advice}")

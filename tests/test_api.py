@@ -243,7 +243,9 @@ def test_what_is_no_sound_is_refused_in_one_line(array: Any, words: str, esc50: 
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("rate", [0, -1, 44_100.5, 999, 10**9, float("nan"), float("inf"), "44100", None, True, 1j])
+@pytest.mark.parametrize(
+    "rate", [0, -1, 44_100.5, 999, 10**9, float("nan"), float("inf"), "44100", None, True, 1j, 10**400]
+)
 def test_a_rate_that_no_audio_has_is_refused(rate: Any, esc50: Tagger) -> None:
     for call in (esc50.classify, esc50.embed):
         with pytest.raises(InputError, match="rate"):
@@ -285,13 +287,49 @@ def test_a_wrong_model_is_refused_at_once() -> None:
     "options",
     [
         *({name: value} for name in ("window", "hop") for value in (0, 0.0, "5", True, [])),
+        *({name: value} for name in ("window", "hop") for value in (float("nan"), float("inf"), 10**400)),
         {"hop": None},
         {"runtime": "gpu"},
+        {"device": None},
+        {"device": 0},
+        {"config": 5},
     ],
 )
 def test_a_wrong_option_is_refused_at_once(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"load: {next(iter(options))}"):
         tagger.load("esc50", **options)
+
+
+@pytest.mark.parametrize("lost", [-1, "1", None, True, [1], float("nan"), float("inf"), 1e300, 10**400])
+def test_a_time_that_cannot_be_lost_is_refused(esc50: Tagger, lost: Any) -> None:
+    with esc50.stream(RATE_HZ) as stream, pytest.raises(InputError, match=r"lost .*seconds"):
+        stream.feed(np.zeros(RATE_HZ), lost=lost)
+
+
+@pytest.mark.parametrize("channel", [0, "1", 1.5, True, [1], float("nan")])
+def test_what_is_no_channel_is_refused_at_once(esc50: Tagger, channel: Any) -> None:
+    for call in (esc50.tag, esc50.events):
+        with pytest.raises(InputError, match="first channel is 1"):
+            call(DEMO, channel=channel)
+
+
+def test_a_name_that_no_file_can_have_is_an_audio_error(esc50: Tagger) -> None:
+    with pytest.raises(AudioError, match="too long"):
+        list(esc50.tag("x" * 5000))
+
+
+@pytest.mark.parametrize("name", ["models", "labels", "rate", "window", "hop"])
+def test_what_was_loaded_cannot_be_changed(esc50: Tagger, name: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(esc50, name, -1)
+
+
+def test_scores_have_labels_as_a_dictionary_has_keys(esc50: Tagger) -> None:
+    found = esc50.classify(np.zeros(100), RATE_HZ)
+    assert "dog" in found
+    assert "wolf" not in found
+    assert (tuple(found), len(found)) == (esc50.labels, 50)
+    assert dict(zip(found, found.scores, strict=True))["dog"] == found["dog"]
 
 
 @pytest.mark.parametrize("k", [-1, 1.5, "a", None, True])

@@ -68,3 +68,15 @@ def test_a_table_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 def read_table_of(folder: Path, content: bytes):
     (folder / "t.csv").write_bytes(content)
     return read_table(folder / "t.csv")
+
+
+@pytest.mark.parametrize("header", ["filename,label,label", "filename,label,Label", "Filename , filename,label"])
+def test_a_column_is_there_once(tmp_path: Path, header: str) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}\na.wav,dog,cat\n")
+    with pytest.raises(UserError, match=r"a\.csv: the column '(filename|label)' is there more than once"):
+        read_table(tmp_path / "a.csv", columns=["filename", "label"])
+
+
+def test_other_columns_may_have_one_name(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("filename,label,note,note,,\na.wav,dog,cat,,,\n")
+    assert read_table(tmp_path / "a.csv", columns=["filename", "label"])[1][0][1]["label"] == "dog"

@@ -169,15 +169,15 @@ _PROBABILITIES = [
     "bandwidth",
 ]
 _POSITIVE = (
-    "batch",
     "patience",
     "learning_rate",
     "head_learning_rate",
     "distill_temperature",
-    "pretrain_batch",
     "pretrain_learning_rate",
 )
 _LIMITS = {
+    "batch": (1, 4096),  # windows of 5 s are 2.6 GB
+    "pretrain_batch": (1, 4096),
     "dropout": (0, 0.99),
     "gain_db": (0, 100),
     "jitter_low_hz": (0, 100),

@@ -31,7 +31,11 @@ def open_audio(path: Path, channel: Channel = ()) -> Decoder:
     """
     if str(path) == "-" and not path.exists():
         raise AudioError("-: standard input is no file here; name the file itself, or use `tagger listen -`")
-    if not path.exists():
+    try:
+        is_missing = not path.exists()
+    except OSError as error:  # a name that no file can have
+        raise AudioError(f"{path}: {error.strerror}") from None
+    if is_missing:
         raise AudioError(f"{path}: no such file" + (" (URLs are not supported)" if ":/" in str(path) else ""))
     if path.is_dir():
         raise AudioError(f"{path}: a folder, not an audio file")

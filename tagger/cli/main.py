@@ -95,6 +95,9 @@ def _failures() -> Iterator[None]:
     except OSError as error:  # a folder that cannot be written, a full disk
         where = f"{error.filename}: " if error.filename else ""
         raise _Failure(UserError(f"{where}{error.strerror or error}")) from None
+    except MemoryError as error:
+        why = f" ({error})" if str(error) else ""
+        raise _Failure(TaggerError(f"this machine has not the memory for it{why}")) from None
 
 
 class _Group(Group):

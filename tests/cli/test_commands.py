@@ -357,6 +357,18 @@ def test_models_that_cannot_be_added_or_downloaded(tmp_path: Path) -> None:
     assert "refused" in failed.stderr
 
 
+def test_a_lack_of_memory_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(*_: object) -> None:
+        raise MemoryError("Unable to allocate 596. GiB")
+
+    monkeypatch.setattr("train.cli.recipes", too_much)
+    result = run("recipes")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: this machine has not the memory for it (Unable to allocate 596. GiB)\n",
+    )
+
+
 # --- MQTT and sources ---
 
 

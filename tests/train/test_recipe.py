@@ -106,6 +106,8 @@ def test_unknown_names_are_told_the_nearest(name, changes, words):
         "epochs=-" + 400 * "9",
         "epochs=" + 400 * "9",
         "batch=0",
+        "batch=1000000",
+        "pretrain_batch=1000000",
         "patience=0",
         "learning_rate=0",
         "learning_rate=nan",

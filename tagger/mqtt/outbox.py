@@ -5,6 +5,7 @@ daemon's death; a power cut may lose the last half minute. While the disk is ful
 memory; `return_to_disk` brings it back.
 """
 
+import itertools
 import logging
 import sqlite3
 import time
@@ -295,7 +296,8 @@ def open_database(path: Path | None) -> sqlite3.Connection:
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter for damage within names
         if path is None or isinstance(error, sqlite3.OperationalError):
             raise UserError(f"{path}: cannot be used ({error}); name another folder with --state") from None
-    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(int(time.time())))
+    aside = next(name for name in names if not name.exists())  # the clock may be the same again at each start
     path.rename(aside)
     for suffix in ("-wal", "-shm"):
         with suppress(FileNotFoundError):

@@ -82,6 +82,18 @@ def test_the_newest_are_kept_and_none_in_flight_is_dropped(limit: int, steps: li
     box.close()
 
 
+def test_damaged_files_that_are_put_aside_at_the_same_time_of_the_clock_all_stay(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a battery for its clock begins at the same time whenever it starts."""
+    monkeypatch.setattr(time, "time", lambda: 100.0)
+    contents = [bytes([65 + number]) * 5_000 for number in range(3)]
+    for content in contents:
+        path.write_bytes(content)
+        Outbox(path, 10).close()
+    assert sorted(each.read_bytes() for each in path.parent.glob("outbox.sqlite.damaged-*")) == contents
+
+
 def test_a_damaged_file_is_put_aside_and_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.write_bytes(b"this is no database at all, but it is long enough to look like one" * 40)
     box = Outbox(path, 10)

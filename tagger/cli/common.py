@@ -92,6 +92,32 @@ class Group(click.Group):
             formatter.write_dl(rows)
 
 
+class _Filled(click.ParamType):
+    """The type of a text or path that must not be empty, as `"$OUT"` is where a script forgot to set OUT.
+
+    An empty path would be the current folder.
+    """
+
+    def __init__(self, of: click.ParamType) -> None:
+        self.of = of
+        self.name = of.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("must not be empty", param, ctx)
+        return self.of.convert(value, param, ctx)
+
+
+def refuse_empty(command: click.Command) -> click.Command:
+    """Makes each text and path that the command, or one below it, takes refuse to be empty. Returns the command."""
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path | type(click.STRING)):
+            parameter.type = _Filled(parameter.type)
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        refuse_empty(below)
+    return command
+
+
 _BETTER = (
     "TAGGER_LISTEN_PASSWORD, --password-file FILE, `tagger config init`, or '${NAME}' in a source's URL for an "
     "environment variable"

@@ -14,7 +14,7 @@ from tagger.cli.archive import archive
 from tagger.cli.bench import bench
 from tagger.cli.calibrate import calibrate
 from tagger.cli.collect import collect
-from tagger.cli.common import Group
+from tagger.cli.common import Group, refuse_empty
 from tagger.cli.config import config
 from tagger.cli.devices import devices
 from tagger.cli.doctor import doctor
@@ -145,4 +145,4 @@ _COMMANDS = (
     *(train, evaluate, recipes, features),
 )
 for _command in _COMMANDS:
-    main.add_command(_command)
+    main.add_command(refuse_empty(_command))

@@ -104,12 +104,22 @@ def _model(resolved: Resolved) -> Iterator[str]:
         errors.append(error)
         window_s, hop_s = own_s, 0.0  # forbids the fewest times
     rules = events.but(values["--allow"].value, values["--deny"].value)
-    info = choose(own, [rules, *_rules_of_sources(values, rules)])
-    labels, rules = info.labels, understood(info, rules)
-    errors += policy.errors(labels, info.thresholds, window_s or own_s, hop_s, rules, values["--threshold"].value)
+    threshold = values["--threshold"].value
+    of_sources = list(_rules_of_sources(values, rules, threshold))
+    info = choose(own, [rules, *(each for _, each, _ in of_sources)])
+
+    def wrong(rules: EventsConfig, threshold: float | None) -> list[SettingError]:
+        understood_ = understood(info, rules)
+        return policy.errors(info.labels, info.thresholds, window_s or own_s, hop_s, understood_, threshold)
+
+    errors += (of_all := wrong(rules, threshold))
     found = dict.fromkeys(str(located(error, values, resolved.document)) for error in errors)
     yield from (problem for problem in found if problem not in resolved.problems)
-    known = {*labels, *events.groups, ANY}
+    said = set(map(str, of_all))
+    for spec, own_rules, own_threshold in of_sources:
+        for error in (error for error in wrong(own_rules, own_threshold) if str(error) not in said):
+            yield f"{values['listen.sources'].place}: {spec.mistake(error)}"
+    known = {*info.labels, *events.groups, ANY}
     for label in values["homeassistant.labels"].value or ():
         if not called(label, known):
             is_class = called(label, choosable(info))
@@ -117,11 +127,14 @@ def _model(resolved: Resolved) -> Iterator[str]:
             yield f"{values['homeassistant.labels'].place}: this model has no label {label!r}{hint}"
 
 
-def _rules_of_sources(values: Values, rules: EventsConfig) -> Iterator[EventsConfig]:
-    """The rules of each source that can be read; `resolve` says what is wrong with the others."""
+def _rules_of_sources(
+    values: Values, rules: EventsConfig, threshold: float | None
+) -> Iterator[tuple[Spec, EventsConfig, float | None]]:
+    """Each source that can be read, with its rules and threshold; `resolve` says what is wrong with the others."""
     for source in values["listen.sources"].value:
         with suppress(UserError):
-            yield Spec.parse(source).rules(rules, None)[0]
+            spec = Spec.parse(source)
+            yield (spec, *spec.rules(rules, threshold))
 
 
 def _sources(values: Values) -> Iterator[str]:

@@ -39,27 +39,7 @@ class Model:
             SettingError: they do not fit the model's labels or the length of the windows.
             UserError: a source's own labels or thresholds do not.
         """
-        labels, thresholds, hop_s = self.info.labels, self.info.thresholds, settings.hop_seconds
-        others = detected(settings)
-        if taken := [label for label in others if label in labels]:
-            name = "loud_db" if taken[0] == policy.LOUD else "alarms"
-            raise SettingError(name, f"the model has a label {taken[0]!r} of its own; turn one of them off")
-
-        def made(rules: EventsConfig, threshold: float | None) -> Policy:
-            understood_ = understood(self.info, rules)
-            return policy.policy(labels, thresholds, self.shortest_s, hop_s, understood_, threshold, others)
-
-        plain = settings.rules, settings.threshold
-        policies = [made(*plain)] * len(settings.sources)
-        for number, spec in enumerate(map(Spec.parse, settings.sources)):
-            own = spec.rules(*plain)
-            if own == plain:
-                continue
-            try:
-                policies[number] = made(*own)
-            except SettingError as error:  # the daemon's own rules are right, so these are the source's
-                raise UserError(f"{spec.shown}: {'.'.join(error.field[1:])}: {error.problem}") from None
-        return policies
+        return _policies(self.info, self.shortest_s, settings)
 
     def deciders(self, settings: ListenSettings) -> tuple[str, ...]:
         """[labels and others], what decides each; empty: the model decides all."""
@@ -68,6 +48,31 @@ class Model:
             return models_of(self.info)
         models = models_of(self.info) or (self.info.name,) * len(self.info.labels)
         return (*models, *(policy.DETECTED[label] for label in others))
+
+
+def _policies(info: ModelInfo, shortest_s: float, settings: ListenSettings) -> list[Policy]:
+    """As `Model.policies`."""
+    labels, thresholds, hop_s = info.labels, info.thresholds, settings.hop_seconds
+    others = detected(settings)
+    if taken := [label for label in others if label in labels]:
+        name = "loud_db" if taken[0] == policy.LOUD else "alarms"
+        raise SettingError(name, f"the model has a label {taken[0]!r} of its own; turn one of them off")
+
+    def made(rules: EventsConfig, threshold: float | None) -> Policy:
+        understood_ = understood(info, rules)
+        return policy.policy(labels, thresholds, shortest_s, hop_s, understood_, threshold, others)
+
+    plain = settings.rules, settings.threshold
+    policies = [made(*plain)] * len(settings.sources)
+    for number, spec in enumerate(map(Spec.parse, settings.sources)):
+        own = spec.rules(*plain)
+        if own == plain:
+            continue
+        try:
+            policies[number] = made(*own)
+        except SettingError as error:  # the daemon's own rules are right, so these are the source's
+            raise UserError(spec.mistake(error)) from None
+    return policies
 
 
 def memory_s(window_s: float, hop_s: float, policies: Sequence[Policy]) -> float:
@@ -109,9 +114,9 @@ def check(settings: ListenSettings) -> None:
     Raises:
         CheckpointError: there is no such model, or it cannot be read.
         SettingError: the settings do not fit it.
+        UserError: a source's own labels or thresholds do not.
     """
     info = choose(joined([described(name)[1] for name in model_names(settings.model)]), all_rules(settings))
-    shortest_s, hop_s = settings.window_seconds or shortest_window_s(info), settings.hop_seconds
-    check_window(settings.window_seconds, hop_s, shortest_s)
-    rules = understood(info, settings.rules)
-    policy.policy(info.labels, info.thresholds, shortest_s, hop_s, rules, settings.threshold, detected(settings))
+    shortest_s = settings.window_seconds or shortest_window_s(info)
+    check_window(settings.window_seconds, settings.hop_seconds, shortest_s)
+    _policies(info, shortest_s, settings)

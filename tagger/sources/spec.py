@@ -157,6 +157,16 @@ class Spec:
         labels = {label: {**rules.labels.get(label, {}), "enter": enter} for label, enter in own.items()}
         return replace(rules, labels={**rules.labels, **labels}), threshold
 
+    def mistake(self, error: SettingError) -> str:
+        """Words for what is wrong with the labels or thresholds of this source, by its own options' names.
+
+        Args:
+            error: of its `rules`, whose field is one of the table `[events]`.
+        """
+        first, *rest = error.field[1:] or ("threshold",)
+        name = {"allow": "labels", "labels": "thresholds"}.get(first, first)
+        return f"{self.shown}: {'.'.join((name, *rest))}: {error.problem}"
+
     def check_name(self) -> None:
         """
         Raises:

@@ -612,6 +612,27 @@ def test_check_knows_the_model(text, words, file):
     assert words in problem
 
 
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ('labels = ["dgo", "siren"]', "labels: this model has no label 'dgo'; did you mean dog?"),
+        ("thresholds = {sirn = 0.5}", "thresholds.sirn: this model has no label 'sirn'; did you mean siren?"),
+    ],
+)
+def test_check_and_listen_refuse_what_a_source_alone_names_wrongly(own, words, file):
+    file.write_text(f'[events]\nconfirm_s = 0.5\n[[source]]\nname = "x"\nurl = "demo"\n{own}\n')
+    (problem,) = check("--config", file, "--model", "esc50")["problems"]
+    assert problem.startswith(f"{file}, line 3: ")
+    assert problem.endswith(words)
+    refused(run("listen", "--mqtt", "none", "--config", file), words)
+
+
+def test_check_says_once_what_is_wrong_with_the_rules_of_all(file):
+    file.write_text('[events.labels.dgo]\nenter = 0.5\n[[source]]\nname = "x"\nurl = "demo"\nlabels = ["dog"]\n')
+    (problem,) = check("--config", file, "--model", "esc50")["problems"]
+    assert "line 1: events.labels.dgo: this model has no label" in problem
+
+
 def test_check_lists_all_mistakes_of_the_events_at_once(file):
     file.write_text(
         """

@@ -34,13 +34,20 @@ from tagger.settings import HttpSettings
 log = logging.getLogger(__name__)
 
 _MOST_CLIENTS = 8
-"""Most clients that are answered at once. Others are hung up on."""
+"""Most clients that are answered at once. For one more, the one that has been there longest is hung up on."""
+_MOST_THREADS = 64
+"""Most threads of clients, those that were hung up on and have not ended yet among them."""
 CLIENT_SECONDS = 10.0
 """Longest time that a client may take, seconds."""
 Answer = tuple[HTTPStatus, str, str]
 """Status, content type, and text."""
 Pages = Callable[[str], Answer | None]
 """Path -> answer. None: there is no such page."""
+
+
+def _hang_up(client: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        client.shutdown(socket.SHUT_RDWR)
 
 
 def answer(path: str, snapshot: Snapshot) -> Answer | None:
@@ -113,6 +120,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.page = page
         self._clients: dict[socket.socket, float] = {}
         """Clients that are being answered, and since when, on the monotonic clock."""
+        self._count = 0
         self._lock = threading.Lock()
         super().__init__(address, _Handler)
 
@@ -122,8 +130,13 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
-            is_full = len(self._clients) >= _MOST_CLIENTS
+            if len(self._clients) >= _MOST_CLIENTS:  # who asks is answered within milliseconds: the oldest does not ask
+                oldest = next(iter(self._clients))
+                del self._clients[oldest]
+                _hang_up(oldest)
+            is_full = self._count >= _MOST_THREADS
             if not is_full:
+                self._count += 1
                 self._clients[request] = time.monotonic()
         if is_full:
             self.shutdown_request(request)
@@ -136,14 +149,14 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         finally:
             with self._lock:
                 self._clients.pop(request, None)
+                self._count -= 1
 
     def service_actions(self) -> None:
         """Hangs up on clients that take too long. Called twice a second."""
         with self._lock:
             for client, since in self._clients.items():
                 if time.monotonic() - since > CLIENT_SECONDS:
-                    with contextlib.suppress(OSError):
-                        client.shutdown(socket.SHUT_RDWR)
+                    _hang_up(client)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.debug("a client's request", exc_info=True)

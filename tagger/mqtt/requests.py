@@ -8,6 +8,7 @@ A request is JSON on `.../request/<kind>`; its answer is JSON on `.../response/<
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -160,8 +161,9 @@ class _RequestKind:
     run: Callable[..., dict[str, Any]]
 
 
-def _check_transaction(value: Any) -> str | int | None:
-    if value is not None and not isinstance(value, str | int):
+def _check_transaction(value: Any) -> str | float | None:
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None) or not is_finite:
         raise UserError("transaction: must be a text or a number")
     if len(str(value)) > _MAX_TRANSACTION_CHARACTERS:
         raise UserError(f"transaction: must have at most {_MAX_TRANSACTION_CHARACTERS} characters")

@@ -265,8 +265,10 @@ class MqttSink(Sink):
             if self._journal is not None and payload == b"online" and not retained:
                 self._journal.caught_up()  # a broker answers a subscription before it passes on what came later
             is_late_will = payload == b"offline" and not retained and not self.delivery.is_closing
-            if is_late_will:  # the last will of an earlier connection, which the broker believed alive for longer
-                self._backlog.publish_retained_first(topic)
+            if is_late_will:
+                # Of an earlier connection, which the broker believed alive for longer; or another daemon of this name
+                # has ended, which has changed other topics too.
+                self._backlog.republish_retained()
         elif self._discovery is not None and topic == self._discovery.birth_topic:
             if payload == b"online":
                 self._handle_birth(self._discovery)

@@ -26,7 +26,7 @@ def test_each_text_and_path_refuses_to_be_empty(command: click.Command) -> None:
             parameter.type.convert("", parameter, click.Context(command))
 
 
-@pytest.mark.parametrize("arguments", [("tag", ""), ("tag", "tone.wav", "-o", ""), ("listen", "tone.wav", "--state", "")])
+@pytest.mark.parametrize("arguments", [("tag", ""), ("tag", "a.wav", "-o", ""), ("listen", "a.wav", "--state", "")])
 def test_what_is_empty_is_named(arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("recording.wav").touch()

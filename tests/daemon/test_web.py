@@ -6,7 +6,7 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +108,18 @@ def test_clients_that_say_nothing_do_not_keep_others_out(tmp_path: Path, monkeyp
         for each in idle:
             each.close()
     until(lambda: not [each for each in threading.enumerate() if "process_request" in each.name], "no thread is left")
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nX"])
+def test_who_asks_is_answered_before_those_who_do_not(said: bytes, tmp_path: Path) -> None:
+    with served(tmp_path) as port:
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+        for each in idle:
+            with suppress(OSError):  # it was hung up on
+                each.sendall(said)
+        assert get(port, "/healthz")[0] == 200
+        for each in idle:
+            each.close()
 
 
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:

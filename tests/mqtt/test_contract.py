@@ -276,8 +276,12 @@ def test_without_commands_no_request_is_read(broker: Mosquitto, tmp_path: Path) 
         until(lambda: "online" in subscriber.payloads(f"{BASE}/clip/status"), "it listens")
         subscriber.publish(f"{BASE}/request/pause", '{"transaction": 1}')
         subscriber.publish(f"{BASE}/clip/enabled/set", "OFF")
+        for topic, foreign in ((f"{BASE}/clip/dog/state", "ON"), (f"{BASE}/clip/status", "offline")):
+            subscriber.publish(topic, foreign, retain=True)  # as another daemon of the same name does
         subscriber.publish(f"{BASE}/status", "offline")
         until(lambda: subscriber.payloads(f"{BASE}/status")[-2:] == ["offline", "online"], "it reads its own topic")
+        until(lambda: subscriber.payloads(f"{BASE}/clip/status")[-2:] == ["offline", "online"], "all is right again")
+        until(lambda: subscriber.payloads(f"{BASE}/clip/dog/state")[-2:] == ["ON", "OFF"], "states, too")
         assert not [m for _, m in subscriber.messages if m.topic.startswith(f"{BASE}/response/")]
         assert subscriber.payloads(f"{BASE}/clip/status")[-1] == "online"
         _, _, err = stop(it)

@@ -82,6 +82,11 @@ def test_the_caller_gets_its_transaction_back_if_it_gave_one() -> None:
     requests, _, _ = make_requests()
     assert requests.answer("labels", b"") == {"status": "ok", "data": {"done": 1}}
     assert requests.answer("labels", b'{"transaction": 12}') == {"transaction": 12, "status": "ok", "data": {"done": 2}}
+    assert requests.answer("labels", b'{"transaction": 0.5}') == {
+        "transaction": 0.5,
+        "status": "ok",
+        "data": {"done": 3},
+    }
 
 
 @pytest.mark.parametrize(
@@ -103,6 +108,8 @@ def test_the_caller_gets_its_transaction_back_if_it_gave_one() -> None:
         ("pause", b'{"source": null}', "source: must be a text"),
         ("pause", b'{"source": "cellar"}', "there is no 'cellar'"),
         ("labels", b'{"transaction": [1]}', "transaction: must be"),
+        ("labels", b'{"transaction": true}', "transaction: must be"),
+        ("labels", b'{"transaction": 1e999}', "transaction: must be"),
         ("labels", json.dumps({"transaction": "x" * 129}).encode(), "transaction: must have at most"),
     ],
 )

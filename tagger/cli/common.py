@@ -92,13 +92,13 @@ class Group(click.Group):
             formatter.write_dl(rows)
 
 
-class _Filled(click.ParamType):
+class _Filled(click.ParamType[Any]):
     """The type of a text or path that must not be empty, as `"$OUT"` is where a script forgot to set OUT.
 
     An empty path would be the current folder.
     """
 
-    def __init__(self, of: click.ParamType) -> None:
+    def __init__(self, of: click.ParamType[Any]) -> None:
         self.of = of
         self.name = of.name
 

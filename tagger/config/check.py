@@ -117,8 +117,8 @@ def _model(resolved: Resolved) -> Iterator[str]:
     yield from (problem for problem in found if problem not in resolved.problems)
     said = set(map(str, of_all))
     for spec, own_rules, own_threshold in of_sources:
-        for error in (error for error in wrong(own_rules, own_threshold) if str(error) not in said):
-            yield f"{values['listen.sources'].place}: {spec.mistake(error)}"
+        for each in (each for each in wrong(own_rules, own_threshold) if str(each) not in said):
+            yield f"{values['listen.sources'].place}: {spec.mistake(each)}"
     known = {*info.labels, *events.groups, ANY}
     for label in values["homeassistant.labels"].value or ():
         if not called(label, known):

@@ -14,7 +14,7 @@ from tagger.cli.archive import archive
 from tagger.cli.bench import bench
 from tagger.cli.calibrate import calibrate
 from tagger.cli.collect import collect
-from tagger.cli.common import Group, refuse_empty
+from tagger.cli.common import INTERRUPTED, Group, refuse_empty
 from tagger.cli.config import config
 from tagger.cli.devices import devices
 from tagger.cli.doctor import doctor
@@ -29,7 +29,7 @@ from tagger.cli.status import status
 from tagger.cli.tag import tag_files
 from tagger.cli.train import evaluate, features, recipes, train
 from tagger.errors import SettingError, TaggerError, UserError, to_install
-from tagger.printable import LogFormatter, open_missing_streams, printable
+from tagger.printable import LogFormatter, echo, open_missing_streams, printable
 
 _EXTRAS = {
     "anyio": "web",
@@ -90,6 +90,10 @@ def _failures() -> Iterator[None]:
         raise _Failure(
             UserError(f"this needs {package}, which is not installed: {to_install(_EXTRAS[package])}")
         ) from None
+    except KeyboardInterrupt:  # before a command had begun what it would have finished; click's own exit code is 1
+        for line in ("", "Aborted!"):  # the terminal shows ^C on the line before
+            _try_to_show(partial(echo, err=True), line)
+        raise click.exceptions.Exit(INTERRUPTED) from None
     except BrokenPipeError:  # click ends quietly where a reader has seen enough
         raise
     except OSError as error:  # a folder that cannot be written, a full disk

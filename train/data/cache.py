@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tagger import files
 from tagger.files import replacing
+from train.damage import made_again_if_deleted
 
 
 def folder() -> Path:
@@ -27,8 +28,9 @@ def cached(name: str, key: dict[str, Any], make: Callable[[Path], None]) -> NDAr
     if not path.is_file():
         with replacing(path) as partial:
             make(partial)
-    array: NDArray[Any] = np.load(path, mmap_mode="r")
-    return array
+    with made_again_if_deleted(path):
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+        return array
 
 
 def cached_arrays(
@@ -40,7 +42,7 @@ def cached_arrays(
         arrays = make()
         with replacing(path) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-    with np.load(path) as stored:
+    with made_again_if_deleted(path), path.open("rb") as opened, np.load(opened) as stored:
         return dict(stored)
 
 

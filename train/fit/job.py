@@ -245,8 +245,10 @@ def check_folder(job: Job, backbone: Backbone) -> None:
     mine = json.loads(json.dumps(_document(job, backbone)))
     try:
         theirs = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        theirs = {}
+        if not isinstance(theirs, dict):
+            raise ValueError("no table")
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}), so --resume cannot tell what was trained here") from None
     other = [key for key in mine if theirs.get(key) != mine[key]]
     if "recipe" in other and isinstance(theirs.get("recipe"), dict):
         both = mine["recipe"], theirs["recipe"]

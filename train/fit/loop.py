@@ -19,6 +19,7 @@ from tagger.printable import number_of
 from tagger.progress import Progress
 from tagger.stop import Stop
 from train.curve import Epoch
+from train.damage import made_again_if_deleted
 from train.fit.distributed import Place
 from train.fit.progress import show
 from train.fit.trainer import TrainingStoppedError
@@ -110,6 +111,7 @@ def run_epochs(
 
     Raises:
         TrainingStoppedError: after `stop`; the state is on disk, and the same call resumes.
+        UserError: the state is damaged.
     """
     if path.is_file():
         _load(learner, path, place)
@@ -177,8 +179,9 @@ def _save(learner: Learner[Any], path: Path, place: Place) -> None:
 
 
 def _load(learner: Learner[Any], path: Path, place: Place) -> None:
-    content = torch.load(path, map_location=place.device, weights_only=True)
-    # The recipe `stream` once saved its curve alone.
-    state = content.get("state") or {"epoch": len(content["curve"]), "curve": content["curve"]}
-    learner.state = LoopState(**state | {"curve": [Epoch(**row) for row in state["curve"]]})
-    learner.load_state_dict(content)
+    with made_again_if_deleted(path):
+        content = torch.load(path, map_location=place.device, weights_only=True)
+        # The recipe `stream` once saved its curve alone.
+        state = content.get("state") or {"epoch": len(content["curve"]), "curve": content["curve"]}
+        learner.state = LoopState(**state | {"curve": [Epoch(**row) for row in state["curve"]]})
+        learner.load_state_dict(content)

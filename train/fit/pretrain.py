@@ -26,6 +26,7 @@ from tagger.features.config import MfccConfig
 from tagger.files import replacing
 from tagger.stop import Stop
 from train.augment.spectrogram import equalised, warped
+from train.damage import made_again_if_deleted
 from train.data.dataset import Rows
 from train.fit.loop import LoopState, StepResult, run_epochs, unread
 from train.fit.mixtures import Mixtures
@@ -87,8 +88,9 @@ def pretrained(
                 torch.save({name: _halved(value) for name, value in learner.network.state_dict().items()}, partial)
             state.unlink()
         place.wait()
-    stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    weights = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
+    with made_again_if_deleted(path):
+        stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
     return replace(setup, backbone=replace(setup.backbone, weights=weights))
 
 

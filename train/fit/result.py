@@ -10,6 +10,7 @@ import numpy as np
 
 from tagger.files import replacing
 from train.curve import Epoch
+from train.damage import made_again_if_deleted
 from train.data.dataset import Dataset
 from train.evaluate.announcements import Announced
 from train.evaluate.metrics import accuracy, accuracy_by_fold, calibration_error, mean_and_std
@@ -60,20 +61,22 @@ def write_result(
 
 
 def read_result(path: Path, dataset: Dataset) -> Result:
-    """Reads what `write_result` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        document = json.loads(str(arrays["document"]))
-        predictions = None
-        if "scores" in arrays:
-            predictions = Predictions(
-                dataset.labels, arrays["scores"], arrays["targets"], tuple(map(str, document["clips"])), arrays["folds"]
-            )
-    curve = [Epoch(**each) for each in document["curve"]]
-    found = document.get("found")  # earlier versions wrote none
-    announced = tuple(map(Announced.from_document, document.get("announced", ())))
-    return Result(
-        predictions, curve, document["kept"] or 0, document.get("marks", []), tuple(found) if found else None, announced
-    )
+    """Reads what `write_result` wrote.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    with made_again_if_deleted(path):
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            document = json.loads(str(arrays["document"]))
+            predictions = None
+            if "scores" in arrays:
+                clips = tuple(map(str, document["clips"]))
+                predictions = Predictions(dataset.labels, arrays["scores"], arrays["targets"], clips, arrays["folds"])
+        curve = [Epoch(**each) for each in document["curve"]]
+        found = tuple(document["found"]) if document.get("found") else None  # earlier versions wrote none
+        announced = tuple(map(Announced.from_document, document.get("announced", ())))
+        return Result(predictions, curve, document["kept"] or 0, document.get("marks", []), found, announced)
 
 
 def in_words(result: Result) -> str:

@@ -4,6 +4,7 @@ The package runs on a device. Importing it is cheap: torch, PortAudio and MQTT a
 them. `tagger.load` is for Python programs (docs/python.md).
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tagger.api import load as load
 
 __version__ = "0.1.0"
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else ONNX Runtime, once imported, keeps an id of the device for Microsoft
 
 _PUBLIC = ("AudioStream", "Heard", "InputError", "LabelScores", "SoundEvent", "Tagger", "load")
 

@@ -3,6 +3,8 @@
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -209,3 +211,9 @@ def test_a_linked_folder_among_the_clips_is_not_followed(tmp_path: Path, caplog:
     assert (precious.read_bytes(), stat.S_IMODE(precious.stat().st_mode)) == (b"not ours", 0o644)
     assert (clips / "siren").is_symlink()
     assert (clips / "dog" / precious.name).is_symlink()
+
+
+def test_onnx_runtime_keeps_no_id_of_the_device_for_its_maker(tmp_path: Path) -> None:
+    code = "import tagger, onnxruntime"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "HOME": str(tmp_path)})
+    assert list(tmp_path.rglob("*")) == []

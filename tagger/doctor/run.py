@@ -49,7 +49,7 @@ def examine(resolved: Resolved, running: Sequence[Answer], wait_s: float = _WAIT
     ]
     if resolved.settings is not None:  # else which are meant is not certain
         checks += [
-            (f"source {number}", partial(parts.source, each, settings, running))
+            (f"source {split_name(each)[0] or number}", partial(parts.source, each, settings, running))
             for number, each in enumerate(settings.sources, 1)
         ]
         if settings.mqtt is not None:

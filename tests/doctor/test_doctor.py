@@ -65,6 +65,12 @@ def test_a_wrong_setting_is_exit_code_2_and_what_is_away_exit_code_1(clip: Path)
     assert "-> start one, such as Mosquitto" in away.stdout
 
 
+def test_a_source_that_cannot_be_opened_is_called_by_its_name(tmp_path: Path) -> None:
+    done = run("doctor", f"attic={tmp_path}/none.wav", tmp_path / "away.wav", *QUICK)
+    about = [line.split("  ")[1] for line in done.stdout.splitlines() if "none.wav" in line or "away.wav" in line]
+    assert {"source attic", "source 2"} <= set(about)
+
+
 def test_a_check_that_fails_or_hangs_keeps_no_other_from_being_said() -> None:
     def broken() -> Iterator[Finding]:
         raise UserError("it is wrong")

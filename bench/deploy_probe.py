@@ -1,12 +1,14 @@
 """Run by systemd in the place of the daemon, in the daemon's sandbox: tries what must succeed and what must fail.
 
 It prints a line `probe ok WHAT` or `probe FAIL WHAT` for each. `bench/deploy.py` puts it there and reads the lines.
+Outside the sandbox, as root, what must fail would be done: it refuses root.
 """
 
 import ctypes
 import errno
 import os
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
@@ -56,6 +58,10 @@ def call(name: str, *args: object) -> None:
 
 
 def main() -> None:
+    if os.geteuid() == 0:
+        sys.exit(
+            "deploy_probe: root could mount and set the clock; `python bench/deploy.py` runs this in the daemon's sandbox"
+        )
     for name in ("controlC0", "pcmC0D0c"):
         succeeds(f"opens /dev/snd/{name}", lambda name=name: os.open(f"/dev/snd/{name}", os.O_RDWR), _NOBODY_DRIVES_IT)
     succeeds("writes /var/lib/tagger", lambda: make_file("/var/lib/tagger"))

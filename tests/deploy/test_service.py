@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import deploy_probe
 from tagger.health import STUCK_SECONDS
 from tests.programs import ROOT
 
@@ -71,3 +72,12 @@ def test_a_stop_leaves_the_daemon_time_to_say_goodbye_and_ends_its_children() ->
     unit = settings()
     assert unit["KillMode"] == "mixed"
     assert unit["TimeoutStopSec"] == "15s"
+
+
+def test_the_probe_of_the_sandbox_does_nothing_as_root(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(deploy_probe.os, "geteuid", lambda: 0)
+    with pytest.raises(SystemExit, match=r"bench/deploy\.py"):
+        deploy_probe.main()
+    assert capsys.readouterr().out == ""

@@ -59,9 +59,7 @@ def call(name: str, *args: object) -> None:
 
 def main() -> None:
     if os.geteuid() == 0:
-        sys.exit(
-            "deploy_probe: root may mount and set the clock; `python bench/deploy.py` runs this in the sandbox"
-        )
+        sys.exit("deploy_probe: root may mount and set the clock; `python bench/deploy.py` runs this in the sandbox")
     for name in ("controlC0", "pcmC0D0c"):
         succeeds(f"opens /dev/snd/{name}", lambda name=name: os.open(f"/dev/snd/{name}", os.O_RDWR), _NOBODY_DRIVES_IT)
     succeeds("writes /var/lib/tagger", lambda: make_file("/var/lib/tagger"))

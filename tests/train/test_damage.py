@@ -59,12 +59,12 @@ def test_a_damaged_result_is_named(tmp_path: Path, damaged: bytes) -> None:
         read_result(tmp_path / "own-fold1.npz", Dataset("own", ("dog",), ()))
 
 
-@pytest.mark.parametrize("damaged", [DAMAGED[name] for name in ("empty", "text", "half an archive")])
-def test_a_damaged_file_of_the_cache_is_named(damaged: bytes) -> None:
+@pytest.mark.parametrize("name", ["empty", "text", "half an archive"])
+def test_a_damaged_file_of_the_cache_is_named(name: str) -> None:
     cached_arrays("windows", {}, lambda: {"row": np.zeros(3)})
     cached("clips", {}, written)
     for path in cache.folder().iterdir():
-        path.write_bytes(damaged)
+        path.write_bytes(DAMAGED[name])
     with pytest.raises(UserError, match=r"\.npz: damaged.*delete it"):
         cached_arrays("windows", {}, dict)
     with pytest.raises(UserError, match=r"\.npy: damaged.*delete it"):

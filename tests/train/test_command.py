@@ -599,7 +599,7 @@ def test_checkpoints_that_do_not_go_together(trained: Trained, own: Path, tmp_pa
     refused(run("eval", own, "-m", one, "-m", turned), "different labels")
 
 
-@pytest.mark.parametrize("folds", ["6", "0", "none", "", "1,", "1-3"])
+@pytest.mark.parametrize("folds", ["6", "0", "none", " ", "1,", "1-3"])
 def test_folds_that_are_none(own: Path, folds: str) -> None:
     refused(run("eval", own, "-m", "esc50", "--folds", folds), f"--folds {folds}: must be own, all, or numbers")
 

@@ -7,6 +7,7 @@ Files about sounds (clips, events, the outbox, the state) are readable by their 
 import errno
 import hashlib
 import io
+import itertools
 import os
 import secrets
 import shutil
@@ -156,6 +157,12 @@ def private_mode(path: Path) -> int:
     except OSError:
         return PRIVATE
     return PRIVATE if mode & _EVERYONE else mode
+
+
+def unused(path: Path) -> Path:
+    """The path, or where something is there already, the first of `PATH-1`, `PATH-2` ... that is free."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(1))
+    return next(each for each in itertools.chain([path], numbered) if not os.path.lexists(each))
 
 
 def append_line(path: Path, line: str) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from tagger.daemon.hold import hold
 from tagger.daemon.open_event import Lasting, OpenEvent, is_level, is_text, is_time
 from tagger.events import Event, Stream
-from tagger.files import make_private, private_mode, replacing
+from tagger.files import make_private, private_mode, replacing, unused
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,8 @@ def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
         pass
+    aside = unused(path.with_suffix(".damaged"))
     with contextlib.suppress(OSError):
-        path.replace(path.with_suffix(".damaged"))
-    log.warning("%s: is damaged; put aside as %s", path, path.with_suffix(".damaged").name)
+        path.replace(aside)
+    log.warning("%s: is damaged; put aside as %s", path, aside.name)
     return {}

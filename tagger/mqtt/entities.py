@@ -134,17 +134,17 @@ def source_entities(
         ],
         "avty_mode": "all",
     }
-    heard = {name: {**entity, **while_online} for name, entity in _heard(topics, stream).items()}
-    levels = {name: {**entity, **while_online} for name, entity in _levels(topics, stream, audio_s).items()}
-    labels = {name: {**entity, **while_online} for name, entity in _labels(topics, stream, enabled_labels).items()}
-    switch = _switch(topics, stream) if commands else {}
+
+    def online(entities: Entities) -> Entities:
+        return {name: {**entity, **while_online} for name, entity in entities.items()}
+
     return {
-        **heard,
+        **online(_heard(topics, stream)),
         **_connection(topics, stream),
-        **levels,
+        **online(_levels(topics, stream, audio_s)),
         **_statistics(topics, stream, stats_s),
-        **switch,
-        **labels,
+        **(_switch(topics, stream) if commands else {}),
+        **online(_labels(topics, stream, enabled_labels)),
     }
 
 

@@ -5,7 +5,6 @@ daemon's death; a power cut may lose the last half minute. While the disk is ful
 memory; `return_to_disk` brings it back.
 """
 
-import itertools
 import logging
 import sqlite3
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.errors import TaggerError, UserError
-from tagger.files import make_database_private
+from tagger.files import make_database_private, unused
 from tagger.mqtt.limits import identity
 from tagger.names import is_topic
 from tagger.printable import number_of
@@ -296,8 +295,7 @@ def open_database(path: Path | None) -> sqlite3.Connection:
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter for damage within names
         if path is None or isinstance(error, sqlite3.OperationalError):
             raise UserError(f"{path}: cannot be used ({error}); name another folder with --state") from None
-    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(int(time.time())))
-    aside = next(name for name in names if not name.exists())  # the clock may be the same again at each start
+    aside = unused(path.with_name(f"{path.name}.damaged-{int(time.time())}"))  # the clock may be the same at each start
     path.rename(aside)
     for suffix in ("-wal", "-shm"):
         with suppress(FileNotFoundError):

@@ -20,8 +20,6 @@ DELETE_EVERY_SECONDS = 3_600.0
 """Time between two deletions of old events."""
 MAX_DELETED = 2_000
 """Largest number of events deleted in one transaction: few enough that other processes hardly wait."""
-
-
 OPEN_SECONDS = 0.3
 """Longest wait at the start for another process that writes, seconds."""
 

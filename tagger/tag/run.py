@@ -183,7 +183,8 @@ def tag_all(recordings: tuple[Recording, ...], output: Output, how: Listening, s
             for recording, found in zip(recordings, crew.results(is_interrupted), strict=True):
                 error = _written(found, recording, output)
                 done.whole += error is None
-                done.errors += [] if error is None else [error]
+                if error is not None:
+                    done.errors.append(error)
                 progress.update()
         except InterruptedEarlyError:
             done.interrupted = True

@@ -124,6 +124,13 @@ def test_a_crash_before_the_onset_was_written_ends_no_earlier_than_it_began(tmp_
     again.close()
 
 
+def test_damaged_files_that_are_put_aside_one_after_another_all_stay(tmp_path: Path) -> None:
+    for content in ("first", "second"):
+        (tmp_path / "known.json").write_text(content)
+        StateFolder(tmp_path).close()
+    assert sorted(each.read_text() for each in tmp_path.glob("known.damaged*")) == ["first", "second"]
+
+
 @pytest.mark.parametrize(
     ("open_", "known"),
     [

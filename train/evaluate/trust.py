@@ -296,11 +296,10 @@ def passing(
 def curves(rows: Rows) -> dict[str, list[Point]]:
     """DET curves by kind: recordings of labels that were not announced against events an hour in this kind's."""
     known = [row for row in rows if not row[0].is_everyday]
-    kinds = {kind for kind in _grouped(rows) if kind.startswith(EVERYDAY)}
     return {
         kind.removeprefix(EVERYDAY): curve(known, [row for row in rows if row[0].label == kind])
-        for kind in sorted(kinds)
-        if known
+        for kind in _grouped(rows)
+        if known and kind.startswith(EVERYDAY)
     }
 
 
